@@ -1,0 +1,1 @@
+"""Multi-epoch training of embedding tables for ads conversion, measured."""
