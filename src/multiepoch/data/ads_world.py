@@ -1,0 +1,343 @@
+"""`AdsWorld`: an endless, synthetic log of ad impressions of which the truth is known.
+
+An impression is a user who sees a product at some hour, at some depth of the feed. The product
+belongs to a campaign and the campaign to an advertiser. The labels are a funnel: a checkout needs
+an add-to-cart, which needs a click. Every label is drawn with a probability that the log carries
+along as `p_true`, so a page can say how much of the achievable gain a model gets.
+
+Any day can be asked for at any time: it depends on (seed, day, n) alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from numbers import Integral
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from multiepoch.data.cross import hashed_cross
+from multiepoch.data.log import Log, Schema
+
+OBJECTIVES = ("click", "add_to_cart", "checkout")
+DENSE = ("hour_sin", "hour_cos", "user_activity", "price", "position")
+
+# Share of all impressions with each label. Design target of the project: the order of magnitude of
+# conversion funnels, dense enough for a checkout to be learnt from 1M impressions.
+POSITIVE_RATE = (0.10, 0.025, 0.01)
+
+# The truth. A label's logit, given the label before it in the funnel, is
+#     TASTE_SCALE * sum_k MIXTURE[objective, k] u_k v_k / sqrt(N_FACTORS)
+#     + the user's bias + the product's bias + DENSE_EFFECT[objective] . dense + an intercept,
+# with u_k and v_k standard normal. All effects are in logits. Assumed, not measured: tastes weigh
+# three times as much as a bias, so that what is to be learnt sits in the tables.
+N_FACTORS = 4
+TASTE_SCALE = 1.5
+USER_BIAS = 0.5  # standard deviation over users
+PRODUCT_BIAS = 0.5  # standard deviation over products
+# Rows have mean square 1. The logits' taste parts correlate at .8 (click with either) and .64.
+MIXTURE = np.array(
+    [[1.0, 1.0, 1.0, 1.0], [1.4, 1.4, 0.2, 0.2], [0.2, 1.4, 1.4, 0.2]], dtype=np.float32
+)
+# Logits for one standard deviation. Assumed: evenings sell, active users act more, high prices
+# deter buyers more than they deter lookers, and depth in the feed costs attention only.
+DENSE_EFFECT = np.array(
+    [
+        # hour_sin, hour_cos, user_activity, price, position
+        [-0.10, 0.15, 0.20, -0.10, -0.40],
+        [-0.15, 0.10, 0.10, -0.25, 0.0],
+        [-0.10, 0.20, 0.10, -0.35, 0.0],
+    ],
+    dtype=np.float32,
+)
+# Share of the variance of a product's factors and bias that comes from each level. Assumed.
+ADVERTISER_SHARE, CAMPAIGN_SHARE, OWN_SHARE = 0.3, 0.3, 0.4
+
+# Exposure of the r-th most exposed user or product is in proportion to r ** -exponent. Web traffic
+# is reported between 0.6 and 1 (Breslau et al., INFOCOM 1999); products are the steeper side.
+USER_ZIPF, PRODUCT_ZIPF = 0.7, 1.0
+
+# Rows of the hashed cross for each user: an average user meets about as many advertisers in the
+# first ten days of the default world, so that few pairs share a row. Assumed.
+CROSS_ROWS_PER_USER = 10
+
+CHUNK = 1 << 15  # impressions made at a time: their working memory stays in the cache
+CALIBRATION_SAMPLE = 1 << 15  # impressions on which the intercepts are solved
+
+# Each kind of random draw has a stream of its own, keyed by (seed, kind, ...).
+_USERS, _PRODUCTS, _CAMPAIGNS, _ADVERTISERS, _EXPOSURE, _CALIBRATION, _IMPRESSIONS = range(7)
+
+
+class _Truth(NamedTuple):
+    """What is true on one day. K = N_FACTORS + 2: the factors, then both sides of the biases."""
+
+    users: np.ndarray  # (n_users, K)
+    products: np.ndarray  # (n_products, K)
+    product_id: np.ndarray  # (n_products,) the id that each slot shows today
+    price: np.ndarray  # (n_products,)
+    intercept: np.ndarray  # (n_objectives,)
+
+
+@dataclass(frozen=True)
+class AdsWorld:
+    """A world of users and products; `day(d)` is the log of day d = 0, 1, 2, ...
+
+    seed: a non-negative integer; names the world.
+    n_users, n_products: how many there are at any moment. Products are ids in `n_products`
+        slots; a slot has a popularity and a campaign, and shows one product at a time.
+    n_campaigns, n_advertisers: slots are dealt to campaigns, and campaigns to advertisers, evenly.
+    impressions_per_day: what `day` makes by default.
+    churn: share of the products replaced each day by new ones, with new ids and factors of their
+        own, under the same campaign and with the same popularity. Assumed: an ad lives 20 days.
+    drift: radians a day, the root mean square over users of the angle by which a user's tastes
+        turn. Tastes k days apart correlate at exp(-(k * drift) ** 2 / 2) on average. Assumed:
+        0.04, a half after a month.
+
+    A product's id is its rank by day of birth, so tables grow with the days; `schema(last_day)`
+    says how far. The intercepts are solved for each day, so that the positive rates stay at
+    POSITIVE_RATE whichever products are new, as they would in a market that is paced to a budget.
+    """
+
+    seed: int = 0
+    n_users: int = 100_000
+    n_products: int = 50_000
+    n_campaigns: int = 2_500
+    n_advertisers: int = 250
+    impressions_per_day: int = 250_000
+    churn: float = 0.05
+    drift: float = 0.04
+
+    def __post_init__(self) -> None:
+        least = {"seed": 0, "n_users": 2, "n_products": 2, "n_campaigns": 1, "n_advertisers": 1,
+                 "impressions_per_day": 1}  # fmt: skip
+        for name, minimum in least.items():
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or value < minimum:
+                raise ValueError(
+                    f"AdsWorld: {name} is {value!r}; it must be an integer from {minimum} on."
+                )
+        if not 0 <= self.churn <= 1:
+            raise ValueError(
+                f"AdsWorld: churn is {self.churn!r}; it is a share a day, between 0 and 1."
+            )
+        if not 0 <= self.drift < float("inf"):
+            raise ValueError(
+                f"AdsWorld: drift is {self.drift!r}; it must be radians a day, 0 or more."
+            )
+
+    def day(self, day: int, n: int | None = None) -> Log:
+        """n impressions of one day (`impressions_per_day` by default), in no particular order.
+
+        The same (world, day, n) gives the same bytes, whatever was asked before.
+        """
+        return self._log(day, day, n)
+
+    def days(self, first: int, last: int) -> Log:
+        """Days first to last, both included, one after the other."""
+        return self._log(first, last, None)
+
+    def schema(self, last_day: int) -> Schema:
+        """Features and objectives, with the number of ids seen up to and including `last_day`."""
+        return Schema(
+            cardinality={
+                "user": self.n_users,
+                "product": self.n_products + self._births(last_day),
+                "campaign": self.n_campaigns,
+                "advertiser": self.n_advertisers,
+                "user_x_advertiser": CROSS_ROWS_PER_USER * self.n_users,
+            },
+            dense=DENSE,
+            objectives=OBJECTIVES,
+        )
+
+    # Who is there ------------------------------------------------------------------------------
+
+    def _rng(self, *key: int) -> np.random.Generator:
+        return np.random.Generator(np.random.Philox(np.random.SeedSequence((self.seed, *key))))
+
+    def _births(self, day: int) -> int:
+        """How many products were replaced from day 1 to `day`."""
+        return int(self.churn * self.n_products * day + 1e-9)
+
+    def _generation(self, day: int) -> np.ndarray:
+        """(n_products,) how often each slot was replaced up to `day`.
+
+        Slots are replaced in turn, so birth j goes to slot j mod n_products. The new id is
+        n_products + j, which is slot + n_products * generation: no earlier day is needed.
+        """
+        slot = np.arange(self.n_products)
+        return (self._births(day) - slot + self.n_products - 1) // self.n_products
+
+    @cached_property
+    def _user_draws(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Two ends of each user's turning tastes, (n_users, N_FACTORS) each; speed; bias."""
+        rng = self._rng(_USERS)
+        start = rng.standard_normal((self.n_users, N_FACTORS), dtype=np.float32)
+        quarter_turn = rng.standard_normal((self.n_users, N_FACTORS), dtype=np.float32)
+        speed = self.drift * rng.standard_normal((self.n_users, 1))
+        bias = USER_BIAS * rng.standard_normal(self.n_users, dtype=np.float32)
+        return start, quarter_turn, speed, bias
+
+    @cached_property
+    def _shared_draws(self) -> np.ndarray:
+        """(n_products, N_FACTORS + 1) what a slot's products have from campaign and advertiser."""
+        campaign = self._rng(_CAMPAIGNS).standard_normal(
+            (self.n_campaigns, N_FACTORS + 1), dtype=np.float32
+        )
+        advertiser = self._rng(_ADVERTISERS).standard_normal(
+            (self.n_advertisers, N_FACTORS + 1), dtype=np.float32
+        )
+        of_campaign = np.arange(self.n_campaigns) % self.n_advertisers
+        both = CAMPAIGN_SHARE**0.5 * campaign + ADVERTISER_SHARE**0.5 * advertiser[of_campaign]
+        return both[np.arange(self.n_products) % self.n_campaigns]
+
+    @cached_property
+    def _exposure(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Cumulated shares by rank and the id at each rank, for users, then for slots; activity."""
+        rng = self._rng(_EXPOSURE)
+        user_share = np.arange(1, self.n_users + 1) ** -USER_ZIPF
+        slot_share = np.arange(1, self.n_products + 1) ** -PRODUCT_ZIPF
+        user_share /= user_share.sum()
+        slot_share /= slot_share.sum()
+        user_at, slot_at = rng.permutation(self.n_users), rng.permutation(self.n_products)
+        log_share = np.log(user_share)  # standardised over impressions, as the model sees it
+        log_share -= user_share @ log_share
+        log_share /= np.sqrt(user_share @ log_share**2)
+        activity = np.empty(self.n_users, dtype=np.float32)
+        activity[user_at] = log_share
+        return np.cumsum(user_share), user_at, np.cumsum(slot_share), slot_at, activity
+
+    def _draw_exposed(self, users: np.ndarray, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Uniform draws in [0, 1), (n,) each, to user and slot numbers, (n,) each."""
+        user_cdf, user_at, slot_cdf, slot_at, _ = self._exposure
+        # Rounding can leave the last cumulated share just below 1.
+        user_rank = np.minimum(np.searchsorted(user_cdf, users, "right"), self.n_users - 1)
+        slot_rank = np.minimum(np.searchsorted(slot_cdf, slots, "right"), self.n_products - 1)
+        return user_at[user_rank], slot_at[slot_rank]
+
+    # What is true ------------------------------------------------------------------------------
+
+    def _truth(self, day: int) -> _Truth:
+        start, quarter_turn, speed, user_bias = self._user_draws
+        angle = speed * day
+        users = np.ones((self.n_users, N_FACTORS + 2), dtype=np.float32)
+        # Rotation keeps the tastes standard normal on every day.
+        users[:, :N_FACTORS] = np.cos(angle) * start + np.sin(angle) * quarter_turn
+        users[:, N_FACTORS] = user_bias
+
+        generation = self._generation(day)
+        own = np.empty((self.n_products, N_FACTORS + 2), dtype=np.float32)
+        for g in np.unique(generation):  # at most two on any day
+            rows = generation == g
+            rng = self._rng(_PRODUCTS, int(g))
+            own[rows] = rng.standard_normal(own.shape, dtype=np.float32)[rows]
+        price, own = own[:, -1].copy(), own[:, :-1]
+        factors = self._shared_draws + np.float32(OWN_SHARE**0.5) * own
+        products = np.ones((self.n_products, N_FACTORS + 2), dtype=np.float32)
+        products[:, :N_FACTORS] = factors[:, :N_FACTORS]
+        products[:, N_FACTORS + 1] = PRODUCT_BIAS * factors[:, N_FACTORS]
+        product_id = np.arange(self.n_products) + self.n_products * generation
+
+        truth = _Truth(users, products, product_id, price, np.zeros(len(OBJECTIVES), np.float32))
+        return truth._replace(intercept=self._solve_intercepts(truth))
+
+    def _solve_intercepts(self, truth: _Truth) -> np.ndarray:
+        """(n_objectives,) such that the positive rates hold on one and the same sample each day.
+
+        The sample is stratified: it meets the most exposed users and products exactly as often as
+        their shares say.
+        """
+        rng = self._rng(_CALIBRATION)
+        strata = (np.arange(CALIBRATION_SAMPLE) + 0.5) / CALIBRATION_SAMPLE
+        users, slots = self._draw_exposed(rng.permutation(strata), rng.permutation(strata))
+        dense = self._dense(truth, users, slots, rng)
+        logit = _logits(truth, users, slots, dense).astype(np.float64)  # (n, n_objectives)
+        reached = np.ones(CALIBRATION_SAMPLE)  # probability of the funnel so far
+        intercept = np.empty(len(OBJECTIVES), dtype=np.float32)
+        for k, rate in enumerate(POSITIVE_RATE):
+            low, high = -30.0, 30.0
+            for _ in range(32):  # bisection, to 1e-8 logits
+                middle = (low + high) / 2
+                if np.mean(reached * _sigmoid(logit[:, k] + middle)) < rate:
+                    low = middle
+                else:
+                    high = middle
+            intercept[k] = middle
+            reached *= _sigmoid(logit[:, k] + intercept[k])
+        return intercept
+
+    # What is logged ----------------------------------------------------------------------------
+
+    def _log(self, first: int, last: int, n: int | None) -> Log:
+        if not 0 <= first <= last:
+            raise ValueError(f"AdsWorld: days {first!r} to {last!r}; they count up from 0.")
+        n = self.impressions_per_day if n is None else n
+        if n < 0:
+            raise ValueError(f"AdsWorld: n is {n!r}; it must be 0 or more impressions.")
+        schema, total = self.schema(last), n * (last - first + 1)
+        ids = {name: np.empty(total, dtype=np.int64) for name in schema.cardinality}
+        dense = np.empty((total, len(DENSE)), dtype=np.float32)
+        p_true = np.empty((total, len(OBJECTIVES)), dtype=np.float32)
+        labels = np.empty_like(p_true)
+        days = np.repeat(np.arange(first, last + 1, dtype=np.int32), n)
+        for k, day in enumerate(range(first, last + 1)):
+            truth = self._truth(day)
+            for chunk, begin in enumerate(range(0, n, CHUNK)):
+                rows = slice(k * n + begin, k * n + min(begin + CHUNK, n))
+                rng = self._rng(_IMPRESSIONS, day, chunk)
+                users, slots = self._draw_exposed(*rng.random((2, rows.stop - rows.start)))
+                dense[rows] = self._dense(truth, users, slots, rng)
+                p_true[rows] = _funnel(_logits(truth, users, slots, dense[rows]))
+                # One draw for all labels: p_true falls along the funnel, and so do the labels.
+                draw = rng.random((rows.stop - rows.start, 1), dtype=np.float32)
+                labels[rows] = draw < p_true[rows]
+                campaign = slots % self.n_campaigns
+                advertiser = campaign % self.n_advertisers
+                ids["user"][rows] = users
+                ids["product"][rows] = truth.product_id[slots]
+                ids["campaign"][rows] = campaign
+                ids["advertiser"][rows] = advertiser
+                ids["user_x_advertiser"][rows] = hashed_cross(
+                    users, advertiser, schema.cardinality["user_x_advertiser"]
+                )
+        return Log(
+            schema=schema,
+            ids={name: torch.from_numpy(column) for name, column in ids.items()},
+            dense=torch.from_numpy(dense),
+            labels=torch.from_numpy(labels),
+            day=torch.from_numpy(days),
+            p_true=torch.from_numpy(p_true),
+        )
+
+    def _dense(
+        self, truth: _Truth, users: np.ndarray, slots: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """(n, len(DENSE)), each with mean 0 and standard deviation about 1 over impressions."""
+        n = len(users)
+        dense = np.empty((n, len(DENSE)), dtype=np.float32)
+        hour = np.float32(2 * np.pi) * rng.random(n, dtype=np.float32)  # uniform over 24 hours
+        dense[:, 0] = np.sqrt(2) * np.sin(hour)
+        dense[:, 1] = np.sqrt(2) * np.cos(hour)
+        dense[:, 2] = self._exposure[-1][users]  # log of the user's share of impressions
+        dense[:, 3] = truth.price[slots]  # log of the price
+        dense[:, 4] = rng.standard_normal(n, dtype=np.float32)  # log of the depth in the feed
+        return dense
+
+
+def _logits(truth: _Truth, users: np.ndarray, slots: np.ndarray, dense: np.ndarray) -> np.ndarray:
+    """(n, n_objectives), each conditional on the label before it."""
+    weight = np.ones((len(OBJECTIVES), N_FACTORS + 2), dtype=np.float32)
+    weight[:, :N_FACTORS] = TASTE_SCALE / N_FACTORS**0.5 * MIXTURE
+    match = truth.users[users] * truth.products[slots]  # (n, K)
+    return match @ weight.T + dense @ DENSE_EFFECT.T + truth.intercept
+
+
+def _funnel(logit: np.ndarray) -> np.ndarray:
+    """(n, n_objectives) unconditional probabilities: products of the conditional ones so far."""
+    return np.cumprod(_sigmoid(logit), axis=1)
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
