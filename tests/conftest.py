@@ -1,0 +1,52 @@
+"""What several test modules share."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from multiepoch.data import Log, Schema
+
+
+def make_tiny_log(
+    n: int = 500,
+    cardinality: dict[str, int] | None = None,
+    objectives: tuple[str, ...] = ("click", "checkout"),
+    n_dense: int = 2,
+    seed: int = 0,
+    day: int = 0,
+) -> Log:
+    """Random impressions with a truth that the id columns and dense features determine.
+
+    Low ids are the more frequent ones, as in a real log, and labels follow the rows, so that a
+    model can learn them.
+    """
+    cardinality = cardinality or {"user": 60, "product": 40}
+    generator = torch.Generator().manual_seed(seed)
+    taste = torch.Generator().manual_seed(12345)  # the same rows mean the same in every log
+    ids, logit = {}, torch.zeros(n)
+    for name, size in cardinality.items():
+        ids[name] = (size * torch.rand(n, generator=generator) ** 2).long()
+        logit = logit + torch.randn(size, generator=taste)[ids[name]]
+    dense = torch.randn(n, n_dense, generator=generator)
+    shifts = -1.0 - torch.arange(len(objectives))
+    p_true = torch.sigmoid(logit[:, None] + 0.5 * dense.sum(1, keepdim=True) + shifts)
+    return Log(
+        schema=Schema(cardinality, tuple(f"x{k}" for k in range(n_dense)), objectives),
+        ids=ids,
+        dense=dense,
+        labels=(torch.rand(p_true.shape, generator=generator) < p_true).float(),
+        day=torch.full((n,), day, dtype=torch.int32),
+        p_true=p_true,
+    )
+
+
+@pytest.fixture
+def tiny_log() -> Callable[..., Log]:
+    """`make_tiny_log` as a factory: tiny_log(n=100, cardinality={"user": 5}, seed=1)."""
+    return make_tiny_log
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seed():
+    torch.manual_seed(0)

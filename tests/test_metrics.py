@@ -1,0 +1,118 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import log_loss, roc_auc_score
+
+from multiepoch import metrics
+from multiepoch.data import DataError, Log, Schema
+
+# Scores on a coarse grid, so that many are equal.
+LABELLED = st.lists(st.tuples(st.integers(-6, 6), st.booleans()), min_size=2, max_size=60).filter(
+    lambda pairs: len({label for _, label in pairs}) == 2
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(LABELLED)
+def test_equals_scikit_learn_with_ties(pairs):
+    logits = torch.tensor([float(score) for score, _ in pairs])
+    labels = torch.tensor([float(label) for _, label in pairs])
+    y, p = labels.double().numpy(), torch.sigmoid(logits.double()).numpy()
+    assert metrics.auc(logits, labels) == pytest.approx(roc_auc_score(y, logits.numpy()), abs=1e-9)
+    loss = log_loss(y, p, labels=[0, 1])
+    constant = log_loss(y, np.full(len(y), y.mean()), labels=[0, 1])
+    assert metrics.logloss(logits, labels) == pytest.approx(loss, abs=1e-9)
+    assert metrics.normalized_entropy(logits, labels) == pytest.approx(loss / constant, abs=1e-9)
+    assert metrics.calibration(logits, labels) == pytest.approx(p.sum() / y.sum(), abs=1e-9)
+
+
+def test_equals_scikit_learn_on_many_impressions():
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(200_000, generator=generator) - 3
+    labels = (torch.rand(200_000, generator=generator) < torch.sigmoid(logits)).float()
+    expected = roc_auc_score(labels.numpy(), logits.numpy())
+    assert metrics.auc(logits, labels) == pytest.approx(expected, abs=1e-9)
+    # An increasing function of the scores changes nothing.
+    assert metrics.auc(logits.double() * 2 + 1, labels) == pytest.approx(expected, abs=1e-9)
+
+
+def test_logloss_of_a_confident_mistake_is_its_logit():
+    assert metrics.logloss(torch.tensor([200.0]), torch.tensor([0.0])) == pytest.approx(200.0)
+
+
+@pytest.mark.parametrize("label", [0.0, 1.0])
+@pytest.mark.parametrize("metric", [metrics.auc, metrics.normalized_entropy])
+def test_one_class_is_refused_in_words(metric, label):
+    with pytest.raises(ValueError, match="needs labels of both classes, and all 5 are"):
+        metric(torch.randn(5), torch.full((5,), label))
+
+
+def test_calibration_without_a_positive_is_refused():
+    with pytest.raises(ValueError, match="at least one positive"):
+        metrics.calibration(torch.randn(5), torch.zeros(5))
+
+
+@pytest.mark.parametrize(
+    "shapes", [((4,), (5,)), ((4, 2), (4, 2)), ((0,), (0,)), ((4, 1), (4,))], ids=str
+)
+def test_wrong_shapes_are_refused(shapes):
+    with pytest.raises(ValueError, match=r"shape \(n,\)"):
+        metrics.logloss(torch.zeros(shapes[0]), torch.zeros(shapes[1]))
+
+
+def test_auc_refuses_nan():
+    with pytest.raises(ValueError, match="NaN"):
+        metrics.auc(torch.tensor([0.0, math.nan]), torch.tensor([0.0, 1.0]))
+
+
+def test_boundary_jump_and_share_of_gap():
+    assert metrics.boundary_jump(before=0.5, after=0.51) == pytest.approx(0.02)
+    assert metrics.share_of_gap(0.6, constant_loss=0.6, bayes_loss=0.5) == 0
+    assert metrics.share_of_gap(0.5, constant_loss=0.6, bayes_loss=0.5) == 1
+    assert metrics.share_of_gap(0.65, constant_loss=0.6, bayes_loss=0.5) == pytest.approx(-0.5)
+
+
+def test_bayes_optimum_is_what_many_draws_average_to():
+    p = torch.tensor([0.05, 0.1, 0.1, 0.4, 0.7, 0.9])
+    repeats = 40_000
+    p_true = p.repeat(repeats)[:, None]
+    n = len(p_true)
+    labels = (torch.rand(n, 1, generator=torch.Generator().manual_seed(0)) < p_true).float()
+    log = Log(Schema({}, (), ("click",)), {}, torch.zeros(n, 0), labels,
+              torch.zeros(n, dtype=torch.int32), p_true)  # fmt: skip
+    row = metrics.bayes_optimum(log).loc["click"]
+    assert row.positive_rate == pytest.approx(p.mean().item(), abs=0.005)
+    assert row.bayes_logloss == pytest.approx(row.expected_logloss, abs=0.005)
+    assert row.bayes_auc == pytest.approx(row.expected_auc, abs=0.005)
+    assert row.bayes_auc == pytest.approx(roc_auc_score(labels[:, 0], p_true[:, 0]), abs=1e-9)
+    assert row.bayes_logloss < row.constant_logloss
+    # Every other predictor is worse in expectation.
+    expected = np.mean([metrics.entropy(float(q)) for q in p])
+    assert row.expected_logloss == pytest.approx(expected, abs=1e-6)
+
+
+def test_expected_auc_of_a_few_impressions_counts_no_pair_of_one_impression():
+    """Against every way the labels can fall, weighted by its chance and its number of pairs."""
+    p = torch.tensor([0.2, 0.5, 0.5])
+    won = pairs = 0.0
+    for outcome in range(8):
+        y = torch.tensor([float(outcome >> k & 1) for k in range(3)])
+        chance = torch.where(y == 1, p, 1 - p).prod().item()
+        n_pairs = (y.sum() * (1 - y).sum()).item()
+        if n_pairs:
+            won += chance * n_pairs * metrics.auc(p, y)
+            pairs += chance * n_pairs
+    log = Log(Schema({}, (), ("click",)), {}, torch.zeros(3, 0), torch.tensor([[0.0], [1], [0]]),
+              torch.zeros(3, dtype=torch.int32), p[:, None])  # fmt: skip
+    assert metrics.bayes_optimum(log).loc["click", "expected_auc"] == pytest.approx(won / pairs)
+
+
+def test_bayes_optimum_needs_the_truth(tiny_log):
+    log = tiny_log()
+    without = Log(log.schema, log.ids, log.dense, log.labels, log.day)
+    with pytest.raises(DataError, match="no p_true"):
+        metrics.bayes_optimum(without)
