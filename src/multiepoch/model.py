@@ -1,0 +1,128 @@
+"""The multi-task conversion model: embedding tables, a cross layer, a shared bottom, towers.
+
+The cross layer is that of DCN-v2 (Wang et al., 2021, arXiv 2008.13535, equation 1). The tables give
+sparse gradients, so that a step costs what its batch touches and not what the tables hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from multiepoch.data.log import Schema
+
+# 2^64 over the golden ratio, odd: multiplying by it spreads neighbouring ids over all bits.
+_HASH_MULTIPLIER = 0x9E3779B97F4A7C15 - (1 << 64)
+
+
+class ConversionModel(nn.Module):
+    """Predicts every objective of a log for each impression.
+
+    tables: one `nn.Embedding(sparse=True)` an id column. Its first `schema.cardinality` rows are
+        the ids'; the last `n_buckets` are shared by all ids beyond, hashed, so that a product
+        that was not there at training time still has a row. `overflow_counts` says how often
+        that happened.
+    bottom: the layers every objective shares, of widths `hidden`.
+    towers: for each objective its own layers, of widths `tower`, and its logit.
+
+    embedding_std: standard deviation of the tables' first values.
+    Drawn with torch's global generator: `torch.manual_seed` first gives the same model again.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        embedding_dim: int = 16,
+        hidden: Sequence[int] = (128, 64),
+        tower: Sequence[int] = (32,),
+        cross_layers: int = 1,
+        n_buckets: int = 64,
+        embedding_std: float = 0.01,
+    ) -> None:
+        super().__init__()
+        if n_buckets < 1:
+            raise ValueError(f"n_buckets is {n_buckets}; ids beyond a table need at least 1.")
+        self.schema, self.n_buckets, self.embedding_std = schema, n_buckets, embedding_std
+        self.tables = nn.ModuleDict(
+            {
+                name: nn.Embedding(cardinality + n_buckets, embedding_dim, sparse=True)
+                for name, cardinality in schema.cardinality.items()
+            }
+        )
+        for table in self.tables.values():
+            self.init_table_(table.weight)
+        width = embedding_dim * len(self.tables) + len(schema.dense)
+        self.cross = nn.ModuleList(nn.Linear(width, width) for _ in range(cross_layers))
+        self.bottom = _layers(width, *hidden)
+        shared = hidden[-1] if hidden else width
+        self.towers = nn.ModuleDict(
+            {
+                name: nn.Sequential(
+                    *_layers(shared, *tower), nn.Linear(tower[-1] if tower else shared, 1)
+                )
+                for name in schema.objectives
+            }
+        )
+        self.register_buffer("n_overflow", torch.zeros(len(self.tables), dtype=torch.int64))
+
+    def forward(self, ids: dict[str, Tensor], dense: Tensor) -> Tensor:
+        """Logits, (n, n_objectives), from ids, each (n,), and dense features, (n, n_dense)."""
+        rows = self.rows(ids)
+        vectors = [table(rows[name]) for name, table in self.tables.items()]  # (n, dim) each
+        x0 = torch.cat([*vectors, dense], dim=1)  # (n, width)
+        x = x0
+        for cross in self.cross:
+            x = x0 * cross(x) + x
+        x = self.bottom(x)  # (n, hidden[-1])
+        return torch.cat([tower(x) for tower in self.towers.values()], dim=1)
+
+    def rows(self, ids: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The table row of each id: the id itself, or a bucket where it is beyond the table."""
+        rows, outside = {}, []
+        for name, cardinality in self.schema.cardinality.items():
+            column = ids[name]
+            beyond = (column < 0) | (column >= cardinality)
+            bucket = cardinality + ((column * _HASH_MULTIPLIER) >> 32) % self.n_buckets
+            rows[name] = torch.where(beyond, bucket, column)
+            outside.append(beyond.sum())
+        if outside:
+            self.n_overflow += torch.stack(outside)  # stays on the device: no synchronisation
+        return rows
+
+    def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean logloss of each objective, in nats, (n_objectives,)."""
+        return F.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(dim=0)
+
+    def loss(self, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        """The objectives' losses summed, each times its weight; (n_objectives,), None: all 1."""
+        losses = self.losses(logits, labels)
+        return losses.sum() if weights is None else (weights * losses).sum()
+
+    @torch.no_grad()
+    def init_table_(self, weight: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Draws rows of a table anew, in place: normal, mean 0, deviation `embedding_std`."""
+        return weight.normal_(0.0, self.embedding_std, generator=generator)
+
+    def table_parameters(self) -> dict[str, nn.Parameter]:
+        """The weight of each table, by id column."""
+        return {name: table.weight for name, table in self.tables.items()}
+
+    def dense_parameters(self) -> list[nn.Parameter]:
+        """Every parameter that is not a table."""
+        return [p for name, p in self.named_parameters() if not name.startswith("tables.")]
+
+    def overflow_counts(self) -> dict[str, int]:
+        """For each table, how many ids beyond it were looked up so far, evaluation included."""
+        return dict(zip(self.tables, self.n_overflow.tolist()))
+
+
+def _layers(*widths: int) -> nn.Sequential:
+    """Linear layers from each width to the next, a ReLU after every one."""
+    layers: list[nn.Module] = []
+    for n_in, n_out in pairwise(widths):
+        layers += [nn.Linear(n_in, n_out), nn.ReLU()]
+    return nn.Sequential(*layers)

@@ -1,0 +1,126 @@
+import pytest
+import torch
+
+from multiepoch import metrics
+from multiepoch.data import Schema
+from multiepoch.model import ConversionModel
+
+SCHEMA = Schema({"user": 60, "product": 40}, ("x0", "x1"), ("click", "checkout"))
+
+
+def test_logits_have_one_column_an_objective_and_gradients_are_sparse(tiny_log):
+    log, model = tiny_log(n=50), ConversionModel(SCHEMA)
+    logits = model(log.ids, log.dense)
+    assert logits.shape == (50, 2)
+    model.loss(logits, log.labels).backward()
+    for name, weight in model.table_parameters().items():
+        touched = weight.grad.coalesce().indices()[0]
+        assert touched.tolist() == log.ids[name].unique().tolist()
+    assert all(p.grad is not None and not p.grad.is_sparse for p in model.dense_parameters())
+
+
+def test_parameters_fall_into_tables_and_the_rest():
+    model = ConversionModel(SCHEMA)
+    parts = [*model.table_parameters().values(), *model.dense_parameters()]
+    assert {id(p) for p in parts} == {id(p) for p in model.parameters()}
+    assert len(parts) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        dict(cross_layers=0),
+        dict(cross_layers=3),
+        dict(hidden=()),
+        dict(tower=()),
+        dict(hidden=(), tower=(), cross_layers=0),
+        dict(embedding_dim=1, n_buckets=1),
+    ],
+    ids=str,
+)
+def test_any_size_gives_logits(tiny_log, sizes):
+    log = tiny_log(n=8)
+    assert ConversionModel(SCHEMA, **sizes)(log.ids, log.dense).shape == (8, 2)
+
+
+def test_without_dense_features_and_without_tables(tiny_log):
+    no_dense, no_tables = tiny_log(n=8, n_dense=0), tiny_log(n=8)
+    model = ConversionModel(no_dense.schema)
+    assert model(no_dense.ids, no_dense.dense).shape == (8, 2)
+    model = ConversionModel(Schema({}, ("x0", "x1"), ("click",)))
+    assert model({}, no_tables.dense).shape == (8, 1)
+
+
+def test_cross_layer_is_that_of_dcn_v2(tiny_log):
+    """With bottom and towers away, logit = w . (x0 * (W x0 + b) + x0) + c."""
+    log = tiny_log(n=5, objectives=("click",))
+    model = ConversionModel(log.schema, hidden=(), tower=(), embedding_std=1.0)
+    x0 = torch.cat([*(model.tables[c].weight[log.ids[c]] for c in log.ids), log.dense], dim=1)
+    cross, last = model.cross[0], model.towers["click"][-1]
+    crossed = torch.stack([x * (cross.weight @ x + cross.bias) + x for x in x0])
+    expected = crossed @ last.weight[0] + last.bias
+    torch.testing.assert_close(model(log.ids, log.dense)[:, 0], expected)
+
+
+def test_ids_beyond_the_table_share_buckets_and_are_counted():
+    model = ConversionModel(SCHEMA, n_buckets=16)
+    known = torch.arange(60)
+    beyond = torch.tensor([60, 61, 10**12, 2**63 - 1, -1])
+    rows = model.rows({"user": torch.cat([known, beyond]), "product": torch.zeros(65).long()})
+    assert rows["user"][:60].equal(known)
+    assert rows["user"][60:].min() >= 60 and rows["user"][60:].max() < 76
+    assert rows["user"][60:].equal(model.rows({"user": beyond, "product": beyond * 0})["user"])
+    assert model.overflow_counts() == {"user": 10, "product": 0}
+
+
+def test_buckets_are_filled_evenly():
+    model = ConversionModel(SCHEMA, n_buckets=16)
+    new = torch.arange(60, 60 + 16_000)
+    rows = model.rows({"user": new, "product": torch.zeros_like(new)})["user"]
+    filled = torch.bincount(rows - 60, minlength=16)
+    assert filled.min() > 900 and filled.max() < 1100
+
+
+def test_counts_of_ids_beyond_are_saved_with_the_model():
+    model, other = ConversionModel(SCHEMA), ConversionModel(SCHEMA)
+    model.rows({"user": torch.tensor([99]), "product": torch.tensor([1])})
+    other.load_state_dict(model.state_dict())
+    assert other.overflow_counts() == {"user": 1, "product": 0}
+
+
+def test_no_bucket_is_refused():
+    with pytest.raises(ValueError, match="n_buckets is 0"):
+        ConversionModel(SCHEMA, n_buckets=0)
+
+
+def test_losses_are_the_metric_and_the_loss_their_weighted_sum(tiny_log):
+    log, model = tiny_log(), ConversionModel(SCHEMA)
+    logits = model(log.ids, log.dense)
+    losses = model.losses(logits, log.labels)
+    for k in range(2):
+        expected = metrics.logloss(logits[:, k].detach(), log.labels[:, k])
+        assert losses[k].item() == pytest.approx(expected, abs=1e-6)
+    weights = torch.tensor([2.0, 0.5])
+    assert model.loss(logits, log.labels).item() == pytest.approx(losses.sum().item())
+    expected = 2 * losses[0].item() + 0.5 * losses[1].item()
+    assert model.loss(logits, log.labels, weights).item() == pytest.approx(expected)
+
+
+def test_table_initialiser_draws_in_place_and_repeats_with_a_generator():
+    model = ConversionModel(SCHEMA, embedding_std=0.3)
+    part = torch.zeros(20_000, 4)
+    assert model.init_table_(part, torch.Generator().manual_seed(1)) is part
+    assert part.std().item() == pytest.approx(0.3, rel=0.02)
+    again = model.init_table_(torch.zeros(20_000, 4), torch.Generator().manual_seed(1))
+    assert again.equal(part)
+    weight = model.table_parameters()["user"]
+    assert model.init_table_(weight) is weight and weight.requires_grad
+
+
+def test_same_seed_gives_the_same_model():
+    def draw():
+        torch.manual_seed(5)
+        return ConversionModel(SCHEMA).state_dict()
+
+    one, two = draw(), draw()
+    assert all(one[name].equal(two[name]) for name in one)
