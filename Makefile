@@ -1,0 +1,44 @@
+# The two commands of the README: `make book` and `make test`. Everything else is beside them.
+# Written for make 3.81 and BSD tools, so that it runs on macOS as it is.
+
+PYTHON  ?= python3
+PROFILE ?= cpu
+VENV    ?= .venv
+
+RUN   = $(VENV)/bin/python
+STAMP = $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help book test lint strip clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "  PROFILE=quick|cpu|long|gpu  how much the notebooks compute (default: cpu)"
+	@echo "  PYTHON=python3.12           the Python that .venv is made with (default: python3)"
+
+book: $(STAMP) ## Run the notebooks and build the book into _build/html
+	@$(RUN) -m multiepoch book --profile $(PROFILE)
+
+test: $(STAMP) ## Run every test: units, notebooks, and the pages of the quick book
+	@$(RUN) -m pytest
+
+lint: $(STAMP) ## Check the style of package, tests and notebooks
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+
+strip: $(STAMP) ## Take the outputs out of the notebooks, as they are stored
+	@$(RUN) -m multiepoch strip
+
+clean: ## Take away all that these targets made
+	rm -rf $(VENV) _build .pytest_cache .hypothesis .ruff_cache src/multiepoch.egg-info
+	find src tests book benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Installed once, and again only when the requirements change.
+$(STAMP): pyproject.toml requirements.txt
+	@command -v $(PYTHON) >/dev/null || { echo "No $(PYTHON) on this machine; install Python 3.11 or later, or name one: make PYTHON=/path/to/python3." >&2; exit 1; }
+	@$(PYTHON) .ci/python_version.py
+	@test -x $(RUN) || $(PYTHON) -m venv --clear $(VENV)
+	@echo "Installing what the book and the tests need into $(VENV) (once; a few minutes) ..."
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $(STAMP)

@@ -1,0 +1,231 @@
+"""Builds the book: runs its notebooks, lays out a staging folder, renders it, swaps it in.
+
+Under _build: executed/PROFILE/ keeps the notebooks that were run, source/ is what jupyter-book
+reads, html/ the pages. The pages appear whole: a build that fails leaves the earlier ones alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import yaml
+
+from multiepoch import claims
+from multiepoch.notebooks import PROFILES, NotebookFailed, Run, execute, files_under
+
+RENDERERS = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "pydata-sphinx-theme")
+FIGURE = "multiepoch_figure"  # the output metadata that plots.show writes
+CAPTION = "multiepoch_caption"
+
+
+class BookFailed(RuntimeError):
+    """The book could not be built: which page, and why."""
+
+
+def build(root: Path, profile: str, html: Path | None = None) -> Path:
+    """Runs the notebooks in `profile`, renders the book into `html` (_build/html), returns it.
+
+    Raises NotebookFailed or BookFailed; the pages that were there before are then still there.
+    """
+    html = html or root / "_build" / "html"
+    work = html.with_name(f"{html.name}.work")
+    shutil.rmtree(work, ignore_errors=True)
+    runs = run_notebooks(root, profile)
+    stage(root, work / "source", profile, runs)
+    key = _key(work / "source", root)
+    stamp = html.with_name(f"{html.name}.key")
+    if html.is_dir() and stamp.exists() and stamp.read_text() == key:
+        print(f"{html}: nothing changed, pages kept")
+    else:
+        start = time.perf_counter()
+        rendered = render(work)
+        _swap(rendered, html)
+        stamp.write_text(key)
+        print(f"{html}: {len(pages(root))} pages rendered in {time.perf_counter() - start:.0f} s")
+    shutil.rmtree(work, ignore_errors=True)
+    return html
+
+
+def pages(root: Path) -> list[str]:
+    """Every page of _toc.yml in order, as it is named there: without an ending."""
+
+    def walk(node: dict | list) -> Iterator[str]:
+        if isinstance(node, list):
+            for one in node:
+                yield from walk(one)
+            return
+        for name, value in node.items():
+            if name in ("root", "file"):
+                yield str(value).removesuffix(".ipynb").removesuffix(".md")
+            elif name in ("parts", "chapters", "sections"):
+                yield from walk(value)
+
+    return list(walk(yaml.safe_load((root / "_toc.yml").read_text())))
+
+
+def run_notebooks(root: Path, profile: str) -> dict[str, Run]:
+    """Runs the notebooks of the book in order, one progress line each. By page name."""
+    runs = {}
+    for page in pages(root):
+        notebook = root / f"{page}.ipynb"
+        if not notebook.exists():
+            if not (root / f"{page}.md").exists():
+                raise BookFailed(
+                    f"_toc.yml names {page}; there is no {page}.ipynb and no {page}.md."
+                )
+            continue
+        print(f"{notebook.stem} ... ", end="", flush=True)
+        try:
+            run = execute(
+                notebook, root, root / "_build" / "executed" / profile, {"profile": profile}
+            )
+        except NotebookFailed:
+            print("failed", flush=True)
+            raise
+        print("kept" if run.kept else f"{run.seconds:.1f} s", flush=True)
+        runs[page] = run
+    return runs
+
+
+def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
+    """Lays out what jupyter-book reads: pages, executed notebooks, and what is generated."""
+    source.mkdir(parents=True)
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(root / name, source / name)
+    shutil.copytree(root / "book", source / "book", ignore=shutil.ignore_patterns("__pycache__"))
+    for page, run in runs.items():
+        document = nbformat.read(run.path, as_version=4)
+        target = source / f"{page}.ipynb"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(for_pages(document, page), target)
+    generated = source / "book" / "_generated"
+    generated.mkdir()
+    (generated / "claims.md").write_text(_claims(root, runs))
+    (generated / "runs.md").write_text(_run_times(profile, runs))
+
+
+def for_pages(document: nbformat.NotebookNode, page: str) -> nbformat.NotebookNode:
+    """An executed notebook as its page needs it.
+
+    papermill's own cell goes: its values stand in the parameters cell already. What plots.show
+    said of a figure (alt text, caption, name) moves to where myst-nb looks for it.
+    """
+    document.cells = [
+        cell for cell in document.cells
+        if "injected-parameters" not in cell.metadata.get("tags", [])
+    ]  # fmt: skip
+    for cell in document.cells:
+        outputs = cell.get("outputs", [])
+        figures = [o.metadata[FIGURE] for o in outputs if FIGURE in o.get("metadata", {})]
+        if len(figures) > 1:
+            raise BookFailed(f"{page}: a cell shows {len(figures)} figures; show one a cell.")
+        for figure in figures:
+            cell.metadata["mystnb"] = {
+                "image": {"alt": figure["alt"]},
+                "figure": {"caption": figure["caption"], "name": figure["name"]},
+            }
+        if "outputs" in cell:
+            cell.outputs = [o for o in outputs if CAPTION not in o.get("metadata", {})]
+    return document
+
+
+def _claims(root: Path, runs: dict[str, Run]) -> str:
+    """The ledger, from results/PROFILE/claims.csv. A chapter that is not in the book gets no link."""
+    records = {
+        profile: pd.read_csv(root / "results" / profile / "claims.csv")
+        for profile in PROFILES
+        if (root / "results" / profile / "claims.csv").exists()
+    }
+
+    def link(match: re.Match) -> str:
+        there = f"notebooks/{Path(match[2]).stem}" in runs
+        return match[0] if there else "its chapter is not written yet"
+
+    return re.sub(r"\[([^]]*)\]\(\.\./notebooks/([^)]*\.ipynb)\)", link, claims.table(records))
+
+
+def _run_times(profile: str, runs: dict[str, Run]) -> str:
+    if not runs:
+        return "No notebook was run for these pages.\n"
+    facts = {
+        page: nbformat.read(run.path, as_version=4).metadata["multiepoch"]
+        for page, run in runs.items()
+    }
+    lines = [
+        f"Profile `{profile}`.",
+        "",
+        "| notebook | seconds | date | torch | Python | machine |",
+        "|---|---|---|---|---|---|",
+    ]
+    for page, fact in facts.items():
+        lines.append(
+            f"| [{Path(page).stem}](../{page}.ipynb) | {fact['seconds']:.1f} | {fact['date']} "
+            f"| {fact['torch']} | {fact['python']} | {fact['machine']} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def render(work: Path) -> Path:
+    """jupyter-book over work/source, every warning an error. Returns the folder of pages."""
+    outcome = subprocess.run(
+        [sys.executable, "-c", "from jupyter_book.cli.main import main; main()",
+         "build", "source", "--path-output", ".", "-W", "--keep-going", "-q"],
+        cwd=work, env=os.environ | {"PYTHONWARNINGS": "ignore"},
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    if outcome.returncode:
+        text = re.sub(r"\x1b\[[0-9;]*m", "", outcome.stdout)
+        said = [line for line in text.splitlines() if "WARNING" in line or "ERROR" in line]
+        said = list(dict.fromkeys(line.replace(f"{work}{os.sep}", "") for line in said))
+        raise BookFailed("The pages could not be rendered:\n" + ("\n".join(said) or text[-4000:]))
+    return work / "_build" / "html"
+
+
+def _swap(rendered: Path, html: Path) -> None:
+    """Puts the new pages in place of the old in two renames."""
+    old = html.with_name(f"{html.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if html.exists():
+        html.rename(old)
+    rendered.rename(html)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _key(source: Path, root: Path) -> str:
+    """A hash of all that the pages depend on: the staging folder, src/ and who renders."""
+    digest = hashlib.sha256(" ".join(version(name) for name in RENDERERS).encode())
+    for path in files_under(source) + files_under(root / "src"):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def command(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "multiepoch book", description="Runs the notebooks and builds the book into _build/html."
+    )
+    parser.add_argument("--profile", choices=PROFILES, default="cpu")
+    parser.add_argument("--root", type=Path, default=Path("."), help="the repository")
+    options = parser.parse_args(arguments)
+    root = options.root.resolve()
+    if not (root / "_toc.yml").exists():
+        print(f"{root}: no _toc.yml; run this in the repository.", file=sys.stderr)
+        return 1
+    try:
+        html = build(root, options.profile)
+    except (NotebookFailed, BookFailed) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"The book: {html / 'index.html'}")
+    return 0
