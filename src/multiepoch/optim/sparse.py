@@ -1,0 +1,297 @@
+"""`SparseOptimizer`: the dense optimizer and the embedding optimizer as one.
+
+The Sparse Optimizer of Qiu et al. (arXiv 2505.05605) is a higher learning rate for the embedding
+tables than for the dense layers. Here the two rates live in the parameter groups of one torch
+optimizer, so that whatever schedules one of them schedules both.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from multiepoch.optim.embedding import EmbeddingOptimizer
+
+_EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
+
+
+class SparseOptimizer(Optimizer):
+    """A dense optimizer and an `EmbeddingOptimizer`, stepped, scheduled and saved together.
+
+    Its `param_groups` are the groups of the two themselves: first the dense, then the embedding
+    groups. A scheduler that multiplies each group's own rate (`LambdaLR`, `LinearLR`, `StepLR`,
+    `CosineAnnealingLR` with eta_min=0, `ReduceLROnPlateau`, `SequentialLR` of these, ...) keeps
+    the ratio of the rates. A scheduler that is given an absolute rate must be given one for each
+    group, or it gives the same to all::
+
+        rates = [group["lr"] for group in optimizer.param_groups]
+        OneCycleLR(optimizer, max_lr=rates, total_steps=1000)
+
+    (`cycle_momentum` needs a `momentum` or `betas` that both optimizers have.) `step` warns,
+    once, when the ratio is no longer what it was at construction or in the loaded state.
+
+    dense: any torch optimizer whose `step` needs no closure.
+    embedding: the optimizer of the tables.
+    model: the module that both optimize, to see that no parameter is forgotten.
+
+    Raises ValueError that names the parameter when one that needs a gradient is in neither
+    optimizer or in both, or when an optimizer holds a parameter that is not the model's.
+    """
+
+    def __init__(self, dense: Optimizer, embedding: EmbeddingOptimizer, model: nn.Module) -> None:
+        if not isinstance(embedding, EmbeddingOptimizer):
+            raise TypeError(f"embedding must be an EmbeddingOptimizer, not {type(embedding)}")
+        if not isinstance(dense, Optimizer) or isinstance(dense, torch.optim.LBFGS):
+            raise TypeError(
+                "dense must be a torch optimizer that steps without a closure, "
+                f"not {type(dense).__name__}"
+            )
+        self.dense = dense
+        self.embedding = embedding
+        self._parts = _parts(model)
+        _check_each_in_one(self._parts, dense, embedding)
+        # What the two have in common is what a scheduler may take for granted of every group.
+        common = dense.defaults.keys() & embedding.defaults.keys()
+        super().__init__(self.param_groups, {key: dense.defaults[key] for key in common})
+        self._ratios: list[float] | None = _ratios(self.param_groups)
+
+    @classmethod
+    def from_model(
+        cls,
+        model: nn.Module,
+        dense_lr: float,
+        embedding_lr: float,
+        dense: Callable[..., Optimizer] = torch.optim.Adam,
+        **embedding_options: Any,
+    ) -> SparseOptimizer:
+        """Sort the parameters of `model` into tables and dense parameters, and optimize both.
+
+        A table is the weight of an `nn.Embedding` or `nn.EmbeddingBag` with `sparse=True`, once
+        however many modules use it; everything else that needs a gradient is dense, an embedding
+        without `sparse=True` too. `print(optimizer)` shows what went where.
+
+        dense_lr, embedding_lr: the two learning rates.
+        dense: called as `dense(parameters, lr=dense_lr)`; a torch optimizer class, or a
+            `functools.partial` of one.
+        embedding_options: `rule`, `row_lr`, `row_decay` and what else `EmbeddingOptimizer` takes.
+
+        Raises ValueError when the model has no table or no dense parameter, or when a table is
+        also used by a module that would give it a dense gradient.
+        """
+        parts = [part for part in _parts(model) if part.parameter.requires_grad]
+        for part in parts:
+            if part.sparse_in and part.dense_in:
+                raise ValueError(
+                    f"{part.name} is a sparse table in {' and '.join(part.sparse_in)}, but "
+                    f"{' and '.join(part.dense_in)} gives it a dense gradient: use sparse=True "
+                    "in all of them or in none"
+                )
+        tables = [part for part in parts if part.sparse_in]
+        others = [part.parameter for part in parts if not part.sparse_in]
+        if not tables:
+            raise ValueError(
+                "the model has no embedding with sparse=True: pass sparse=True to nn.Embedding "
+                "or nn.EmbeddingBag"
+            )
+        if not others:
+            raise ValueError("the model has no dense parameter: use EmbeddingOptimizer by itself")
+        groups = [{"params": [(part.name, part.parameter)]} for part in tables]
+        embedding = EmbeddingOptimizer(groups, lr=embedding_lr, **embedding_options)
+        return cls(dense(others, lr=dense_lr), embedding, model)
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The groups of both, the dense first: the dicts themselves, in a new list."""
+        return [*self.dense.param_groups, *self.embedding.param_groups]
+
+    @param_groups.setter
+    def param_groups(self, groups: list[dict[str, Any]]) -> None:
+        """`Optimizer.__init__` empties the list; here it belongs to the two optimizers."""
+
+    @property
+    def state(self) -> dict[Tensor, Any]:
+        """The state of every parameter, of both."""
+        return {**self.dense.state, **self.embedding.state}
+
+    @state.setter
+    def state(self, state: dict[Tensor, Any]) -> None:
+        """As for `param_groups`."""
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Refused: which of the two should have it is for the caller to say."""
+        if any(param_group is group for group in self.param_groups):
+            return  # Optimizer.__init__ adds the groups that the two already have
+        raise RuntimeError("add a group to optimizer.dense or to optimizer.embedding")
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Step both; `closure`, if given, is called once, before, and its value returned."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self._check_ratios()
+        # The tables first: their optimizer refuses a bad gradient before it changes anything,
+        # and then nothing at all has changed.
+        self.embedding.step()
+        self.dense.step()
+        return loss
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients of both."""
+        self.dense.zero_grad(set_to_none)
+        self.embedding.zero_grad(set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        """`{"dense": ..., "embedding": ...}`, the state dicts of the two."""
+        for hook in self._optimizer_state_dict_pre_hooks.values():
+            hook(self)
+        state = {"dense": self.dense.state_dict(), "embedding": self.embedding.state_dict()}
+        for hook in self._optimizer_state_dict_post_hooks.values():
+            changed = hook(self, state)
+            state = state if changed is None else changed
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what `state_dict` gave. ValueError when it is the state of something else."""
+        for hook in self._optimizer_load_state_dict_pre_hooks.values():
+            changed = hook(self, state_dict)
+            state_dict = state_dict if changed is None else changed
+        if set(state_dict) != {"dense", "embedding"}:
+            raise ValueError(
+                f"this is no state of a SparseOptimizer: it has {sorted(state_dict)}, "
+                "not 'dense' and 'embedding'"
+            )
+        # The tables first, for the same reason as in step().
+        self.embedding.load_state_dict(state_dict["embedding"])
+        self.dense.load_state_dict(state_dict["dense"])
+        self._ratios = _ratios(self.param_groups)
+        for hook in self._optimizer_load_state_dict_post_hooks.values():
+            hook(self)
+
+    def summary(self) -> str:
+        """A table: which parameter is where, of what shape, at which rate."""
+        rate = {id(p): group["lr"] for group in self.param_groups for p in group["params"]}
+        tables = {id(p) for p in _parameters(self.embedding)}
+        rows, others = [("optimizer", "parameter", "shape", "lr", "")], {}
+        for part in self._parts:
+            lr = rate.get(id(part.parameter))
+            if lr is None:
+                rows.append(("none", part.name, part.shape, "-", "frozen"))
+            elif id(part.parameter) in tables:
+                users = part.sparse_in + part.dense_in
+                note = f"shared by {', '.join(users)}" if len(users) > 1 else ""
+                rows.append(("embedding", part.name, part.shape, f"{float(lr):g}", note))
+            elif part.is_embedding:
+                note = "an embedding without sparse=True"
+                rows.append(("dense", part.name, part.shape, f"{float(lr):g}", note))
+            else:
+                others.setdefault(f"{float(lr):g}", []).append(part.name)
+        for lr, names in others.items():
+            shown = names if len(names) <= 4 else [*names[:3], f"{len(names) - 3} more"]
+            rows.append(("dense", ", ".join(shown), "", lr, ""))
+        widths = [max(len(row[k]) for row in rows) for k in range(4)]
+        lines = ["  ".join([*map(str.ljust, row, widths), row[4]]).rstrip() for row in rows]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        kinds = f"{type(self.dense).__name__} and {type(self.embedding).__name__}"
+        return f"{type(self).__name__} of {kinds}\n{self.summary()}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: the two optimizers, which hold all the rest."""
+        return {key: self.__dict__[key]
+                for key in ("defaults", "dense", "embedding", "_parts", "_ratios")}  # fmt: skip
+
+    def _check_ratios(self) -> None:
+        """Warn once when a scheduler has set, not multiplied, the rates."""
+        if self._ratios is None:
+            return
+        now = _ratios(self.param_groups)
+        if now is None:
+            return  # a schedule that starts or ends at zero
+        if len(now) != len(self._ratios):
+            self._ratios = now  # a group was added
+        elif any(not math.isclose(a, b, rel_tol=1e-3) for a, b in zip(now, self._ratios)):
+            self._ratios = None
+            warnings.warn(
+                "the ratio of the tables' learning rates to the dense rate has changed: a "
+                "scheduler that takes an absolute rate (max_lr, eta_min, min_lr, ...) wants a "
+                "list, [group['lr'] for group in optimizer.param_groups] times what you need",
+                stacklevel=3,
+            )
+
+
+@dataclass
+class _Part:
+    """A parameter of the model, and the modules that use it."""
+
+    parameter: nn.Parameter
+    name: str
+    sparse_in: list[str] = field(default_factory=list)
+    dense_in: list[str] = field(default_factory=list)
+    is_embedding: bool = False
+
+    @property
+    def shape(self) -> str:
+        return " x ".join(f"{n:,}" for n in self.parameter.shape)
+
+
+def _parts(model: nn.Module) -> list[_Part]:
+    """Every parameter of the model once, in the order of its modules."""
+    parts: dict[int, _Part] = {}
+    for prefix, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            full = f"{prefix}.{name}" if prefix else name
+            part = parts.setdefault(id(parameter), _Part(parameter, full))
+            if isinstance(module, _EMBEDDINGS):
+                part.is_embedding = True
+            sparse = isinstance(module, _EMBEDDINGS) and name == "weight" and module.sparse
+            (part.sparse_in if sparse else part.dense_in).append(prefix or type(module).__name__)
+    return list(parts.values())
+
+
+def _parameters(optimizer: Optimizer) -> Iterator[Tensor]:
+    return (p for group in optimizer.param_groups for p in group["params"])
+
+
+def _check_each_in_one(parts: list[_Part], dense: Optimizer, embedding: Optimizer) -> None:
+    held = [{id(p) for p in _parameters(optimizer)} for optimizer in (dense, embedding)]
+    for part in parts:
+        count = sum(id(part.parameter) in ids for ids in held)
+        if count == 2:
+            raise ValueError(
+                f"parameter {part.name} is in the dense and in the embedding optimizer: "
+                "leave it out of one"
+            )
+        if count == 0 and part.parameter.requires_grad:
+            raise ValueError(
+                f"parameter {part.name} is in neither optimizer: add it to one, or freeze it "
+                "with requires_grad_(False)"
+            )
+    known = {id(part.parameter) for part in parts}
+    for which, optimizer in (("dense", dense), ("embedding", embedding)):
+        for k, group in enumerate(optimizer.param_groups):
+            for p in group["params"]:
+                if id(p) not in known:
+                    raise ValueError(
+                        f"group {k} of the {which} optimizer has a parameter of shape "
+                        f"{tuple(p.shape)} that is not the model's: build both from this model"
+                    )
+
+
+def _ratios(groups: list[dict[str, Any]]) -> list[float] | None:
+    """Each group's rate over the first's; None where rates are tensors or the first is zero.
+
+    A tensor rate may live on a GPU, where reading it would make the host wait.
+    """
+    rates = [group["lr"] for group in groups]
+    if any(isinstance(rate, Tensor) for rate in rates) or rates[0] == 0:
+        return None
+    return [rate / rates[0] for rate in rates]

@@ -1,0 +1,312 @@
+"""The pair of optimizers: who gets which parameter, schedulers, restart, hooks."""
+
+import copy
+import warnings
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import lr_scheduler
+
+from multiepoch.optim.embedding import EmbeddingOptimizer
+from multiepoch.optim.sparse import SparseOptimizer
+
+DENSE_LR, EMBEDDING_LR = 1e-3, 2e-2
+
+
+class Model(nn.Module):
+    """Two sparse tables, one small dense one, a tower."""
+
+    def __init__(self, seed: int = 0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.user = nn.Embedding(50, 4, sparse=True)
+        self.product = nn.EmbeddingBag(70, 6, sparse=True, mode="mean")
+        self.country = nn.Embedding(5, 2)
+        self.tower = nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 1))
+
+    def forward(self, user, product, country):
+        x = torch.cat([self.user(user), self.product(product), self.country(country)], 1)
+        return self.tower(x).squeeze(1)
+
+
+def batch(step: int, n: int = 32):
+    generator = torch.Generator().manual_seed(step)
+    draw = partial(torch.randint, generator=generator)
+    return draw(50, (n,)), draw(70, (n, 3)), draw(5, (n,)), draw(2, (n,)).float()
+
+
+def train(model, optimizer, steps, scheduler=None):
+    for step in steps:
+        *inputs, label = batch(step)
+        optimizer.zero_grad()
+        nn.functional.binary_cross_entropy_with_logits(model(*inputs), label).backward()
+        optimizer.step()
+        if scheduler is not None:
+            scheduler.step()
+
+
+def pair(model, dense=torch.optim.Adam, **options):
+    return SparseOptimizer.from_model(model, DENSE_LR, EMBEDDING_LR, dense=dense, **options)
+
+
+def names(model, optimizer):
+    name = {id(p): n for n, p in model.named_parameters()}
+    return [name[id(p)] for group in optimizer.param_groups for p in group["params"]]
+
+
+def test_from_model_sorts_every_parameter_once():
+    model = Model()
+    optimizer = pair(model)
+    assert names(model, optimizer.embedding) == ["user.weight", "product.weight"]
+    assert sorted(names(model, optimizer)) == sorted(n for n, _ in model.named_parameters())
+    assert {group["lr"] for group in optimizer.dense.param_groups} == {DENSE_LR}
+    assert {group["lr"] for group in optimizer.embedding.param_groups} == {EMBEDDING_LR}
+
+
+def test_summary_says_what_went_where_and_prints_nothing_by_itself(capsys):
+    model = Model()
+    model.seller = nn.Embedding(50, 4, sparse=True)
+    model.seller.weight = model.user.weight
+    model.tower[2].bias.requires_grad_(False)
+    optimizer = pair(model)
+    assert capsys.readouterr().out == ""
+    lines = repr(optimizer).splitlines()
+    (user,) = [line for line in lines if "user.weight" in line]
+    assert user.startswith("embedding") and "50 x 4" in user and "0.02" in user
+    assert "shared by user, seller" in user
+    (country,) = [line for line in lines if "country.weight" in line]
+    assert country.startswith("dense") and "without sparse=True" in country
+    (bias,) = [line for line in lines if "tower.2.bias" in line]
+    assert bias.startswith("none") and "frozen" in bias
+
+
+def test_a_weight_used_by_two_tables_is_counted_once():
+    model = Model()
+    model.seller = nn.EmbeddingBag(50, 4, sparse=True)
+    model.seller.weight = model.user.weight
+    assert names(model, pair(model).embedding).count("user.weight") == 1
+
+
+def test_a_weight_with_a_sparse_and_a_dense_user_is_refused_by_name():
+    model = Model()
+    model.head = nn.Linear(4, 50, bias=False)
+    model.head.weight = model.user.weight
+    with pytest.raises(ValueError, match=r"user\.weight is a sparse table in user, but head"):
+        pair(model)
+
+
+def test_a_model_without_tables_or_without_dense_parameters_is_refused():
+    with pytest.raises(ValueError, match="sparse=True"):
+        pair(nn.Sequential(nn.Embedding(3, 2), nn.Linear(2, 1)))
+    with pytest.raises(ValueError, match="use EmbeddingOptimizer by itself"):
+        pair(nn.Embedding(3, 2, sparse=True))
+
+
+def test_a_parameter_in_neither_in_both_or_of_another_model_is_named():
+    model = Model()
+    tables = [model.user.weight, model.product.weight]
+    others = [p for p in model.parameters() if all(p is not t for t in tables)]
+    with pytest.raises(ValueError, match=r"product\.weight is in neither"):
+        SparseOptimizer(torch.optim.Adam(others), EmbeddingOptimizer(tables[:1], lr=0.1), model)
+    both = [*others, model.user.weight]
+    with pytest.raises(ValueError, match=r"user\.weight is in the dense and in the embedding"):
+        SparseOptimizer(torch.optim.Adam(both), EmbeddingOptimizer(tables, lr=0.1), model)
+    stranger = nn.Parameter(torch.zeros(3, 9))
+    with pytest.raises(ValueError, match=r"shape \(3, 9\) that is not the model's"):
+        SparseOptimizer(
+            torch.optim.Adam([*others, stranger]), EmbeddingOptimizer(tables, lr=0.1), model
+        )
+    with pytest.raises(TypeError, match="LBFGS"):
+        SparseOptimizer(torch.optim.LBFGS(others), EmbeddingOptimizer(tables, lr=0.1), model)
+
+
+@pytest.mark.parametrize(
+    "dense", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad,
+              partial(torch.optim.RMSprop, momentum=0.9), partial(torch.optim.AdamW, foreach=True)]
+)  # fmt: skip
+def test_the_pair_does_what_the_two_do_apart(dense):
+    together, apart = Model(), Model()
+    train(together, pair(together, dense), range(5))
+
+    tables = [apart.user.weight, apart.product.weight]
+    others = [p for p in apart.parameters() if all(p is not t for t in tables)]
+    first, second = dense(others, lr=DENSE_LR), EmbeddingOptimizer(tables, lr=EMBEDDING_LR)
+    for step in range(5):
+        *inputs, label = batch(step)
+        apart.zero_grad()
+        nn.functional.binary_cross_entropy_with_logits(apart(*inputs), label).backward()
+        first.step()
+        second.step()
+    before = Model().state_dict()
+    for name, value in together.state_dict().items():
+        assert torch.equal(value, apart.state_dict()[name]), name
+        assert not torch.equal(value, before[name]), name
+
+
+def rates_of(optimizer):
+    return [group["lr"] for group in optimizer.param_groups]
+
+
+SCHEDULERS = {
+    "LambdaLR": lambda o: lr_scheduler.LambdaLR(o, lambda step: 0.9**step),
+    "warm-up from zero": lambda o: lr_scheduler.LambdaLR(o, lambda step: min(1.0, step / 4)),
+    "LinearLR": lambda o: lr_scheduler.LinearLR(o, 0.1, total_iters=4),
+    "StepLR": lambda o: lr_scheduler.StepLR(o, 2),
+    "CosineAnnealingLR": lambda o: lr_scheduler.CosineAnnealingLR(o, 10),
+    "OneCycleLR": lambda o: lr_scheduler.OneCycleLR(o, max_lr=rates_of(o), total_steps=10),
+    "SequentialLR": lambda o: lr_scheduler.SequentialLR(
+        o,
+        [lr_scheduler.LinearLR(o, 0.1, total_iters=3), lr_scheduler.ExponentialLR(o, 0.8)],
+        milestones=[3],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_schedulers_change_both_rates_and_keep_their_ratio(name):
+    model = Model()
+    optimizer = pair(model)
+    scheduler = SCHEDULERS[name](optimizer)
+    seen = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for step in range(8):
+            dense, *tables = rates_of(optimizer)
+            seen.add(dense)
+            for table in tables:
+                assert table == pytest.approx(dense * EMBEDDING_LR / DENSE_LR)
+            train(model, optimizer, [step], scheduler)
+    assert len(seen) > 2
+    assert rates_of(optimizer.embedding) == rates_of(optimizer)[-2:]
+
+
+def test_reduce_on_plateau_keeps_the_ratio():
+    optimizer = pair(Model())
+    scheduler = lr_scheduler.ReduceLROnPlateau(optimizer, patience=0)
+    for loss in (1.0, 2.0, 3.0):
+        scheduler.step(loss)
+    assert rates_of(optimizer) == pytest.approx([DENSE_LR / 100, *[EMBEDDING_LR / 100] * 2])
+
+
+def test_one_rate_for_all_groups_is_warned_of_once():
+    model = Model()
+    optimizer = pair(model)
+    scheduler = lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=10)
+    with pytest.warns(UserWarning, match="ratio of the tables' learning rates"):
+        train(model, optimizer, [0], scheduler)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(model, optimizer, range(1, 4), scheduler)
+
+
+def test_a_restart_in_the_middle_is_bit_for_bit(tmp_path):
+    straight = Model()
+    optimizer = pair(straight)
+    train(straight, optimizer, range(8), lr_scheduler.ExponentialLR(optimizer, 0.9))
+
+    first = Model()
+    optimizer = pair(first)
+    scheduler = lr_scheduler.ExponentialLR(optimizer, 0.9)
+    train(first, optimizer, range(4), scheduler)
+    torch.save([first.state_dict(), optimizer.state_dict(), scheduler.state_dict()],
+               tmp_path / "at-4.pt")  # fmt: skip
+
+    second = Model(seed=9)
+    optimizer = pair(second)
+    scheduler = lr_scheduler.ExponentialLR(optimizer, 0.9)
+    for part, state in zip([second, optimizer, scheduler], torch.load(tmp_path / "at-4.pt")):
+        part.load_state_dict(state)
+    train(second, optimizer, range(4, 8), scheduler)
+    for name, value in second.state_dict().items():
+        assert torch.equal(value, straight.state_dict()[name]), name
+
+
+def test_the_state_of_something_else_is_refused():
+    model = Model()
+    optimizer = pair(model)
+    with pytest.raises(ValueError, match="no state of a SparseOptimizer"):
+        optimizer.load_state_dict(optimizer.dense.state_dict())
+
+
+def test_a_copy_goes_its_own_way():
+    model = Model()
+    optimizer = pair(model)
+    train(model, optimizer, range(2))
+    other_model, other = copy.deepcopy((model, optimizer))
+    train(other_model, other, range(2, 4))
+    assert not torch.equal(other_model.user.weight, model.user.weight)
+    train(model, optimizer, range(2, 4))
+    assert torch.equal(other_model.user.weight, model.user.weight)
+    assert torch.equal(other_model.tower[0].weight, model.tower[0].weight)
+
+
+def test_closure_is_called_once_and_its_value_returned():
+    model = Model()
+    optimizer = pair(model)
+    before = model.user.weight.detach().clone()
+    calls = []
+
+    def closure():
+        *inputs, label = batch(0)
+        optimizer.zero_grad()
+        loss = nn.functional.binary_cross_entropy_with_logits(model(*inputs), label)
+        loss.backward()
+        calls.append(loss)
+        return loss
+
+    assert optimizer.step(closure) is calls[0]
+    assert len(calls) == 1
+    assert not torch.equal(model.user.weight, before)
+
+
+def test_hooks_run_and_may_change_the_state():
+    model = Model()
+    optimizer = pair(model)
+    seen = []
+    optimizer.register_step_pre_hook(lambda *_: seen.append("pre"))
+    optimizer.register_step_post_hook(lambda *_: seen.append("post"))
+    train(model, optimizer, [0])
+    assert seen == ["pre", "post"]
+    optimizer.register_state_dict_pre_hook(lambda _: seen.append("saving"))
+    optimizer.register_state_dict_post_hook(lambda _, state: {**state, "note": 1})
+    optimizer.register_load_state_dict_pre_hook(
+        lambda _, state: {k: v for k, v in state.items() if k != "note"}
+    )
+    optimizer.register_load_state_dict_post_hook(lambda _: seen.append("loaded"))
+    state = optimizer.state_dict()
+    assert state["note"] == 1
+    optimizer.load_state_dict(state)
+    assert seen[2:] == ["saving", "loaded"]
+
+
+def test_zero_grad_clears_both():
+    model = Model()
+    optimizer = pair(model)
+    train(model, optimizer, [0])
+    assert model.user.weight.grad is not None and model.tower[0].weight.grad is not None
+    optimizer.zero_grad()
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_refused_gradient_changes_nothing():
+    model = Model()
+    optimizer = pair(model)
+    before = copy.deepcopy(model.state_dict())
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)  # dense, for the tables too
+    with pytest.raises(RuntimeError, match=r"'user\.weight' has a dense gradient.*sparse=True"):
+        optimizer.step()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_groups_are_added_to_one_of_the_two():
+    model = Model()
+    optimizer = pair(model)
+    extra = nn.Parameter(torch.zeros(3))
+    with pytest.raises(RuntimeError, match=r"optimizer\.dense or to optimizer\.embedding"):
+        optimizer.add_param_group({"params": [extra]})
+    optimizer.dense.add_param_group({"params": [extra], "lr": 0.5})
+    assert 0.5 in rates_of(optimizer)
