@@ -59,12 +59,12 @@ ADVERTISER_SHARE, CAMPAIGN_SHARE, OWN_SHARE = 0.3, 0.3, 0.4
 # is reported between 0.6 and 1 (Breslau et al., INFOCOM 1999); products are the steeper side.
 USER_ZIPF, PRODUCT_ZIPF = 0.7, 1.0
 
-# Rows of the hashed cross for each user: an average user meets about as many advertisers in the
-# first ten days of the default world, so that few pairs share a row. Assumed.
+# Rows of the hashed cross for each user. Assumed: the first 1M impressions of the default world
+# meet 0.8M distinct pairs, which then share 0.55M of 1M rows; most pairs are seen once.
 CROSS_ROWS_PER_USER = 10
 
 CHUNK = 1 << 15  # impressions made at a time: their working memory stays in the cache
-CALIBRATION_SAMPLE = 1 << 15  # impressions on which the intercepts are solved
+CALIBRATION_SAMPLE = 1 << 17  # impressions on which the intercepts are solved
 
 # Each kind of random draw has a stream of its own, keyed by (seed, kind, ...).
 _USERS, _PRODUCTS, _CAMPAIGNS, _ADVERTISERS, _EXPOSURE, _CALIBRATION, _IMPRESSIONS = range(7)
@@ -253,19 +253,19 @@ class AdsWorld:
         strata = (np.arange(CALIBRATION_SAMPLE) + 0.5) / CALIBRATION_SAMPLE
         users, slots = self._draw_exposed(rng.permutation(strata), rng.permutation(strata))
         dense = self._dense(truth, users, slots, rng)
-        logit = _logits(truth, users, slots, dense).astype(np.float64)  # (n, n_objectives)
-        reached = np.ones(CALIBRATION_SAMPLE)  # probability of the funnel so far
+        logit = _logits(truth, users, slots, dense).T.copy()  # (n_objectives, n)
+        reached = np.ones(CALIBRATION_SAMPLE, dtype=np.float32)  # probability of the funnel so far
         intercept = np.empty(len(OBJECTIVES), dtype=np.float32)
         for k, rate in enumerate(POSITIVE_RATE):
-            low, high = -30.0, 30.0
-            for _ in range(32):  # bisection, to 1e-8 logits
+            low, high = -20.0, 20.0
+            for _ in range(22):  # bisection, to 1e-5 logits
                 middle = (low + high) / 2
-                if np.mean(reached * _sigmoid(logit[:, k] + middle)) < rate:
+                if np.mean(reached * _sigmoid(logit[k] + middle)) < rate:
                     low = middle
                 else:
                     high = middle
             intercept[k] = middle
-            reached *= _sigmoid(logit[:, k] + intercept[k])
+            reached *= _sigmoid(logit[k] + intercept[k])
         return intercept
 
     # What is logged ----------------------------------------------------------------------------
