@@ -1,0 +1,87 @@
+"""Checkpoints of a training run: written whole or not at all, read back only into the same run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from multiepoch.data.log import Log
+
+
+def save(path: Path, content: dict[str, Any]) -> None:
+    """Replaces the file at `path`. A kill at any moment leaves the old file or the new one."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(partial, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """What `save` wrote, on the CPU; None where nothing was written yet.
+
+    ValueError where it is of a run with other settings, or no checkpoint at all.
+    """
+    if not path.exists():
+        return None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        written = content["settings"]
+    except Exception as error:  # torch.load raises a different type for each kind of damage
+        raise ValueError(
+            f"checkpoint {path} cannot be read as one of this package's ({error}); "
+            "give another path, or delete it to start anew."
+        ) from error
+    for name in settings | written:
+        if settings.get(name) != written.get(name):
+            raise ValueError(
+                f"checkpoint {path} is of a run with {name} {written.get(name)!r}, and this one "
+                f"has {settings.get(name)!r}; give the settings it was written with to go on, "
+                "or another path to start anew."
+            )
+    return content
+
+
+def describe_log(log: Log) -> list[float]:
+    """A few sums that differ, but for bad luck, when the impressions do."""
+    sums = [column.sum().item() for column in log.ids.values()]
+    return [len(log), *sums, *log.labels.sum(0, dtype=torch.float64).tolist()]
+
+
+def describe_optimizers(optimizers: Iterable[Optimizer]) -> list[dict[str, Any]]:
+    """Each optimizer's class and the numbers it was set up with, group by group."""
+    return [
+        {
+            "class": type(optimizer).__name__,
+            "groups": [
+                {
+                    key: value
+                    for key, value in group.items()
+                    if isinstance(value, (bool, int, float, str, tuple))
+                }
+                for group in optimizer.param_groups
+            ],
+        }
+        for optimizer in optimizers
+    ]
+
+
+def random_state() -> dict[str, Any]:
+    """Torch's global generators, on the CPU and on every CUDA device."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
