@@ -86,10 +86,10 @@ def test_bayes_optimum_is_what_many_draws_average_to():
               torch.zeros(n, dtype=torch.int32), p_true)  # fmt: skip
     row = metrics.bayes_optimum(log).loc["click"]
     assert row.positive_rate == pytest.approx(p.mean().item(), abs=0.005)
-    assert row.logloss == pytest.approx(row.expected_logloss, abs=0.005)
-    assert row.auc == pytest.approx(row.expected_auc, abs=0.005)
-    assert row.auc == pytest.approx(roc_auc_score(labels[:, 0], p_true[:, 0]), abs=1e-9)
-    assert row.logloss < row.constant_logloss
+    assert row.bayes_logloss == pytest.approx(row.expected_logloss, abs=0.005)
+    assert row.bayes_auc == pytest.approx(row.expected_auc, abs=0.005)
+    assert row.bayes_auc == pytest.approx(roc_auc_score(labels[:, 0], p_true[:, 0]), abs=1e-9)
+    assert row.bayes_logloss < row.constant_logloss
     # Every other predictor is worse in expectation.
     expected = np.mean([metrics.entropy(float(q)) for q in p])
     assert row.expected_logloss == pytest.approx(expected, abs=1e-6)

@@ -78,7 +78,7 @@ def entropy(p: float) -> float:
 def bayes_optimum(log: Log) -> pd.DataFrame:
     """What the best possible predictor, the truth itself, gets on a log that carries `p_true`.
 
-    One row an objective. `constant_logloss`, `logloss` and `auc` are over the labels
+    One row an objective. `constant_logloss`, `bayes_logloss` and `bayes_auc` are over the labels
     drawn, to be compared with a model's on the same log; `expected_logloss` (the mean entropy of
     p_true) and `expected_auc` are their expectations over all draws of the labels.
     DataError where nobody knows the truth.
@@ -95,8 +95,8 @@ def bayes_optimum(log: Log) -> pd.DataFrame:
         rows[objective] = {
             "positive_rate": labels.mean().item(),
             "constant_logloss": entropy(labels.mean().item()),
-            "logloss": F.binary_cross_entropy(p, labels).item(),
-            "auc": auc(p, labels),
+            "bayes_logloss": F.binary_cross_entropy(p, labels).item(),
+            "bayes_auc": auc(p, labels),
             "expected_logloss": mean_entropy,
             "expected_auc": (_ordered_pairs(p, p, 1 - p) * pairs - both / 2) / (pairs - both),
         }
