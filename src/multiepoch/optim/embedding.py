@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from multiepoch.optim import compiled
 from multiepoch.optim.batch import TouchedRows
 from multiepoch.optim.frequency import FrequencyAdaptiveLR
 from multiepoch.optim.rules import RULES
@@ -63,8 +64,7 @@ class EmbeddingOptimizer(Optimizer):
         if weight_decay:
             raise ValueError(WEIGHT_DECAY.format(weight_decay))
         self._row_hooks: OrderedDict[int, RowHook] = OrderedDict()
-        # Sorted to a fixed size on CUDA, torch.unique elsewhere; the tests force either.
-        self._fixed_size: bool | None = None
+        self._path: str | None = None  # "unique", "fixed_size" or "compiled"; the tests force each
         defaults = dict(lr=lr, rule=rule, row_lr=row_lr, row_decay=row_decay, betas=betas,
                         eps=eps, check_finite=check_finite, epoch=0)  # fmt: skip
         super().__init__(params, defaults)
@@ -139,30 +139,16 @@ class EmbeddingOptimizer(Optimizer):
         if len(ids) == 0:
             state["step"] += 1
             return
-        fixed_size = param.is_cuda if self._fixed_size is None else self._fixed_size
-        touched = (TouchedRows.fixed_size if fixed_size else TouchedRows.unique)(ids, values)
+        path = self._path or _fastest_path(param, values)
+        touched = getattr(TouchedRows, path)(ids, values, len(param))
         for hook in tuple(self._row_hooks.values()):
             hook(param, touched.rows, touched.occurrences)
         state["step"] += 1
         factor = _count(group, state, touched)
         keep = _wait(group, state, touched)
 
-        rule = RULES[group["rule"]]
-        names = rule.state_shapes(*param.shape)
-        rows = touched.rows
-        gathered = {name: state[name][rows] for name in names}
-        step = int(state["step"])  # a CPU tensor, so no wait
-        direction = rule.update(touched.gradient(), gathered, step, group["betas"], group["eps"])
-        weight = param[rows].float()
-        if keep is not None:
-            weight.mul_(keep[:, None])
-        if factor is None:
-            weight.add_(direction, alpha=-group["lr"])
-        else:
-            weight.addcmul_(direction, factor[:, None], value=-group["lr"])
-        param.index_copy_(0, rows, weight.to(param.dtype))
-        for name in names:
-            state[name].index_copy_(0, rows, gathered[name])
+        write = _write_compiled if path == "compiled" else _write
+        write(group, param, state, touched, factor, keep)
 
     def _table_state(self, group: dict[str, Any], param: Tensor) -> dict[str, Tensor]:
         """The state of a table; what is missing, all of it before the first step, starts at 0."""
@@ -236,7 +222,49 @@ class EmbeddingOptimizer(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.__dict__.setdefault("_row_hooks", OrderedDict())
-        self.__dict__.setdefault("_fixed_size", None)
+        self.__dict__.setdefault("_path", None)
+
+
+def _fastest_path(param: Tensor, values: Tensor) -> str:
+    """By which of TouchedRows' ways the rows of a batch are found."""
+    if param.is_cuda:
+        return "fixed_size"
+    return "compiled" if compiled.usable(param, values) else "unique"
+
+
+def _write(
+    group: dict[str, Any],
+    param: Tensor,
+    state: dict[str, Tensor],
+    touched: TouchedRows,
+    factor: Tensor | None,
+    keep: Tensor | None,
+) -> None:
+    """Gathers the touched rows, updates them by the rule, and writes them back.
+
+    factor, keep: None, or float32 (k,): w <- keep * w - lr * factor * direction.
+    """
+    rule, rows = RULES[group["rule"]], touched.rows
+    gathered = {name: state[name][rows] for name in rule.state_shapes(*param.shape)}
+    step = int(state["step"])  # a CPU tensor, so no wait
+    direction = rule.update(touched.gradient(), gathered, step, group["betas"], group["eps"])
+    weight = param[rows].float()
+    if keep is not None:
+        weight.mul_(keep[:, None])
+    if factor is None:
+        weight.add_(direction, alpha=-group["lr"])
+    else:
+        weight.addcmul_(direction, factor[:, None], value=-group["lr"])
+    param.index_copy_(0, rows, weight.to(param.dtype))
+    for name, values in gathered.items():
+        state[name].index_copy_(0, rows, values)
+
+
+def _write_compiled(group, param, state, touched, factor, keep) -> None:
+    """As `_write`, in one pass over the rows."""
+    states = [state[name] for name in RULES[group["rule"]].state_shapes(*param.shape)]
+    compiled.update_rows(group["rule"], param, states, touched, factor, keep,
+                         int(state["step"]), group["lr"], group["betas"], group["eps"])  # fmt: skip
 
 
 def _count(group: dict[str, Any], state: dict[str, Tensor], touched: TouchedRows) -> Tensor | None:

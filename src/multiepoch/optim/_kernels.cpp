@@ -1,0 +1,150 @@
+// The CPU's fast path of EmbeddingOptimizer: one pass over the touched rows that sums a row's
+// gradients, updates its state and writes its weights, where the eager path reads and writes
+// every intermediate. Plain C interface, no torch headers, so that it compiles in a second.
+// Same mathematics as rules.py, term by term; compiled.py builds and calls it.
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+namespace {
+
+struct Step {  // as `Step` in compiled.py
+    float lr, eps;
+    float gain1, beta2, gain2;     // Adam: gain = 1 - beta, taken before it is rounded to a float
+    float eps_scaled, root_scale;  // Adam: eps * c1 and c1 / sqrt(c2), c the bias corrections
+};
+
+template <typename Work>
+void in_parallel(int threads, int64_t n, Work work) {
+    const int64_t chunk = 512;  // rows; small, because a frequent row has many gradients to add
+    std::atomic<int64_t> next{0};
+    auto loop = [&] {
+        for (int64_t first; (first = next.fetch_add(chunk)) < n;)
+            work(first, std::min(first + chunk, n));
+    };
+    std::vector<std::thread> others;
+    for (int t = 1; t < std::min<int64_t>(threads, n / chunk + 1); ++t) others.emplace_back(loop);
+    loop();
+    for (auto& other : others) other.join();
+}
+
+inline void prefetch_row(const float* row, int64_t dim) {
+    for (int64_t j = 0; j < dim; j += 16) __builtin_prefetch(row + j, 1);
+}
+
+// How many states a weight has, and from its gradient their new values and the direction.
+struct Adam {
+    static constexpr int states = 2;
+    static float direction(float g, float* mean, float* square, int64_t j, const Step& s) {
+        mean[j] += s.gain1 * (g - mean[j]);
+        square[j] = s.beta2 * square[j] + s.gain2 * g * g;
+        return mean[j] / (std::sqrt(square[j]) * s.root_scale + s.eps_scaled);
+    }
+};
+struct Adagrad {
+    static constexpr int states = 1;
+    static float direction(float g, float* sum, float*, int64_t j, const Step& s) {
+        sum[j] += g * g;
+        return g / (std::sqrt(sum[j]) + s.eps);
+    }
+};
+struct Sgd {
+    static constexpr int states = 0;
+    static float direction(float g, float*, float*, int64_t, const Step&) { return g; }
+};
+
+struct Batch {  // k rows; row i's gradients are values[order[start[i]]] ... values[order[start[i+1]-1]]
+    const int64_t* rows;
+    const int64_t* start;
+    const int32_t* order;
+    const float* values;
+    int64_t k, dim;
+    const float* factor;  // (k,) FAL's, or null
+    const float* keep;    // (k,) AdamAR's, or null
+};
+
+// The summed gradient of row i: where it lies already, or in `buffer`.
+const float* gradient(const Batch& b, int64_t i, float* buffer) {
+    const int64_t first = b.start[i], last = b.start[i + 1];
+    const float* g = b.values + b.order[first] * b.dim;
+    if (last - first == 1) return g;
+    std::copy(g, g + b.dim, buffer);
+    for (int64_t p = first + 1; p < last; ++p) {
+        const float* more = b.values + b.order[p] * b.dim;
+        if (p + 8 < last) prefetch_row(b.values + b.order[p + 8] * b.dim, b.dim);
+        for (int64_t j = 0; j < b.dim; ++j) buffer[j] += more[j];
+    }
+    return buffer;
+}
+
+template <typename Rule, bool rowwise>
+void update(const Batch& b, float* weight, float* one, float* two, const Step& s, int threads) {
+    in_parallel(threads, b.k, [&](int64_t first, int64_t last) {
+        std::vector<float> buffer(b.dim);
+        for (int64_t i = first; i < last; ++i) {
+            if (const int64_t ahead = i + 6; ahead < last) {
+                prefetch_row(b.values + b.order[b.start[ahead]] * b.dim, b.dim);
+                const int64_t at = b.rows[ahead] * b.dim;
+                prefetch_row(weight + at, b.dim);
+                if (rowwise) __builtin_prefetch(one + b.rows[ahead], 1);
+                if (!rowwise && Rule::states > 0) prefetch_row(one + at, b.dim);
+                if (!rowwise && Rule::states > 1) prefetch_row(two + at, b.dim);
+            }
+            const float* __restrict g = gradient(b, i, buffer.data());
+            const int64_t row = b.rows[i], at = row * b.dim;
+            const float rate = s.lr * (b.factor ? b.factor[i] : 1.0f);
+            const float keep = b.keep ? b.keep[i] : 1.0f;
+            float* __restrict w = weight + at;
+            if (rowwise) {
+                float squares = 0.0f;
+                for (int64_t j = 0; j < b.dim; ++j) squares += g[j] * g[j];
+                one[row] += squares / static_cast<float>(b.dim);
+                const float scaled = rate / (std::sqrt(one[row]) + s.eps);
+                for (int64_t j = 0; j < b.dim; ++j) w[j] = keep * w[j] - scaled * g[j];
+            } else {
+                float* __restrict m = Rule::states > 0 ? one + at : nullptr;
+                float* __restrict v = Rule::states > 1 ? two + at : nullptr;
+                for (int64_t j = 0; j < b.dim; ++j)
+                    w[j] = keep * w[j] - rate * Rule::direction(g[j], m, v, j, s);
+            }
+        }
+    });
+}
+
+}  // namespace
+
+// The distinct ids in rising order, how often each occurs, where its lookups begin in `order`,
+// and `order`, the n lookups by id and then by place. A radix sort. Returns k, their number.
+extern "C" int64_t touched_rows(const int64_t* ids, int64_t n, int64_t n_rows, int64_t* rows,
+                                int32_t* occurrences, int64_t* start, int32_t* order) {
+    const int bits = 11, buckets = 1 << bits;
+    std::vector<uint64_t> from(n), to(n);  // id above, place below
+    for (int64_t p = 0; p < n; ++p) from[p] = static_cast<uint64_t>(ids[p]) << 32 | p;
+    for (int shift = 0; (n_rows - 1) >> shift > 0; shift += bits) {
+        std::vector<int64_t> place(buckets + 1);
+        for (uint64_t entry : from) ++place[(entry >> 32 >> shift & (buckets - 1)) + 1];
+        for (int d = 0; d < buckets; ++d) place[d + 1] += place[d];
+        for (uint64_t entry : from) to[place[entry >> 32 >> shift & (buckets - 1)]++] = entry;
+        from.swap(to);
+    }
+    int64_t k = 0;
+    for (int64_t p = 0; p < n; ++p) {
+        const int64_t id = from[p] >> 32;
+        order[p] = static_cast<int32_t>(from[p]);
+        if (p == 0 || id != rows[k - 1]) rows[k] = id, start[k] = p, occurrences[k++] = 0;
+        ++occurrences[k - 1];
+    }
+    start[k] = n;
+    return k;
+}
+
+extern "C" void update_rows(int rule, const Batch* b, float* weight, float* one, float* two,
+                            const Step* s, int threads) {
+    if (rule == 0) update<Adam, false>(*b, weight, one, two, *s, threads);
+    if (rule == 1) update<Adagrad, false>(*b, weight, one, two, *s, threads);
+    if (rule == 2) update<Sgd, true>(*b, weight, one, two, *s, threads);
+    if (rule == 3) update<Sgd, false>(*b, weight, one, two, *s, threads);
+}
