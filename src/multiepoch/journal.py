@@ -1,0 +1,121 @@
+"""What a pass over data touched: how often each row was looked up, and what it was before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Counts:
+    """How often pass 0 looks up each row of a table; adds without waiting for the device."""
+
+    def __init__(self, table: Tensor) -> None:
+        self.counts = torch.zeros(len(table), dtype=torch.int32, device=table.device)
+
+    def add(self, rows: Tensor, occurrences: Tensor, values: Callable) -> None:
+        self.counts.index_add_(0, rows, occurrences.int())
+
+    def rows(self, below: float) -> Tensor:
+        """The rows touched, fewer than `below` times; an untouched row has nothing to put back."""
+        return ((self.counts > 0) & (self.counts < below)).nonzero().squeeze(1)
+
+    @property
+    def n_bytes(self) -> int:
+        return n_bytes_of(vars(self))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return copied(vars(self))
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        if state["counts"].shape != self.counts.shape:
+            raise ValueError(
+                f"the counts in the state are of {len(state['counts'])} rows, the table has "
+                f"{len(self.counts)}: load the state of a table of the same shape"
+            )
+        self.counts.copy_(state["counts"])
+
+
+class Journal:
+    """The rows that pass 0 touched: how often, and what they were before it.
+
+    The counts lie in runs, each sorted by id, each at least four times as long as the next: a
+    batch is looked up in a few of them, and a row moves from run to run a few times in all.
+    What the rows were lies in one chunk for every step that touched new ones.
+    """
+
+    def __init__(self, table: Tensor) -> None:
+        self.table = table
+        self.runs: list[tuple[Tensor, Tensor]] = []  # ids int64 (k,), counts int32 (k,)
+        self.chunks: list[tuple[Tensor, dict[str, Tensor]]] = []  # rows (k,), values (k, ...)
+
+    def add(self, rows: Tensor, occurrences: Tensor, values: Callable) -> None:
+        there = occurrences > 0  # on CUDA the batch is filled up with rows of no occurrence
+        rows, occurrences = rows[there], occurrences[there].int()
+        for ids, counts in self.runs:
+            at = torch.searchsorted(ids, rows).clamp_(max=len(ids) - 1)
+            found = ids[at] == rows
+            counts.index_add_(0, at[found], occurrences[found])
+            rows, occurrences = rows[~found], occurrences[~found]
+        if len(rows) == 0:
+            return
+        self.chunks.append((rows, {name: value[rows] for name, value in values().items()}))
+        self.runs.append(_sorted(rows, occurrences))
+        while len(self.runs) > 1 and len(self.runs[-2][0]) < 4 * len(self.runs[-1][0]):
+            (ids, counts), (more_ids, more_counts) = self.runs.pop(), self.runs.pop()
+            self.runs.append(_sorted(torch.cat([ids, more_ids]), torch.cat([counts, more_counts])))
+
+    def put_back(self, below: float) -> list[tuple[Tensor, dict[str, Tensor]]]:
+        """The chunks, without the rows touched `below` times or more, which are let go of."""
+        ids, counts = self._counts()
+        for k, (rows, values) in enumerate(self.chunks):
+            few = counts[torch.searchsorted(ids, rows)] < below
+            if not few.all():
+                self.chunks[k] = (rows[few], {name: v[few] for name, v in values.items()})
+        return self.chunks
+
+    def _counts(self) -> tuple[Tensor, Tensor]:
+        if not self.runs:
+            empty = torch.empty(0, dtype=torch.int64, device=self.table.device)
+            return empty, empty.int()
+        return _sorted(*map(torch.cat, zip(*self.runs)))
+
+    @property
+    def n_bytes(self) -> int:
+        parts = [dict(enumerate(run)) for run in self.runs]
+        parts += [{"rows": rows, **values} for rows, values in self.chunks]
+        return sum(map(n_bytes_of, parts))
+
+    def state_dict(self) -> dict[str, Any]:
+        ids, counts = self._counts()
+        rows = torch.cat([ids[:0], *(rows for rows, _ in self.chunks)])
+        names = self.chunks[0][1] if self.chunks else {}
+        values = {name: torch.cat([v[name] for _, v in self.chunks]) for name in names}
+        return {"ids": ids, "counts": counts, "rows": rows, "values": values}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        ids, counts, rows = (state[k].to(self.table.device) for k in ("ids", "counts", "rows"))
+        values = copied(state["values"], self.table.device)
+        beyond = len(ids) > 0 and int(ids[-1]) >= len(self.table)
+        if beyond or ("weight" in values and values["weight"].shape[1] != self.table.shape[1]):
+            raise ValueError(
+                "the journal in the state is of a table of another shape than "
+                f"{tuple(self.table.shape)}: load the state of a table of the same shape"
+            )
+        self.runs = [(ids, counts.clone())] if len(ids) else []
+        self.chunks = [(rows, values)] if len(rows) else []
+
+
+def _sorted(ids: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    ids, order = ids.sort()
+    return ids, counts[order]
+
+
+def copied(values: dict[str, Tensor], device: torch.device | None = None) -> dict[str, Tensor]:
+    return {name: value.to(device or value.device, copy=True) for name, value in values.items()}
+
+
+def n_bytes_of(values: dict[Any, Tensor]) -> int:
+    return sum(value.numel() * value.element_size() for value in values.values())

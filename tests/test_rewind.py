@@ -1,0 +1,449 @@
+"""MEDA and tail rewind against a plain copy of every table and a plain count of every lookup."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from multiepoch.optim import (
+    AdaptiveRegularization,
+    EmbeddingOptimizer,
+    FrequencyAdaptiveLR,
+    SparseOptimizer,
+)
+from multiepoch.rewind import (
+    Rewind,
+    meda,
+    meda_groups,
+    meda_redrawn,
+    meda_restored,
+    tail_rewind,
+)
+
+ROWS, DIMS = (40, 25), (3, 5)
+
+
+class Tables(nn.Module):
+    def __init__(self, seed=0, rows=ROWS, dims=DIMS, dtype=torch.float32):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.tables = nn.ModuleList(
+            nn.Embedding(n, d, sparse=True, dtype=dtype) for n, d in zip(rows, dims)
+        )
+
+    def loss(self, ids):
+        """ids: one int64 tensor a table. A loss whose gradient differs by row."""
+        return sum(t(i).float().sin().sum() for t, i in zip(self.tables, ids))
+
+
+def optimizer_of(model, rule="adam", **options):
+    return EmbeddingOptimizer([t.weight for t in model.tables], lr=0.1, rule=rule, **options)
+
+
+def train(model, optimizer, batches):
+    for ids in batches:
+        optimizer.zero_grad()
+        model.loss(ids).backward()
+        optimizer.step()
+
+
+def random_batches(seed, n_batches=4, n=12, rows=ROWS):
+    """Skewed, so that some rows come often and some never."""
+    generator = torch.Generator().manual_seed(seed)
+    draw = lambda r: (torch.rand(n, generator=generator) ** 3 * r).long()  # noqa: E731
+    return [[draw(r) for r in rows] for _ in range(n_batches)]
+
+
+def snapshot(model, optimizer):
+    """Every value of every row of every table: weights and row state, copied."""
+    return [
+        {
+            "weight": t.weight.detach().clone(),
+            **{k: v.clone() for k, v in optimizer.row_state(t.weight).items()},
+        }
+        for t in model.tables
+    ]
+
+
+def lookups(batches, rows=ROWS):
+    """How often each row is looked up, one tensor a table."""
+    return [
+        sum((torch.bincount(batch[k], minlength=n) for batch in batches), torch.zeros(n))
+        for k, n in enumerate(rows)
+    ]
+
+
+def assert_same(got, expected):
+    for table, (a, b) in enumerate(zip(got, expected, strict=True)):
+        assert a.keys() == b.keys()
+        for name in a:
+            assert torch.equal(a[name], b[name]), (table, name)
+
+
+def where(few, ours, theirs):
+    """Row by row, `ours` where `few`, else `theirs`; one entry a table."""
+    return [
+        {name: torch.where(f.view(-1, *[1] * (a[name].dim() - 1)), a[name], b[name]) for name in a}
+        for f, a, b in zip(few, ours, theirs)
+    ]
+
+
+batches_of_ids = st.lists(
+    st.tuples(*[st.lists(st.integers(0, n - 1), max_size=30) for n in ROWS]), max_size=6
+).map(lambda bs: [[torch.tensor(i, dtype=torch.int64) for i in ids] for ids in bs])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    day=batches_of_ids,
+    warm=st.integers(0, 3),
+    below=st.sampled_from([0, 1, 2, 3, 5, 10, 1000, math.inf]),
+    rule=st.sampled_from(["adam", "adagrad", "rowwise_adagrad", "sgd"]),
+    decay=st.booleans(),
+    fixed_size=st.booleans(),
+)
+def test_start_puts_back_what_a_full_copy_says(day, warm, below, rule, decay, fixed_size):
+    model = Tables()
+    row_decay = AdaptiveRegularization(1e-2) if decay else None
+    optimizer = optimizer_of(model, rule, row_decay=row_decay)
+    optimizer._fixed_size = fixed_size  # batches as they come on CUDA
+    train(model, optimizer, random_batches(1, warm))  # the day before
+    rewind = Rewind(model, optimizer, below, to="start")
+    at_start, few = snapshot(model, optimizer), [n < below for n in lookups(day)]
+    rewind.before_pass(0)
+    for index in (1, 2):
+        train(model, optimizer, day)
+        expected = where(few, at_start, snapshot(model, optimizer))
+        rewind.before_pass(index)
+        assert_same(snapshot(model, optimizer), expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    day=batches_of_ids, below=st.sampled_from([0, 1, 2, 3, 5, 10, 1000]), fixed_size=st.booleans()
+)
+def test_draw_renews_the_rows_touched_too_few_times(day, below, fixed_size):
+    model = Tables()
+    optimizer = optimizer_of(model, row_decay=AdaptiveRegularization(1e-2))
+    optimizer._fixed_size = fixed_size
+    rewind = Rewind(model, optimizer, below, to="draw", seed=3)
+    rewind.before_pass(0)
+    train(model, optimizer, day)
+    before = snapshot(model, optimizer)
+
+    fresh_model = Tables(seed=8)  # all of whose rows are drawn with the same seed
+    fresh_optimizer = optimizer_of(fresh_model)
+    everything = meda(fresh_model, fresh_optimizer, seed=3)
+    everything.before_pass(0)
+    everything.before_pass(1)
+    steps = [int(optimizer.state[t.weight]["step"]) for t in model.tables]
+    fresh = [
+        {
+            "weight": t.weight.detach(),
+            "exp_avg": torch.zeros_like(t.weight),
+            "exp_avg_sq": torch.zeros_like(t.weight),
+            "last_step": torch.full((len(t.weight),), step, dtype=torch.int32),
+        }
+        for t, step in zip(fresh_model.tables, steps)
+    ]
+    few = [(n > 0) & (n < below) for n in lookups(day)]
+    rewind.before_pass(1)
+    assert_same(snapshot(model, optimizer), where(few, fresh, before))
+
+
+def test_meda_renews_every_row_touched_or_not_and_leaves_the_random_state():
+    model = Tables()
+    optimizer = optimizer_of(model)
+    train(model, optimizer, random_batches(0))
+    before = snapshot(model, optimizer)
+    rewind = meda(model, optimizer, seed=1)
+    random_state = torch.get_rng_state()
+    rewind.before_pass(0)
+    assert_same(snapshot(model, optimizer), before)
+    rewind.before_pass(1)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    after = snapshot(model, optimizer)
+    for was, now in zip(before, after):
+        assert (was["weight"] != now["weight"]).any(dim=1).all()
+        assert now["exp_avg"].count_nonzero() == now["exp_avg_sq"].count_nonzero() == 0
+        assert abs(now["weight"].mean()) < 0.4 and 0.7 < now["weight"].std() < 1.3
+    assert rewind.n_bytes == 0
+
+
+def test_draws_depend_on_seed_table_and_pass_and_on_nothing_else():
+    def draws(seed):
+        model = Tables(rows=(30, 30), dims=(4, 4))
+        rewind = meda(model, optimizer_of(model), seed)
+        drawn = []
+        for index in (0, 1, 2, 0, 1):
+            torch.rand(3)
+            rewind.before_pass(index)
+            if index:
+                drawn += [t.weight.detach().clone() for t in model.tables]
+        return drawn
+
+    first, again, other = draws(5), draws(5), draws(6)
+    assert all(torch.equal(a, b) for a, b in zip(first, again))
+    assert len({tuple(d.flatten().tolist()) for d in first + other}) == 12
+
+
+def test_an_initialiser_sees_the_whole_table_and_the_models_own_comes_first():
+    shapes = []
+
+    class WithOwn(Tables):
+        def init_table_(self, weight):
+            shapes.append(tuple(weight.shape))
+            return weight.fill_(7.0)
+
+    model = WithOwn()
+    rewind = Rewind(model, optimizer_of(model), below=5)
+    rewind.before_pass(0)
+    train(model, optimizer_of(model), [])
+    rewind.before_pass(1)
+    assert shapes == list(zip(ROWS, DIMS))
+
+    wrapped = nn.Sequential(model)  # as a wrapper for distributed training does
+    meda_rewind = meda(wrapped, optimizer_of(model))
+    meda_rewind.before_pass(0)
+    meda_rewind.before_pass(1)
+    assert all((t.weight == 7.0).all() for t in model.tables)
+
+    bounded = meda(model, optimizer_of(model), init=lambda w: nn.init.uniform_(w, 1.0, 2.0))
+    bounded.before_pass(0)
+    bounded.before_pass(1)
+    assert all(((t.weight >= 1) & (t.weight < 2)).all() for t in model.tables)
+
+
+def test_the_padding_row_stays():
+    model = Tables()
+    model.tables[0] = nn.Embedding(ROWS[0], DIMS[0], sparse=True, padding_idx=2)
+    rewind = meda(model, optimizer_of(model))
+    rewind.before_pass(0)
+    rewind.before_pass(1)
+    zero_rows = (model.tables[0].weight == 0).all(dim=1).nonzero().flatten()
+    assert zero_rows.tolist() == [2]
+
+
+def test_counts_of_fal_and_the_step_stay():
+    model = Tables()
+    optimizer = optimizer_of(model, row_lr=FrequencyAdaptiveLR())
+    for make in (meda, meda_restored):
+        rewind = make(model, optimizer)
+        rewind.before_pass(0)
+        train(model, optimizer, random_batches(0))
+        kept = [{k: optimizer.state[t.weight][k].clone() for k in ("count", "max_count", "step")}
+                for t in model.tables]  # fmt: skip
+        rewind.before_pass(1)
+        for t, state in zip(model.tables, kept):
+            assert all(torch.equal(optimizer.state[t.weight][k], v) for k, v in state.items())
+            assert state["count"].sum() > 0
+
+
+def test_each_days_counts_are_its_own():
+    model = Tables()
+    optimizer = optimizer_of(model)
+    rewind = tail_rewind(model, optimizer, below=4)
+    first, second = random_batches(1), random_batches(2)
+    for day in (first, second):
+        at_start, few = snapshot(model, optimizer), [n < 4 for n in lookups(day)]
+        rewind.before_pass(0)
+        train(model, optimizer, day)
+        expected = where(few, at_start, snapshot(model, optimizer))
+        rewind.before_pass(1)
+        assert_same(snapshot(model, optimizer), expected)
+        train(model, optimizer, day)
+
+
+def test_redrawn_and_restored_differ_on_the_second_day():
+    for make, restored in ((meda_restored, True), (meda_redrawn, False)):
+        model = Tables()
+        optimizer = optimizer_of(model)
+        rewind = make(model, optimizer)
+        for day in (1, 2):
+            at_start = snapshot(model, optimizer)
+            rewind.before_pass(0)
+            train(model, optimizer, random_batches(day))
+            rewind.before_pass(1)
+            now = snapshot(model, optimizer)
+            same = [torch.equal(a["weight"], b["weight"]) for a, b in zip(now, at_start)]
+            assert all(same) if restored else not any(same)
+            train(model, optimizer, random_batches(day))
+
+
+def test_works_through_the_pair_with_the_dense_optimizer():
+    model = Tables()
+    model.bias = nn.Parameter(torch.zeros(1))
+    optimizer = SparseOptimizer.from_model(model, dense_lr=0.1, embedding_lr=0.1)
+    rewind = meda_restored(model, optimizer)
+    start = snapshot(model, optimizer.embedding)
+    rewind.before_pass(0)
+    for ids in random_batches(0):
+        optimizer.zero_grad()
+        (model.loss(ids) + model.bias.sum()).backward()
+        optimizer.step()
+    rewind.before_pass(1)
+    assert_same(snapshot(model, optimizer.embedding), start)
+    assert model.bias.item() != 0  # the dense part is carried on
+
+
+def test_bfloat16_tables_come_back_bit_for_bit():
+    model = Tables(dtype=torch.bfloat16)
+    optimizer = optimizer_of(model)
+    train(model, optimizer, random_batches(1))
+    start = snapshot(model, optimizer)
+    rewind = meda_restored(model, optimizer)
+    rewind.before_pass(0)
+    train(model, optimizer, random_batches(2))
+    rewind.before_pass(1)
+    assert_same(snapshot(model, optimizer), start)
+
+
+def test_the_journal_grows_with_the_rows_touched_and_not_with_the_table():
+    def journal(n_rows, n_ids):
+        model = Tables(rows=(n_rows,), dims=(8,))
+        optimizer = optimizer_of(model)
+        rewind = tail_rewind(model, optimizer, below=3)
+        rewind.before_pass(0)
+        ids = torch.randperm(n_ids, generator=torch.Generator().manual_seed(0)).split(50)
+        train(model, optimizer, [[i] for i in ids])
+        return rewind.n_bytes
+
+    per_row = 8 * 3 * 4 + 8 + 8 + 4  # weight and two moments, its id twice, its count
+    assert journal(1_000, 500) == journal(50_000, 500) == 500 * per_row
+    assert journal(1_000, 1_000) == 1_000 * per_row
+
+
+def test_rows_found_frequent_leave_the_journal():
+    model = Tables(rows=(10,), dims=(2,))
+    optimizer = optimizer_of(model, "sgd")
+    rewind = tail_rewind(model, optimizer, below=2)
+    rewind.before_pass(0)
+    train(model, optimizer, [[torch.tensor([1, 1, 2])], [torch.tensor([3, 4, 4])]])
+    before = rewind.n_bytes
+    rewind.before_pass(1)
+    assert before - rewind.n_bytes == 2 * (2 * 4 + 8)
+
+
+MAKERS = {
+    "draw below 4": lambda m, o: Rewind(m, o, 4, "draw", seed=2),
+    "start below 4": lambda m, o: Rewind(m, o, 4, "start"),
+    "meda": lambda m, o: meda(m, o, seed=2),
+    "meda_restored": meda_restored,
+    "meda_groups": lambda m, o: meda_groups(m, o, 3, seed=2),
+}
+
+
+def run(model, optimizer, rewind, plan):
+    """plan: (pass index to begin or None, batches)."""
+    for index, batches in plan:
+        if index is not None:
+            rewind.before_pass(index)
+        train(model, optimizer, batches)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("stop", [1, 2, 3, 5])
+def test_a_restart_in_mid_pass_is_bit_for_bit(name, stop, tmp_path):
+    a, b, c = (random_batches(s) for s in (1, 2, 3))
+    plan = [(0, a), (None, b), (1, a), (None, b), (2, a + b), (0, c), (1, c)]
+
+    def make(seed):
+        model = Tables(seed)
+        optimizer = optimizer_of(model, row_decay=AdaptiveRegularization(1e-3))
+        return model, optimizer, MAKERS[name](model, optimizer)
+
+    straight = make(0)
+    run(*straight, plan)
+    first = make(0)
+    run(*first, plan[:stop])
+    torch.save([part.state_dict() for part in first], tmp_path / "state.pt")
+    run(*first, plan[stop:])  # what is saved is a copy
+    second = make(1)
+    for part, state in zip(second, torch.load(tmp_path / "state.pt", weights_only=True)):
+        part.load_state_dict(state)
+    run(*second, plan[stop:])
+    for model, optimizer, _ in (first, second):
+        assert_same(snapshot(model, optimizer), snapshot(*straight[:2]))
+
+
+def test_groups_carry_one_set_of_tables_for_each_pass_index():
+    model = Tables()
+    optimizer = optimizer_of(model)
+    groups = meda_groups(model, optimizer, n_passes=3, seed=4)
+    left = {}
+    for day in range(3):
+        for index in range(3):
+            groups.before_pass(index)
+            if day:  # the group is as its last pass left it, the row state too
+                assert_same(snapshot(model, optimizer), left[index])
+            train(model, optimizer, random_batches(day))
+            left[index] = snapshot(model, optimizer)
+    weights = [left[index][0]["weight"] for index in range(3)]
+    assert not any(torch.equal(weights[i], weights[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+    one = sum(v.numel() * v.element_size() for values in left[0] for v in values.values())
+    assert groups.n_bytes == 2 * one
+
+
+def test_a_new_group_begins_with_a_draw_and_no_state():
+    model = Tables()
+    optimizer = optimizer_of(model)
+    groups = meda_groups(model, optimizer, n_passes=2)
+    groups.before_pass(0)
+    train(model, optimizer, random_batches(0))
+    before = snapshot(model, optimizer)
+    groups.before_pass(1)
+    for was, now in zip(before, snapshot(model, optimizer)):
+        assert not torch.equal(was["weight"], now["weight"])
+        assert now["exp_avg"].count_nonzero() == 0
+    groups.before_pass(0)
+    assert_same(snapshot(model, optimizer), before)
+
+
+def test_errors_say_what_would_do():
+    model = Tables()
+    optimizer = optimizer_of(model)
+    for below in (-1, math.nan):
+        with pytest.raises(ValueError, match="a number of lookups, 0 or more"):
+            Rewind(model, optimizer, below)
+    with pytest.raises(ValueError, match="to='back' must be 'draw' or 'start'"):
+        Rewind(model, optimizer, to="back")
+    with pytest.raises(ValueError, match="not a parameter of the model"):
+        Rewind(Tables(), optimizer)
+    with pytest.raises(TypeError, match="EmbeddingOptimizer or a SparseOptimizer"):
+        Rewind(model, torch.optim.SparseAdam(model.parameters()))
+    rewind = tail_rewind(model, optimizer, below=2)
+    with pytest.raises(RuntimeError, match=r"before_pass\(1\) after no pass"):
+        rewind.before_pass(1)
+    rewind.before_pass(0)
+    with pytest.raises(RuntimeError, match=r"before_pass\(2\) after pass 0"):
+        rewind.before_pass(2)
+    with pytest.raises(ValueError, match="n_passes=0"):
+        meda_groups(model, optimizer, 0)
+    with pytest.raises(ValueError, match="groups are 0 to 1"):
+        meda_groups(model, optimizer, 2).before_pass(2)
+
+
+def test_the_state_of_other_arguments_or_tables_is_refused():
+    model = Tables()
+    optimizer = optimizer_of(model)
+    small = Tables(rows=(3, 3), dims=(2, 2))
+    small_optimizer = optimizer_of(small)
+    with pytest.raises(ValueError, match="Rewind with below=3, this one has 2"):
+        tail_rewind(model, optimizer, 2).load_state_dict(
+            tail_rewind(model, optimizer, 3).state_dict()
+        )
+    for to in ("draw", "start"):
+        rewind = Rewind(model, optimizer, 2, to)
+        rewind.before_pass(0)
+        train(model, optimizer, random_batches(0))
+        with pytest.raises(ValueError, match="a table of the same shape"):
+            Rewind(small, small_optimizer, 2, to).load_state_dict(rewind.state_dict())
+    groups = meda_groups(model, optimizer, 2)
+    groups.before_pass(1)
+    with pytest.raises(ValueError, match="other shapes"):
+        meda_groups(small, small_optimizer, 2).load_state_dict(groups.state_dict())
+    with pytest.raises(ValueError, match="n_passes=2, these have 3"):
+        meda_groups(model, optimizer, 3).load_state_dict(groups.state_dict())
