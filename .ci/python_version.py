@@ -1,6 +1,6 @@
 """Exits with one sentence where this Python is not one that pyproject.toml asks for.
 
-Runs before anything is installed, on whatever Python there is, so it is plain on purpose.
+Runs before anything is installed, on whatever python3 there is, so it is plain on purpose.
 """
 
 import re
@@ -8,10 +8,10 @@ import sys
 
 with open("pyproject.toml") as file:
     asked = re.search(r'requires-python = ">=3\.(\d+),<3\.(\d+)"', file.read())
-first, beyond = int(asked.group(1)), int(asked.group(2))
-if not (3, first) <= tuple(sys.version_info[:2]) < (3, beyond):
+first, last = int(asked.group(1)), int(asked.group(2)) - 1
+major, minor = sys.version_info[:2]
+if not (3, first) <= (major, minor) <= (3, last):
     sys.exit(
-        "Beyond One Epoch runs on Python 3.%d to 3.%d and %s is Python %d.%d; "
-        "name another one, for example: make PYTHON=python3.%d."
-        % ((first, beyond - 1, sys.executable) + tuple(sys.version_info[:2]) + (beyond - 1,))
+        f"Beyond One Epoch runs on Python 3.{first} to 3.{last} and {sys.executable} is "
+        f"{major}.{minor}; name another one, for example: make PYTHON=python3.{last}."
     )

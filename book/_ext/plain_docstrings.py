@@ -61,6 +61,7 @@ def is_item(text: str) -> bool:
 def process(app, what, name, obj, options, lines: list[str]) -> None:
     rst: list[str] = []
     for block in blocks(lines):
+        block[-1] = re.sub(r"::$", ":", block[-1])  # what follows is indented, and so is code
         rst += [*block_to_rst(block), ""]
     lines[:] = rst
 

@@ -47,13 +47,13 @@ def build(root: Path, profile: str, html: Path | None = None) -> Path:
     key = _key(work / "source", root)
     stamp = html.with_name(f"{html.name}.key")
     if html.is_dir() and stamp.exists() and stamp.read_text() == key:
-        print(f"{html}: nothing changed, pages kept")
+        print("Nothing changed; the pages are kept.")
     else:
         start = time.perf_counter()
         rendered = render(work)
         _swap(rendered, html)
         stamp.write_text(key)
-        print(f"{html}: {len(pages(root))} pages rendered in {time.perf_counter() - start:.0f} s")
+        print(f"Rendered {len(pages(root))} pages in {time.perf_counter() - start:.0f} s.")
     shutil.rmtree(work, ignore_errors=True)
     return html
 
@@ -142,7 +142,7 @@ def for_pages(document: nbformat.NotebookNode, page: str) -> nbformat.NotebookNo
 
 
 def _claims(root: Path, runs: dict[str, Run]) -> str:
-    """The ledger, from results/PROFILE/claims.csv. A chapter that is not in the book gets no link."""
+    """The ledger, from results/PROFILE/claims.csv. A chapter not in the book gets no link."""
     records = {
         profile: pd.read_csv(root / "results" / profile / "claims.csv")
         for profile in PROFILES

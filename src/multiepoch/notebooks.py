@@ -134,7 +134,7 @@ def _papermill(notebook: Path, output: Path, root: Path, parameters: dict) -> No
 
 @contextmanager
 def _kernel_environment(root: Path) -> Iterator[None]:
-    """The kernel of this very Python, without the user's IPython start-up files or progress bars."""
+    """The kernel of this very Python, without the user's start-up files or progress bars."""
     wanted = {
         "JUPYTER_PREFER_ENV_PATH": "1",
         "JUPYTER_PLATFORM_DIRS": "1",
