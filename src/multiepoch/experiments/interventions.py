@@ -1,0 +1,139 @@
+"""What is done to the second pass, to find out what in it does the harm.
+
+Each intervention takes (model, every_pass, log, profile, run) and returns the data, as a function
+of the pass, and what happens before each pass.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from multiepoch.data import Log
+
+TAIL = 100  # impressions in the window under which a row counts as infrequent
+
+
+def thin(log: Log, objectives: tuple[str, ...], keep: float, seed: int) -> Log:
+    """The log with these objectives alone, each positive kept with probability `keep`.
+
+    The true probabilities are thinned with the labels, so the Bayes optimum stays one.
+    """
+    columns = [log.objectives.index(name) for name in objectives]
+    labels, p_true = log.labels[:, columns], log.p_true[:, columns] * keep
+    generator = torch.Generator().manual_seed(seed)
+    kept = torch.rand(labels.shape, generator=generator) < keep
+    return replace(log, schema=replace(log.schema, objectives=objectives),
+                   labels=labels * kept.to(labels), p_true=p_true)  # fmt: skip
+
+
+def resample(log: Log, seed: int) -> Log:
+    """The same impressions with labels drawn anew from the truth."""
+    generator = torch.Generator().manual_seed(seed)
+    # One draw for all labels of an impression, as the world does: p_true falls along the funnel.
+    draw = torch.rand((len(log), 1), generator=generator).to(log.device)
+    return log.with_labels((draw < log.p_true).to(log.labels))
+
+
+class _FromSecondPass:
+    """Calls `action` once, before the second pass, after whatever else happens there."""
+
+    def __init__(self, every_pass, action) -> None:
+        self.every_pass, self.action = every_pass, action
+
+    def before_pass(self, index: int) -> None:
+        self.every_pass.before_pass(index)
+        if index == 1:
+            self.action()
+
+    def state_dict(self) -> dict:
+        return self.every_pass.state_dict()
+
+    def load_state_dict(self, state: dict) -> None:
+        self.every_pass.load_state_dict(state)
+
+
+def _freeze(parameters) -> None:
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+        parameter.grad = None
+
+
+def freeze_dense(model, every_pass, log, profile, run):
+    """From the second pass on, only the tables learn."""
+    return log, _FromSecondPass(every_pass, lambda: _freeze(model.dense_parameters()))
+
+
+def freeze_tables(model, every_pass, log, profile, run):
+    """From the second pass on, only the dense layers learn."""
+    tables = model.table_parameters().values()
+    return log, _FromSecondPass(every_pass, lambda: _freeze(tables))
+
+
+def _freeze_rows(weight: Tensor, frozen: Tensor) -> None:
+    """Takes frozen rows out of the gradient, so that no optimizer touches them.
+
+    weight: (rows, dim); frozen: bool, (rows,).
+    """
+
+    def keep_the_others(parameter: Tensor) -> None:
+        rows, values = parameter.grad._indices(), parameter.grad._values()
+        kept = ~frozen[rows[0]]
+        parameter.grad = torch.sparse_coo_tensor(
+            rows[:, kept], values[kept], parameter.shape, check_invariants=False
+        )
+
+    weight.register_post_accumulate_grad_hook(keep_the_others)
+
+
+def _freeze_by_count(model, every_pass, log, infrequent: bool):
+    def freeze() -> None:
+        for name, weight in model.table_parameters().items():
+            count = torch.bincount(log.ids[name], minlength=len(weight))
+            _freeze_rows(weight, (count < TAIL) == infrequent)
+
+    return log, _FromSecondPass(every_pass, freeze)
+
+
+def freeze_tail(model, every_pass, log, profile, run):
+    """From the second pass on, rows seen fewer than TAIL times in the window stay as they are."""
+    return _freeze_by_count(model, every_pass, log, infrequent=True)
+
+
+def freeze_head(model, every_pass, log, profile, run):
+    """From the second pass on, rows seen at least TAIL times stay: the control of `freeze_tail`."""
+    return _freeze_by_count(model, every_pass, log, infrequent=False)
+
+
+def resample_labels(model, every_pass, log, profile, run):
+    """Later passes see the same impressions with labels drawn anew: nothing left to leak."""
+    return (
+        lambda index: log if index == 0 else resample(log, 1_000 * index + run.seed)
+    ), every_pass
+
+
+def fresh_impressions(model, every_pass, log, profile, run):
+    """Later passes see other impressions of the same days: more data instead of more passes."""
+    world = profile.world(run.seed, run.scale, **run.world)
+    n = math.ceil(len(log) / profile.train_days)
+
+    def data(index: int) -> Log:
+        if index == 0:
+            return log
+        days = [world.day(d, n * (index + 1))[-n:] for d in range(profile.train_days)]
+        return replace(Log.concat(days), schema=log.schema).to(log.device)
+
+    return data, every_pass
+
+
+INTERVENTIONS = {
+    "dense layers frozen": freeze_dense,
+    "tables frozen": freeze_tables,
+    "infrequent rows frozen": freeze_tail,
+    "frequent rows frozen": freeze_head,
+    "labels drawn anew": resample_labels,
+    "fresh impressions": fresh_impressions,
+}

@@ -1,0 +1,111 @@
+"""The methods that are compared, each a line: what it does to a row's rate, its decay, its return.
+
+To add a method, add its class to `optim`, `regularize` or `rewind` and one entry to `METHODS`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from multiepoch.model import ConversionModel
+from multiepoch.optim import FrequencyAdaptiveLR, SparseOptimizer
+from multiepoch.regularize import AdaptiveRegularization
+from multiepoch.rewind import Rewind, meda
+
+Knob = float | str | None
+
+# What the chapters call a scale, as the arguments of FrequencyAdaptiveLR.
+FAL_SCALES: dict[str, dict] = {
+    "log": {"scale": "log"},
+    "linear": {"scale": "linear"},
+    "square root": {"scale": "power", "exponent": 0.5},
+    "threshold 20": {"scale": "threshold", "threshold": 20},
+    "threshold 100": {"scale": "threshold", "threshold": 100},
+    "log of steps": {"scale": "log", "count": "steps"},
+    "log, gap decay 0.5": {"scale": "log", "gap_decay": 0.5},
+}
+
+
+class EveryPass:
+    """Tells FAL which pass it is and lets a method put rows back: train's `between_passes`."""
+
+    def __init__(self, optimizer: SparseOptimizer, rewind: Rewind | None = None) -> None:
+        self.optimizer, self.rewind = optimizer, rewind
+
+    def before_pass(self, index: int) -> None:
+        self.optimizer.embedding.set_epoch(index)
+        if self.rewind is not None:
+            self.rewind.before_pass(index)
+
+    def state_dict(self) -> dict:
+        return {} if self.rewind is None else self.rewind.state_dict()
+
+    def load_state_dict(self, state: dict) -> None:
+        if self.rewind is not None:
+            self.rewind.load_state_dict(state)
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a method is built and what there is to tune beside the two rates.
+
+    label: what figures call it.
+    row_lr, row_decay: from the knob to the argument of EmbeddingOptimizer.
+    rewind: from (model, optimizer, knob, seed) to what puts rows back between passes.
+    knob, knobs: the name of what is tuned beside the rates, and its grid, the default first.
+    """
+
+    label: str
+    row_lr: Callable[[Knob], FrequencyAdaptiveLR | None] = lambda knob: None
+    row_decay: Callable[[Knob], AdaptiveRegularization | None] = lambda knob: None
+    rewind: Callable[[ConversionModel, SparseOptimizer, Knob, int], Rewind | None] = (
+        lambda model, optimizer, knob, seed: None
+    )
+    knob: str = ""
+    knobs: tuple[Knob, ...] = (None,)
+
+    def build(
+        self,
+        model: ConversionModel,
+        *,
+        dense_lr: float,
+        embedding_lr: float,
+        knob: Knob = None,
+        seed: int = 0,
+        rule: str = "adam",
+    ) -> tuple[SparseOptimizer, EveryPass]:
+        """The optimizer, and what happens before each pass."""
+        optimizer = SparseOptimizer.from_model(
+            model,
+            dense_lr=dense_lr,
+            embedding_lr=embedding_lr,
+            rule=rule,
+            row_lr=self.row_lr(knob),
+            row_decay=self.row_decay(knob),
+        )
+        return optimizer, EveryPass(optimizer, self.rewind(model, optimizer, knob, seed))
+
+
+def _fal(knob: Knob) -> FrequencyAdaptiveLR:
+    return FrequencyAdaptiveLR(**FAL_SCALES[knob])
+
+
+def _tail_rewind(model, optimizer, knob, seed) -> Rewind:
+    return Rewind(model, optimizer, below=math.inf if knob == "all" else knob, to="draw", seed=seed)
+
+
+METHODS: dict[str, Method] = {
+    "plain": Method("Plain"),
+    "fal": Method("FAL", row_lr=_fal, knob="scale",
+                  knobs=("log", "linear", "square root", "threshold 20", "threshold 100",
+                         "log, gap decay 0.5")),
+    "meda": Method("MEDA", rewind=lambda model, optimizer, _, seed: meda(model, optimizer, seed)),
+    "adamar": Method("AdamAR", row_decay=lambda alpha: AdaptiveRegularization(alpha),
+                     knob="alpha", knobs=(1e-2, 1e-4, 1e-3, 3e-3, 3e-2, 1e-1)),
+    "tail_rewind": Method("Tail rewind", rewind=_tail_rewind,
+                          knob="tau", knobs=(100, 20, 50, 200, 500, 2000)),
+    "fal_tail_rewind": Method("FAL + tail rewind", row_lr=lambda knob: FrequencyAdaptiveLR(),
+                              rewind=_tail_rewind, knob="tau", knobs=(100, 20, 50, 200, 500, 2000)),
+}  # fmt: skip

@@ -1,0 +1,83 @@
+"""A profile names sizes, seeds and passes; an experiment is the same code in each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from multiepoch.data import AdsWorld, Log
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Sizes of the world and of a run. Impressions, users and products keep their proportion.
+
+    n_users, n_products, n_campaigns, n_advertisers: cardinalities of the world.
+    impressions_per_day: training sees `train_days` such days; the next is for validation (tuning
+        only), the one after for the test (reported numbers only).
+    passes: passes over the window in a multi-epoch run.
+    tuning_seeds: worlds on which rates and knobs are chosen; none of them is in `seeds`.
+    workers: processes that share the runs on a CPU, one thread each.
+    """
+
+    name: str
+    n_users: int
+    n_products: int
+    n_campaigns: int
+    n_advertisers: int
+    impressions_per_day: int
+    batch_size: int
+    seeds: tuple[int, ...]
+    tuning_seeds: tuple[int, ...] = (100, 101)
+    train_days: int = 4
+    passes: int = 4
+    workers: int = 2
+
+    def world(self, seed: int, scale: float = 1.0, **constants) -> AdsWorld:
+        """The world of that seed; `scale` multiplies users and products alone."""
+        return AdsWorld(
+            seed=seed,
+            n_users=round(self.n_users * scale),
+            n_products=round(self.n_products * scale),
+            n_campaigns=self.n_campaigns,
+            n_advertisers=self.n_advertisers,
+            impressions_per_day=self.impressions_per_day,
+            **constants,
+        )
+
+    def split(self, world: AdsWorld) -> tuple[Log, Log, Log]:
+        """Training window, validation day and test day, in the order of time.
+
+        All three carry the schema of the test day, so that a table has a row for each id.
+        """
+        last = self.train_days + 1
+        schema = world.schema(last)
+        logs = world.days(0, self.train_days - 1), world.day(last - 1), world.day(last)
+        return tuple(replace(log, schema=schema) for log in logs)
+
+
+_QUICK = Profile(
+    name="quick", n_users=4_000, n_products=2_000, n_campaigns=200, n_advertisers=40,
+    impressions_per_day=10_000, batch_size=512, seeds=(0,), workers=1,
+)  # fmt: skip
+_CPU = Profile(
+    name="cpu", n_users=50_000, n_products=25_000, n_campaigns=1_250, n_advertisers=125,
+    impressions_per_day=125_000, batch_size=2_048, seeds=(0, 1, 2),
+)  # fmt: skip
+
+PROFILES: dict[str, Profile] = {
+    "quick": _QUICK,
+    "cpu": _CPU,
+    "long": replace(_CPU, name="long", seeds=(0, 1, 2, 3, 4)),
+    "gpu": Profile(
+        name="gpu", n_users=500_000, n_products=250_000, n_campaigns=12_500, n_advertisers=1_250,
+        impressions_per_day=1_250_000, batch_size=16_384,
+        seeds=(0, 1, 2, 3, 4),
+    ),
+}  # fmt: skip
+
+
+def profile(name: str) -> Profile:
+    """The profile of that name. ValueError names those that exist."""
+    if name not in PROFILES:
+        raise ValueError(f"profile {name!r} does not exist; choose from {', '.join(PROFILES)}.")
+    return PROFILES[name]

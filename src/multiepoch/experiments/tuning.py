@@ -1,0 +1,186 @@
+"""Rates and knobs: each candidate gets the same number of trials, on days and worlds of their own.
+
+Tuned: the dense rate, the tables' rate, and the method's knob. Fixed: model, batch size, Adam's
+betas, window. Nuisance: the seed, averaged over. Trials train on the tuning seeds' worlds and are
+scored on the validation day; reported runs use other seeds and the test day.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import pandas as pd
+
+from multiepoch.experiments.measure import KEYS, at, curve
+from multiepoch.experiments.methods import METHODS, Knob
+from multiepoch.experiments.profiles import Profile
+from multiepoch.experiments.runs import Run, run_all
+
+STEP = 10**0.5  # neighbours in the grid of rates
+DENSE_LR = (10**-3.5, 1e-3, 10**-2.5)
+EMBEDDING_LR = (1e-3, 10**-2.5, 1e-2, 10**-1.5)
+SHARED_LR = (10**-3.5, 1e-3, 10**-2.5, 1e-2)
+ADAGRAD_LR = (10**-2.5, 1e-2, 10**-1.5, 1e-1)
+FINER = 10**0.25  # half a step, for methods without a knob
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is tuned: a method, its rule, the number of passes after which it is scored."""
+
+    method: str
+    passes: int
+    rule: str = "adam"
+    shared: bool = False  # one rate for the whole network
+
+    @property
+    def name(self) -> str:
+        what = "shared" if self.shared else self.method
+        what = what if self.rule == "adam" else f"{what} {self.rule}"
+        return f"{what}, {self.passes} pass{'es' if self.passes > 1 else ''}"
+
+
+ONE_PASS = [
+    Candidate("plain", 1, shared=True),
+    Candidate("plain", 1),
+    Candidate("plain", 1, rule="adagrad"),
+    Candidate("plain", 1, rule="rowwise_adagrad"),
+]
+THREE_PASSES = [Candidate(name, 3) for name in METHODS]
+CANDIDATES = {one.name: one for one in [*ONE_PASS, *THREE_PASSES]}
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The best trial of a candidate."""
+
+    dense_lr: float
+    embedding_lr: float
+    knob: Knob
+
+
+def score(rows: pd.DataFrame, passes: int) -> pd.Series:
+    """Normalized entropy at the end of the last pass, mean over objectives, by (setting, seed)."""
+    constant = curve(rows, "constant_logloss").set_index(KEYS)["value"]
+    return (at(rows, passes) / constant).groupby(["setting", "seed"]).mean()
+
+
+def tune(
+    candidate: Candidate, profile: Profile, device: str, store=None, log=print
+) -> pd.DataFrame:
+    """Every trial of a candidate: columns candidate, stage, dense_lr, embedding_lr, knob, score.
+
+    Stage "rates" searches the grid at the default knob and widens it where the best is on an
+    edge; stage "knob" tries the other knobs at the best rates, or, for a method without one,
+    rates half a step away.
+    """
+    method = METHODS[candidate.method]
+    trials: dict[tuple, tuple[str, float]] = {}
+
+    def evaluate(stage: str, points: list[tuple[float, float, Knob]]) -> None:
+        points = [p for p in points if p not in trials]
+        runs = [
+            Run(candidate.method, seed, dense, embedding, knob, passes=candidate.passes,
+                rule=candidate.rule, evaluate_at=(1.0,), on="validation",
+                setting=json.dumps([dense, embedding, knob]))
+            for dense, embedding, knob in points
+            for seed in profile.tuning_seeds
+        ]  # fmt: skip
+        if runs:
+            scores = score(run_all(runs, profile, device, store, log), candidate.passes)
+            for point in points:
+                trials[point] = stage, float(scores[json.dumps(list(point))].mean())
+
+    def best() -> tuple[float, float, Knob]:
+        return min(trials, key=lambda point: trials[point][1])
+
+    default = method.knobs[0]
+    if candidate.shared:
+        grid = {lr: lr for lr in SHARED_LR}
+        evaluate("rates", [(lr, lr, default) for lr in grid])
+        while best()[0] in (min(grid), max(grid)):
+            at_low = best()[0] == min(grid)
+            lr = min(grid) / STEP if at_low else max(grid) * STEP
+            grid[lr] = lr
+            evaluate("widened", [(lr, lr, default)])
+    else:
+        dense_grid = list(DENSE_LR)
+        embedding_grid = list(ADAGRAD_LR if "adagrad" in candidate.rule else EMBEDDING_LR)
+        evaluate("rates", [(d, e, default) for d in dense_grid for e in embedding_grid])
+        while True:
+            dense, embedding, _ = best()
+            if dense in (min(dense_grid), max(dense_grid)):
+                dense_grid.append(_beyond(dense_grid, dense))
+                evaluate("widened", [(dense_grid[-1], e, default) for e in embedding_grid])
+            elif embedding in (min(embedding_grid), max(embedding_grid)):
+                embedding_grid.append(_beyond(embedding_grid, embedding))
+                evaluate("widened", [(d, embedding_grid[-1], default) for d in dense_grid])
+            else:
+                break
+    dense, embedding, _ = best()
+    if method.knob:
+        evaluate("knob", [(dense, embedding, knob) for knob in method.knobs[1:]])
+    elif candidate.shared:
+        evaluate("finer", [(dense * f, dense * f, default) for f in (FINER, 1 / FINER)])
+    else:
+        evaluate("finer", [(dense * f, embedding * g, default)
+                           for f, g in ((FINER, 1), (1 / FINER, 1), (1, FINER), (1, 1 / FINER),
+                                        (FINER, FINER))])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {"candidate": candidate.name, "stage": stage, "dense_lr": d, "embedding_lr": e,
+             "knob": json.dumps(knob), "score": value, "best": (d, e, knob) == best()}
+            for (d, e, knob), (stage, value) in trials.items()
+        ]
+    )  # fmt: skip
+
+
+def _beyond(grid: list[float], edge: float) -> float:
+    return edge / STEP if edge == min(grid) else edge * STEP
+
+
+def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
+    """Tunes every candidate. `seeds` is there for the common signature; tuning has its own."""
+    return pd.concat([tune(c, profile, device, store, log) for c in CANDIDATES.values()],
+                     ignore_index=True)  # fmt: skip
+
+
+_TUNED = Path(__file__).with_name("tuned.json")
+
+
+def write_tuned(trials: pd.DataFrame, path: Path = _TUNED) -> None:
+    """Keeps the best trial of each candidate where every profile finds it."""
+    chosen = {
+        row.candidate: {"dense_lr": row.dense_lr, "embedding_lr": row.embedding_lr,
+                        "knob": json.loads(row.knob)}
+        for row in trials[trials["best"]].itertuples()
+    }  # fmt: skip
+    path.write_text(json.dumps(chosen, indent=1) + "\n")
+
+
+@lru_cache(maxsize=1)
+def _read() -> dict[str, dict]:
+    return json.loads(_TUNED.read_text())
+
+
+def tuned(method: str, passes: int = 3, rule: str = "adam", shared: bool = False) -> Tuned:
+    """The rates and knob chosen for a candidate. KeyError names those that were tuned."""
+    name = Candidate(method, passes, rule, shared).name
+    if name not in _read():
+        raise KeyError(f"{name!r} was not tuned; tuned.json has {', '.join(_read())}.")
+    return Tuned(**_read()[name])
+
+
+def ratio(method: str, passes: int = 3) -> float:
+    """The tables' rate over the dense rate."""
+    chosen = tuned(method, passes)
+    return chosen.embedding_lr / chosen.dense_lr
+
+
+def rounded(lr: float) -> str:
+    """A rate as pages print it."""
+    return f"{lr:.{max(0, 1 - math.floor(math.log10(lr)))}f}"
