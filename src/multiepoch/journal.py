@@ -52,16 +52,16 @@ class Journal:
         self.chunks: list[tuple[Tensor, dict[str, Tensor]]] = []  # rows (k,), values (k, ...)
 
     def add(self, rows: Tensor, occurrences: Tensor, values: Callable) -> None:
-        there = occurrences > 0  # on CUDA the batch is filled up with rows of no occurrence
-        rows, occurrences = rows[there], occurrences[there].int()
+        rows, occurrences = _only(occurrences > 0, rows, occurrences.int())  # see the row hook
         for ids, counts in self.runs:
             at = torch.searchsorted(ids, rows).clamp_(max=len(ids) - 1)
-            found = ids[at] == rows
-            counts.index_add_(0, at[found], occurrences[found])
-            rows, occurrences = rows[~found], occurrences[~found]
+            found = ids.index_select(0, at) == rows
+            counts.index_add_(0, at, occurrences * found)
+            rows, occurrences = _only(~found, rows, occurrences)
         if len(rows) == 0:
             return
-        self.chunks.append((rows, {name: value[rows] for name, value in values().items()}))
+        before = {name: value.index_select(0, rows) for name, value in values().items()}
+        self.chunks.append((rows, before))
         self.runs.append(_sorted(rows, occurrences))
         while len(self.runs) > 1 and len(self.runs[-2][0]) < 4 * len(self.runs[-1][0]):
             (ids, counts), (more_ids, more_counts) = self.runs.pop(), self.runs.pop()
@@ -72,8 +72,8 @@ class Journal:
         ids, counts = self._counts()
         for k, (rows, values) in enumerate(self.chunks):
             few = counts[torch.searchsorted(ids, rows)] < below
-            if not few.all():
-                self.chunks[k] = (rows[few], {name: v[few] for name, v in values.items()})
+            rows, *kept = _only(few, rows, *values.values())
+            self.chunks[k] = (rows, dict(zip(values, kept)))
         return self.chunks
 
     def _counts(self) -> tuple[Tensor, Tensor]:
@@ -106,6 +106,14 @@ class Journal:
             )
         self.runs = [(ids, counts.clone())] if len(ids) else []
         self.chunks = [(rows, values)] if len(rows) else []
+
+
+def _only(mask: Tensor, *columns: Tensor) -> tuple[Tensor, ...]:
+    """The entries where the mask, bool (k,), holds; the columns themselves where it always does."""
+    if mask.all():
+        return columns
+    at = mask.nonzero().squeeze(1)
+    return tuple(column.index_select(0, at) for column in columns)
 
 
 def _sorted(ids: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
