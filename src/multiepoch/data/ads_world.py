@@ -130,7 +130,8 @@ class AdsWorld:
     def day(self, day: int, n: int | None = None) -> Log:
         """n impressions of one day (`impressions_per_day` by default), in no particular order.
 
-        The same (world, day, n) gives the same bytes, whatever was asked before.
+        The same (world, day, n) gives the same bytes, whatever was asked before, under one version
+        of numpy.
         """
         return self._log(day, day, n)
 
@@ -318,8 +319,8 @@ class AdsWorld:
         n = len(users)
         dense = np.empty((n, len(DENSE)), dtype=np.float32)
         hour = np.float32(2 * np.pi) * rng.random(n, dtype=np.float32)  # uniform over 24 hours
-        dense[:, 0] = np.sqrt(2) * np.sin(hour)
-        dense[:, 1] = np.sqrt(2) * np.cos(hour)
+        dense[:, 0] = 2**0.5 * np.sin(hour)
+        dense[:, 1] = 2**0.5 * np.cos(hour)
         dense[:, 2] = self._exposure[-1][users]  # log of the user's share of impressions
         dense[:, 3] = truth.price[slots]  # log of the price
         dense[:, 4] = rng.standard_normal(n, dtype=np.float32)  # log of the depth in the feed

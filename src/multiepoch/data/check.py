@@ -1,0 +1,118 @@
+"""Checks that readers of files share. Each raises a DataError with file, column and first row."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from multiepoch.data.log import DataError
+
+
+def read_csv(content: bytes, columns: Sequence[str], source: str) -> pa.Table:
+    """The named columns of a comma-separated text with a header, as strings.
+
+    source: what messages call the file.
+    """
+    names = content[:65_536].decode("utf-8-sig", "replace").partition("\n")[0].strip().split(",")
+    if names == [""]:
+        raise DataError(f"{source}: empty; it must be a CSV file with the columns {list(columns)}.")
+    for separator, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        if len(names) == 1 and separator in names[0]:
+            raise DataError(f"{source}: separated by {name}; write it with commas.")
+    require_columns(names, columns, source)
+    try:
+        return pyarrow.csv.read_csv(
+            pa.BufferReader(content),
+            convert_options=pyarrow.csv.ConvertOptions(
+                include_columns=columns,
+                column_types=dict.fromkeys(columns, pa.string()),
+                strings_can_be_null=True,
+                null_values=[""],
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise DataError(
+            f"{source}: not a whole CSV file ({reason}); every line must have {len(names)} fields."
+        ) from error
+
+
+def read_parquet(path: Path, columns: Sequence[str]) -> pa.Table:
+    """The named columns of a Parquet file."""
+    try:
+        with pq.ParquetFile(path) as file:
+            require_columns(file.schema_arrow.names, columns, str(path))
+            return file.read(columns)
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise DataError(f"{path}: not a whole Parquet file ({reason}); write it again.") from error
+
+
+def require_columns(names: Sequence[str], columns: Sequence[str], source: str) -> None:
+    missing = [column for column in columns if column not in names]
+    if missing:
+        raise DataError(
+            f"{source}: column {missing[0]!r} is missing; the columns are {', '.join(names)}."
+        )
+
+
+def require_rows(table: pa.Table, source: str) -> None:
+    if len(table) == 0:
+        raise DataError(f"{source}: no rows; it must hold at least one impression.")
+
+
+def integers(table: pa.Table, column: str, source: str, maximum: int | None = None) -> np.ndarray:
+    """A column of whole numbers from 0 to `maximum`, none missing; (n,) int64.
+
+    Strings, as a CSV file has them, are read as numbers. Rows in messages count from 1, without the
+    header.
+    """
+    would_do = "0 or more" if maximum is None else f"from 0 to {maximum}"
+    values = table[column].combine_chunks()
+
+    def refuse(row: int, what: str) -> None:
+        raise DataError(
+            f"{source}: column {column!r}, row {row + 1}: {what}; "
+            f"it must be a whole number {would_do}."
+        )
+
+    if values.null_count:
+        refuse(int(np.argmax(values.is_null().to_numpy(zero_copy_only=False))), "no value")
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        try:
+            values = values.cast(pa.int64())
+        except pa.ArrowInvalid:
+            for row, text in enumerate(values.to_pylist()):
+                try:
+                    pa.scalar(text).cast(pa.int64())
+                except pa.ArrowInvalid:
+                    refuse(row, repr(text))
+    elif not pa.types.is_integer(values.type):
+        refuse(0, f"{values[0].as_py()!r} of type {values.type}")
+    numbers = values.to_numpy(zero_copy_only=False).astype(np.int64)
+    bad = numbers < 0 if maximum is None else (numbers < 0) | (numbers > maximum)
+    if bad.any():
+        row = int(np.argmax(bad))
+        refuse(row, str(numbers[row]))
+    return numbers
+
+
+def labels(table: pa.Table, column: str, source: str) -> np.ndarray:
+    """A column of zeros and ones; (n,) float32."""
+    return integers(table, column, source, maximum=1).astype(np.float32)
+
+
+def checksum(path: Path, md5: str) -> None:
+    """Refuses a file whose MD5 checksum, in hexadecimal, is another."""
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if found != md5:
+        raise DataError(
+            f"{path}: MD5 checksum {found}, but the official file has {md5}; download it again."
+        )
