@@ -41,6 +41,10 @@ def make_tiny_log(
     )
 
 
+# Tensors this small gain nothing from threads, and lose much to other programs on the same cores.
+torch.set_num_threads(1)
+
+
 @pytest.fixture
 def tiny_log() -> Callable[..., Log]:
     """`make_tiny_log` as a factory: tiny_log(n=100, cardinality={"user": 5}, seed=1)."""
@@ -50,3 +54,9 @@ def tiny_log() -> Callable[..., Log]:
 @pytest.fixture(autouse=True)
 def _fixed_seed():
     torch.manual_seed(0)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Units first, then notebooks, then the pages made of them."""
+    slow = ("notebook", "page")
+    items.sort(key=lambda item: [item.get_closest_marker(name) is not None for name in slow[::-1]])

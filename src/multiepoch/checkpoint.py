@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from multiepoch.data.log import Log
 
 def save(path: Path, content: dict[str, Any]) -> None:
     """Replaces the file at `path`. A kill at any moment leaves the old file or the new one."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = path.with_name(
+        f".{path.name}.part"
+    )  # one name: what a kill leaves, the next replaces
     try:
         with open(partial, "wb") as file:
             torch.save(content, file)
@@ -57,20 +60,19 @@ def describe_log(log: Log) -> list[float]:
     return [len(log), *sums, *log.labels.sum(0, dtype=torch.float64).tolist()]
 
 
-def describe_optimizers(optimizers: Iterable[Optimizer]) -> list[dict[str, Any]]:
-    """Each optimizer's class and the numbers it was set up with, group by group."""
+def describe_optimizers(optimizers: Iterable[Optimizer]) -> list[list[str]]:
+    """Each optimizer's class and what it was set up with, group by group."""
+    plain = (bool, int, float, str, tuple)
     return [
-        {
-            "class": type(optimizer).__name__,
-            "groups": [
-                {
-                    key: value
-                    for key, value in group.items()
-                    if isinstance(value, (bool, int, float, str, tuple))
-                }
-                for group in optimizer.param_groups
-            ],
-        }
+        [type(optimizer).__name__]
+        + [
+            ", ".join(
+                f"{key}={value!r}"
+                for key, value in group.items()
+                if isinstance(value, plain) or is_dataclass(value)
+            )
+            for group in optimizer.param_groups
+        ]
         for optimizer in optimizers
     ]
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from multiepoch import checkpoint as checkpoints
-from multiepoch.data.log import Log
+from multiepoch.data.log import Log, Schema
 from multiepoch.evaluation import evaluate, frequency_edges, frequency_groups, measure, predict
 from multiepoch.model import ConversionModel
 
@@ -183,9 +183,11 @@ class _Run:
         self.optimizers, self.schedulers = _as_list(optimizer), _as_list(scheduler)
         self.batch_size, self.seed, self.evaluate_at = batch_size, seed, tuple(evaluate_at)
         self.device = next(model.parameters()).device
-        self.weights = torch.tensor(list(weights.values()), device=self.device)
+        self.weights = torch.tensor(list(weights.values()), dtype=torch.float32, device=self.device)
         self.path = None if checkpoint is None else Path(checkpoint)
         self.checkpoint_seconds = checkpoint_seconds
+        if self.path is not None:  # now, not after hours of training
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         self.say = progress or (lambda line: None)
         self.told: set[str] = set()
         self.settings = settings | {
@@ -193,6 +195,7 @@ class _Run:
             "loss_weights": weights, "schema": repr(model.schema),
             "parameters": {name: list(p.shape) for name, p in model.named_parameters()},
             "optimizers": checkpoints.describe_optimizers(self.optimizers),
+            "between_passes": type(between_passes).__name__,
         }  # fmt: skip
 
         # Where the run stands: the batches of (day, pass) up to `step` are done.
@@ -217,12 +220,8 @@ class _Run:
 
     def one_pass(self, log: Log, splits: dict[str, Log]) -> None:
         """All batches of the log that are not done yet, in the order that the seed gives."""
-        if log.objectives != self.model.schema.objectives or len(log) == 0:
-            raise ValueError(
-                f"{self.title}: the log has {len(log)} impressions with objectives "
-                f"{log.objectives}; the model needs at least 1, with "
-                f"{self.model.schema.objectives}."
-            )
+        for name, one in {"trained on": log, **splits}.items():
+            _check_columns(f"{self.title}: the log {name}", one, self.model.schema)
         if self.step == 0 and self.between_passes is not None:
             self.between_passes.before_pass(self.index)
         self.model.train()
@@ -401,6 +400,18 @@ def _as_list(one_or_several: Any) -> list:
     if one_or_several is None:
         return []
     return list(one_or_several) if isinstance(one_or_several, Sequence) else [one_or_several]
+
+
+def _check_columns(what: str, log: Log, schema: Schema) -> None:
+    for kind, has, needs in [
+        ("id columns", tuple(log.schema.cardinality), tuple(schema.cardinality)),
+        ("dense features", log.schema.dense, schema.dense),
+        ("objectives", log.objectives, schema.objectives),
+    ]:
+        if has != needs:
+            raise ValueError(f"{what} has {kind} {has}, and the model was made for {needs}.")
+    if len(log) == 0:
+        raise ValueError(f"{what} has no impression; give it at least 1.")
 
 
 def _check_at_least_one(name: str, value: int) -> None:
