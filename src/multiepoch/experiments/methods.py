@@ -51,7 +51,7 @@ class EveryPass:
 class Method:
     """How a method is built and what there is to tune beside the two rates.
 
-    label: what figures call it.
+    label: what figures call it; plots.METHODS has its colour.
     row_lr, row_decay: from the knob to the argument of EmbeddingOptimizer.
     rewind: from (model, optimizer, knob, seed) to what puts rows back between passes.
     knob, knobs: the name of what is tuned beside the rates, and its grid, the default first.
@@ -97,14 +97,14 @@ def _tail_rewind(model, optimizer, knob, seed) -> Rewind:
 
 
 METHODS: dict[str, Method] = {
-    "plain": Method("Plain"),
+    "plain": Method("plain"),
     "fal": Method("FAL", row_lr=_fal, knob="scale",
                   knobs=("log", "linear", "square root", "threshold 20", "threshold 100",
                          "log, gap decay 0.5")),
     "meda": Method("MEDA", rewind=lambda model, optimizer, _, seed: meda(model, optimizer, seed)),
     "adamar": Method("AdamAR", row_decay=lambda alpha: AdaptiveRegularization(alpha),
                      knob="alpha", knobs=(1e-2, 1e-4, 1e-3, 3e-3, 3e-2, 1e-1)),
-    "tail_rewind": Method("Tail rewind", rewind=_tail_rewind,
+    "tail_rewind": Method("tail rewind", rewind=_tail_rewind,
                           knob="tau", knobs=(100, 20, 50, 200, 500, 2000)),
     "fal_tail_rewind": Method("FAL + tail rewind", row_lr=lambda knob: FrequencyAdaptiveLR(),
                               rewind=_tail_rewind, knob="tau", knobs=(100, 20, 50, 200, 500, 2000)),
