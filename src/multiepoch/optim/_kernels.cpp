@@ -66,24 +66,27 @@ struct Batch {  // k rows; row i's gradients are values[order[start[i]]] ... val
     const float* keep;    // (k,) AdamAR's, or null
 };
 
-// The summed gradient of row i: where it lies already, or in `buffer`.
-const float* gradient(const Batch& b, int64_t i, float* buffer) {
+// The summed gradient of row i: where it lies already, or in `result`, added up in double so that
+// a row's many small gradients aren't lost in their sum.
+const float* gradient(const Batch& b, int64_t i, double* __restrict sum, float* result) {
     const int64_t first = b.start[i], last = b.start[i + 1];
     const float* g = b.values + b.order[first] * b.dim;
     if (last - first == 1) return g;
-    std::copy(g, g + b.dim, buffer);
+    std::copy(g, g + b.dim, sum);
     for (int64_t p = first + 1; p < last; ++p) {
-        const float* more = b.values + b.order[p] * b.dim;
+        const float* __restrict more = b.values + b.order[p] * b.dim;
         if (p + 8 < last) prefetch_row(b.values + b.order[p + 8] * b.dim, b.dim);
-        for (int64_t j = 0; j < b.dim; ++j) buffer[j] += more[j];
+        for (int64_t j = 0; j < b.dim; ++j) sum[j] += more[j];
     }
-    return buffer;
+    std::copy(sum, sum + b.dim, result);
+    return result;
 }
 
 template <typename Rule, bool rowwise>
 void update(const Batch& b, float* weight, float* one, float* two, const Step& s, int threads) {
     in_parallel(threads, b.k, [&](int64_t first, int64_t last) {
-        std::vector<float> buffer(b.dim);
+        std::vector<double> sum(b.dim);
+        std::vector<float> result(b.dim);
         for (int64_t i = first; i < last; ++i) {
             if (const int64_t ahead = i + 6; ahead < last) {
                 prefetch_row(b.values + b.order[b.start[ahead]] * b.dim, b.dim);
@@ -93,13 +96,14 @@ void update(const Batch& b, float* weight, float* one, float* two, const Step& s
                 if (!rowwise && Rule::states > 0) prefetch_row(one + at, b.dim);
                 if (!rowwise && Rule::states > 1) prefetch_row(two + at, b.dim);
             }
-            const float* __restrict g = gradient(b, i, buffer.data());
+            const float* __restrict g = gradient(b, i, sum.data(), result.data());
             const int64_t row = b.rows[i], at = row * b.dim;
             const float rate = s.lr * (b.factor ? b.factor[i] : 1.0f);
             const float keep = b.keep ? b.keep[i] : 1.0f;
             float* __restrict w = weight + at;
             if (rowwise) {
                 float squares = 0.0f;
+#pragma omp simd reduction(+ : squares)
                 for (int64_t j = 0; j < b.dim; ++j) squares += g[j] * g[j];
                 one[row] += squares / static_cast<float>(b.dim);
                 const float scaled = rate / (std::sqrt(one[row]) + s.eps);

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from multiepoch.optim.batch import TouchedRows
 
 RULES = ("adam", "adagrad", "rowwise_adagrad", "sgd")  # by number in update_rows
-FLAGS = ("-O3", "-std=c++17", "-fPIC", "-shared", "-pthread", "-fno-math-errno")
+FLAGS = ("-O3", "-std=c++17", "-fPIC", "-shared", "-pthread", "-fno-math-errno",
+         "-fopenmp-simd")  # fmt: skip
 Pointer, Int, Float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 
 

@@ -25,8 +25,10 @@ class FrequencyAdaptiveLR:
         scale="threshold"  s_i = 1 where F_i >= threshold, otherwise `reduced`
 
     count: "occurrences" counts every lookup of a row, "steps" each batch it appears in once.
-        A gradient that was coalesced before it got here (by a communication hook, say) has lost
-        its repetitions, so both count it once.
+        Both are read from the gradient as torch hands it over. Where it was coalesced on the way
+        (by DistributedDataParallel, say) a row counts once; and where a CPU adds the gradients of
+        two backward passes, or of two features that share a table, torch merges some of the
+        lookups of equal ids. "steps" is the same in every case.
     gap_decay: g in [0, 1]. In epoch e, counted from 0 and told by `optimizer.set_epoch(e)`, the
         rate is lr * (1 - (1 - s_i) g^e): the gap to the frequent rows closes as epochs go by.
         At 1, the default, it stays.

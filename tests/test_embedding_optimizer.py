@@ -1,0 +1,511 @@
+"""EmbeddingOptimizer against the reference, across restarts, and as a torch.optim.Optimizer."""
+
+import copy
+import io
+import pickle
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from multiepoch.optim import (
+    AdaptiveRegularization,
+    EmbeddingOptimizer,
+    FrequencyAdaptiveLR,
+    compiled,
+)
+from multiepoch.optim.embedding import _fastest_path
+from multiepoch.optim.reference import new_state, reference_step
+from multiepoch.optim.rules import RULES
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from exactness import DECAYS, SCALES, Case, paths
+
+property_test = settings(max_examples=200, deadline=None, derandomize=True, database=None)
+FAL, AR = FrequencyAdaptiveLR(gap_decay=0.5), AdaptiveRegularization(0.1)
+
+
+@st.composite
+def cases(draw, dtype=torch.float32, min_batches=1):
+    """Any combination of rule, FAL and AdamAR on batches that may repeat rows, be empty, hold
+    one row or hold all of them, in any order."""
+    n_rows = draw(st.integers(1, 30))
+    some = st.lists(st.integers(0, n_rows - 1), max_size=40)
+    all_rows = st.permutations(range(n_rows))
+    ways = [way for way in paths() if way != "compiled" or dtype == torch.float32]
+    return Case(
+        rule=draw(st.sampled_from(sorted(RULES))),
+        row_lr=draw(st.sampled_from(SCALES)),
+        row_decay=draw(st.sampled_from(DECAYS)),
+        n_rows=n_rows,
+        dim=draw(st.integers(1, 65)),
+        batches=draw(st.lists(st.one_of(some, all_rows), min_size=min_batches, max_size=6)),
+        seed=draw(st.integers(0, 2**31)),
+        path=draw(st.sampled_from(ways)),
+        dtype=dtype,
+    )
+
+
+def run(case, optimizer, table, start=0, stop=None, order=None):
+    """Takes the steps of a case. order: of the batch of n lookups, as a function of n."""
+    steps = list(enumerate(case.gradients()))
+    for epoch, (ids, values) in steps[start:stop]:
+        optimizer.set_epoch(epoch)
+        if order is not None:
+            ids, values = ids[order(len(ids))], values[order(len(ids))]
+        table.grad = case.sparse_gradient(ids, values)
+        optimizer.step()
+
+
+def flat(optimizer, table):
+    return {"table": table.detach(), **optimizer.state[table]}
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        assert one[name].dtype == other[name].dtype
+        assert torch.equal(one[name], other[name]), name
+
+
+# --- the mathematics --------------------------------------------------------------------------
+
+
+@property_test
+@given(cases())
+def test_agrees_with_the_reference(case):
+    assert case.error() <= 1e-6
+
+
+@property_test
+@given(cases(torch.bfloat16))
+def test_a_bfloat16_table_agrees_to_its_own_step(case):
+    """From the same table, one step ends on the reference's bfloat16 number or its neighbour."""
+    table, optimizer = case.optimizer()
+    state = new_state(table.detach().double())
+    for epoch, (ids, values) in enumerate(case.gradients()):
+        expected = table.detach().double()
+        optimizer.set_epoch(epoch)
+        table.grad = case.sparse_gradient(ids, values)
+        optimizer.step()
+        grad = torch.zeros_like(expected).index_add_(0, ids, values.double())
+        occurrences = torch.bincount(ids, minlength=case.n_rows)
+        reference_step(expected, grad, occurrences, state, case.lr, case.rule,
+                       case.row_lr, case.row_decay, epoch=epoch)  # fmt: skip
+        # 2^-7 is one step of a number just above a power of two; 1e-6 is where it cancels to 0
+        error = (table.detach().double() - expected.bfloat16().double()).abs()
+        assert (error <= 2**-7 * expected.abs() + 1e-6).all()
+    assert all(v.dtype != torch.bfloat16 for v in optimizer.state[table].values())
+
+
+@property_test
+@given(cases(min_batches=2), st.data())
+def test_a_restart_in_the_middle_is_bit_for_bit(case, data):
+    stop = data.draw(st.integers(0, len(case.batches)))
+    table, optimizer = case.optimizer()
+    run(case, optimizer, table)
+
+    first, before = case.optimizer()
+    run(case, before, first, stop=stop)
+    file = io.BytesIO()
+    torch.save({"table": first.detach(), "optimizer": before.state_dict()}, file)
+    file.seek(0)
+    saved = torch.load(file, weights_only=True)
+    again, after = case.optimizer()
+    with torch.no_grad():
+        again.copy_(saved["table"])
+    after.load_state_dict(saved["optimizer"])
+    run(case, after, again, start=stop)
+    assert_same(flat(after, again), flat(optimizer, table))
+
+
+def test_a_bfloat16_table_restarts_bit_for_bit():
+    """torch would round the float32 moments to bfloat16 as it loads them."""
+    case = Case("adam", FAL, AR, 10, 8, [[1, 2, 3]] * 6, 0, "unique", dtype=torch.bfloat16)
+    table, optimizer = case.optimizer()
+    run(case, optimizer, table, stop=3)
+    other, loaded = case.optimizer()
+    other.data.copy_(table)
+    loaded.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for each, its in ((table, optimizer), (other, loaded)):
+        run(case, its, each, start=3)
+    assert_same(flat(loaded, other), flat(optimizer, table))
+
+
+@property_test
+@given(cases(), st.integers(0, 1000))
+def test_the_order_within_a_batch_changes_nothing_beyond_rounding(case, seed):
+    def shuffled(n):
+        return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+
+    table, optimizer = case.optimizer()
+    other, permuted = case.optimizer()
+    run(case, optimizer, table)
+    run(case, permuted, other, order=shuffled)
+    difference = (table - other).abs().max()
+    assert difference <= 2e-6 * table.abs().max().clamp(min=1)
+
+
+@property_test
+@given(cases())
+def test_rows_outside_the_batch_stay_as_they_are(case):
+    table, optimizer = case.optimizer()
+    before = table.detach().clone()
+    run(case, optimizer, table)
+    never = torch.ones(case.n_rows, dtype=torch.bool)
+    never[[row for batch in case.batches for row in batch]] = False
+    assert torch.equal(table.detach()[never], before[never])
+    for state in optimizer.row_state(table).values():
+        assert not state[never].any()
+
+
+@pytest.mark.skipif(compiled.library() is None, reason="no C++ compiler, or it is turned off")
+def test_a_cpu_takes_the_compiled_path_for_float32_alone():
+    values = torch.zeros(4, 2)
+    assert _fastest_path(values, values) == "compiled"
+    assert _fastest_path(values.bfloat16(), values.bfloat16()) == "unique"
+    assert _fastest_path(torch.zeros(2, 4).T, values) == "unique"
+
+
+def test_without_a_compiler_the_eager_path_does_the_work(monkeypatch):
+    monkeypatch.setenv("MULTIEPOCH_COMPILE", "0")
+    compiled.library.cache_clear()
+    try:
+        assert compiled.library() is None
+        assert _fastest_path(torch.zeros(4, 2), torch.zeros(4, 2)) == "unique"
+    finally:
+        compiled.library.cache_clear()
+
+
+def test_a_compiler_that_fails_is_silent(monkeypatch, tmp_path, capfd):
+    broken = tmp_path / "c++"
+    broken.write_text("#!/bin/sh\necho no headers here >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("MULTIEPOCH_COMPILE", "1")
+    compiled.library.cache_clear()
+    try:
+        assert compiled.library() is None
+        assert capfd.readouterr() == ("", "")
+        assert not list((tmp_path / "multiepoch").iterdir())
+    finally:
+        compiled.library.cache_clear()
+
+
+# --- PyTorch's modules ------------------------------------------------------------------------
+
+
+def test_accumulated_backward_passes_are_one_batch():
+    """Two backward passes add their gradients; torch merges some of their lookups on a CPU."""
+    steps, tables = FrequencyAdaptiveLR(count="steps"), []
+    for parts in ([[1, 1, 2], [2, 3]], [[1, 1, 2, 2, 3]]):
+        torch.manual_seed(0)
+        layer = nn.Embedding(5, 4, sparse=True)
+        optimizer = EmbeddingOptimizer(layer.parameters(), 0.1, row_lr=steps)
+        for ids in parts:
+            layer(torch.tensor(ids)).square().sum().backward()
+        optimizer.step()
+        assert optimizer.state[layer.weight]["count"].tolist() == [0, 1, 1, 1, 0]
+        tables.append(layer.weight.detach())
+    torch.testing.assert_close(tables[0], tables[1], rtol=0, atol=1e-6)
+
+
+def test_embedding_bag_trains_as_embedding():
+    """A bag that sums gives each of its rows the gradient of the sum."""
+    ids, offsets = torch.tensor([0, 3, 3, 1, 4]), torch.tensor([0, 2, 3])
+    target = torch.randn(3, 6)
+    bag = nn.EmbeddingBag(5, 6, mode="sum", sparse=True)
+    layer = nn.Embedding(5, 6, sparse=True)
+    layer.load_state_dict(bag.state_dict())
+
+    def summed():
+        rows = layer(ids)
+        return torch.stack([rows[0] + rows[1], rows[2], rows[3] + rows[4]])
+
+    for module, output in ((bag, lambda: bag(ids, offsets)), (layer, summed)):
+        optimizer = EmbeddingOptimizer(module.parameters(), 0.1, row_lr=FAL, row_decay=AR)
+        for _ in range(3):
+            optimizer.zero_grad()
+            (output() - target).square().sum().backward()
+            optimizer.step()
+    torch.testing.assert_close(bag.weight, layer.weight, rtol=0, atol=1e-6)
+
+
+def test_tables_of_different_width_one_shared_by_two_features():
+    shared, wide = nn.Embedding(6, 3, sparse=True), nn.Embedding(4, 9, sparse=True)
+    groups = [{"params": shared.parameters()}, {"params": wide.parameters(), "rule": "sgd"}]
+    optimizer = EmbeddingOptimizer(groups, 0.1, row_lr=FrequencyAdaptiveLR(count="steps"))
+    (shared(torch.tensor([0, 1])).sum() + shared(torch.tensor([1, 5])).sum()).backward()
+    wide(torch.tensor([2])).sum().backward()
+    optimizer.step()
+    assert optimizer.state[shared.weight]["count"].tolist() == [1, 1, 0, 0, 0, 1]
+    assert optimizer.state[wide.weight].keys() == {"step", "count", "max_count"}
+
+
+def test_agrees_with_torch_adam_where_every_row_is_touched():
+    sparse, dense = nn.Embedding(7, 5, sparse=True), nn.Embedding(7, 5)
+    dense.load_state_dict(sparse.state_dict())
+    pairs = [(sparse, EmbeddingOptimizer(sparse.parameters(), 0.05)),
+             (dense, torch.optim.Adam(dense.parameters(), 0.05))]  # fmt: skip
+    for step in range(10):
+        for layer, optimizer in pairs:
+            optimizer.zero_grad()
+            (layer(torch.arange(7)).sin() * step).sum().backward()
+            optimizer.step()
+    torch.testing.assert_close(sparse.weight, dense.weight, rtol=0, atol=1e-6)
+
+
+def test_an_epoch_closes_the_gap_between_frequent_and_infrequent_rows():
+    table = nn.Parameter(torch.zeros(2, 1))
+    optimizer = EmbeddingOptimizer(
+        [table], 1.0, "sgd", row_lr=FrequencyAdaptiveLR("linear", gap_decay=0.5)
+    )
+    moves = []
+    for epoch in (0, 1, 2):
+        before = table.detach().clone()
+        optimizer.set_epoch(epoch)
+        # row 0 twice and row 1 once, so that their counts stay 2 to 1
+        table.grad = torch.sparse_coo_tensor(
+            [[0, 0, 1]], torch.tensor([[0.5], [0.5], [1.0]]), (2, 1)
+        )
+        optimizer.step()
+        moves.append((before - table.detach()).flatten().tolist())
+    assert moves == [pytest.approx([1, 0.5]), pytest.approx([1, 0.75]), pytest.approx([1, 0.875])]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_step_on_cuda_does_not_wait_for_the_device():
+    table = nn.Parameter(torch.randn(100, 8, device="cuda"))
+    optimizer = EmbeddingOptimizer([table], 0.1, row_lr=FAL, row_decay=AR)
+    ids = torch.randint(100, (1, 300), device="cuda")
+    table.grad = torch.sparse_coo_tensor(ids, torch.randn(300, 8, device="cuda"), (100, 8))
+    optimizer.step()  # allocates
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        optimizer.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+# --- an optimizer among torch's ---------------------------------------------------------------
+
+
+def lookup(table, ids):
+    """Leaves a gradient of ones for each of `ids`."""
+    ids = torch.tensor(ids, dtype=torch.int64)[None]
+    values = torch.ones(ids.shape[1], table.shape[1], dtype=table.dtype)
+    table.grad = torch.sparse_coo_tensor(ids, values, table.shape, check_invariants=False)
+
+
+@pytest.fixture
+def table():
+    return nn.Parameter(torch.randn(6, 3))
+
+
+def test_closure_hooks_and_zero_grad(table):
+    optimizer, calls = EmbeddingOptimizer([table], 0.1), []
+    optimizer.register_step_pre_hook(lambda *_: calls.append("before"))
+    optimizer.register_step_post_hook(lambda *_: calls.append("after"))
+
+    def closure():
+        assert torch.is_grad_enabled()
+        calls.append("closure")
+        lookup(table, [1])
+        return 7.0
+
+    assert optimizer.step(closure) == 7.0
+    assert calls == ["before", "closure", "after"]
+    optimizer.zero_grad()
+    assert table.grad is None
+    before = table.detach().clone()
+    optimizer.step()
+    assert torch.equal(table, before)
+
+
+def test_a_scheduler_sets_the_rate(table):
+    optimizer = EmbeddingOptimizer([table], 1.0, "sgd")
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
+    lookup(table, [0])
+    optimizer.step()
+    scheduler.step()
+    before = table.detach().clone()
+    optimizer.step()
+    torch.testing.assert_close(before[0] - table[0].detach(), torch.full((3,), 0.5))
+
+
+def test_add_param_group_keeps_the_epoch_and_takes_names(table):
+    other = nn.Parameter(torch.zeros(2, 4))
+    optimizer = EmbeddingOptimizer([("first", table)], 0.1)
+    optimizer.set_epoch(3)
+    optimizer.add_param_group({"params": [("second", other)], "lr": 0.5, "rule": "adagrad"})
+    assert [group["epoch"] for group in optimizer.param_groups] == [3, 3]
+    assert optimizer.param_groups[1]["lr"] == 0.5
+    other.grad = torch.zeros(2, 4)
+    with pytest.raises(RuntimeError, match=r"table 'second' has a dense gradient.*sparse=True"):
+        optimizer.step()
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))]
+)
+def test_a_copy_goes_on_alike(duplicate):
+    case = Case("adam", FAL, AR, 8, 5, [[0, 1, 1], [5], [2, 0]], 0, "unique")
+    table, optimizer = case.optimizer()
+    run(case, optimizer, table, stop=2)
+    other, copied = duplicate((table, optimizer))
+    copied._path = "unique"
+    for its, each in ((optimizer, table), (copied, other)):
+        run(case, its, each, start=2)
+    assert_same(flat(copied, other), flat(optimizer, table))
+    assert other is not table
+
+
+def test_loading_takes_the_options_too_and_shares_no_memory(table):
+    saved = EmbeddingOptimizer([table], 0.3, row_lr=FAL, row_decay=AR, betas=(0.5, 0.6))
+    saved.set_epoch(2)
+    lookup(table, [0, 4])
+    saved.step()
+    loaded = EmbeddingOptimizer([table], 0.1)
+    loaded.load_state_dict(saved.state_dict())
+    assert loaded.param_groups == saved.param_groups
+    loaded.step()
+    assert saved.state[table]["count"].tolist() == [1, 0, 0, 0, 1, 0]
+    assert loaded.state[table]["count"].tolist() == [2, 0, 0, 0, 2, 0]
+
+
+@pytest.mark.parametrize("path", paths())
+def test_a_row_hook_sees_the_rows_before_they_change(table, path):
+    optimizer, seen = EmbeddingOptimizer([table], 0.1, row_lr=FAL), []
+    optimizer._path = path
+    before = table.detach().clone()
+
+    def hook(param, rows, occurrences):
+        assert param is table and torch.equal(param, before)
+        assert not optimizer.state[table]["count"].any()
+        counts = torch.zeros(6, dtype=torch.int32).index_add_(0, rows, occurrences)
+        seen.append(counts.tolist())
+
+    handle = optimizer.register_row_hook(hook)
+    lookup(table, [4, 1, 4])
+    optimizer.step()
+    handle.remove()
+    optimizer.step()
+    assert seen == [[0, 1, 0, 0, 2, 0]]
+
+
+@pytest.mark.parametrize(
+    ("rule", "names"),
+    [("adam", {"exp_avg", "exp_avg_sq"}), ("adagrad", {"sum"}), ("sgd", set())],
+)
+def test_row_state_is_live_and_exists_before_the_first_step(table, rule, names):
+    optimizer = EmbeddingOptimizer([table], 0.1, rule, row_lr=FAL, row_decay=AR)
+    state = optimizer.row_state(table)
+    assert state.keys() == names | {"last_step"}
+    lookup(table, [2])
+    optimizer.step()
+    assert all(value[2].all() and not value[3].any() for value in state.values())
+
+
+def test_adam_with_fal_costs_four_bytes_a_row():
+    table = nn.Parameter(torch.zeros(1000, 32))
+    optimizer = EmbeddingOptimizer([table], 0.1, row_lr=FAL)
+    lookup(table, [0])
+    optimizer.step()
+    state = sum(v.numel() * v.element_size() for v in optimizer.state[table].values())
+    assert 1 + state / (table.numel() * 4) <= 3.04
+
+
+# --- errors: one sentence, and nothing has changed --------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(lr=-0.1), "lr=-0.1"),
+        (dict(lr=float("nan")), "lr=nan"),
+        (dict(eps=-1.0), "eps=-1.0"),
+        (dict(betas=(0.9, 1.0)), r"betas=\(0.9, 1.0\)"),
+        (dict(rule="adamw"), "rule='adamw'.*'adam', 'adagrad', 'rowwise_adagrad', 'sgd'"),
+        (dict(row_lr="log"), "row_lr='log'.*FrequencyAdaptiveLR"),
+        (dict(row_decay=0.1), "row_decay=0.1.*AdaptiveRegularization"),
+        (dict(weight_decay=0.1), "weight_decay=0.1.*row_decay"),
+    ],
+)
+def test_a_wrong_option_is_named(table, options, message):
+    with pytest.raises(ValueError, match=message):
+        EmbeddingOptimizer([table], **{"lr": 0.1, **options})
+    with pytest.raises(ValueError, match=message):
+        EmbeddingOptimizer([{"params": [table], **options}], lr=0.1)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: FrequencyAdaptiveLR("sqrt"), "scale='sqrt'.*'log', 'linear', 'power'"),
+        (lambda: FrequencyAdaptiveLR(count="rows"), "count='rows'.*'occurrences', 'steps'"),
+        (lambda: FrequencyAdaptiveLR(gap_decay=1.5), "gap_decay=1.5"),
+        (lambda: FrequencyAdaptiveLR("power", exponent=-1), "exponent=-1"),
+        (lambda: FrequencyAdaptiveLR("threshold", threshold=0), "threshold=0"),
+        (lambda: AdaptiveRegularization(-1e-3), "alpha=-0.001"),
+    ],
+)
+def test_a_wrong_scale_or_decay_is_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("values", [torch.zeros(4, 2).half(), torch.zeros(4), torch.zeros(4, 2, 2)])
+def test_a_table_of_another_kind_is_refused(values):
+    with pytest.raises(TypeError, match="float32 or bfloat16 matrix"):
+        EmbeddingOptimizer([nn.Parameter(values)], 0.1)
+
+
+def test_a_dense_gradient_changes_no_table(table):
+    other = nn.Parameter(torch.randn(4, 2))
+    optimizer = EmbeddingOptimizer([table, other], 0.1)
+    lookup(table, [1])
+    other.grad = torch.ones(4, 2)
+    before = table.detach().clone()
+    with pytest.raises(RuntimeError, match="table 1 of its group has a dense gradient"):
+        optimizer.step()
+    assert torch.equal(table, before) and not optimizer.state[table]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_gradient_that_is_not_finite_names_table_and_row(table, bad):
+    optimizer = EmbeddingOptimizer([("users", table)], 0.1, check_finite=True)
+    lookup(table, [1, 4])
+    table.grad._values()[1, 2] = bad
+    before = table.detach().clone()
+    with pytest.raises(RuntimeError, match="row 4 of table 'users' is not finite"):
+        optimizer.step()
+    assert torch.equal(table, before)
+
+
+def test_the_state_of_another_rule_or_shape_is_refused(table):
+    optimizer = EmbeddingOptimizer([table], 0.1)
+    lookup(table, [1])
+    optimizer.step()
+    before = copy.deepcopy(optimizer.state[table])
+    small = nn.Parameter(torch.zeros(5, 3))
+    for other, message in (
+        (EmbeddingOptimizer([small], 0.1), r"exp_avg of table 0 .*\(5, 3\).*\(6, 3\)"),
+        (EmbeddingOptimizer([small], 0.1, "sgd"), "rule 'sgd' and this optimizer's is 'adam'"),
+        (torch.optim.SparseAdam([small], 0.1), "rule None"),
+    ):
+        lookup(small, [1])
+        other.step()
+        with pytest.raises(ValueError, match=message):
+            optimizer.load_state_dict(other.state_dict())
+        assert_same(optimizer.state[table], before)
+
+
+def test_row_state_of_a_stranger_is_refused(table):
+    with pytest.raises(ValueError, match="none of this optimizer's groups"):
+        EmbeddingOptimizer([table], 0.1).row_state(nn.Parameter(torch.zeros(2, 2)))
