@@ -528,6 +528,7 @@ def test_a_table_ruined_by_the_last_step_is_noticed_at_evaluation(tiny_log):
         (dict(evaluate_at=(0.0, 1.0)), r"fractions in \(0, 1\]"),
         (dict(evaluate_at=(2,)), r"fractions in \(0, 1\]"),
         (dict(loss_weights={"clicks": 1.0}), "loss_weights names"),
+        (dict(evaluate={"running": None}), "named 'running'"),
     ],
 )
 def test_arguments_out_of_range_are_refused(tiny_log, arguments, message):

@@ -1,9 +1,15 @@
-"""Checkpoints of a training run: written whole or not at all, read back only into the same run."""
+"""Stopping a training run and going on: checkpoints, and Ctrl-C between two steps.
+
+A checkpoint is written whole or not at all, and read back only into the run it is of.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
@@ -87,3 +93,24 @@ def set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["cpu"])
     if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
+
+
+@contextmanager
+def interrupts_deferred() -> Iterator[threading.Event]:
+    """Ctrl-C sets the event and the loop stops at its next step; a second one stops at once."""
+    pressed = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or not callable(before):  # cannot be caught, or is to be ignored
+        yield pressed
+        return
+
+    def on_interrupt(signum, frame) -> None:
+        pressed.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)

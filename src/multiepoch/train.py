@@ -8,12 +8,9 @@ pass k is the same for every method, so that methods can be compared pair by pai
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -98,6 +95,8 @@ def train(
     """
     splits = {"test": evaluate} if isinstance(evaluate, Log) else dict(evaluate or {})
     _check_at_least_one("epochs", epochs)
+    if "running" in splits:
+        raise ValueError("evaluate has a log named 'running'; that names the batches trained on.")
     run = _Run(
         model, optimizer, evaluate_at, groups, batch_size, seed, loss_weights, between_passes,
         scheduler, checkpoint, checkpoint_seconds, progress,
@@ -207,7 +206,7 @@ class _Run:
 
     def __call__(self, days: Sequence[int], passes: int, data) -> pd.DataFrame:
         self._resume()
-        with _interrupts_deferred() as self.interrupted:
+        with checkpoints.interrupts_deferred() as self.interrupted:
             for day, name in enumerate(days):
                 for index in range(passes):
                     if (day, index) >= (self.day, self.index):
@@ -220,12 +219,13 @@ class _Run:
 
     def one_pass(self, log: Log, splits: dict[str, Log]) -> None:
         """All batches of the log that are not done yet, in the order that the seed gives."""
-        for name, one in {"trained on": log, **splits}.items():
-            _check_columns(f"{self.title}: the log {name}", one, self.model.schema)
+        for name, one in {"train": log, **splits}.items():
+            _check_columns(f"{self.title}: log {name!r}", one, self.model.schema)
         if self.step == 0 and self.between_passes is not None:
             self.between_passes.before_pass(self.index)
         self.model.train()
-        self.log = log
+        self.log = log  # for `_stop`
+        self.latest: dict[str, list[float]] = {}  # logloss by split, for `_progress`
         order = self._order(len(log))
         n_steps = math.ceil(len(log) / self.batch_size)
         stops = {max(1, round(fraction * n_steps)): fraction for fraction in self.evaluate_at}
@@ -247,7 +247,7 @@ class _Run:
                 started = time.perf_counter()
         self._check_running()
         seconds += time.perf_counter() - started
-        self.say(f"{self.title}: {n_timed / seconds:,.0f} examples/s{self._last_losses()}")
+        self.say(self._progress(n_timed / seconds))
         self.index, self.step = self.index + 1, 0
         self._save()
 
@@ -275,12 +275,8 @@ class _Run:
         return torch.randperm(n, generator=generator).to(self.device)
 
     def _evaluate(self, epoch: float, log: Log, splits: dict[str, Log]) -> None:
-        def note(split: str, rows) -> None:
-            self.history += [(self.name, epoch, self.samples, split, *row) for row in rows]
-
-        means = (self.running / self.n_running).tolist()
-        note("running", [("all", name, "logloss", mean)
-                         for name, mean in zip(log.objectives, means)])  # fmt: skip
+        running = zip(log.objectives, self._running_losses())
+        rows = {"running": [("all", objective, "logloss", loss) for objective, loss in running]}
         self.running.zero_()
         self.n_running = 0
         for split, other in splits.items():
@@ -289,7 +285,14 @@ class _Run:
             if not all(finite):
                 self._stop(log.objectives[finite.index(False)], f"a logit on {split!r}")
             group = None if self.groups is None else self.groups(log, other)
-            note(split, measure(logits, other, group, lambda line, s=split: self._tell(s, line)))
+            rows[split] = list(measure(logits, other, group, partial(self._tell, split)))
+        for split, measured in rows.items():
+            self.history += [(self.name, epoch, self.samples, split, *row) for row in measured]
+            self.latest[split] = [value for group, _, metric, value in measured
+                                  if group == "all" and metric == "logloss"]  # fmt: skip
+
+    def _running_losses(self) -> list[float]:
+        return (self.running / self.n_running).tolist()
 
     def _tell(self, split: str, line: str) -> None:
         """Once a run, not at every evaluation."""
@@ -297,15 +300,14 @@ class _Run:
             self.told.add(line)
             self.say(line)
 
-    def _last_losses(self) -> str:
-        """The logloss of the last evaluation, for the progress line."""
-        last = [row for row in self.history[-1000:] if row[2] == self.samples]
-        text = ""
-        for split in dict.fromkeys(row[3] for row in last):
-            values = [f"{row[5]} {row[7]:.4f}" for row in last
-                      if row[3] == split and row[4] == "all" and row[6] == "logloss"]  # fmt: skip
-            text += f"; {split} logloss {', '.join(values)}"
-        return text
+    def _progress(self, rate: float) -> str:
+        if self.n_running:  # the pass did not end with an evaluation
+            self.latest["running"] = self._running_losses()
+        line = f"{self.title}: {rate:,.0f} examples/s"
+        for split, losses in self.latest.items():
+            named = (f"{k} {loss:.4f}" for k, loss in zip(self.model.schema.objectives, losses))
+            line += f"; {split} logloss {', '.join(named)}"
+        return line
 
     def _check_running(self) -> None:
         """Stops where a loss since the last evaluation was not finite."""
@@ -373,27 +375,6 @@ class _Run:
         if self.between_passes is not None:
             parts["between passes"] = self.between_passes
         return parts
-
-
-@contextmanager
-def _interrupts_deferred() -> Iterator[threading.Event]:
-    """Ctrl-C sets the event and the loop stops at its next step; a second one stops at once."""
-    pressed = threading.Event()
-    before = signal.getsignal(signal.SIGINT)
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if not in_main_thread or not callable(before):  # cannot be caught, or is to be ignored
-        yield pressed
-        return
-
-    def on_interrupt(signum, frame) -> None:
-        pressed.set()
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        yield pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _as_list(one_or_several: Any) -> list:
