@@ -87,7 +87,7 @@ def execute(notebook: Path, root: Path, folder: Path, parameters: dict) -> Run:
         return Run(target, _seconds(target), kept=True)
 
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{target.name}.{os.getpid()}.part"
+    partial = folder / f".{target.stem}.{os.getpid()}.part.ipynb"
     start = time.perf_counter()
     try:
         _papermill(notebook, partial, root, parameters)
@@ -123,6 +123,7 @@ def _papermill(notebook: Path, output: Path, root: Path, parameters: dict) -> No
             papermill.execute_notebook(
                 document, str(output), parameters, kernel_name="python3", language="python",
                 progress_bar=False, cwd=str(notebook.parent),
+                extra_arguments=["--log-level=40"],  # no warnings about the kernel's own sockets
             )  # fmt: skip
         except PapermillExecutionError as error:
             source = "\n".join(f"    {line}" for line in error.source.splitlines())

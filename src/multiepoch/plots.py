@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 
 WIDTH = 5.6  # inches: 12 pt text is still readable when the figure is 350 px wide, on a phone
 
-# One fixed colour a method, after Okabe and Ito's palette, which holds up under the common kinds
+# One fixed colour a method, in the spirit of Okabe and Ito: told apart under the common kinds
 # of colour blindness; each also has a dash pattern of its own.
 METHODS = {
     "plain": ("#000000", "-"),
-    "sparse optimizer": ("#B87A00", (0, (6, 1.5))),
+    "sparse optimizer": ("#6B4400", (0, (6, 1.5))),
     "FAL": ("#0072B2", (0, (4, 1, 1, 1))),
     "MEDA": ("#D55E00", (0, (3, 1.5))),
     "AdamAR": ("#B5538F", (0, (1, 1))),

@@ -1,0 +1,218 @@
+"""The builder, on books of two notebooks that each take a second."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from bs4 import BeautifulSoup
+
+from multiepoch import book, notebooks
+from multiepoch.__main__ import COMMANDS, main
+
+ROOT = Path(__file__).parents[1]
+
+FIGURE = """
+from multiepoch import plots
+fig, axes = plots.figure()
+axes.plot([0, 1], [0, 1])
+plots.show(fig, alt="A rising line.", caption=f"It rises by {1:.2f}.", name="fig-line")
+"""
+
+
+def write_notebook(path: Path, *cells: str) -> None:
+    document = nbformat.v4.new_notebook()
+    parameters = nbformat.v4.new_code_cell('profile = "cpu"', metadata={"tags": ["parameters"]})
+    document.cells = [nbformat.v4.new_markdown_cell(f"# Chapter {path.stem}"), parameters]
+    document.cells += [nbformat.v4.new_code_cell(cell.strip()) for cell in cells]
+    for k, cell in enumerate(document.cells):
+        cell.id = f"cell-{k}"
+    nbformat.write(document, path)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A book with a page and the notebooks a and b, and a package of one file."""
+    for folder in ("book/_static", "book/_ext", "notebooks", "src"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "_config.yml").write_text((ROOT / "_config.yml").read_text())
+    for name in ("_static/book.css", "_ext/plain_docstrings.py", "references.bib"):
+        (tmp_path / "book" / name).write_text((ROOT / "book" / name).read_text())
+    (tmp_path / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/index\n"
+        "chapters: [{file: notebooks/a}, {file: notebooks/b}, {file: book/claims}]\n"
+    )
+    (tmp_path / "book" / "index.md").write_text("# Front\n\n```{include} _generated/runs.md\n```\n")
+    (tmp_path / "book" / "claims.md").write_text(
+        "# Claims\n\n```{include} _generated/claims.md\n```\n"
+    )
+    (tmp_path / "src" / "number.py").write_text("NUMBER = 1\n")
+    write_notebook(tmp_path / "notebooks" / "a.ipynb", "import sys\nprint(profile, sys.prefix)")
+    write_notebook(tmp_path / "notebooks" / "b.ipynb", FIGURE)
+    return tmp_path
+
+
+def key(root: Path, **parameters) -> str:
+    return notebooks.key(root / "notebooks" / "a.ipynb", root, parameters)
+
+
+def test_the_key_changes_with_all_that_a_number_depends_on(root):
+    seen = [key(root), key(root, profile="quick")]
+    (root / "src" / "number.py").write_text("NUMBER = 2\n")
+    seen.append(key(root))
+    (root / "results").mkdir()
+    (root / "results" / "claims.csv").write_text("claim\n")
+    seen.append(key(root))
+    (root / "src" / "number.py").rename(root / "src" / "other.py")
+    seen.append(key(root))
+    write_notebook(root / "notebooks" / "a.ipynb", "print(2)")
+    seen.append(key(root))
+    assert len(set(seen)) == len(seen)
+
+
+def test_the_key_does_not_change_with_what_python_leaves_behind(root):
+    before = key(root)
+    (root / "src" / "__pycache__").mkdir()
+    (root / "src" / "__pycache__" / "number.pyc").write_text("compiled")
+    (root / "book" / "index.md").write_text("# Another page\n")
+    assert key(root) == before
+
+
+def test_runs_are_kept_until_the_package_changes(root, capsys):
+    first = book.run_notebooks(root, "quick")
+    assert not any(run.kept for run in first.values())
+    printed = nbformat.read(first["notebooks/a"].path, as_version=4).cells[-1].outputs[0].text
+    assert printed == f"quick {sys.prefix}\n"  # the profile asked for, in this very Python
+
+    second = book.run_notebooks(root, "quick")
+    assert all(run.kept for run in second.values())
+    assert [run.path for run in second.values()] == [run.path for run in first.values()]
+
+    (root / "src" / "number.py").write_text("NUMBER = 2\n")
+    third = book.run_notebooks(root, "quick")
+    assert not any(run.kept for run in third.values())
+    kept = list((root / "_build" / "executed" / "quick").iterdir())
+    assert len(kept) == 2, "earlier runs are replaced"
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2:4] == ["a ... kept", "b ... kept"]
+    assert len(lines) == 6, "one line a notebook"
+
+
+def test_a_notebook_that_fails_stops_the_build_and_leaves_the_pages(root, capsys):
+    write_notebook(root / "notebooks" / "b.ipynb", "x = 1", "total = x / 0  # the culprit")
+    html = root / "_build" / "html"
+    html.mkdir(parents=True)
+    (html / "index.html").write_text("earlier")
+    assert main(["book", "--profile", "quick", "--root", str(root)]) == 1
+    said = capsys.readouterr()
+    assert said.err.startswith("b.ipynb: cell [4] raised ZeroDivisionError: division by zero")
+    assert "total = x / 0  # the culprit" in said.err
+    assert "Traceback" not in said.err
+    assert (html / "index.html").read_text() == "earlier"
+    assert [path.name[0] for path in (root / "_build" / "executed" / "quick").iterdir()] == ["a"]
+
+
+def test_a_build_that_was_killed_goes_on_where_it_was(root):
+    go = root / "go"
+    write_notebook(
+        root / "notebooks" / "b.ipynb",
+        f"import pathlib, time\nwhile not pathlib.Path({str(go)!r}).exists():\n    time.sleep(.05)",
+    )
+    command = [sys.executable, "-u", "-m", "multiepoch", "book", "--root", str(root)]
+    # A process group of its own, so that the kernel dies with the build.
+    killed = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        assert killed.stdout.readline().startswith("a ... ")
+        deadline = time.monotonic() + 60
+        running = root / "_build" / "executed" / "cpu"
+        while not list(running.glob(".b-*.part.ipynb")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.communicate()
+    assert not list(running.glob("b-*.ipynb"))
+
+    go.touch()
+    runs = book.run_notebooks(root, "cpu")
+    assert runs["notebooks/a"].kept
+    assert not runs["notebooks/b"].kept
+
+
+def test_the_pages_say_what_was_run_and_show_the_figures(root, capsys):
+    html = book.build(root, "quick")
+    page = BeautifulSoup((html / "notebooks" / "b.html").read_text(), "html.parser")
+    (image,) = page.select("figure img")
+    assert image["alt"] == "A rising line."
+    caption = page.select_one("figure figcaption").get_text()
+    assert "It rises by 1.00." in caption
+    assert page.find(id="fig-line") is not None
+    assert page.get_text().count("It rises by 1.00.") == 1, "not again below the figure"
+    assert "Parameters" not in page.select_one("article").get_text(), "papermill's own cell"
+    colab = "https://colab.research.google.com/github/beyond-one-epoch/beyond-one-epoch"
+    links = [link["href"] for link in page.find_all("a", href=True)]
+    assert f"{colab}/blob/main/notebooks/b.ipynb" in links
+    front = (html / "book" / "index.html").read_text()
+    assert "Profile <code" in front and 'href="../notebooks/a.html"' in front
+
+    before = (html / "index.html").stat().st_mtime_ns
+    capsys.readouterr()
+    book.build(root, "quick")
+    assert capsys.readouterr().out.splitlines()[-1] == "Nothing changed; the pages are kept."
+    assert (html / "index.html").stat().st_mtime_ns == before
+
+    # A warning is an error, names its page, and leaves the pages that were there.
+    (root / "book" / "index.md").write_text("# Front\n\n[nowhere](no-such-page.md)\n")
+    with pytest.raises(book.BookFailed, match=r"book/index\.md:3: WARNING.*no-such-page"):
+        book.build(root, "quick")
+    assert (html / "book" / "index.html").read_text() == front
+
+
+def test_two_figures_in_a_cell_are_refused(root):
+    write_notebook(root / "notebooks" / "b.ipynb", FIGURE + FIGURE.replace("fig-line", "fig-2"))
+    with pytest.raises(book.BookFailed, match="notebooks/b: a cell shows 2 figures"):
+        book.build(root, "quick")
+
+
+def test_a_page_of_the_contents_that_is_missing_is_named(root):
+    (root / "notebooks" / "b.ipynb").unlink()
+    with pytest.raises(book.BookFailed, match=r"notebooks/b.*no notebooks/b\.ipynb"):
+        book.build(root, "quick")
+
+
+def test_strip_takes_away_outputs_and_nothing_else(root):
+    path = root / "notebooks" / "a.ipynb"
+    stored = path.read_text()
+    run = book.run_notebooks(root, "quick")["notebooks/a"]
+    document = notebooks.stripped(nbformat.read(run.path, as_version=4))
+    assert [cell.outputs for cell in document.cells if cell.cell_type == "code"] == [[], [], []]
+    assert document.cells[1].metadata == {"tags": ["parameters"]}
+    assert main(["strip", str(path)]) == 0
+    sources = [cell.source for cell in nbformat.reads(stored, as_version=4).cells]
+    assert [cell.source for cell in nbformat.read(path, as_version=4).cells] == sources
+
+
+def test_every_command_can_be_loaded(capsys):
+    for name in COMMANDS:
+        with pytest.raises(SystemExit) as stopped:
+            main([name, "--help"])
+        assert stopped.value.code == 0
+    assert main(["bok"]) == 2
+    assert "no command 'bok'; there are book, " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("version", "fits"), [("3, 10", False), ("3, 11", True), ("3, 14", False)])
+def test_the_python_version_is_checked_in_one_sentence(tmp_path, version, fits):
+    pretend = f"import sys\nsys.version_info = ({version}, 2, 'final', 0)\n"
+    (tmp_path / "sitecustomize.py").write_text(pretend)
+    outcome = subprocess.run(
+        [sys.executable, ".ci/python_version.py"], cwd=ROOT, text=True, capture_output=True,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert (outcome.returncode == 0) == fits
+    if not fits:
+        assert "runs on Python 3.11 to 3.13" in outcome.stderr
+        assert outcome.stderr.strip().count("\n") == 0

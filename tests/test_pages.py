@@ -1,0 +1,103 @@
+"""Every page of the built quick book, as a reader's browser gets it."""
+
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import matplotlib.image
+import pytest
+from bs4 import BeautifulSoup
+
+import multiepoch.data
+import multiepoch.optim
+import multiepoch.train
+from multiepoch import book, claims
+
+ROOT = Path(__file__).parents[1]
+PAGES = book.pages(ROOT)
+each_page = pytest.mark.parametrize("name", PAGES)
+pytestmark = pytest.mark.page
+
+
+@pytest.fixture(scope="module")
+def html() -> Path:
+    """The quick book, beside the user's own in _build; reused while nothing changes."""
+    return book.build(ROOT, "quick", ROOT / "_build" / "html-quick")
+
+
+def soup(path: Path) -> BeautifulSoup:
+    return BeautifulSoup(path.read_text(), "html.parser")
+
+
+def article(html: Path, name: str):
+    return soup(html / f"{name}.html").select_one("article.bd-article")
+
+
+@each_page
+def test_is_there_and_says_something(html, name):
+    page = article(html, name)
+    assert page.find("h1") is not None
+    assert len(page.get_text().split()) > 20
+
+
+@each_page
+def test_no_traceback_stderr_or_progress_bar(html, name):
+    page = article(html, name)
+    assert not page.select(".output.traceback, .output.stderr")
+    text = page.get_text()
+    for debris in (r"Traceback \(most recent", r"\d%\|", r"it/s\]", r"HBox\(", r"<Figure size"):
+        assert not re.search(debris, text), debris
+
+
+@each_page
+def test_every_image_is_there_has_something_to_see_and_an_alt_text(html, name):
+    page = article(html, name)
+    for image in page.find_all("img"):
+        path = (html / f"{name}.html").parent / unquote(image["src"])
+        assert path.is_file(), image["src"]
+        assert len(image.get("alt", "").split()) >= 3, f"{image['src']} has no alt text"
+        if path.suffix == ".png":
+            pixels = matplotlib.image.imread(path)
+            assert pixels.std() > 0.01, f"{image['src']} is empty"
+            if pixels.shape[-1] == 4:
+                assert pixels[..., 3].min() == 1, f"{image['src']} is not opaque"
+    for figure in page.find_all("figure"):
+        assert figure.find(["img", "svg", "table"]) is not None, "an empty figure"
+        assert figure.find("figcaption").get_text(strip=True)
+
+
+@each_page
+def test_no_internal_link_is_broken(html, name):
+    here = html / f"{name}.html"
+    page = soup(here)
+    for link in page.find_all("a", href=True):
+        target = urlsplit(link["href"])
+        if target.scheme or target.netloc:
+            continue
+        path = (here.parent / unquote(target.path)).resolve() if target.path else here
+        assert path.exists(), link["href"]
+        if target.fragment and path.suffix == ".html":
+            there = page if path == here else soup(path)
+            assert there.find(id=unquote(target.fragment)), link["href"]
+
+
+@each_page
+def test_nothing_is_fetched_from_another_site(html, name):
+    page = soup(html / f"{name}.html")
+    for tag, attribute in (("script", "src"), ("img", "src"), ("link", "href"), ("iframe", "src")):
+        for element in page.find_all(tag, **{attribute: True}):
+            assert not urlsplit(element[attribute]).netloc, element[attribute]
+
+
+def test_every_claim_has_its_prediction_on_the_page(html):
+    text = article(html, "book/claims").get_text().replace("’", "'")
+    for claim in claims.CLAIMS:
+        assert f"{claim.id} · {claim.title}" in text
+        assert claim.prediction in text
+
+
+def test_every_public_name_is_on_the_api_page(html):
+    page = article(html, "book/api")
+    for module in (multiepoch.data, multiepoch.optim, multiepoch.train):
+        for name in filter(lambda name: callable(getattr(module, name)), module.__all__):
+            assert page.find(id=f"{module.__name__}.{name}"), f"{module.__name__}.{name}"

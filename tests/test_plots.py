@@ -1,0 +1,99 @@
+"""The style of the figures: colours that can be told apart, figures that are shown whole."""
+
+import base64
+import io
+from itertools import combinations
+
+import matplotlib.image
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+
+from multiepoch import plots
+
+# What a colour looks like to a person who lacks one kind of cone, on linear RGB
+# (Machado, Oliveira and Fernandes, 2009, severity 1).
+EYES = {
+    "normal": np.eye(3),
+    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+               [-0.003882, -0.048116, 1.051998]],
+    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+               [-0.011820, 0.042940, 0.968881]],
+    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
+               [0.004733, 0.691367, 0.303900]],
+}  # fmt: skip
+TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+
+def linear(color: str) -> np.ndarray:
+    rgb = np.array(to_rgb(color))
+    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+
+
+def lab(color: str, eyes: str) -> np.ndarray:
+    """CIE L*a*b* of a colour as those eyes see it; a distance of 10 is plain at a glance."""
+    xyz = TO_XYZ @ np.clip(np.array(EYES[eyes]) @ linear(color), 0, 1) / [0.9505, 1.0, 1.089]
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("eyes", EYES)
+@pytest.mark.parametrize(
+    "family",
+    [list(plots.METHODS), ["click", "add_to_cart", "checkout"], ["click", "long_view", "like"]],
+    ids=["methods", "ads", "kuairand"],
+)
+def test_colours_of_a_family_can_be_told_apart(family, eyes):
+    for one, other in combinations(family, 2):
+        first, second = plots.look(one), plots.look(other)
+        distance = np.linalg.norm(lab(first["color"], eyes) - lab(second["color"], eyes))
+        assert distance > 10, f"{one} and {other} look alike to {eyes} eyes: {distance:.0f}"
+        assert first["linestyle"] != second["linestyle"]
+
+
+@pytest.mark.parametrize("name", [*plots.METHODS, *plots.OBJECTIVES])
+def test_lines_stand_out_from_the_white_ground(name):
+    luminance = TO_XYZ[1] @ linear(plots.look(name)["color"])
+    assert 1.05 / (luminance + 0.05) >= 3  # WCAG 2.1, 1.4.11
+
+
+def test_a_note_in_brackets_keeps_the_colour_and_a_stranger_has_none():
+    assert plots.look("FAL (linear)") == plots.look("FAL")
+    with pytest.raises(KeyError, match=r"no colour for 'FLA'; plots\.py has one for plain"):
+        plots.look("FLA")
+
+
+def test_a_band_is_drawn_where_the_interval_is_finite():
+    fig, axes = plots.figure()
+    plots.band(axes, [0, 1], [0, 1], [-np.inf, -np.inf], [np.inf, np.inf], "FAL")
+    assert not axes.collections
+    plots.band(axes, [0, 1], [0, 1], [-1, 0], [1, 2], "MEDA")
+    assert len(axes.collections) == 1
+    plt.close(fig)
+
+
+def test_show_gives_one_opaque_figure_of_the_books_width(monkeypatch):
+    display = pytest.importorskip("IPython.display")
+    shown = []
+    monkeypatch.setattr(display, "display", lambda what, **about: shown.append((what, about)))
+    fig, axes = plots.figure(rows=2)
+    axes[0].plot([0, 1], [0, 1])
+    plots.show(fig, alt="A\n    line.", caption="It rises.", name="fig-line")
+    (bundle, about), (caption, _) = shown
+    assert about["metadata"]["multiepoch_figure"]["alt"] == "A line."
+    assert caption.data == "*It rises.*"
+    pixels = matplotlib.image.imread(io.BytesIO(base64.b64decode(bundle["image/png"])))
+    assert pixels.shape[1] == plots.WIDTH * plots.STYLE["figure.dpi"]
+    assert (pixels[..., 3] == 1).all()
+    assert not plt.fignum_exists(fig.number)
+
+
+@pytest.mark.parametrize(("argument", "value"), [("alt", " "), ("caption", ""), ("name", "a b")])
+def test_a_figure_without_its_words_is_refused(argument, value):
+    pytest.importorskip("IPython.display")
+    words = {"alt": "A line.", "caption": "It rises.", "name": "fig-line"} | {argument: value}
+    fig, _ = plots.figure()
+    with pytest.raises(ValueError, match=argument):
+        plots.show(fig, **words)
+    plt.close(fig)
