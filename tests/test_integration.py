@@ -1,0 +1,236 @@
+"""The optimizers in the world around them: bags, dtypes, autocast, accumulation, DDP."""
+
+import copy
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.parallel import DistributedDataParallel
+
+from multiepoch.optim import EmbeddingOptimizer, FrequencyAdaptiveLR, SparseOptimizer
+from multiepoch.optim.lookups import accumulate_lookups, gather_lookups
+from multiepoch.rewind import tail_rewind
+
+RULES = ("adam", "adagrad", "rowwise_adagrad", "sgd")
+N_USERS, N_WORDS = 40, 60
+
+
+class Model(nn.Module):
+    """A table of users that two features share, a bag of words of another width, a tower."""
+
+    def __init__(self, mode="mean", dtype=torch.float32, share=True):
+        super().__init__()
+        torch.manual_seed(0)
+        self.viewer = nn.Embedding(N_USERS, 4, sparse=True, dtype=dtype)
+        self.author = nn.Embedding(N_USERS, 4, sparse=True, dtype=dtype)
+        if share:
+            self.author.weight = self.viewer.weight
+        self.words = nn.EmbeddingBag(N_WORDS, 7, sparse=True, mode=mode, dtype=dtype)
+        self.tower = nn.Sequential(nn.Linear(15, 8), nn.Tanh(), nn.Linear(8, 1))
+
+    def forward(self, viewer, author, words):
+        """viewer, author: (n,); words: (n, 3). Logits, (n,)."""
+        x = [self.viewer(viewer), self.author(author), self.words(words)]
+        return self.tower(torch.cat(x, dim=1).to(self.tower[0].weight.dtype)).squeeze(1)
+
+
+def batch(seed, n=32):
+    """Three id inputs and a label; skewed ids, so that rows repeat."""
+    generator = torch.Generator().manual_seed(seed)
+    skewed = lambda *shape: torch.rand(*shape, generator=generator) ** 2  # noqa: E731
+    return (
+        (skewed(n) * N_USERS).long(),
+        (skewed(n) * N_USERS).long(),
+        (skewed(n, 3) * N_WORDS).long(),
+        (skewed(n) < 0.3).float(),
+    )
+
+
+def loss_of(model, batch):
+    *inputs, label = batch
+    return binary_cross_entropy_with_logits(model(*inputs).float(), label)
+
+
+def pair(model, rule="adam", row_lr=None):
+    return SparseOptimizer.from_model(model, 1e-2, 5e-2, rule=rule, row_lr=row_lr)
+
+
+def assert_close(model, other, atol):
+    for (name, a), b in zip(model.named_parameters(), other.parameters()):
+        torch.testing.assert_close(a, b, rtol=0, atol=atol, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("mode", ["sum", "mean"])
+def test_a_bag_is_trained_as_the_lookups_it_stands_for(mode, rule):
+    """EmbeddingBag(mode) against an Embedding whose rows are summed or averaged by hand."""
+
+    class Bag(nn.Module):
+        def __init__(self, weight):
+            super().__init__()
+            self.table = nn.Embedding(*weight.shape, sparse=True, _weight=weight.clone())
+
+        def forward(self, ids):
+            return getattr(self.table(ids), mode)(dim=1)
+
+    bags, by_hand = Model(mode), Model(mode)
+    by_hand.words = Bag(by_hand.words.weight.detach())
+    for model in (bags, by_hand):
+        optimizer = pair(model, rule, FrequencyAdaptiveLR())
+        for step in range(4):
+            optimizer.zero_grad()
+            loss_of(model, batch(step)).backward()
+            optimizer.step()
+    assert_close(bags, by_hand, 1e-6)
+
+
+def test_bags_with_offsets_and_weights_per_lookup():
+    torch.manual_seed(0)
+    table = nn.EmbeddingBag(10, 3, sparse=True, mode="sum")
+    before = table.weight.detach().clone()
+    ids, offsets = torch.tensor([1, 2, 1, 7]), torch.tensor([0, 2])
+    per_lookup = torch.tensor([1.0, 2.0, 3.0, 0.5])
+    table(ids, offsets, per_sample_weights=per_lookup).sum().backward()
+    EmbeddingOptimizer([table.weight], lr=0.1, rule="sgd").step()
+    moved = torch.zeros(10, 1).index_add_(0, ids, per_lookup[:, None])
+    torch.testing.assert_close(table.weight.detach(), before - 0.1 * moved)
+
+
+def one_big_batch_and_four_small(rule, row_lr=None, prepare=lambda optimizer: None):
+    """The two models, and the counts of words that FAL has if there is any."""
+    models = Model(), Model()
+    optimizers = [pair(model, rule, row_lr) for model in models]
+    prepare(optimizers[1])
+    for step in range(4):
+        for optimizer, model, n_parts in zip(optimizers, models, (1, 4)):
+            optimizer.zero_grad()
+            for part in zip(*(column.chunk(n_parts) for column in batch(step))):
+                (loss_of(model, part) / n_parts).backward()
+            optimizer.step()
+    return *models, [
+        optimizer.embedding.state[model.words.weight].get("count")
+        for optimizer, model in zip(optimizers, models)
+    ]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_several_backward_passes_are_one_big_batch(rule):
+    big, small, _ = one_big_batch_and_four_small(rule)
+    assert_close(big, small, 1e-5)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_several_backward_passes_count_as_one_big_batch(rule):
+    big, small, counts = one_big_batch_and_four_small(
+        rule, FrequencyAdaptiveLR(), prepare=accumulate_lookups
+    )
+    assert torch.equal(*counts)
+    assert counts[0].sum() == 4 * 32 * 3
+    assert_close(big, small, 1e-5)
+
+
+def test_a_shared_table_counts_the_lookups_of_both_features():
+    model = Model()
+    optimizer = pair(model, row_lr=FrequencyAdaptiveLR())
+    viewer, author, *rest = batch(0)
+    loss_of(model, (viewer, author, *rest)).backward()
+    optimizer.step()
+    expected = torch.bincount(torch.cat([viewer, author]), minlength=N_USERS)
+    assert torch.equal(optimizer.embedding.state[model.viewer.weight]["count"].long(), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_autocast_trains_tables_of_either_dtype(dtype):
+    # torch on CPU cannot add two bfloat16 sparse gradients, so such a table has one feature.
+    model = Model(dtype=dtype, share=dtype == torch.float32)
+    optimizer = pair(model, row_lr=FrequencyAdaptiveLR())
+    data = batch(0, n=256)
+    losses = []
+    for _ in range(30):
+        optimizer.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = loss_of(model, data)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0]
+    assert model.words.weight.dtype == dtype
+    state = optimizer.embedding.row_state(model.words.weight)
+    assert {value.dtype for value in state.values()} == {torch.float32}
+
+
+def test_a_frozen_table_and_a_table_without_a_batch_stand_still():
+    model = Model()
+    optimizer = pair(model)
+    model.words.weight.requires_grad_(False)
+    before = copy.deepcopy(model.state_dict())
+    loss_of(model, batch(0)).backward()
+    optimizer.step()
+    assert torch.equal(model.words.weight, before["words.weight"])
+    assert not torch.equal(model.viewer.weight, before["viewer.weight"])
+
+
+# ---- Two processes -----------------------------------------------------------------------------
+
+N_STEPS, TAU = 3, 6
+SETTINGS = {  # name: rule, FAL or not, the communication hook or not
+    "adam, as torch sends it": ("adam", False, False),
+    "adagrad, as torch sends it": ("rowwise_adagrad", False, False),
+    "FAL of steps, as torch sends it": ("adam", "steps", False),
+    "FAL of occurrences, lookups kept": ("adam", "occurrences", True),
+}
+
+
+def train(model, setting, batches, wrap=lambda model: model):
+    """Two passes, the tail put back between them; (model, optimizer)."""
+    rule, count, hook = SETTINGS[setting]
+    row_lr = FrequencyAdaptiveLR(count=count) if count else None
+    wrapped = wrap(model)
+    if hook and wrapped is not model:
+        wrapped.register_comm_hook(None, gather_lookups)
+    optimizer = pair(wrapped, rule, row_lr)
+    # Without the hook a lookup is a step, so only then the threshold tells the same rows apart.
+    rewind = tail_rewind(wrapped, optimizer, TAU if hook else 1)
+    for index in range(2):
+        rewind.before_pass(index)
+        for data in batches:
+            optimizer.zero_grad()
+            loss_of(wrapped, data).backward()
+            optimizer.step()
+    return model, optimizer
+
+
+def one_of_two(rank, folder):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    results = {}
+    for setting in SETTINGS:
+        halves = [tuple(column.chunk(2)[rank] for column in batch(s)) for s in range(N_STEPS)]
+        model, optimizer = train(Model(), setting, halves, wrap=DistributedDataParallel)
+        state = optimizer.embedding.state[model.words.weight]
+        results[setting] = (model.state_dict(), state.get("count"))
+    torch.save(results, f"{folder}/{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ddp")
+    torch.multiprocessing.spawn(one_of_two, args=(str(folder),), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.skipif(not dist.is_gloo_available(), reason="this torch has no gloo")
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_two_processes_do_what_one_does_with_both_batches(two_processes, setting):
+    model, optimizer = train(Model(), setting, [batch(s) for s in range(N_STEPS)])
+    before = Model().state_dict()
+    for weights, count in (results[setting] for results in two_processes):
+        for name, value in model.state_dict().items():
+            torch.testing.assert_close(weights[name], value, rtol=0, atol=1e-5)
+            assert not torch.equal(value, before[name])
+        if count is not None:
+            assert torch.equal(count, optimizer.embedding.state[model.words.weight]["count"])
