@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from multiepoch.journal import Counts, Journal
 from multiepoch.optim import (
     AdaptiveRegularization,
     EmbeddingOptimizer,
@@ -103,13 +104,13 @@ batches_of_ids = st.lists(
     below=st.sampled_from([0, 1, 2, 3, 5, 10, 1000, math.inf]),
     rule=st.sampled_from(["adam", "adagrad", "rowwise_adagrad", "sgd"]),
     decay=st.booleans(),
-    fixed_size=st.booleans(),
+    path=st.sampled_from([None, "unique", "fixed_size"]),
 )
-def test_start_puts_back_what_a_full_copy_says(day, warm, below, rule, decay, fixed_size):
+def test_start_puts_back_what_a_full_copy_says(day, warm, below, rule, decay, path):
     model = Tables()
     row_decay = AdaptiveRegularization(1e-2) if decay else None
     optimizer = optimizer_of(model, rule, row_decay=row_decay)
-    optimizer._fixed_size = fixed_size  # batches as they come on CUDA
+    optimizer._path = path  # fixed_size: batches as they come on CUDA
     train(model, optimizer, random_batches(1, warm))  # the day before
     rewind = Rewind(model, optimizer, below, to="start")
     at_start, few = snapshot(model, optimizer), [n < below for n in lookups(day)]
@@ -123,12 +124,14 @@ def test_start_puts_back_what_a_full_copy_says(day, warm, below, rule, decay, fi
 
 @settings(max_examples=40, deadline=None)
 @given(
-    day=batches_of_ids, below=st.sampled_from([0, 1, 2, 3, 5, 10, 1000]), fixed_size=st.booleans()
+    day=batches_of_ids,
+    below=st.sampled_from([0, 1, 2, 3, 5, 10, 1000]),
+    path=st.sampled_from([None, "unique", "fixed_size"]),
 )
-def test_draw_renews_the_rows_touched_too_few_times(day, below, fixed_size):
+def test_draw_renews_the_rows_touched_too_few_times(day, below, path):
     model = Tables()
     optimizer = optimizer_of(model, row_decay=AdaptiveRegularization(1e-2))
-    optimizer._fixed_size = fixed_size
+    optimizer._path = path
     rewind = Rewind(model, optimizer, below, to="draw", seed=3)
     rewind.before_pass(0)
     train(model, optimizer, day)
@@ -325,6 +328,26 @@ def test_rows_found_frequent_leave_the_journal():
     before = rewind.n_bytes
     rewind.before_pass(1)
     assert before - rewind.n_bytes == 2 * (2 * 4 + 8)
+
+
+@pytest.mark.parametrize("kind", [Counts, Journal])
+def test_a_batch_filled_up_with_its_first_row_counts_it_once(kind):
+    """As the row hook gives it on CUDA: slots past the last row repeat it, with 0 occurrences."""
+    table = torch.arange(10.0)[:, None]
+    record = kind(table)
+    for _ in range(2):
+        record.add(
+            torch.tensor([7, 2, 7, 7, 7]),
+            torch.tensor([2, 1, 0, 0, 0], dtype=torch.int32),
+            lambda: {"weight": table},
+        )
+    saved = record.state_dict()
+    if kind is Counts:
+        assert saved["counts"].nonzero().flatten().tolist() == [2, 7]
+        assert saved["counts"][[2, 7]].tolist() == [2, 4]
+    else:
+        assert (saved["ids"].tolist(), saved["counts"].tolist()) == ([2, 7], [2, 4])
+        assert saved["values"]["weight"].flatten().tolist() == [7.0, 2.0]
 
 
 MAKERS = {

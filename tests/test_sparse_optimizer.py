@@ -201,6 +201,16 @@ def test_one_rate_for_all_groups_is_warned_of_once():
         train(model, optimizer, range(1, 4), scheduler)
 
 
+def test_the_ratio_of_a_loaded_state_is_the_one_to_keep():
+    model = Model()
+    saved = SparseOptimizer.from_model(model, DENSE_LR, 7 * EMBEDDING_LR).state_dict()
+    optimizer = pair(model)
+    optimizer.load_state_dict(saved)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(model, optimizer, [0])
+
+
 def test_a_restart_in_the_middle_is_bit_for_bit(tmp_path):
     straight = Model()
     optimizer = pair(straight)
