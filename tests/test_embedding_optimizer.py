@@ -506,6 +506,18 @@ def test_the_state_of_another_rule_or_shape_is_refused(table):
         assert_same(optimizer.state[table], before)
 
 
+@pytest.mark.parametrize("bad", [6, -1])
+@pytest.mark.parametrize("path", paths())
+def test_an_id_outside_the_table_changes_nothing(table, path, bad):
+    optimizer = EmbeddingOptimizer([table], 0.1)
+    optimizer._path = path
+    lookup(table, [1, bad])
+    before = table.detach().clone()
+    with pytest.raises((IndexError, RuntimeError)):
+        optimizer.step()
+    assert torch.equal(table, before)
+
+
 def test_row_state_of_a_stranger_is_refused(table):
     with pytest.raises(ValueError, match="none of this optimizer's groups"):
         EmbeddingOptimizer([table], 0.1).row_state(nn.Parameter(torch.zeros(2, 2)))

@@ -17,6 +17,11 @@ struct Step {  // as `Step` in compiled.py
     float eps_scaled, root_scale;  // Adam: eps * c1 and c1 / sqrt(c2), c the bias corrections
 };
 
+struct Scale {  // as `Scale` in compiled.py: FrequencyAdaptiveLR
+    int32_t kind, threshold;
+    float exponent, reduced, gap;
+};
+
 template <typename Work>
 void in_parallel(int threads, int64_t n, Work work) {
     const int64_t chunk = 512;  // rows; small, because a frequent row has many gradients to add
@@ -63,7 +68,9 @@ struct Batch {  // k rows; row i's gradients are values[order[start[i]]] ... val
     const float* values;
     int64_t k, dim;
     const float* factor;  // (k,) FAL's, or null
-    const float* keep;    // (k,) AdamAR's, or null
+    int32_t* last_step;   // of every row of the table, for AdamAR, or null
+    int32_t step;
+    float alpha;
 };
 
 // The summed gradient of row i: where it lies already, or in `result`, added up in double so that
@@ -82,6 +89,13 @@ const float* gradient(const Batch& b, int64_t i, double* __restrict sum, float* 
     return result;
 }
 
+// AdamAR: what is kept of a row that was last trained at `last`, which becomes this step.
+inline float kept(const Batch& b, int32_t& last) {
+    const float waited = static_cast<float>(b.step - 1 - last);
+    last = b.step;
+    return std::max(0.0f, 1.0f - b.alpha * waited);
+}
+
 template <typename Rule, bool rowwise>
 void update(const Batch& b, float* weight, float* one, float* two, const Step& s, int threads) {
     in_parallel(threads, b.k, [&](int64_t first, int64_t last) {
@@ -92,6 +106,7 @@ void update(const Batch& b, float* weight, float* one, float* two, const Step& s
                 prefetch_row(b.values + b.order[b.start[ahead]] * b.dim, b.dim);
                 const int64_t at = b.rows[ahead] * b.dim;
                 prefetch_row(weight + at, b.dim);
+                if (b.last_step) __builtin_prefetch(b.last_step + b.rows[ahead], 1);
                 if (rowwise) __builtin_prefetch(one + b.rows[ahead], 1);
                 if (!rowwise && Rule::states > 0) prefetch_row(one + at, b.dim);
                 if (!rowwise && Rule::states > 1) prefetch_row(two + at, b.dim);
@@ -99,7 +114,7 @@ void update(const Batch& b, float* weight, float* one, float* two, const Step& s
             const float* __restrict g = gradient(b, i, sum.data(), result.data());
             const int64_t row = b.rows[i], at = row * b.dim;
             const float rate = s.lr * (b.factor ? b.factor[i] : 1.0f);
-            const float keep = b.keep ? b.keep[i] : 1.0f;
+            const float keep = b.last_step ? kept(b, b.last_step[row]) : 1.0f;
             float* __restrict w = weight + at;
             if (rowwise) {
                 float squares = 0.0f;
@@ -121,11 +136,14 @@ void update(const Batch& b, float* weight, float* one, float* two, const Step& s
 }  // namespace
 
 // The distinct ids in rising order, how often each occurs, where its lookups begin in `order`,
-// and `order`, the n lookups by id and then by place. A radix sort. Returns k, their number.
+// and `order`, the n lookups by id and then by place. A radix sort. Returns k, their number, or -1
+// where an id is not in [0, n_rows).
 extern "C" int64_t touched_rows(const int64_t* ids, int64_t n, int64_t n_rows, int64_t* rows,
                                 int32_t* occurrences, int64_t* start, int32_t* order) {
     const int bits = 11, buckets = 1 << bits;
     std::vector<uint64_t> from(n), to(n);  // id above, place below
+    for (int64_t p = 0; p < n; ++p)
+        if (ids[p] < 0 || ids[p] >= n_rows) return -1;
     for (int64_t p = 0; p < n; ++p) from[p] = static_cast<uint64_t>(ids[p]) << 32 | p;
     for (int shift = 0; (n_rows - 1) >> shift > 0; shift += bits) {
         std::vector<int64_t> place(buckets + 1);
@@ -145,6 +163,38 @@ extern "C" int64_t touched_rows(const int64_t* ids, int64_t n, int64_t n_rows, i
     return k;
 }
 
+// log(count + 1), from a list for the counts that most rows have.
+inline float log_count(int32_t count) {
+    static const std::vector<float> small = [] {
+        std::vector<float> logs(4096);
+        for (size_t c = 0; c < logs.size(); ++c) logs[c] = std::log1p(static_cast<double>(c));
+        return logs;
+    }();
+    if (static_cast<size_t>(count) < small.size()) return small[count];
+    return std::log1p(static_cast<double>(count));
+}
+
+// Adds to the rows' counts `occurrences`, or 1 where that is null, raises max_count to the largest,
+// and gives FAL's factor for each of the k rows.
+extern "C" void count_rows(int32_t* count, int32_t* max_count, const int64_t* rows,
+                           const int32_t* occurrences, int64_t k, const Scale* s, float* factor) {
+    for (int64_t i = 0; i < k; ++i) {
+        __builtin_prefetch(count + rows[std::min(i + 16, k - 1)], 1);
+        const int32_t seen = count[rows[i]] += occurrences ? occurrences[i] : 1;
+        *max_count = std::max(*max_count, seen);
+    }
+    const float most = *max_count, log_most = log_count(*max_count);
+    for (int64_t i = 0; i < k; ++i) {
+        const int32_t seen = count[rows[i]];
+        float scale = seen >= s->threshold ? 1.0f : s->reduced;
+        if (s->kind == 0) scale = log_count(seen) / log_most;
+        if (s->kind == 1) scale = seen / most;
+        if (s->kind == 2) scale = std::pow(seen / most, s->exponent);
+        factor[i] = scale * s->gap + (1.0f - s->gap);
+    }
+}
+
+// rule: its place in RULES of rules.py.
 extern "C" void update_rows(int rule, const Batch* b, float* weight, float* one, float* two,
                             const Step* s, int threads) {
     if (rule == 0) update<Adam, false>(*b, weight, one, two, *s, threads);

@@ -17,15 +17,17 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from multiepoch.optim.frequency import SCALES, FrequencyAdaptiveLR
+from multiepoch.optim.rules import RULES
+
 if TYPE_CHECKING:
     from multiepoch.optim.batch import TouchedRows
 
-RULES = ("adam", "adagrad", "rowwise_adagrad", "sgd")  # by number in update_rows
 FLAGS = ("-O3", "-std=c++17", "-fPIC", "-shared", "-pthread", "-fno-math-errno",
          "-fopenmp-simd")  # fmt: skip
 Pointer, Int, Float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
@@ -38,11 +40,19 @@ class Step(ctypes.Structure):
                 ("lr", "eps", "gain1", "beta2", "gain2", "eps_scaled", "root_scale")]  # fmt: skip
 
 
+class Scale(ctypes.Structure):
+    """`Scale` of _kernels.cpp."""
+
+    _fields_ = [("kind", ctypes.c_int32), ("threshold", ctypes.c_int32),
+                ("exponent", Float), ("reduced", Float), ("gap", Float)]  # fmt: skip
+
+
 class Batch(ctypes.Structure):
     """`Batch` of _kernels.cpp."""
 
     _fields_ = [("rows", Pointer), ("start", Pointer), ("order", Pointer), ("values", Pointer),
-                ("k", Int), ("dim", Int), ("factor", Pointer), ("keep", Pointer)]  # fmt: skip
+                ("k", Int), ("dim", Int), ("factor", Pointer), ("last_step", Pointer),
+                ("step", ctypes.c_int32), ("alpha", Float)]  # fmt: skip
 
 
 @functools.cache
@@ -75,6 +85,9 @@ def _load(compiler: str) -> ctypes.CDLL:
     kernels = ctypes.CDLL(str(path))
     kernels.touched_rows.restype = Int
     kernels.touched_rows.argtypes = [Pointer, Int, Int, Pointer, Pointer, Pointer, Pointer]
+    kernels.count_rows.restype = None
+    kernels.count_rows.argtypes = [Pointer, Pointer, Pointer, Pointer, Int,
+                                   ctypes.POINTER(Scale), Pointer]  # fmt: skip
     kernels.update_rows.restype = None
     kernels.update_rows.argtypes = [ctypes.c_int, ctypes.POINTER(Batch), Pointer, Pointer,
                                     Pointer, ctypes.POINTER(Step), ctypes.c_int]  # fmt: skip
@@ -100,27 +113,50 @@ def touched_rows(ids: Tensor, n_rows: int) -> tuple[Tensor, Tensor, Tensor, Tens
     occurrences, order = torch.empty(n, dtype=torch.int32), torch.empty(n, dtype=torch.int32)
     results = (rows, occurrences, start, order)
     k = library().touched_rows(ids.data_ptr(), n, n_rows, *(t.data_ptr() for t in results))
+    if k < 0:
+        raise IndexError(
+            f"EmbeddingOptimizer: a gradient has ids outside its table's {n_rows} rows."
+        )
     return rows[:k], occurrences[:k], start[: k + 1], order
 
 
-def update_rows(rule: str, table: Tensor, states: list[Tensor], touched: TouchedRows,
-                factor: Tensor | None, keep: Tensor | None,
-                step: int, lr: float, betas: tuple[float, float], eps: float) -> None:  # fmt: skip
-    """Updates the touched rows of the table and of its states in place.
+def frequency_factor(group: dict[str, Any], state: dict[str, Tensor],
+                     touched: TouchedRows) -> Tensor:  # fmt: skip
+    """As in eager.py."""
+    row_lr: FrequencyAdaptiveLR = group["row_lr"]
+    scale = Scale(SCALES.index(row_lr.scale), row_lr.threshold, row_lr.exponent, row_lr.reduced,
+                  row_lr.gap_decay ** group["epoch"])  # fmt: skip
+    occurrences = touched.occurrences if row_lr.count == "occurrences" else None
+    factor = torch.empty(len(touched.rows))
+    library().count_rows(_pointer(state["count"]), _pointer(state["max_count"]),
+                         _pointer(touched.rows), _pointer(occurrences), len(factor), scale,
+                         _pointer(factor))  # fmt: skip
+    return factor
 
-    touched: from `touched_rows`. factor, keep: as in the eager path, float32 (k,) or None.
-    """
 
-    def pointer(tensor: Tensor | None) -> int | None:
-        return None if tensor is None else tensor.data_ptr()
-
-    batch = Batch(pointer(touched.rows), pointer(touched.start), pointer(touched.order),
-                  pointer(touched.values), len(touched.rows), table.shape[1],
-                  pointer(factor), pointer(keep))  # fmt: skip
-    beta1, beta2 = betas
+def update_rows(
+    group: dict[str, Any],
+    table: Tensor,
+    state: dict[str, Tensor],
+    touched: TouchedRows,
+    factor: Tensor | None,
+) -> None:
+    """As in eager.py, in one pass over the rows. touched: by `TouchedRows.compiled`."""
+    step, decay = int(state["step"]), group["row_decay"]
+    batch = Batch(_pointer(touched.rows), _pointer(touched.start), _pointer(touched.order),
+                  _pointer(touched.values), len(touched.rows), table.shape[1], _pointer(factor),
+                  None if decay is None else _pointer(state["last_step"]), step,
+                  0.0 if decay is None else decay.alpha)  # fmt: skip
+    (beta1, beta2), eps = group["betas"], group["eps"]
     correction1, correction2 = 1 - beta1**step, 1 - beta2**step
-    options = Step(lr, eps, 1 - beta1, beta2, 1 - beta2,
+    options = Step(group["lr"], eps, 1 - beta1, beta2, 1 - beta2,
                    eps * correction1, correction1 / math.sqrt(correction2))  # fmt: skip
-    one, two = (*map(pointer, states), None, None)[:2]
-    library().update_rows(RULES.index(rule), batch, pointer(table), one, two, options,
-                          torch.get_num_threads())  # fmt: skip
+    states = [_pointer(state[name]) for name in RULES[group["rule"]].state_shapes(*table.shape)]
+    one, two = (*states, None, None)[:2]
+    library().update_rows(list(RULES).index(group["rule"]), batch, _pointer(table), one, two,
+                          options, torch.get_num_threads())  # fmt: skip
+    torch.autograd.graph.increment_version(table)  # as an in-place operation of torch does
+
+
+def _pointer(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from multiepoch.optim import compiled
+from multiepoch.optim import compiled, eager
 from multiepoch.optim.batch import TouchedRows
 from multiepoch.optim.frequency import FrequencyAdaptiveLR
 from multiepoch.optim.rules import RULES
@@ -144,11 +144,11 @@ class EmbeddingOptimizer(Optimizer):
         for hook in tuple(self._row_hooks.values()):
             hook(param, touched.rows, touched.occurrences)
         state["step"] += 1
-        factor = _count(group, state, touched)
-        keep = _wait(group, state, touched)
-
-        write = _write_compiled if path == "compiled" else _write
-        write(group, param, state, touched, factor, keep)
+        kernels = compiled if path == "compiled" else eager
+        factor = None
+        if group["row_lr"] is not None:
+            factor = kernels.frequency_factor(group, state, touched)
+        kernels.update_rows(group, param, state, touched, factor)
 
     def _table_state(self, group: dict[str, Any], param: Tensor) -> dict[str, Tensor]:
         """The state of a table; what is missing, all of it before the first step, starts at 0."""
@@ -194,7 +194,7 @@ class EmbeddingOptimizer(Optimizer):
                 # table would be rounded, so take them from the original.
                 layout = _state_layout(group, param)
                 self.state[param] = {
-                    name: value.to(layout[name][2], copy=True)
+                    name: value.to(layout[name][2], copy=True).contiguous()
                     for name, value in given["state"].get(key, {}).items()
                     if name in layout
                 }
@@ -230,66 +230,6 @@ def _fastest_path(param: Tensor, values: Tensor) -> str:
     if param.is_cuda:
         return "fixed_size"
     return "compiled" if compiled.usable(param, values) else "unique"
-
-
-def _write(
-    group: dict[str, Any],
-    param: Tensor,
-    state: dict[str, Tensor],
-    touched: TouchedRows,
-    factor: Tensor | None,
-    keep: Tensor | None,
-) -> None:
-    """Gathers the touched rows, updates them by the rule, and writes them back.
-
-    factor, keep: None, or float32 (k,): w <- keep * w - lr * factor * direction.
-    """
-    rule, rows = RULES[group["rule"]], touched.rows
-    gathered = {name: state[name][rows] for name in rule.state_shapes(*param.shape)}
-    step = int(state["step"])  # a CPU tensor, so no wait
-    direction = rule.update(touched.gradient(), gathered, step, group["betas"], group["eps"])
-    weight = param[rows].float()
-    if keep is not None:
-        weight.mul_(keep[:, None])
-    if factor is None:
-        weight.add_(direction, alpha=-group["lr"])
-    else:
-        weight.addcmul_(direction, factor[:, None], value=-group["lr"])
-    param.index_copy_(0, rows, weight.to(param.dtype))
-    for name, values in gathered.items():
-        state[name].index_copy_(0, rows, values)
-
-
-def _write_compiled(group, param, state, touched, factor, keep) -> None:
-    """As `_write`, in one pass over the rows."""
-    states = [state[name] for name in RULES[group["rule"]].state_shapes(*param.shape)]
-    compiled.update_rows(group["rule"], param, states, touched, factor, keep,
-                         int(state["step"]), group["lr"], group["betas"], group["eps"])  # fmt: skip
-
-
-def _count(group: dict[str, Any], state: dict[str, Tensor], touched: TouchedRows) -> Tensor | None:
-    """Counts the batch, then FAL's factor for each of its rows, float32 (k,); None without FAL."""
-    row_lr: FrequencyAdaptiveLR | None = group["row_lr"]
-    if row_lr is None:
-        return None
-    seen = touched.occurrences
-    if row_lr.count == "steps":
-        seen = (seen > 0).int()
-    state["count"].index_add_(0, touched.rows, seen)
-    count = state["count"][touched.rows]
-    # Counts only grow, so the maximum can be kept and the table need not be read.
-    torch.maximum(state["max_count"], count.max(), out=state["max_count"])
-    return row_lr.factor(count, state["max_count"], group["epoch"])
-
-
-def _wait(group: dict[str, Any], state: dict[str, Tensor], touched: TouchedRows) -> Tensor | None:
-    """What AdamAR keeps of each row, float32 (k,); None without it."""
-    if group["row_decay"] is None:
-        return None
-    step = int(state["step"])
-    keep = group["row_decay"].keep(state["last_step"][touched.rows], step)
-    state["last_step"].index_fill_(0, touched.rows, step)
-    return keep
 
 
 def _state_layout(group: dict[str, Any], param: Tensor) -> dict[str, tuple]:

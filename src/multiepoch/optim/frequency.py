@@ -10,6 +10,7 @@ from torch import Tensor
 
 Scale = Literal["log", "linear", "power", "threshold"]
 Count = Literal["occurrences", "steps"]
+SCALES, COUNTS = get_args(Scale), get_args(Count)
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class FrequencyAdaptiveLR:
     reduced: float = 0.1
 
     def __post_init__(self) -> None:
-        for name, allowed in (("scale", get_args(Scale)), ("count", get_args(Count))):
+        for name, allowed in (("scale", SCALES), ("count", COUNTS)):
             if getattr(self, name) not in allowed:
                 raise ValueError(
                     f"FrequencyAdaptiveLR: {name}={getattr(self, name)!r} is not known; "

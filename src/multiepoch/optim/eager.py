@@ -1,0 +1,52 @@
+"""The update of a batch's rows in PyTorch operations: on any device, for either dtype."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from multiepoch.optim.batch import TouchedRows
+from multiepoch.optim.rules import RULES
+
+
+def frequency_factor(
+    group: dict[str, Any], state: dict[str, Tensor], touched: TouchedRows
+) -> Tensor:
+    """Counts the batch's rows, then gives FAL's factor for each of them, float32 (k,)."""
+    row_lr, count, max_count = group["row_lr"], state["count"], state["max_count"]
+    seen = touched.occurrences
+    count.index_add_(0, touched.rows, seen if row_lr.count == "occurrences" else (seen > 0).int())
+    # Counts only grow, so the maximum can be kept and the table need not be read.
+    torch.maximum(max_count, count[touched.rows].max(), out=max_count)
+    return row_lr.factor(count[touched.rows], max_count, group["epoch"])
+
+
+def update_rows(
+    group: dict[str, Any],
+    table: Tensor,
+    state: dict[str, Tensor],
+    touched: TouchedRows,
+    factor: Tensor | None,
+) -> None:
+    """Gathers the touched rows, updates them by the group's options, and writes them back.
+
+    w <- keep * w - lr * factor * direction, with the keep of AdamAR and the direction of the rule.
+    factor: FAL's, float32 (k,), or None.
+    """
+    rule, rows = RULES[group["rule"]], touched.rows
+    step = int(state["step"])  # a CPU tensor, so no wait
+    gathered = {name: state[name][rows] for name in rule.state_shapes(*table.shape)}
+    direction = rule.update(touched.gradient(), gathered, step, group["betas"], group["eps"])
+    weight = table[rows].float()
+    if group["row_decay"] is not None:
+        weight.mul_(group["row_decay"].keep(state["last_step"][rows], step)[:, None])
+        state["last_step"].index_fill_(0, rows, step)
+    if factor is None:
+        weight.add_(direction, alpha=-group["lr"])
+    else:
+        weight.addcmul_(direction, factor[:, None], value=-group["lr"])
+    table.index_copy_(0, rows, weight.to(table.dtype))
+    for name, values in gathered.items():
+        state[name].index_copy_(0, rows, values)
