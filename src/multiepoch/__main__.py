@@ -11,6 +11,11 @@ import sys
 COMMANDS = {
     "book": ("multiepoch.book", "command", "run the notebooks and build the book"),
     "notebook": ("multiepoch.notebooks", "command", "run notebooks in a profile, keep the results"),
+    "run": (
+        "multiepoch.experiments.command",
+        "command",
+        "run a chapter's experiment, keep a record",
+    ),
     "strip": ("multiepoch.notebooks", "strip_command", "take the outputs out of the notebooks"),
 }
 

@@ -1,0 +1,59 @@
+"""`python -m multiepoch run CHAPTER`: an experiment without its notebook, kept as a record."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+from multiepoch.experiments import records
+from multiepoch.experiments.profiles import PROFILES, profile
+from multiepoch.experiments.runs import resolve
+
+# By what one types: the module with run() and, where the chapter has a claim, judge().
+CHAPTERS = {
+    "tuning": "tuning",
+    "03": "gradient_sparsity",
+    "04": "sparse_optimizer",
+    "05": "overfitting",
+    "06": "frequency",
+    "07": "fal_versus_meda",
+}
+
+
+def command(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="multiepoch run",
+        description="Runs a chapter's experiment and writes its record under results/PROFILE/. "
+        "Finished runs are kept in runs/: stopped anywhere, the same call goes on.",
+    )
+    parser.add_argument("chapter", choices=CHAPTERS, help="which experiment")
+    parser.add_argument("--profile", choices=PROFILES, default="cpu")
+    parser.add_argument("--seeds", type=int, nargs="+", help="by default the profile's own")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    options = parser.parse_args(arguments)
+
+    sizes = profile(options.profile)
+    seeds = tuple(options.seeds or sizes.seeds)
+    module = importlib.import_module(f"multiepoch.experiments.{CHAPTERS[options.chapter]}")
+    try:
+        device = resolve(options.device)
+        rows = module.run(sizes, device, seeds, log=lambda line: print(line, flush=True))
+    except ValueError as error:
+        print(f"multiepoch run: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; finished runs are kept, the same call goes on", file=sys.stderr)
+        return 130
+    evidence = module.judge(rows) if hasattr(module, "judge") else None
+    if options.chapter == "tuning":
+        seeds = sizes.tuning_seeds
+        module.write_tuned(rows)
+    name = CHAPTERS[options.chapter]
+    path = records.write(name, sizes.name, rows, evidence, seeds, device)
+    if evidence is not None:
+        from multiepoch import claims
+
+        print(claims.judge(evidence).to_string(index=False))
+    print(f"wrote {path}")
+    return 0
