@@ -3,7 +3,7 @@
 
 PYTHON  ?= python3
 PROFILE ?= cpu
-VENV    ?= .venv
+VENV     = .venv
 
 RUN   = $(VENV)/bin/python
 STAMP = $(VENV)/.installed

@@ -26,7 +26,9 @@ plots.show(fig, alt="A rising line.", caption=f"It rises by {1:.2f}.", name="fig
 
 def write_notebook(path: Path, *cells: str) -> None:
     document = nbformat.v4.new_notebook()
-    parameters = nbformat.v4.new_code_cell('profile = "cpu"', metadata={"tags": ["parameters"]})
+    parameters = nbformat.v4.new_code_cell(
+        'profile = "cpu"  # size', metadata={"tags": ["parameters"]}
+    )
     document.cells = [nbformat.v4.new_markdown_cell(f"# Chapter {path.stem}"), parameters]
     document.cells += [nbformat.v4.new_code_cell(cell.strip()) for cell in cells]
     for k, cell in enumerate(document.cells):
@@ -65,7 +67,7 @@ def test_the_key_changes_with_all_that_a_number_depends_on(root):
     (root / "src" / "number.py").write_text("NUMBER = 2\n")
     seen.append(key(root))
     (root / "results").mkdir()
-    (root / "results" / "claims.csv").write_text("claim\n")
+    (root / "results" / "a.evidence.csv").write_text("claim\n")
     seen.append(key(root))
     (root / "src" / "number.py").rename(root / "src" / "other.py")
     seen.append(key(root))
@@ -151,7 +153,9 @@ def test_the_pages_say_what_was_run_and_show_the_figures(root, capsys):
     assert "It rises by 1.00." in caption
     assert page.find(id="fig-line") is not None
     assert page.get_text().count("It rises by 1.00.") == 1, "not again below the figure"
-    assert "Parameters" not in page.select_one("article").get_text(), "papermill's own cell"
+    text = page.select_one("article").get_text()
+    assert 'profile = "quick"  # size' in text, "the page shows what was run"
+    assert "Parameters" not in text, "papermill's own cell"
     colab = "https://colab.research.google.com/github/beyond-one-epoch/beyond-one-epoch"
     links = [link["href"] for link in page.find_all("a", href=True)]
     assert f"{colab}/blob/main/notebooks/b.ipynb" in links
@@ -169,6 +173,20 @@ def test_the_pages_say_what_was_run_and_show_the_figures(root, capsys):
     with pytest.raises(book.BookFailed, match=r"book/index\.md:3: WARNING.*no-such-page"):
         book.build(root, "quick")
     assert (html / "book" / "index.html").read_text() == front
+
+
+def test_the_ledger_comes_from_the_records(root):
+    (root / "results" / "cpu").mkdir(parents=True)
+    for measure, value in (("jump_left", 10), ("log_linear", -1)):
+        rows = "".join(f"C6,{measure},{seed},{value + seed / 10}\n" for seed in range(3))
+        (root / "results" / "cpu" / f"{measure}.evidence.csv").write_text(
+            "claim,measure,seed,value\n" + rows
+        )
+    book.stage(root, root / "source", "cpu", {})
+    ledger = (root / "source" / "book" / "_generated" / "claims.md").read_text()
+    assert "**Verdict:** **reproduced** (cpu)" in ledger
+    assert "| 10.1 % [" in ledger
+    assert ".ipynb" not in ledger, "no link to a chapter that is not there"
 
 
 def test_two_figures_in_a_cell_are_refused(root):

@@ -48,7 +48,8 @@ def block_to_rst(block: list[str]) -> list[str]:
         if item.startswith("- "):
             out.append(f"- {inline(item[2:])}")
         elif named and len(named[1].split()) <= 3:
-            out.append(f":{named[1].replace('*', chr(92) + '*')}: {inline(named[2])}")
+            names = ", ".join(f"``{one}``" for one in named[1].split(", "))
+            out += [names, f"    {inline(named[2])}"]
         else:
             out += ["", inline(item), ""]
     return out

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -119,9 +120,15 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
 def for_pages(document: nbformat.NotebookNode, page: str) -> nbformat.NotebookNode:
     """An executed notebook as its page needs it.
 
-    papermill's own cell goes: its values stand in the parameters cell already. What plots.show
-    said of a figure (alt text, caption, name) moves to where myst-nb looks for it.
+    The parameters cell shows the values of this run, so papermill's own cell after it goes. What
+    plots.show said of a figure (alt text, caption, name) moves to where myst-nb looks for it.
     """
+    parameters = document.metadata.get("papermill", {}).get("parameters", {})
+    for cell in document.cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            for name, value in parameters.items():
+                line = rf"^{name} = \S+"
+                cell.source = re.sub(line, f"{name} = {json.dumps(value)}", cell.source, flags=re.M)
     document.cells = [
         cell for cell in document.cells
         if "injected-parameters" not in cell.metadata.get("tags", [])
@@ -142,12 +149,12 @@ def for_pages(document: nbformat.NotebookNode, page: str) -> nbformat.NotebookNo
 
 
 def _claims(root: Path, runs: dict[str, Run]) -> str:
-    """The ledger, from results/PROFILE/claims.csv. A chapter not in the book gets no link."""
-    records = {
-        profile: pd.read_csv(root / "results" / profile / "claims.csv")
-        for profile in PROFILES
-        if (root / "results" / profile / "claims.csv").exists()
-    }
+    """The ledger, from the evidence in results/PROFILE. A chapter not in the book gets no link."""
+    records = {}
+    for profile in PROFILES:
+        files = sorted((root / "results" / profile).glob("*.evidence.csv"))
+        if files:
+            records[profile] = pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
 
     def link(match: re.Match) -> str:
         there = f"notebooks/{Path(match[2]).stem}" in runs
