@@ -140,12 +140,15 @@ void update(const Batch& b, float* weight, float* one, float* two, const Step& s
 // where an id is not in [0, n_rows).
 extern "C" int64_t touched_rows(const int64_t* ids, int64_t n, int64_t n_rows, int64_t* rows,
                                 int32_t* occurrences, int64_t* start, int32_t* order) {
-    const int bits = 11, buckets = 1 << bits;
+    int all_bits = 0;
+    while ((n_rows - 1) >> all_bits > 0) ++all_bits;
+    const int passes = std::max(1, (all_bits + 11) / 12);  // of at most 12 bits, equally many
+    const int bits = (all_bits + passes - 1) / passes, buckets = 1 << bits;
     std::vector<uint64_t> from(n), to(n);  // id above, place below
     for (int64_t p = 0; p < n; ++p)
         if (ids[p] < 0 || ids[p] >= n_rows) return -1;
     for (int64_t p = 0; p < n; ++p) from[p] = static_cast<uint64_t>(ids[p]) << 32 | p;
-    for (int shift = 0; (n_rows - 1) >> shift > 0; shift += bits) {
+    for (int shift = 0; shift < all_bits; shift += bits) {
         std::vector<int64_t> place(buckets + 1);
         for (uint64_t entry : from) ++place[(entry >> 32 >> shift & (buckets - 1)) + 1];
         for (int d = 0; d < buckets; ++d) place[d + 1] += place[d];
@@ -163,34 +166,38 @@ extern "C" int64_t touched_rows(const int64_t* ids, int64_t n, int64_t n_rows, i
     return k;
 }
 
-// log(count + 1), from a list for the counts that most rows have.
+// log(count + 1) of the counts that most rows have, so that few logarithms are taken in a step.
+const std::vector<float> small_logs = [] {
+    std::vector<float> logs(4096);
+    for (size_t count = 0; count < logs.size(); ++count) logs[count] = std::log1p(double(count));
+    return logs;
+}();
+
 inline float log_count(int32_t count) {
-    static const std::vector<float> small = [] {
-        std::vector<float> logs(4096);
-        for (size_t c = 0; c < logs.size(); ++c) logs[c] = std::log1p(static_cast<double>(c));
-        return logs;
-    }();
-    if (static_cast<size_t>(count) < small.size()) return small[count];
-    return std::log1p(static_cast<double>(count));
+    return size_t(count) < small_logs.size() ? small_logs[count] : std::log1p(double(count));
 }
 
 // Adds to the rows' counts `occurrences`, or 1 where that is null, raises max_count to the largest,
 // and gives FAL's factor for each of the k rows.
 extern "C" void count_rows(int32_t* count, int32_t* max_count, const int64_t* rows,
-                           const int32_t* occurrences, int64_t k, const Scale* s, float* factor) {
+                           const int32_t* occurrences, int64_t k, const Scale* scale,
+                           float* factor) {
+    std::vector<int32_t> seen(k);
+    int32_t most = *max_count;
     for (int64_t i = 0; i < k; ++i) {
-        __builtin_prefetch(count + rows[std::min(i + 16, k - 1)], 1);
-        const int32_t seen = count[rows[i]] += occurrences ? occurrences[i] : 1;
-        *max_count = std::max(*max_count, seen);
+        __builtin_prefetch(count + rows[std::min(i + 64, k - 1)], 1);
+        seen[i] = count[rows[i]] += occurrences ? occurrences[i] : 1;
+        most = std::max(most, seen[i]);
     }
-    const float most = *max_count, log_most = log_count(*max_count);
+    *max_count = most;
+    const Scale s = *scale;
+    const float part = 1.0f / most, log_part = 1.0f / log_count(most);
     for (int64_t i = 0; i < k; ++i) {
-        const int32_t seen = count[rows[i]];
-        float scale = seen >= s->threshold ? 1.0f : s->reduced;
-        if (s->kind == 0) scale = log_count(seen) / log_most;
-        if (s->kind == 1) scale = seen / most;
-        if (s->kind == 2) scale = std::pow(seen / most, s->exponent);
-        factor[i] = scale * s->gap + (1.0f - s->gap);
+        float f = seen[i] >= s.threshold ? 1.0f : s.reduced;
+        if (s.kind == 0) f = log_count(seen[i]) * log_part;
+        if (s.kind == 1) f = seen[i] * part;
+        if (s.kind == 2) f = std::pow(seen[i] * part, s.exponent);
+        factor[i] = f * s.gap + (1.0f - s.gap);
     }
 }
 

@@ -155,7 +155,9 @@ class EmbeddingOptimizer(Optimizer):
         state = self.state[param]
         for name, (shape, dtype, device) in _state_layout(group, param).items():
             if name not in state:
-                state[name] = torch.zeros(shape, dtype=dtype, device=device)
+                state[name] = torch.empty(shape, dtype=dtype, device=device)
+                compiled.use_huge_pages(state[name])
+                state[name].zero_()
         return state
 
     def _tables(self) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
