@@ -36,7 +36,7 @@ clean: ## Take away all that these targets made
 
 # Installed once, and again only when the requirements change.
 $(STAMP): pyproject.toml requirements.txt
-	@command -v $(PYTHON) >/dev/null || { echo "No $(PYTHON) on this machine; install Python 3.11 or later, or name one: make PYTHON=/path/to/python3." >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON) on this machine; name the Python to use: make PYTHON=/path/to/python3." >&2; exit 1; }
 	@$(PYTHON) .ci/python_version.py
 	@test -x $(RUN) || $(PYTHON) -m venv --clear $(VENV)
 	@echo "Installing what the book and the tests need into $(VENV) (once; a few minutes) ..."

@@ -234,5 +234,8 @@ def command(arguments: list[str]) -> int:
     except (NotebookFailed, BookFailed) as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nStopped; the same command goes on with this notebook.", file=sys.stderr)
+        return 130
     print(f"The book: {html / 'index.html'}")
     return 0
