@@ -22,6 +22,7 @@ METHODS = {
     "MEDA": ("#D55E00", (0, (3, 1.5))),
     "AdamAR": ("#B5538F", (0, (1, 1))),
     "tail rewind": ("#00835F", (0, (8, 1.5, 1, 1.5))),
+    "FAL + tail rewind": ("#8822EE", (0, (5, 1, 1, 1, 1, 1))),
 }
 # Objectives run from light to dark, the sparser the darker.
 OBJECTIVES = {
