@@ -37,9 +37,9 @@ def update_rows(
     """
     rule, rows = RULES[group["rule"]], touched.rows
     step = int(state["step"])  # a CPU tensor, so no wait
-    gathered = {name: state[name][rows] for name in rule.state_shapes(*table.shape)}
+    gathered = {name: state[name].index_select(0, rows) for name in rule.state_shapes(*table.shape)}
     direction = rule.update(touched.gradient(), gathered, step, group["betas"], group["eps"])
-    weight = table[rows].float()
+    weight = table.index_select(0, rows).float()
     if group["row_decay"] is not None:
         weight.mul_(group["row_decay"].keep(state["last_step"][rows], step)[:, None])
         state["last_step"].index_fill_(0, rows, step)

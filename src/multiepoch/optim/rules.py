@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -47,7 +48,9 @@ class Adam:
         correction1, correction2 = 1 - beta1**step, 1 - beta2**step
         # mean / correction1 over sqrt(square / correction2) + eps, with one division less
         denominator = square.sqrt().mul_(correction1 / math.sqrt(correction2))
-        return mean / denominator.add_(eps * correction1)
+        denominator.add_(eps * correction1)
+        # into memory that is there: fresh memory costs more than the division
+        return torch.div(mean, denominator, out=denominator)
 
 
 class Adagrad:
@@ -57,8 +60,8 @@ class Adagrad:
         return {"sum": (n_rows, dim)}
 
     def update(self, grad, state, step, betas, eps):
-        total = state["sum"].addcmul_(grad, grad)
-        return grad / total.sqrt().add_(eps)
+        denominator = state["sum"].addcmul_(grad, grad).sqrt().add_(eps)
+        return torch.div(grad, denominator, out=denominator)
 
 
 class RowwiseAdagrad:
