@@ -82,3 +82,24 @@ def about(profile: str, record) -> str:
     if record is not None:
         return str(record)
     return "not yet run on a GPU" if profile == "gpu" else "the record is not at hand"
+
+
+def lower(ours: str, theirs: str, difference) -> str:
+    """Which of two methods has the lower logloss, if that can be told.
+
+    difference: ours against theirs in %, one value a seed.
+    """
+    mean, low, high = interval(list(difference))
+    if low <= 0 <= high and math.isfinite(low):
+        return f"{ours} and {theirs} cannot be told apart: {estimate(difference, '%')}"
+    side = "lower" if mean < 0 else "higher"
+    known = f" [{low:+.2f}, {high:+.2f}]" if math.isfinite(low) else " (one seed)"
+    return f"{ours} has a {side} logloss than {theirs}: {mean:+.2f} %{known}"
+
+
+def table(frame: pd.DataFrame, first: str = "") -> str:
+    """A Markdown table of a frame of strings, its index the first column, headed `first`."""
+    head = [first, *map(str, frame.columns)]
+    lines = [head, ["---"] * len(head)]
+    lines += [[str(name), *map(str, row)] for name, row in zip(frame.index, frame.to_numpy())]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-import pandas as pd
+import math
 
-from multiepoch.experiments.measure import KEYS, at, by_seed, curve, evidence, pick, worse
+import pandas as pd
+import torch
+
+from multiepoch.claims import interval
+from multiepoch.experiments.measure import (
+    KEYS,
+    at,
+    by_seed,
+    curve,
+    evidence,
+    intervals,
+    pick,
+    worse,
+)
 from multiepoch.experiments.methods import METHODS
 from multiepoch.experiments.profiles import Profile
 from multiepoch.experiments.runs import Run, over_seeds, run_all
 from multiepoch.experiments.tuning import tuned
+from multiepoch.model import ConversionModel
+from multiepoch.rewind import Rewind
 
 TUNED = "tuned"
 TAUS = (10, 20, 50, 100, 200, 500, 2_000, "all")
@@ -51,6 +66,10 @@ def cell(rate: float, scale: float) -> str:
     return f"rate x{rate:.2g}, cardinality x{scale:g}"
 
 
+_CELLS = pd.DataFrame([(cell(rate, scale), rate, scale) for scale in MAP_SCALES
+                       for rate in MAP_RATES], columns=["setting", "rate", "scale"])  # fmt: skip
+
+
 def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
     """The long profile has the whole map and the sweep of tau, others the corners of the map."""
     passes = profile.passes
@@ -62,13 +81,36 @@ def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=prin
     return run_all(over_seeds(seeds or profile.seeds, todo), profile, device, store, log)
 
 
-def wins(rows: pd.DataFrame) -> pd.DataFrame:
-    """FAL against MEDA in each case of the map: setting, objective, epoch, seed, value in %."""
+def wins(rows: pd.DataFrame, method: str = "fal", other: str = "meda") -> pd.DataFrame:
+    """One method against another, case by case: setting, objective, epoch, seed, value in %."""
     points = curve(rows[rows["setting"].str.startswith("rate")])
     points = points[points["epoch"] > 1]
     keys = ["setting", "objective", "epoch", "seed"]
-    fal, meda = (pick(points, name).set_index(keys)["value"] for name in ("fal", "meda"))
-    return (100 * (fal / meda - 1)).rename("value").reset_index()
+    mine, theirs = (pick(points, name).set_index(keys)["value"] for name in (method, other))
+    return (100 * (mine / theirs - 1)).rename("value").reset_index()
+
+
+def on_the_map(rows: pd.DataFrame, method: str = "fal", other: str = "meda") -> pd.DataFrame:
+    """`wins` with its interval: rate, scale, objective, epoch, mean, low, high."""
+    found = intervals(wins(rows, method, other), ["setting", "objective", "epoch"]).reset_index()
+    return found.merge(_CELLS, on="setting")
+
+
+def best_on_the_map(rows: pd.DataFrame, methods=MAP_METHODS) -> pd.DataFrame:
+    """The method of the lowest mean logloss in each cell: rate, scale, objective, epoch, method.
+
+    clear: whether the interval of its difference to the second best leaves zero out.
+    """
+    keys = ["setting", "objective", "epoch"]
+    points = curve(rows[rows["setting"].isin(_CELLS["setting"]) & rows["method"].isin(methods)])
+    points = points[points["epoch"] > 1]
+    found = []
+    for where, cell in points.groupby(keys, sort=False):
+        by_seed = cell.pivot(index="seed", columns="method", values="value")
+        first, second = by_seed.mean().nsmallest(2).index
+        high = interval(by_seed[first] / by_seed[second] - 1)[2]
+        found.append((*where, first, high < 0))
+    return pd.DataFrame(found, columns=[*keys, "method", "clear"]).merge(_CELLS, on="setting")
 
 
 def against(rows: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
@@ -100,3 +142,57 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
 def best_by_run(rows: pd.DataFrame) -> pd.Series:
     """The lowest logloss of each run, by KEYS."""
     return curve(rows).groupby(KEYS, sort=False)["value"].min()
+
+
+def sweep(rows: pd.DataFrame) -> pd.DataFrame:
+    """Tail rewind's tau against putting all rows back, in %, mean over objectives.
+
+    Columns tau, epoch, mean, low, high, after the first pass.
+    """
+    points = curve(rows[rows["setting"].str.startswith("tau ")])
+    points = points[points["epoch"] > 1]
+    loss = points.groupby(["setting", "epoch", "seed"])["value"].mean().unstack("setting")
+    change = 100 * (loss.div(loss["tau all"], axis=0) - 1)
+    taus = {f"tau {tau}": tau for tau in TAUS}
+    found = change.rename(columns=taus).rename_axis(columns="tau").stack().rename("value")
+    return intervals(found, ["tau", "epoch"]).reset_index()
+
+
+JOURNAL = "tail_rewind, journal"
+
+
+def memory(profile: Profile, seed: int = 0, device: str = "cpu") -> pd.DataFrame:
+    """Bytes that each method keeps: columns tables, moments, beside; indexed by method.
+
+    beside: what the method needs beyond Adam: counters, last steps, counts of a rewind or its
+    journal (`to="start"`, after a whole pass, in a row of its own). Redrawing also needs room for
+    one table for a moment, which isn't counted.
+    """
+    window = profile.split(profile.world(seed))[0].to(device)
+    found = {}
+    for name in [*METHODS, JOURNAL]:
+        t = tuned(name.split(",")[0], 3)
+        torch.manual_seed(seed)
+        model = ConversionModel(window.schema).to(device)
+        optimizer, every_pass = METHODS[name.split(",")[0]].build(
+            model, dense_lr=t.dense_lr, embedding_lr=t.embedding_lr, knob=t.knob, seed=seed
+        )
+        if name == JOURNAL:
+            below = math.inf if t.knob == "all" else t.knob
+            every_pass = Rewind(model, optimizer, below, to="start")
+        every_pass.before_pass(0)
+        size = profile.batch_size
+        for start in range(0, len(window) if name == JOURNAL else size, size):
+            batch = window[start : start + size]
+            optimizer.zero_grad()
+            model.loss(model(batch.ids, batch.dense), batch.labels).backward()
+            optimizer.step()
+        found[name] = {"tables": 0, "moments": 0, "beside": every_pass.n_bytes}
+        for table in model.table_parameters().values():
+            found[name]["tables"] += table.nbytes
+            for key, value in optimizer.embedding.state[table].items():
+                if key in ("exp_avg", "exp_avg_sq"):
+                    found[name]["moments"] += value.nbytes
+                elif value.dim():
+                    found[name]["beside"] += value.nbytes
+    return pd.DataFrame.from_dict(found, orient="index").rename_axis("method")
