@@ -51,7 +51,9 @@ def estimates(axes: Axes, values: pd.Series, by: str, width: int = 20) -> None:
     rows = list(values.index.unique(by))
     objectives = [o for o in OBJECTIVES if o in values.index.unique("objective")]
     for k, objective in enumerate(objectives):
-        found = intervals(values.xs(objective, level="objective"), [by]).reindex(rows)
+        found = intervals(values.rename("value").xs(objective, level="objective"), [by]).reindex(
+            rows
+        )
         y = np.arange(len(rows)) + 0.22 * (k - (len(objectives) - 1) / 2)
         color = look(objective)["color"]
         axes.plot(found["mean"], y, MARKERS.get(objective, "o"), color=color, markersize=6,
@@ -118,6 +120,7 @@ def rate_sweep(rows: pd.DataFrame) -> Figure:
     return fig
 
 
+@styled
 def first_pass(rows: pd.DataFrame, objectives: tuple[str, ...] = ("click", "checkout")) -> Figure:
     """Test logloss over the first pass: the shared rate, the tables' own, the whole network's."""
     s = sparse_optimizer
@@ -306,7 +309,7 @@ def jump_by_frequency(rows: pd.DataFrame) -> Figure:
 def part_left(rows: pd.DataFrame) -> Figure:
     """The part of the jump that each intervention leaves, mean over objectives, in %."""
     left = (100 - overfitting.part_gone(rows)).groupby(["setting", "seed"]).mean()
-    found = intervals(left, ["setting"], left.name or 0).sort_values("mean", ascending=False)
+    found = intervals(left.rename("value"), ["setting"]).sort_values("mean", ascending=False)
     fig, axes = figure(height=4.2)
     y = np.arange(len(found))
     axes.barh(y, found["mean"], color="#B9C6CF", height=0.62)
