@@ -110,6 +110,8 @@ def use_huge_pages(fresh: Tensor) -> None:
     """Asks Linux for pages of 2 MiB in memory that nobody has touched: a hint, no more.
 
     In a table of a gigabyte, finding the small page of a row takes longer than reading the row.
+    The table itself is not ours to place: THP_MEM_ALLOC_ENABLE=1 in the environment makes torch
+    ask for it too.
     """
     page, advise_huge = mmap.PAGESIZE, getattr(mmap, "MADV_HUGEPAGE", None)
     size = fresh.numel() * fresh.element_size()

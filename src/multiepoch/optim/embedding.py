@@ -33,7 +33,7 @@ class EmbeddingOptimizer(Optimizer):
     A step costs as much as the rows it touches, however large the table. Gradients of several
     backward passes are summed. On CUDA `step()` never waits for the device; a row's gradients are
     summed there in an order that varies, unless torch.use_deterministic_algorithms(True).
-    On a CPU float32 tables take the kernels of `multiepoch.optim.compiled` where these can be built.
+    On a CPU float32 tables take the kernels of `multiepoch.optim.compiled`, where they build.
 
     params: tables (float32 or bfloat16, 2-dim) as parameters, (name, parameter) pairs or group
         dicts; every argument below may be given per group, and names appear in errors.
