@@ -90,6 +90,8 @@ def lower(ours: str, theirs: str, difference) -> str:
     difference: ours against theirs in %, one value a seed.
     """
     mean, low, high = interval(list(difference))
+    if max(map(abs, difference)) < 0.005:
+        return f"{ours} and {theirs} have the same logloss"
     if low <= 0 <= high and math.isfinite(low):
         return f"{ours} and {theirs} cannot be told apart: {estimate(difference, '%')}"
     side = "lower" if mean < 0 else "higher"

@@ -95,7 +95,9 @@ def dots(
         ax.set_xlabel(label)
         for x, text in (references or {}).get(label, ()):
             ax.axvline(x, color=plots.REFERENCE, linewidth=1.2, linestyle=(0, (2, 2)))
-            ax.annotate(text, (x, -0.85), xytext=(3, 0), textcoords="offset points", va="top",
+            right = x > np.mean(ax.get_xlim())
+            ax.annotate(text, (x, -0.85), xytext=(-3 if right else 3, 0), va="top",
+                        textcoords="offset points", ha="right" if right else "left",
                         color=plots.REFERENCE, fontsize=10)  # fmt: skip
     return fig
 
