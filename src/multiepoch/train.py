@@ -122,6 +122,7 @@ def train_days(
     days: Sequence[int],
     *,
     passes: int = 1,
+    evaluate_on: Callable[[int], Log] | None = None,
     evaluate_at: Sequence[float] = (1.0,),
     groups: Groups | None = None,
     batch_size: int = 4096,
@@ -138,6 +139,7 @@ def train_days(
     day_log: the impressions of a day; asked for each of `days` once, in order.
     days: in order; the last one is only evaluated on, never trained on.
     passes: over each day before the next one comes; `before_pass` is called with 0 for the first.
+    evaluate_on: the impressions of a day to evaluate on, where not all of `day_log`'s.
     evaluate_at: fractions of each pass in (0, 1].
 
     Everything else, and what is returned and raised, as in `train`; `split` is "next_day" or
@@ -159,7 +161,9 @@ def train_days(
         return day_log(days[position]).to(run.device)
 
     def data(position: int, index: int) -> tuple[Log, dict[str, Log]]:
-        return load(position), {"next_day": load(position + 1)}
+        if evaluate_on is None:
+            return load(position), {"next_day": load(position + 1)}
+        return load(position), {"next_day": evaluate_on(days[position + 1]).to(run.device)}
 
     return run(days[:-1], passes, data)
 

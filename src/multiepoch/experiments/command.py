@@ -18,6 +18,8 @@ CHAPTERS = {
     "05": "overfitting",
     "06": "frequency",
     "07": "fal_versus_meda",
+    "08": "continual",
+    "09": "real_logs",
 }
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from multiepoch.model import ConversionModel
 from multiepoch.optim import FrequencyAdaptiveLR, SparseOptimizer
 from multiepoch.regularize import AdaptiveRegularization
-from multiepoch.rewind import Rewind, meda
+from multiepoch.rewind import Rewind, meda, meda_groups, meda_restored
 
 Knob = float | str | None
 
@@ -39,6 +39,11 @@ class EveryPass:
         if self.rewind is not None:
             self.rewind.before_pass(index)
 
+    @property
+    def n_bytes(self) -> int:
+        """Memory of what is kept for going back."""
+        return 0 if self.rewind is None else self.rewind.n_bytes
+
     def state_dict(self) -> dict:
         return {} if self.rewind is None else self.rewind.state_dict()
 
@@ -53,15 +58,15 @@ class Method:
 
     label: what figures call it; plots.METHODS has its colour.
     row_lr, row_decay: from the knob to the argument of EmbeddingOptimizer.
-    rewind: from (model, optimizer, knob, seed) to what puts rows back between passes.
+    rewind: from (model, optimizer, knob, seed, passes) to what puts rows back between passes.
     knob, knobs: the name of what is tuned beside the rates, and its grid, the default first.
     """
 
     label: str
     row_lr: Callable[[Knob], FrequencyAdaptiveLR | None] = lambda knob: None
     row_decay: Callable[[Knob], AdaptiveRegularization | None] = lambda knob: None
-    rewind: Callable[[ConversionModel, SparseOptimizer, Knob, int], Rewind | None] = (
-        lambda model, optimizer, knob, seed: None
+    rewind: Callable[[ConversionModel, SparseOptimizer, Knob, int, int], Rewind | None] = (
+        lambda model, optimizer, knob, seed, passes: None
     )
     knob: str = ""
     knobs: tuple[Knob, ...] = (None,)
@@ -75,6 +80,7 @@ class Method:
         knob: Knob = None,
         seed: int = 0,
         rule: str = "adam",
+        passes: int = 1,
     ) -> tuple[SparseOptimizer, EveryPass]:
         """The optimizer, and what happens before each pass."""
         optimizer = SparseOptimizer.from_model(
@@ -85,27 +91,44 @@ class Method:
             row_lr=self.row_lr(knob),
             row_decay=self.row_decay(knob),
         )
-        return optimizer, EveryPass(optimizer, self.rewind(model, optimizer, knob, seed))
+        return optimizer, EveryPass(optimizer, self.rewind(model, optimizer, knob, seed, passes))
 
 
 def _fal(knob: Knob) -> FrequencyAdaptiveLR:
     return FrequencyAdaptiveLR(**FAL_SCALES[knob])
 
 
-def _tail_rewind(model, optimizer, knob, seed) -> Rewind:
-    return Rewind(model, optimizer, below=math.inf if knob == "all" else knob, to="draw", seed=seed)
+def _tail_rewind(to: str):
+    def make(model, optimizer, tau, seed, passes) -> Rewind:
+        return Rewind(model, optimizer, math.inf if tau == "all" else tau, to, seed)
 
+    return make
+
+
+_TAUS = (100, 20, 50, 200, 500, 2000)
 
 METHODS: dict[str, Method] = {
     "plain": Method("plain"),
     "fal": Method("FAL", row_lr=_fal, knob="scale",
                   knobs=("log", "linear", "square root", "threshold 20", "threshold 100",
                          "log, gap decay 0.5")),
-    "meda": Method("MEDA", rewind=lambda model, optimizer, _, seed: meda(model, optimizer, seed)),
-    "adamar": Method("AdamAR", row_decay=lambda alpha: AdaptiveRegularization(alpha),
-                     knob="alpha", knobs=(1e-2, 1e-4, 1e-3, 3e-3, 3e-2, 1e-1)),
-    "tail_rewind": Method("tail rewind", rewind=_tail_rewind,
-                          knob="tau", knobs=(100, 20, 50, 200, 500, 2000)),
-    "fal_tail_rewind": Method("FAL + tail rewind", row_lr=lambda knob: FrequencyAdaptiveLR(),
-                              rewind=_tail_rewind, knob="tau", knobs=(100, 20, 50, 200, 500, 2000)),
+    "meda": Method("MEDA", rewind=lambda m, o, knob, seed, passes: meda(m, o, seed)),
+    "adamar": Method("AdamAR", row_decay=AdaptiveRegularization, knob="alpha",
+                     knobs=(1e-2, 1e-4, 1e-3, 3e-3, 3e-2, 1e-1)),
+    "tail_rewind": Method("tail rewind", rewind=_tail_rewind("draw"), knob="tau", knobs=_TAUS),
+    "fal_tail_rewind": Method("FAL + tail rewind", row_lr=lambda tau: FrequencyAdaptiveLR(),
+                              rewind=_tail_rewind("draw"), knob="tau", knobs=_TAUS),
 }  # fmt: skip
+
+# Day after day, where a row holds what earlier days taught it: going back means to the start of
+# the day. MEDA's `meda` above is its redrawn meaning here.
+DAY_METHODS: dict[str, Method] = {
+    "meda_restored": Method("MEDA (restored)", rewind=lambda m, o, knob, seed, passes:
+                            meda_restored(m, o)),
+    "meda_groups": Method("MEDA (groups)", rewind=lambda m, o, knob, seed, passes:
+                          meda_groups(m, o, passes, seed)),
+    "day_tail_rewind": Method("tail rewind (to the day's start)", rewind=_tail_rewind("start"),
+                              knob="tau", knobs=_TAUS),
+}  # fmt: skip
+
+ALL_METHODS = METHODS | DAY_METHODS

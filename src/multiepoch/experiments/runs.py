@@ -19,13 +19,14 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from multiepoch.data import Log
+from multiepoch.data import PACKAGED_SPLIT, Log, Schema, load_kuairand, split_by_day
 from multiepoch.experiments import interventions
-from multiepoch.experiments.methods import METHODS, Knob
+from multiepoch.experiments.methods import ALL_METHODS, EveryPass, Knob
 from multiepoch.experiments.profiles import Profile
-from multiepoch.metrics import bayes_optimum
+from multiepoch.metrics import bayes_optimum, entropy
 from multiepoch.model import ConversionModel
-from multiepoch.train import frequency_groups, train
+from multiepoch.optim import SparseOptimizer
+from multiepoch.train import frequency_groups, train, train_days
 
 COLUMNS = ["profile", "device", "seed", "method", "setting", "epoch", "samples", "group",
            "objective", "metric", "value"]  # fmt: skip
@@ -40,9 +41,12 @@ _CODE = ("data", "model.py", "train.py", "evaluation.py", "metrics.py", "optim",
 class Run:
     """One model trained once. Everything a result depends on, beside the profile, is here.
 
-    method: a key of METHODS; knob: its own setting; dense_lr, embedding_lr: the two rates.
+    method: a key of ALL_METHODS; knob: its own setting; dense_lr, embedding_lr: the two rates.
     setting: what tells this run from others of the same method, as figures call it.
-    scale, drift, churn: changes of the world (see Profile.world).
+    data: "world", "kuairand", or "kuairand without cross".
+    days: 0 for several passes over one window; else so many days, `passes` over each, evaluated
+        on the next day. times_data: impressions a day, in multiples of the profile's.
+    scale, world: changes of the world (see Profile.world).
     intervention: a key of interventions.INTERVENTIONS, "" for none.
     keep_positives: the share of the positives that keep their label.
     objectives: those trained on, all by default.
@@ -57,6 +61,9 @@ class Run:
     knob: Knob = None
     setting: str = ""
     passes: int = 1
+    data: str = "world"
+    days: int = 0
+    times_data: float = 1.0
     rule: str = "adam"
     scale: float = 1.0
     world: dict = field(default_factory=dict)
@@ -88,58 +95,103 @@ def code_hash() -> str:
 
 
 @lru_cache(maxsize=2)
-def _window(profile: Profile, seed: int, scale: float, world: str) -> tuple[Log, Log, Log]:
-    return profile.split(profile.world(seed, scale, **json.loads(world)))
+def _window(profile: Profile, data: str, seed: int, scale: float, world: str):
+    """Training window, validation day and test days of a source."""
+    if data == "world":
+        return profile.split(profile.world(seed, scale, **json.loads(world)))
+    return split_by_day(load_kuairand(cross=data == "kuairand"), **PACKAGED_SPLIT)
 
 
 def execute(run: Run, profile: Profile, device: str = "cpu") -> pd.DataFrame:
-    """Trains one model and returns its test points as rows of COLUMNS."""
+    """Trains one model and returns its points on the held-out day as rows of COLUMNS."""
+    train_one = _train_days if run.days else _train_window
+    started = time.perf_counter()
+    rows, extra = train_one(run, profile, device)
+    extra.append({"metric": "seconds", "value": time.perf_counter() - started})
+    last = {"epoch": rows["epoch"].max(), "samples": rows["samples"].max(), "group": "all",
+            "objective": ""}  # fmt: skip
+    rows = pd.concat([rows, pd.DataFrame([last | one for one in extra])], ignore_index=True)
+    rows = rows.assign(profile=profile.name, device=_device_name(device), seed=run.seed,
+                       method=run.method, setting=run.setting)  # fmt: skip
+    return rows[COLUMNS]
+
+
+def _train_window(run: Run, profile: Profile, device: str) -> tuple[pd.DataFrame, list[dict]]:
+    """Several passes over one window: its test points, and what belongs to the run as a whole."""
     world = json.dumps(run.world, sort_keys=True)
-    window, validation, test = _window(profile, run.seed, run.scale, world)
-    log, held_out = window, {"test": test, "validation": validation}[run.on]
+    log, validation, test = _window(profile, run.data, run.seed, run.scale, world)
+    held_out = {"test": test, "validation": validation}[run.on]
     if run.objectives or run.keep_positives < 1:
         log, held_out = (
             interventions.thin(one, run.objectives or one.objectives, run.keep_positives, run.seed)
             for one in (log, held_out)
         )
     log, held_out = log.to(device), held_out.to(device)
-
-    torch.manual_seed(run.seed)
-    model = ConversionModel(log.schema).to(device)
-    optimizer, every_pass = METHODS[run.method].build(
-        model, dense_lr=run.dense_lr, embedding_lr=run.embedding_lr, knob=run.knob,
-        seed=run.seed, rule=run.rule,
-    )  # fmt: skip
-    data = log
+    model, optimizer, every_pass = _build(run, log.schema, device)
+    data, between_passes = log, every_pass
     if run.intervention:
         make = interventions.INTERVENTIONS[run.intervention]
-        data, every_pass = make(model, every_pass, log, profile, run)
-    groups = partial(frequency_groups, column=run.group_by) if run.group_by else None
-
-    started = time.perf_counter()
+        data, between_passes = make(model, every_pass, log, profile, run)
     rows = train(
         model, optimizer, data, epochs=run.passes, batch_size=profile.batch_size, seed=run.seed,
-        evaluate=held_out, evaluate_at=run.evaluate_at, groups=groups, between_passes=every_pass,
+        evaluate=held_out, evaluate_at=run.evaluate_at, between_passes=between_passes,
+        groups=partial(frequency_groups, column=run.group_by) if run.group_by else None,
         progress=None,
     )  # fmt: skip
-    seconds = time.perf_counter() - started
-    rows = rows[rows["split"] == "test"]  # what train calls the held-out day, whichever it is
-    rows = pd.concat([rows, _extra(rows, held_out, seconds)], ignore_index=True)
-    rows = rows.assign(profile=profile.name, device=_device_name(device), seed=run.seed,
-                       method=run.method, setting=run.setting)  # fmt: skip
-    return rows[COLUMNS]
+    # "test" is what train calls the held-out day, whichever it is.
+    return rows[rows["split"] == "test"], [*_ends(held_out), *_bytes(model, optimizer, every_pass)]
 
 
-def _extra(rows: pd.DataFrame, held_out: Log, seconds: float) -> pd.DataFrame:
-    """What belongs to the run as a whole: the Bayes optimum, the best constant, the time."""
-    extra = [
-        {"objective": objective, "metric": metric, "value": value}
-        for objective, ends in bayes_optimum(held_out).iterrows()
-        for metric, value in ends.items()
-    ]
-    extra.append({"objective": "", "metric": "seconds", "value": seconds})
-    last = {"epoch": rows["epoch"].max(), "samples": rows["samples"].max(), "group": "all"}
-    return pd.DataFrame([last | one for one in extra])
+def _train_days(run: Run, profile: Profile, device: str) -> tuple[pd.DataFrame, list[dict]]:
+    """Day after day: what the model predicts of the next one. `epoch` counts the days."""
+    world = profile.world(run.seed, run.scale, **run.world)
+    schema = world.schema(run.days)
+
+    def day_log(day: int, n: int = profile.impressions_per_day) -> Log:
+        return replace(world.day(day, n), schema=schema)
+
+    model, optimizer, every_pass = _build(run, schema, device)
+    rows = train_days(
+        model, optimizer, partial(day_log, n=round(run.times_data * profile.impressions_per_day)),
+        range(run.days + 1), passes=run.passes, evaluate_on=day_log,
+        batch_size=profile.batch_size, seed=run.seed, between_passes=every_pass, progress=None,
+    )  # fmt: skip
+    rows = rows[(rows["split"] == "next_day") & (rows["epoch"] == run.passes)]
+    extra = [*_ends(day_log(run.days)), *_bytes(model, optimizer, every_pass)]
+    return rows.assign(epoch=rows["day"] + 1.0), extra
+
+
+def _build(run: Run, schema: Schema, device: str):
+    torch.manual_seed(run.seed)
+    model = ConversionModel(schema).to(device)
+    optimizer, every_pass = ALL_METHODS[run.method].build(
+        model, dense_lr=run.dense_lr, embedding_lr=run.embedding_lr, knob=run.knob,
+        seed=run.seed, rule=run.rule, passes=run.passes,
+    )  # fmt: skip
+    return model, optimizer, every_pass
+
+
+def _ends(held_out: Log) -> list[dict]:
+    """The best constant's logloss on the held-out day and, where the truth is known, the best."""
+    if held_out.p_true is not None:
+        ends = bayes_optimum(held_out)
+    else:
+        rate = held_out.labels.double().mean(dim=0).tolist()
+        ends = pd.DataFrame({"positive_rate": rate, "constant_logloss": map(entropy, rate)},
+                            index=held_out.objectives)  # fmt: skip
+    return [{"objective": objective, "metric": metric, "value": value}
+            for objective, row in ends.iterrows() for metric, value in row.items()]  # fmt: skip
+
+
+def _bytes(model: ConversionModel, optimizer: SparseOptimizer, every_pass: EveryPass) -> list[dict]:
+    """Memory of the tables, of what their optimizer keeps, and of what is kept for going back."""
+    state = optimizer.embedding.state.values()
+    sizes = {
+        "table_bytes": sum(table.nbytes for table in model.table_parameters().values()),
+        "state_bytes": sum(tensor.nbytes for one in state for tensor in one.values()),
+        "rewind_bytes": every_pass.n_bytes,
+    }
+    return [{"metric": name, "value": float(value)} for name, value in sizes.items()]
 
 
 def _device_name(device: str) -> str:
@@ -195,8 +247,13 @@ def _finish(todo, profile: Profile, device: str):
     """Yields (run, seconds) as each is written."""
     workers = min(profile.workers, len(todo), os.cpu_count() or 1)
     if device != "cpu" or workers <= 1:
-        for run, path in todo:
-            yield run, _keep(run, profile, device, path)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # as in the processes below: the same sums in the same order
+        try:
+            for run, path in todo:
+                yield run, _keep(run, profile, device, path)
+        finally:
+            torch.set_num_threads(threads)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"),
                              initializer=torch.set_num_threads, initargs=(1,)) as pool:  # fmt: skip

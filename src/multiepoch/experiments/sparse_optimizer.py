@@ -38,7 +38,7 @@ def runs() -> list[Run]:
     rules = [
         run(f"{rule}, tuned", chosen.dense_lr, chosen.embedding_lr, rule=rule)
         for rule in ("adagrad", "rowwise_adagrad")
-        for chosen in [tuned("plain", 1, rule)]
+        for chosen in [tuned("plain", 1, rule=rule)]
     ]
     return headline + sweep + rules
 

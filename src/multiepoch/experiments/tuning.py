@@ -8,15 +8,14 @@ scored on the validation day; reported runs use other seeds and the test day.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
 
-from multiepoch.experiments.measure import KEYS, at, curve
-from multiepoch.experiments.methods import METHODS, Knob
+from multiepoch.experiments.measure import KEYS, curve
+from multiepoch.experiments.methods import ALL_METHODS, METHODS, Knob
 from multiepoch.experiments.profiles import Profile
 from multiepoch.experiments.runs import Run, run_all
 
@@ -30,18 +29,25 @@ FINER = 10**0.25  # half a step, for methods without a knob
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is tuned: a method, its rule, the number of passes after which it is scored."""
+    """What is tuned, and on what it is scored.
+
+    A window is scored at the end of the last pass; days are scored on their mean, the first two
+    left out, since a model starts from nothing only once.
+    """
 
     method: str
     passes: int
     rule: str = "adam"
     shared: bool = False  # one rate for the whole network
+    data: str = "world"
+    days: int = 0
 
     @property
     def name(self) -> str:
         what = "shared" if self.shared else self.method
         what = what if self.rule == "adam" else f"{what} {self.rule}"
-        return f"{what}, {self.passes} pass{'es' if self.passes > 1 else ''}"
+        where = ", days" if self.days else "" if self.data == "world" else f", {self.data}"
+        return f"{what}, {self.passes} pass{'es' if self.passes > 1 else ''}{where}"
 
 
 ONE_PASS = [
@@ -51,7 +57,13 @@ ONE_PASS = [
     Candidate("plain", 1, rule="rowwise_adagrad"),
 ]
 THREE_PASSES = [Candidate(name, 3) for name in METHODS]
-CANDIDATES = {one.name: one for one in [*ONE_PASS, *THREE_PASSES]}
+ON_KUAIRAND = [Candidate("plain", 1, data="kuairand"),
+               *(Candidate(name, 3, data="kuairand") for name in METHODS)]  # fmt: skip
+TUNING_DAYS = 5
+DAY_BY_DAY = [Candidate(name, passes, days=TUNING_DAYS) for name, passes in (
+    ("plain", 1), ("plain", 2), ("fal", 2), ("meda", 2), ("meda_restored", 2), ("meda_groups", 2),
+    ("adamar", 2), ("day_tail_rewind", 2))]  # fmt: skip
+CANDIDATES = {one.name: one for one in [*ONE_PASS, *THREE_PASSES, *ON_KUAIRAND, *DAY_BY_DAY]}
 
 
 @dataclass(frozen=True)
@@ -63,10 +75,14 @@ class Tuned:
     knob: Knob
 
 
-def score(rows: pd.DataFrame, passes: int) -> pd.Series:
-    """Normalized entropy at the end of the last pass, mean over objectives, by (setting, seed)."""
-    constant = curve(rows, "constant_logloss").set_index(KEYS)["value"]
-    return (at(rows, passes) / constant).groupby(["setting", "seed"]).mean()
+def score(rows: pd.DataFrame, candidate: Candidate) -> pd.Series:
+    """Normalized entropy, mean over objectives, by (setting, seed). Lower is better."""
+    points = curve(rows)
+    at_end = points["epoch"] == candidate.passes
+    points = points[points["epoch"] > 2 if candidate.days else at_end]
+    losses = points.groupby(KEYS)["value"].mean()
+    constant = rows[rows["metric"] == "constant_logloss"].set_index(KEYS)["value"]
+    return (losses / constant).groupby(["setting", "seed"]).mean()
 
 
 def tune(
@@ -78,20 +94,22 @@ def tune(
     edge; stage "knob" tries the other knobs at the best rates, or, for a method without one,
     rates half a step away.
     """
-    method = METHODS[candidate.method]
+    method = ALL_METHODS[candidate.method]
+    # A day-by-day trial costs as much as several windows, so it has one tuning world.
+    seeds = profile.tuning_seeds[:1] if candidate.days else profile.tuning_seeds
     trials: dict[tuple, tuple[str, float]] = {}
 
     def evaluate(stage: str, points: list[tuple[float, float, Knob]]) -> None:
         points = [p for p in points if p not in trials]
         runs = [
             Run(candidate.method, seed, dense, embedding, knob, passes=candidate.passes,
-                rule=candidate.rule, evaluate_at=(1.0,), on="validation",
-                setting=json.dumps([dense, embedding, knob]))
+                rule=candidate.rule, data=candidate.data, days=candidate.days,
+                evaluate_at=(1.0,), on="validation", setting=json.dumps([dense, embedding, knob]))
             for dense, embedding, knob in points
-            for seed in profile.tuning_seeds
+            for seed in seeds
         ]  # fmt: skip
         if runs:
-            scores = score(run_all(runs, profile, device, store, log), candidate.passes)
+            scores = score(run_all(runs, profile, device, store, log), candidate)
             for point in points:
                 trials[point] = stage, float(scores[json.dumps(list(point))].mean())
 
@@ -167,20 +185,9 @@ def _read() -> dict[str, dict]:
     return json.loads(_TUNED.read_text())
 
 
-def tuned(method: str, passes: int = 3, rule: str = "adam", shared: bool = False) -> Tuned:
-    """The rates and knob chosen for a candidate. KeyError names those that were tuned."""
-    name = Candidate(method, passes, rule, shared).name
+def tuned(method: str, passes: int = 3, **candidate) -> Tuned:
+    """The rates and knob chosen for a Candidate. KeyError names those that were tuned."""
+    name = Candidate(method, passes, **candidate).name
     if name not in _read():
         raise KeyError(f"{name!r} was not tuned; tuned.json has {', '.join(_read())}.")
     return Tuned(**_read()[name])
-
-
-def ratio(method: str, passes: int = 3) -> float:
-    """The tables' rate over the dense rate."""
-    chosen = tuned(method, passes)
-    return chosen.embedding_lr / chosen.dense_lr
-
-
-def rounded(lr: float) -> str:
-    """A rate as pages print it."""
-    return f"{lr:.{max(0, 1 - math.floor(math.log10(lr)))}f}"
