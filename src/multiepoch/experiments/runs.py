@@ -32,9 +32,9 @@ COLUMNS = ["profile", "device", "seed", "method", "setting", "epoch", "samples",
            "objective", "metric", "value"]  # fmt: skip
 
 # A change in one of these makes kept results stale. The rest of the package does not touch a run.
-_CODE = ("data", "model.py", "train.py", "evaluation.py", "metrics.py", "optim", "rewind.py",
-         "regularize.py", "experiments/methods.py", "experiments/interventions.py",
-         "experiments/runs.py")  # fmt: skip
+_CODE = ("data", "optim", "model.py", "train.py", "evaluation.py", "metrics.py", "rewind.py",
+         "journal.py", "regularize.py", "experiments/profiles.py", "experiments/methods.py",
+         "experiments/interventions.py", "experiments/runs.py")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def code_hash() -> str:
     digest = hashlib.sha256()
     for name in _CODE:
         path = root / name
-        files = sorted(path.rglob("*.py")) if path.is_dir() else [path] if path.exists() else []
+        files = sorted(f for f in path.rglob("*") if f.suffix in (".py", ".cpp")) or [path]
         for file in files:
             digest.update(str(file.relative_to(root)).encode() + file.read_bytes())
     return digest.hexdigest()
