@@ -14,7 +14,7 @@ SHARED = "one shared rate, tuned"
 OWN = "tables' own rate, tuned"
 WHOLE = "whole network at the tables' rate"
 MULTIPLES = (1, 3, 10, 30, 100)
-POINTS = tuple(np.round(np.arange(0.05, 1.0001, 0.05), 2).tolist())
+POINTS = tuple(np.round(np.arange(0.1, 1.01, 0.1), 1).tolist())
 
 
 def multiple(times: float) -> str:
