@@ -98,6 +98,6 @@ def machine(device: str = "cpu") -> str:
 
 
 def _commit() -> str:
-    done = subprocess.run(["git", "-C", str(folder().parent), "rev-parse", "--short", "HEAD"],
+    done = subprocess.run(["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"],
                           capture_output=True, text=True, check=False)  # fmt: skip
     return done.stdout.strip() or "unknown"
