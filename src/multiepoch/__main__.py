@@ -10,6 +10,8 @@ import sys
 # the command line starts fast and asks for no extra that it does not need.
 COMMANDS = {
     "book": ("multiepoch.book", "command", "run the notebooks and build the book"),
+    "compare": ("multiepoch.compare.compare", "command", "every method on your own log"),
+    "inspect": ("multiepoch.compare.inspect", "command", "find the columns of your own log"),
     "notebook": ("multiepoch.notebooks", "command", "run notebooks in a profile, keep the results"),
     "run": (
         "multiepoch.experiments.command",

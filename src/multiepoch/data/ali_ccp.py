@@ -61,7 +61,7 @@ def load_ali_ccp(folder: str | Path, cache: str | Path | None = None) -> MappedL
     """The folder with the four files. Joined once, into Parquet files in the cache."""
     folder = Path(folder)
     cache = default_cache() if cache is None else Path(cache)
-    return map_log(join(folder, cache / f"ali-ccp-{_stamp(folder)}"), COLUMNS, cache)
+    return map_log(join(folder, cache / f"ali-ccp-{stamp(folder)}"), COLUMNS, cache)
 
 
 def join(folder: Path, out: Path) -> Path:
@@ -83,7 +83,7 @@ def join(folder: Path, out: Path) -> Path:
     return out
 
 
-def _stamp(folder: Path) -> str:
+def stamp(folder: Path) -> str:
     names = [f"{what}_{kind}.csv" for kind in ("train", "test")
              for what in ("sample_skeleton", "common_features")]  # fmt: skip
     for name in names:

@@ -36,6 +36,8 @@ class Place:
 
 def encoded(column: pa.Array) -> tuple[np.ndarray, pa.Array]:
     """Codes, (n,) int32, and the values they stand for. An empty value has the code of its own."""
+    if pa.types.is_nested(column.type):  # has no dictionary; the caller refuses its type
+        return np.zeros(len(column), np.int32), column
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
     values, codes = column.dictionary, column.indices

@@ -1,0 +1,1 @@
+"""`multiepoch inspect` and `multiepoch compare`: does my log collapse, and what helps?"""

@@ -1,0 +1,276 @@
+"""Bad input to `compare` and `inspect`: one clear sentence each, exit code 2, nothing left behind.
+
+Every case starts from one good log and spoils one thing.
+"""
+
+import errno
+import gzip
+import os
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from multiepoch.__main__ import main
+from multiepoch.compare import compare
+
+HEADER = "user,item,click,buy,price,day"
+GOOD = "\n".join([
+    HEADER,
+    *(f"u{k % 5},i{k % 3},{k % 2},{int(k % 3 == 0)},{k / 7:.3f},2024-03-0{1 + k // 12}"
+      for k in range(48)),
+]) + "\n"  # fmt: skip
+CALL = ["--ids", "user,item", "--labels", "click,buy", "--day", "day", "--dense", "price"]
+NAN = float("nan")
+
+
+def spoiled(row, column, value, name="log.csv"):
+    """The good log with another value in one row (from 1) and column."""
+    lines = GOOD.splitlines()
+    fields = lines[row].split(",")
+    fields[HEADER.split(",").index(column)] = value
+    lines[row] = ",".join(fields)
+    return {name: "\n".join(lines) + "\n"}
+
+
+def parquet(name="log.parquet", **columns):
+    """The good log as Parquet with other columns."""
+    lines = [line.split(",") for line in GOOD.splitlines()[1:]]
+    good = dict(zip(HEADER.split(","), map(list, zip(*lines))))
+    good |= {c: [int(v) for v in good[c]] for c in ("click", "buy")}
+    good["price"] = [float(v) for v in good["price"]]
+    return {name: pa.table({k: v for k, v in (good | columns).items() if v is not None})}
+
+
+def with_labels(column, day, value):
+    """The good log with one value of a label on the whole of one day."""
+    lines = GOOD.splitlines()
+    at = HEADER.split(",").index(column)
+    for k, line in enumerate(lines):
+        fields = line.split(",")
+        if fields[-1] == day:
+            fields[at] = value
+            lines[k] = ",".join(fields)
+    return {"log.csv": "\n".join(lines) + "\n"}
+
+
+def days(n):
+    """The good log with so many days."""
+    lines = [HEADER, *(line[:-1] + str(1 + k % n) for k, line in enumerate(GOOD.splitlines()[1:]))]
+    return {"log.csv": "\n".join(lines) + "\n"}
+
+
+floats = [1.0] * 47 + [NAN]
+ZIPPED = gzip.compress(GOOD.encode() * 3)
+
+# name: (files, arguments after the file, words of the message)
+BAD = {
+    "no such file": ({}, CALL, "log.csv: no such file or folder"),
+    "unknown ending": ({"log.xlsx": "a"}, CALL, "what kind of file it is cannot be told"),
+    "empty file": ({"log.csv": ""}, CALL, "log.csv: empty; it must hold a header"),
+    "header alone": ({"log.csv": HEADER + "\n"}, CALL, "no rows; it must hold at least one"),
+    "empty folder": ({"days/readme.md": "x"}, CALL, "no file in this folder ends in .csv"),
+    "no such id column": (
+        {"log.csv": GOOD.replace("item", "product", 1)}, CALL,
+        "column 'item' is missing; the columns are user, product, click"),
+    "no such label": (
+        {"log.csv": GOOD.replace("buy", "sale", 1)}, CALL, "column 'buy' is missing"),
+    "no such day column": (
+        {"log.csv": GOOD}, [*CALL[:5], "date"], "column 'date' is missing"),
+    "no such column in Parquet": (parquet(item=None), CALL, "column 'item' is missing"),
+    "duplicate header": (
+        {"log.csv": GOOD.replace("item", "user", 1)}, CALL,
+        "column 'user' is there twice, as columns 1 and 2"),
+    "a column without a name": (
+        {"log.csv": GOOD.replace("item", "", 1)}, CALL, "column 2 has no name"),
+    "no header": (
+        {"log.csv": GOOD.partition("\n")[2]}, CALL, "column 'user' is missing; the columns are u0"),
+    "label 2": (spoiled(7, "click", "2"), CALL, "column 'click', row 7: '2'; a label must be 0"),
+    "label in words": (spoiled(3, "buy", "yes"), CALL, "column 'buy', row 3: 'yes'"),
+    "label missing": (spoiled(9, "click", ""), CALL, "column 'click', row 9: no value"),
+    "label NaN": (parquet(click=floats), CALL, "column 'click', row 48: nan; a label must be"),
+    "label is a rate": (parquet(click=[0.5] * 48), CALL, "column 'click', row 1: 0.5"),
+    "no such day": (spoiled(20, "day", "2024-02-30"), CALL,
+                    "column 'day', row 20: '2024-02-30'; a day must be written as"),
+    "unparsable day": (spoiled(1, "day", "Friday"), CALL, "column 'day', row 1: 'Friday'"),
+    "two ways to write a day": (
+        spoiled(5, "day", "20240301"), CALL,
+        "row 5: '20240301'; the rows before it write the day as YYYY-MM-DD; write all alike"),
+    "day missing": (spoiled(48, "day", ""), CALL, "column 'day', row 48: no value"),
+    "day is a float": (parquet(day=[1.5] * 48), CALL, "column 'day', row 1: a value of type"),
+    "a single day": (days(1), CALL, "column 'day' has a single day, 2024-03-01; at least 3"),
+    "two days": (days(2), CALL, "has 2 days, 2024-03-01 and 2024-03-02; at least 3 are needed"),
+    "no positives in the test day": (
+        with_labels("buy", "2024-03-04", "0"), CALL,
+        "column 'buy' has no 1 in any of the 12 rows of 2024-03-04 (test)"),
+    "no positives in the validation day": (
+        with_labels("click", "2024-03-03", "0"), CALL,
+        "column 'click' has no 1 in any of the 12 rows of 2024-03-03 (validation)"),
+    "no negatives in the test day": (
+        with_labels("click", "2024-03-04", "1"), CALL, "column 'click' has no 0"),
+    "ids in floats": (
+        parquet(user=[1.0] * 48), CALL, "column 'user', row 1: a number of type double; an id"),
+    "ids that were floats": (
+        spoiled(11, "user", "17.0"), CALL, "column 'user', row 11: '17.0' is a float; an id"),
+    "ids with an exponent": (
+        spoiled(2, "item", "1.5e+17"), CALL, "column 'item', row 2: '1.5e+17' is a float"),
+    "ids in lists": (parquet(user=[[1]] * 48), CALL, "column 'user', row 1: a value of type list"),
+    "dense in words": (
+        spoiled(13, "price", "cheap"), CALL, "column 'price', row 13: 'cheap'; a dense feature"),
+    "dense missing": (spoiled(4, "price", ""), CALL, "column 'price', row 4: no value"),
+    "dense NaN": (spoiled(6, "price", "nan"), CALL, "column 'price', row 6: nan; a dense feature"),
+    "dense infinite": (
+        parquet(price=[1.0] * 47 + [float("inf")]), CALL, "column 'price', row 48: inf"),
+    "dense strings in Parquet": (
+        parquet(price=["a"] * 48), CALL, "column 'price', row 1: a value of type string"),
+    "too few fields": (
+        {"log.csv": GOOD + "u1,i1,0\n"}, CALL, "row 49 has 3 fields and there are 6 columns"),
+    "too many fields": (
+        {"log.csv": GOOD + "u1,i1,0,0,1,2024-03-04,9\n"}, CALL, "row 49 has 7 fields"),
+    "not UTF-8": (
+        {"log.csv": GOOD.encode() + b"\xff\xfe,i1,0,0,1,2024-03-04\n"}, CALL,
+        "column 'user', row 49: not UTF-8; write the file again in UTF-8"),
+    "truncated gzip": ({"log.csv.gz": ZIPPED[:-30]}, CALL, "the gzip file is cut off or damaged"),
+    "gzip cut in its head": ({"log.csv.gz": ZIPPED[:5]}, CALL, "the gzip file is cut off"),
+    "not gzip": ({"log.csv.gz": GOOD}, CALL, "the gzip file is cut off or damaged"),
+    "truncated Parquet": ({"log.parquet": b"PAR1" + b"x" * 99}, CALL, "not a whole Parquet file"),
+    "a day in a folder differs": (
+        {"days/a.csv": GOOD, "days/b.csv": GOOD.replace("item", "thing", 1)}, CALL,
+        "b.csv: column 'item' is missing"),
+    "ids change their type": (
+        parquet("days/a.parquet") | parquet("days/b.parquet", user=list(range(48))), CALL,
+        "b.parquet: column 'user', row 1: of type int64, in the files before it of type string"),
+    "no ids": ({"log.csv": GOOD}, CALL[2:], "ids: none is named; name at least one column"),
+    "no labels": ({"log.csv": GOOD}, [*CALL[:2], *CALL[4:]], "labels: none is named"),
+    "no day": ({"log.csv": GOOD}, CALL[:4], "--day is missing; name the column with the day"),
+    "a column named twice": (
+        {"log.csv": GOOD}, [*CALL[:6], "--dense", "click"], "column 'click' is named twice"),
+    "a cross of three": (
+        {"log.csv": GOOD}, [*CALL, "--cross", "user,item,day"], "a cross is of two id columns"),
+    "a cross of what is no id": (
+        {"log.csv": GOOD}, [*CALL, "--cross", "user,price"], "cross: 'price' is not among the ids"),
+    "one epoch": ({"log.csv": GOOD}, [*CALL, "--epochs", "1"],
+                  "--epochs is 1; give at least 2; nothing is seen twice in one pass"),
+    "no seed": ({"log.csv": GOOD}, [*CALL, "--seeds", "0"], "--seeds is 0; give at least 1"),
+    "no batch": ({"log.csv": GOOD}, [*CALL, "--batch-size", "0"], "--batch-size is 0"),
+    "columns and a format": (
+        {"log.csv": GOOD}, [*CALL, "--format", "avazu"], "names the columns; leave out --ids"),
+    "another format": (
+        {"log.csv": GOOD}, ["--format", "avazu"], "column 'C1' is missing"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setenv("MULTIEPOCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def lay_out(folder, contents):
+    """Writes the files; returns the one to be read, or the folder they are in."""
+    path = folder / "log.csv"
+    for name, content in contents.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        if isinstance(content, pa.Table):
+            pq.write_table(content, path)
+        else:
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path.parent if path.parent != folder else path
+
+
+def one_sentence(captured, words):
+    assert captured.err.startswith("multiepoch compare: ")
+    assert words in captured.err
+    assert captured.err.count("\n") == 1 and captured.err.rstrip().endswith(".")
+    assert "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize("contents, arguments, words", BAD.values(), ids=BAD)
+def test_bad_input_gets_one_sentence_and_leaves_nothing(place, capsys, contents, arguments, words):
+    path = lay_out(place, contents)
+    before = sorted(place.rglob("*"))
+    assert main(["compare", str(path), *arguments, "--out", str(place / "report")]) == 2
+    one_sentence(capsys.readouterr(), words)
+    left = [p for p in sorted(place.rglob("*")) if p not in before and "cache" not in p.parts]
+    assert left == []
+    assert not [p for p in place.rglob("*.part")]
+
+
+def test_there_are_at_least_thirty():
+    assert len(BAD) >= 30
+
+
+def test_the_command_itself_exits_with_2_and_no_traceback(place):
+    done = subprocess.run(
+        [sys.executable, "-m", "multiepoch", "compare", "none.csv", *CALL],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and "no such file" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_an_unreadable_file_is_said(place, capsys):
+    path = lay_out(place, {"log.csv": GOOD})
+    path.chmod(0)
+    assert main(["compare", str(path), *CALL]) == 2
+    one_sentence(capsys.readouterr(), "cannot be read (")
+
+
+def test_a_file_that_cannot_be_opened_is_said(place, capsys, monkeypatch):
+    path = lay_out(place, {"log.csv": GOOD})
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("multiepoch.data.files.pa.input_stream", refuse)
+    assert main(["compare", str(path), *CALL]) == 2
+    one_sentence(capsys.readouterr(), "log.csv: cannot be read (Permission denied)")
+
+
+# The output folder --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name, content, words", [
+    ("report/thesis.tex", "x", "report: holds other files, such as thesis.tex"),
+    ("report", "x", "report: a file is in the way"),
+    ("report/call.json", '["other.csv"]', "report: holds the report of another call (other.csv)"),
+    ("report/lock", "1", "report: in use by process 1"),
+])  # fmt: skip
+def test_an_output_folder_in_use_is_left_alone(place, capsys, name, content, words):
+    path = lay_out(place, {"log.csv": GOOD})
+    target = place / name
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(content)
+    before = sorted(place.rglob("*"))
+    assert main(["compare", str(path), *CALL, "--out", str(place / "report")]) == 2
+    one_sentence(capsys.readouterr(), words)
+    assert sorted(place.rglob("*")) == before and target.read_text() == content
+
+
+def test_a_full_disk_is_said_at_the_report(place, capsys, monkeypatch):
+    path = lay_out(place, {"log.csv": GOOD})
+
+    def full(target, text):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(compare, "write", full)
+    assert main(["compare", str(path), *CALL, "--out", str(place / "report")]) == 2
+    one_sentence(capsys.readouterr(), "report: the disk is full; free some space, or give another")
+    assert not (place / "report" / "index.html").exists()
+
+
+# inspect ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", ["no such file", "empty file", "header alone", "duplicate header",
+                                  "truncated gzip", "truncated Parquet", "not UTF-8"])  # fmt: skip
+def test_inspect_refuses_what_it_cannot_read(place, capsys, case):
+    path = lay_out(place, BAD[case][0])
+    assert main(["inspect", str(path)]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("multiepoch inspect: ") and captured.err.count("\n") == 1

@@ -1,0 +1,303 @@
+import errno
+import gzip
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from multiepoch.data import DataError, ali_ccp, files, load_kuairand, tabular
+from multiepoch.data.avazu import COLUMNS as AVAZU
+from multiepoch.data.avazu import load_avazu
+from multiepoch.data.criteo import load_criteo
+from multiepoch.data.cross import hashed_cross
+from multiepoch.data.kuairand import PACKAGED
+from multiepoch.data.tabular import Columns, map_log
+from multiepoch.data.vocabulary import RowMap, keys_of
+
+COLUMNS = Columns(
+    ids=("user", "item"), labels=("click", "buy"), day="day", dense=("price",),
+    cross=(("user", "item"),),
+)  # fmt: skip
+
+
+def table(n=1_000, seed=0, n_days=4):
+    rng = np.random.default_rng(seed)
+    return pa.table({
+        "user": [f"u{k}" for k in rng.integers(0, 200, n)],
+        "item": rng.integers(-(2**62), 2**62, 50)[rng.integers(0, 50, n)],
+        "click": rng.integers(0, 2, n).astype(np.int8),
+        "buy": rng.integers(0, 2, n).astype(bool),
+        "price": rng.normal(size=n).astype(np.float32),
+        "day": (20240227 + np.arange(n) * n_days // n).astype(np.int32) if n_days < 3 else [
+            f"2024-02-{26 + k * n_days // n} 12:00:00" for k in range(n)],
+    })  # fmt: skip
+
+
+def numbered(values):
+    """What a dictionary would do: each value's place in the order of first appearance."""
+    places = {}
+    return [places.setdefault(value, len(places)) for value in values]
+
+
+def check(mapped, source):
+    log = mapped.read(slice(None))
+    assert log.ids["user"].tolist() == numbered(source["user"].to_pylist())
+    assert log.ids["item"].tolist() == numbered(source["item"].to_pylist())
+    assert log.labels[:, 0].tolist() == source["click"].to_pylist()
+    assert log.labels[:, 1].tolist() == source["buy"].to_pylist()
+    assert log.dense[:, 0].tolist() == pytest.approx(source["price"].to_pylist(), abs=1e-6)
+    assert log.day.tolist() == numbered(text[:10] for text in source["day"].to_pylist())
+    assert mapped.days == ["2024-02-26", "2024-02-27", "2024-02-28", "2024-02-29"]
+    vocabulary = mapped.vocabulary("user").to_pylist()
+    assert [vocabulary[row] for row in log.ids["user"].tolist()] == source["user"].to_pylist()
+    pair = hashed_cross(log.ids["user"].numpy(), log.ids["item"].numpy(), mapped.cross_rows)
+    assert log.ids["user_x_item"].tolist() == pair.tolist()
+    for name, size in log.schema.cardinality.items():
+        assert log.ids[name].min() >= 0 and log.ids[name].max() < size
+
+
+@pytest.mark.parametrize(
+    "kind", ["parquet", "csv", "tsv", "csv.gz", "folder", "several row groups"]
+)
+def test_every_kind_of_file_gives_the_same_log(tmp_path, kind):
+    source = table()
+    path = tmp_path / f"log.{kind}"
+    if kind in ("parquet", "several row groups"):
+        path = tmp_path / "log.parquet"
+        pq.write_table(source, path, row_group_size=None if kind == "parquet" else 77)
+    elif kind == "folder":
+        path.mkdir()
+        for k in range(4):
+            pq.write_table(source.slice(k * 250, 250), path / f"part-{k}.parquet")
+    else:
+        options = pa.csv.WriteOptions(delimiter="\t" if kind == "tsv" else ",")
+        pa.csv.write_csv(source, path, options)
+        if kind == "csv.gz":
+            path.write_bytes(gzip.compress(path.read_bytes()))
+    check(map_log(path, COLUMNS, tmp_path / "cache"), source)
+
+
+def test_chunks_do_not_show_in_the_result(tmp_path, monkeypatch):
+    source = table()
+    pq.write_table(source, tmp_path / "log.parquet")
+    pa.csv.write_csv(source, tmp_path / "log.csv")
+    monkeypatch.setattr(files, "CHUNK_ROWS", 64)
+    monkeypatch.setattr(files, "_BLOCK", 4_096)
+    for name in ("log.parquet", "log.csv"):
+        check(map_log(tmp_path / name, COLUMNS, tmp_path / "cache"), source)
+
+
+def test_days_and_rows_are_read_apart(tmp_path):
+    source = table().take(np.random.default_rng(1).permutation(1_000))  # days lie mixed
+    pq.write_table(source, tmp_path / "log.parquet")
+    mapped = map_log(tmp_path / "log.parquet", COLUMNS, tmp_path / "cache")
+    whole = mapped.read(slice(None))
+    for first, last in ((0, 0), (1, 3)):
+        part = mapped.read_days(first, last)
+        assert len(part) == mapped.day_counts[first : last + 1].sum()
+        assert torch.equal(part.ids["item"], whole.days(first, last).ids["item"])
+
+
+def test_a_folder_without_a_day_column_has_a_day_a_file(tmp_path):
+    for k, name in enumerate(("b.parquet", "a.parquet", ".hidden.parquet")):
+        pq.write_table(table(10 + k).drop(["day"]), tmp_path / name)
+    columns = Columns(("user", "item"), ("click",))
+    mapped = map_log(tmp_path, columns, tmp_path / "cache")
+    assert mapped.days == ["a.parquet", "b.parquet"] and mapped.day_counts.tolist() == [11, 10]
+
+
+def test_a_file_is_mapped_once_and_again_when_it_changes(tmp_path):
+    path, lines = tmp_path / "log.parquet", []
+    pq.write_table(table(seed=0), path)
+    first = map_log(path, COLUMNS, tmp_path / "cache", say=lines.append)
+    assert len(lines) == 1
+    again = map_log(path, COLUMNS, tmp_path / "cache", say=lines.append)
+    assert len(lines) == 1 and again.folder == first.folder
+    pq.write_table(table(seed=1), path)
+    changed = map_log(path, COLUMNS, tmp_path / "cache", say=lines.append)
+    assert len(lines) == 2 and changed.folder != first.folder
+
+
+def test_a_look_reads_the_first_rows_only(tmp_path):
+    pq.write_table(table(), tmp_path / "log.parquet")
+    mapped = map_log(tmp_path / "log.parquet", COLUMNS, tmp_path / "cache", rows=30)
+    assert mapped.n == 30 and len(mapped.read(slice(None))) == 30
+
+
+@pytest.mark.parametrize("when", ["mapping", "renaming"])
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, monkeypatch, when):
+    path, cache = tmp_path / "log.parquet", tmp_path / "cache"
+    pq.write_table(table(), path)
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if when == "mapping":
+        monkeypatch.setattr(tabular, "_write_days", full)
+    else:
+        monkeypatch.setattr(tabular.os, "replace", full)
+    with pytest.raises(DataError, match="the disk is full; free some space, or set MULTIEPOCH"):
+        map_log(path, COLUMNS, cache)
+    assert list(cache.iterdir()) == []
+
+
+def test_the_packaged_log_is_read_as_its_own_source_reads_it(tmp_path):
+    columns = Columns(("user_id", "tag"), ("is_click",), "date")
+    log = map_log(PACKAGED, columns, tmp_path).read(slice(None))
+    own = load_kuairand(objectives=("click",), cross=False)
+    assert torch.equal(log.ids["user_id"], own.ids["user"])
+    assert torch.equal(log.ids["tag"], own.ids["tag"])
+    assert torch.equal(log.labels, own.labels) and torch.equal(log.day, own.day)
+
+
+DAYS = {
+    "YYYYMMDD": ["20240229", "20240301"],
+    "dates": ["2024-02-29", "2024-03-01"],
+    "times": ["2024-02-29 23:59:59", "2024-03-01T00:00:00"],
+    "seconds": ["1709251199", "1709251200"],
+    "milliseconds": ["1709251199999", "1709251200000"],
+}
+
+
+@pytest.mark.parametrize("days", DAYS.values(), ids=DAYS)
+@pytest.mark.parametrize("kind", ["csv", "integers"])
+def test_days_are_read_however_they_are_written(tmp_path, days, kind):
+    if kind == "integers" and not days[0].isdigit():
+        pytest.skip("not a number")
+    rows = {"user": ["a", "b"], "click": [0, 1], "day": days}
+    path = tmp_path / "log.csv"
+    if kind == "csv":
+        pa.csv.write_csv(pa.table(rows), path)
+    else:
+        path = tmp_path / "log.parquet"
+        pq.write_table(pa.table(rows | {"day": [int(day) for day in days]}), path)
+    mapped = map_log(path, Columns(("user",), ("click",), "day"), tmp_path)
+    assert mapped.days == ["2024-02-29", "2024-03-01"]
+
+
+def test_typed_dates_and_day_numbers_are_days_too(tmp_path):
+    times = pa.array(["2024-02-29T23:00:00", "2024-03-02T01:00:00"]).cast(pa.timestamp("us"))
+    for name, column, expected in (
+        ("time", times, ["2024-02-29", "2024-03-02"]),
+        ("date", times.cast(pa.date32(), safe=False), ["2024-02-29", "2024-03-02"]),
+        ("number", pa.array([7, 9]), ["7", "9"]),
+    ):
+        path = tmp_path / f"{name}.parquet"
+        pq.write_table(pa.table({"user": [1, 2], "click": [0, 1], "day": column}), path)
+        mapped = map_log(path, Columns(("user",), ("click",), "day"), tmp_path)
+        assert mapped.days == expected and mapped.day.tolist() == [0, 1]
+
+
+def test_an_empty_id_is_an_id_of_its_own(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("user,click,day\n,0,1\na,1,1\n,1,2\n")
+    log = map_log(path, Columns(("user",), ("click",), "day"), tmp_path).read(slice(None))
+    first, a, last = log.ids["user"].tolist()
+    assert first == last != a
+
+
+# Rows of ids --------------------------------------------------------------------------------------
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 2**64 - 1), unique=True, max_size=50), max_size=12))
+def test_a_row_map_is_a_dictionary(chunks):
+    rows, places = RowMap(capacity=4), {}
+    for chunk in chunks:
+        expected_new = [key not in places for key in chunk]
+        expected = [places.setdefault(key, len(places)) for key in chunk]
+        got, new = rows.rows(np.array(chunk, np.uint64))
+        assert got.tolist() == expected and new.tolist() == expected_new
+    assert rows.n == len(places)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.one_of(st.none(), st.text(max_size=40)), unique=True))
+def test_different_strings_have_different_keys_wherever_they_lie(texts):
+    array = pa.array(texts, pa.string())
+    keys = keys_of(array)
+    assert len(set(keys.tolist())) == len(texts)
+    assert keys_of(array[len(texts) // 2 :]).tolist() == keys[len(texts) // 2 :].tolist()
+    assert keys_of(pa.array(texts[::-1], pa.string())).tolist() == keys[::-1].tolist()
+
+
+def test_integers_of_any_size_are_their_own_key():
+    signed = keys_of(pa.array([-(2**63), -1, 0, 2**63 - 1]))
+    assert len(set(signed.tolist())) == 4
+    assert keys_of(pa.array([2**64 - 1], pa.uint64())).tolist() == [2**64 - 1]
+
+
+# Public data sets ---------------------------------------------------------------------------------
+
+
+def test_criteo_has_no_header_missing_values_and_days_by_position(tmp_path):
+    lines = [f"{k % 2}\t{k}\t" + "\t".join([""] * 12) + "\t" + "\t".join(
+        ["68fd1e64", *["" if k % 3 else f"{k:08x}"] * 25]) for k in range(14)]  # fmt: skip
+    (tmp_path / "train.txt").write_text("\n".join(lines) + "\n")
+    mapped = load_criteo(tmp_path / "train.txt", tmp_path)
+    log = mapped.read(slice(None))
+    assert log.day.tolist() == [k // 2 for k in range(14)]
+    assert log.labels[:, 0].tolist() == [k % 2 for k in range(14)]
+    assert log.dense[:, 0].tolist() == pytest.approx(np.log1p(np.arange(14)).tolist())
+    assert log.dense[:, 1].tolist() == [0.0] * 14
+    assert mapped.schema.cardinality["C1"] == 1 and mapped.schema.cardinality["C2"] == 6
+
+
+def test_avazu_has_its_day_in_the_hour(tmp_path):
+    header = ["id", "click", "hour", *AVAZU.ids]
+    rows = [[str(10**19 + k), str(k % 2), f"1410{21 + k // 3}2{k % 3}", *["x"] * len(AVAZU.ids)]
+            for k in range(9)]  # fmt: skip
+    (tmp_path / "train.csv").write_text("\n".join(map(",".join, [header, *rows])) + "\n")
+    mapped = load_avazu(tmp_path / "train.csv", tmp_path)
+    assert mapped.days == ["2014-10-21", "2014-10-22", "2014-10-23"]
+    assert mapped.day_counts.tolist() == [3, 3, 3]
+
+
+def write_ali_ccp(folder):
+    """Three users with common features; 20 samples to train on, 5 to test on."""
+    for kind, n in (("train", 20), ("test", 5)):
+        common = [f"c{k},2,101\x02{900 + k}\x031.0\x01109_14\x0277\x032.5" for k in range(3)]
+        samples = [f"{k},{k % 2},0,c{k % 3},2,205\x02{k % 4}\x031.0\x01301\x021\x031.0"
+                   for k in range(n)]  # fmt: skip
+        (folder / f"common_features_{kind}.csv").write_text("\n".join(common) + "\n")
+        (folder / f"sample_skeleton_{kind}.csv").write_text("\n".join(samples) + "\n")
+
+
+def test_ali_ccp_joins_samples_with_common_features(tmp_path):
+    write_ali_ccp(tmp_path)
+    mapped = ali_ccp.load_ali_ccp(tmp_path, tmp_path / "cache")
+    assert mapped.day_counts.tolist() == [18, 2, 5]
+    log = mapped.read(slice(None))
+    assert log.ids["101"].tolist() == [k % 3 for k in range(20)] + [k % 3 for k in range(5)]
+    assert log.ids["205"].tolist() == [k % 4 for k in range(20)] + [k % 4 for k in range(5)]
+    assert mapped.vocabulary("101").to_pylist() == ["900", "901", "902"]
+    assert log.ids["122"].tolist() == [0] * 25  # never there
+
+
+@pytest.mark.parametrize("name, old, new, message", [
+    ("sample_skeleton_train.csv", "c0,", "c9,", "row 1: no common features 'c9'"),
+    ("sample_skeleton_train.csv", "0,0,0,", "0,2,0,", "column 'click', row 1: '2'"),
+    ("common_features_test.csv", "c1,2,", "c1,", "row 2 has 2 fields where there must be 3"),
+    ("sample_skeleton_test.csv", "205\x02", "205", r"row 1: feature '2050.* has no"),
+])  # fmt: skip
+def test_damaged_ali_ccp_is_named_and_leaves_no_part(tmp_path, name, old, new, message):
+    write_ali_ccp(tmp_path)
+    path = tmp_path / name
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(DataError, match=f"{name}: .*{message}"):
+        ali_ccp.load_ali_ccp(tmp_path, tmp_path / "cache")
+    assert not [p for p in (tmp_path / "cache").rglob("*.part")]
+
+
+def test_what_was_mapped_is_plain_to_read(tmp_path):
+    pq.write_table(table(), tmp_path / "log.parquet")
+    mapped = map_log(tmp_path / "log.parquet", COLUMNS, tmp_path / "cache")
+    about = json.loads((mapped.folder / "about.json").read_text())
+    assert about["n"] == 1_000 and about["cardinality"] == list(mapped.cardinality.values())
+    assert np.fromfile(mapped.folder / "id-0", np.int32).max() == about["cardinality"][0] - 1
