@@ -29,6 +29,11 @@ def estimate(values, unit: str = "", digits: int = 2) -> str:
     return f"{mean:.{digits}f}{space}{unit}{known}"
 
 
+def cell(values, unit: str = "", digits: int = 2) -> str:
+    """The same in a table, where each cell saying that there is one seed would drown the rest."""
+    return estimate(values, unit, digits).replace(" (one seed)", "")
+
+
 def weighed(evidence: pd.DataFrame, claim: str, measure: str) -> Evidence:
     """One measure of a claim with its interval. KeyError where it was not run."""
     for one in claims.weigh(claims.claim(claim), evidence):
