@@ -32,6 +32,7 @@ def command(arguments: list[str]) -> int:
     parser.add_argument("chapter", choices=CHAPTERS, help="which experiment")
     parser.add_argument("--profile", choices=PROFILES, default="cpu")
     parser.add_argument("--seeds", type=int, nargs="+", help="by default the profile's own")
+    parser.add_argument("--record", help="folder under results/ (default: the profile's name)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     options = parser.parse_args(arguments)
 
@@ -52,7 +53,8 @@ def command(arguments: list[str]) -> int:
         seeds = sizes.tuning_seeds
         module.write_tuned(rows)
     name = CHAPTERS[options.chapter]
-    path = records.write(name, sizes.name, rows, evidence, seeds, device)
+    folder = options.record or sizes.name
+    path = records.write(name, folder, rows, evidence, seeds, device)
     if evidence is not None:
         from multiepoch import claims
 

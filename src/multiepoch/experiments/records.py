@@ -18,6 +18,8 @@ import pandas as pd
 import torch
 
 EVIDENCE = ["claim", "measure", "seed", "value"]
+# What the ledger shows, in this order. "replication" is the cpu profile with seeds 10, 11 and 12.
+LEDGER = ("cpu", "replication", "long", "gpu")
 
 
 def folder() -> Path:
@@ -77,7 +79,7 @@ def read(chapter: str, profile: str) -> Record | None:
 def ledger() -> dict[str, pd.DataFrame]:
     """All evidence at hand by profile, for `claims.table`."""
     found = {}
-    for name in ("cpu", "long", "gpu"):
+    for name in LEDGER:
         files = sorted((folder() / name).glob("*.evidence.csv"))
         if files:
             found[name] = pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
