@@ -13,6 +13,16 @@ COMMANDS = {
     "compare": ("multiepoch.compare.compare", "command", "every method on your own log"),
     "inspect": ("multiepoch.compare.inspect", "command", "find the columns of your own log"),
     "notebook": ("multiepoch.notebooks", "command", "run notebooks in a profile, keep the results"),
+    "reference": (
+        "multiepoch.regression.command",
+        "reference_command",
+        "record what the regression compares with",
+    ),
+    "regression": (
+        "multiepoch.regression.command",
+        "command",
+        "run every notebook, compare with the reference",
+    ),
     "run": (
         "multiepoch.experiments.command",
         "command",

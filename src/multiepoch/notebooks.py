@@ -74,11 +74,14 @@ def files_under(folder: Path) -> list[Path]:
     )
 
 
-def execute(notebook: Path, root: Path, folder: Path, parameters: dict) -> Run:
+def execute(
+    notebook: Path, root: Path, folder: Path, parameters: dict, failed: Path | None = None
+) -> Run:
     """Runs a notebook, or returns the run that `folder` keeps under the same key.
 
     The result appears as folder/NAME-KEY.ipynb, whole or not at all, in place of earlier runs of
-    the same notebook. Raises NotebookFailed where a cell raises.
+    the same notebook. Raises NotebookFailed where a cell raises; what there is of the notebook
+    then goes to `failed`, if given, with the traceback.
     """
     if not notebook.is_file():
         raise NotebookFailed(f"{notebook}: no such notebook.")
@@ -104,6 +107,11 @@ def execute(notebook: Path, root: Path, folder: Path, parameters: dict) -> Run:
         for earlier in folder.glob(f"{notebook.stem}-*.ipynb"):
             earlier.unlink(missing_ok=True)
         os.replace(partial, target)
+    except Exception:
+        if failed and partial.exists():
+            failed.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(partial, failed)
+        raise
     finally:
         partial.unlink(missing_ok=True)
     return Run(target, _seconds(target), kept=False)
