@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import zlib
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -102,7 +103,7 @@ def svg(figure: Figure, alt: str) -> str:
     body = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", body, count=1)
     body = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", body, count=1)
     # Several of them share a page, so the names inside each are made its own.
-    unique = f"f{abs(hash(body)) % 10**8}-"
+    unique = f"f{zlib.crc32(body.encode()):08x}-"
     body = re.sub(r'\bid="', f'id="{unique}', body)
     body = re.sub(r'(href="#|url\(#)', rf"\g<1>{unique}", body)
     alt = alt.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")

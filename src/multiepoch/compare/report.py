@@ -73,7 +73,7 @@ body { margin: 0; background: var(--paper); color: var(--ink); line-height: 1.55
 main { max-width: 1080px; margin: 0 auto; padding: 2.2rem 1.25rem 4rem; }
 h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .3rem; }
 h2 { font-size: 1.25rem; margin: 2.6rem 0 .5rem; }
-p, li { max-width: 46rem; }
+p, li { max-width: 46rem; overflow-wrap: anywhere; }
 .soft, figcaption { color: var(--soft); font-size: .92rem; }
 .verdict { background: var(--card); border: 1px solid var(--line);
            border-left: 5px solid var(--accent); border-radius: 6px;
@@ -130,15 +130,16 @@ def _table(found: dict) -> str:
         good = m["label"] != found["baseline"] and m["against_plain"]["high"] < 0
         look = {True: "bad", False: "good", None: ""}[m["collapses"]]
         rows.append(
-            f"<tr><td>{m['label']}</td><td>{m['passes']}</td>"
+            f"<tr><td>{m['label']}</td>"
+            f'<td class="words"><span class="{look}">{m["words"]}</span></td>'
+            f"<td>{m['passes']}</td>"
             f'<td class="{"good" if good else ""}">{_against(m, found["baseline"])}</td>'
-            f"<td>{Estimate(**m['second'])}</td>"
-            f'<td class="words"><span class="{look}">{m["words"]}</span></td></tr>'
+            f"<td>{Estimate(**m['second'])}</td></tr>"
         )
     return (
         "<h2>Who collapses, and who does not</h2>"
-        '<div class="wide"><table><thead><tr><th>method</th><th>best number of passes</th>'
-        "<th>logloss against plain</th><th>the second pass</th><th>what more passes do</th></tr>"
+        '<div class="wide"><table><thead><tr><th>method</th><th>what more passes do</th>'
+        "<th>best number of passes</th><th>logloss against plain</th><th>the second pass</th></tr>"
         f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
         f'<p class="soft">{" ".join(html.escape(note) for note in _notes(found)[:3])}</p>'
     )
@@ -204,10 +205,10 @@ def _costs(found: dict) -> str:
     )  # fmt: skip
     return (
         '<h2>What it costs</h2><div class="wide"><table><thead><tr><th>method</th>'
-        "<th>seconds a pass</th><th>against plain</th><th>tables, MB</th><th>row state, MB</th>"
+        "<th>CPU seconds a pass</th><th>against plain</th><th>tables, MB</th><th>row state, MB</th>"
         f"</tr></thead><tbody>{rows}</tbody></table></div>"
-        '<p class="soft">Seconds are those of one process with one thread while others ran beside '
-        "it, evaluation included: good for an order of size, not for a benchmark.</p>"
+        '<p class="soft">Seconds of processor time, evaluation included, the median over seeds: '
+        "good for an order of size, not for a benchmark.</p>"
     )
 
 

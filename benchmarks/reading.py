@@ -1,0 +1,91 @@
+"""How fast logs are read and their ids numbered, beside pandas on the same file; peak memory.
+
+    python benchmarks/reading.py [--rows 2000000] [--kinds csv] [--readers multiepoch]
+
+Makes a log with scripts/make_big_log.py, as Parquet and as CSV, in a temporary folder, and deletes
+it. Each reader runs in a process of its own, so that peak memory is its own. pandas reads the same
+columns and numbers the ids with `factorize`, which holds the whole file in memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+IDS = ("user", "item", "campaign", "advertiser", "site", "country")
+REPOSITORY = Path(__file__).parents[1]
+
+
+def ours(path: Path, cache: Path) -> int:
+    from multiepoch.data.tabular import Columns, map_log
+
+    columns = Columns(IDS, ("click", "buy"), "day", ("price",))
+    return map_log(path, columns, cache).n
+
+
+def with_pandas(path: Path, cache: Path) -> int:
+    import pandas as pd
+
+    read = pd.read_parquet if path.suffix == ".parquet" else pd.read_csv
+    frame = read(path)
+    for name in (*IDS, "day"):
+        frame[name] = pd.factorize(frame[name])[0]
+    return len(frame)
+
+
+READERS = {"multiepoch": ours, "pandas": with_pandas}
+
+
+def measured(reader: str, path: Path, cache: Path) -> None:
+    """Runs one reader here and prints rows, wall seconds, CPU seconds and peak MB."""
+    import pandas  # noqa: F401  imports are not what is timed
+
+    import multiepoch.data.tabular  # noqa: F401
+
+    start, cpu = time.perf_counter(), time.process_time()
+    n = READERS[reader](path, cache)
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(n, seconds, cpu, peak)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=2_000_000)
+    parser.add_argument(
+        "--kinds", nargs="+", choices=("parquet", "csv"), default=["parquet", "csv"]
+    )
+    parser.add_argument("--readers", nargs="+", choices=READERS, default=list(READERS))
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        measured(options.one[0], Path(options.one[1]), Path(options.one[2]))
+        return
+    print(f"{options.rows:,} rows of ten columns, {os.cpu_count()} cores")
+    print(f"{'file':8} {'reader':11} {'rows/s':>10} {'rows/CPU s':>11} {'peak MB':>8}")
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in options.kinds:
+            path = Path(folder) / f"log.{kind}"
+            script = REPOSITORY / "scripts" / "make_big_log.py"
+            subprocess.run([sys.executable, str(script), str(path), "--rows", str(options.rows)],
+                           check=True, stdout=subprocess.DEVNULL)  # fmt: skip
+            for reader in options.readers:
+                cache = Path(folder) / f"cache-{kind}"
+                line = subprocess.run(
+                    [sys.executable, __file__, "--one", reader, str(path), str(cache)],
+                    check=True, capture_output=True, text=True,
+                ).stdout.split()  # fmt: skip
+                n, seconds, cpu, peak = int(line[0]), *map(float, line[1:])
+                print(f"{kind:8} {reader:11} {n / seconds:>10,.0f} {n / cpu:>11,.0f} {peak:>8,.0f}",
+                      flush=True)  # fmt: skip
+            path.unlink()
+
+
+if __name__ == "__main__":
+    main()

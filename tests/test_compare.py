@@ -1,0 +1,308 @@
+import json
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from bs4 import BeautifulSoup
+
+from multiepoch.__main__ import main
+from multiepoch.compare import compare, judge, plan, report, run
+from multiepoch.compare.inspect import inspect
+from multiepoch.compare.plan import Trial
+from multiepoch.data.kuairand import PACKAGED
+from multiepoch.data.tabular import Columns, map_log
+
+CALL = ["--ids", "user,item", "--labels", "click,buy", "--day", "day", "--dense", "price",
+        "--cross", "user,item", "--seeds", "2", "--epochs", "2", "--batch-size", "128"]  # fmt: skip
+LABELS = ["plain", "sparse optimizer", "FAL", "MEDA", "AdamAR", "tail rewind"]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with a small log; two trials a method, one process."""
+    monkeypatch.setenv("MULTIEPOCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run.os, "cpu_count", lambda: 1)
+    every = plan.trials
+    monkeypatch.setattr(plan, "trials", lambda budget=4: every(2))
+    rng = np.random.default_rng(0)
+    n = 1_500
+    user, item = rng.integers(0, 60, n), rng.integers(0, 40, n)
+    p = 1 / (1 + np.exp(-rng.normal(size=60)[user] - rng.normal(size=40)[item]))
+    pq.write_table(pa.table({
+        "user": [f"u{k}" for k in user], "item": item, "click": (rng.random(n) < p).astype(int),
+        "buy": (rng.random(n) < 0.3 * p).astype(int), "price": rng.lognormal(size=n),
+        "day": 20240101 + np.arange(n) * 5 // n,
+    }), tmp_path / "log.parquet")  # fmt: skip
+    return tmp_path
+
+
+def report_of(place, name="report"):
+    return json.loads((place / name / "report.json").read_text())
+
+
+def without_times(found):
+    """A report without what differs from run to run."""
+    found = {k: v for k, v in found.items() if k not in ("seconds", "date", "call")}
+    found["methods"] = [{k: v for k, v in m.items() if k != "seconds_a_pass"}
+                        for m in found["methods"]]  # fmt: skip
+    return found
+
+
+def test_a_call_gives_a_page_a_record_and_a_table(place, capsys):
+    assert main(["compare", "log.parquet", *CALL]) == 0
+    printed = capsys.readouterr().out
+    found = report_of(place)
+    labels = [m["label"] for m in found["methods"] if m["label"] != judge.RETUNED]
+    assert labels == LABELS
+    assert found["data"]["sizes"] == {"train": 900, "validation": 300, "test": 300}
+    assert found["data"]["split"]["test"] == "2024-01-05"
+    total = sum(found["frequencies"]["user_x_item"])
+    assert total == pytest.approx(1) and sum(found["group_sizes"]) == 300
+    assert found["recommendation"] in printed
+    assert (place / "report" / "report.txt").read_text() in printed
+    for m in found["methods"]:
+        assert m["label"] in printed and 1 <= m["passes"] <= 2
+        by_pass = np.array(m["logloss_by_pass"])  # (passes, objectives), as the curves end
+        ends = [[np.mean(values) for epoch, *values in m["curves"]["logloss"][name]
+                 if epoch == int(epoch)] for name in ("click", "buy")]  # fmt: skip
+        assert np.allclose(by_pass.T, ends, atol=1e-5)
+    assert re.search(r"\[1/\d+\] .* about \d+ (s|min) left", printed)
+
+
+def test_the_page_stands_alone_and_describes_its_pictures(place):
+    main(["compare", "log.parquet", *CALL])
+    text = (place / "report" / "index.html").read_text()
+    soup = BeautifulSoup(text, "html.parser")
+    assert not soup.find_all(["script", "link", "img", "iframe"])
+    assert not re.search(r'(src|href)="(?!#)', text.replace("xlink:href", "href"))
+    pictures = soup.find_all("svg")
+    assert len(pictures) == 6 and all(p["aria-label"] for p in pictures)
+    ids = [element["id"] for element in soup.find_all(id=True)]
+    assert len(ids) == len(set(ids))
+    assert soup.find("meta", attrs={"name": "viewport"})
+    assert len(soup.find("tbody").find_all("tr")) == len(report_of(place)["methods"])
+    assert str(soup.find(class_="verdict").p.string) == report_of(place)["recommendation"]
+
+
+def test_a_call_that_was_stopped_goes_on_where_it_was(place, capsys, monkeypatch):
+    assert main(["compare", "log.parquet", *CALL, "--out", "whole"]) == 0
+    execute, done = run.execute, []
+
+    def stop_at_the_fifth(trial, job):
+        if len(done) == 4:
+            raise KeyboardInterrupt
+        done.append(trial)
+        return execute(trial, job)
+
+    monkeypatch.setattr(run, "execute", stop_at_the_fifth)
+    assert main(["compare", "log.parquet", *CALL, "--out", "stopped"]) == 130
+    assert "the same call goes on" in capsys.readouterr().err
+    assert len(list((place / "stopped" / "trials").iterdir())) == 4
+    assert not (place / "stopped" / "lock").exists()
+    monkeypatch.setattr(run, "execute", execute)
+    assert main(["compare", "log.parquet", *CALL, "--out", "stopped"]) == 0
+    assert "4 of 12 trials are kept from before" in capsys.readouterr().out
+    assert without_times(report_of(place, "stopped")) == without_times(report_of(place, "whole"))
+
+
+def test_a_lock_of_a_process_that_is_gone_does_not_count(place):
+    (place / "report").mkdir()
+    (place / "report" / "lock").write_text("999999999")
+    with compare.folder(place / "report", ["x"]) as out:
+        assert (out / "lock").exists()
+    assert not (place / "report" / "lock").exists()
+
+
+def test_a_rate_that_diverges_is_no_candidate(place, monkeypatch):
+    execute = run.execute
+
+    def diverges_at_first(trial, job):
+        if trial == plan.trials()[trial.label][0]:
+            raise RuntimeError("the loss of objective 'click' is not finite")
+        return execute(trial, job)
+
+    monkeypatch.setattr(run, "execute", diverges_at_first)
+    assert main(["compare", "log.parquet", *CALL]) == 0
+    for m in report_of(place)["methods"]:
+        assert m["label"] in m["setting"]
+
+
+def test_a_look_at_few_days_splits_by_rows(place):
+    columns = Columns(("user",), ("click",), "day")
+    mapped = map_log("log.parquet", columns, rows=1_000)  # four of five days
+    assert not plan.split(mapped, "log", look=True).by_rows
+    few = map_log("log.parquet", Columns(("user",), ("click",), "day"), rows=500)
+    with pytest.raises(ValueError, match="2 days"):
+        plan.split(few, "log", look=False)
+    mapped.days = ["one"]
+    split = plan.split(mapped, "log", look=True)
+    assert split.by_rows and split.ends == ((0, 799), (800, 899), (900, 999))
+    assert len(split.read(mapped, "train")) == 800
+
+
+def test_the_training_days_are_cut_to_the_latest(place, monkeypatch):
+    mapped = map_log("log.parquet", Columns(("user",), ("click",), "day"))
+    monkeypatch.setattr(plan, "MAX_TRAIN", 100)
+    train = plan.split(mapped, "log", False).read(mapped, "train")
+    assert len(train) == 100 and set(train.day.tolist()) == {2}
+
+
+def test_dense_features_are_scaled_by_the_training_days(place):
+    mapped = map_log("log.parquet", Columns(("user",), ("click",), "day", ("price",)))
+    log, scale = plan.prepared(mapped.read_days(0, 2), None)
+    assert log.dense.mean().item() == pytest.approx(0, abs=1e-5)
+    assert log.dense.std(correction=0).item() == pytest.approx(1, abs=0.05)
+    later, again = plan.prepared(mapped.read_days(3), scale)
+    raw = mapped.read_days(3).dense.numpy()
+    assert again is scale
+    inside = np.abs((raw - scale[1]) / scale[2]) < 10
+    assert np.allclose(
+        later.dense.numpy()[inside], ((raw - scale[1]) / scale[2])[inside], atol=1e-4
+    )
+
+
+def test_every_method_has_as_many_trials_and_none_twice():
+    for budget in (2, 4):
+        for label, several in plan.trials(budget).items():
+            assert len(several) == len(set(several)) == budget
+            assert {t.label for t in several} == {label}
+            assert all((t.dense_lr == t.embedding_lr) == (label == "plain") for t in several)
+
+
+# The verdict --------------------------------------------------------------------------------------
+
+SIZES = np.full(20, 50)
+
+
+def losses(*by_pass, n_seeds=3, noise=0.0, seed=0):
+    """Of a method whose one objective has those mean losses after each pass."""
+    rng = np.random.default_rng(seed)
+    value = np.array(by_pass)[None, :, None, None]
+    drawn = value * (1 + noise * rng.normal(size=(n_seeds, len(by_pass), 1, len(SIZES))))
+    return judge.Losses([{"blocks": one} for one in drawn * SIZES], SIZES)
+
+
+def choice(label, passes):
+    return judge.Choice(Trial(label, "plain", 1e-3, 1e-2), passes, 0.9)
+
+
+def judged(**methods):
+    """Verdicts of methods given as (best number of passes, losses)."""
+    named = {name.replace("_", " "): value for name, value in methods.items()}
+    of = {name: own for name, (_, own) in named.items()}
+    choices = {name: choice(name, passes) for name, (passes, _) in named.items()}
+    return judge.verdicts(choices, of, 3), of
+
+
+def test_a_rise_is_a_collapse_and_its_size_is_said():
+    found, _ = judged(plain=(1, losses(0.5, 0.55, 0.6, noise=1e-3)),
+                      MEDA=(3, losses(0.5, 0.49, 0.48, noise=1e-3)))  # fmt: skip
+    plain, meda = found
+    assert plain.collapses and plain.later.mean == pytest.approx(20, abs=0.5)
+    assert plain.later.low < 20 < plain.later.high
+    assert "collapses after pass 1" in plain.in_words(3)
+    assert meda.collapses is False and meda.in_words(3) == "no collapse in 3 passes"
+    assert meda.against_plain.mean == pytest.approx(-4, abs=0.5)
+
+
+def test_a_small_rise_is_no_collapse_and_an_unclear_one_is_left_open():
+    (small,), _ = judged(plain=(1, losses(0.5, 0.5, 0.501, noise=1e-5)))
+    assert small.collapses is False and "slightly worse" in small.in_words(3)
+    (unclear,), _ = judged(plain=(1, losses(0.5, 0.5, 0.502, noise=0.05)))
+    assert unclear.collapses is None and "no clear change" in unclear.in_words(3)
+
+
+def test_the_recommendation_names_the_best_and_its_equals():
+    found, of = judged(
+        plain=(1, losses(0.5, 0.55, 0.6, noise=1e-4)),
+        MEDA=(3, losses(0.5, 0.49, 0.48, noise=1e-4, seed=1)),
+        tail_rewind=(2, losses(0.5, 0.48, 0.49, noise=1e-3, seed=2)),
+        FAL=(1, losses(0.499, 0.5, 0.5, noise=1e-4, seed=3)),
+    )
+    sentence, ties = judge.recommend(found, of)
+    best = min(found, key=lambda v: v.against_plain.mean).label
+    assert sentence.startswith("Train") and f"with {best}: its test logloss is 4.0" in sentence
+    assert ties == [({"MEDA", "tail rewind"} - {best}).pop()]
+
+
+def test_without_a_clear_gain_it_says_so():
+    found, of = judged(plain=(1, losses(0.5, 0.5, 0.5, noise=0.02)),
+                       MEDA=(1, losses(0.499, 0.5, 0.5, noise=0.02, seed=5)))  # fmt: skip
+    sentence, ties = judge.recommend(found, of)
+    assert sentence.startswith("No difference that these data can show") and ties == []
+
+
+def test_one_seed_gives_no_interval_and_so_no_recommendation():
+    found, of = judged(plain=(1, losses(0.5, 0.6, 0.7, n_seeds=1)),
+                       MEDA=(1, losses(0.4, 0.4, 0.4, n_seeds=1)))  # fmt: skip
+    assert "one seed, no interval" in str(found[1].against_plain)
+    assert judge.recommend(found, of)[0].startswith("No difference")
+
+
+def test_gains_are_held_against_the_better_plain():
+    found, _ = judged(**{"plain": (1, losses(0.5, 0.6, 0.7)),
+                         "plain (retuned)": (3, losses(0.6, 0.5, 0.4)),
+                         "MEDA": (1, losses(0.45, 0.5, 0.5))})  # fmt: skip
+    assert found[1].against_plain.mean == 0
+    assert found[2].against_plain.mean == pytest.approx(12.5)
+
+
+def test_the_interval_holds_seeds_and_impressions():
+    seeds_alone = judge.estimate(np.array([1.0, 1.2, 0.8]), np.full(20, 1.0))
+    both = judge.estimate(np.array([1.0, 1.2, 0.8]), np.linspace(-1, 3, 20))
+    assert both.high - both.low > 1.2 * (seeds_alone.high - seeds_alone.low) > 0
+
+
+def test_tuning_looks_at_the_validation_day_alone():
+    def result(validation, test):
+        points = [
+            ["validation", 1.0, "y", "logloss", validation],
+            ["test", 1.0, "y", "logloss", test],
+        ]
+        return {"trial": Trial("plain", "plain", 1e-3, 1e-3).__dict__, "points": points}
+
+    chosen = judge.choose([result(0.5, 0.1), result(0.4, 0.9)], {"y": 0.3})
+    assert chosen.score == pytest.approx(0.4 / judge.entropy(0.3))
+    assert judge.choose([{"failed": "not finite", "trial": {}}], {"y": 0.3}) is None
+
+
+# inspect ------------------------------------------------------------------------------------------
+
+
+def test_inspect_finds_the_columns_and_prints_a_call_that_is_right(place):
+    text = inspect(PACKAGED)
+    call = next(line for line in text.splitlines() if "multiepoch compare" in line)
+    words = call.split()
+    options = compare._parser().parse_args(words[words.index("compare") + 1 :])
+    assert {"user_id", "video_id", "author_id"} <= set(options.ids)
+    assert options.labels[:2] == ("is_click", "long_view") and options.day == "date"
+    assert options.quick
+    columns = compare.columns_of(options)
+    assert map_log(PACKAGED, columns, rows=1_000).n == 1_000
+
+
+def test_inspect_says_what_it_takes_a_column_for(place):
+    rng = np.random.default_rng(0)
+    n = 2_000
+    pq.write_table(pa.table({
+        "row": np.arange(n) * 7, "user_id": rng.normal(size=n), "word": ["a", "b"] * (n // 2),
+        "price": rng.normal(size=n), "stamp": pa.array(np.arange(n) * 1_000_000).cast(
+            pa.timestamp("us")), "is_buy": rng.integers(0, 2, n), "same": [3] * n,
+    }), "other.parquet")  # fmt: skip
+    lines = {
+        line.split()[0]: line for line in inspect(place / "other.parquet").splitlines() if line
+    }
+    for name, kind in {"row": "-", "user_id": "-", "word": "id", "price": "dense", "stamp": "day",
+                       "is_buy": "label", "same": "-"}.items():  # fmt: skip
+        assert lines[name].split()[1] == kind, lines[name]
+    assert "an id must not be a float" in lines["user_id"]
+
+
+def test_text_and_page_come_from_the_record_alone(place):
+    main(["compare", "log.parquet", *CALL])
+    found = report_of(place)
+    assert report.text(found) == (place / "report" / "report.txt").read_text()
+    assert found["recommendation"] in report.page(found)
