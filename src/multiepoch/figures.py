@@ -136,11 +136,9 @@ def first_pass(rows: pd.DataFrame, objectives: tuple[str, ...] = ("click", "chec
         whole = intervals(pick(shown, "plain", s.WHOLE), ["samples"]).sort_index()
         axes.plot(whole.index, whole["mean"], color=REFERENCE, linestyle=(0, (1, 1)),
                   label="whole network at it")  # fmt: skip
-        ends = pick(shown, "plain", s.SHARED).groupby("epoch")["value"].mean()
-        low = curve(pick(shown, "plain"))["value"].min()
-        axes.set_ylim(
-            low - 0.1 * (ends.loc[0.25] - low), ends.loc[0.25] + 0.5 * (ends.loc[0.25] - low)
-        )
+        mean = shared.groupby("epoch")["value"].mean()
+        low, high = shown["value"].min(), mean[mean.index >= 0.2].iloc[0]
+        axes.set_ylim(low - 0.1 * (high - low), high + 0.5 * (high - low))
         axes.set_title(spelled(objective))
         axes.set_ylabel("test logloss")
     axes.set_xlabel(f"{'million' if million else 'thousand'} impressions trained on")
