@@ -9,10 +9,10 @@ RUN   = $(VENV)/bin/python
 STAMP = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lint strip clean
+.PHONY: help book test regression sabotage lint strip clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  PROFILE=quick|cpu|long|gpu  how much the notebooks compute (default: cpu)"
 	@echo "  PYTHON=python3.12           the Python that .venv is made with (default: python3)"
@@ -23,6 +23,12 @@ book: $(STAMP) ## Run the notebooks and build the book into _build/html
 test: $(STAMP) ## Run every test: units, notebooks, and the pages of the quick book
 	@$(RUN) -m pytest
 
+regression: $(STAMP) ## Run every notebook and compare with references/PROFILE.json
+	@$(RUN) -m multiepoch regression --profile $(PROFILE)
+
+sabotage: $(STAMP) ## Break copies of the package; the regression must tell each time
+	@$(RUN) tests/sabotage.py
+
 lint: $(STAMP) ## Check the style of package, tests and notebooks
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
@@ -31,7 +37,7 @@ strip: $(STAMP) ## Take the outputs out of the notebooks, as they are stored
 	@$(RUN) -m multiepoch strip
 
 clean: ## Take away all that these targets made
-	rm -rf $(VENV) _build .pytest_cache .hypothesis .ruff_cache src/multiepoch.egg-info
+	rm -rf $(VENV) _build regression .pytest_cache .hypothesis .ruff_cache src/multiepoch.egg-info
 	find src tests book benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Installed once, and again only when the requirements change.

@@ -27,6 +27,7 @@ FALSE_ALARMS = 0.05
 ROUNDING = 1e-5  # of the number itself
 
 OK = "ok"
+WHOLE = "the notebook"  # the quantity of a row that is about all of it
 # Verdicts that say more than a number which moved: start with the chapter that has one.
 TELLING = ("raised", "hung", "died", "does not hold")
 
@@ -63,7 +64,7 @@ def compare(outcomes: Sequence[Outcome], reference: dict, gone: Sequence[str] = 
         known = reference["notebooks"].get(outcome.notebook)
         rows += _notebook(outcome, known, reference["about"]["seeds"], level)
     rows += [
-        Row(name, "the notebook", "recorded", None, None, "notebook gone",
+        Row(name, WHOLE, "recorded", None, None, "notebook gone",
             "the reference has this notebook and notebooks/ has not; record the reference anew")
         for name in gone
     ]  # fmt: skip
@@ -138,7 +139,7 @@ def _notebook(
     outcome: Outcome, known: dict | None, seeds: Sequence[int], level: float
 ) -> Iterator[Row]:
     def whole(verdict: str, what: str) -> Row:
-        return Row(outcome.notebook, "the notebook", "ends", None, None, verdict, what)
+        return Row(outcome.notebook, WHOLE, "ends", None, None, verdict, what)
 
     broken = [
         name for one in outcome.recorded for name, holds in one["directions"].items() if not holds

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from multiepoch.regression.compare import FALSE_ALARMS, Row, start_with
+from multiepoch.regression.compare import FALSE_ALARMS, WHOLE, Row, start_with
 from multiepoch.regression.execution import Outcome
 
 
@@ -219,7 +219,8 @@ def _section(
     notebook: str, rows: Sequence[Row], outcome: Outcome | None, folder: Path
 ) -> list[str]:
     parts = [f"<h2 id='{_e(notebook)}'>{_e(notebook)}</h2>"]
-    if outcome and outcome.traceback:
+    whole = [row for row in rows if row.quantity == WHOLE and not row.ok]
+    if whole and outcome and outcome.traceback:
         parts.append(f"<details open><summary>Traceback, cell <code>{_e(outcome.where)}</code>"
                      f"</summary><pre>{_e(outcome.traceback)}</pre></details>")  # fmt: skip
     heads = "".join(f"<th>{name}</th>" for name in
