@@ -176,7 +176,7 @@ def _maps(cells: pd.DataFrame):
     """A figure of small maps, its axes, and for each: the axes, its cells, rates and scales."""
     epochs, objectives = sorted(cells["epoch"].unique()), list(cells["objective"].unique())
     rates, scales = sorted(cells["rate"].unique()), sorted(cells["scale"].unique(), reverse=True)
-    fig, axes = plots.figure(len(epochs), len(objectives), height=0.27 * len(scales) + 0.4,
+    fig, axes = plots.figure(len(epochs), len(objectives), height=0.27 * max(2, len(scales)) + 0.4,
                              sharex=True, sharey=True, squeeze=False)  # fmt: skip
     panels = []
     for row, epoch in enumerate(epochs):
