@@ -106,6 +106,10 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(root / name, source / name)
     shutil.copytree(root / "book", source / "book", ignore=shutil.ignore_patterns("__pycache__"))
+    for record in sorted(root.glob("results/*/compare_*")):  # what pages include as it is
+        target = source / record.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(record, target)
     for page, run in runs.items():
         document = nbformat.read(run.path, as_version=4)
         target = source / f"{page}.ipynb"

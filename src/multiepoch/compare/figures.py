@@ -36,7 +36,7 @@ def curves(found: dict, objective: str, metric: str = "logloss") -> str:
     axes.set_ylabel(f"test {name}")
     for boundary in range(1, found["epochs"]):
         axes.axvline(boundary, color=plots.REFERENCE, linewidth=0.8, linestyle=(0, (2, 2)))
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False)
     return svg(figure, f"Test {name} of {objective} by pass, one line a method.")
 
 
@@ -82,7 +82,7 @@ def frequencies(found: dict) -> str:
     axes.set_xlabel("test impressions, %")
     axes.grid(axis="y", visible=False)
     axes.legend(title="times trained on", loc="lower center", bbox_to_anchor=(0.35, 1.0), ncols=3,
-                handlelength=1.0)  # fmt: skip
+                frameon=False, handlelength=1.0)  # fmt: skip
     alt = "; ".join(f"{name}: {100 * s[0]:.0f} % never, {100 * (s[1]):.0f} % once or twice"
                     for name, s in shares.items())  # fmt: skip
     return svg(figure, f"Training frequency of the rows of the test impressions. {alt}.")

@@ -84,7 +84,7 @@ p, li { max-width: 46rem; overflow-wrap: anywhere; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; }
 th, td { text-align: left; padding: .5rem .8rem; border-bottom: 1px solid var(--line);
          white-space: nowrap; font-variant-numeric: tabular-nums; }
-td.words { white-space: normal; min-width: 15rem; }
+td.words { white-space: normal; min-width: 12rem; }
 tr:last-child td { border-bottom: 0; }
 th { font-weight: 600; color: var(--soft); }
 .bad { color: var(--bad); font-weight: 600; } .good { color: var(--good); font-weight: 600; }

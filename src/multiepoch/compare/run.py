@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -189,7 +190,10 @@ class Runner:
         for trial, seconds in self._finish(todo):
             self.done += 1
             self.ran += 1
-            left = (time.perf_counter() - self.started) / self.ran * (self.total - self.done)
+            rest = self.total - self.done
+            # What runs beside it is half done, on average.
+            part = self.ran + min(self.workers - 1, rest) / 2
+            left = (time.perf_counter() - self.started) / part * rest
             self.say(f"[{self.done}/{self.total}] {describe(trial)}: {seconds:.1f} s, "
                      f"about {_minutes(left)} left")  # fmt: skip
         return [json.loads(path.read_text()) for path in paths]
@@ -209,9 +213,15 @@ class Runner:
 
 
 def _quiet() -> None:
-    """A worker has one thread and leaves Ctrl-C to the process that started it."""
+    """A worker has one thread, leaves Ctrl-C to the process that started it, and ends with it."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _keep(trial: Trial, job: Job, path: Path) -> float:
