@@ -94,6 +94,8 @@ class _Process:
         self.target = job.folder / f"{job.notebook.stem}-{key}.ipynb"
         self.kept = self.target.exists()
         job.failed.unlink(missing_ok=True)
+        for left in job.folder.glob(f".{self.target.stem}.*.part.ipynb"):  # by one that was killed
+            left.unlink(missing_ok=True)
         what = {name: str(getattr(job, name)) for name in ("notebook", "root", "folder", "failed")}
         # Training runs that a killed notebook has finished; the key leaves no stale ones.
         self.runs = (job.folder / "runs" / self.target.stem).resolve()
@@ -159,7 +161,8 @@ class _Process:
             if errors:
                 where, error = cell.id, errors[0]
                 traceback = _plain("\n".join(error.traceback))
-                what = f"raised {error.ename}: {error.evalue}"
+                said = error.evalue or _culprit(traceback)
+                what = f"raised {error.ename}{': ' if said else ''}{said}"
                 break
             if cell.metadata.get("papermill", {}).get("status") == "running":
                 where = cell.id
@@ -205,6 +208,12 @@ def at_once(profile: str) -> tuple[int, int]:
     cores = os.cpu_count() or 1
     side_by_side = max(1, min(4, cores // profile_named(profile).workers))
     return side_by_side, max(1, math.floor(cores / side_by_side))
+
+
+def _culprit(traceback: str) -> str:
+    """The line that an error without a message was raised at, in the notebook itself."""
+    found = re.findall(r"^-+> *\d+ *(.*)$", traceback, flags=re.M)
+    return found[0].strip() if found else ""
 
 
 def _plain(text: str) -> str:

@@ -159,7 +159,7 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .3rem; }
 table { border-collapse: collapse; width: 100%; font-size: .88rem; }
 td, th { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid var(--line);
   vertical-align: top; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .wide { overflow-x: auto; } pre { overflow-x: auto; padding: .8rem; border: 1px solid var(--line);
   font-size: .8rem; } summary { cursor: pointer; } .note { opacity: .8; font-size: .88rem; }
 svg { vertical-align: middle; }
@@ -212,7 +212,7 @@ def _overview(report: Report, folder: Path) -> str:
         lines.append(f"<tr><td>{name}</td><td>{verdict}</td><td class='number'>{seconds}</td>"
                      f"<td>{notebook}</td></tr>")  # fmt: skip
     return ("<h2>Notebooks</h2><div class='wide'><table><tr><th>notebook</th><th>verdict</th>"
-            f"<th>time</th><th></th></tr>{''.join(lines)}</table></div>")  # fmt: skip
+            f"<th class='number'>time</th><th></th></tr>{''.join(lines)}</table></div>")  # fmt: skip
 
 
 def _section(
@@ -223,8 +223,9 @@ def _section(
     if whole and outcome and outcome.traceback:
         parts.append(f"<details open><summary>Traceback, cell <code>{_e(outcome.where)}</code>"
                      f"</summary><pre>{_e(outcome.traceback)}</pre></details>")  # fmt: skip
-    heads = "".join(f"<th>{name}</th>" for name in
-                    ("quantity", "reference", "now", "allowed", "", "verdict"))  # fmt: skip
+    heads = "<th>quantity</th>" + "".join(
+        f"<th class='number'>{name}</th>" for name in ("reference", "now", "allowed")
+    ) + "<th></th><th>verdict</th>"  # fmt: skip
     lines = []
     for row in sorted(rows, key=lambda row: row.ok):  # failures first
         what = f"<br><span class='note'>{_e(row.what)}</span>" if row.what else ""
@@ -245,7 +246,7 @@ def _strip(row: Row) -> str:
     low, high = row.allowed
     if low == high:
         return ""
-    place = min(1.25, max(-0.25, (row.now - low) / (high - low)))
+    place = min(1.18, max(-0.18, (row.now - low) / (high - low)))
     color = "var(--good)" if row.ok else "var(--bad)"
     label = f"{100 * (row.now - low) / (high - low):.0f} % of the way through the band"
     return (f"<svg width='96' height='14' role='img' aria-label='{label}'>"
