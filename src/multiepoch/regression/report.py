@@ -211,8 +211,9 @@ def _overview(report: Report, folder: Path) -> str:
         seconds = f"{one.seconds:.1f} s{', kept' if one.kept else ''}"
         lines.append(f"<tr><td>{name}</td><td>{verdict}</td><td class='number'>{seconds}</td>"
                      f"<td>{notebook}</td></tr>")  # fmt: skip
-    return ("<h2>Notebooks</h2><div class='wide'><table><tr><th>notebook</th><th>verdict</th>"
-            f"<th class='number'>time</th><th></th></tr>{''.join(lines)}</table></div>")  # fmt: skip
+    heads = "<th>notebook</th><th>verdict</th><th class='number'>time</th><th></th>"
+    return ("<h2>Notebooks</h2>"
+            f"<div class='wide'><table><tr>{heads}</tr>{''.join(lines)}</table></div>")  # fmt: skip
 
 
 def _section(
