@@ -9,7 +9,7 @@ RUN   = $(VENV)/bin/python
 STAMP = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help book test regression sabotage lint strip clean
+.PHONY: help book test bench regression sabotage lint strip clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,9 @@ regression: $(STAMP) ## Run every notebook and compare with references/PROFILE.j
 sabotage: $(STAMP) ## Break copies of the package; the regression must tell each time
 	@$(RUN) tests/sabotage.py
 
+bench: $(STAMP) ## Time optimizer and training against their peers (give it the machine alone)
+	@$(RUN) benchmarks/bench.py
+
 lint: $(STAMP) ## Check the style of package, tests and notebooks
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
@@ -37,7 +40,7 @@ strip: $(STAMP) ## Take the outputs out of the notebooks, as they are stored
 	@$(RUN) -m multiepoch strip
 
 clean: ## Take away all that these targets made
-	rm -rf $(VENV) _build regression .pytest_cache .hypothesis .ruff_cache src/multiepoch.egg-info
+	rm -rf $(VENV) benchmarks/.venv-peers _build regression .pytest_cache .hypothesis .ruff_cache src/multiepoch.egg-info
 	find src tests book benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Installed once, and again only when the requirements change.

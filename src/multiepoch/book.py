@@ -23,7 +23,7 @@ import nbformat
 import pandas as pd
 import yaml
 
-from multiepoch import claims
+from multiepoch import claims, cost
 from multiepoch.notebooks import PROFILES, NotebookFailed, Run, execute, files_under
 
 RENDERERS = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "pydata-sphinx-theme")
@@ -117,8 +117,9 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
         nbformat.write(for_pages(document, page), target)
     generated = source / "book" / "_generated"
     generated.mkdir()
-    (generated / "claims.md").write_text(_claims(root, runs))
+    (generated / "claims.md").write_text(_claims(root))
     (generated / "runs.md").write_text(_run_times(profile, runs))
+    cost.generate(root / "results", generated)
 
 
 def for_pages(document: nbformat.NotebookNode, page: str) -> nbformat.NotebookNode:
@@ -152,19 +153,21 @@ def for_pages(document: nbformat.NotebookNode, page: str) -> nbformat.NotebookNo
     return document
 
 
-def _claims(root: Path, runs: dict[str, Run]) -> str:
-    """The ledger, from the evidence in results/PROFILE. A chapter not in the book gets no link."""
+def _claims(root: Path) -> str:
+    """The ledger, from the evidence in results/PROFILE. What is not in the book gets no link."""
     records = {}
     for profile in PROFILES:
         files = sorted((root / "results" / profile).glob("*.evidence.csv"))
         if files:
             records[profile] = pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
 
+    known = {os.path.relpath(page, "book") for page in pages(root)}  # as linked from book/
+
     def link(match: re.Match) -> str:
-        there = f"notebooks/{Path(match[2]).stem}" in runs
+        there = os.path.splitext(match[1])[0] in known
         return match[0] if there else "its chapter is not written yet"
 
-    return re.sub(r"\[([^]]*)\]\(\.\./notebooks/([^)]*\.ipynb)\)", link, claims.table(records))
+    return re.sub(r"\[[^]]*\]\(([^)]*\.(?:ipynb|md))\)", link, claims.table(records))
 
 
 def _run_times(profile: str, runs: dict[str, Run]) -> str:

@@ -49,7 +49,7 @@ class Claim:
     text: str
     prediction: str
     measures: tuple[Measure, ...]
-    chapter: str  # the notebook that holds the evidence, without its ending
+    chapter: str  # what holds the evidence: a notebook, without its ending, or a page with it
     ours: bool = False  # True where the paper does not make the claim
 
 
@@ -176,7 +176,7 @@ CLAIMS: tuple[Claim, ...] = (
             Measure("time", "extra time of a step with FAL", "<", 5, "%"),
             Measure("memory", "bytes of the counter over bytes of the row", "<", 3.2, "%"),
         ),
-        "10_cost",
+        "cost.md",
     ),
     Claim(
         "C10",
@@ -328,13 +328,19 @@ def table(records: dict[str, pd.DataFrame], chapters: str = "../notebooks/") -> 
             "",
             f"**Predicted before the run:** {one.prediction}",
             "",
-            f"**Verdict:** {_verdicts(run)} Evidence: [the chapter]({chapters}{one.chapter}.ipynb).",
+            f"**Verdict:** {_verdicts(run)} Evidence: {_evidence_link(one, chapters)}.",
             "",
         ]
         if run:
             lines += _evidence_table(one, {p: records[p] for p in run})
         blocks.append("\n".join(lines))
     return "\n".join(blocks)
+
+
+def _evidence_link(one: Claim, chapters: str) -> str:
+    if one.chapter.endswith(".md"):
+        return f"[the page]({one.chapter})"
+    return f"[the chapter]({chapters}{one.chapter}.ipynb)"
 
 
 def _verdicts(run: dict[str, Verdict]) -> str:

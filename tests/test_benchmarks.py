@@ -1,0 +1,127 @@
+"""The benchmarks run in a size that takes seconds, and write what the page about costs reads."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from multiepoch import claims, cost
+from multiepoch.optim.rules import RULES
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import end_to_end
+import steps
+import timing
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> Path:
+    """A results folder as bench.py leaves it."""
+    folder = tmp_path_factory.mktemp("results")
+    (folder / "bench").mkdir()
+    for script, size in ((steps, steps.TINY), (end_to_end, end_to_end.TINY)):
+        measured = script.measure(size)
+        both = {"about": timing.about(), "small": measured, "huge": measured}
+        (folder / "bench" / f"{script.__name__}.json").write_text(json.dumps(both))
+    return folder
+
+
+@pytest.fixture
+def bench(results) -> dict:
+    return cost.load(results / "bench")
+
+
+def test_every_contestant_is_timed_in_every_repeat(bench):
+    times, repeats = bench["small"], steps.TINY.repeats
+    assert {f"{rule}, eager" for rule in RULES} | set(steps.TORCH) <= set(times["step"])
+    assert set(RULES) <= set(times["lookup"])
+    groups = [times["step"], times["lookup"], *times["size"].values()]
+    groups += [by for by_seed in times["extra"].values() for by in by_seed.values()]
+    for group in groups:
+        assert all(len(ms) == repeats and min(ms) > 0 for ms in group.values())
+    users = times["training"]["examples"]
+    assert list(users) == [str(n) for n in end_to_end.TINY.users]
+    assert all(min(rates["ours"]) > 0 for rates in users.values())
+
+
+def test_the_memory_of_fal_is_its_counter(bench):
+    found = bench["small"]["bytes"]
+    assert found["adam"] - found["SparseAdam"] == pytest.approx(0, abs=0.01)
+    for rule in RULES:
+        assert found[f"{rule} + FAL"] - found[rule] == pytest.approx(4, abs=0.01)
+
+
+def test_switching_fal_on_and_off_takes_the_step_that_it_should():
+    batches, values = timing.zipf_batches(2, 50, 20, seed=0), torch.randn(50, steps.DIM)
+    optimizer = steps.EmbeddingOptimizer([steps.new_table(20)], steps.LR)
+    plain = {"row_lr": None}
+    fal = {"row_lr": steps.FrequencyAdaptiveLR()}
+    contestants = {
+        name: steps.switched(optimizer, options, batches, values, ahead=0)
+        for name, options in (("plain", plain), ("FAL", fal))
+    }
+    timing.interleaved(contestants, repeats=3, warm_up=0)
+    (state,) = optimizer.state.values()
+    assert state["step"] == 6
+    assert state["count"].sum() == 3 * 50  # the plain steps do not count
+
+
+def test_contestants_take_turns_and_make_pairs():
+    calls = []
+
+    def contestant(name):
+        return timing.Contestant(
+            lambda: calls.append((name, "run")), lambda turn: calls.append((name, turn))
+        )
+
+    ms = timing.interleaved({"a": contestant("a"), "b": contestant("b")}, repeats=2, warm_up=1)
+    turns = [call for call in calls if call[1] != "run"]
+    assert turns == [("a", 0), ("b", 0), ("b", 1), ("a", 1), ("a", 2), ("b", 2)]
+    assert all(len(times) == 2 for times in ms.values())
+
+
+def test_a_larger_table_has_the_same_lookups_in_more_places():
+    small, large = (timing.spread_batches(2, 300, n, seed=0) for n in (1_000, 1_000_000))
+    patterns = [ids.unique(return_inverse=True, return_counts=True) for ids in (*small, *large)]
+    assert len({len(rows) for rows, _, _ in patterns}) == 1
+    assert len({tuple(sorted(counts.tolist())) for _, _, counts in patterns}) == 1
+    assert large[0].max() >= 1_000 > small[0].max()
+    assert not torch.equal(large[0], large[1])
+
+
+def test_lookups_follow_the_law():
+    (ids,) = timing.zipf_batches(1, 200_000, 1_000, seed=0)
+    frequency = np.sort(np.bincount(ids.numpy(), minlength=1_000))[::-1]
+    assert frequency[0] / frequency[9] == pytest.approx(10**timing.ZIPF, rel=0.1)
+
+
+def test_the_page_is_made_of_the_records(results, tmp_path):
+    cost.generate(results, tmp_path)
+    for name in cost.SECTIONS:
+        text = (tmp_path / f"cost-{name}.md").read_text()
+        assert text and cost.NOT_MEASURED not in text
+        assert (
+            f"_generated/cost-{name}.md" in (Path(__file__).parents[1] / "book/cost.md").read_text()
+        )
+    assert (tmp_path / "cost-size.png").stat().st_size > 1_000
+
+
+def test_the_page_says_what_was_not_measured(tmp_path):
+    cost.generate(tmp_path, tmp_path)
+    assert (tmp_path / "cost-step.md").read_text() == cost.NOT_MEASURED
+    assert not (tmp_path / "cost-size.png").exists()
+
+
+def test_the_rule_to_which_fal_adds_most_decides_the_claim(bench):
+    for rule, seconds in zip(RULES, (1.01, 1.02, 1.04, 1.03)):
+        for ms in bench["small"]["extra"][rule].values():
+            ms["plain"], ms["FAL"] = [1.0, 2.0, 3.0], [seconds, 2 * seconds, 4.0]
+    one = claims.claim("C9")
+    time, memory = claims.weigh(one, cost.evidence(bench))
+    assert time.estimate == pytest.approx(4.0)
+    assert time.seeds == tuple(range(steps.TINY.seeds))
+    assert memory.estimate == pytest.approx(3.125, abs=0.01)
