@@ -40,7 +40,7 @@ strip: $(STAMP) ## Take the outputs out of the notebooks, as they are stored
 	@$(RUN) -m multiepoch strip
 
 clean: ## Take away all that these targets made
-	rm -rf $(VENV) benchmarks/.venv-peers _build regression .pytest_cache .hypothesis .ruff_cache src/multiepoch.egg-info
+	rm -rf $(VENV) benchmarks/.venv-peers _build regression runs notebooks/runs .pytest_cache .hypothesis .ruff_cache src/multiepoch.egg-info
 	find src tests book benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Installed once, and again only when the requirements change.
