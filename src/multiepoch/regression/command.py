@@ -52,8 +52,8 @@ def reference_command(arguments: list[str]) -> int:
         "Runs that nothing changed since are kept: stopped, the same command goes on.",
     )
     _common(parser)
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(8)), metavar="SEED",
-                        help="default: 0 to 7")  # fmt: skip
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(12)), metavar="SEED",
+                        help="default: 0 to 11")  # fmt: skip
     parser.add_argument("--only", nargs="+", metavar="NN", help="record these notebooks alone anew")
     parser.add_argument("--accept-verdicts", action="store_true",
                         help="write it though the old reference fails the new values")  # fmt: skip
