@@ -24,6 +24,7 @@ import pandas as pd
 import yaml
 
 from multiepoch import claims, cost
+from multiepoch.experiments.records import LEDGER
 from multiepoch.notebooks import PROFILES, NotebookFailed, Run, execute, files_under
 
 RENDERERS = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "pydata-sphinx-theme")
@@ -156,7 +157,7 @@ def for_pages(document: nbformat.NotebookNode, page: str) -> nbformat.NotebookNo
 def _claims(root: Path) -> str:
     """The ledger, from the evidence in results/PROFILE. What is not in the book gets no link."""
     records = {}
-    for profile in PROFILES:
+    for profile in LEDGER:
         files = sorted((root / "results" / profile).glob("*.evidence.csv"))
         if files:
             records[profile] = pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
