@@ -50,6 +50,14 @@ def test_no_traceback_stderr_or_progress_bar(html, name):
 
 
 @each_page
+def test_tables_are_tables(html, name):
+    for paragraph in article(html, name).find_all("p"):
+        assert not re.match(r"\s*\|.*\|\s*$", paragraph.get_text(), flags=re.S), (
+            paragraph.get_text()
+        )
+
+
+@each_page
 def test_every_image_is_there_has_something_to_see_and_an_alt_text(html, name):
     page = article(html, name)
     for image in page.find_all("img"):
