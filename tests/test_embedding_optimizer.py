@@ -164,6 +164,48 @@ def test_rows_outside_the_batch_stay_as_they_are(case):
 
 
 @pytest.mark.skipif(compiled.library() is None, reason="no C++ compiler, or it is turned off")
+@pytest.mark.parametrize("rule", RULES)
+def test_two_threads_do_what_one_does(rule):
+    generator = torch.Generator().manual_seed(0)
+    batches = [torch.randint(20_000, (9_000,), generator=generator) for _ in range(3)]
+    values = torch.randn(9_000, 3, generator=generator)
+    tables, before = [], torch.get_num_threads()
+    for n_threads in (1, 2):
+        table = nn.Parameter(torch.ones(20_000, 3))
+        optimizer = EmbeddingOptimizer([table], 0.1, rule=rule, row_lr=FAL, row_decay=AR)
+        torch.set_num_threads(n_threads)
+        try:
+            for ids in batches:
+                table.grad = torch.sparse_coo_tensor(
+                    ids[None], values, table.shape, check_invariants=False
+                )
+                optimizer.step()
+        finally:
+            torch.set_num_threads(before)
+        tables.append(table.detach())
+    assert torch.equal(*tables)
+
+
+@pytest.mark.parametrize("path", paths())
+@pytest.mark.parametrize("count", ["occurrences", "steps"])
+def test_the_running_maximum_is_the_largest_count(path, count):
+    """Whether or not the row that was the most frequent is in the batch."""
+    table = nn.Parameter(torch.zeros(30, 2))
+    optimizer = EmbeddingOptimizer([table], 0.1, row_lr=FrequencyAdaptiveLR(count=count))
+    optimizer._path = path
+    generator = torch.Generator().manual_seed(0)
+    batches = [torch.full((9,), 3), torch.arange(5), torch.tensor([1, 1, 1, 2, 2])]
+    batches += [torch.randint(30, (20,), generator=generator) for _ in range(40)]
+    for ids in batches:
+        table.grad = torch.sparse_coo_tensor(
+            ids[None], torch.ones(len(ids), 2), table.shape, check_invariants=False
+        )
+        optimizer.step()
+        state = optimizer.state[table]
+        assert state["max_count"] == state["count"].max()
+
+
+@pytest.mark.skipif(compiled.library() is None, reason="no C++ compiler, or it is turned off")
 def test_a_cpu_takes_the_compiled_path_for_float32_alone():
     values = torch.zeros(4, 2)
     assert _fastest_path(values, values) == "compiled"

@@ -17,11 +17,16 @@ struct Step {  // as `Step` in compiled.py
     float eps_scaled, root_scale;  // Adam: eps * c1 and c1 / sqrt(c2), c the bias corrections
 };
 
-struct Scale {  // as `Scale` in compiled.py: FrequencyAdaptiveLR
+struct Scale {  // as `Scale` in compiled.py: FrequencyAdaptiveLR, and the table's counts
+    int32_t* count;  // of every row of the table; null without FAL
+    int32_t* max_count;
+    int32_t by_steps;  // whether a row's count grows by 1 and not by its occurrences
     int32_t kind, threshold;
     float exponent, reduced, gap;
 };
 
+// On torch's own threads where OpenMP is had: while those wait for work they keep the cores busy,
+// and threads beside them would have to share.
 template <typename Work>
 void in_parallel(int threads, int64_t n, Work work) {
     const int64_t chunk = 512;  // rows; small, because a frequent row has many gradients to add
@@ -30,10 +35,16 @@ void in_parallel(int threads, int64_t n, Work work) {
         for (int64_t first; (first = next.fetch_add(chunk)) < n;)
             work(first, std::min(first + chunk, n));
     };
+    if (n < 2 * chunk) return loop();
+#ifdef _OPENMP
+#pragma omp parallel num_threads(threads)
+    loop();
+#else
     std::vector<std::thread> others;
-    for (int t = 1; t < std::min<int64_t>(threads, n / chunk + 1); ++t) others.emplace_back(loop);
+    for (int t = 1; t < std::min<int64_t>(threads, n / chunk); ++t) others.emplace_back(loop);
     loop();
     for (auto& other : others) other.join();
+#endif
 }
 
 inline void prefetch_row(const float* row, int64_t dim) {
@@ -63,11 +74,11 @@ struct Sgd {
 
 struct Batch {  // k rows; row i's gradients are values[order[start[i]]] ... values[order[start[i+1]-1]]
     const int64_t* rows;
+    const int32_t* occurrences;
     const int64_t* start;
     const int32_t* order;
     const float* values;
     int64_t k, dim;
-    const float* factor;  // (k,) FAL's, or null
     int32_t* last_step;   // of every row of the table, for AdamAR, or null
     int32_t step;
     float alpha;
@@ -96,9 +107,59 @@ inline float kept(const Batch& b, int32_t& last) {
     return std::max(0.0f, 1.0f - b.alpha * waited);
 }
 
+// log(count + 1) of the counts that most rows have, so that few logarithms are taken in a step.
+const std::vector<float> small_logs = [] {
+    std::vector<float> logs(4096);
+    for (size_t count = 0; count < logs.size(); ++count) logs[count] = std::log1p(double(count));
+    return logs;
+}();
+
+inline float log_count(int32_t count) {
+    return size_t(count) < small_logs.size() ? small_logs[count] : std::log1p(double(count));
+}
+
+// FAL's factor of a row, by its count and the largest of the table, the batch included.
+class Factor {
+   public:
+    explicit Factor(const Scale& s)
+        : s(s),
+          part(s.count ? 1.0f / *s.max_count : 0.0f),
+          log_part(s.count ? 1.0f / log_count(*s.max_count) : 0.0f) {}
+    float operator()(int32_t count) const {
+        float f = count >= s.threshold ? 1.0f : s.reduced;
+        if (s.kind == 0) f = log_count(count) * log_part;
+        if (s.kind == 1) f = count * part;
+        if (s.kind == 2) f = std::pow(count * part, s.exponent);
+        return f * s.gap + (1.0f - s.gap);
+    }
+
+   private:
+    const Scale s;
+    const float part, log_part;
+};
+
+// The largest count of the table once the batch is counted. No row had more than `before`, so a row
+// that occurs n times then has at most before + n. Hence, where the row that occurs most was also
+// the most frequent before, as is the rule, no other count need be read.
+int32_t largest_count(const Batch& b, const Scale& s) {
+    const int32_t before = *s.max_count;
+    const auto grows = [&](int64_t i) { return s.by_steps ? 1 : b.occurrences[i]; };
+    int32_t top = 0;
+    for (int64_t i = 0; i < b.k; ++i) top = std::max(top, b.occurrences[i]);
+    const int64_t hot = std::find(b.occurrences, b.occurrences + b.k, top) - b.occurrences;
+    int32_t most = std::max(before, s.count[b.rows[hot]] + grows(hot));
+    if (most == before + grows(hot)) return most;
+    for (int64_t i = 0; i < b.k; ++i)
+        if (before + grows(i) > most) most = std::max(most, s.count[b.rows[i]] + grows(i));
+    return most;
+}
+
 template <typename Rule, bool rowwise>
-void update(const Batch& b, float* weight, float* one, float* two, const Step& s, int threads) {
+void update(const Batch& b, float* weight, float* one, float* two, const Step& s,
+            const Scale& scale, int threads) {
+    if (scale.count) *scale.max_count = largest_count(b, scale);
     in_parallel(threads, b.k, [&](int64_t first, int64_t last) {
+        const Factor factor(scale);
         std::vector<double> sum(b.dim);
         std::vector<float> result(b.dim);
         for (int64_t i = first; i < last; ++i) {
@@ -106,6 +167,7 @@ void update(const Batch& b, float* weight, float* one, float* two, const Step& s
                 prefetch_row(b.values + b.order[b.start[ahead]] * b.dim, b.dim);
                 const int64_t at = b.rows[ahead] * b.dim;
                 prefetch_row(weight + at, b.dim);
+                if (scale.count) __builtin_prefetch(scale.count + b.rows[ahead], 1);
                 if (b.last_step) __builtin_prefetch(b.last_step + b.rows[ahead], 1);
                 if (rowwise) __builtin_prefetch(one + b.rows[ahead], 1);
                 if (!rowwise && Rule::states > 0) prefetch_row(one + at, b.dim);
@@ -113,7 +175,9 @@ void update(const Batch& b, float* weight, float* one, float* two, const Step& s
             }
             const float* __restrict g = gradient(b, i, sum.data(), result.data());
             const int64_t row = b.rows[i], at = row * b.dim;
-            const float rate = s.lr * (b.factor ? b.factor[i] : 1.0f);
+            float rate = s.lr;
+            if (scale.count)
+                rate *= factor(scale.count[row] += scale.by_steps ? 1 : b.occurrences[i]);
             const float keep = b.last_step ? kept(b, b.last_step[row]) : 1.0f;
             float* __restrict w = weight + at;
             if (rowwise) {
@@ -166,46 +230,11 @@ extern "C" int64_t touched_rows(const int64_t* ids, int64_t n, int64_t n_rows, i
     return k;
 }
 
-// log(count + 1) of the counts that most rows have, so that few logarithms are taken in a step.
-const std::vector<float> small_logs = [] {
-    std::vector<float> logs(4096);
-    for (size_t count = 0; count < logs.size(); ++count) logs[count] = std::log1p(double(count));
-    return logs;
-}();
-
-inline float log_count(int32_t count) {
-    return size_t(count) < small_logs.size() ? small_logs[count] : std::log1p(double(count));
-}
-
-// Adds to the rows' counts `occurrences`, or 1 where that is null, raises max_count to the largest,
-// and gives FAL's factor for each of the k rows.
-extern "C" void count_rows(int32_t* count, int32_t* max_count, const int64_t* rows,
-                           const int32_t* occurrences, int64_t k, const Scale* scale,
-                           float* factor) {
-    std::vector<int32_t> seen(k);
-    int32_t most = *max_count;
-    for (int64_t i = 0; i < k; ++i) {
-        __builtin_prefetch(count + rows[std::min(i + 64, k - 1)], 1);
-        seen[i] = count[rows[i]] += occurrences ? occurrences[i] : 1;
-        most = std::max(most, seen[i]);
-    }
-    *max_count = most;
-    const Scale s = *scale;
-    const float part = 1.0f / most, log_part = 1.0f / log_count(most);
-    for (int64_t i = 0; i < k; ++i) {
-        float f = seen[i] >= s.threshold ? 1.0f : s.reduced;
-        if (s.kind == 0) f = log_count(seen[i]) * log_part;
-        if (s.kind == 1) f = seen[i] * part;
-        if (s.kind == 2) f = std::pow(seen[i] * part, s.exponent);
-        factor[i] = f * s.gap + (1.0f - s.gap);
-    }
-}
-
 // rule: its place in RULES of rules.py.
 extern "C" void update_rows(int rule, const Batch* b, float* weight, float* one, float* two,
-                            const Step* s, int threads) {
-    if (rule == 0) update<Adam, false>(*b, weight, one, two, *s, threads);
-    if (rule == 1) update<Adagrad, false>(*b, weight, one, two, *s, threads);
-    if (rule == 2) update<Sgd, true>(*b, weight, one, two, *s, threads);
-    if (rule == 3) update<Sgd, false>(*b, weight, one, two, *s, threads);
+                            const Step* s, const Scale* scale, int threads) {
+    if (rule == 0) update<Adam, false>(*b, weight, one, two, *s, *scale, threads);
+    if (rule == 1) update<Adagrad, false>(*b, weight, one, two, *s, *scale, threads);
+    if (rule == 2) update<Sgd, true>(*b, weight, one, two, *s, *scale, threads);
+    if (rule == 3) update<Sgd, false>(*b, weight, one, two, *s, *scale, threads);
 }

@@ -29,8 +29,7 @@ from multiepoch.optim.rules import RULES
 if TYPE_CHECKING:
     from multiepoch.optim.batch import TouchedRows
 
-FLAGS = ("-O3", "-std=c++17", "-fPIC", "-shared", "-pthread", "-fno-math-errno",
-         "-fopenmp-simd")  # fmt: skip
+FLAGS = ("-O3", "-std=c++17", "-fPIC", "-fno-math-errno", "-fopenmp-simd")
 Pointer, Int, Float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 
 
@@ -44,16 +43,17 @@ class Step(ctypes.Structure):
 class Scale(ctypes.Structure):
     """`Scale` of _kernels.cpp."""
 
-    _fields_ = [("kind", ctypes.c_int32), ("threshold", ctypes.c_int32),
+    _fields_ = [("count", Pointer), ("max_count", Pointer), ("by_steps", ctypes.c_int32),
+                ("kind", ctypes.c_int32), ("threshold", ctypes.c_int32),
                 ("exponent", Float), ("reduced", Float), ("gap", Float)]  # fmt: skip
 
 
 class Batch(ctypes.Structure):
     """`Batch` of _kernels.cpp."""
 
-    _fields_ = [("rows", Pointer), ("start", Pointer), ("order", Pointer), ("values", Pointer),
-                ("k", Int), ("dim", Int), ("factor", Pointer), ("last_step", Pointer),
-                ("step", ctypes.c_int32), ("alpha", Float)]  # fmt: skip
+    _fields_ = [("rows", Pointer), ("occurrences", Pointer), ("start", Pointer),
+                ("order", Pointer), ("values", Pointer), ("k", Int), ("dim", Int),
+                ("last_step", Pointer), ("step", ctypes.c_int32), ("alpha", Float)]  # fmt: skip
 
 
 @functools.cache
@@ -62,15 +62,22 @@ def library() -> ctypes.CDLL | None:
     compiler = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
     if os.environ.get("MULTIEPOCH_COMPILE", "1") == "0" or sys.platform == "win32" or not compiler:
         return None
-    try:
-        return _load(compiler)
-    except (OSError, subprocess.SubprocessError):
-        return None
+    for threads in ("-fopenmp", "-pthread"):
+        try:
+            return _load(compiler, threads)
+        except (OSError, subprocess.SubprocessError):
+            continue
+    return None
 
 
-def _load(compiler: str) -> ctypes.CDLL:
+def _load(compiler: str, threads: str) -> ctypes.CDLL:
+    """threads: "-fopenmp" for torch's own, "-pthread" for others.
+
+    Not linked with -fopenmp, so that the calls of OpenMP find the library that torch has loaded,
+    and not a second one with a second set of threads; OSError where they don't find it.
+    """
     source = Path(__file__).with_name("_kernels.cpp")
-    flags = list(FLAGS)
+    flags = [*FLAGS, threads]
     if torch.backends.cpu.get_cpu_capability().startswith("AVX"):
         flags += ["-mavx2", "-mfma"]
     key = hashlib.sha256(source.read_bytes() + repr((compiler, flags)).encode()).hexdigest()[:16]
@@ -79,19 +86,18 @@ def _load(compiler: str) -> ctypes.CDLL:
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as folder:
-            built = Path(folder) / "kernels.so"
-            command = [compiler, *flags, str(source), "-o", str(built)]
-            subprocess.run(command, check=True, capture_output=True, timeout=60)
-            os.replace(built, path)  # whole or not at all, whoever else builds it
+            compiled, linked = f"{folder}/kernels.o", f"{folder}/kernels.so"
+            for command in (["-c", *flags, str(source), "-o", compiled],
+                            ["-shared", "-pthread", compiled, "-o", linked]):  # fmt: skip
+                subprocess.run([compiler, *command], check=True, capture_output=True, timeout=60)
+            os.replace(linked, path)  # whole or not at all, whoever else builds it
     kernels = ctypes.CDLL(str(path))
     kernels.touched_rows.restype = Int
     kernels.touched_rows.argtypes = [Pointer, Int, Int, Pointer, Pointer, Pointer, Pointer]
-    kernels.count_rows.restype = None
-    kernels.count_rows.argtypes = [Pointer, Pointer, Pointer, Pointer, Int,
-                                   ctypes.POINTER(Scale), Pointer]  # fmt: skip
     kernels.update_rows.restype = None
     kernels.update_rows.argtypes = [ctypes.c_int, ctypes.POINTER(Batch), Pointer, Pointer,
-                                    Pointer, ctypes.POINTER(Step), ctypes.c_int]  # fmt: skip
+                                    Pointer, ctypes.POINTER(Step), ctypes.POINTER(Scale),
+                                    ctypes.c_int]  # fmt: skip
     return kernels
 
 
@@ -115,7 +121,7 @@ def use_huge_pages(fresh: Tensor) -> None:
     """
     page, advise_huge = mmap.PAGESIZE, getattr(mmap, "MADV_HUGEPAGE", None)
     size = fresh.numel() * fresh.element_size()
-    if fresh.device.type == "cpu" and advise_huge is not None and size >= 2**22:
+    if fresh.device.type == "cpu" and advise_huge is not None and size >= 2**21:
         first = -(-fresh.data_ptr() // page) * page
         length = fresh.data_ptr() + size - first
         ctypes.CDLL(None).madvise(Pointer(first), ctypes.c_size_t(length), advise_huge)
@@ -136,32 +142,17 @@ def touched_rows(ids: Tensor, n_rows: int) -> tuple[Tensor, Tensor, Tensor, Tens
     return rows[:k], occurrences[:k], start[: k + 1], order
 
 
-def frequency_factor(group: dict[str, Any], state: dict[str, Tensor],
-                     touched: TouchedRows) -> Tensor:  # fmt: skip
-    """As in eager.py."""
-    row_lr: FrequencyAdaptiveLR = group["row_lr"]
-    scale = Scale(SCALES.index(row_lr.scale), row_lr.threshold, row_lr.exponent, row_lr.reduced,
-                  row_lr.gap_decay ** group["epoch"])  # fmt: skip
-    occurrences = touched.occurrences if row_lr.count == "occurrences" else None
-    factor = torch.empty(len(touched.rows))
-    library().count_rows(_pointer(state["count"]), _pointer(state["max_count"]),
-                         _pointer(touched.rows), _pointer(occurrences), len(factor), scale,
-                         _pointer(factor))  # fmt: skip
-    return factor
-
-
 def update_rows(
     group: dict[str, Any],
     table: Tensor,
     state: dict[str, Tensor],
     touched: TouchedRows,
-    factor: Tensor | None,
 ) -> None:
     """As in eager.py, in one pass over the rows. touched: by `TouchedRows.compiled`."""
     step, decay = int(state["step"]), group["row_decay"]
-    batch = Batch(_pointer(touched.rows), _pointer(touched.start), _pointer(touched.order),
-                  _pointer(touched.values), len(touched.rows), table.shape[1], _pointer(factor),
-                  None if decay is None else _pointer(state["last_step"]), step,
+    batch = Batch(_pointer(touched.rows), _pointer(touched.occurrences), _pointer(touched.start),
+                  _pointer(touched.order), _pointer(touched.values), len(touched.rows),
+                  table.shape[1], None if decay is None else _pointer(state["last_step"]), step,
                   0.0 if decay is None else decay.alpha)  # fmt: skip
     (beta1, beta2), eps = group["betas"], group["eps"]
     correction1, correction2 = 1 - beta1**step, 1 - beta2**step
@@ -170,8 +161,18 @@ def update_rows(
     states = [_pointer(state[name]) for name in RULES[group["rule"]].state_shapes(*table.shape)]
     one, two = (*states, None, None)[:2]
     library().update_rows(list(RULES).index(group["rule"]), batch, _pointer(table), one, two,
-                          options, torch.get_num_threads())  # fmt: skip
+                          options, _scale(group, state),
+                          torch.get_num_threads())  # fmt: skip
     torch.autograd.graph.increment_version(table)  # as an in-place operation of torch does
+
+
+def _scale(group: dict[str, Any], state: dict[str, Tensor]) -> Scale:
+    row_lr: FrequencyAdaptiveLR | None = group["row_lr"]
+    if row_lr is None:
+        return Scale()
+    return Scale(_pointer(state["count"]), _pointer(state["max_count"]), row_lr.count == "steps",
+                 SCALES.index(row_lr.scale), row_lr.threshold, row_lr.exponent, row_lr.reduced,
+                 row_lr.gap_decay ** group["epoch"])  # fmt: skip
 
 
 def _pointer(tensor: Tensor | None) -> int | None:

@@ -28,12 +28,11 @@ def update_rows(
     table: Tensor,
     state: dict[str, Tensor],
     touched: TouchedRows,
-    factor: Tensor | None,
 ) -> None:
     """Gathers the touched rows, updates them by the group's options, and writes them back.
 
-    w <- keep * w - lr * factor * direction, with the keep of AdamAR and the direction of the rule.
-    factor: FAL's, float32 (k,), or None.
+    w <- keep * w - lr * factor * direction, with the keep of AdamAR, the factor of FAL and the
+    direction of the rule. FAL's counts grow before they are used.
     """
     rule, rows = RULES[group["rule"]], touched.rows
     step = int(state["step"])  # a CPU tensor, so no wait
@@ -43,9 +42,10 @@ def update_rows(
     if group["row_decay"] is not None:
         weight.mul_(group["row_decay"].keep(state["last_step"][rows], step)[:, None])
         state["last_step"].index_fill_(0, rows, step)
-    if factor is None:
+    if group["row_lr"] is None:
         weight.add_(direction, alpha=-group["lr"])
     else:
+        factor = frequency_factor(group, state, touched)
         weight.addcmul_(direction, factor[:, None], value=-group["lr"])
     table.index_copy_(0, rows, weight.to(table.dtype))
     for name, values in gathered.items():

@@ -147,10 +147,7 @@ class EmbeddingOptimizer(Optimizer):
             hook(param, touched.rows, touched.occurrences)
         state["step"] += 1
         kernels = compiled if path == "compiled" else eager
-        factor = None
-        if group["row_lr"] is not None:
-            factor = kernels.frequency_factor(group, state, touched)
-        kernels.update_rows(group, param, state, touched, factor)
+        kernels.update_rows(group, param, state, touched)
 
     def _table_state(self, group: dict[str, Any], param: Tensor) -> dict[str, Tensor]:
         """The state of a table; what is missing, all of it before the first step, starts at 0."""
