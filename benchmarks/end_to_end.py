@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import io
 from dataclasses import dataclass, replace
+from functools import partial
 from unittest.mock import patch
 
 import numpy as np
@@ -65,8 +66,9 @@ def world_log(users: int, size: Size) -> Log:
 def ours(logs: list[Log], size: Size, **options) -> Contestant:
     model = ConversionModel(logs[0].schema, DIM, HIDDEN, TOWER, cross_layers=0)
     optimizer = SparseOptimizer.from_model(
-        model, dense_lr=DENSE_LR, embedding_lr=TABLE_LR, rule="adam", **options
-    )
+        model, dense_lr=DENSE_LR, embedding_lr=TABLE_LR, rule="adam",
+        dense=partial(torch.optim.Adam, fused=True), **options,
+    )  # fmt: skip
     turn_of = Turn()
 
     def run() -> None:
