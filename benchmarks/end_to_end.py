@@ -40,7 +40,7 @@ class Size:
     cross_rows: int = 2**18
     batch: int = 4096
     steps: int = 40
-    repeats: int = 7
+    repeats: int = 5
     parts: int = 4  # a turn trains on one part of the log, the next on another
 
 

@@ -58,7 +58,7 @@ def interleaved(
                 contestants[name].run()
                 elapsed = time.perf_counter() - start
                 if turn >= warm_up:
-                    ms[name].append(round(1e3 * elapsed, 4))
+                    ms[name].append(round(1e3 * elapsed, 3))
     finally:
         gc.enable()
     return ms
