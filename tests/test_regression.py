@@ -453,8 +453,14 @@ def test_every_sabotage_still_fits_the_package(tmp_path):
         assert (ROOT / "notebooks" / f"{one.chapter}.ipynb").exists()
 
 
-def test_every_notebook_of_the_book_has_a_reference_and_takes_seeds():
-    known = references.read(ROOT, "quick")
+def test_every_notebook_of_the_book_takes_seeds():
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         assert commands.takes(path, "seeds"), path.name
+
+
+def test_every_notebook_of_the_book_has_a_reference():
+    if not references.path(ROOT, "quick").exists():
+        pytest.skip("no reference is recorded yet: python -m multiepoch reference")
+    known = references.read(ROOT, "quick")
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         assert path.stem in known["notebooks"], f"{path.name}: python -m multiepoch reference"
