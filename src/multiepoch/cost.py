@@ -62,10 +62,11 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 def about(bench: dict) -> str:
     a, setting = bench["about"], bench["small"]["setting"]
+    commit = f", commit {a['commit']}" if "commit" in a else ""
     return (
         f"Measured on {a['date']} on {a['machine']} ({a['system']}), {a['threads']} threads, "
-        f"torch {a['torch']}, Python {a['python']}. A batch is {setting['n_lookups']:,} lookups "
-        f"of a Zipf law, {setting['distinct']:,} distinct rows on average. All contestants of a "
+        f"torch {a['torch']}, Python {a['python']}{commit}. A batch is "
+        f"{setting['n_lookups']:,} lookups of a Zipf law, {setting['distinct']:,} distinct rows on average. All contestants of a "
         "table run in turn in one process; shown are the median of the repeats and, in brackets, "
         "their quartiles; a ratio is that of the two runs of the same turn.\n"
     )
