@@ -68,7 +68,8 @@ def about(bench: dict) -> str:
         f"torch {a['torch']}, Python {a['python']}{commit}. A batch is "
         f"{setting['n_lookups']:,} lookups of a Zipf law, {setting['distinct']:,} distinct rows "
         "on average. All contestants of a table run in turn in one process; shown are the median "
-        "of the repeats and, in brackets, their quartiles; a ratio is that of the two runs of the same turn.\n"
+        "of the repeats and, in brackets, their quartiles; a ratio is that of the "
+        "two runs of the same turn.\n"
     )
 
 
