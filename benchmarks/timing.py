@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from multiepoch.experiments.records import _commit, machine
+from multiepoch.experiments.records import commit, machine
 
 # A batch: 4,096 impressions of 26 lookups, drawn from rows whose frequency falls with their rank.
 N_LOOKUPS = 106_496
@@ -103,7 +103,7 @@ def about() -> dict:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "commit": _commit(),
+        "commit": commit(),
         "transparent_hugepage": huge.read_text().strip() if huge.exists() else "not this system's",
     }
 

@@ -20,11 +20,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
-import pandas as pd
 import yaml
 
 from multiepoch import claims, cost
-from multiepoch.experiments.records import LEDGER
+from multiepoch.experiments.records import ledger
 from multiepoch.notebooks import PROFILES, NotebookFailed, Run, execute, files_under
 
 RENDERERS = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "pydata-sphinx-theme")
@@ -156,19 +155,15 @@ def for_pages(document: nbformat.NotebookNode, page: str) -> nbformat.NotebookNo
 
 def _claims(root: Path) -> str:
     """The ledger, from the evidence in results/PROFILE. What is not in the book gets no link."""
-    records = {}
-    for profile in LEDGER:
-        files = sorted((root / "results" / profile).glob("*.evidence.csv"))
-        if files:
-            records[profile] = pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
-
     known = {os.path.relpath(page, "book") for page in pages(root)}  # as linked from book/
 
     def link(match: re.Match) -> str:
         there = os.path.splitext(match[1])[0] in known
         return match[0] if there else "its chapter is not written yet"
 
-    return re.sub(r"\[[^]]*\]\(([^)]*\.(?:ipynb|md))\)", link, claims.table(records))
+    return re.sub(
+        r"\[[^]]*\]\(([^)]*\.(?:ipynb|md))\)", link, claims.table(ledger(root / "results"))
+    )
 
 
 def _run_times(profile: str, runs: dict[str, Run]) -> str:

@@ -249,7 +249,7 @@ def meda_redrawn(model, optimizer, seed: int = 0, init: Init | None = None) -> R
 
     What earlier days taught them is lost with each day's second pass; the same call as `meda`.
     """
-    return Rewind(model, optimizer, math.inf, "draw", seed, init)
+    return meda(model, optimizer, seed, init)
 
 
 def meda_restored(model, optimizer) -> Rewind:

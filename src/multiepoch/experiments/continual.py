@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from multiepoch.experiments.measure import curve, evidence, pick
+from multiepoch.experiments.measure import curve, evidence
 from multiepoch.experiments.profiles import Profile
 from multiepoch.experiments.runs import Run, over_seeds, run_all
 from multiepoch.experiments.tuning import TUNING_DAYS, tuned
@@ -126,9 +126,3 @@ def growth(profile: Profile, seed: int) -> pd.DataFrame:
             found.append({"day": day, "table": table, "rows": len(seen[table]),
                           "touched": len(today)})  # fmt: skip
     return pd.DataFrame(found)
-
-
-def two_passes(rows: pd.DataFrame) -> list[str]:
-    """The two-pass settings that the rows hold, in the order of TWO_PASSES."""
-    there = set(pick(rows, "plain")["setting"]) | set(rows["setting"])
-    return [label(m, 2) for m in TWO_PASSES if f"{label(m, 2)}; {DEFAULT}" in there]

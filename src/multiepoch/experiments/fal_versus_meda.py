@@ -9,7 +9,6 @@ import torch
 
 from multiepoch.claims import interval
 from multiepoch.experiments.measure import (
-    KEYS,
     at,
     by_seed,
     curve,
@@ -141,11 +140,6 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
         ],
         ignore_index=True,
     )  # fmt: skip
-
-
-def best_by_run(rows: pd.DataFrame) -> pd.Series:
-    """The lowest logloss of each run, by KEYS."""
-    return curve(rows).groupby(KEYS, sort=False)["value"].min()
 
 
 def sweep(rows: pd.DataFrame) -> pd.DataFrame:

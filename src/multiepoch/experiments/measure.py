@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from multiepoch.claims import interval
-from multiepoch.metrics import boundary_jump
+from multiepoch.metrics import boundary_jump, share_of_gap
 
 KEYS = ["method", "setting", "seed", "objective"]
 
@@ -99,5 +99,5 @@ def share_of_gap_closed(rows: pd.DataFrame) -> pd.DataFrame:
     ends = rows[rows["metric"].isin(["constant_logloss", "bayes_logloss"])]
     ends = ends.pivot_table(index=KEYS, columns="metric", values="value").reset_index()
     points = curve(rows).merge(ends, on=KEYS)
-    gap = points["constant_logloss"] - points["bayes_logloss"]
-    return points.assign(value=100 * (points["constant_logloss"] - points["value"]) / gap)
+    ends = points["constant_logloss"], points["bayes_logloss"]
+    return points.assign(value=100 * share_of_gap(points["value"], *ends))

@@ -56,7 +56,7 @@ def write(chapter: str, profile: str, rows: pd.DataFrame, evidence: pd.DataFrame
         "machine": machine(device),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "commit": _commit(),
+        "commit": commit(),
         "date": datetime.date.today().isoformat(),
     }
     path.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
@@ -76,11 +76,11 @@ def read(chapter: str, profile: str) -> Record | None:
     )
 
 
-def ledger() -> dict[str, pd.DataFrame]:
-    """All evidence at hand by profile, for `claims.table`."""
+def ledger(results: Path | None = None) -> dict[str, pd.DataFrame]:
+    """All evidence by profile, for `claims.table`. results: by default `folder()`."""
     found = {}
     for name in LEDGER:
-        files = sorted((folder() / name).glob("*.evidence.csv"))
+        files = sorted(((results or folder()) / name).glob("*.evidence.csv"))
         if files:
             found[name] = pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
     return found
@@ -99,7 +99,8 @@ def machine(device: str = "cpu") -> str:
     return f"{model}, {os.cpu_count()} cores"
 
 
-def _commit() -> str:
+def commit() -> str:
+    """The commit of the code that runs; "unknown" outside a repository."""
     done = subprocess.run(["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"],
                           capture_output=True, text=True, check=False)  # fmt: skip
     return done.stdout.strip() or "unknown"
