@@ -3,6 +3,7 @@ import torch
 
 from multiepoch import metrics
 from multiepoch.data import Schema
+from multiepoch.memory import use_huge_pages
 from multiepoch.model import ConversionModel
 
 SCHEMA = Schema({"user": 60, "product": 40}, ("x0", "x1"), ("click", "checkout"))
@@ -124,3 +125,20 @@ def test_same_seed_gives_the_same_model():
 
     one, two = draw(), draw()
     assert all(one[name].equal(two[name]) for name in one)
+
+
+def test_tables_in_huge_pages_hold_the_same_first_weights():
+    schema = Schema({"user": 40_000}, (), ("click",))  # 2.5 MB, more than one huge page
+    torch.manual_seed(3)
+    table = ConversionModel(schema, n_buckets=1).tables["user"].weight
+    torch.manual_seed(3)
+    expected = torch.nn.Embedding(40_001, 16).weight.detach().normal_(0.0, 0.01)
+    assert torch.equal(table, expected)
+    assert table.is_contiguous() and table.requires_grad and table.is_leaf
+
+
+@pytest.mark.parametrize("n", [0, 1, 2**19 - 1, 2**19, 2**20 + 3])
+def test_use_huge_pages_returns_the_tensor_as_it_is(n):
+    fresh = torch.empty(n)
+    assert use_huge_pages(fresh) is fresh
+    assert torch.equal(fresh.fill_(2.0), torch.full((n,), 2.0))

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from multiepoch.data.log import Schema
+from multiepoch.memory import use_huge_pages
 
 # 2^64 over the golden ratio, odd: multiplying by it spreads neighbouring ids over all bits.
 _HASH_MULTIPLIER = 0x9E3779B97F4A7C15 - (1 << 64)
@@ -54,6 +55,7 @@ class ConversionModel(nn.Module):
             }
         )
         for table in self.tables.values():
+            table.weight.data = use_huge_pages(torch.empty_like(table.weight))
             self.init_table_(table.weight)
         width = embedding_dim * len(self.tables) + len(schema.dense)
         self.cross = nn.ModuleList(nn.Linear(width, width) for _ in range(cross_layers))

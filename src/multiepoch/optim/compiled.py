@@ -11,7 +11,6 @@ import ctypes
 import functools
 import hashlib
 import math
-import mmap
 import os
 import shutil
 import subprocess
@@ -110,21 +109,6 @@ def usable(table: Tensor, values: Tensor) -> bool:
         and max(len(table), len(values)) < 2**31
         and library() is not None
     )
-
-
-def use_huge_pages(fresh: Tensor) -> None:
-    """Asks Linux for pages of 2 MiB in memory that nobody has touched: a hint, no more.
-
-    In a table of a gigabyte, finding the small page of a row takes longer than reading the row.
-    The table itself is not ours to place: THP_MEM_ALLOC_ENABLE=1 in the environment makes torch
-    ask for it too.
-    """
-    page, advise_huge = mmap.PAGESIZE, getattr(mmap, "MADV_HUGEPAGE", None)
-    size = fresh.numel() * fresh.element_size()
-    if fresh.device.type == "cpu" and advise_huge is not None and size >= 2**21:
-        first = -(-fresh.data_ptr() // page) * page
-        length = fresh.data_ptr() + size - first
-        ctypes.CDLL(None).madvise(Pointer(first), ctypes.c_size_t(length), advise_huge)
 
 
 def touched_rows(ids: Tensor, n_rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from multiepoch.memory import use_huge_pages
 from multiepoch.optim import compiled, eager
 from multiepoch.optim.batch import TouchedRows
 from multiepoch.optim.frequency import FrequencyAdaptiveLR
@@ -154,9 +155,8 @@ class EmbeddingOptimizer(Optimizer):
         state = self.state[param]
         for name, (shape, dtype, device) in _state_layout(group, param).items():
             if name not in state:
-                state[name] = torch.empty(shape, dtype=dtype, device=device)
-                compiled.use_huge_pages(state[name])
-                state[name].zero_()
+                fresh = torch.empty(shape, dtype=dtype, device=device)
+                state[name] = use_huge_pages(fresh).zero_()
         return state
 
     def _tables(self) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
