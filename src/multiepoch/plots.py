@@ -11,18 +11,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from multiepoch.experiments import methods
+
 WIDTH = 5.6  # inches: 12 pt text is still readable when the figure is 350 px wide, on a phone
 
 # One fixed colour a method, in the spirit of Okabe and Ito: told apart under the common kinds
 # of colour blindness; each also has a dash pattern of its own.
-METHODS = {
-    "plain": ("#000000", "-"),
+METHODS = {method.label: method.look for method in methods.METHODS.values()} | {
     "sparse optimizer": ("#6B4400", (0, (6, 1.5))),
-    "FAL": ("#0072B2", (0, (4, 1, 1, 1))),
-    "MEDA": ("#D55E00", (0, (3, 1.5))),
-    "AdamAR": ("#B5538F", (0, (1, 1))),
-    "tail rewind": ("#00835F", (0, (8, 1.5, 1, 1.5))),
-    "FAL + tail rewind": ("#8822EE", (0, (5, 1, 1, 1, 1, 1))),
 }
 # Objectives run from light to dark, the sparser the darker.
 OBJECTIVES = {

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import pkgutil
 import sys
+from types import ModuleType
 
+from multiepoch import experiments
 from multiepoch.experiments import records
 from multiepoch.experiments.profiles import PROFILES, profile
 from multiepoch.experiments.runs import resolve
 
-# By what one types: the module with run() and, where the chapter has a claim, judge().
-CHAPTERS = {
-    "tuning": "tuning",
-    "03": "gradient_sparsity",
-    "04": "sparse_optimizer",
-    "05": "overfitting",
-    "06": "frequency",
-    "07": "fal_versus_meda",
-    "08": "continual",
-    "09": "real_logs",
-}
+
+def chapters() -> dict[str, ModuleType]:
+    """By what one types: the modules with a CHAPTER. Each has run(), and judge() for a claim."""
+    modules = [importlib.import_module(f"{experiments.__name__}.{module.name}")
+               for module in pkgutil.iter_modules(experiments.__path__)]  # fmt: skip
+    found = {module.CHAPTER: module for module in modules if hasattr(module, "CHAPTER")}
+    return dict(sorted(found.items()))
 
 
 def command(arguments: list[str]) -> int:
@@ -29,7 +28,7 @@ def command(arguments: list[str]) -> int:
         description="Runs a chapter's experiment and writes its record under results/PROFILE/. "
         "Finished runs are kept in runs/: stopped anywhere, the same call goes on.",
     )
-    parser.add_argument("chapter", choices=CHAPTERS, help="which experiment")
+    parser.add_argument("chapter", choices=chapters(), help="which experiment")
     parser.add_argument("--profile", choices=PROFILES, default="cpu")
     parser.add_argument("--seeds", type=int, nargs="+", help="by default the profile's own")
     parser.add_argument("--record", help="folder under results/ (default: the profile's name)")
@@ -38,7 +37,7 @@ def command(arguments: list[str]) -> int:
 
     sizes = profile(options.profile)
     seeds = tuple(options.seeds or sizes.seeds)
-    module = importlib.import_module(f"multiepoch.experiments.{CHAPTERS[options.chapter]}")
+    module = chapters()[options.chapter]
     try:
         device = resolve(options.device)
         rows = module.run(sizes, device, seeds, log=lambda line: print(line, flush=True))
@@ -52,7 +51,7 @@ def command(arguments: list[str]) -> int:
     if options.chapter == "tuning":
         seeds = sizes.tuning_seeds
         module.write_tuned(rows)
-    name = CHAPTERS[options.chapter]
+    name = module.__name__.split(".")[-1]
     folder = options.record or sizes.name
     path = records.write(name, folder, rows, evidence, seeds, device)
     if evidence is not None:

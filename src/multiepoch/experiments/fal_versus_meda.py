@@ -24,6 +24,7 @@ from multiepoch.experiments.tuning import tuned
 from multiepoch.model import ConversionModel
 from multiepoch.rewind import Rewind
 
+CHAPTER = "07"
 TUNED = "tuned"
 TAUS = (10, 50, 100, 500, 2_000, "all")
 POINTS = (1.25, 1.5, 2.0, 2.25, 2.5, 3.0, 3.25, 3.5, 4.0)

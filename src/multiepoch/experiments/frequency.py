@@ -10,6 +10,7 @@ from multiepoch.experiments.profiles import Profile
 from multiepoch.experiments.runs import Run, over_seeds, run_all
 from multiepoch.experiments.tuning import tuned
 
+CHAPTER = "06"
 PLAIN = "no FAL"
 
 

@@ -18,6 +18,7 @@ from multiepoch.experiments.measure import evidence
 from multiepoch.experiments.profiles import Profile
 from multiepoch.experiments.runs import resolve
 
+CHAPTER = "03"
 COLUMNS = ["profile", "seed", "source", "table", "metric", "at", "value"]
 
 BATCH = 4_096  # the claim's, whatever batch a profile trains with

@@ -56,7 +56,8 @@ class EveryPass:
 class Method:
     """How a method is built and what there is to tune beside the two rates.
 
-    label: what figures call it; plots.METHODS has its colour.
+    label: what figures call it. look: its colour and dash pattern there, none where it shares
+        those of the name before its bracket.
     row_lr, row_decay: from the knob to the argument of EmbeddingOptimizer.
     rewind: from (model, optimizer, knob, seed, passes) to what puts rows back between passes.
     knob, knobs: the name of what is tuned beside the rates, and its grid, the default first.
@@ -70,6 +71,7 @@ class Method:
     )
     knob: str = ""
     knobs: tuple[Knob, ...] = (None,)
+    look: tuple[str, str | tuple] | None = None
 
     def build(
         self,
@@ -108,16 +110,21 @@ def _tail_rewind(to: str):
 _TAUS = (100, 20, 50, 200, 500, 2000)
 
 METHODS: dict[str, Method] = {
-    "plain": Method("plain"),
+    "plain": Method("plain", look=("#000000", "-")),
     "fal": Method("FAL", row_lr=_fal, knob="scale",
                   knobs=("log", "linear", "square root", "threshold 20", "threshold 100",
-                         "log, gap decay 0.5")),
-    "meda": Method("MEDA", rewind=lambda m, o, knob, seed, passes: meda(m, o, seed)),
+                         "log, gap decay 0.5"),
+                  look=("#0072B2", (0, (4, 1, 1, 1)))),
+    "meda": Method("MEDA", rewind=lambda m, o, knob, seed, passes: meda(m, o, seed),
+                   look=("#D55E00", (0, (3, 1.5)))),
     "adamar": Method("AdamAR", row_decay=AdaptiveRegularization, knob="alpha",
-                     knobs=(1e-2, 1e-4, 1e-3, 3e-3, 3e-2, 1e-1)),
-    "tail_rewind": Method("tail rewind", rewind=_tail_rewind("draw"), knob="tau", knobs=_TAUS),
+                     knobs=(1e-2, 1e-4, 1e-3, 3e-3, 3e-2, 1e-1),
+                     look=("#B5538F", (0, (1, 1)))),
+    "tail_rewind": Method("tail rewind", rewind=_tail_rewind("draw"), knob="tau", knobs=_TAUS,
+                          look=("#00835F", (0, (8, 1.5, 1, 1.5)))),
     "fal_tail_rewind": Method("FAL + tail rewind", row_lr=lambda tau: FrequencyAdaptiveLR(),
-                              rewind=_tail_rewind("draw"), knob="tau", knobs=_TAUS),
+                              rewind=_tail_rewind("draw"), knob="tau", knobs=_TAUS,
+                              look=("#8822EE", (0, (5, 1, 1, 1, 1, 1)))),
 }  # fmt: skip
 
 # Day after day, where a row holds what earlier days taught it: going back means to the start of

@@ -10,6 +10,7 @@ from multiepoch.experiments.profiles import Profile
 from multiepoch.experiments.runs import Run, over_seeds, run_all
 from multiepoch.experiments.tuning import tuned
 
+CHAPTER = "05"
 PLAIN = "several passes"
 KEPT = (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16)
 FINE = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)

@@ -31,7 +31,7 @@ from multiepoch.train import frequency_groups, train, train_days
 COLUMNS = ["profile", "device", "seed", "method", "setting", "epoch", "samples", "group",
            "objective", "metric", "value"]  # fmt: skip
 
-# KuaiRand's window is small: with the profile's batch a pass would be some sixty steps. Chapter 2's.
+# Chapter 2's. KuaiRand is small: with the profile's batch a pass would be some sixty steps.
 KUAIRAND_BATCH = 512
 
 # A change in one of these makes kept results stale. The rest of the package does not touch a run.

@@ -10,6 +10,7 @@ from multiepoch.experiments.profiles import Profile
 from multiepoch.experiments.runs import Run, over_seeds, run_all
 from multiepoch.experiments.tuning import tuned
 
+CHAPTER = "04"
 SHARED = "one shared rate, tuned"
 OWN = "tables' own rate, tuned"
 WHOLE = "whole network at the tables' rate"

@@ -19,6 +19,7 @@ from multiepoch.experiments.methods import ALL_METHODS, METHODS, Knob
 from multiepoch.experiments.profiles import Profile
 from multiepoch.experiments.runs import Run, run_all
 
+CHAPTER = "tuning"
 STEP = 10**0.5  # neighbours in the grid of rates
 DENSE_LR = (10**-3.5, 1e-3, 10**-2.5)
 EMBEDDING_LR = (1e-3, 10**-2.5, 1e-2, 10**-1.5)
