@@ -6,6 +6,7 @@ import argparse
 import importlib
 import pkgutil
 import sys
+from functools import partial
 from types import ModuleType
 
 from multiepoch import experiments
@@ -33,14 +34,20 @@ def command(arguments: list[str]) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", help="by default the profile's own")
     parser.add_argument("--record", help="folder under results/ (default: the profile's name)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--only", help="of tuning, the candidates with this in their name")
     options = parser.parse_args(arguments)
+    if options.only and options.chapter != "tuning":
+        parser.error("--only goes with tuning alone")
 
     sizes = profile(options.profile)
     seeds = tuple(options.seeds or sizes.seeds)
     module = chapters()[options.chapter]
+    name = module.__name__.split(".")[-1]
+    folder = options.record or sizes.name
+    which = {"only": options.only} if options.only else {}
     try:
         device = resolve(options.device)
-        rows = module.run(sizes, device, seeds, log=lambda line: print(line, flush=True))
+        rows = module.run(sizes, device, seeds, log=partial(print, flush=True), **which)
     except ValueError as error:
         print(f"multiepoch run: {error}", file=sys.stderr)
         return 2
@@ -49,10 +56,10 @@ def command(arguments: list[str]) -> int:
         return 130
     evidence = module.judge(rows) if hasattr(module, "judge") else None
     if options.chapter == "tuning":
-        seeds = sizes.tuning_seeds
+        seeds, kept = sizes.tuning_seeds, records.read(name, folder)
         module.write_tuned(rows)
-    name = module.__name__.split(".")[-1]
-    folder = options.record or sizes.name
+        if options.only and kept:
+            rows = module.merge(kept.rows, rows)
     path = records.write(name, folder, rows, evidence, seeds, device)
     if evidence is not None:
         from multiepoch import claims

@@ -162,23 +162,42 @@ def _beyond(grid: list[float], edge: float) -> float:
     return edge / STEP if edge == min(grid) else edge * STEP
 
 
-def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
-    """Tunes every candidate. `seeds` is there for the common signature; tuning has its own."""
-    return pd.concat([tune(c, profile, device, store, log) for c in CANDIDATES.values()],
-                     ignore_index=True)  # fmt: skip
+def run(
+    profile: Profile, device: str = "auto", seeds=None, store=None, log=print, only: str = ""
+) -> pd.DataFrame:
+    """Tunes every candidate, or those whose name has `only` in it. ValueError where none has.
+
+    `seeds` is there for the common signature; tuning has its own.
+    """
+    chosen = [candidate for name, candidate in CANDIDATES.items() if only in name]
+    if not chosen:
+        raise ValueError(f"no candidate has {only!r} in its name; there are {list(CANDIDATES)}.")
+    return pd.concat([tune(c, profile, device, store, log) for c in chosen], ignore_index=True)
+
+
+def merge(kept: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """The kept trials with those candidates replaced or added that were tuned again."""
+    kept = kept[~kept["candidate"].isin(trials["candidate"])]
+    places = {name: place for place, name in enumerate(CANDIDATES)}
+    merged = pd.concat([kept, trials], ignore_index=True)
+    return merged.sort_values("candidate", key=lambda names: names.map(places), kind="stable",
+                              ignore_index=True)  # fmt: skip
 
 
 _TUNED = Path(__file__).with_name("tuned.json")
 
 
 def write_tuned(trials: pd.DataFrame, path: Path = _TUNED) -> None:
-    """Keeps the best trial of each candidate where every profile finds it."""
+    """Keeps the best trial of each candidate where every profile finds it, beside those there."""
     chosen = {
         row.candidate: {"dense_lr": row.dense_lr, "embedding_lr": row.embedding_lr,
                         "knob": json.loads(row.knob)}
         for row in trials[trials["best"]].itertuples()
     }  # fmt: skip
-    path.write_text(json.dumps(chosen, indent=1) + "\n")
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    merged = kept | chosen
+    in_order = {name: merged[name] for name in CANDIDATES if name in merged}
+    path.write_text(json.dumps(in_order, indent=1) + "\n")
 
 
 @lru_cache(maxsize=1)
