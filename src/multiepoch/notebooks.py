@@ -20,6 +20,8 @@ from pathlib import Path
 
 import nbformat
 
+from multiepoch.colab import Repository, addressed
+
 PROFILES = ("quick", "cpu", "long", "gpu")
 
 
@@ -182,12 +184,21 @@ def stripped(document: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def strip_command(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser("multiepoch strip", description="Takes the outputs out.")
+    parser = argparse.ArgumentParser(
+        "multiepoch strip",
+        description="Takes the outputs out, and writes the address of _config.yml in.",
+    )
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: all in notebooks/")
     chosen = parser.parse_args(arguments).notebooks or sorted(Path("notebooks").glob("*.ipynb"))
+    try:
+        repository = Repository.of(Path("."))
+    except (OSError, ValueError) as error:
+        print(f"Run this in the repository. {error}", file=sys.stderr)
+        return 1
     for path in chosen:
         before = path.read_text()
-        nbformat.write(stripped(nbformat.reads(before, as_version=4)), path)
+        document = stripped(nbformat.reads(before, as_version=4))
+        nbformat.write(addressed(document, path.stem, repository), path)
         if path.read_text() != before:
             print(f"{path}: stripped")
     return 0

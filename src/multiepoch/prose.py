@@ -11,6 +11,7 @@ import pandas as pd
 
 from multiepoch import claims
 from multiepoch.claims import Evidence, interval
+from multiepoch.experiments.records import folder
 
 
 def display(text: str) -> None:
@@ -86,7 +87,9 @@ def about(profile: str, record) -> str:
     """Where a record comes from, in words; also where there is none."""
     if record is not None:
         return str(record)
-    return "not yet run on a GPU" if profile == "gpu" else "the record is not at hand"
+    if profile == "gpu" and folder().is_dir():
+        return "not yet run on a GPU"
+    return "the record is not at hand"
 
 
 def lower(ours: str, theirs: str, difference) -> str:

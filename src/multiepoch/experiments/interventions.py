@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from multiepoch.data import Log
+from multiepoch.optim.lookups import gradient_of
 
 TAIL = 100  # impressions in the window under which a row counts as infrequent
 
@@ -82,9 +83,7 @@ def _freeze_rows(weight: Tensor, frozen: Tensor) -> None:
     def keep_the_others(parameter: Tensor) -> None:
         rows, values = parameter.grad._indices(), parameter.grad._values()
         kept = ~frozen[rows[0]]
-        parameter.grad = torch.sparse_coo_tensor(
-            rows[:, kept], values[kept], parameter.shape, check_invariants=False
-        )
+        parameter.grad = gradient_of(rows[:, kept], values[kept], parameter.shape)
 
     weight.register_post_accumulate_grad_hook(keep_the_others)
 

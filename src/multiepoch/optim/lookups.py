@@ -17,6 +17,16 @@ from multiepoch.optim.embedding import EmbeddingOptimizer
 from multiepoch.optim.sparse import SparseOptimizer
 
 
+def gradient_of(ids: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
+    """A table's sparse gradient that lists these lookups; the ids are not checked.
+
+    ids: (1, lookups). values: (lookups, dim). torch 2.11 and 2.12 warn of the missing check even at
+    `check_invariants=False`; they do not where it is switched off around the call.
+    """
+    with torch.sparse.check_sparse_tensor_invariants(enable=False):
+        return torch.sparse_coo_tensor(ids, values, shape)
+
+
 def accumulate_lookups(optimizer: EmbeddingOptimizer | SparseOptimizer) -> list[RemovableHandle]:
     """For gradients accumulated over several backward passes: count as one big batch would.
 
@@ -40,9 +50,7 @@ def _to_be_joined(table: Tensor):
         # torch merges the lists of values that are contiguous and joins those that are not.
         values = gradient._values()
         apart = torch.stack([values, values], dim=-1)[..., 0]
-        return torch.sparse_coo_tensor(
-            gradient._indices(), apart, gradient.shape, check_invariants=False
-        )
+        return gradient_of(gradient._indices(), apart, gradient.shape)
 
     return hook
 
@@ -67,7 +75,7 @@ def gather_lookups(group: Any, bucket: dist.GradBucket) -> torch.futures.Future[
         return allreduce_hook(group, bucket)
     ids = _all_gather(gradient._indices()[0], group)
     values = _all_gather(gradient._values(), group) / dist.get_world_size(group)
-    everything = torch.sparse_coo_tensor(ids[None], values, gradient.shape, check_invariants=False)
+    everything = gradient_of(ids[None], values, gradient.shape)
     done = torch.futures.Future(devices=[gradient.device] if gradient.is_cuda else [])
     done.set_result(everything)
     return done

@@ -1,0 +1,193 @@
+"""What Colab needs: one address everywhere, a setup cell that installs this package alone, a badge.
+
+`make colab` runs the notebooks on top of Colab's own packages; here are the quick checks.
+"""
+
+import re
+import runpy
+import subprocess
+import sys
+import tomllib
+import types
+from copy import deepcopy
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+
+from multiepoch import book, prose
+from multiepoch.__main__ import main
+from multiepoch.colab import Repository, addressed, with_badge
+from multiepoch.experiments import records
+from multiepoch.notebooks import execute
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+ELSEWHERE = Repository("https://github.com/someone/a-copy", "v1")
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def install(path: Path) -> str:
+    """The setup cell, the first of code, without its imports."""
+    cell = next(cell for cell in read(path).cells if cell.cell_type == "code")
+    head, ended, _ = cell.source.partition("check=True)\n")
+    assert "google.colab" in head, f"{path.stem}: copy the setup cell of another chapter"
+    return head + ended
+
+
+@each_notebook
+def test_the_address_is_that_of_the_config(path):
+    document = read(path)
+    wanted = addressed(deepcopy(document), path.stem, Repository.of(ROOT))
+    for cell, other in zip(document.cells, wanted.cells):
+        assert cell.source == other.source, f"{path.stem}, cell {cell.id}: run `make strip`"
+
+
+def test_the_citation_has_the_address_of_the_config():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["repository-code"] == Repository.of(ROOT).url
+
+
+@each_notebook
+def test_the_setup_cell_installs_this_package_alone(path, monkeypatch):
+    code, calls = install(path), []
+    assert code == install(NOTEBOOKS[0]), "the same in every chapter"
+    monkeypatch.setattr(subprocess, "run", lambda *call, **options: calls.append((call, options)))
+    exec(code, {})
+    assert not calls, "nothing is installed elsewhere than on Colab"
+    monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
+    exec(code, {})
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", Repository.of(ROOT).source]
+    assert calls == [((pip,), {"check": True})]
+
+
+def refuse_myst(text: str, where: str) -> None:
+    """Colab knows no MyST, and a copy of a notebook there has no pictures beside it."""
+    for myst in (r"^\s*(```+|~~~+|:::+)\s*\{", r"^\s*:::", r"\{[\w:.-]+\}`", r"^\(\S+\)=$"):
+        found = re.search(myst, text, flags=re.M)
+        assert not found, f"{where}: {found[0]!r} is MyST"
+    found = re.search(r"!\[[^]]*\]\([^)]*\)", text)
+    assert not found, f"{where}: {found[0]!r} is not there on Colab"
+
+
+@each_notebook
+def test_the_text_is_plain_markdown(path):
+    for cell in read(path).cells:
+        if cell.cell_type == "markdown":
+            refuse_myst(cell.source, f"{path.stem}, cell {cell.id}")
+
+
+@pytest.mark.notebook
+@each_notebook
+def test_what_the_cells_display_is_plain_markdown(path):
+    run = execute(path, ROOT, ROOT / "_build" / "executed" / "quick", {"profile": "quick"})
+    for cell in read(run.path).cells:
+        for output in cell.get("outputs", []):
+            shown = output.get("data", {}).get("text/markdown", "")
+            refuse_myst("".join(shown), f"{path.stem}, output of cell {cell.id}")
+
+
+@pytest.mark.parametrize("text", ["```{note}", ":::{figure} a.png", "see {ref}`fig-a`", "(here)=",
+                                  "![A picture](../book/_static/leak.svg)"])  # fmt: skip
+def test_what_colab_would_not_show_is_refused(text):
+    with pytest.raises(AssertionError, match="cell a"):
+        refuse_myst(f"Before.\n\n{text}\n", "cell a")
+    refuse_myst("$\\frac{a}{b}$, `code`, {braces}\n\n```python\nx = {1: 2}\n```\n", "cell a")
+
+
+def test_strip_moves_every_notebook_to_another_address(tmp_path, monkeypatch, capsys):
+    config = (ROOT / "_config.yml").read_text()
+    here = Repository.of(ROOT)
+    config = config.replace(f"url: {here.url}\n", f"url: {ELSEWHERE.url}\n")
+    config = config.replace(f"branch: {here.branch}\n", f"branch: {ELSEWHERE.branch}\n")
+    (tmp_path / "_config.yml").write_text(config)
+    (tmp_path / "notebooks").mkdir()
+    for path in NOTEBOOKS:
+        (tmp_path / "notebooks" / path.name).write_bytes(path.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert main(["strip"]) == 0
+    assert capsys.readouterr().out.count("stripped") == len(NOTEBOOKS)
+    for path in NOTEBOOKS:
+        text = (tmp_path / "notebooks" / path.name).read_text()
+        assert here.url not in text
+        assert f"{ELSEWHERE.colab(path.stem)})" in text
+        assert f'\\"git+{ELSEWHERE.url}@v1\\"' in text
+        after = read(tmp_path / "notebooks" / path.name)
+        back = addressed(after, path.stem, here)
+        assert back == read(path), "only the address was changed"
+    assert main(["strip"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_strip_says_where_the_address_cannot_be_found(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["strip"]) == 1
+    assert "_config.yml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("url", ["https://example.org/a/b", "https://github.com/a/b.git", "a/b"])
+def test_an_address_that_colab_cannot_open_is_refused(tmp_path, url):
+    (tmp_path / "_config.yml").write_text(f"repository: {{url: '{url}', branch: main}}\n")
+    with pytest.raises(ValueError, match=r"https://github\.com/OWNER/NAME"):
+        Repository.of(tmp_path)
+
+
+def test_the_link_line_comes_below_the_title():
+    code = f'import sys\nsource = "{ELSEWHERE.source}"'
+    cells = [nbformat.v4.new_markdown_cell("# A\n\nText."), nbformat.v4.new_code_cell(code)]
+    document = addressed(nbformat.v4.new_notebook(cells=cells), "a", ELSEWHERE)
+    assert document.cells[0].source == f"# A\n\n{ELSEWHERE.line('a')}\n\nText."
+    without = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A")])
+    assert addressed(deepcopy(without), "a", ELSEWHERE) == without, "no setup cell, no link"
+
+
+@each_notebook
+def test_the_page_gets_a_badge_for_the_line(path):
+    source = with_badge(read(path)).cells[0].source
+    ((alt, picture, link),) = re.findall(r"\[!\[([^]]*)\]\((\S*)\)\]\((\S*)\)", source)
+    assert alt == "Open in Colab"
+    assert (path.parent / picture).is_file()
+    assert link == Repository.of(ROOT).colab(path.stem)
+    assert "Links to other pages" not in source, "on the page they work"
+
+
+def test_a_record_that_is_not_at_hand_is_not_called_missing(tmp_path, monkeypatch):
+    monkeypatch.setenv("MULTIEPOCH_RESULTS", str(tmp_path))
+    assert records.read("frequency", "gpu") is None
+    assert prose.about("gpu", None) == "not yet run on a GPU"
+    monkeypatch.setenv("MULTIEPOCH_RESULTS", str(tmp_path / "nowhere"))  # as on Colab
+    assert records.read("frequency", "gpu") is None
+    assert prose.about("gpu", None) == prose.about("long", None) == "the record is not at hand"
+
+
+def test_the_package_needs_nothing_beyond_what_colab_has():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    imitation = runpy.run_path(str(ROOT / "scripts" / "colab.py"))["PACKAGES"]
+    needed, there = (
+        {re.split("[=<>]", one)[0] for one in names}
+        for names in (project["dependencies"], imitation)
+    )
+    assert needed <= there
+
+
+@pytest.fixture(scope="module")
+def html() -> Path:
+    """The quick book, which the tests of the pages share."""
+    return book.build(ROOT, "quick", ROOT / "_build" / "html-quick")
+
+
+@pytest.mark.page
+@each_notebook
+def test_the_badge_is_at_the_top_of_the_page(html, path):
+    page = html / "notebooks" / f"{path.stem}.html"
+    article = BeautifulSoup(page.read_text(), "html.parser").select_one("article.bd-article")
+    (image,) = article.select('a[href^="https://colab.research.google.com/"] > img')
+    assert image["alt"] == "Open in Colab"
+    assert (page.parent / image["src"]).is_file()
+    assert image.find_previous(["h1", "h2"]).name == "h1"
