@@ -7,10 +7,14 @@ import pandas as pd
 import pytest
 import torch
 
-from multiepoch.experiments import interventions, measure, runs
+from multiepoch.experiments import continual, interventions, measure, runs
 from multiepoch.experiments.methods import METHODS
 from multiepoch.experiments.profiles import profile
 from multiepoch.experiments.runs import Run, execute, over_seeds, run_all
+from multiepoch.experiments.tuning import Tuned
+from multiepoch.model import ConversionModel
+from multiepoch.optim import SparseOptimizer
+from multiepoch.rewind import tail_rewind
 
 TINY = replace(
     profile("quick"), n_users=300, n_products=200, n_campaigns=20, n_advertisers=5,
@@ -178,6 +182,98 @@ def test_measures_by_hand():
     assert measure.samples_to(measure.pick(table, "m", "a"), 0.3) == float("inf")
     with pytest.raises(ValueError, match="no logloss at epoch 3"):
         measure.at(table, 3.0)
+
+
+def days(**lines):
+    """Rows of days 1, 2, ... at the default drift and churn: by setting, the logloss by day."""
+    return rows(**{f"{setting}; {continual.DEFAULT}": dict(enumerate(values, start=1))
+                   for setting, values in lines.items()})  # fmt: skip
+
+
+def test_gains_by_day_by_hand():
+    gains = (-4.0, -3.0, -2.0, -1.0, 0.0)  # in %
+    table = days(**{continual.ONE_PASS: [0.5] * 5,
+                    "ours": [0.5 * (1 + gain / 100) for gain in gains]})  # fmt: skip
+    found = continual.gain(table, "ours")
+    assert continual.mean_by_day(found)[0].tolist() == pytest.approx(gains)
+    assert continual.first_days(found)[0] == pytest.approx(-3.0)
+    assert continual.last_days(found)[0] == pytest.approx(-1.0)
+    assert continual.slope(found)[0] == pytest.approx(1.0)
+    bent = days(**{continual.ONE_PASS: [0.5] * 4, "ours": [0.4, 0.5, 0.51, 0.52]})
+    assert continual.slope(continual.gain(bent, "ours"), first=2)[0] == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    ("gains", "words"),
+    [
+        ([-4, -3, -2, -1], "its gain shrinks"),
+        ([-6, -4, -2, 0, 1, -1.1], "its gain shrinks to none that these seeds can tell"),
+        ([-3, -2, -1, 1, 2, 3], "its gain turns into a lag"),
+        ([1, 2, 3, 4], "its lag grows"),
+        ([-1, 0, 1, 2], "it loses ground, from no gain or lag that these seeds can tell"),
+        ([4, 3, 2, 1], "its lag shrinks"),
+        ([3, 2, 1, -1, -2, -3], "its lag turns into a gain"),
+        ([-1, -2, -3, -4], "its gain grows"),
+        ([1, 1, 1, 1], "no rise or fall that these seeds can tell"),
+    ],
+)
+def test_the_course_of_a_gain_is_told_from_its_intervals(gains, words):
+    def by_day(*noise):
+        index = pd.MultiIndex.from_product(
+            [range(1, len(gains) + 1), range(len(noise)), ["click"]],
+            names=["day", "seed", "objective"],
+        )
+        return pd.Series([g + shift for g in gains for shift in noise], index)
+
+    steady = by_day(-0.1, 0.0, 0.1)
+    tilt = steady.index.get_level_values("day") * (steady.index.get_level_values("seed") - 1)
+    assert continual.course(steady + 0.01 * tilt) == words
+    assert continual.course(by_day(0.0)) == "from one seed, which settles nothing"
+
+
+def test_c8_and_half_of_c11_are_judged_on_days():
+    lines = {continual.label(name, 2): [1.0] * 4 for name in continual.TWO_PASSES}
+    lines[continual.label("fal", 2)] = [0.97, 0.98, 0.99, 1.0]
+    lines[continual.label("meda_restored", 2)] = [0.9] * 4
+    table = days(**{continual.ONE_PASS: [1.0] * 4}, **lines)
+    assert continual.best_meda(table) == "meda_restored"
+    found = continual.judge(table).set_index("measure")["value"]
+    assert found["fal_slope"] == pytest.approx(1.0) and found["meda_slope"] == pytest.approx(0.0)
+    assert found["days_fal"] == pytest.approx(100 * (1 / 0.98 + 1 / 0.99 + 1 - 3) / 3)
+    assert found["days_meda"] == pytest.approx(100 * (1 / 0.9 - 1))
+
+
+def test_the_control_of_days_has_the_steps_of_two_passes_and_no_setting_is_twice(monkeypatch):
+    monkeypatch.setattr(continual, "tuned", lambda *candidate, **more: Tuned(1e-3, 1e-2, None))
+    todo = continual.runs(4, three=("plain",))
+    assert len({run.setting for run in todo}) == len(todo)
+    one, more, two = todo[:3]
+    assert one.passes * one.times_data * 2 == more.passes * more.times_data == two.passes
+    assert replace(more, setting=one.setting, times_data=1.0) == one
+
+
+def test_growth_counts_rows_and_memory_is_what_a_rewind_keeps():
+    below, dim = 3, 4
+    grown = continual.growth(TINY, seed=0, below=below)
+    world, n_days = TINY.world(0), continual.n_days(TINY)
+    logs = [world.day(day) for day in range(n_days)]
+    users = [set(log.ids["user"].tolist()) for log in logs]
+    mine = grown[grown["table"] == "user"].set_index("day")
+    assert mine["touched"].tolist() == [len(day) for day in users]
+    assert mine["rows"].tolist() == [len(set().union(*users[:day])) for day in mine.index]
+
+    model = ConversionModel(world.schema(n_days), embedding_dim=dim)
+    optimizer = SparseOptimizer.from_model(model, dense_lr=1e-3, embedding_lr=1e-2)
+    rewind = tail_rewind(model, optimizer, below=below)
+    expected = continual.memory(grown, dim)
+    for day, log in enumerate(logs, start=1):
+        rewind.before_pass(0)
+        optimizer.zero_grad()
+        model.loss(model(log.ids, log.dense), log.labels).backward()
+        optimizer.step()
+        assert rewind.n_bytes == expected["first_pass"][day]
+        rewind.before_pass(1)
+        assert rewind.n_bytes == expected["later_passes"][day]
 
 
 def test_a_gpu_asked_for_in_vain_is_refused_in_words(monkeypatch):

@@ -113,7 +113,7 @@ def against(differences: Mapping[str, pd.DataFrame], zero: str, ylabel: str) -> 
         long = frame.rename_axis(columns="epoch").stack().rename("value").reset_index()
         _line(ax, intervals(long, ["epoch"]).reset_index(), name, plots.look(name))
     plots.reference(ax, 0, zero)
-    _percent_axis(ax)
+    percent_axis(ax)
     last = max(frame.columns.max() for frame in differences.values())
     for boundary in range(1, int(last)):
         ax.axvline(boundary, color=plots.REFERENCE, linewidth=0.8, zorder=0)
@@ -213,14 +213,14 @@ def tau_sweep(differences: pd.DataFrame, points: Mapping[float, str]) -> Figure:
             ax.fill_between(line["place"], line["low"], line["high"], color=color, alpha=0.16,
                             linewidth=0)  # fmt: skip
     plots.reference(ax, 0, "MEDA")
-    _percent_axis(ax)
+    percent_axis(ax)
     ax.set_xticks(range(len(taus)), [f"{tau:,}" if tau != "all" else "all" for tau in taus])
     ax.set(xlabel="tau: rows with fewer lookups are put back", ylabel="logloss against MEDA, %")
     fig.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=11)
     return fig
 
 
-def _percent_axis(ax: Axes) -> None:
+def percent_axis(ax: Axes) -> None:
     """Linear up to 1 %, logarithmic beyond: tenths of a percent and a collapse on one axis."""
     low, high = ax.get_ylim()
     ax.set_yscale("symlog", linthresh=1, linscale=0.8)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import torch
 
+from multiepoch.claims import interval
 from multiepoch.experiments.measure import curve, evidence
 from multiepoch.experiments.profiles import Profile
 from multiepoch.experiments.runs import Run, over_seeds, run_all
 from multiepoch.experiments.tuning import TUNING_DAYS, tuned
 
+CHAPTER = "08"
 DEFAULT = "default drift and churn"
 ONE_PASS, MORE_DATA = "plain, 1 pass", "plain, 1 pass over twice the data"
+SAME_RATES = "plain, 2 passes at the rates for one"
 # Constants of the world: none, the default, strong (three times the default's).
 CHANGES = {
     "no drift, no churn": {"drift": 0.0, "churn": 0.0},
@@ -20,7 +24,7 @@ CHANGES = {
 }
 MEDA = ("meda", "meda_restored", "meda_groups")
 TWO_PASSES = ("plain", "fal", *MEDA, "adamar", "day_tail_rewind")
-LAST = 3  # days at the end over which a method is summed up
+SPAN = 3  # days at the start and at the end over which a method is summed up
 
 
 def label(method: str, passes: int) -> str:
@@ -32,10 +36,11 @@ def n_days(profile: Profile) -> int:
     return {"quick": 4, "gpu": 30}.get(profile.name, 10)
 
 
-def runs(days: int, changes: str = DEFAULT, methods=TWO_PASSES, three=("plain", "day_tail_rewind")):
-    """One pass a day, the same over twice the data, then each method with two and some with three.
+def runs(days: int, changes: str = DEFAULT, methods=TWO_PASSES, three=()) -> list[Run]:
+    """One pass a day, each method with two, some with three, and the controls.
 
-    Three passes take the rates of two.
+    Three passes take the rates of two. The controls are one pass over twice the data, and two at
+    the rates for one: plain training's best rates for two passes are low, to remember little.
     """
 
     def run(method: str, passes: int, tuned_passes: int, **more) -> Run:
@@ -47,18 +52,20 @@ def runs(days: int, changes: str = DEFAULT, methods=TWO_PASSES, three=("plain", 
     return [
         run("plain", 1, 1),
         run("plain", 1, 1, setting=MORE_DATA, times_data=2.0),
+        run("plain", 2, 1, setting=SAME_RATES),
         *(run(method, 2, 2) for method in methods),
         *(run(method, 3, 2) for method in three),
     ]
 
 
 def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
-    """The long profile has the other drift and churn rates too."""
-    todo = runs(n_days(profile))
+    """The long profile has the other drift and churn rates too, quick fewer of three passes."""
+    three = ("plain",) if profile.name == "quick" else ("plain", "day_tail_rewind")
+    todo = runs(n_days(profile), three=three)
     if profile.name == "long":
         few = ("plain", "fal", "meda_groups", "day_tail_rewind")
         todo += [one for changes in CHANGES if changes != DEFAULT
-                 for one in runs(n_days(profile), changes, few, three=())]  # fmt: skip
+                 for one in runs(n_days(profile), changes, few)]  # fmt: skip
     return run_all(over_seeds(seeds or profile.seeds, todo), profile, device, store, log)
 
 
@@ -76,16 +83,47 @@ def gain(rows: pd.DataFrame, setting: str, base: str = ONE_PASS, changes: str = 
     return (100 * (ours / theirs - 1)).rename_axis(["day", "seed", "objective"])
 
 
-def slope(by_day: pd.Series) -> pd.Series:
-    """Least-squares rise by day, mean over objectives, by seed."""
-    table = by_day.groupby(["day", "seed"]).mean().unstack("seed")
+def mean_by_day(by_day: pd.Series) -> pd.DataFrame:
+    """Mean over objectives of what `gain` gives: a row a day, a column a seed."""
+    return by_day.groupby(["day", "seed"]).mean().unstack("seed")
+
+
+def slope(by_day: pd.Series, first: int = 1) -> pd.Series:
+    """Least-squares rise by day from day `first` on, mean over objectives, by seed."""
+    table = mean_by_day(by_day).loc[first:]
     return pd.Series(np.polyfit(table.index, table.to_numpy(), 1)[0], index=table.columns)
+
+
+def first_days(by_day: pd.Series) -> pd.Series:
+    """Mean over objectives and the first days, by seed."""
+    return mean_by_day(by_day).iloc[:SPAN].mean()
 
 
 def last_days(by_day: pd.Series) -> pd.Series:
     """Mean over objectives and the last days, by seed."""
-    days = by_day.index.get_level_values("day")
-    return by_day[days > days.max() - LAST].groupby("seed").mean()
+    return mean_by_day(by_day).iloc[-SPAN:].mean()
+
+
+def course(by_day: pd.Series) -> str:
+    """What becomes of a gain or a lag from day to day, as far as the intervals over seeds tell."""
+    if len(by_day.index.unique("seed")) < 2:
+        return "from one seed, which settles nothing"
+    rise, early, late = map(_sign, (slope(by_day), first_days(by_day), last_days(by_day)))
+    if rise == 0:
+        return "no rise or fall that these seeds can tell"
+    it, other, moves = ("gain", "lag", "loses") if rise > 0 else ("lag", "gain", "gains")
+    if early == 0:
+        return f"it {moves} ground, from no gain or lag that these seeds can tell"
+    if early == rise:
+        return f"its {other} grows"
+    ends = {-rise: "", 0: " to none that these seeds can tell"}
+    return f"its {it} turns into a {other}" if late == rise else f"its {it} shrinks{ends[late]}"
+
+
+def _sign(values: pd.Series) -> int:
+    """1 or -1 where the interval lies above or below zero, 0 where it lies across."""
+    _, low, high = interval(values)
+    return int(low > 0) - int(high < 0)
 
 
 def best_meda(rows: pd.DataFrame) -> str:
@@ -113,16 +151,39 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def growth(profile: Profile, seed: int) -> pd.DataFrame:
-    """By day: rows seen so far in each table, and rows that the day touches at all.
+def growth(profile: Profile, seed: int, below: float) -> pd.DataFrame:
+    """Rows of each table by day: seen so far, touched on the day, touched fewer than `below` times.
 
-    Columns day, table, rows (seen so far), touched (on that day).
+    Columns day (from 1 on, as in result rows), table, rows, touched, infrequent.
     """
-    world, seen, found = profile.world(seed), {}, []
-    for day in range(n_days(profile)):
+    world, days, found = profile.world(seed), n_days(profile), []
+    tables = world.schema(days).cardinality
+    seen = {name: torch.zeros(n, dtype=torch.bool) for name, n in tables.items()}
+    for day in range(days):
         for table, ids in world.day(day).ids.items():
-            today = ids.unique()
-            seen[table] = np.union1d(seen.get(table, today), today)
-            found.append({"day": day, "table": table, "rows": len(seen[table]),
-                          "touched": len(today)})  # fmt: skip
+            counts = torch.bincount(ids, minlength=tables[table])
+            seen[table] |= counts > 0
+            found.append({"day": day + 1, "table": table, "rows": int(seen[table].sum()),
+                          "touched": int((counts > 0).sum()),
+                          "infrequent": int(((counts > 0) & (counts < below)).sum())})  # fmt: skip
     return pd.DataFrame(found)
+
+
+def memory(grown: pd.DataFrame, dim: int) -> pd.DataFrame:
+    """Bytes by day that follow from `growth`, for rows of `dim` floats under Adam.
+
+    Columns tables, moments: of the rows seen so far; first_pass, later_passes: of tail rewind's
+    journal. It has an id and a count (8 and 4 bytes) for each row touched and, for each row that
+    may go back, its id, weights and moments: at first every row touched, then the infrequent ones.
+    """
+    by_day = grown.groupby("day")[["rows", "touched", "infrequent"]].sum()
+    weights = 4 * dim
+    counted, kept = 8 + 4, 8 + 3 * weights
+    return pd.DataFrame(
+        {
+            "tables": by_day["rows"] * weights,
+            "moments": by_day["rows"] * 2 * weights,
+            "first_pass": by_day["touched"] * (counted + kept),
+            "later_passes": by_day["touched"] * counted + by_day["infrequent"] * kept,
+        }
+    )

@@ -151,6 +151,7 @@ def _train_days(run: Run, profile: Profile, device: str) -> tuple[pd.DataFrame, 
     world = profile.world(run.seed, run.scale, **run.world)
     schema = world.schema(run.days)
 
+    @lru_cache(maxsize=2)  # every pass over a day asks for it anew, and the day before was its test
     def day_log(day: int, n: int = profile.impressions_per_day) -> Log:
         return replace(world.day(day, n), schema=schema)
 
