@@ -13,6 +13,7 @@ from bs4 import BeautifulSoup
 
 from multiepoch import book, notebooks
 from multiepoch.__main__ import COMMANDS, main
+from multiepoch.colab import Repository
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,7 +43,8 @@ def root(tmp_path):
     for folder in ("book/_static", "book/_ext", "notebooks", "src"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "_config.yml").write_text((ROOT / "_config.yml").read_text())
-    for name in ("_static/book.css", "_ext/plain_docstrings.py", "references.bib"):
+    extensions = [path.relative_to(ROOT / "book") for path in ROOT.glob("book/_ext/*.py")]
+    for name in ("_static/book.css", "references.bib", *extensions):
         (tmp_path / "book" / name).write_text((ROOT / "book" / name).read_text())
     (tmp_path / "_toc.yml").write_text(
         "format: jb-book\nroot: book/index\n"
@@ -156,9 +158,8 @@ def test_the_pages_say_what_was_run_and_show_the_figures(root, capsys):
     text = page.select_one("article").get_text()
     assert 'profile = "quick"  # size' in text, "the page shows what was run"
     assert "Parameters" not in text, "papermill's own cell"
-    colab = "https://colab.research.google.com/github/beyond-one-epoch/beyond-one-epoch"
     links = [link["href"] for link in page.find_all("a", href=True)]
-    assert f"{colab}/blob/main/notebooks/b.ipynb" in links
+    assert Repository.of(ROOT).colab("b") in links
     front = (html / "book" / "index.html").read_text()
     assert "Profile <code" in front and 'href="../notebooks/a.html"' in front
 

@@ -22,7 +22,8 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from multiepoch import claims, cost
+from multiepoch import claims, cost, picture, summary
+from multiepoch.colab import with_badge
 from multiepoch.experiments.records import ledger
 from multiepoch.notebooks import PROFILES, NotebookFailed, Run, execute, files_under
 
@@ -114,19 +115,23 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
         document = nbformat.read(run.path, as_version=4)
         target = source / f"{page}.ipynb"
         target.parent.mkdir(parents=True, exist_ok=True)
-        nbformat.write(for_pages(document, page), target)
+        nbformat.write(with_badge(for_pages(document, page)), target)
     generated = source / "book" / "_generated"
     generated.mkdir()
+    results = root / "results"
     (generated / "claims.md").write_text(_claims(root))
     (generated / "runs.md").write_text(_run_times(profile, runs))
-    cost.generate(root / "results", generated)
+    cost.generate(results, generated)
+    picture.generate(results, generated, source / "book" / "_static")
+    summary.generate(results, ledger(results), generated)
 
 
 def for_pages(document: nbformat.NotebookNode, page: str) -> nbformat.NotebookNode:
     """An executed notebook as its page needs it.
 
     The parameters cell shows the values of this run, so papermill's own cell after it goes. What
-    plots.show said of a figure (alt text, caption, name) moves to where myst-nb looks for it.
+    plots.show said of a figure (alt text, caption, name) moves to where myst-nb looks for it. The
+    picture that can be touched gets its script.
     """
     parameters = document.metadata.get("papermill", {}).get("parameters", {})
     for cell in document.cells:
@@ -138,6 +143,7 @@ def for_pages(document: nbformat.NotebookNode, page: str) -> nbformat.NotebookNo
         cell for cell in document.cells
         if "injected-parameters" not in cell.metadata.get("tags", [])
     ]  # fmt: skip
+    shown = []
     for cell in document.cells:
         outputs = cell.get("outputs", [])
         figures = [o.metadata[FIGURE] for o in outputs if FIGURE in o.get("metadata", {})]
@@ -150,6 +156,11 @@ def for_pages(document: nbformat.NotebookNode, page: str) -> nbformat.NotebookNo
             }
         if "outputs" in cell:
             cell.outputs = [o for o in outputs if CAPTION not in o.get("metadata", {})]
+        shown.append(cell)
+        if any(figure["name"] == picture.CHAPTER for figure in figures):
+            script = nbformat.v4.new_markdown_cell(picture.SCRIPT, id=f"{picture.CHAPTER}-script")
+            shown.append(script)
+    document.cells = shown
     return document
 
 

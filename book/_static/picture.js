@@ -1,0 +1,223 @@
+/* Puts a picture that can be touched in the place of each plain one whose name ends in "-touch".
+ *
+ * picture-data.js, loaded before, holds means and intervals (see multiepoch/picture.py). Every
+ * control is a native one, so mouse, finger and keyboard all work; the table says each number.
+ */
+(() => {
+  "use strict";
+  const data = window.MULTIEPOCH_PICTURE;
+  const SVG = "http://www.w3.org/2000/svg";
+  const MARGIN = { left: 58, right: 10, top: 22, bottom: 38 };
+  const PARTS = { 0.25: "a quarter into", 0.5: "half of", 0.75: "three quarters into", 1: "end of" };
+
+  function make(parent, tag, attributes = {}, text = "") {
+    const one = parent.namespaceURI === SVG || tag === "svg"
+      ? document.createElementNS(SVG, tag) : document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) one.setAttribute(name, value);
+    if (text) one.textContent = text;
+    parent.append(one);
+    return one;
+  }
+
+  const named = (objective) => objective.replaceAll("_", "-");
+  const signed = (x) => (x < 0 ? "−" : "+") + Math.abs(x * data.units.jump).toFixed(1);
+  const point = (epoch) => `${PARTS[epoch - Math.ceil(epoch) + 1]} pass ${Math.ceil(epoch)}`;
+  const rowsOf = (group) =>
+    ({ all: "all", 0: "tenth 0, the least frequent", 9: "tenth 9, the most frequent" })[group]
+    ?? `tenth ${group}`;
+
+  /** Round numbers between two ends, about four of them, and how many digits they need. */
+  function ticks(low, high) {
+    const rough = (high - low) / 4;
+    const power = 10 ** Math.floor(Math.log10(rough));
+    const step = [1, 2, 5, 10].find((k) => k * power >= rough) * power;
+    const found = [];
+    for (let k = Math.ceil(low / step); k * step <= high; k++) found.push(k * step);
+    return [found, Math.max(0, -Math.floor(Math.log10(step) + 1e-9))];
+  }
+
+  /** A group of radio buttons; `choose` gets the value. */
+  function radios(parent, id, title, values, chosen, words, choose) {
+    const group = make(parent, "fieldset");
+    make(group, "legend", {}, title);
+    for (const value of values) {
+      const label = make(group, "label");
+      const input = make(label, "input", { type: "radio", name: `${id}-${title}`, value });
+      input.checked = value === chosen;
+      input.addEventListener("change", () => choose(value));
+      label.append(words(value));
+    }
+  }
+
+  function build(picture) {
+    const figure = picture.closest("figure");
+    const state = { ...data.shown, methods: new Set(data.shown.methods), at: data.epochs.indexOf(1.25) };
+    const host = document.createElement("div");
+    host.className = "touch";
+    const controls = make(host, "div", { class: "touch-controls" });
+    const settings = Object.keys(data.series);
+    const first = data.series[settings[0]][data.methods[0].name];
+    radios(controls, figure.id, "Objective", Object.keys(first.all), state.objective, named,
+      (value) => { state.objective = value; draw(); });
+    radios(controls, figure.id, "Rates", settings, state.setting, (name) => name,
+      (value) => { state.setting = value; draw(); });
+    const rows = make(controls, "label");
+    make(rows, "b", {}, "Product rows");
+    const select = make(rows, "select");
+    for (const group of ["all", ...Object.keys(first).filter((name) => name !== "all")]) {
+      make(select, "option", { value: group }, rowsOf(group));
+    }
+    select.value = state.group;
+    select.addEventListener("change", () => { state.group = select.value; draw(); });
+
+    const body = make(host, "div", { class: "touch-body" });
+    const left = make(body, "div");
+    const chart = make(left, "svg", { class: "touch-chart", role: "img" });
+    const slider = make(left, "label", { class: "touch-point" });
+    make(slider, "b", {}, "Point of training");
+    const range = make(slider, "input", { type: "range", min: 0, max: data.epochs.length - 1 });
+    range.value = state.at;
+    const output = make(slider, "output");
+    range.addEventListener("input", () => { state.at = Number(range.value); draw(); });
+
+    const right = make(body, "div");
+    const table = make(right, "table");
+    const head = make(make(table, "thead"), "tr");
+    make(head, "th", { scope: "col" }, "Method");
+    const lossHead = make(head, "th", { scope: "col" });
+    make(head, "th", { scope: "col" }, "Jump, %");
+    const tbody = make(table, "tbody");
+    const cells = data.methods.map((method) => methodRow(tbody, method));
+    make(right, "p", { class: "touch-note" },
+      "Jump: a quarter into pass 2 against the end of pass 1. In brackets: 95\u00a0% intervals.");
+    const said = make(host, "p", { class: "touch-hidden", "aria-live": "polite" });
+
+    function methodRow(parent, method) {
+      const row = make(parent, "tr");
+      const label = make(make(row, "th", { scope: "row" }), "label");
+      const box = make(label, "input", { type: "checkbox" });
+      box.checked = state.methods.has(method.name);
+      box.addEventListener("change", () => {
+        state.methods[box.checked ? "add" : "delete"](method.name);
+        draw();
+      });
+      const sample = make(label, "svg", { width: 34, height: 10, "aria-hidden": "true" });
+      line(sample, method, "M0,5H34");
+      label.append(method.name);
+      return { loss: make(row, "td"), jump: make(row, "td") };
+    }
+
+    function line(parent, method, d) {
+      make(parent, "path", { class: "touch-line", style: `--method: ${method.color}`,
+        "stroke-dasharray": method.dashes, d });
+    }
+
+    const seriesOf = (method) => data.series[state.setting][method.name][state.group]?.[state.objective];
+
+    /** Writes a mean and its interval, or what stands for a tenth without impressions; returns it. */
+    function write(cell, pair, words) {
+      cell.replaceChildren();
+      const [mean, half] = pair ?? [];
+      make(cell, "span", {}, pair ? words(mean) : "–");
+      if (pair && half !== null) {
+        cell.append(" ");
+        make(cell, "span", {}, `[${words(mean - half)}, ${words(mean + half)}]`);
+      }
+      return cell.textContent;
+    }
+
+    function numbers() {
+      const where = point(data.epochs[state.at]);
+      const heard = [];
+      lossHead.textContent = `Test logloss, ${where}`;
+      data.methods.forEach((method, k) => {
+        const one = seriesOf(method);
+        const loss = write(cells[k].loss, one?.loss.map((values) => values[state.at]),
+          (x) => (x * data.units.loss).toFixed(4));
+        write(cells[k].jump, one?.jump, signed);
+        if (state.methods.has(method.name)) heard.push(`${method.name} ${loss}`);
+      });
+      output.textContent = where;
+      range.setAttribute("aria-valuetext", where);
+      const title = `Test logloss of ${named(state.objective)}, ${state.setting}, product rows: `
+        + `${rowsOf(state.group)}. `;
+      chart.setAttribute("aria-label", `${title}${where}: ${heard.join("; ")}.`);
+      said.textContent = chart.getAttribute("aria-label");
+    }
+
+    let toX = (epoch) => epoch;
+    function curves() {
+      const width = Math.max(260, chart.parentNode.clientWidth);
+      const height = Math.round(Math.min(300, Math.max(230, 0.46 * width)));
+      const { left, right, top, bottom } = MARGIN;
+      const shown = data.methods.filter((m) => state.methods.has(m.name) && seriesOf(m));
+      // The first steps of training run out at the top, as in the plain picture.
+      const later = shown.flatMap((m) => {
+        const [mean, half] = seriesOf(m).loss;
+        return mean.flatMap((x, k) => (data.epochs[k] < 1 ? []
+          : [(x - (half[k] ?? 0)) * data.units.loss, (x + (half[k] ?? 0)) * data.units.loss]));
+      });
+      const ends = later.length ? [Math.min(...later), Math.max(...later)] : [0, 1];
+      const room = 0.06 * (ends[1] - ends[0]) || 0.01;
+      const [low, high] = [ends[0] - room, ends[1] + room];
+      const last = data.epochs.at(-1);
+      toX = (epoch) => left + ((width - left - right) * epoch) / last;
+      const toY = (y) => height - bottom - ((height - top - bottom) * (y - low)) / (high - low);
+
+      chart.replaceChildren();
+      for (const [name, value] of Object.entries({ width, height, viewBox: `0 0 ${width} ${height}` })) {
+        chart.setAttribute(name, value);
+      }
+      const clip = make(make(chart, "clipPath", { id: `${figure.id}-clip` }), "rect",
+        { x: left, y: top, width: width - left - right, height: height - top - bottom });
+      make(chart, "text", { x: 0, y: 12 }, `test logloss of ${named(state.objective)}`);
+      const [grid, digits] = ticks(low, high);
+      for (const y of grid) {
+        make(chart, "path", { class: "touch-grid", d: `M${left},${toY(y)}H${width - right}` });
+        make(chart, "text", { x: left - 6, y: toY(y) + 4, "text-anchor": "end" }, y.toFixed(digits));
+      }
+      for (let epoch = 0; epoch <= last; epoch++) {
+        make(chart, "path", { class: "touch-boundary", d: `M${toX(epoch)},${top}V${height - bottom}` });
+        make(chart, "text", { x: toX(epoch), y: height - bottom + 15, "text-anchor": "middle" }, `${epoch}`);
+      }
+      make(chart, "text", { x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle" },
+        "passes over the training window");
+
+      const inside = make(chart, "g", { "clip-path": `url(#${figure.id}-clip)` });
+      const at = data.epochs[state.at];
+      make(inside, "path", { class: "touch-cursor", d: `M${toX(at)},${top}V${height - bottom}` });
+      for (const method of shown) {
+        const [mean, half] = seriesOf(method).loss;
+        const place = (sign) => mean.map((x, k) =>
+          `${toX(data.epochs[k]).toFixed(1)},${toY((x + sign * (half[k] ?? 0)) * data.units.loss).toFixed(1)}`);
+        make(inside, "path", { class: "touch-band", style: `--method: ${method.color}`,
+          d: `M${place(1).join("L")}L${place(-1).reverse().join("L")}Z` });
+        line(inside, method, `M${place(0).join("L")}`);
+        make(inside, "circle", { class: "touch-dot", style: `--method: ${method.color}`, r: 4,
+          cx: toX(at), cy: toY(mean[state.at] * data.units.loss) });
+      }
+    }
+
+    function draw() { numbers(); curves(); }
+
+    function nearest(event) {
+      if (event.type === "pointermove" && event.pointerType !== "mouse" && !event.buttons) return;
+      const x = event.clientX - chart.getBoundingClientRect().left;
+      const far = data.epochs.map((epoch) => Math.abs(toX(epoch) - x));
+      const at = far.indexOf(Math.min(...far));
+      if (at === state.at) return;
+      state.at = at;
+      range.value = at;
+      draw();
+    }
+    chart.addEventListener("pointerdown", nearest);
+    chart.addEventListener("pointermove", nearest);
+
+    picture.closest("figure > *").replaceWith(host);
+    draw();
+    said.textContent = ""; // nothing has changed yet that there is to say
+    new ResizeObserver(curves).observe(left);
+  }
+
+  if (data) document.querySelectorAll('figure[id$="-touch"] img').forEach(build);
+})();
