@@ -38,7 +38,7 @@ class Record:
     def __str__(self) -> str:
         a = self.about
         return (f"profile {a['profile']}, seeds {', '.join(map(str, a['seeds']))}, {a['machine']}, "
-                f"torch {a['torch']}, {a['date']}")  # fmt: skip
+                f"torch {a['torch']}, {a['date']}, commit {a['commit']}")  # fmt: skip
 
 
 def write(chapter: str, profile: str, rows: pd.DataFrame, evidence: pd.DataFrame | None = None,

@@ -1,8 +1,9 @@
-"""Rates and knobs: each candidate gets the same number of trials, on days and worlds of their own.
+"""Rates and knobs: each candidate gets the same kind of search, on days and seeds of their own.
 
 Tuned: the dense rate, the tables' rate, and the method's knob. Fixed: model, batch size, Adam's
 betas, window. Nuisance: the seed, averaged over. Trials train on the tuning seeds' worlds and are
-scored on the validation day; reported runs use other seeds and the test day.
+scored on the validation day; reported runs use other seeds and the test day. KuaiRand is one log
+for all seeds. A best trial on an edge widens the grid, so the number of trials differs.
 """
 
 from __future__ import annotations
