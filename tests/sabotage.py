@@ -58,7 +58,8 @@ SABOTAGES = {
           "            value[rows] = step if name == \"last_step\" else value[rows]\n"),),
     ),
     "one-rate": Sabotage(
-        "the tables learn at the dense rate", "04_sparse_optimizer",
+        # Chapter 2 is the first that trains with two rates, and holds them against torch's own.
+        "the tables learn at the dense rate", "02_model",
         (("optim/sparse.py",
           "EmbeddingOptimizer(groups, lr=embedding_lr, **embedding_options)",
           "EmbeddingOptimizer(groups, lr=dense_lr, **embedding_options)"),),
