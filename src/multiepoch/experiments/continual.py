@@ -59,8 +59,8 @@ def runs(days: int, changes: str = DEFAULT, methods=TWO_PASSES, three=()) -> lis
 
 
 def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
-    """The long profile has the other drift and churn rates too, quick fewer of three passes."""
-    three = ("plain",) if profile.name == "quick" else ("plain", "day_tail_rewind")
+    """The profiles long and gpu have more of three passes, long the other drift and churn too."""
+    three = ("plain", "day_tail_rewind") if profile.name in ("long", "gpu") else ("plain",)
     todo = runs(n_days(profile), three=three)
     if profile.name == "long":
         few = ("plain", "fal", "meda_groups", "day_tail_rewind")

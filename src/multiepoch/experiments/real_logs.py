@@ -69,12 +69,15 @@ def quick_runs() -> list[Run]:
 
 
 def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
-    """Rows of runs.COLUMNS. A seed draws first weights and the order of batches, not the log."""
+    """Rows of runs.COLUMNS. A seed draws first weights and the order of batches, not the log.
+
+    The runs of COMPANY, which belong to no claim, are left to the profiles long and gpu.
+    """
     device, seeds = resolve(device), seeds or profile.seeds
     quick = profile.name == "quick"
     todo = over_seeds(seeds, quick_runs() if quick else runs(profile.passes))
     found = [run_all(todo, profile, device, store, log)]
-    if not quick:
+    if profile.name in ("long", "gpu"):
         found += [company(name, profile, device, seed, log) for seed in seeds for name in COMPANY]
     return pd.concat(found, ignore_index=True)
 
