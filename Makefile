@@ -7,12 +7,13 @@ VENV     = .venv
 
 RUN   = $(VENV)/bin/python
 STAMP = $(VENV)/.installed
+PAGES = $(VENV)/.installed-pages
 
 .DEFAULT_GOAL := help
-.PHONY: help book test bench regression sabotage lint strip clean
+.PHONY: help book test test-pages pdf bench regression sabotage lint strip colab clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  PROFILE=quick|cpu|long|gpu  how much the notebooks compute (default: cpu)"
 	@echo "  PYTHON=python3.12           the Python that .venv is made with (default: python3)"
@@ -22,6 +23,12 @@ book: $(STAMP) ## Run the notebooks and build the book into _build/html
 
 test: $(STAMP) ## Run every test: units, notebooks, and the pages of the quick book
 	@$(RUN) -m pytest
+
+test-pages: $(PAGES) ## Look at every page of the book in a headless Chromium
+	@$(RUN) -m pytest -rs tests/pages
+
+pdf: $(PAGES) ## Print the book that `make book` built as one PDF in _build
+	@$(RUN) -m multiepoch.pdf
 
 regression: $(STAMP) ## Run every notebook and compare with references/PROFILE.json
 	@$(RUN) -m multiepoch regression --profile $(PROFILE)
@@ -39,6 +46,9 @@ lint: $(STAMP) ## Check the style of package, tests and notebooks
 strip: $(STAMP) ## Take the outputs out of the notebooks, as they are stored
 	@$(RUN) -m multiepoch strip
 
+colab: $(STAMP) ## Run every notebook as on Colab (needs python3.13; some gigabytes)
+	@$(RUN) scripts/colab.py
+
 clean: ## Take away all that these targets made
 	rm -rf $(VENV) benchmarks/.venv-peers _build regression runs notebooks/runs .pytest_cache .hypothesis .ruff_cache src/multiepoch.egg-info
 	find src tests book benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -51,3 +61,9 @@ $(STAMP): pyproject.toml requirements.txt
 	@echo "Installing what the book and the tests need into $(VENV) (once; a few minutes) ..."
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $(STAMP)
+
+# What looks at the built pages drives the Chromium of this machine and brings none of its own.
+$(PAGES): $(STAMP)
+	@echo "Installing what drives the browser into $(VENV) (once; a minute) ..."
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -e .[pages]
+	@touch $(PAGES)

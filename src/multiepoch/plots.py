@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from multiepoch.experiments import methods
 
@@ -130,6 +131,10 @@ def show(fig: Figure, alt: str, caption: str, name: str) -> None:
     png = io.BytesIO()
     with plt.rc_context(STYLE):
         fig.savefig(png, format="png", dpi=STYLE["figure.dpi"])
+    # Lines and bands need no more than 256 colours, and a page then weighs a third.
+    image = Image.open(png).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    png = io.BytesIO()
+    image.save(png, format="png", optimize=True)
     bundle = {
         "image/png": base64.b64encode(png.getvalue()).decode(),
         "text/plain": about["alt"],

@@ -1,0 +1,210 @@
+"""What is wrong with a page as Chromium shows it: each check returns sentences, good pages none."""
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import matplotlib.image
+import numpy as np
+from playwright.sync_api import Browser, Page
+
+from multiepoch.pdf import SETTLE
+
+HTML = Path(__file__).parents[2] / "_build" / "html"
+WIDTHS = (1440, 390)
+THEMES = ("light", "dark")
+BYTES = 1_500_000  # of a page's own HTML and its images
+PATIENCE = 180_000  # ms; a machine that does something else beside is no fault of a page
+CONTRAST = 4.5  # WCAG 2.1, 1.4.3
+WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+AXE = next(path for path in files("axe_playwright_python").iterdir() if path.name == "axe.min.js")
+DEBRIS = (
+    r"Traceback \(most recent", r"\w+(Warning|Error): ", r"\d%\|", r"it/s\]", r"HBox\(",
+    r"<Figure size", r"\x1b\[", r": ~\w+\.",
+)  # fmt: skip
+
+
+@dataclass
+class Visit:
+    """A page in one width and theme, with what the browser said and fetched meanwhile."""
+
+    page: Page
+    theme: str
+    said: list[str] = field(default_factory=list)
+    fetched: dict[str, str] = field(default_factory=dict)  # address -> kind
+
+    @property
+    def bytes(self) -> int:
+        own = [a for a, kind in self.fetched.items() if kind in ("document", "image")]
+        return sum(path.stat().st_size for path in map(file, own) if path.is_file())
+
+    @property
+    def first_view(self) -> float:
+        """Seconds until the first text was painted."""
+        paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+        return self.page.evaluate(paint) / 1000
+
+
+def file(address: str) -> Path:
+    return Path(unquote(urlsplit(address).path))
+
+
+@contextmanager
+def visit(chromium: Browser, address: str, width: int, theme: str) -> Iterator[Visit]:
+    """Opens a page from disk, unfolds all there is, and waits for formulas and pictures."""
+    context = chromium.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=theme, reduced_motion="reduce"
+    )
+    context.route(re.compile("^https?:"), lambda route: route.abort())
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    seen = Visit(page, theme)
+    page.on("console", lambda m: seen.said.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: seen.said.append(str(error)))
+    page.on("request", lambda r: seen.fetched.update({r.url: r.resource_type}))
+    page.goto(address)
+    page.evaluate(SETTLE)
+    if "search.html?" in address:
+        page.wait_for_selector("#search-results li a")
+    yield seen
+    context.close()
+
+
+def findings(seen: Visit) -> list[str]:
+    """All that is wrong with a page."""
+    checks = (console, other_sites, size, sideways, formulas, images, headings, links, debris, axe)
+    return [finding for check in checks for finding in check(seen)]
+
+
+def console(seen: Visit) -> list[str]:
+    return [f"the console says: {text}" for text in seen.said]
+
+
+def other_sites(seen: Visit) -> list[str]:
+    return [f"fetched from another site: {a}" for a in seen.fetched
+            if urlsplit(a).scheme not in ("file", "data", "blob")]  # fmt: skip
+
+
+def size(seen: Visit) -> list[str]:
+    return [f"{seen.bytes:,} bytes of HTML and images"] if seen.bytes > BYTES else []
+
+
+def sideways(seen: Visit) -> list[str]:
+    """Nothing reaches past the right edge, but for what scrolls by itself."""
+    return seen.page.evaluate("""() => {
+      const width = document.documentElement.clientWidth, found = [];
+      const wide = document.documentElement.scrollWidth - width;
+      if (wide > 0) found.push(`the page scrolls sideways by ${wide} px`);
+      for (const element of document.querySelectorAll("main *")) {
+        if (element.closest("mjx-assistive-mml")) continue;
+        if (!element.checkVisibility({visibilityProperty: true})) continue;
+        if (element.getBoundingClientRect().right <= width + 1) continue;
+        let parent = element.parentElement;
+        while (parent && !/auto|scroll/.test(getComputedStyle(parent).overflowX))
+          parent = parent.parentElement;
+        if (!parent) found.push(`past the right edge: ${element.outerHTML.slice(0, 100)}`);
+      }
+      return found.slice(0, 5);
+    }""")
+
+
+def formulas(seen: Visit) -> list[str]:
+    return seen.page.evaluate(r"""() => {
+      const found = [];
+      for (const math of document.querySelectorAll(".math"))
+        if (!math.querySelector("mjx-container"))
+          found.push(`a formula is not rendered: ${math.textContent.slice(0, 80)}`);
+      for (const error of document.querySelectorAll("mjx-merror"))
+        found.push(`a formula is wrong: ${error.title} ${error.textContent.slice(0, 80)}`);
+      const walk = document.createTreeWalker(
+        document.querySelector("main"), NodeFilter.SHOW_TEXT);
+      while (walk.nextNode()) {
+        const text = walk.currentNode;
+        if (text.parentElement.closest("pre, code, script, style, mjx-container, .math")) continue;
+        if (/\$[^$]+\$|\\[([]|\\begin\{/.test(text.data))
+          found.push(`raw TeX: ${text.data.trim().slice(0, 80)}`);
+      }
+      return found;
+    }""")
+
+
+def images(seen: Visit) -> list[str]:
+    """Each is there, has an alt text, and stands out from its ground as the theme shows it."""
+    found = []
+    for image in seen.page.locator("main img:visible").all():
+        source = (image.get_attribute("src") or "")[:80]
+        if not image.evaluate("image => image.naturalWidth"):
+            found.append(f"there is no image {source}")
+            continue
+        if len((image.get_attribute("alt") or "").split()) < 3:
+            found.append(f"{source} has no alt text")
+        pixels = matplotlib.image.imread(io.BytesIO(image.screenshot()))[..., :3]
+        linear = np.where(pixels <= 0.04045, pixels / 12.92, ((pixels + 0.055) / 1.055) ** 2.4)
+        light = linear @ [0.2126, 0.7152, 0.0722]
+        # Our figures are dark ink on a light ground. A see-through one has the ground of the page.
+        contrast = (np.quantile(light, 0.95) + 0.05) / (np.quantile(light, 0.001) + 0.05)
+        if contrast < CONTRAST:
+            found.append(f"{source} is not legible: contrast {contrast:.1f}")
+    return found
+
+
+def headings(seen: Visit) -> list[str]:
+    levels = seen.page.evaluate("""() =>
+      [...document.querySelectorAll("main :is(h1, h2, h3, h4, h5, h6)")]
+      .filter(heading => heading.checkVisibility())
+      .map(heading => [Number(heading.tagName[1]), heading.textContent])""")
+    found = []
+    if [level for level, _ in levels].count(1) != 1 or levels[0][0] != 1:
+        found.append(f"not one h1 before all else: {[h for h in levels if h[0] == 1]}")
+    for (above, _), (below, text) in pairwise(levels):
+        if below > above + 1:
+            found.append(f"h{below} after h{above}: {text}")
+    return found
+
+
+@cache
+def ids(path: Path) -> frozenset[str]:
+    return frozenset(re.findall(r'\sid="([^"]+)"', path.read_text()))
+
+
+def links(seen: Visit) -> list[str]:
+    addresses = seen.page.evaluate(
+        "() => [...new Set([...document.querySelectorAll('a[href]')].map(a => a.href))]"
+    )
+    found = []
+    for address in addresses:
+        scheme, fragment = urlsplit(address).scheme, unquote(urlsplit(address).fragment)
+        if scheme in ("http", "https", "mailto"):
+            continue
+        if scheme != "file" or not file(address).is_file():
+            found.append(f"a link leads nowhere: {address}")
+        elif fragment and file(address).suffix == ".html" and fragment not in ids(file(address)):
+            found.append(f"an anchor is missing: {address}")
+    return found
+
+
+def debris(seen: Visit) -> list[str]:
+    """What a program leaves on a page that nobody meant to be read."""
+    text = seen.page.locator("main").text_content()
+    found = [f"debris: {match[0]!r}" for match in (re.search(d, text) for d in DEBRIS) if match]
+    return found + ["stderr is shown"] * (seen.page.locator(".output.stderr").count() > 0)
+
+
+def axe(seen: Visit) -> list[str]:
+    """Violations of WCAG 2.2, levels A and AA, as far as axe-core sees them."""
+    seen.page.evaluate(AXE.read_text())
+    outcome = seen.page.evaluate(
+        "tags => axe.run(document, {runOnly: tags, resultTypes: ['violations']})", WCAG
+    )
+    return [
+        f"axe, {one['id']}: {one['help']}, {len(one['nodes'])} times, as in "
+        f"{one['nodes'][0]['html'][:120]} ({' '.join(map(str, one['nodes'][0]['target']))})"
+        for one in outcome["violations"]
+    ]
