@@ -1,11 +1,15 @@
 """What several test modules share."""
 
+import signal
 from collections.abc import Callable
 
 import pytest
 import torch
 
 from multiepoch.data import Log, Schema
+
+# A job in the background of a shell ignores Ctrl-C, and so would what is tested here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def make_tiny_log(
