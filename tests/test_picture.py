@@ -282,7 +282,7 @@ def test_the_front_page_tells_of_continual_training_once_it_is_measured(results)
     [("book/index", picture.FRONT), ("notebooks/07_fal_versus_meda", picture.CHAPTER)],
 )
 def test_the_built_pages_hold_picture_and_script(page, label):
-    if picture.load(ROOT / "results") is None:
+    if records.read("picture", "long", ROOT / "results") is None:
         pytest.skip("the picture's record is not there")
     html = book.build(ROOT, "quick", ROOT / "_build" / "html-quick")
     path = html / f"{page}.html"

@@ -5,7 +5,7 @@ import pytest
 
 from multiepoch.data import PACKAGED_SPLIT, load_kuairand, split_by_day
 from multiepoch.evaluation import frequency_edges, frequency_groups
-from multiepoch.experiments import real_logs
+from multiepoch.experiments import measure, real_logs
 from multiepoch.experiments.profiles import profile
 from multiepoch.experiments.real_logs import ONE_PASS, TUNED, WITH, WITHOUT, setting
 from multiepoch.experiments.tuning import Tuned
@@ -122,7 +122,7 @@ def test_against_pairs_by_seed_objective_and_epoch():
               ["meda", 1, 1.0, 0.4], ["fal", 0, 2.0, 0.3], ["meda", 0, 2.0, 0.6]]  # fmt: skip
     table = pd.DataFrame(points, columns=columns)
     table = table.assign(setting="s", objective="click", group="all", metric="logloss")
-    found = real_logs.against(table, "s", "fal", "meda")
+    found = measure.against(table, "s", "fal", "meda")
     assert found.loc[(0, "click"), 1.0] == pytest.approx(2.0)
     assert found.loc[(1, "click"), 1.0] == pytest.approx(25.0)
     assert found.loc[(0, "click"), 2.0] == pytest.approx(-50.0)

@@ -11,10 +11,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from multiepoch import plots, prose
 from multiepoch.claims import interval
+from multiepoch.experiments import records
 from multiepoch.experiments.measure import at, curve, intervals, jump
 from multiepoch.experiments.methods import METHODS
 from multiepoch.experiments.picture import ONE_PASS
@@ -38,15 +38,6 @@ SCRIPT = f"""```{{raw}} html
 <script src="../_static/picture.js"></script>
 ```
 """
-
-
-def load(results: Path) -> Record | None:
-    """The record in a folder of results; None where there is none yet."""
-    path = results / "long" / "picture.parquet"
-    if not path.exists():
-        return None
-    about = json.loads(path.with_suffix(".json").read_text())
-    return Record(pd.read_parquet(path), pd.DataFrame(), about)
 
 
 def content(record: Record) -> dict:
@@ -134,7 +125,7 @@ def words(record: Record) -> dict[str, str]:
 
 def generate(results: Path, generated: Path, static: Path) -> None:
     """Writes what the pages load: picture.md with its SVG, and the data for picture.js."""
-    record = load(results)
+    record = records.read("picture", "long", results)
     if record is None:
         (generated / "picture.md").write_text(NOT_RUN)
         return

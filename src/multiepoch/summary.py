@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from multiepoch import claims, picture, prose
+from multiepoch import claims, prose
 from multiepoch.claims import Claim, Evidence, interval
-from multiepoch.experiments import continual
+from multiepoch.experiments import continual, records
 from multiepoch.experiments.measure import at, by_seed, jump, pick, worse
 from multiepoch.experiments.methods import ALL_METHODS
 from multiepoch.experiments.picture import ONE_PASS, TUNED
@@ -123,7 +123,7 @@ def _so_what(one: Claim, evidence: list[Evidence]) -> str:
 
 def front(results: Path) -> str:
     """book/_generated/front.md: what the book found, in three sentences."""
-    record = picture.load(results)
+    record = records.read("picture", "long", results)
     if record is None:
         return ""
     sentences = [_hurts(record.rows), _remedies(record.rows), _day_by_day(results)]

@@ -29,7 +29,8 @@ def command(arguments: list[str]) -> int:
         description="Runs a chapter's experiment and writes its record under results/PROFILE/. "
         "Finished runs are kept in runs/: stopped anywhere, the same call goes on.",
     )
-    parser.add_argument("chapter", choices=chapters(), help="which experiment")
+    modules = chapters()
+    parser.add_argument("chapter", choices=modules, help="which experiment")
     parser.add_argument("--profile", choices=PROFILES, default="cpu")
     parser.add_argument("--seeds", type=int, nargs="+", help="by default the profile's own")
     parser.add_argument("--record", help="folder under results/ (default: the profile's name)")
@@ -41,7 +42,7 @@ def command(arguments: list[str]) -> int:
 
     sizes = profile(options.profile)
     seeds = tuple(options.seeds or sizes.seeds)
-    module = chapters()[options.chapter]
+    module = modules[options.chapter]
     name = module.__name__.split(".")[-1]
     folder = options.record or sizes.name
     which = {"only": options.only} if options.only else {}

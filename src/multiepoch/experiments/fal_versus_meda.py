@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 
 from multiepoch.claims import interval
+from multiepoch.experiments import measure
 from multiepoch.experiments.measure import (
     at,
     by_seed,
@@ -119,11 +120,7 @@ def best_on_the_map(rows: pd.DataFrame, methods=MAP_METHODS) -> pd.DataFrame:
 
 def against(rows: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
     """Logloss of one tuned method against another's in %, mean over objectives: seed by epoch."""
-    mine, theirs = (
-        curve(pick(rows, name, TUNED)).groupby(["seed", "epoch", "objective"])["value"].mean()
-        for name in (method, other)
-    )
-    return (100 * (mine / theirs - 1)).groupby(["seed", "epoch"]).mean().unstack("epoch")
+    return measure.against(rows, TUNED, method, other).groupby("seed").mean()
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:

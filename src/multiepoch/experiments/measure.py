@@ -43,6 +43,15 @@ def worse(ours: pd.Series, theirs: pd.Series) -> pd.Series:
     return 100 * (ours / theirs - 1)
 
 
+def against(rows: pd.DataFrame, setting: str, method: str, other: str) -> pd.DataFrame:
+    """Logloss of one method against another's in % in one setting: seed and objective by epoch."""
+    mine, theirs = (
+        curve(pick(rows, name, setting)).set_index(["seed", "objective", "epoch"])["value"]
+        for name in (method, other)
+    )
+    return (100 * (mine / theirs - 1)).unstack("epoch")
+
+
 def pick(rows: pd.DataFrame, method: str, setting: str | None = None) -> pd.DataFrame:
     """The rows of one method, and of one of its settings if given."""
     rows = rows[rows["method"] == method]

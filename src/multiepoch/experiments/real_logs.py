@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from multiepoch.data import PACKAGED_SPLIT, Log, load_kuairand, split_by_day
-from multiepoch.experiments.measure import at, curve, evidence, jump, pick, worse
+from multiepoch.experiments.measure import at, evidence, jump, pick, worse
 from multiepoch.experiments.methods import METHODS
 from multiepoch.experiments.profiles import Profile
 from multiepoch.experiments.runs import COLUMNS, KUAIRAND_BATCH, Run, over_seeds, resolve, run_all
@@ -116,15 +116,6 @@ def company_logs(name: str, seed: int) -> tuple[Log, Log]:
     generator = torch.Generator().manual_seed(seed)
     kept = (torch.rand(len(part), 1, generator=generator) < share for part in (window, test))
     return tuple(part.with_labels(part.labels * keep) for part, keep in zip((window, test), kept))
-
-
-def against(rows: pd.DataFrame, where: str, method: str, other: str) -> pd.DataFrame:
-    """Logloss of one method against another's in % in one setting: seed and objective by epoch."""
-    mine, theirs = (
-        curve(pick(rows, name, where)).set_index(["seed", "objective", "epoch"])["value"]
-        for name in (method, other)
-    )
-    return (100 * (mine / theirs - 1)).unstack("epoch")
 
 
 def jump_by_frequency(rows: pd.DataFrame) -> pd.Series:

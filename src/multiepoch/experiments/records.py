@@ -63,9 +63,12 @@ def write(chapter: str, profile: str, rows: pd.DataFrame, evidence: pd.DataFrame
     return path
 
 
-def read(chapter: str, profile: str) -> Record | None:
-    """The record of a chapter in a profile; None where it was not run, or is not at hand."""
-    path = folder() / profile / f"{chapter}.parquet"
+def read(chapter: str, profile: str, results: Path | None = None) -> Record | None:
+    """The record of a chapter in a profile; None where it was not run, or is not at hand.
+
+    results: by default `folder()`.
+    """
+    path = (results or folder()) / profile / f"{chapter}.parquet"
     if not path.exists():
         return None
     evidence = path.with_suffix(".evidence.csv")
