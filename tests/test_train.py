@@ -207,6 +207,20 @@ def test_days_are_tested_before_they_are_trained_on(tiny_log):
     assert last["value"].item() == expected
 
 
+def test_passes_that_are_not_evaluated_leave_the_others_as_they_are(tiny_log):
+    def run(**options):
+        model, optimizers = setup(tiny_log().schema)
+        table = train_days(model, optimizers, lambda d: tiny_log(seed=d), range(3), passes=3,
+                           **quiet, **options)  # fmt: skip
+        return table[table["split"] == "next_day"]
+
+    every, some = run(), run(evaluate_passes=[0, 2])
+    assert set(every["epoch"]) == {1.0, 2.0, 3.0}
+    assert some.values.tolist() == every[every["epoch"] != 2.0].values.tolist()
+    with pytest.raises(ValueError, match="counted from 0 to 2"):
+        run(evaluate_passes=[3])
+
+
 def test_days_before_the_last_do_not_depend_on_those_to_come(tiny_log):
     def run(days):
         model, optimizers = setup(tiny_log().schema)

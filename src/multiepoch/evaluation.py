@@ -23,8 +23,11 @@ def evaluate(model: ConversionModel, log: Log, group: Tensor | None = None) -> p
 
 
 @torch.inference_mode()
-def predict(model: ConversionModel, log: Log, batch_size: int = 65_536) -> Tensor:
-    """Logits for a log in its order, (n, n_objectives)."""
+def predict(model: ConversionModel, log: Log, batch_size: int = 8_192) -> Tensor:
+    """Logits for a log in its order, (n, n_objectives).
+
+    batch_size: impressions at a time; of this size, activations stay in a processor's cache.
+    """
     was_training = model.training
     model.eval()
     logits = [

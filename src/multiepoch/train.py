@@ -124,6 +124,7 @@ def train_days(
     passes: int = 1,
     evaluate_on: Callable[[int], Log] | None = None,
     evaluate_at: Sequence[float] = (1.0,),
+    evaluate_passes: Sequence[int] | None = None,
     groups: Groups | None = None,
     batch_size: int = 4096,
     seed: int = 0,
@@ -141,6 +142,7 @@ def train_days(
     passes: over each day before the next one comes; `before_pass` is called with 0 for the first.
     evaluate_on: the impressions of a day to evaluate on, where not all of `day_log`'s.
     evaluate_at: fractions of each pass in (0, 1].
+    evaluate_passes: the passes over a day, counted from 0, in which to evaluate; None for all.
 
     Everything else, and what is returned and raised, as in `train`; `split` is "next_day" or
     "running", `epoch` counts the passes over the day at hand, and a column `day` names the day
@@ -150,10 +152,16 @@ def train_days(
     days = [int(day) for day in days]
     if len(days) < 2:
         raise ValueError(f"days is {days}; give at least 2, the last to be evaluated on only.")
+    evaluate_passes = range(passes) if evaluate_passes is None else evaluate_passes
+    if not set(evaluate_passes) <= set(range(passes)):
+        raise ValueError(
+            f"evaluate_passes is {list(evaluate_passes)}; the {passes} passes over a day are "
+            f"counted from 0 to {passes - 1}."
+        )
     run = _Run(
         model, optimizer, evaluate_at, groups, batch_size, seed, loss_weights, between_passes,
         scheduler, checkpoint, checkpoint_seconds, progress,
-        settings={"days": days, "passes": passes},
+        settings={"days": days, "passes": passes, "evaluate_passes": sorted(evaluate_passes)},
     )  # fmt: skip
 
     @lru_cache(maxsize=2)
@@ -165,7 +173,7 @@ def train_days(
             return load(position), {"next_day": load(position + 1)}
         return load(position), {"next_day": evaluate_on(days[position + 1]).to(run.device)}
 
-    return run(days[:-1], passes, data)
+    return run(days[:-1], passes, data, evaluate_passes)
 
 
 class _Run:
@@ -208,7 +216,8 @@ class _Run:
         self.n_running = 0
         self.history: list[tuple] = []
 
-    def __call__(self, days: Sequence[int], passes: int, data) -> pd.DataFrame:
+    def __call__(self, days: Sequence[int], passes: int, data, evaluate_passes=None):
+        self.evaluate_passes = set(range(passes) if evaluate_passes is None else evaluate_passes)
         self._resume()
         with checkpoints.interrupts_deferred() as self.interrupted:
             for day, name in enumerate(days):
@@ -233,6 +242,8 @@ class _Run:
         order = self._order(len(log))
         n_steps = math.ceil(len(log) / self.batch_size)
         stops = {max(1, round(fraction * n_steps)): fraction for fraction in self.evaluate_at}
+        if self.index not in self.evaluate_passes:
+            stops = {}
         seconds, n_timed = 0.0, 0
         self.saved_at = started = time.perf_counter()
         for step in range(self.step, n_steps):

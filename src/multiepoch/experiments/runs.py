@@ -159,9 +159,10 @@ def _train_days(run: Run, profile: Profile, device: str) -> tuple[pd.DataFrame, 
     rows = train_days(
         model, optimizer, partial(day_log, n=round(run.times_data * profile.impressions_per_day)),
         range(run.days + 1), passes=run.passes, evaluate_on=day_log,
-        batch_size=profile.batch_size, seed=run.seed, between_passes=every_pass, progress=None,
+        evaluate_passes=[run.passes - 1], batch_size=profile.batch_size, seed=run.seed,
+        between_passes=every_pass, progress=None,
     )  # fmt: skip
-    rows = rows[(rows["split"] == "next_day") & (rows["epoch"] == run.passes)]
+    rows = rows[rows["split"] == "next_day"]
     extra = [*_ends(day_log(run.days)), *_bytes(model, optimizer, every_pass)]
     return rows.assign(epoch=rows["day"] + 1.0), extra
 
