@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
+import matplotlib
 import nbformat
 import numpy as np
 import pandas as pd
@@ -147,6 +148,17 @@ def test_the_plain_picture_stands_where_the_script_looks_for_it(generated):
     assert loaded == ["picture.css", picture.DATA, "picture.js"], "the data before who reads them"
     for name in loaded:
         assert (STATIC / name).exists() or (generated / "static" / name).exists()
+
+
+def test_the_readme_shows_the_picture_that_the_record_gives(tmp_path):
+    again = "it is not up to date: python -m multiepoch.picture"
+    assert picture.readme(ROOT / "results") in (ROOT / "README.md").read_text(), again
+    shown = ROOT / "results" / "long" / picture.README
+    if f"Matplotlib v{matplotlib.__version__}," not in shown.read_text():
+        pytest.skip("the README's picture was drawn by another Matplotlib, in other bytes")
+    record = records.read("picture", "long", ROOT / "results")
+    picture.draw(record, tmp_path / "picture.svg")
+    assert shown.read_bytes() == (tmp_path / "picture.svg").read_bytes(), again
 
 
 def test_the_plain_picture_says_its_numbers(record):

@@ -25,8 +25,9 @@ COUNTERPART = {
 }
 DENSE = ("Adam, dense", "Adam, dense, fused", "Adagrad, dense")
 PAGES = {"small": "4 KiB", "huge": "2 MiB"}
+THEIRS = "DeepCTR-Torch, its fit"
 NOT_MEASURED = "*Not measured yet: `make bench` does it.*\n"
-SECTIONS = ("about", "step", "lookup", "size", "extra", "memory", "training")
+SECTIONS = ("answer", "about", "step", "lookup", "size", "extra", "memory", "training")
 
 
 def load(folder: Path) -> dict | None:
@@ -58,6 +59,40 @@ def _spread(values, digits: int = 2, unit: str = "") -> str:
 def _table(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def answer(bench: dict) -> str:
+    """The page in a few sentences, with pages of 4 KiB."""
+    small = bench["small"]
+    path = "compiled" if "adam, compiled" in small["step"] else "eager"
+
+    def times_as_fast(rule: str) -> str:
+        ratio = paired(small["step"][COUNTERPART[rule]], small["step"][f"{rule}, {path}"])
+        return f"{_spread(ratio, 1)} times as fast as torch's"
+
+    def whole_training(kind: str) -> str:
+        rates = bench[kind]["training"]["examples"]
+        return ", ".join(
+            f"{_spread(paired(of['ours'], of[THEIRS]), 1)} with {int(n):,} users"
+            for n, of in rates.items()
+        )
+
+    fal = np.concatenate(list(extras(bench, "small", "adam", "FAL").values()))
+    found = small["bytes"]
+    ours = 1 + found["adam + FAL"] / found["table"]
+    text = (
+        f"**In short.** Adam's step, {path}, is {times_as_fast('adam')} sparse one; that of "
+        f"row-wise Adagrad is {times_as_fast('rowwise_adagrad')} sparse Adagrad. FAL adds "
+        f"{_spread(fal, 1, ' %')} to Adam's step and {counter_percent(bench):.3f} % of the table "
+        f"to its memory; table, state and counts together take {ours:.3g} times the table."
+    )
+    if THEIRS in next(iter(small["training"]["examples"].values())):
+        text += (
+            " Whole training is so many times as fast as DeepCTR-Torch's own, whose tables are "
+            f"dense: {whole_training('small')}; where both have large pages, "
+            f"{whole_training('huge')}."
+        )
+    return text + "\n"
 
 
 def about(bench: dict) -> str:

@@ -3,6 +3,8 @@
 results/long/picture.parquet holds the curves. The builder writes their means and intervals as a
 script that a page loads, so that it works from a file too; book/_static/picture.js draws them in
 place of the plain picture, which is what a browser without scripts shows.
+
+`python -m multiepoch.picture` draws the plain picture anew for the README, beside the record.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ SHOWN = ("plain", "fal", "meda", "tail_rewind")
 
 FRONT, CHAPTER = "fig-touch", "fig-seven-touch"  # the labels that picture.js looks for
 DATA = "picture-data.js"
+README = "picture.svg"  # beside the record, where GitHub finds it
 # The data hold whole numbers of these, which keeps them small.
 LOSS_UNIT, JUMP_UNIT = 1e-5, 1e-2  # of logloss; of %
 LINE_WIDTH = 2  # of picture.css; Matplotlib counts dashes in it
@@ -123,6 +126,21 @@ def words(record: Record) -> dict[str, str]:
     }
 
 
+def draw(record: Record, path: Path) -> None:
+    """Writes the plain picture as an SVG. The same record gives the same bytes."""
+    fig = figure(record)
+    # A fixed salt and no date: else the ids and the head of the file differ from call to call.
+    with plots.plt.rc_context(plots.STYLE | {"svg.hashsalt": "multiepoch"}):
+        fig.savefig(path, metadata={"Date": None})
+    plots.plt.close(fig)
+
+
+def readme(results: Path) -> str:
+    """The README's line for the picture, with the words that the record gives."""
+    alt = words(records.read("picture", "long", results))["alt"]
+    return f"![{alt}](results/long/{README})"
+
+
 def generate(results: Path, generated: Path, static: Path) -> None:
     """Writes what the pages load: picture.md with its SVG, and the data for picture.js."""
     record = records.read("picture", "long", results)
@@ -134,10 +152,12 @@ def generate(results: Path, generated: Path, static: Path) -> None:
         f"```{{figure}} _generated/picture.svg\n:name: {FRONT}\n:width: 100%\n"
         f":alt: {said['alt']}\n\n{said['caption']}\n```\n\n{SCRIPT}"
     )
-    fig = figure(record)
-    # Without salt and date, the same record gives the same bytes, and the pages are kept.
-    with plots.plt.rc_context(plots.STYLE | {"svg.hashsalt": "multiepoch"}):
-        fig.savefig(generated / "picture.svg", metadata={"Date": None})
-    plots.plt.close(fig)
+    draw(record, generated / "picture.svg")
     text = json.dumps(content(record), separators=(",", ":"))
     (static / DATA).write_text(f"window.MULTIEPOCH_PICTURE = {text};\n")
+
+
+if __name__ == "__main__":
+    draw(records.read("picture", "long"), records.folder() / "long" / README)
+    print(f"wrote results/long/{README}; the README shows it with this line:\n")
+    print(readme(records.folder()))

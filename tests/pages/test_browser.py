@@ -101,3 +101,69 @@ def test_the_pdf_has_every_page_with_its_place_in_contents_and_outline(chromium,
     assert not [link for link in links if link.startswith("file:")]
     pictures = sum(len(page.select("article img[src$=png]")) for page in book)
     assert sum(len(sheet.images) for sheet in reader.pages) >= pictures > 0
+
+
+# The picture that can be touched --------------------------------------------------------------
+
+
+@pytest.fixture(params=["book/index", "notebooks/07_fal_versus_meda"])
+def picture(chromium, request):
+    """A page with the picture, on a device that has mouse, keyboard and a screen for fingers."""
+    page = chromium.new_page(viewport={"width": 1440, "height": 900}, has_touch=True)
+    page.set_default_timeout(PATIENCE)
+    page.goto(address(request.param))
+    page.locator(".touch-chart").scroll_into_view_if_needed()
+    yield page
+    page.close()
+
+
+def said(page) -> str:
+    """What the chart says of itself, its numbers included."""
+    return page.locator(".touch-chart").get_attribute("aria-label")
+
+
+def test_every_control_of_the_picture_answers_to_the_keyboard(picture):
+    picture.evaluate("""() => {
+      const start = document.createElement("a");
+      start.href = "#";
+      document.querySelector(".touch").before(start);
+      start.focus();
+    }""")
+    lines = picture.locator(".touch-chart .touch-line")
+    focused = "document.activeElement.type + ' ' + (document.activeElement.value ?? '')"
+    before, n_lines = said(picture), lines.count()
+    for kind, key in [("radio", "ArrowLeft"), ("radio", "ArrowDown"), ("select", "ArrowDown"),
+                      ("range", "ArrowRight"), ("checkbox", "Space")]:  # fmt: skip
+        picture.keyboard.press("Tab")
+        where = picture.evaluate(focused)
+        assert where.startswith(kind), f"Tab went to {where}, not to a {kind}"
+        picture.keyboard.press(key)
+        assert said(picture) != before, f"{key} on {where} changed nothing"
+        before = said(picture)
+    assert lines.count() == n_lines - 1
+    heard = picture.locator(".touch [aria-live]").text_content()
+    assert heard == before, "a screen reader is told what the keys have done"
+
+
+def test_the_picture_follows_mouse_and_finger(picture):
+    point = picture.locator(".touch-point output")
+    box = picture.locator(".touch-chart").bounding_box()
+
+    def at(share: float) -> tuple[float, float]:
+        return box["x"] + share * box["width"], box["y"] + 0.5 * box["height"]
+
+    picture.mouse.move(*at(0.97))
+    assert point.text_content() == "end of pass 4"
+    picture.touchscreen.tap(*at(0.2))
+    assert point.text_content() == "a quarter into pass 1"
+    picture.locator(".touch label", has_text="click").first.tap()
+    assert "of click," in said(picture)
+
+
+def test_without_scripts_there_is_a_plain_picture(chromium):
+    page = chromium.new_page(java_script_enabled=False)
+    page.goto(address("book/index"))
+    shown = page.locator('figure[id$="-touch"] img')
+    assert shown.bounding_box()["width"] > 300
+    assert "Change a quarter into pass 2" in shown.get_attribute("alt")
+    page.close()
