@@ -273,7 +273,7 @@ def test_the_front_page_tells_of_continual_training_once_it_is_measured(results)
     methods = ("plain", "fal", *continual.MEDA, "day_tail_rewind")
     loss = {name: 0.9 + 0.01 * k for k, name in enumerate(methods)}
     settings = {continual.label(name, 2): loss[name] for name in methods}
-    settings[continual.ONE_PASS] = 1.0
+    settings |= {continual.ONE_PASS: 1.0, continual.MORE_DATA: 0.6}
     rows = pd.DataFrame(
         [(f"{name}; {continual.DEFAULT}", seed, day, objective, "all", "logloss", value)
          for (name, value), seed, day, objective in
@@ -281,11 +281,13 @@ def test_the_front_page_tells_of_continual_training_once_it_is_measured(results)
         columns=["setting", "seed", "epoch", "objective", "group", "metric", "value"],
     )  # fmt: skip
     rows.to_parquet(results / "long" / "continual.parquet")
+    (results / "long" / "continual.json").write_text(json.dumps(ABOUT))
     days = summary.front(results).splitlines()[2]
     assert "plain −10.0 %" in days and "FAL −9.0 %" in days
     assert "MEDA −8.0 %" in days, "the best of its meanings"
     assert "tail rewind (to the day's start) −5.0 %" in days
     assert "A gain over one pass is shown for plain, FAL, MEDA, tail rewind" in days
+    assert "One pass a day over twice the data: −40.0 %" in days
 
 
 @pytest.mark.page

@@ -161,19 +161,20 @@ def _remedies(rows: pd.DataFrame) -> str:
 
 
 def _day_by_day(results: Path) -> str:
-    path = results / "long" / "continual.parquet"
-    if not path.exists():
+    record = records.read("continual", "long", results)
+    if record is None:
         return "**Day after day, with new data,** nothing is measured yet."
-    rows = pd.read_parquet(path)
+    rows = record.rows
     methods = ("plain", "fal", continual.best_meda(rows), "day_tail_rewind")
     gains = {ALL_METHODS[name].label:
              continual.last_days(continual.gain(rows, continual.label(name, 2)))
              for name in methods}  # fmt: skip
+    more_data = continual.last_days(continual.gain(rows, continual.MORE_DATA))
     return (
         "**Day after day, with new data,** two passes a day against one, test loss of the last "
         f"{continual.SPAN} days: "
         + ", ".join(f"{label} {_signed(values)}" for label, values in gains.items())
-        + f". {_gains(gains)}"
+        + f". {_gains(gains)} One pass a day over twice the data: {_signed(more_data)}."
     )
 
 
