@@ -181,7 +181,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "C10",
         "It holds beyond one data set",
-        "The collapse and its remedies are no peculiarity of one company's logs.",
+        "By its argument, the collapse and its remedies are no peculiarity of one company's logs.",
         "On KuaiRand with the ultra-sparse cross, click's jump is at least 0.5 %, FAL leaves less "
         "than half of it, and FAL's logloss is below MEDA's at the end of the third pass.",
         (
