@@ -72,7 +72,7 @@ def measure(
     logits: Tensor, log: Log, group: Tensor | None, tell: Callable[[str], None] = lambda line: None
 ) -> Iterator[tuple[str, str, str, float]]:
     """(group, objective, metric, value) for all impressions and for each group there is."""
-    masks = {"all": torch.ones_like(log.day, dtype=torch.bool)}
+    masks: dict[str, slice | Tensor] = {"all": slice(None)}
     if group is not None:
         masks |= {str(k): group == k for k in group.unique().tolist()}
     for name, mask in masks.items():

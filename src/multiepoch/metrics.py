@@ -26,8 +26,11 @@ def auc(scores: Tensor, labels: Tensor) -> float:
     _check(scores, labels, both_classes_for="AUC")
     if torch.isnan(scores).any():
         raise ValueError("auc: a score is NaN; AUC needs scores that can be put in order.")
-    # Positives and negatives are whole numbers, so the count of ordered pairs is exact.
-    return _ordered_pairs(scores, labels.long(), 1 - labels.long())
+    positives, negatives = scores[labels == 1].sort().values, scores[labels == 0].sort().values
+    below = torch.searchsorted(negatives, positives)
+    up_to = torch.searchsorted(negatives, positives, right=True)
+    # Whole numbers, so the count of ordered pairs is exact.
+    return (below + up_to).sum().item() / (2 * len(positives) * len(negatives))
 
 
 def logloss(logits: Tensor, labels: Tensor) -> float:

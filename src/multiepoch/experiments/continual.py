@@ -50,11 +50,11 @@ def runs(days: int, changes: str = DEFAULT, methods=TWO_PASSES, three=()) -> lis
                    world=CHANGES[changes], setting=f"{setting}; {changes}", **more)  # fmt: skip
 
     return [
-        run("plain", 1, 1),
-        run("plain", 1, 1, setting=MORE_DATA, times_data=2.0),
-        run("plain", 2, 1, setting=SAME_RATES),
+        *(run(method, 3, 2) for method in three),  # the longest first: at the end, none waits
         *(run(method, 2, 2) for method in methods),
-        *(run(method, 3, 2) for method in three),
+        run("plain", 2, 1, setting=SAME_RATES),
+        run("plain", 1, 1, setting=MORE_DATA, times_data=2.0),
+        run("plain", 1, 1),
     ]
 
 

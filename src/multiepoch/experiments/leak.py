@@ -7,6 +7,7 @@ apart by how often the training window has the impression's row of the ultra-spa
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from multiepoch.data import Log
 from multiepoch.experiments.profiles import Profile
-from multiepoch.experiments.runs import resolve
+from multiepoch.experiments.runs import resolve, spread
 from multiepoch.experiments.tuning import tuned
 from multiepoch.model import ConversionModel
 from multiepoch.optim import SparseOptimizer
@@ -43,21 +44,27 @@ def fresh_of_the_same_days(profile: Profile, seed: int, n: int) -> Log:
 
 def run(profile: Profile, device: str = "auto", seeds=None, log=print) -> pd.DataFrame:
     """Logloss by seed, epoch, split, count of the cross row, objective."""
-    device, rates, found = resolve(device), tuned("plain", 1), []
-    for seed in seeds or profile.seeds:
-        window, _, test = (one.to(device) for one in profile.split(profile.world(seed)))
-        sample = torch.arange(0, len(window), profile.train_days, device=device)
-        logs = {SEEN: window[sample], NEXT: test,
-                FRESH: fresh_of_the_same_days(profile, seed, len(sample))}  # fmt: skip
-        torch.manual_seed(seed)
-        model = ConversionModel(window.schema).to(device)
-        optimizer = SparseOptimizer.from_model(model, rates.dense_lr, rates.embedding_lr)
-        rows = train(
-            model, optimizer, window, epochs=2, evaluate=logs, evaluate_at=(0.25, 1.0),
-            groups=by_count, batch_size=profile.batch_size, seed=seed, progress=None,
-        )  # fmt: skip
-        found.append(rows[rows["metric"] == "logloss"].assign(seed=seed))
+    device, seeds = resolve(device), list(seeds or profile.seeds)
+    found = {}
+    for seed, rows in spread(partial(_one_seed, profile, device), seeds, profile, device):
+        found[seed] = rows
         log(f"what the rows know, seed {seed}: done")
-    rows = pd.concat(found, ignore_index=True)
+    return pd.concat([found[seed] for seed in seeds], ignore_index=True)
+
+
+def _one_seed(profile: Profile, device: str, seed: int) -> pd.DataFrame:
+    rates = tuned("plain", 1)
+    window, _, test = (one.to(device) for one in profile.split(profile.world(seed)))
+    sample = torch.arange(0, len(window), profile.train_days, device=device)
+    logs = {SEEN: window[sample], NEXT: test,
+            FRESH: fresh_of_the_same_days(profile, seed, len(sample))}  # fmt: skip
+    torch.manual_seed(seed)
+    model = ConversionModel(window.schema).to(device)
+    optimizer = SparseOptimizer.from_model(model, rates.dense_lr, rates.embedding_lr)
+    rows = train(
+        model, optimizer, window, epochs=2, evaluate=logs, evaluate_at=(0.25, 1.0),
+        groups=by_count, batch_size=profile.batch_size, seed=seed, progress=None,
+    )  # fmt: skip
+    rows = rows[rows["metric"] == "logloss"].assign(seed=seed)
     names = {str(k): name for k, name in enumerate(GROUPS)} | {"all": "all"}
     return rows.assign(group=rows["group"].map(names))

@@ -151,19 +151,21 @@ def _train_days(run: Run, profile: Profile, device: str) -> tuple[pd.DataFrame, 
     world = profile.world(run.seed, run.scale, **run.world)
     schema = world.schema(run.days)
 
+    per_day = profile.impressions_per_day
+
     @lru_cache(maxsize=2)  # every pass over a day asks for it anew, and the day before was its test
-    def day_log(day: int, n: int = profile.impressions_per_day) -> Log:
+    def day_log(n: int, day: int) -> Log:
         return replace(world.day(day, n), schema=schema)
 
     model, optimizer, every_pass = _build(run, schema, device)
     rows = train_days(
-        model, optimizer, partial(day_log, n=round(run.times_data * profile.impressions_per_day)),
-        range(run.days + 1), passes=run.passes, evaluate_on=day_log,
+        model, optimizer, partial(day_log, round(run.times_data * per_day)),
+        range(run.days + 1), passes=run.passes, evaluate_on=partial(day_log, per_day),
         evaluate_passes=[run.passes - 1], batch_size=profile.batch_size, seed=run.seed,
         between_passes=every_pass, progress=None,
     )  # fmt: skip
     rows = rows[rows["split"] == "next_day"]
-    extra = [*_ends(day_log(run.days)), *_bytes(model, optimizer, every_pass)]
+    extra = [*_ends(day_log(per_day, run.days)), *_bytes(model, optimizer, every_pass)]
     return rows.assign(epoch=rows["day"] + 1.0), extra
 
 
@@ -237,7 +239,9 @@ def run_all(
         log(f"{len(runs) - len(todo)} of {len(runs)} runs are kept from before")
 
     started = time.perf_counter()
-    for done, (run, seconds) in enumerate(_finish(todo, profile, device), start=1):
+    keep = partial(_keep, profile, device)
+    finished = spread(keep, todo, profile, device)
+    for done, ((run, _), seconds) in enumerate(finished, start=1):
         left = (time.perf_counter() - started) / done * (len(todo) - done)
         name = " ".join(filter(None, [run.method, run.setting, f"seed {run.seed}"]))
         log(f"[{done}/{len(todo)}] {name}: {seconds:.1f} s, about {_minutes(left)} left")
@@ -249,21 +253,26 @@ def run_all(
     )  # fmt: skip
 
 
-def _finish(todo, profile: Profile, device: str):
-    """Yields (run, seconds) as each is written."""
-    workers = min(profile.workers, len(todo), os.cpu_count() or 1)
+def spread(work: Callable, items: Sequence, profile: Profile, device: str):
+    """Yields (item, work(item)) as each is done.
+
+    On a CPU `profile.workers` processes share the items, so `work` must be a function of a module,
+    or a partial of one; on a GPU they are done one after the other. One thread each in any case:
+    the same sums in the same order.
+    """
+    workers = min(profile.workers, len(items), os.cpu_count() or 1)
     if device != "cpu" or workers <= 1:
         threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # as in the processes below: the same sums in the same order
+        torch.set_num_threads(1)
         try:
-            for run, path in todo:
-                yield run, _keep(run, profile, device, path)
+            for item in items:
+                yield item, work(item)
         finally:
             torch.set_num_threads(threads)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"),
                              initializer=torch.set_num_threads, initargs=(1,)) as pool:  # fmt: skip
-        futures = {pool.submit(_keep, run, profile, device, path): run for run, path in todo}
+        futures = {pool.submit(work, item): item for item in items}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
@@ -272,12 +281,14 @@ def _finish(todo, profile: Profile, device: str):
             raise
 
 
-def _keep(run: Run, profile: Profile, device: str, path: Path) -> float:
+def _keep(profile: Profile, device: str, todo: tuple[Run, Path]) -> float:
+    """Writes the rows of a run where they belong; the seconds it took."""
+    run, path = todo
     started = time.perf_counter()
     rows = execute(run, profile, device)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    rows.to_parquet(partial, compression="zstd")
-    os.replace(partial, path)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    rows.to_parquet(unfinished, compression="zstd")
+    os.replace(unfinished, path)
     return time.perf_counter() - started
 
 
