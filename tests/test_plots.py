@@ -79,10 +79,10 @@ def test_show_gives_one_opaque_figure_of_the_books_width(monkeypatch):
     monkeypatch.setattr(display, "display", lambda what, **about: shown.append((what, about)))
     fig, axes = plots.figure(rows=2)
     axes[0].plot([0, 1], [0, 1])
-    plots.show(fig, alt="A\n    line.", caption="It rises.", name="fig-line")
+    plots.show(fig, alt="A\n    line.", caption="It rises.", name="fig-line", record="long, 5 seeds")
     (bundle, about), (caption, _) = shown
     assert about["metadata"]["multiepoch_figure"]["alt"] == "A line."
-    assert caption.data == "*It rises.*"
+    assert caption.data == "*It rises. Record: long, 5 seeds.*"
     pixels = matplotlib.image.imread(io.BytesIO(base64.b64decode(bundle["image/png"])))
     assert pixels.shape[1] == plots.WIDTH * plots.STYLE["figure.dpi"]
     assert (pixels[..., 3] == 1).all()

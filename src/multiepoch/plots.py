@@ -111,12 +111,13 @@ def reference(axes: Axes, y: float, text: str) -> None:
     )  # fmt: skip
 
 
-def show(fig: Figure, alt: str, caption: str, name: str) -> None:
+def show(fig: Figure, alt: str, caption: str, name: str, record: object = None) -> None:
     """Shows a figure in a notebook with its caption below, and closes it.
 
     alt: what the figure shows, for those who do not see it.
     caption: what to see in it; may hold measured numbers.
     name: the label that pages refer to it by, such as "fig-zipf"; letters, digits and dashes.
+    record: the experiments.records.Record it was drawn from; the caption ends with its origin.
 
     The book's builder turns the three into a numbered figure. One figure a cell.
     """
@@ -127,6 +128,8 @@ def show(fig: Figure, alt: str, caption: str, name: str) -> None:
             raise ValueError(f"show: {argument} is empty; every figure has one.")
     if not name.replace("-", "").isalnum():
         raise ValueError(f"show: name={name!r}; use letters, digits and dashes.")
+    if record is not None:
+        caption = f"{caption} Record: {record}."
     about = {"alt": " ".join(alt.split()), "caption": " ".join(caption.split()), "name": name}
     png = io.BytesIO()
     with plt.rc_context(STYLE):
