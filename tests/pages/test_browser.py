@@ -154,7 +154,7 @@ def test_the_picture_follows_mouse_and_finger(picture):
 
     picture.mouse.move(*at(0.97))
     assert point.text_content() == "end of pass 4"
-    picture.touchscreen.tap(*at(0.2))
+    picture.touchscreen.tap(*at(0.03))
     assert point.text_content() == "a quarter into pass 1"
     picture.locator(".touch label", has_text="click").first.tap()
     assert "of click," in said(picture)
