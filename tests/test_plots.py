@@ -79,7 +79,9 @@ def test_show_gives_one_opaque_figure_of_the_books_width(monkeypatch):
     monkeypatch.setattr(display, "display", lambda what, **about: shown.append((what, about)))
     fig, axes = plots.figure(rows=2)
     axes[0].plot([0, 1], [0, 1])
-    plots.show(fig, alt="A\n    line.", caption="It rises.", name="fig-line", record="long, 5 seeds")
+    plots.show(
+        fig, alt="A\n    line.", caption="It rises.", name="fig-line", record="long, 5 seeds"
+    )
     (bundle, about), (caption, _) = shown
     assert about["metadata"]["multiepoch_figure"]["alt"] == "A line."
     assert caption.data == "*It rises. Record: long, 5 seeds.*"

@@ -20,11 +20,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import yaml
 
-from multiepoch import claims, cost, picture, summary
+from multiepoch import checks, claims, cost, picture, summary
 from multiepoch.colab import with_badge
-from multiepoch.experiments.records import ledger
+from multiepoch.experiments import records
 from multiepoch.notebooks import PROFILES, NotebookFailed, Run, execute, files_under
 
 RENDERERS = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "pydata-sphinx-theme")
@@ -119,11 +120,12 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
     generated = source / "book" / "_generated"
     generated.mkdir()
     results = root / "results"
-    (generated / "claims.md").write_text(_claims(root))
+    ledger = _with_this_run(records.ledger(results), profile, runs)
+    (generated / "claims.md").write_text(_claims(root, ledger))
     (generated / "runs.md").write_text(_run_times(profile, runs))
     cost.generate(results, generated)
     picture.generate(results, generated, source / "book" / "_static")
-    summary.generate(results, ledger(results), generated)
+    summary.generate(results, ledger, generated)
 
 
 def for_pages(document: nbformat.NotebookNode, page: str) -> nbformat.NotebookNode:
@@ -164,17 +166,30 @@ def for_pages(document: nbformat.NotebookNode, page: str) -> nbformat.NotebookNo
     return document
 
 
-def _claims(root: Path) -> str:
-    """The ledger, from the evidence in results/PROFILE. What is not in the book gets no link."""
+def _with_this_run(
+    ledger: dict[str, pd.DataFrame], profile: str, runs: dict[str, Run]
+) -> dict[str, pd.DataFrame]:
+    """The ledger, with what the notebooks have just measured in place of the profile's record."""
+    if profile not in ledger:
+        return ledger
+    found = [pd.DataFrame(one["evidence"], columns=records.EVIDENCE)
+             for run in runs.values()
+             for one in checks.recorded(nbformat.read(run.path, as_version=4))]  # fmt: skip
+    live, record = pd.concat([*found, ledger[profile].head(0)]), ledger[profile]
+    said = set(zip(live["claim"], live["measure"]))
+    rest = [key not in said for key in zip(record["claim"], record["measure"])]
+    return ledger | {profile: pd.concat([live, record[rest]], ignore_index=True)}
+
+
+def _claims(root: Path, ledger: dict[str, pd.DataFrame]) -> str:
+    """The ledger in Markdown. What is not in the book gets no link."""
     known = {os.path.relpath(page, "book") for page in pages(root)}  # as linked from book/
 
     def link(match: re.Match) -> str:
         there = os.path.splitext(match[1])[0] in known
         return match[0] if there else "its chapter is not written yet"
 
-    return re.sub(
-        r"\[[^]]*\]\(([^)]*\.(?:ipynb|md))\)", link, claims.table(ledger(root / "results"))
-    )
+    return re.sub(r"\[[^]]*\]\(([^)]*\.(?:ipynb|md))\)", link, claims.table(ledger))
 
 
 def _run_times(profile: str, runs: dict[str, Run]) -> str:

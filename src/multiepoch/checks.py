@@ -90,3 +90,13 @@ class Checks:
             lines += [f"| {name} | {'holds' if holds else '**does not hold**'} |"
                       for name, holds in self._directions.items()]  # fmt: skip
         return "\n".join(lines)
+
+
+def recorded(document) -> list[dict]:
+    """What the Checks of an executed notebook, an nbformat.NotebookNode, left in its outputs."""
+    return [
+        output.metadata[METADATA]
+        for cell in document.cells
+        for output in cell.get("outputs", [])
+        if METADATA in output.get("metadata", {})
+    ]

@@ -25,7 +25,7 @@ def display(text: str) -> None:
 def estimate(values, unit: str = "", digits: int = 2) -> str:
     """Mean and interval over seeds in words, such as "1.23 % [1.05, 1.41]"."""
     mean, low, high = interval(list(values))
-    space = " " if unit == "%" else ""
+    space = " " if unit else ""
     known = f" [{low:.{digits}f}, {high:.{digits}f}]" if math.isfinite(low) else " (one seed)"
     return f"{mean:.{digits}f}{space}{unit}{known}"
 
@@ -77,8 +77,9 @@ def verdicts(ids: list[str], here: pd.DataFrame, profile: str, records: dict) ->
     lines += [""]
     if disagree:
         lines.append(f"For {', '.join(disagree)} the verdicts differ. A run with fewer seeds or a "
-                     "smaller world may leave open what a larger one settles; where two runs "
-                     "settle it differently, the claim is not settled.")  # fmt: skip
+                     "smaller world may leave open what a larger one settles; near a bar, rounding "
+                     "on another machine can be enough. The summary goes by the record of the "
+                     "largest world, then of the most seeds.")  # fmt: skip
     lines += ["", *(f"- `{name}`: {about(name, r)}." for name, r in records.items())]
     return "\n".join(lines)
 

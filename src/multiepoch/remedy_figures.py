@@ -195,7 +195,9 @@ def _maps(cells: pd.DataFrame):
 
 
 def tau_sweep(differences: pd.DataFrame, points: Mapping[float, str]) -> Figure:
-    """Tail rewind's threshold against what it gives, in % against MEDA, a line a point of training.
+    """Tail rewind's threshold against what it gives, in % against putting all rows back.
+
+    A line a point of training.
 
     differences: columns tau (a number or "all"), epoch, mean, low, high.
     points: the epochs shown and their names.
@@ -212,10 +214,13 @@ def tau_sweep(differences: pd.DataFrame, points: Mapping[float, str]) -> Figure:
         if np.isfinite(line["low"]).all():
             ax.fill_between(line["place"], line["low"], line["high"], color=color, alpha=0.16,
                             linewidth=0)  # fmt: skip
-    plots.reference(ax, 0, "MEDA")
+    plots.reference(ax, 0, "all rows put back")
     percent_axis(ax)
     ax.set_xticks(range(len(taus)), [f"{tau:,}" if tau != "all" else "all" for tau in taus])
-    ax.set(xlabel="tau: rows with fewer lookups are put back", ylabel="logloss against MEDA, %")
+    ax.set(
+        xlabel="tau: rows with fewer lookups are put back",
+        ylabel="logloss against\nall rows put back, %",
+    )
     fig.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=11)
     return fig
 

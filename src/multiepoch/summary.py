@@ -33,17 +33,20 @@ SO_WHAT: dict[str, tuple[str, str, str]] = {
     "C4": ("cart_over_click", "Watch the sparser objectives first, and click after them.",
            "Watch every objective: the sparser label does not suffer more."),
     "C5": ("tail_frozen", "Keep the infrequent rows from learning, and most of the jump is gone.",
-           "Keeping infrequent rows from learning in the second pass is not enough."),
+           "Keeping infrequent rows from learning in the second pass is not enough: it is the leak "
+           "that counts, and that the dense layers trust it."),
     "C6": ("jump_left", "FAL alone takes most of the jump away.",
            "Do not repeat a pass on the strength of FAL alone."),
     "C7": ("tuned", "For passes over a fixed window, FAL of the two.",
            "For passes over a fixed window, MEDA of the two; tune both."),
-    "C8": ("fal_slope", "Judge a remedy by late days: its gain over plain repeats shrinks.",
+    "C8": ("fal_slope", "Judge a remedy by late days: over all days its gain over plain repeats "
+           "shrinks. How much of that is the first two days is in chapter 8.",
            "Over the days tried here the gain over plain repeated passes does not fade."),
     "C9": ("time", "Cost is no reason against FAL.", "Count the time of FAL's step in."),
     "C10": ("jump", "The jump is no artefact of a synthetic world: test your own logs.",
             "Test your own logs: the jump is no law."),
-    "C11": ("days_meda", "Where new data comes every day, try tail rewind first.",
+    "C11": ("days_meda", "Where new data comes every day, try tail rewind first, and MEDA, "
+            "restored, beside it.",
             "Where new data comes every day, try MEDA before tail rewind."),
 }  # fmt: skip
 
@@ -54,7 +57,7 @@ def summary(ledger: dict[str, pd.DataFrame]) -> str:
         "| claim | predicted | found | verdict | so what |",
         "|---|---|---|---|---|",
     ]
-    said, against = Counter(), []
+    said, against, disagree = Counter(), [], []
     for one in claims.CLAIMS:
         found = {name: claims.weigh(one, rows) for name, rows in ledger.items()}
         found = {name: evidence for name, evidence in found.items() if evidence}
@@ -63,6 +66,8 @@ def summary(ledger: dict[str, pd.DataFrame]) -> str:
         said[claims.verdict(one, evidence)] += 1
         if any(e.status == "fails" for e in evidence):
             against.append(f"[{one.id}](#{one.id})")
+        if len({claims.verdict(one, rows) for rows in found.values()}) > 1:
+            disagree.append(f"[{one.id}](#{one.id})")
         cells = [
             f"[{one.id}](#{one.id}) {one.title}{' (our own)' if one.ours else ''}",
             _lines(f"{m.text} {m.sign}{NBSP}{m.bar:g}{_unit(m)}" for m in one.measures),
@@ -75,6 +80,8 @@ def summary(ledger: dict[str, pd.DataFrame]) -> str:
     text = f"Of {len(claims.CLAIMS)} claims, judged by the profile named under *found*: {counts}."
     if against:
         text += f" At least one number lies on the wrong side of its bar in {', '.join(against)}."
+    if disagree:
+        text += f" Another profile has another verdict on {', '.join(disagree)}."
     return "\n".join([text, "", *lines]) + "\n"
 
 
@@ -152,9 +159,11 @@ def _remedies(rows: pd.DataFrame) -> str:
     parts = [f"{label[name]} {prose.estimate(values, '%', 0)}" for name, values in left.items()]
     return (
         "**With a remedy** (FAL slows infrequent rows, MEDA draws all rows anew before a repeated "
-        "pass, tail rewind, our own, puts the infrequent ones back) this is left of it: "
+        "pass, tail rewind, our own, puts the infrequent ones back) this is left of it, mean over "
+        "the objectives, with FAL by the logarithm: "
         f"{', '.join(parts)}. "
-        "Three passes, each method tuned for them, against one plain pass at its best: "
+        "Three passes, each method tuned for them, FAL's scale too, against one plain pass at its "
+        "best: "
         + ", ".join(f"{label[name]} {_signed(values)}" for name, values in end.items())
         + f". {_gains({label[name]: values for name, values in end.items()})}"
     )
@@ -189,8 +198,9 @@ def _gains(changes: dict[str, pd.Series]) -> str:
 def _signed(values) -> str:
     """Mean and interval with signs, since below zero is better."""
     mean, low, high = interval(list(values))
-    known = f" [{low:+.1f}, {high:+.1f}]" if len(values) > 1 else " (one seed)"
-    return f"{mean:+.1f} %{known}".replace("-", "−")
+    digits = 2 if min(map(abs, (mean, low, high))) < 0.05 else 1  # no "-0.0"
+    known = f" [{low:+.{digits}f}, {high:+.{digits}f}]" if len(values) > 1 else " (one seed)"
+    return f"{mean:+.{digits}f}{NBSP}%{known}".replace("-", "−")
 
 
 def generate(results: Path, ledger: dict[str, pd.DataFrame], generated: Path) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 import nbformat
 
 from multiepoch import notebooks
-from multiepoch.checks import METADATA
+from multiepoch.checks import recorded
 
 FAILED = 3  # exit code of a process whose notebook raised
 
@@ -176,16 +176,6 @@ class _Process:
         _kill_children(self.process.pid)
         self.process.kill()
         self.process.wait()
-
-
-def recorded(document: nbformat.NotebookNode) -> list[dict]:
-    """What the Checks of an executed notebook left in its outputs."""
-    return [
-        output.metadata[METADATA]
-        for cell in document.cells
-        for output in cell.get("outputs", [])
-        if METADATA in output.get("metadata", {})
-    ]
 
 
 def takes(notebook: Path, parameter: str) -> bool:
