@@ -190,6 +190,28 @@ def test_the_ledger_comes_from_the_records(root):
     assert ".ipynb" not in ledger, "no link to a chapter that is not there"
 
 
+def test_the_ledger_holds_this_run_and_of_the_record_what_it_lacks(root):
+    (root / "results" / "cpu").mkdir(parents=True)
+    rows = "".join(f"C9,{measure},{seed},3\n" for measure in ("time", "memory") for seed in (0, 1))
+    (root / "results" / "cpu" / "cost.evidence.csv").write_text("claim,measure,seed,value\n" + rows)
+    cell = """
+from multiepoch.checks import Checks
+import pandas as pd
+
+rows = pd.DataFrame({"claim": "C9", "measure": "time", "seed": [0, 1], "value": [7.0, 7.0]})
+checks = Checks()
+checks.evidence(rows)
+checks.show()
+"""
+    write_notebook(root / "notebooks" / "b.ipynb", cell)
+    for profile, time in (("cpu", 7), ("quick", 3)):
+        runs = book.run_notebooks(root, profile)
+        book.stage(root, root / profile, profile, runs)
+        ledger = (root / profile / "book" / "_generated" / "claims.md").read_text()
+        assert f"| cpu | {time} % [" in ledger, "quick has no place in the ledger"
+        assert "| cpu | 3 % [" in ledger, "the record's memory is still there"
+
+
 def test_two_figures_in_a_cell_are_refused(root):
     write_notebook(root / "notebooks" / "b.ipynb", FIGURE + FIGURE.replace("fig-line", "fig-2"))
     with pytest.raises(book.BookFailed, match="notebooks/b: a cell shows 2 figures"):

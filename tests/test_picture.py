@@ -257,7 +257,7 @@ def test_the_front_pages_numbers_are_the_records(results, record):
         for objective in OBJECTIVES
     )
     change = 100 * (end / len(OBJECTIVES) - 1).mean()
-    assert f"tail rewind {change:+.1f} %".replace("-", "−") in remedies
+    assert f"tail rewind {change:+.1f}\u00a0%".replace("-", "−") in remedies
     assert days.endswith("nothing is measured yet.")
 
 
@@ -282,7 +282,7 @@ def test_the_front_page_tells_of_continual_training_once_it_is_measured(results)
     )  # fmt: skip
     rows.to_parquet(results / "long" / "continual.parquet")
     (results / "long" / "continual.json").write_text(json.dumps(ABOUT))
-    days = summary.front(results).splitlines()[2]
+    days = summary.front(results).splitlines()[2].replace("\u00a0", " ")
     assert "plain −10.0 %" in days and "FAL −9.0 %" in days
     assert "MEDA −8.0 %" in days, "the best of its meanings"
     assert "tail rewind (to the day's start) −5.0 %" in days
