@@ -204,11 +204,11 @@ checks.evidence(rows)
 checks.show()
 """
     write_notebook(root / "notebooks" / "b.ipynb", cell)
-    for profile, time in (("cpu", 7), ("quick", 3)):
+    for profile, value in (("cpu", 7), ("quick", 3)):
         runs = book.run_notebooks(root, profile)
         book.stage(root, root / profile, profile, runs)
         ledger = (root / profile / "book" / "_generated" / "claims.md").read_text()
-        assert f"| cpu | {time} % [" in ledger, "quick has no place in the ledger"
+        assert f"| cpu | {value} % [" in ledger, "quick has no place in the ledger"
         assert "| cpu | 3 % [" in ledger, "the record's memory is still there"
 
 

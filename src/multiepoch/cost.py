@@ -252,9 +252,8 @@ def training(bench: dict) -> str:
     )
     note = (
         "\nOur tables and their state are in large pages in both blocks, so our own lines should "
-        f"agree between the two. They differ by up to {100 * apart:.0f} %: so much the machine has "
-        "wandered from block to block. Compare within a block, and read a ratio as no finer than "
-        "that.\n"
+        f"agree between the two. They differ by up to {100 * apart:.0f} %, for a reason that was "
+        "not found. So compare within a block, and read no ratio as finer than that.\n"
     )
     head = ["users", "pages", "training", "examples/s", "ours is so many times as fast"]
     return _table(head, rows) + note
