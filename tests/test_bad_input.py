@@ -88,6 +88,9 @@ BAD = {
     "no header": (
         {"log.csv": GOOD.partition("\n")[2]}, CALL, "column 'user' is missing; the columns are u0"),
     "label 2": (spoiled(7, "click", "2"), CALL, "column 'click', row 7: '2'; a label must be 0"),
+    "labels in lists": (
+        parquet(click=[[1]] * 48), CALL, "column 'click', row 1: a value of type list<"),
+    "an empty first line": ({"log.csv": "\n" + GOOD}, CALL, "the first line is empty; it must"),
     "label in words": (spoiled(3, "buy", "yes"), CALL, "column 'buy', row 3: 'yes'"),
     "label missing": (spoiled(9, "click", ""), CALL, "column 'click', row 9: no value"),
     "label NaN": (parquet(click=floats), CALL, "column 'click', row 48: nan; a label must be"),
@@ -198,6 +201,15 @@ def test_bad_input_gets_one_sentence_and_leaves_nothing(place, capsys, contents,
     left = [p for p in sorted(place.rglob("*")) if p not in before and "cache" not in p.parts]
     assert left == []
     assert not [p for p in place.rglob("*.part")]
+
+
+def test_a_refused_call_does_not_stand_in_the_way_of_the_right_one(place, capsys):
+    path = lay_out(place, {"log.csv": GOOD})
+    (place / "report").mkdir()
+    out = ["--out", str(place / "report")]
+    assert main(["compare", str(path), "--ids", "usr", *CALL[2:], *out]) == 2
+    assert "column 'usr' is missing" in capsys.readouterr().err
+    assert list((place / "report").iterdir()) == []
 
 
 def test_there_are_at_least_thirty():

@@ -1,5 +1,7 @@
 import json
 import re
+import shlex
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pyarrow as pa
@@ -108,6 +110,33 @@ def test_a_call_that_was_stopped_goes_on_where_it_was(place, capsys, monkeypatch
     assert without_times(report_of(place, "stopped")) == without_times(report_of(place, "whole"))
 
 
+def test_one_seed_gives_valid_json_and_any_column_name_will_do(place):
+    table = pq.read_table("log.parquet").rename_columns(
+        ["type", "user.id", "half", "buy", "price", "day"]
+    )
+    pq.write_table(table, "names.parquet")
+    call = ["--ids", "type,user.id", "--labels", "half", "--day", "day", "--seeds", "1",
+            "--epochs", "2", "--batch-size", "256"]  # fmt: skip
+    assert main(["compare", "names.parquet", *call]) == 0
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    found = json.loads((place / "report" / "report.json").read_text(), parse_constant=refuse)
+    assert found["methods"][0]["second"]["low"] is None
+    assert found["data"]["cut"] == [] and set(found["frequencies"]) == {"type", "user.id"}
+
+
+def test_a_worker_that_is_killed_is_said(place, capsys, monkeypatch):
+    def killed(*_):
+        raise BrokenProcessPool("a child process terminated abruptly")
+
+    monkeypatch.setattr(compare, "_run", killed)
+    assert main(["compare", "log.parquet", *CALL]) == 2
+    said = capsys.readouterr().err
+    assert "a worker process was killed" in said and said.count("\n") == 1
+
+
 def test_a_lock_of_a_process_that_is_gone_does_not_count(place):
     (place / "report").mkdir()
     (place / "report" / "lock").write_text("999999999")
@@ -148,6 +177,32 @@ def test_the_training_days_are_cut_to_the_latest(place, monkeypatch):
     monkeypatch.setattr(plan, "MAX_TRAIN", 100)
     train = plan.split(mapped, "log", False).read(mapped, "train")
     assert len(train) == 100 and set(train.day.tolist()) == {2}
+
+
+def test_the_latest_are_kept_where_the_file_begins_with_them(place, monkeypatch):
+    table = pq.read_table("log.parquet")
+    pq.write_table(table.take(np.arange(len(table))[::-1].copy()), "back.parquet")
+    mapped = map_log("back.parquet", Columns(("user",), ("click",), "day"))
+    monkeypatch.setattr(plan, "MAX_TRAIN", 100)
+    split = plan.split(mapped, "log", False)
+    assert set(split.read(mapped, "train").day.tolist()) == {2}
+    assert split.n_rows(mapped, "train") == 900 and split.n_rows(mapped, "test") == 300
+
+
+def test_blocks_are_of_users_or_of_impressions_where_a_column_has_too_few_values(place):
+    for ids, blocks_of in ((("user",), "user"), (("few", "user"), "user"), (("few",), None)):
+        table = pq.read_table("log.parquet").append_column("few", pa.array([1] * 1_500))
+        pq.write_table(table, "few.parquet")
+        columns = Columns(ids, ("click",), "day")
+        mapped = map_log("few.parquet", columns)
+        job = run.Job(str(mapped.folder), columns, plan.split(mapped, "log", False), 2, 64)
+        of = run.data(job)
+        sizes = run.block_sizes(of)[0]
+        assert sizes.sum() == len(of.test) and sizes.max() <= len(of.test) * run.LARGEST_BLOCK
+        if blocks_of:
+            users = of.test.ids[blocks_of]
+            pairs = {(int(u), int(b)) for u, b in zip(users, of.block)}
+            assert len(pairs) == len(users.unique()), "a user is in one block"
 
 
 def test_dense_features_are_scaled_by_the_training_days(place):
@@ -282,6 +337,22 @@ def test_inspect_finds_the_columns_and_prints_a_call_that_is_right(place):
     assert options.quick
     columns = compare.columns_of(options)
     assert map_log(PACKAGED, columns, rows=1_000).n == 1_000
+
+
+def test_inspect_proposes_nothing_that_compare_refuses(place):
+    n = 2_000
+    pq.write_table(pa.table({
+        "user id": pa.array([f"u{k % 90}" for k in range(n)], pa.large_string()),
+        "click": [k % 3 == 0 for k in range(n)], "seen": [k % 9 > 0 for k in range(n)],
+        "date": pa.array([f"2024-01-0{1 + k // 500}" for k in range(n)], pa.large_string()),
+        "tags": [[k] for k in range(n)], "raw": [bytes([k % 7]) for k in range(n)],
+    }), "odd.parquet")  # fmt: skip
+    text = inspect(place / "odd.parquet")
+    call = next(line for line in text.splitlines() if "multiepoch compare" in line)
+    words = shlex.split(call)
+    options = compare._parser().parse_args(words[words.index("compare") + 1 :])
+    assert options.ids == ("user id",) and options.day == "date"
+    assert map_log("odd.parquet", compare.columns_of(options)).n == n
 
 
 def test_inspect_says_what_it_takes_a_column_for(place):

@@ -205,6 +205,28 @@ def test_the_running_maximum_is_the_largest_count(path, count):
         assert state["max_count"] == state["count"].max()
 
 
+@pytest.mark.parametrize("count", ["occurrences", "steps"])
+@pytest.mark.parametrize("path", [None, "unique", "fixed_size"])
+def test_a_count_that_is_full_stays_full(path, count):
+    """Two billion lookups of a row, such as a country's, are a matter of days."""
+    full = torch.iinfo(torch.int32).max
+    table = nn.Parameter(torch.zeros(4, 2))
+    optimizer = EmbeddingOptimizer([table], 0.1, row_lr=FrequencyAdaptiveLR(count=count))
+    optimizer._path = path
+    optimizer.row_state(table)  # makes the state
+    state = optimizer.state[table]
+    state["count"][1] = full - 1
+    state["max_count"].fill_(full - 1)
+    for _ in range(3):
+        ids = torch.tensor([1, 2, 1, 1])
+        table.grad = torch.sparse_coo_tensor(
+            ids[None], torch.ones(4, 2), table.shape, check_invariants=False
+        )
+        optimizer.step()
+    assert state["count"][1] == state["max_count"] == full
+    assert state["count"][2] == 3 and table.isfinite().all()
+
+
 @pytest.mark.skipif(compiled.library() is None, reason="no C++ compiler, or it is turned off")
 def test_a_cpu_takes_the_compiled_path_for_float32_alone():
     values = torch.zeros(4, 2)

@@ -69,6 +69,11 @@ def snapshot(model, optimizer):
     ]
 
 
+def steps(model, optimizer):
+    """How many steps each table has had."""
+    return [int(optimizer.state[t.weight].get("step", 0)) for t in model.tables]
+
+
 def lookups(batches, rows=ROWS):
     """How often each row is looked up, one tensor a table."""
     return [
@@ -113,11 +118,15 @@ def test_start_puts_back_what_a_full_copy_says(day, warm, below, rule, decay, pa
     optimizer._path = path  # fixed_size: batches as they come on CUDA
     train(model, optimizer, random_batches(1, warm))  # the day before
     rewind = Rewind(model, optimizer, below, to="start")
-    at_start, few = snapshot(model, optimizer), [n < below for n in lookups(day)]
+    at_start, few = snapshot(model, optimizer), [(n > 0) & (n < below) for n in lookups(day)]
+    began = steps(model, optimizer)
     rewind.before_pass(0)
     for index in (1, 2):
         train(model, optimizer, day)
         expected = where(few, at_start, snapshot(model, optimizer))
+        if decay:  # a row has waited as long as when the day began
+            for values, rows, now, then in zip(expected, few, steps(model, optimizer), began):
+                values["last_step"] += (now - then) * rows
         rewind.before_pass(index)
         assert_same(snapshot(model, optimizer), expected)
 
@@ -390,6 +399,35 @@ def test_a_restart_in_mid_pass_is_bit_for_bit(name, stop, tmp_path):
     run(*second, plan[stop:])
     for model, optimizer, _ in (first, second):
         assert_same(snapshot(model, optimizer), snapshot(*straight[:2]))
+
+
+def test_a_row_put_back_fades_in_the_next_pass_as_it_did_in_the_first():
+    """Under AdamAR a row fades while it waits; the steps of the pass before are no such wait."""
+    day = random_batches(2, n_batches=30)
+    ends = []
+    for make in (tail_rewind, lambda m, o, below: meda_groups(m, o, n_passes=2)):
+        model = Tables()
+        optimizer = optimizer_of(model, "sgd", row_decay=AdaptiveRegularization(0.02))
+        train(model, optimizer, random_batches(1))
+        rewind = make(model, optimizer, below=math.inf)
+        rewind.before_pass(0)
+        before = snapshot(model, optimizer)
+        for index in range(2):
+            train(model, optimizer, day)
+            ends.append(snapshot(model, optimizer))
+            if index == 0:
+                rewind.before_pass(1)
+        rewind.before_pass(0)
+        if make is tail_rewind:
+            for one, two in zip(*ends):
+                assert torch.equal(one["weight"], two["weight"])
+            assert not torch.equal(before[0]["weight"], ends[0][0]["weight"])
+        else:  # the group that is back has waited for nothing
+            waits = [
+                now - values["last_step"]
+                for now, values in zip(steps(model, optimizer), snapshot(model, optimizer))
+            ]
+            assert max(int(w.max()) for w in waits) <= len(day) + 4
 
 
 def test_groups_carry_one_set_of_tables_for_each_pass_index():

@@ -240,6 +240,20 @@ def test_the_state_of_something_else_is_refused():
         optimizer.load_state_dict(optimizer.dense.state_dict())
 
 
+def test_a_state_whose_dense_half_does_not_fit_changes_nothing():
+    model, other = Model(), Model()
+    optimizer, another = pair(model), pair(other)
+    train(model, optimizer, range(2))
+    train(other, another, range(5))
+    state, before = another.state_dict(), copy.deepcopy(optimizer.state_dict())
+    state["dense"]["param_groups"][0]["params"].pop()
+    with pytest.raises(ValueError, match="parameter group"):
+        optimizer.load_state_dict(state)
+    now = optimizer.state_dict()["embedding"]["state"]
+    for key, values in before["embedding"]["state"].items():
+        assert all(torch.equal(values[name], now[key][name]) for name in values)
+
+
 def test_a_copy_goes_its_own_way():
     model = Model()
     optimizer = pair(model)

@@ -112,6 +112,24 @@ def test_a_folder_without_a_day_column_has_a_day_a_file(tmp_path):
     assert mapped.days == ["a.parquet", "b.parquet"] and mapped.day_counts.tolist() == [11, 10]
 
 
+def test_the_tenth_day_comes_after_the_ninth(tmp_path):
+    folder = tmp_path / "days"
+    folder.mkdir()
+    for day in range(1, 13):
+        pa.csv.write_csv(pa.table({"user": [f"u{day}"], "click": [0]}), folder / f"day{day}.csv")
+    assert map_log(folder, Columns(("user",), ("click",)), tmp_path).days == [
+        f"day{day}.csv" for day in range(1, 13)
+    ]
+
+
+def test_hashes_in_hexadecimal_digits_are_ids(tmp_path):
+    path = tmp_path / "LOG.CSV.GZ"  # in capitals, as some systems write it
+    ids = ["05e12345", "1e5", "68fd1e64", "00000000"]
+    path.write_bytes(gzip.compress(("user,click,day\n" + "".join(
+        f"{one},0,{k + 1}\n" for k, one in enumerate(ids))).encode()))  # fmt: skip
+    assert map_log(path, Columns(("user",), ("click",), "day"), tmp_path).n == 4
+
+
 def test_a_file_is_mapped_once_and_again_when_it_changes(tmp_path):
     path, lines = tmp_path / "log.parquet", []
     pq.write_table(table(seed=0), path)
@@ -162,6 +180,9 @@ DAYS = {
     "times": ["2024-02-29 23:59:59", "2024-03-01T00:00:00"],
     "seconds": ["1709251199", "1709251200"],
     "milliseconds": ["1709251199999", "1709251200000"],
+    "hours": ["2024022923", "2024030100"],
+    "minutes": ["202402292359", "202403010000"],
+    "seconds of a date": ["20240229235959", "20240301000000"],
 }
 
 

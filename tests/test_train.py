@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -484,6 +485,25 @@ def test_a_checkpoint_of_other_data_rates_or_sizes_is_refused(tiny_log, tmp_path
     optimizers[0].param_groups[0]["lr"] = 0.5
     with pytest.raises(ValueError, match="is of a run with optimizers "):
         train(model, optimizers, log, **settings)
+
+
+def test_a_checkpoint_of_other_days_is_refused(tiny_log, tmp_path):
+    """Another world, the same in another order, or other dense features."""
+    path = tmp_path / "run.pt"
+    run_days(tiny_log, path)
+    back = torch.arange(129, -1, -1)
+
+    def spoiled(change):
+        """Whoever asks for a day gets another; the schema is as it was."""
+        return lambda **about: change(tiny_log(**about), about) if about else tiny_log()
+
+    for change in (
+        lambda log, about: tiny_log(**about | {"seed": 9}),
+        lambda log, about: log[back],
+        lambda log, about: replace(log, dense=log.dense + 1),
+    ):
+        with pytest.raises(ValueError, match="is of a run with data "):
+            run_days(spoiled(change), path)
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 cut off"])

@@ -62,8 +62,10 @@ def load(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
 
 def describe_log(log: Log) -> list[float]:
     """A few sums that differ, but for bad luck, when the impressions do."""
-    sums = [column.sum().item() for column in log.ids.values()]
-    return [len(log), *sums, *log.labels.sum(0, dtype=torch.float64).tolist()]
+    place = torch.arange(1, len(log) + 1, device=log.labels.device)  # so that their order counts
+    sums = [(column * place).sum().item() for column in log.ids.values()]
+    rest = (one.sum(0, dtype=torch.float64).tolist() for one in (log.labels, log.dense))
+    return [len(log), *sums, *(value for part in rest for value in part)]
 
 
 def describe_optimizers(optimizers: Iterable[Optimizer]) -> list[list[str]]:

@@ -50,7 +50,9 @@ class ConversionModel(nn.Module):
         self.schema, self.n_buckets, self.embedding_std = schema, n_buckets, embedding_std
         self.tables = nn.ModuleDict(
             {
-                name: nn.Embedding(cardinality + n_buckets, embedding_dim, sparse=True)
+                _module_name(name): nn.Embedding(
+                    cardinality + n_buckets, embedding_dim, sparse=True
+                )
                 for name, cardinality in schema.cardinality.items()
             }
         )
@@ -63,18 +65,22 @@ class ConversionModel(nn.Module):
         shared = hidden[-1] if hidden else width
         self.towers = nn.ModuleDict(
             {
-                name: nn.Sequential(
+                _module_name(name): nn.Sequential(
                     *_layers(shared, *tower), nn.Linear(tower[-1] if tower else shared, 1)
                 )
                 for name in schema.objectives
             }
         )
+        if len(self.tables) < len(schema.cardinality) or len(self.towers) < len(schema.objectives):
+            raise ValueError("two columns have the same name but for a dot or an underscore at its "
+                             "end; rename one.")  # fmt: skip
         self.register_buffer("n_overflow", torch.zeros(len(self.tables), dtype=torch.int64))
 
     def forward(self, ids: dict[str, Tensor], dense: Tensor) -> Tensor:
         """Logits, (n, n_objectives), from ids, each (n,), and dense features, (n, n_dense)."""
         rows = self.rows(ids)
-        vectors = [table(rows[name]) for name, table in self.tables.items()]  # (n, dim) each
+        # (n, dim) each
+        vectors = [table(column) for table, column in zip(self.tables.values(), rows.values())]
         x0 = torch.cat([*vectors, dense], dim=1)  # (n, width)
         x = x0
         for cross in self.cross:
@@ -111,7 +117,8 @@ class ConversionModel(nn.Module):
 
     def table_parameters(self) -> dict[str, nn.Parameter]:
         """The weight of each table, by id column."""
-        return {name: table.weight for name, table in self.tables.items()}
+        weights = (table.weight for table in self.tables.values())
+        return dict(zip(self.schema.cardinality, weights))
 
     def dense_parameters(self) -> list[nn.Parameter]:
         """Every parameter that is not a table."""
@@ -119,7 +126,13 @@ class ConversionModel(nn.Module):
 
     def overflow_counts(self) -> dict[str, int]:
         """For each table, how many ids beyond it were looked up so far, evaluation included."""
-        return dict(zip(self.tables, self.n_overflow.tolist()))
+        return dict(zip(self.schema.cardinality, self.n_overflow.tolist()))
+
+
+def _module_name(name: str) -> str:
+    """The column's name, but where nn.ModuleDict refuses it: a dot, or "type" and its like."""
+    safe = name.replace(".", "_dot_")
+    return f"{safe}_" if hasattr(nn.ModuleDict(), safe) else safe
 
 
 def _layers(*widths: int) -> nn.Sequential:

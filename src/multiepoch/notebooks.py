@@ -46,7 +46,7 @@ def key(notebook: Path, root: Path, parameters: dict) -> str:
     """A hash of all that a notebook's numbers depend on.
 
     Its source, its parameters, every file under src/ and results/ of `root`, and the versions of
-    torch and Python. What a machine does to the last bit is not in it.
+    torch, NumPy and Python. What a machine does to the last bit is not in it.
     """
     digest = hashlib.sha256()
 
@@ -58,7 +58,7 @@ def key(notebook: Path, root: Path, parameters: dict) -> str:
             )  # lengths keep parts from running together
 
     add(notebook.name, notebook.read_bytes(), json.dumps(parameters, sort_keys=True))
-    add(version("torch"), platform.python_version())
+    add(version("torch"), version("numpy"), platform.python_version())
     for folder in ("src", "results"):
         for path in files_under(root / folder):
             add(path.relative_to(root).as_posix(), path.read_bytes())

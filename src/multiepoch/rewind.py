@@ -45,7 +45,8 @@ class Rewind:
         `below` infinite that is every row of every table. Counts take 4 bytes a row of the table,
         and the draw, before each repeated pass, needs room for one more table.
         "start", what the row was when pass 0 first touched it, from a journal whose memory grows
-        with the rows touched and not with the table.
+        with the rows touched and not with the table; AdamAR's wait is what it was when pass 0
+        began.
     seed: the draws are a function of it, the table's place in the optimizer and the number of
         passes so far; the global random state stays as it is.
     init: draws a whole table in place, as `torch.nn.init.*` do. By default the model's own
@@ -74,6 +75,7 @@ class Rewind:
         self._index: int | None = None  # of the pass that runs
         self._n_passes = 0  # that began so far, of all data
         self._records: list[Counts | Journal] = []  # one a table, where one is needed
+        self._began: list[int] = []  # each table's step when pass 0 began
         self._hook: Any = None
 
     @torch.no_grad()
@@ -87,6 +89,7 @@ class Rewind:
             raise RuntimeError(f"before_pass({index}) after {last}: call it for 0, 1, 2, ...")
         if index == 0:
             self._records = self._new_records()
+            self._began = [self._tables.step(table) for table in self._tables]
         else:
             self._put_back()
         self._index = index
@@ -106,6 +109,7 @@ class Rewind:
             "seed": self._tables.seed,
             "index": self._index,
             "n_passes": self._n_passes,
+            "began": self._began,
             "records": [record.state_dict() for record in self._records],
         }
 
@@ -126,6 +130,7 @@ class Rewind:
             record.load_state_dict(saved)
         self._records = records
         self._index, self._n_passes = state_dict["index"], state_dict["n_passes"]
+        self._began = list(state_dict["began"])
         self._listen()
 
     def _new_records(self) -> list[Counts | Journal]:
@@ -157,9 +162,12 @@ class Rewind:
             if isinstance(self._records[k], Counts):
                 self._tables.redraw(table, self._records[k].rows(self.below), self._n_passes)
                 continue
+            since = self._tables.step(table) - self._began[k]
             for rows, saved in self._records[k].put_back(self.below):
                 for name, value in self._tables.values(table).items():
-                    value.index_copy_(0, rows, saved[name])
+                    # The steps that a row has waited are those of when pass 0 began.
+                    before = saved[name] + since if name == "last_step" else saved[name]
+                    value.index_copy_(0, rows, before)
 
 
 class TableGroups:
@@ -198,13 +206,16 @@ class TableGroups:
         arriving = self._waiting.pop(index, None)
         leaving = self._waiting[self._index] = []
         for k, table in enumerate(self._tables):
-            values = self._tables.values(table)
-            leaving.append({name: value.clone() for name, value in values.items()})
+            values, step = self._tables.values(table), self._tables.step(table)
+            # Last steps wait as the steps that lie between, so that no row ages while its group
+            # is away.
+            leaving.append({name: value - step if name == "last_step" else value.clone()
+                            for name, value in values.items()})  # fmt: skip
             if arriving is None:
                 self._tables.redraw(table, None, index)
                 continue
             for name, value in values.items():
-                value.copy_(arriving[k][name])
+                value.copy_(arriving[k][name] + step if name == "last_step" else arriving[k][name])
             arriving[k] = {}  # its memory back before the next table's is taken
         self._index = index
 
@@ -310,6 +321,10 @@ class _Tables:
         """Everything that belongs to a row, live, the first dimension the row."""
         return {"weight": table.detach(), **self._optimizer.row_state(table)}
 
+    def step(self, table: Tensor) -> int:
+        """Steps of the optimizer so far, with a gradient for the table."""
+        return int(self._optimizer.state.get(table, {}).get("step", 0))
+
     def redraw(self, table: Tensor, rows: Tensor | None, n_passes: int) -> None:
         """New weights and row state for `rows`, int64 (k,); None: for all of the table."""
         values = self.values(table)
@@ -326,9 +341,8 @@ class _Tables:
             weight[rows] = fresh[rows]
         if kept is not None:
             weight[padding] = kept
-        step = int(self._optimizer.state[table]["step"])
         for name, value in values.items():
-            value[rows] = step if name == "last_step" else 0
+            value[rows] = self.step(table) if name == "last_step" else 0
 
     def _draw(self, weight: Tensor, place: int, n_passes: int) -> Tensor:
         digest = hashlib.sha256(f"{self.seed} {place} {n_passes}".encode()).digest()

@@ -102,7 +102,8 @@ def train(
         scheduler, checkpoint, checkpoint_seconds, progress,
         settings={
             "epochs": epochs,
-            "data": None if callable(log) else checkpoints.describe_log(log),
+            "data": None if checkpoint is None
+            else checkpoints.describe_log(log(0) if callable(log) else log),
             "evaluate": {name: checkpoints.describe_log(split) for name, split in splits.items()},
         },
     )  # fmt: skip
@@ -137,7 +138,8 @@ def train_days(
 ) -> pd.DataFrame:
     """Trains day after day, always evaluating on the day that comes next and was not yet seen.
 
-    day_log: the impressions of a day; asked for each of `days` once, in order.
+    day_log: the impressions of a day; asked for each of `days` once, in order. A run that goes on
+        from a checkpoint also asks for the first, to see that it is the same data.
     days: in order; the last one is only evaluated on, never trained on.
     passes: over each day before the next one comes; `before_pass` is called with 0 for the first.
     evaluate_on: the impressions of a day to evaluate on, where not all of `day_log`'s.
@@ -158,15 +160,20 @@ def train_days(
             f"evaluate_passes is {list(evaluate_passes)}; the {passes} passes over a day are "
             f"counted from 0 to {passes - 1}."
         )
-    run = _Run(
-        model, optimizer, evaluate_at, groups, batch_size, seed, loss_weights, between_passes,
-        scheduler, checkpoint, checkpoint_seconds, progress,
-        settings={"days": days, "passes": passes, "evaluate_passes": sorted(evaluate_passes)},
-    )  # fmt: skip
+    device = next(model.parameters()).device
 
     @lru_cache(maxsize=2)
     def load(position: int) -> Log:
-        return day_log(days[position]).to(run.device)
+        return day_log(days[position]).to(device)
+
+    run = _Run(
+        model, optimizer, evaluate_at, groups, batch_size, seed, loss_weights, between_passes,
+        scheduler, checkpoint, checkpoint_seconds, progress,
+        settings={
+            "days": days, "passes": passes, "evaluate_passes": sorted(evaluate_passes),
+            "data": None if checkpoint is None else checkpoints.describe_log(load(0)),
+        },
+    )  # fmt: skip
 
     def data(position: int, index: int) -> tuple[Log, dict[str, Log]]:
         if evaluate_on is None:

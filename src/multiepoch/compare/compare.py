@@ -6,10 +6,12 @@ import argparse
 import contextlib
 import datetime
 import json
+import math
 import os
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,6 +48,11 @@ def command(arguments: list[str]) -> int:
         return 2
     except OSError as error:
         print(f"multiepoch compare: {disk_error(error, options.out, 'give another --out')}",
+              file=sys.stderr)  # fmt: skip
+        return 2
+    except BrokenProcessPool:
+        print("multiepoch compare: a worker process was killed, as a rule for want of memory; "
+              "finished trials are kept, so free some and give the same call again.",
               file=sys.stderr)  # fmt: skip
         return 2
     except KeyboardInterrupt:
@@ -143,11 +150,14 @@ def _compare(options: argparse.Namespace, arguments: list[str]) -> int:
                      "positives": dict(zip(columns.labels, of.test.labels.mean(0).tolist())),
                      "cardinality": of.train.schema.cardinality, "quick": options.quick,
                      "rows_read": LOOK_ROWS if options.quick else None,
-                     "cut": len(of.train) >= plan.MAX_TRAIN, "by_rows": job.split.by_rows},
+                     "cut": [part for part in plan.PARTS
+                             if job.split.n_rows(mapped, part) > len(getattr(of, part))],
+                     "by_rows": job.split.by_rows},
             "machine": machine(), "date": datetime.date.today().isoformat(),
             "torch": torch.__version__, "seconds": time.perf_counter() - started,
         }  # fmt: skip
-        write(out / "report.json", json.dumps(found, indent=1) + "\n")
+        plain = json.dumps(_finite(found), indent=1, allow_nan=False)
+        write(out / "report.json", plain + "\n")
         text = report.text(found)
         write(out / "report.txt", text)
         write(out / "index.html", report.page(found))
@@ -233,6 +243,15 @@ def _judged(options, job: Job, of: Data, results: dict, choices: dict) -> dict:
     }  # fmt: skip
 
 
+def _finite(value):
+    """The same with None for what JSON has no number for: the bounds of an interval of one seed."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _curves(several: list[dict]) -> dict:
     """metric -> objective -> [[epoch, value of each seed ...], ...] on the test day."""
     curves: dict = {}
@@ -276,8 +295,7 @@ def folder(out: Path, call: list[str]) -> Iterator[Path]:
         yield out
     except DataError:
         (out / "lock").unlink(missing_ok=True)
-        if made:  # nothing was trained: leave no trace of the call
-            _remove_if_bare(out)
+        _remove_if_bare(out, made)
         raise
     finally:
         (out / "lock").unlink(missing_ok=True)
@@ -315,7 +333,8 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _remove_if_bare(out: Path) -> None:
+def _remove_if_bare(out: Path, made: bool) -> None:
+    """Leaves no trace of a call that trained nothing, so that the mended call finds no other."""
     trials = out / "trials"
     if trials.exists() and any(trials.iterdir()):
         return
@@ -325,5 +344,6 @@ def _remove_if_bare(out: Path) -> None:
             path.rmdir()
         else:
             path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        out.rmdir()
+    if made:
+        with contextlib.suppress(OSError):
+            out.rmdir()

@@ -84,6 +84,8 @@ def guess(name: str, parts: list[pa.Array], n: int) -> Guess:
     """What a column looks like, from its values first and its name second."""
     values = pa.chunked_array([p.cast(p.type.value_type) if pa.types.is_dictionary(p.type) else p
                                for p in parts])  # fmt: skip
+    if pa.types.is_nested(values.type):
+        return Guess(name, "", f"type {values.type}, not one value a row", "lists")
     there = values.drop_null()
     if len(there) == 0:
         return Guess(name, "", "every value is missing", "nothing")
@@ -101,7 +103,8 @@ def guess(name: str, parts: list[pa.Array], n: int) -> Guess:
         why = f"zeros and ones, {share:.2g} % ones"
         if values.null_count:
             return Guess(name, "", why + ", some missing", example)
-        return Guess(name, "label" if likely else "id", why, example)
+        other = "id" if _may_be_id(values.type) else ""
+        return Guess(name, "label" if likely else other, why, example)
     if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
         return Guess(name, "day", f"type {values.type}", example)
     if _looks_like_day(name, unique):
@@ -117,9 +120,15 @@ def guess(name: str, parts: list[pa.Array], n: int) -> Guess:
     number = not text or _all_match(unique, r"^-?[0-9]+$")
     if distinct == 1:
         return Guess(name, "", "one value throughout", example)
+    if not _may_be_id(values.type):
+        return Guess(name, "", f"type {values.type}", example)
     if number and _ID_NAMES.search(name) is None and distinct > 100:
         return Guess(name, "dense", f"whole numbers, {counted}", example)
     return Guess(name, "id", counted, example)
+
+
+def _may_be_id(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _binary(unique: pa.Array) -> bool:
@@ -132,9 +141,7 @@ def _is_one(value: pa.Scalar) -> bool:
 
 
 def _looks_like_day(name: str, unique: pa.Array) -> bool:
-    if _DAY_NAMES.search(name) is None or not (
-        pa.types.is_integer(unique.type) or pa.types.is_string(unique.type)
-    ):
+    if _DAY_NAMES.search(name) is None or not _may_be_id(unique.type):
         return False
     some = unique[:100].cast(pa.string()).to_pylist()
     forms = {parse.day_format(text) for text in some}
@@ -144,6 +151,10 @@ def _looks_like_day(name: str, unique: pa.Array) -> bool:
 def _all_match(unique: pa.Array, pattern: str) -> bool:
     texts = unique.slice(0, 10_000).cast(pa.string())
     return bool(pc.all(pc.match_substring_regex(texts, pattern)).as_py())
+
+
+def _listed(names: list[str]) -> str:
+    return shlex.quote(",".join(names))
 
 
 def _advice(path: Path, guesses: list[Guess], n_files: int) -> list[str]:
@@ -156,16 +167,16 @@ def _advice(path: Path, guesses: list[Guess], n_files: int) -> list[str]:
     if not of["day"] and n_files < 3:
         return ["No column looks like a day, and without days nothing can be tested on a later "
                 "one: add such a column, or give a folder with a file a day."]  # fmt: skip
-    words = ["python -m multiepoch compare", shlex.quote(str(path)), "--ids", ",".join(of["id"]),
-             "--labels", ",".join(of["label"])]  # fmt: skip
+    words = ["python -m multiepoch compare", shlex.quote(str(path)), "--ids", _listed(of["id"]),
+             "--labels", _listed(of["label"])]  # fmt: skip
     if of["day"]:
-        words += ["--day", of["day"][0]]
+        words += ["--day", shlex.quote(of["day"][0])]
     lines = ["To begin with, a look in about a minute (leave out --quick for all of it):", "",
              "  " + " ".join([*words, "--quick"]), ""]  # fmt: skip
     if of["dense"]:
-        lines.append(f"Numbers that could be dense features: --dense {','.join(of['dense'])}")
+        lines.append(f"Numbers that could be dense features: --dense {_listed(of['dense'])}")
     lines.append("Leave out every column that is known only after the impression, such as a play "
                  "time, and ids that number the rows.")  # fmt: skip
     if len(of["id"]) >= 2:
-        lines.append(f"A cross is often what collapses first: --cross {of['id'][0]},{of['id'][1]}")
+        lines.append(f"A cross is often what collapses first: --cross {_listed(of['id'][:2])}")
     return lines

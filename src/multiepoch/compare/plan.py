@@ -32,7 +32,8 @@ class Trial:
 
     def key(self, settings: dict) -> str:
         """Names the file that keeps the result: of the trial, what it is run on, and the code."""
-        text = json.dumps([asdict(self), settings, code_hash()], sort_keys=True)
+        code = code_hash("compare/plan.py", "compare/run.py")
+        text = json.dumps([asdict(self), settings, code, torch.__version__], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
@@ -76,9 +77,20 @@ class Split:
         rows = mapped.rows_of(first, last)
         most = MAX_TRAIN if part == "train" else MAX_TEST
         if isinstance(rows, slice):
-            return mapped.read(slice(max(rows.start, rows.stop - most), rows.stop))
+            day = mapped.day[rows]
+            if (day[1:] >= day[:-1]).all():
+                return mapped.read(slice(max(rows.start, rows.stop - most), rows.stop))
+            rows = np.arange(rows.start, rows.stop)
         latest = rows[np.argsort(mapped.day[rows], kind="stable")][-most:]
         return mapped.read(np.sort(latest))
+
+    def n_rows(self, mapped: MappedLog, part: str) -> int:
+        """Impressions of a part, before what `read` leaves out."""
+        first, last = self.ends[PARTS.index(part)]
+        if self.by_rows:
+            return last + 1 - first
+        rows = mapped.rows_of(first, last)
+        return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
 
     def in_words(self, mapped: MappedLog) -> dict[str, str]:
         if self.by_rows:

@@ -55,7 +55,9 @@ def _notes(found: dict) -> list[str]:
     if d["by_rows"]:
         notes.append("Those rows hold fewer than 3 days, so they were split by position, not day.")
     if d["cut"]:
-        notes.append("The training days were cut to their latest impressions.")
+        parts = [{"train": "training days", "validation": "day to tune on", "test": "test day"}[one]
+                 for one in d["cut"]]  # fmt: skip
+        notes.append(f"Cut to the latest impressions: {', '.join(parts)}.")
     return notes
 
 

@@ -27,7 +27,10 @@ from multiepoch.experiments.methods import METHODS
 from multiepoch.model import ConversionModel
 from multiepoch.train import train
 
-BLOCKS = 20  # parts of the test day, each of other users, for the interval over impressions
+# Parts of the test day for the interval over impressions. Each has other values of the first id
+# column (users, as a rule) with so many that no part holds more than LARGEST_BLOCK of the day, and
+# other impressions where there is no such column.
+BLOCKS, LARGEST_BLOCK = 20, 0.1
 FREQUENCIES = (1, 3, 11, 101)  # edges of the groups of rows: never seen, 1-2, 3-10, 11-100, more
 GROUPS = ("never", "1 to 2", "3 to 10", "11 to 100", "more than 100")
 EVALUATE_AT = (0.25, 0.5, 1.0)
@@ -68,12 +71,21 @@ def data(job: Job) -> Data:
     parts, scale = {}, None
     for part in ("train", "validation", "test"):
         parts[part], scale = prepared(job.split.read(mapped, part), scale)
-    test, first = parts["test"], job.columns.ids[0]
-    block = (test.ids[first] * 2_654_435_761 >> 7) % BLOCKS
+    test = parts["test"]
+    block = next(
+        (block for block in (_blocks(test.ids[name]) for name in job.columns.ids)
+         if torch.bincount(block, minlength=BLOCKS).max() <= len(test) * LARGEST_BLOCK),
+        _blocks(torch.arange(len(test))),
+    )  # fmt: skip
     cardinality = parts["train"].schema.cardinality
     column = max(cardinality, key=cardinality.get)
     return Data(**parts, block=block, column=column,
                 group=frequency_group(parts["train"], test, column))  # fmt: skip
+
+
+def _blocks(ids: Tensor) -> Tensor:
+    """The block of each impression, (n,); those of one id share one."""
+    return (ids * 2_654_435_761 >> 7) % BLOCKS
 
 
 def frequency_group(train_log: Log, test: Log, column: str) -> Tensor:
@@ -200,8 +212,13 @@ class Runner:
 
     def _finish(self, todo):
         if self.workers <= 1 or len(todo) <= 1:
-            for trial, path in todo:
-                yield trial, _keep(trial, self.job, path)
+            threads = torch.get_num_threads()
+            torch.set_num_threads(1)  # as in a worker: the same sums in the same order
+            try:
+                for trial, path in todo:
+                    yield trial, _keep(trial, self.job, path)
+            finally:
+                torch.set_num_threads(threads)
             return
         if self.pool is None:
             self.pool = ProcessPoolExecutor(

@@ -40,7 +40,7 @@ def encoded(column: pa.Array) -> tuple[np.ndarray, pa.Array]:
         return np.zeros(len(column), np.int32), column
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
-    values, codes = column.dictionary, column.indices
+    values, codes = column.dictionary, column.indices.cast(pa.int32())
     if column.null_count:
         values = pa.concat_arrays([values, pa.nulls(1, values.type)])
         codes = pc.fill_null(codes, len(values) - 1)
@@ -53,7 +53,10 @@ def check_ids(codes: np.ndarray, values: pa.Array, place: Place) -> None:
     if pa.types.is_floating(values.type) or pa.types.is_decimal(values.type):
         place.refuse(0, f"a number of type {values.type}", would_do)
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-        like = pc.match_substring_regex(values, r"^-?[0-9]+(\.0+$|(\.[0-9]+)?[eE][+-]?[0-9]+$)")
+        # An exponent needs a point or a sign: 05e12345 is a hash in hexadecimal digits.
+        like = pc.match_substring_regex(
+            values, r"^-?[0-9]+(\.0+$|\.[0-9]+[eE][+-]?[0-9]+$|[eE][+-][0-9]+$)"
+        )
         float_like = pc.fill_null(like, False).to_numpy(zero_copy_only=False)
         if float_like.any():
             row = int(np.argmax(float_like[codes]))
@@ -64,6 +67,8 @@ def check_ids(codes: np.ndarray, values: pa.Array, place: Place) -> None:
 
 def labels(column: pa.Array, place: Place) -> np.ndarray:
     """(n,) uint8 of zeros and ones."""
+    if pa.types.is_nested(column.type):
+        place.refuse(0, f"a value of type {column.type}", "a label must be 0 or 1")
     codes, values = encoded(column)
     texts = values.cast(pa.string()).to_pylist() if len(values) <= 1_000 else []
     known = np.array([_LABELS.get((text or "").lower(), 255) for text in texts], np.uint8)
@@ -106,6 +111,10 @@ def _yymmddhh(text: str) -> int:
     return datetime.strptime(text, "%y%m%d%H").toordinal() - _EPOCH
 
 
+def _yyyymmddhh(text: str) -> int:
+    return datetime.strptime(text[:10], "%Y%m%d%H").toordinal() - _EPOCH
+
+
 def _iso(text: str) -> int:
     return date.fromisoformat(text).toordinal() - _EPOCH
 
@@ -114,6 +123,8 @@ DAYS: dict[str, tuple[str, Callable[[str], int]]] = {
     "day number": (r"^[0-9]{1,6}$", int),
     "YYYYMMDD": (r"^[0-9]{8}$", _yyyymmdd),
     "YYMMDDHH": (r"^[0-9]{8}$", _yymmddhh),  # only where asked for
+    # Before the Unix times: as one of those it would be a day in 1976, or after 2030.
+    "YYYYMMDDHH": (r"^(19|20)[0-9]{8}([0-9]{2}){0,2}$", _yyyymmddhh),
     "seconds": (r"^[0-9]{9,10}$", lambda text: int(text) // 86_400),
     "milliseconds": (r"^[0-9]{12,13}$", lambda text: int(text) // 86_400_000),
     "YYYY-MM-DD": (r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ].*)?$", _iso),
@@ -136,7 +147,7 @@ def day_format(text: str | None) -> str | None:
 def days(column: pa.Array, place: Place, form: str | None = None) -> tuple[np.ndarray, str]:
     """Days since 1970 (or day numbers as they are), (n,) int32, and the format found or given.
 
-    A time counts as its day in UTC.
+    A timestamp and a Unix time count as their day in UTC, a text as the day that it begins with.
     """
     if pa.types.is_timestamp(column.type):
         column = column.cast(pa.timestamp(column.type.unit)).cast(pa.date32(), safe=False)
@@ -145,8 +156,8 @@ def days(column: pa.Array, place: Place, form: str | None = None) -> tuple[np.nd
         column = pa.DictionaryArray.from_arrays(column.indices, column.dictionary.cast(pa.string()))
     codes, values = encoded(column)
     would_do = (
-        "a day must be written as YYYYMMDD, YYYY-MM-DD, a time that begins so, a Unix time "
-        "in seconds or milliseconds, or the number of the day"
+        "a day must be written as YYYYMMDD, YYYY-MM-DD, a time that begins so, a Unix time in "
+        "seconds or milliseconds, or the number of the day"
     )
     integer = pa.types.is_integer(values.type)
     if not (integer or pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
@@ -165,7 +176,7 @@ def days(column: pa.Array, place: Place, form: str | None = None) -> tuple[np.nd
         ordinals = texts.cast(pa.int64()).to_numpy()
         ordinals = ordinals // {"seconds": 86_400, "milliseconds": 86_400_000}.get(form, 1)
     else:
-        if form == "YYYY-MM-DD":
+        if form in ("YYYY-MM-DD", "YYYYMMDDHH"):
             texts = pc.utf8_slice_codeunits(texts, 0, 10)
         short = texts.dictionary_encode()  # many times of a day are one date
         back = pc.fill_null(short.indices, 0).to_numpy(zero_copy_only=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ _TEXT = pa.dictionary(pa.int32(), pa.string())
 
 
 def find(path: str | Path, endings: Sequence[str] = CSV_ENDINGS + PARQUET_ENDINGS) -> list[Path]:
-    """The file itself, or the files of a folder in the order of their names."""
+    """The file itself, or the files of a folder in the order of their names, day2 before day10."""
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; give the path of your log.")
@@ -37,14 +38,19 @@ def find(path: str | Path, endings: Sequence[str] = CSV_ENDINGS + PARQUET_ENDING
                 f"{', '.join(endings)}."
             )
         return [path]
-    found = sorted(p for p in path.rglob("*") if p.is_file() and p.name[0] not in "._"
-                   and p.name.lower().endswith(tuple(endings)))  # fmt: skip
+    found = sorted((p for p in path.rglob("*") if p.is_file() and p.name[0] not in "._"
+                    and p.name.lower().endswith(tuple(endings))), key=_in_order)  # fmt: skip
     if not found:
         raise DataError(
             f"{path}: no file in this folder ends in {', '.join(endings)}; "
             "put the CSV or Parquet files of the days there."
         )
     return found
+
+
+def _in_order(path: Path) -> list:
+    """Runs of digits count as numbers."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", str(path))]
 
 
 def column_names(path: Path, header: Sequence[str] | None = None) -> list[str]:
@@ -54,6 +60,8 @@ def column_names(path: Path, header: Sequence[str] | None = None) -> list[str]:
             names = list(file.schema_arrow.names)
     else:
         names = list(header) if header is not None else _header(path)[0]
+    if not names:
+        raise DataError(f"{path}: the first line is empty; it must name the columns.")
     for k, name in enumerate(names):
         if name in names[:k]:
             raise DataError(
@@ -121,7 +129,7 @@ def _csv_chunks(path, names, columns, floats, header) -> Iterator[pa.RecordBatch
 def _open(path: Path):
     if path.stat().st_size == 0:
         raise DataError(f"{path}: empty; it must hold a header and at least one impression.")
-    return pa.input_stream(str(path), compression="gzip" if path.suffix == ".gz" else None)
+    return pa.input_stream(str(path), compression="gzip" if _is_gzip(path) else None)
 
 
 def _header(path: Path) -> tuple[list[str], str]:
@@ -130,7 +138,7 @@ def _header(path: Path) -> tuple[list[str], str]:
         with _open(path) as stream:
             start = stream.read(1 << 16)
     except OSError as error:
-        if path.suffix == ".gz":
+        if _is_gzip(path):
             raise _damaged_gzip(path) from error
         raise _unreadable(path, error) from error
     line = start.decode("utf-8-sig", "replace").partition("\n")[0].rstrip("\r")
@@ -140,7 +148,7 @@ def _header(path: Path) -> tuple[list[str], str]:
 
 def _bad_csv(path, names, floats, delimiter, header, error) -> DataError:
     """The sentence for a file that cannot be parsed; looks for the line, however slow that is."""
-    if path.suffix == ".gz" and not isinstance(error, pa.ArrowInvalid):
+    if _is_gzip(path) and not isinstance(error, pa.ArrowInvalid):
         return _damaged_gzip(path)
     try:
         with _open(path) as stream:
@@ -166,7 +174,7 @@ def _bad_csv(path, names, floats, delimiter, header, error) -> DataError:
                             "feature must be a number."
                         )
     except (OSError, EOFError, zlib.error, pa.ArrowInvalid):
-        return _damaged_gzip(path) if path.suffix == ".gz" else _unreadable(path, error)
+        return _damaged_gzip(path) if _is_gzip(path) else _unreadable(path, error)
     except csv.Error as reason:
         return DataError(f"{path}: not a CSV file ({reason}); write it again.")
     reason = " ".join(str(error).split()).rstrip(".")
@@ -179,6 +187,10 @@ def _is_float(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_gzip(path: Path) -> bool:
+    return path.name.lower().endswith(".gz")
 
 
 def _is_parquet(path: Path) -> bool:

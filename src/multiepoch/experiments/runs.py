@@ -16,6 +16,7 @@ from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -84,14 +85,16 @@ class Run:
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-@lru_cache(maxsize=1)
-def code_hash() -> str:
-    """A hash of the modules that a run's numbers depend on."""
+@lru_cache
+def code_hash(*more: str) -> str:
+    """A hash of what a run's numbers depend on: modules, those in `more` too, data, NumPy."""
     root = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for name in _CODE:
+    digest = hashlib.sha256(np.__version__.encode())  # which draws the world
+    for name in (*_CODE, *more):
         path = root / name
-        files = sorted(f for f in path.rglob("*") if f.suffix in (".py", ".cpp")) or [path]
+        files = sorted(f for f in path.rglob("*") if f.suffix in (".py", ".cpp", ".parquet")) or [
+            path
+        ]
         for file in files:
             digest.update(str(file.relative_to(root)).encode() + file.read_bytes())
     return digest.hexdigest()
@@ -245,12 +248,9 @@ def run_all(
         left = (time.perf_counter() - started) / done * (len(todo) - done)
         name = " ".join(filter(None, [run.method, run.setting, f"seed {run.seed}"]))
         log(f"[{done}/{len(todo)}] {name}: {seconds:.1f} s, about {_minutes(left)} left")
-    tables = [pd.read_parquet(path) for path in paths]
-    # A kept run may come from another profile of the same size, or carry another label.
-    return pd.concat(
-        [t.assign(profile=profile.name, method=run.method, setting=run.setting)
-         for t, run in zip(tables, runs)], ignore_index=True,
-    )  # fmt: skip
+    # A kept run may come from another profile of the same size.
+    tables = [pd.read_parquet(path).assign(profile=profile.name) for path in paths]
+    return pd.concat(tables, ignore_index=True)
 
 
 def spread(work: Callable, items: Sequence, profile: Profile, device: str):

@@ -138,6 +138,11 @@ class Factor {
     const float part, log_part;
 };
 
+// A count that is full stays full: one that wrapped round would be negative, its factor NaN.
+int32_t plus(int32_t count, int32_t grows) {
+    return grows > INT32_MAX - count ? INT32_MAX : count + grows;
+}
+
 // The largest count of the table once the batch is counted. No row had more than `before`, so a row
 // that occurs n times then has at most before + n. Hence, where the row that occurs most was also
 // the most frequent before, as is the rule, no other count need be read.
@@ -147,10 +152,10 @@ int32_t largest_count(const Batch& b, const Scale& s) {
     int32_t top = 0;
     for (int64_t i = 0; i < b.k; ++i) top = std::max(top, b.occurrences[i]);
     const int64_t hot = std::find(b.occurrences, b.occurrences + b.k, top) - b.occurrences;
-    int32_t most = std::max(before, s.count[b.rows[hot]] + grows(hot));
-    if (most == before + grows(hot)) return most;
+    int32_t most = std::max(before, plus(s.count[b.rows[hot]], grows(hot)));
+    if (most == plus(before, grows(hot))) return most;
     for (int64_t i = 0; i < b.k; ++i)
-        if (before + grows(i) > most) most = std::max(most, s.count[b.rows[i]] + grows(i));
+        if (plus(before, grows(i)) > most) most = std::max(most, plus(s.count[b.rows[i]], grows(i)));
     return most;
 }
 
@@ -177,7 +182,8 @@ void update(const Batch& b, float* weight, float* one, float* two, const Step& s
             const int64_t row = b.rows[i], at = row * b.dim;
             float rate = s.lr;
             if (scale.count)
-                rate *= factor(scale.count[row] += scale.by_steps ? 1 : b.occurrences[i]);
+                rate *= factor(scale.count[row] =
+                                   plus(scale.count[row], scale.by_steps ? 1 : b.occurrences[i]));
             const float keep = b.last_step ? kept(b, b.last_step[row]) : 1.0f;
             float* __restrict w = weight + at;
             if (rowwise) {

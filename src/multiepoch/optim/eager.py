@@ -10,14 +10,19 @@ from torch import Tensor
 from multiepoch.optim.batch import TouchedRows
 from multiepoch.optim.rules import RULES
 
+_FULL = torch.iinfo(torch.int32).max
+
 
 def frequency_factor(
     group: dict[str, Any], state: dict[str, Tensor], touched: TouchedRows
 ) -> Tensor:
     """Counts the batch's rows, then gives FAL's factor for each of them, float32 (k,)."""
     row_lr, count, max_count = group["row_lr"], state["count"], state["max_count"]
-    seen = touched.occurrences
-    count.index_add_(0, touched.rows, seen if row_lr.count == "occurrences" else (seen > 0).int())
+    seen = touched.occurrences.int()
+    seen = seen if row_lr.count == "occurrences" else (seen > 0).int()
+    # A count that is full stays full: one that wrapped round would be negative, its factor NaN.
+    seen = torch.minimum(seen, _FULL - count.index_select(0, touched.rows))
+    count.index_add_(0, touched.rows, seen)
     # Counts only grow, so the maximum can be kept and the table need not be read.
     torch.maximum(max_count, count[touched.rows].max(), out=max_count)
     return row_lr.factor(count[touched.rows], max_count, group["epoch"])

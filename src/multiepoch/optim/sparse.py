@@ -168,9 +168,13 @@ class SparseOptimizer(Optimizer):
                 f"this is no state of a SparseOptimizer: it has {sorted(state_dict)}, "
                 "not 'dense' and 'embedding'"
             )
-        # The tables first, for the same reason as in step().
+        before = self.embedding.state_dict()
         self.embedding.load_state_dict(state_dict["embedding"])
-        self.dense.load_state_dict(state_dict["dense"])
+        try:
+            self.dense.load_state_dict(state_dict["dense"])
+        except Exception:  # all of a state or none of it
+            self.embedding.load_state_dict(before)
+            raise
         self._ratios = _ratios(self.param_groups)
         for hook in self._optimizer_load_state_dict_post_hooks.values():
             hook(self)
