@@ -35,7 +35,7 @@ Init = Callable[[Tensor], Any]
 class Rewind:
     """Before each repeated pass, puts back the rows that its data touches fewer than `below` times.
 
-    A row is put back as a whole: its weights, its moments or accumulators, AdamAR's last step.
+    A row is put back as a whole: its weights, its moments or accumulators, AdamAR's wait.
 
     model: the module of the tables.
     optimizer: the `EmbeddingOptimizer` of the tables, or the `SparseOptimizer` with it.
