@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     names = {"type": _names, "default": (), "metavar": "A,B"}
     parser.add_argument("file", type=Path, help="CSV or Parquet, or a folder of them")
-    parser.add_argument("--ids", help="columns of ids", **names)
+    parser.add_argument("--ids", help="columns of ids, the user's first", **names)
     parser.add_argument("--labels", help="columns of zeros and ones", **names)
     parser.add_argument("--day", help="the column with the day; in a folder without one, "
                         "each file is a day")  # fmt: skip
