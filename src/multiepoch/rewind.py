@@ -341,8 +341,9 @@ class _Tables:
             weight[rows] = fresh[rows]
         if kept is not None:
             weight[padding] = kept
+        step = self.step(table)
         for name, value in values.items():
-            value[rows] = self.step(table) if name == "last_step" else 0
+            value[rows] = step if name == "last_step" else 0
 
     def _draw(self, weight: Tensor, place: int, n_passes: int) -> Tensor:
         digest = hashlib.sha256(f"{self.seed} {place} {n_passes}".encode()).digest()
