@@ -133,7 +133,8 @@ def _papermill(notebook: Path, output: Path, root: Path, parameters: dict) -> No
             papermill.execute_notebook(
                 document, str(output), parameters, kernel_name="python3", language="python",
                 progress_bar=False, cwd=str(notebook.parent),
-                extra_arguments=["--log-level=40"],  # no warnings about the kernel's own sockets
+                # Neither warnings about the kernel's own sockets, nor that it was told to end.
+                extra_arguments=["--log-level=50"],
             )  # fmt: skip
         except PapermillExecutionError as error:
             source = "\n".join(f"    {line}" for line in error.source.splitlines())
