@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -112,17 +112,18 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
         target = source / record.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(record, target)
-    for page, run in runs.items():
-        document = nbformat.read(run.path, as_version=4)
+    results = root / "results"
+    documents = {page: nbformat.read(run.path, as_version=4) for page, run in runs.items()}
+    ledger = _with_this_run(records.ledger(results), profile, documents.values())
+    run_times = _run_times(profile, documents)
+    for page, document in documents.items():
         target = source / f"{page}.ipynb"
         target.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(with_badge(for_pages(document, page)), target)
     generated = source / "book" / "_generated"
     generated.mkdir()
-    results = root / "results"
-    ledger = _with_this_run(records.ledger(results), profile, runs)
     (generated / "claims.md").write_text(_claims(root, ledger))
-    (generated / "runs.md").write_text(_run_times(profile, runs))
+    (generated / "runs.md").write_text(run_times)
     cost.generate(results, generated)
     picture.generate(results, generated, source / "book" / "_static")
     summary.generate(results, ledger, generated)
@@ -167,14 +168,13 @@ def for_pages(document: nbformat.NotebookNode, page: str) -> nbformat.NotebookNo
 
 
 def _with_this_run(
-    ledger: dict[str, pd.DataFrame], profile: str, runs: dict[str, Run]
+    ledger: dict[str, pd.DataFrame], profile: str, documents: Iterable[nbformat.NotebookNode]
 ) -> dict[str, pd.DataFrame]:
     """The ledger, with what the notebooks have just measured in place of the profile's record."""
     if profile not in ledger:
         return ledger
     found = [pd.DataFrame(one["evidence"], columns=records.EVIDENCE)
-             for run in runs.values()
-             for one in checks.recorded(nbformat.read(run.path, as_version=4))]  # fmt: skip
+             for document in documents for one in checks.recorded(document)]  # fmt: skip
     live, record = pd.concat([*found, ledger[profile].head(0)]), ledger[profile]
     said = set(zip(live["claim"], live["measure"]))
     rest = [key not in said for key in zip(record["claim"], record["measure"])]
@@ -192,20 +192,17 @@ def _claims(root: Path, ledger: dict[str, pd.DataFrame]) -> str:
     return re.sub(r"\[[^]]*\]\(([^)]*\.(?:ipynb|md))\)", link, claims.table(ledger))
 
 
-def _run_times(profile: str, runs: dict[str, Run]) -> str:
-    if not runs:
+def _run_times(profile: str, documents: dict[str, nbformat.NotebookNode]) -> str:
+    if not documents:
         return "No notebook was run for these pages.\n"
-    facts = {
-        page: nbformat.read(run.path, as_version=4).metadata["multiepoch"]
-        for page, run in runs.items()
-    }
     lines = [
         f"Profile `{profile}`.",
         "",
         "| notebook | seconds | date | torch | Python | machine |",
         "|---|---|---|---|---|---|",
     ]
-    for page, fact in facts.items():
+    for page, document in documents.items():
+        fact = document.metadata["multiepoch"]
         lines.append(
             f"| [{Path(page).stem}](../{page}.ipynb) | {fact['seconds']:.1f} | {fact['date']} "
             f"| {fact['torch']} | {fact['python']} | {fact['machine']} |"

@@ -61,18 +61,19 @@ def summary(ledger: dict[str, pd.DataFrame]) -> str:
     for one in claims.CLAIMS:
         found = {name: claims.weigh(one, rows) for name, rows in ledger.items()}
         found = {name: evidence for name, evidence in found.items() if evidence}
+        verdicts = {name: claims.verdict(one, evidence) for name, evidence in found.items()}
         speaks = next((name for name in PREFERRED if name in found), None)
         evidence = found.get(speaks, [])
-        said[claims.verdict(one, evidence)] += 1
+        said[verdicts.get(speaks, "not yet run")] += 1
         if any(e.status == "fails" for e in evidence):
             against.append(f"[{one.id}](#{one.id})")
-        if len({claims.verdict(one, rows) for rows in found.values()}) > 1:
+        if len(set(verdicts.values())) > 1:
             disagree.append(f"[{one.id}](#{one.id})")
         cells = [
             f"[{one.id}](#{one.id}) {one.title}{' (our own)' if one.ours else ''}",
             _lines(f"{m.text} {m.sign}{NBSP}{m.bar:g}{_unit(m)}" for m in one.measures),
             _found(one, evidence, speaks),
-            _verdicts(one, found),
+            _verdicts(verdicts),
             _so_what(one, evidence),
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -111,8 +112,7 @@ def _found(one: Claim, evidence: list[Evidence], profile: str | None) -> str:
     return f"{_lines(words(m) for m in one.measures)}<br>({profile})"
 
 
-def _verdicts(one: Claim, found: dict[str, list[Evidence]]) -> str:
-    verdicts = {name: claims.verdict(one, evidence) for name, evidence in found.items()}
+def _verdicts(verdicts: dict[str, claims.Verdict]) -> str:
     if not verdicts:
         return "not yet run"
     by_verdict: dict[str, list[str]] = {}

@@ -41,6 +41,19 @@ def test_every_page_that_can_be_found_is_in_the_sidebar():
     assert files - beside == set(PAGES)
 
 
+def focus_before(page, selector: str) -> None:
+    """The next Tab goes to the first control of the element."""
+    page.evaluate(
+        """selector => {
+          const start = document.createElement("a");
+          start.href = "#";
+          document.querySelector(selector).before(start);
+          start.focus();
+        }""",
+        selector,
+    )
+
+
 @pytest.mark.parametrize(("side", "pages"),
                          [("right-next", PAGES), ("left-prev", PAGES[::-1])],
                          ids=["next by keyboard", "previous by keyboard"])  # fmt: skip
@@ -50,12 +63,7 @@ def test_next_and_previous_by_keyboard(chromium, side, pages):
     page.goto(address(pages[0]))
     for name in pages[1:]:
         # From where the article ends; from the top of the page it would take a hundred times.
-        page.evaluate("""() => {
-          const start = document.createElement("a");
-          start.href = "#";
-          document.querySelector(".prev-next-area").before(start);
-          start.focus();
-        }""")
+        focus_before(page, ".prev-next-area")
         for _ in range(2):
             page.keyboard.press("Tab")
             if page.evaluate("document.activeElement.className") == side:
@@ -123,12 +131,7 @@ def said(page) -> str:
 
 
 def test_every_control_of_the_picture_answers_to_the_keyboard(picture):
-    picture.evaluate("""() => {
-      const start = document.createElement("a");
-      start.href = "#";
-      document.querySelector(".touch").before(start);
-      start.focus();
-    }""")
+    focus_before(picture, ".touch")
     lines = picture.locator(".touch-chart .touch-line")
     focused = "document.activeElement.type + ' ' + (document.activeElement.value ?? '')"
     before, n_lines = said(picture), lines.count()

@@ -71,10 +71,9 @@ class Split:
     by_rows: bool = False
 
     def read(self, mapped: MappedLog, part: str) -> Log:
-        first, last = self.ends[PARTS.index(part)]
+        rows = self._rows(mapped, part)
         if self.by_rows:
-            return mapped.read(slice(first, last + 1))
-        rows = mapped.rows_of(first, last)
+            return mapped.read(rows)
         most = MAX_TRAIN if part == "train" else MAX_TEST
         if isinstance(rows, slice):
             day = mapped.day[rows]
@@ -86,11 +85,12 @@ class Split:
 
     def n_rows(self, mapped: MappedLog, part: str) -> int:
         """Impressions of a part, before what `read` leaves out."""
-        first, last = self.ends[PARTS.index(part)]
-        if self.by_rows:
-            return last + 1 - first
-        rows = mapped.rows_of(first, last)
+        rows = self._rows(mapped, part)
         return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+
+    def _rows(self, mapped: MappedLog, part: str) -> slice | np.ndarray:
+        first, last = self.ends[PARTS.index(part)]
+        return slice(first, last + 1) if self.by_rows else mapped.rows_of(first, last)
 
     def in_words(self, mapped: MappedLog) -> dict[str, str]:
         if self.by_rows:

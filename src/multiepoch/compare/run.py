@@ -24,6 +24,7 @@ from multiepoch.data.log import Log
 from multiepoch.data.tabular import Columns, MappedLog
 from multiepoch.evaluation import predict
 from multiepoch.experiments.methods import METHODS
+from multiepoch.experiments.runs import one_thread
 from multiepoch.model import ConversionModel
 from multiepoch.train import train
 
@@ -212,13 +213,9 @@ class Runner:
 
     def _finish(self, todo):
         if self.workers <= 1 or len(todo) <= 1:
-            threads = torch.get_num_threads()
-            torch.set_num_threads(1)  # as in a worker: the same sums in the same order
-            try:
+            with one_thread():
                 for trial, path in todo:
                     yield trial, _keep(trial, self.job, path)
-            finally:
-                torch.set_num_threads(threads)
             return
         if self.pool is None:
             self.pool = ProcessPoolExecutor(

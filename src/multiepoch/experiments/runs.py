@@ -9,8 +9,9 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from multiprocessing import get_context
@@ -253,6 +254,17 @@ def run_all(
     return pd.concat(tables, ignore_index=True)
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch with one thread, as in a worker process: the same sums in the same order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def spread(work: Callable, items: Sequence, profile: Profile, device: str):
     """Yields (item, work(item)) as each is done.
 
@@ -262,13 +274,9 @@ def spread(work: Callable, items: Sequence, profile: Profile, device: str):
     """
     workers = min(profile.workers, len(items), os.cpu_count() or 1)
     if device != "cpu" or workers <= 1:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with one_thread():
             for item in items:
                 yield item, work(item)
-        finally:
-            torch.set_num_threads(threads)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"),
                              initializer=torch.set_num_threads, initargs=(1,)) as pool:  # fmt: skip

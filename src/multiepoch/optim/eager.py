@@ -24,8 +24,9 @@ def frequency_factor(
     seen = torch.minimum(seen, _FULL - count.index_select(0, touched.rows))
     count.index_add_(0, touched.rows, seen)
     # Counts only grow, so the maximum can be kept and the table need not be read.
-    torch.maximum(max_count, count[touched.rows].max(), out=max_count)
-    return row_lr.factor(count[touched.rows], max_count, group["epoch"])
+    counted = count.index_select(0, touched.rows)
+    torch.maximum(max_count, counted.max(), out=max_count)
+    return row_lr.factor(counted, max_count, group["epoch"])
 
 
 def update_rows(
