@@ -19,7 +19,7 @@ help: ## List the targets
 	@echo "  PYTHON=python3.12           the Python that .venv is made with (default: python3)"
 
 book: $(STAMP) ## Run the notebooks and build the book into _build/html
-	@$(RUN) -m multiepoch book --profile $(PROFILE)
+	@$(RUN) -m tools.book --profile $(PROFILE)
 
 test: $(STAMP) ## Run every test: units, notebooks, and the pages of the quick book
 	@$(RUN) -m pytest
@@ -28,10 +28,10 @@ test-pages: $(PAGES) ## Look at every page of the book in a headless Chromium
 	@$(RUN) -m pytest -rs tests/pages
 
 pdf: $(PAGES) ## Print the book that `make book` built as one PDF in _build
-	@$(RUN) -m multiepoch.pdf
+	@$(RUN) -m tools.pdf
 
 regression: $(STAMP) ## Run every notebook and compare with references/PROFILE.json
-	@$(RUN) -m multiepoch regression --profile $(PROFILE)
+	@$(RUN) -m tests.regression.command regression --profile $(PROFILE)
 
 sabotage: $(STAMP) ## Break copies of the package; the regression must tell each time
 	@$(RUN) tests/sabotage.py
@@ -44,10 +44,10 @@ lint: $(STAMP) ## Check the style of package, tests and notebooks
 	@$(RUN) -m ruff format --check .
 
 strip: $(STAMP) ## Take the outputs out of the notebooks, as they are stored
-	@$(RUN) -m multiepoch strip
+	@$(RUN) -m tools.notebooks
 
 colab: $(STAMP) ## Run every notebook as on Colab (needs python3.13; some gigabytes)
-	@$(RUN) scripts/colab.py
+	@$(RUN) -m tools.imitate_colab
 
 clean: ## Take away all that these targets made
 	rm -rf $(VENV) benchmarks/.venv-peers _build regression runs notebooks/runs .pytest_cache .hypothesis .ruff_cache src/multiepoch.egg-info

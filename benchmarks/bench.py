@@ -20,8 +20,8 @@ from pathlib import Path
 
 import peers
 
-from multiepoch import cost
-from multiepoch.experiments import records
+from reproduction import records
+from tools import cost
 
 HERE = Path(__file__).parent
 

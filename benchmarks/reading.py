@@ -2,7 +2,7 @@
 
     python benchmarks/reading.py [--rows 2000000] [--kinds csv] [--readers multiepoch]
 
-Makes a log with scripts/make_big_log.py, as Parquet and as CSV, in a temporary folder, and deletes
+Makes a log with tools/make_big_log.py, as Parquet and as CSV, in a temporary folder, and deletes
 it. Each reader runs in a process of its own, so that peak memory is its own. pandas reads the same
 columns and numbers the ids with `factorize`, which holds the whole file in memory.
 """
@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 def ours(path: Path, cache: Path) -> int:
-    from multiepoch.data.tabular import Columns, map_log
+    from multiepoch_compare.readers.tabular import Columns, map_log
 
     columns = Columns(IDS, ("click", "buy"), "day", ("price",))
     return map_log(path, columns, cache).n
@@ -46,7 +46,7 @@ def measured(reader: str, path: Path, cache: Path) -> None:
     """Runs one reader here and prints rows, wall seconds, CPU seconds and peak MB."""
     import pandas  # noqa: F401  imports are not what is timed
 
-    import multiepoch.data.tabular  # noqa: F401
+    import multiepoch_compare.readers.tabular  # noqa: F401
 
     start, cpu = time.perf_counter(), time.process_time()
     n = READERS[reader](path, cache)

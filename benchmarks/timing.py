@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from multiepoch.experiments.records import commit, machine
+from reproduction.records import commit, machine
 
 # A batch: 4,096 impressions of 26 lookups, drawn from rows whose frequency falls with their rank.
 N_LOOKUPS = 106_496

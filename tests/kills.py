@@ -26,7 +26,7 @@ from sabotage import copy
 def start(root: Path, *options: str) -> subprocess.Popen:
     environment = os.environ | {"PYTHONPATH": str(root / "src")}
     return subprocess.Popen(
-        [sys.executable, "-m", "multiepoch", "regression", *options], cwd=root, env=environment,
+        [sys.executable, "-m", "tests.regression.command", "regression", *options], cwd=root, env=environment,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from multiepoch.__main__ import main
-from multiepoch.compare import compare
+from multiepoch_compare import command as compare
+from multiepoch_compare.__main__ import main
 
 HEADER = "user,item,click,buy,price,day"
 GOOD = "\n".join([
@@ -218,7 +218,7 @@ def test_there_are_at_least_thirty():
 
 def test_the_command_itself_exits_with_2_and_no_traceback(place):
     done = subprocess.run(
-        [sys.executable, "-m", "multiepoch", "compare", "none.csv", *CALL],
+        [sys.executable, "-m", "multiepoch_compare", "compare", "none.csv", *CALL],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2 and done.stdout == ""
@@ -239,7 +239,7 @@ def test_a_file_that_cannot_be_opened_is_said(place, capsys, monkeypatch):
     def refuse(*args, **kwargs):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("multiepoch.data.files.pa.input_stream", refuse)
+    monkeypatch.setattr("multiepoch_compare.readers.files.pa.input_stream", refuse)
     assert main(["compare", str(path), *CALL]) == 2
     one_sentence(capsys.readouterr(), "log.csv: cannot be read (Permission denied)")
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from multiepoch import claims, cost
 from multiepoch.optim.rules import RULES
+from reproduction import claims
+from tools import cost
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 

@@ -1,6 +1,7 @@
 """The builder, on books of two notebooks that each take a second."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,14 +12,15 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup
 
-from multiepoch import book, notebooks
-from multiepoch.__main__ import COMMANDS, main
-from multiepoch.colab import Repository
+from multiepoch_compare.__main__ import COMMANDS, main
+from tools import book, notebooks
+from tools.colab import Repository
+from tools.notebooks import strip_command
 
 ROOT = Path(__file__).parents[1]
 
 FIGURE = """
-from multiepoch import plots
+from reproduction import style as plots
 fig, axes = plots.figure()
 axes.plot([0, 1], [0, 1])
 plots.show(fig, alt="A rising line.", caption=f"It rises by {1:.2f}.", name="fig-line")
@@ -40,11 +42,11 @@ def write_notebook(path: Path, *cells: str) -> None:
 @pytest.fixture
 def root(tmp_path):
     """A book with a page and the notebooks a and b, and a package of one file."""
-    for folder in ("book/_static", "book/_ext", "notebooks", "src"):
+    for folder in ("book/_static", "tools", "notebooks", "src"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "_config.yml").write_text((ROOT / "_config.yml").read_text())
-    extensions = [path.relative_to(ROOT / "book") for path in ROOT.glob("book/_ext/*.py")]
-    for name in ("_static/book.css", "references.bib", *extensions):
+    shutil.copytree(ROOT / "tools" / "sphinx_ext", tmp_path / "tools" / "sphinx_ext")
+    for name in ("_static/book.css", "references.bib"):
         (tmp_path / "book" / name).write_text((ROOT / "book" / name).read_text())
     (tmp_path / "_toc.yml").write_text(
         "format: jb-book\nroot: book/index\n"
@@ -111,7 +113,7 @@ def test_a_notebook_that_fails_stops_the_build_and_leaves_the_pages(root, capsys
     html = root / "_build" / "html"
     html.mkdir(parents=True)
     (html / "index.html").write_text("earlier")
-    assert main(["book", "--profile", "quick", "--root", str(root)]) == 1
+    assert book.command(["--profile", "quick", "--root", str(root)]) == 1
     said = capsys.readouterr()
     assert said.err.startswith("b.ipynb: cell [4] raised ZeroDivisionError: division by zero")
     assert "total = x / 0  # the culprit" in said.err
@@ -126,7 +128,7 @@ def test_a_build_that_was_killed_goes_on_where_it_was(root):
         root / "notebooks" / "b.ipynb",
         f"import pathlib, time\nwhile not pathlib.Path({str(go)!r}).exists():\n    time.sleep(.05)",
     )
-    command = [sys.executable, "-u", "-m", "multiepoch", "book", "--root", str(root)]
+    command = [sys.executable, "-u", "-m", "tools.book", "--root", str(root)]
     # A process group of its own, so that the kernel dies with the build.
     killed = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
@@ -195,7 +197,7 @@ def test_the_ledger_holds_this_run_and_of_the_record_what_it_lacks(root):
     rows = "".join(f"C9,{measure},{seed},3\n" for measure in ("time", "memory") for seed in (0, 1))
     (root / "results" / "cpu" / "cost.evidence.csv").write_text("claim,measure,seed,value\n" + rows)
     cell = """
-from multiepoch.checks import Checks
+from reproduction.checks import Checks
 import pandas as pd
 
 rows = pd.DataFrame({"claim": "C9", "measure": "time", "seed": [0, 1], "value": [7.0, 7.0]})
@@ -231,7 +233,7 @@ def test_strip_takes_away_outputs_and_nothing_else(root):
     document = notebooks.stripped(nbformat.read(run.path, as_version=4))
     assert [cell.outputs for cell in document.cells if cell.cell_type == "code"] == [[], [], []]
     assert document.cells[1].metadata == {"tags": ["parameters"]}
-    assert main(["strip", str(path)]) == 0
+    assert strip_command([str(path)]) == 0
     sources = [cell.source for cell in nbformat.reads(stored, as_version=4).cells]
     assert [cell.source for cell in nbformat.read(path, as_version=4).cells] == sources
 
@@ -242,7 +244,7 @@ def test_every_command_can_be_loaded(capsys):
             main([name, "--help"])
         assert stopped.value.code == 0
     assert main(["bok"]) == 2
-    assert "no command 'bok'; there are book, " in capsys.readouterr().err
+    assert "unknown command 'bok'; choose from compare, " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("version", "fits"), [("3, 10", False), ("3, 11", True), ("3, 14", False)])

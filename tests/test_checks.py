@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from multiepoch.checks import METADATA, Checks
+from reproduction.checks import METADATA, Checks
 
 
 def shown(checks, monkeypatch):

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from multiepoch import claims
+from reproduction import claims
 
 
 def rows(claim_id, **values):

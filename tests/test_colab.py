@@ -17,11 +17,10 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 
-from multiepoch import book, prose
-from multiepoch.__main__ import main
-from multiepoch.colab import Repository, addressed, with_badge
-from multiepoch.experiments import records
-from multiepoch.notebooks import execute
+from reproduction import prose, records
+from tools import book
+from tools.colab import Repository, addressed, with_badge
+from tools.notebooks import execute, strip_command
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -111,7 +110,7 @@ def test_strip_moves_every_notebook_to_another_address(tmp_path, monkeypatch, ca
     for path in NOTEBOOKS:
         (tmp_path / "notebooks" / path.name).write_bytes(path.read_bytes())
     monkeypatch.chdir(tmp_path)
-    assert main(["strip"]) == 0
+    assert strip_command([]) == 0
     assert capsys.readouterr().out.count("stripped") == len(NOTEBOOKS)
     for path in NOTEBOOKS:
         text = (tmp_path / "notebooks" / path.name).read_text()
@@ -121,13 +120,13 @@ def test_strip_moves_every_notebook_to_another_address(tmp_path, monkeypatch, ca
         after = read(tmp_path / "notebooks" / path.name)
         back = addressed(after, path.stem, here)
         assert back == read(path), "only the address was changed"
-    assert main(["strip"]) == 0
+    assert strip_command([]) == 0
     assert capsys.readouterr().out == ""
 
 
 def test_strip_says_where_the_address_cannot_be_found(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["strip"]) == 1
+    assert strip_command([]) == 1
     assert "_config.yml" in capsys.readouterr().err
 
 
@@ -159,16 +158,16 @@ def test_the_page_gets_a_badge_for_the_line(path):
 
 def test_a_record_that_is_not_at_hand_is_not_called_missing(tmp_path, monkeypatch):
     monkeypatch.setenv("MULTIEPOCH_RESULTS", str(tmp_path))
-    assert records.read("frequency", "gpu") is None
+    assert records.read("ch06_frequency_adaptive_rate", "gpu") is None
     assert prose.about("gpu", None) == "not yet run on a GPU"
     monkeypatch.setenv("MULTIEPOCH_RESULTS", str(tmp_path / "nowhere"))  # as on Colab
-    assert records.read("frequency", "gpu") is None
+    assert records.read("ch06_frequency_adaptive_rate", "gpu") is None
     assert prose.about("gpu", None) == prose.about("long", None) == "the record is not at hand"
 
 
 def test_the_package_needs_nothing_beyond_what_colab_has():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    imitation = runpy.run_path(str(ROOT / "scripts" / "colab.py"))["PACKAGES"]
+    imitation = runpy.run_path(str(ROOT / "tools" / "imitate_colab.py"))["PACKAGES"]
     needed, there = (
         {re.split("[=<>]", one)[0] for one in names}
         for names in (project["dependencies"], imitation)

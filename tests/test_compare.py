@@ -9,12 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 from bs4 import BeautifulSoup
 
-from multiepoch.__main__ import main
-from multiepoch.compare import compare, judge, plan, report, run
-from multiepoch.compare.inspect import inspect
-from multiepoch.compare.plan import Trial
 from multiepoch.data.kuairand import PACKAGED
-from multiepoch.data.tabular import Columns, map_log
+from multiepoch_compare import command as compare
+from multiepoch_compare import plan, report, run
+from multiepoch_compare import verdict as judge
+from multiepoch_compare.__main__ import main
+from multiepoch_compare.inspect import inspect
+from multiepoch_compare.plan import Trial
+from multiepoch_compare.readers.tabular import Columns, map_log
 
 CALL = ["--ids", "user,item", "--labels", "click,buy", "--day", "day", "--dense", "price",
         "--cross", "user,item", "--seeds", "2", "--epochs", "2", "--batch-size", "128"]  # fmt: skip

@@ -7,14 +7,22 @@ import pandas as pd
 import pytest
 import torch
 
-from multiepoch.experiments import continual, interventions, measure, runs
-from multiepoch.experiments.methods import METHODS
-from multiepoch.experiments.profiles import profile
-from multiepoch.experiments.runs import Run, execute, over_seeds, run_all
-from multiepoch.experiments.tuning import Tuned
+from multiepoch.methods import METHODS
 from multiepoch.model import ConversionModel
 from multiepoch.optim import SparseOptimizer
-from multiepoch.rewind import tail_rewind
+from multiepoch.remedies import tail_rewind
+from reproduction.ch08_continual_training import experiment as continual
+from reproduction.runs import (
+    Run,
+    execute,
+    interventions,
+    measure,
+    over_seeds,
+    profile,
+    run_all,
+    runs,
+)
+from reproduction.tuning import Tuned
 
 TINY = replace(
     profile("quick"), n_users=300, n_products=200, n_campaigns=20, n_advertisers=5,

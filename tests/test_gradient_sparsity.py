@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
-from multiepoch import claims
-from multiepoch.experiments import gradient_sparsity
-from multiepoch.experiments.profiles import profile
 from multiepoch.model import ConversionModel
+from reproduction import claims
+from reproduction.ch03_gradient_sparsity import experiment as gradient_sparsity
+from reproduction.runs import profile
 
 
 def test_touched_rows_are_those_with_a_gradient(tiny_log):

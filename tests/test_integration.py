@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from multiepoch.optim import EmbeddingOptimizer, FrequencyAdaptiveLR, SparseOptimizer
 from multiepoch.optim.lookups import accumulate_lookups, gather_lookups
-from multiepoch.rewind import tail_rewind
+from multiepoch.remedies import tail_rewind
 
 RULES = ("adam", "adagrad", "rowwise_adagrad", "sgd")
 N_USERS, N_WORDS = 40, 60

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss, roc_auc_score
 
-from multiepoch import metrics
 from multiepoch.data import DataError, Log, Schema
+from multiepoch.train import metrics
 
 # Scores on a coarse grid, so that many are equal.
 LABELLED = st.lists(st.tuples(st.integers(-6, 6), st.booleans()), min_size=2, max_size=60).filter(

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from multiepoch import metrics
 from multiepoch.data import Schema
-from multiepoch.memory import use_huge_pages
 from multiepoch.model import ConversionModel
+from multiepoch.optim.memory import use_huge_pages
+from multiepoch.train import metrics
 
 SCHEMA = Schema({"user": 60, "product": 40}, ("x0", "x1"), ("click", "checkout"))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from multiepoch.notebooks import PROFILES, execute, stripped
+from tools.notebooks import PROFILES, execute, stripped
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -14,7 +14,7 @@ each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path
 
 
 def test_the_profiles_are_those_of_the_experiments():
-    experiments = pytest.importorskip("multiepoch.experiments.profiles")
+    experiments = pytest.importorskip("reproduction.runs")
     assert tuple(experiments.PROFILES) == PROFILES
 
 

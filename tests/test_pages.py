@@ -11,7 +11,8 @@ from bs4 import BeautifulSoup
 import multiepoch.data
 import multiepoch.optim
 import multiepoch.train
-from multiepoch import book, claims
+from reproduction import claims
+from tools import book
 
 ROOT = Path(__file__).parents[1]
 PAGES = book.pages(ROOT)

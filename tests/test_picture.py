@@ -13,11 +13,13 @@ import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 
-from multiepoch import book, claims, picture, summary
-from multiepoch.experiments import continual, records
-from multiepoch.experiments import picture as experiment
-from multiepoch.experiments.methods import METHODS
-from multiepoch.experiments.profiles import profile
+from multiepoch.methods import METHODS
+from reproduction import claims, records
+from reproduction.ch07_fal_versus_meda import interactive_figure as picture
+from reproduction.ch07_fal_versus_meda import interactive_figure_runs as experiment
+from reproduction.ch08_continual_training import experiment as continual
+from reproduction.runs import profile
+from tools import book, summary
 
 ROOT = Path(__file__).parents[1]
 STATIC = ROOT / "book" / "_static"
@@ -52,8 +54,8 @@ def results(tmp_path, record):
     """A folder of results that holds the made-up record."""
     folder = tmp_path / "results"
     (folder / "long").mkdir(parents=True)
-    record.rows.to_parquet(folder / "long" / "picture.parquet")
-    (folder / "long" / "picture.json").write_text(json.dumps(ABOUT))
+    record.rows.to_parquet(folder / "long" / "interactive_figure.parquet")
+    (folder / "long" / "interactive_figure.json").write_text(json.dumps(ABOUT))
     return folder
 
 
@@ -151,12 +153,12 @@ def test_the_plain_picture_stands_where_the_script_looks_for_it(generated):
 
 
 def test_the_readme_shows_the_picture_that_the_record_gives(tmp_path):
-    again = "it is not up to date: python -m multiepoch.picture"
+    again = "it is not up to date: python -m reproduction.ch07_fal_versus_meda.interactive_figure"
     assert picture.readme(ROOT / "results") in (ROOT / "README.md").read_text(), again
     shown = ROOT / "results" / "long" / picture.README
     if f"Matplotlib v{matplotlib.__version__}," not in shown.read_text():
         pytest.skip("the README's picture was drawn by another Matplotlib, in other bytes")
-    record = records.read("picture", "long", ROOT / "results")
+    record = records.read("interactive_figure", "long", ROOT / "results")
     picture.draw(record, tmp_path / "picture.svg")
     assert shown.read_bytes() == (tmp_path / "picture.svg").read_bytes(), again
 
@@ -265,7 +267,7 @@ def test_the_front_page_claims_a_rise_only_where_there_is_one(results, record):
     assert "may hurt" in summary.front(results)  # the made-up losses are noise
     rows = record.rows.copy()
     rows["value"] = rows["epoch"] + 0.001 * rows["value"]
-    rows.to_parquet(results / "long" / "picture.parquet")
+    rows.to_parquet(results / "long" / "interactive_figure.parquet")
     assert "hurts at once" in summary.front(results)
 
 
@@ -280,8 +282,8 @@ def test_the_front_page_tells_of_continual_training_once_it_is_measured(results)
          product(settings.items(), range(3), range(1, 6), OBJECTIVES)],
         columns=["setting", "seed", "epoch", "objective", "group", "metric", "value"],
     )  # fmt: skip
-    rows.to_parquet(results / "long" / "continual.parquet")
-    (results / "long" / "continual.json").write_text(json.dumps(ABOUT))
+    rows.to_parquet(results / "long" / "ch08_continual_training.parquet")
+    (results / "long" / "ch08_continual_training.json").write_text(json.dumps(ABOUT))
     days = summary.front(results).splitlines()[2].replace("\u00a0", " ")
     assert "plain −10.0 %" in days and "FAL −9.0 %" in days
     assert "MEDA −8.0 %" in days, "the best of its meanings"
@@ -296,7 +298,7 @@ def test_the_front_page_tells_of_continual_training_once_it_is_measured(results)
     [("book/index", picture.FRONT), ("notebooks/07_fal_versus_meda", picture.CHAPTER)],
 )
 def test_the_built_pages_hold_picture_and_script(page, label):
-    if records.read("picture", "long", ROOT / "results") is None:
+    if records.read("interactive_figure", "long", ROOT / "results") is None:
         pytest.skip("the picture's record is not there")
     html = book.build(ROOT, "quick", ROOT / "_build" / "html-quick")
     path = html / f"{page}.html"

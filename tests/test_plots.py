@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from multiepoch import plots
+from reproduction import style as plots
 
 # What a colour looks like to a person who lacks one kind of cone, on linear RGB
 # (Machado, Oliveira and Fernandes, 2009, severity 1).

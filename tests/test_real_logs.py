@@ -4,11 +4,12 @@ import pandas as pd
 import pytest
 
 from multiepoch.data import PACKAGED_SPLIT, load_kuairand, split_by_day
-from multiepoch.evaluation import frequency_edges, frequency_groups
-from multiepoch.experiments import measure, real_logs
-from multiepoch.experiments.profiles import profile
-from multiepoch.experiments.real_logs import ONE_PASS, TUNED, WITH, WITHOUT, setting
-from multiepoch.experiments.tuning import Tuned
+from multiepoch.train.evaluation import frequency_edges, frequency_groups
+from reproduction import measure
+from reproduction.ch09_real_logs import experiment as real_logs
+from reproduction.ch09_real_logs.experiment import ONE_PASS, TUNED, WITH, WITHOUT, setting
+from reproduction.runs import profile
+from reproduction.tuning import Tuned
 
 
 @pytest.fixture

@@ -17,18 +17,18 @@ import psutil
 import pytest
 from bs4 import BeautifulSoup
 
-from multiepoch.__main__ import main
-from multiepoch.regression import command as commands
-from multiepoch.regression import reference as references
-from multiepoch.regression import report as reports
-from multiepoch.regression.compare import FALSE_ALARMS, band, compare, start_with, t_quantile
-from multiepoch.regression.execution import Job, Outcome, execute_all
+from tests.regression import command as commands
+from tests.regression import reference as references
+from tests.regression import report as reports
+from tests.regression.command import main
+from tests.regression.compare import FALSE_ALARMS, band, compare, start_with, t_quantile
+from tests.regression.execution import Job, Outcome, execute_all
 
 ROOT = Path(__file__).parents[1]
 SEEDS = [0, 1, 2, 3, 4]
 VALUES = [1.0, 1.1, 0.9, 1.05, 0.95]
 CHECKS = """
-from multiepoch.checks import Checks
+from reproduction.checks import Checks
 checks = Checks()
 checks.number("loss", 1.0)
 checks.exact("rows", 7)
@@ -312,7 +312,7 @@ def test_killed_and_resumed(root, capsys):
     )
     write_notebook(root / "notebooks" / "02_b.ipynb", wait, CHECKS)
     arguments = ["regression", "--root", str(root)]
-    killed = subprocess.Popen([sys.executable, "-m", "multiepoch", *arguments],
+    killed = subprocess.Popen([sys.executable, "-m", "tests.regression.command", *arguments],
                               stdout=subprocess.PIPE, text=True)  # fmt: skip
     executed = root / "regression" / "quick"
     assert killed.stdout.readline().startswith("01_a: "), "02_b still waits"

@@ -8,14 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from multiepoch.journal import Counts, Journal
 from multiepoch.optim import (
     AdaptiveRegularization,
     EmbeddingOptimizer,
     FrequencyAdaptiveLR,
     SparseOptimizer,
 )
-from multiepoch.rewind import (
+from multiepoch.remedies import (
     Rewind,
     meda,
     meda_groups,
@@ -23,6 +22,7 @@ from multiepoch.rewind import (
     meda_restored,
     tail_rewind,
 )
+from multiepoch.remedies.undo_log import Counts, Journal
 
 ROWS, DIMS = (40, 25), (3, 5)
 

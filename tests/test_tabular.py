@@ -11,14 +11,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multiepoch.data import DataError, ali_ccp, files, load_kuairand, tabular
-from multiepoch.data.avazu import COLUMNS as AVAZU
-from multiepoch.data.avazu import load_avazu
-from multiepoch.data.criteo import load_criteo
-from multiepoch.data.cross import hashed_cross
+from multiepoch.data import DataError, load_kuairand
+from multiepoch.data.hashing import hashed_cross
 from multiepoch.data.kuairand import PACKAGED
-from multiepoch.data.tabular import Columns, map_log
-from multiepoch.data.vocabulary import RowMap, keys_of
+from multiepoch_compare.readers import ali_ccp, files, tabular
+from multiepoch_compare.readers.avazu import COLUMNS as AVAZU
+from multiepoch_compare.readers.avazu import load_avazu
+from multiepoch_compare.readers.criteo import load_criteo
+from multiepoch_compare.readers.tabular import Columns, map_log
+from multiepoch_compare.readers.vocabulary import RowMap, keys_of
 
 COLUMNS = Columns(
     ids=("user", "item"), labels=("click", "buy"), day="day", dense=("price",),

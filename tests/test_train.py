@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from multiepoch import metrics
 from multiepoch.data import Log, Schema
 from multiepoch.model import ConversionModel
 from multiepoch.optim import FrequencyAdaptiveLR, SparseOptimizer
-from multiepoch.rewind import tail_rewind
+from multiepoch.remedies import tail_rewind
 from multiepoch.train import (
     evaluate,
     frequency_edges,
     frequency_groups,
+    metrics,
     predict,
     train,
     train_days,

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from multiepoch.experiments import command, records, tuning
-from multiepoch.experiments.profiles import profile
-from multiepoch.experiments.tuning import Candidate
+from reproduction import command, records, tuning
+from reproduction.runs import profile
+from reproduction.tuning import Candidate
 
 QUICK = profile("quick")
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from multiepoch.data.log import Schema
-from multiepoch.memory import use_huge_pages
+from multiepoch.optim.memory import use_huge_pages
 
 # 2^64 over the golden ratio, odd: multiplying by it spreads neighbouring ids over all bits.
 _HASH_MULTIPLIER = 0x9E3779B97F4A7C15 - (1 << 64)

@@ -3,7 +3,7 @@
 import pytest
 from findings import HTML
 
-from multiepoch import pdf
+from tools import pdf
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -15,7 +15,7 @@ import matplotlib.image
 import numpy as np
 from playwright.sync_api import Browser, Page
 
-from multiepoch.pdf import SETTLE
+from tools.pdf import SETTLE
 
 HTML = Path(__file__).parents[2] / "_build" / "html"
 WIDTHS = (1440, 390)

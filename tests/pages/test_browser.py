@@ -8,7 +8,7 @@ from bs4 import BeautifulSoup
 from findings import HTML, PATIENCE, THEMES, WIDTHS, findings, visit
 from pypdf import PdfReader
 
-from multiepoch import pdf
+from tools import pdf
 
 PAGES = [page.name for page in pdf.pages(HTML)]
 SEARCH = "search.html?q=MEDA"

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from multiepoch.data.cross import hashed_cross
+from multiepoch.data.hashing import hashed_cross
 from multiepoch.data.log import Log, Schema
 
 OBJECTIVES = ("click", "add_to_cart", "checkout")

@@ -2,7 +2,7 @@
 
 Source: Gao et al., KuaiRand: An Unbiased Sequential Recommendation Dataset with Randomly Exposed
 Videos, CIKM 2022, https://doi.org/10.1145/3511808.3557624; CC BY-SA 4.0. A part of two weeks
-travels with the package (`kuairand_pure/`, see its README.md); the official archive is read where
+travels with the package (`data/kuairand/` of the repository, see its README.md); the official archive is read where
 the user has it.
 """
 
@@ -20,10 +20,10 @@ import pyarrow as pa
 import torch
 
 from multiepoch.data import check
-from multiepoch.data.cross import hashed_cross
+from multiepoch.data.hashing import hashed_cross
 from multiepoch.data.log import DataError, Log, Schema
 
-PACKAGED = Path(__file__).parent / "kuairand_pure" / "impressions.parquet"
+PACKAGED = Path(__file__).parents[3] / "data" / "kuairand" / "impressions.parquet"
 
 URL = "https://zenodo.org/records/10439422/files/KuaiRand-Pure.tar.gz"  # 47 MB
 MD5 = "0820331067a3784d9691136f772b35a7"  # as Zenodo publishes it for this file

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from multiepoch.optim.frequency import SCALES, FrequencyAdaptiveLR
+from multiepoch.optim.fal import SCALES, FrequencyAdaptiveLR
 from multiepoch.optim.rules import RULES
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from multiepoch.memory import use_huge_pages
 from multiepoch.optim import compiled, eager
+from multiepoch.optim.adamar import AdaptiveRegularization
 from multiepoch.optim.batch import TouchedRows
-from multiepoch.optim.frequency import FrequencyAdaptiveLR
+from multiepoch.optim.fal import FrequencyAdaptiveLR
+from multiepoch.optim.memory import use_huge_pages
 from multiepoch.optim.rules import RULES
-from multiepoch.regularize import AdaptiveRegularization
 
 RowHook = Callable[[Tensor, Tensor, Tensor], None]
 NOT_OF_A_ROW = ("step", "count", "max_count")

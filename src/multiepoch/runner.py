@@ -1,0 +1,214 @@
+"""Many runs over processes: each result is a file, kept as it is finished and never made twice."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.util
+import json
+import multiprocessing
+import os
+import platform
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+
+from multiepoch.files import atomic_write
+
+Item = TypeVar("Item")
+
+
+def resolve_device(device: str) -> str:
+    """Returns the device for "auto": the GPU if there is one.
+
+    Raises:
+        ValueError: If a GPU is requested and torch sees none.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device {device!r}: torch sees no GPU; use cpu or auto.")
+    return device
+
+
+def run_key(settings: Any, *packages: str) -> str:
+    """Names the file that keeps a run: a hash of its settings, the code and the torch version.
+
+    Args:
+        settings: All that the result depends on, as JSON values.
+        packages: The packages whose code the result depends on.
+    """
+    text = json.dumps([settings, code_hash(*packages), torch.__version__], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+@functools.cache
+def code_hash(*packages: str) -> str:
+    """Hashes every source file of the packages, and the version of NumPy, which draws the world.
+
+    Comments and docstrings do not count, so that rewording them leaves finished runs valid.
+    """
+    digest = hashlib.sha256(np.__version__.encode())
+    for package in packages:
+        (root,) = importlib.util.find_spec(package).submodule_search_locations
+        for path in sorted(Path(root).rglob("*")):
+            if path.suffix in (".py", ".cpp"):
+                text = path.read_text(encoding="utf-8")
+                code = _without_docstrings(text) if path.suffix == ".py" else text
+                digest.update(f"{package}/{path.relative_to(root)}\0{code}\0".encode())
+    return digest.hexdigest()
+
+
+def _without_docstrings(source: str) -> str:
+    tree = ast.parse(source)
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    for node in ast.walk(tree):
+        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
+            del node.body[0]
+    return ast.dump(tree)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Gives torch one thread, as in a worker process: the same sums in the same order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+class Runner(Generic[Item]):
+    """Runs `work` on items in processes of one thread each, which live until the block ends.
+
+        with Runner(work, workers=2) as runner:
+            for item, result in runner.map(items): ...
+
+    Args:
+        work: A function of a module, or a partial of one, of an item.
+        workers: Processes. With one, or on a GPU, work runs in this process.
+    """
+
+    def __init__(self, work: Callable[[Item], Any], workers: int) -> None:
+        self.work = work
+        self.workers = min(workers, os.cpu_count() or 1)
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Runner[Item]:
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=kind is None, cancel_futures=True)
+            if kind is not None:
+                for process in multiprocessing.active_children():
+                    process.terminate()
+
+    def map(self, items: Sequence[Item]) -> Iterator[tuple[Item, Any]]:
+        """Yields (item, work(item)) as each is finished, in any order."""
+        if self.workers <= 1 or len(items) <= 1:
+            with one_thread():
+                for item in items:
+                    yield item, self.work(item)
+            return
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(
+                self.workers,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_start_worker,
+            )
+        futures = {self._pool.submit(self.work, item): item for item in items}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+
+class KeptRunner(Runner[tuple[Item, Path]]):
+    """Runs items whose result is a file, and leaves out those whose file exists.
+
+    Args:
+        work: Called as work(item, path); writes the result to `path`.
+        workers: As for Runner.
+        total: The items of all calls together, if there are several.
+        describe: Names an item in the progress lines.
+        log: Is given one line for each finished item: how long it took and how long the rest takes.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[Item, Path], None],
+        workers: int,
+        describe: Callable[[Item], str],
+        log: Callable[[str], None] = print,
+        total: int | None = None,
+    ) -> None:
+        super().__init__(functools.partial(_keep, work), workers)
+        self.describe, self.log, self.total = describe, log, total
+        self._done, self._ran, self._started = 0, 0, time.perf_counter()
+
+    def __call__(self, items: Iterable[Item], paths: Sequence[Path]) -> None:
+        """Makes each path that does not exist yet."""
+        pairs = {path: item for item, path in zip(items, paths)}
+        todo = [(item, path) for path, item in pairs.items() if not path.exists()]
+        total = self.total or len(pairs)
+        if kept := len(pairs) - len(todo):
+            self._done += kept
+            self.log(f"{kept} of {len(pairs)} runs are kept from before")
+        for (item, _), seconds in self.map(todo):
+            self._done += 1
+            self._ran += 1
+            rest = max(total - self._done, 0)
+            # The other workers are half through with theirs, on average.
+            share = self._ran + min(self.workers - 1, rest) / 2
+            left = (time.perf_counter() - self._started) / share * rest
+            self.log(
+                f"[{self._done}/{total}] {self.describe(item)}: {seconds:.1f} s, "
+                f"about {in_minutes(left)} left"
+            )
+
+
+def machine(device: str = "cpu") -> str:
+    """Describes the device that a record was made on, with its number of cores."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name()
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        found = re.search(r"^model name\s*: (.*)$", cpuinfo.read_text(), re.M)
+        model = found[1] if found else model
+    return f"{model}, {os.cpu_count()} cores"
+
+
+def in_minutes(seconds: float) -> str:
+    """A duration for a progress line."""
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _keep(work: Callable[[Item, Path], None], pair: tuple[Item, Path]) -> float:
+    item, path = pair
+    started = time.perf_counter()
+    with atomic_write(path) as partial:
+        work(item, partial)
+    return time.perf_counter() - started
+
+
+def _start_worker() -> None:
+    """Gives a worker one thread; leaves Ctrl-C to its parent, and ends with it."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)

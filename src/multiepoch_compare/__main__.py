@@ -1,0 +1,31 @@
+"""The command line of `multiepoch`: `multiepoch compare` and `multiepoch inspect`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+# A module is imported only when its command is called, so that --help answers at once.
+COMMANDS = {
+    "compare": ("multiepoch_compare.command", "every method on your own log"),
+    "inspect": ("multiepoch_compare.inspect", "find the columns of your own log"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: multiepoch COMMAND [-h] ...\n")
+        for name, (_, purpose) in COMMANDS.items():
+            print(f"  {name:<10} {purpose}")
+        return 0
+    name = arguments[0]
+    if name not in COMMANDS:
+        known = ", ".join(COMMANDS)
+        print(f"multiepoch: unknown command {name!r}; choose from {known}.", file=sys.stderr)
+        return 2
+    return importlib.import_module(COMMANDS[name][0]).command(arguments[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""The picture that can be touched: its data, the plain picture in its place, and what loads it.
+
+results/long/interactive_figure.parquet holds the curves. The builder writes their means and intervals as a
+script that a page loads, so that it works from a file too; book/_static/picture.js draws them in
+place of the plain picture, which is what a browser without scripts shows.
+
+`python -m reproduction.ch07_fal_versus_meda.interactive_figure` draws the plain picture anew for the README, beside the record.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from multiepoch.methods import METHODS
+from multiepoch.stats import interval
+from reproduction import prose, records
+from reproduction import style as plots
+from reproduction.ch07_fal_versus_meda.interactive_figure_runs import ONE_PASS
+from reproduction.measure import at, curve, intervals, jump
+from reproduction.records import Record
+
+# What is shown first, and all that the plain picture shows.
+SETTING, OBJECTIVE, GROUP = ONE_PASS, "checkout", "all"
+SHOWN = ("plain", "fal", "meda", "tail_rewind")
+
+FRONT, CHAPTER = "fig-touch", "fig-seven-touch"  # the labels that picture.js looks for
+DATA = "picture-data.js"
+README = "interactive_figure.svg"  # beside the record, where GitHub finds it
+# The data hold whole numbers of these, which keeps them small.
+LOSS_UNIT, JUMP_UNIT = 1e-5, 1e-2  # of logloss; of %
+LINE_WIDTH = 2  # of picture.css; Matplotlib counts dashes in it
+
+NOT_RUN = "*Not run yet: `python -m multiepoch run picture --profile long` does it.*\n"
+# MyST for a page one folder below the top: both pages with the picture are.
+SCRIPT = f"""```{{raw}} html
+<link rel="stylesheet" href="../_static/picture.css">
+<script src="../_static/{DATA}"></script>
+<script src="../_static/picture.js"></script>
+```
+"""
+
+
+def content(record: Record) -> dict:
+    """All that picture.js needs, as plain values.
+
+    series: by setting, method, group and objective, `loss` (the means and the half widths of the
+    95 % intervals, a value a point of `epochs`) and `jump` (mean and half width), in whole units. A
+    half width is None where one seed gives no interval.
+    """
+    rows = record.rows.replace({"method": {name: m.label for name, m in METHODS.items()}})
+    rows = rows.sort_values("epoch", kind="stable")
+    series: dict = {}
+
+    def place(setting, method, group, objective) -> dict:
+        of_method = series.setdefault(setting, {}).setdefault(method, {})
+        return of_method.setdefault(group, {}).setdefault(objective, {"loss": ([], [])})
+
+    keys = ["setting", "method", "group", "objective"]
+    for (*where, _), values in rows.groupby([*keys, "epoch"], sort=False)["value"]:
+        for column, number in zip(place(*where)["loss"], _rounded(values, LOSS_UNIT)):
+            column.append(number)
+    for group in rows["group"].unique():
+        jumps = jump(rows, group=group).groupby(["setting", "method", "objective"])
+        for (setting, method, objective), values in jumps:
+            place(setting, method, group, objective)["jump"] = _rounded(values, JUMP_UNIT)
+    return {
+        "shown": {"setting": SETTING, "objective": OBJECTIVE, "group": GROUP,
+                  "methods": [METHODS[name].label for name in SHOWN]},
+        "units": {"loss": LOSS_UNIT, "jump": JUMP_UNIT},
+        "epochs": sorted(rows["epoch"].unique().tolist()),
+        "methods": [_look(method.label) for method in METHODS.values()],
+        "series": series,
+    }  # fmt: skip
+
+
+def _rounded(values, unit: float) -> tuple[int, int | None]:
+    """Mean and half width of the interval in whole units."""
+    mean, _, high = interval(values)
+    return round(mean / unit), round((high - mean) / unit) if np.isfinite(high) else None
+
+
+def _look(label: str) -> dict:
+    color, dashes = plots.METHODS[label]
+    widths = [] if dashes == "-" else [LINE_WIDTH * width for width in dashes[1]]
+    return {"name": label, "color": color, "dashes": " ".join(f"{width:g}" for width in widths)}
+
+
+def figure(record: Record):
+    """The plain picture: the curves that are shown first."""
+    points = curve(record.rows, group=GROUP)
+    points = points[(points["setting"] == SETTING) & (points["objective"] == OBJECTIVE)]
+    fig, axes = plots.figure(height=3.4)
+    ends = []
+    for name in SHOWN:
+        line = intervals(points[points["method"] == name], ["epoch"]).sort_index()
+        plots.band(axes, line.index, line["mean"], line["low"], line["high"], METHODS[name].label)
+        ends += [end for end in line.loc[1.0:].to_numpy().flat if np.isfinite(end)]
+    room = 0.06 * (max(ends) - min(ends))
+    axes.set_ylim(min(ends) - room, max(ends) + room)  # the first steps run out at the top
+    for boundary in range(1, int(points["epoch"].max())):
+        axes.axvline(boundary, color=plots.REFERENCE, linewidth=0.8, zorder=0)
+    axes.set(xlabel="passes over the training window", ylabel=f"test logloss of {OBJECTIVE}")
+    fig.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=11)
+    return fig
+
+
+def words(record: Record) -> dict[str, str]:
+    """Alt text and caption of the plain picture, for `plots.show`."""
+    jumps = jump(record.rows[record.rows["setting"] == SETTING])
+    jumps = jumps.xs(OBJECTIVE, level="objective")
+    found = [f"{METHODS[name].label} {prose.estimate(jumps[name], '%', 1)}"
+             for name in SHOWN]  # fmt: skip
+    said = f"a quarter into pass 2 against the end of pass 1: {', '.join(found)}"
+    last = record.rows["epoch"].max()
+    ends = at(record.rows[record.rows["setting"] == SETTING], last)
+    ends = ends.xs(OBJECTIVE, level="objective").groupby("method").mean()
+    ends = [f"{METHODS[name].label} {ends[name]:.4f}" for name in SHOWN]
+    return {
+        "alt": f"Test logloss of {OBJECTIVE} over {last:g} passes, with the {SETTING}. "
+        f"Change {said}. At the end of pass {last:g}: {', '.join(ends)}.",
+        "caption": f"Test logloss over {last:g} passes, mean and 95 % interval over the seeds. "
+        f"Shown first: {OBJECTIVE}, with the {SETTING} of plain training. Record: {record}.",
+    }
+
+
+def draw(record: Record, path: Path) -> None:
+    """Writes the plain picture as an SVG. The same record gives the same bytes."""
+    fig = figure(record)
+    # A fixed salt and no date: else the ids and the head of the file differ from call to call.
+    with plots.plt.rc_context(plots.STYLE | {"svg.hashsalt": "multiepoch"}):
+        fig.savefig(path, metadata={"Date": None})
+    plots.plt.close(fig)
+
+
+def readme(results: Path) -> str:
+    """The README's line for the picture, with the words that the record gives."""
+    alt = words(records.read("interactive_figure", "long", results))["alt"]
+    return f"![{alt}](results/long/{README})"
+
+
+def generate(results: Path, generated: Path, static: Path) -> None:
+    """Writes what the pages load: picture.md with its SVG, and the data for picture.js."""
+    record = records.read("interactive_figure", "long", results)
+    if record is None:
+        (generated / "picture.md").write_text(NOT_RUN)
+        return
+    said = words(record)
+    (generated / "picture.md").write_text(
+        f"```{{figure}} _generated/picture.svg\n:name: {FRONT}\n:width: 100%\n"
+        f":alt: {said['alt']}\n\n{said['caption']}\n```\n\n{SCRIPT}"
+    )
+    draw(record, generated / "picture.svg")
+    text = json.dumps(content(record), separators=(",", ":"))
+    (static / DATA).write_text(f"window.MULTIEPOCH_PICTURE = {text};\n")
+
+
+if __name__ == "__main__":
+    draw(records.read("interactive_figure", "long"), records.folder() / "long" / README)
+    print(f"wrote results/long/{README}; the README shows it with this line:\n")
+    print(readme(records.folder()))
