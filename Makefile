@@ -10,7 +10,7 @@ STAMP = $(VENV)/.installed
 PAGES = $(VENV)/.installed-pages
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-pages pdf bench regression sabotage lint strip colab clean
+.PHONY: help book test test-pages pdf bench regression mutation lint strip colab clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -33,8 +33,8 @@ pdf: $(PAGES) ## Print the book that `make book` built as one PDF in _build
 regression: $(STAMP) ## Run every notebook and compare with references/PROFILE.json
 	@$(RUN) -m tests.regression.command regression --profile $(PROFILE)
 
-sabotage: $(STAMP) ## Break copies of the package; the regression must tell each time
-	@$(RUN) tests/sabotage.py
+mutation: $(STAMP) ## Break copies of the package; the regression must tell each time
+	@$(RUN) tests/mutation.py
 
 bench: $(STAMP) ## Time optimizer and training against their peers (give it the machine alone)
 	@$(RUN) benchmarks/bench.py

@@ -2,7 +2,7 @@
 
     python benchmarks/training.py [--impressions 1000000] [--repeats 3] [--threads 2]
 
-One pass over a log of AdsWorld at its defaults (100k users, 50k products, 2.5k campaigns, 250
+One epoch over a log of AdsWorld at its defaults (100k users, 50k products, 2.5k campaigns, 250
 advertisers) and a hashed cross cut to 2 ** 18 rows; tables 16 wide, MLP 128-64, batch 4,096, Adam
 on the dense part. Prints examples/s of each repeat, without evaluation, and the share of a step
 that each part takes, one run after the other on the same machine.

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 import psutil
-from sabotage import copy
+from mutation import copy
 
 
 def start(root: Path, *options: str) -> subprocess.Popen:

@@ -1,10 +1,10 @@
 """Breaks the package in eight ways, each in a copy of the tree; the regression has to say so.
 
-    python tests/sabotage.py [NAME ...]
+    python tests/mutation.py [NAME ...]
 
 The untouched copy must pass. Each broken one must fail, and its report must say to start with the
 chapter that the break belongs to. Of a broken copy the chapters up to that one are run: the later
-ones cannot change where the report says to start. Reports are kept in regression/sabotage/.
+ones cannot change where the report says to start. Reports are kept in regression/mutation/.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PACKAGE = Path("src/multiepoch")
 
 
 @dataclass(frozen=True)
-class Sabotage:
+class Mutation:
     """What is broken, the chapter that must tell, and (file, old text, new text) that break it."""
 
     what: str
@@ -32,8 +32,8 @@ class Sabotage:
     edits: tuple[tuple[str, str, str], ...]
 
 
-SABOTAGES = {
-    "fal-at-one": Sabotage(
+MUTATIONS = {
+    "fal-at-one": Mutation(
         "FAL's scale is held at 1", "06_frequency_adaptive_rate",
         (("optim/frequency.py",
           "        gap = self.gap_decay**epoch\n",
@@ -43,45 +43,45 @@ SABOTAGES = {
           "                 row_lr.gap_decay ** group[\"epoch\"])  # fmt: skip\n",
           "                 0.0)  # fmt: skip\n")),
     ),
-    "meda-does-nothing": Sabotage(
+    "meda-does-nothing": Mutation(
         "MEDA does not reset", "07_fal_versus_meda",
         (("rewind.py",
-          "every table is redrawn before each repeated pass.\"\"\"\n"
+          "every table is redrawn before each repeated epoch.\"\"\"\n"
           "    return Rewind(model, optimizer, math.inf,",
-          "every table is redrawn before each repeated pass.\"\"\"\n"
+          "every table is redrawn before each repeated epoch.\"\"\"\n"
           "    return Rewind(model, optimizer, 0,"),),
     ),
-    "meda-keeps-state": Sabotage(
+    "meda-keeps-state": Mutation(
         "MEDA resets the weights, not the optimizer's state", "07_fal_versus_meda",
         (("rewind.py",
           "            value[rows] = step if name == \"last_step\" else 0\n",
           "            value[rows] = step if name == \"last_step\" else value[rows]\n"),),
     ),
-    "one-rate": Sabotage(
+    "one-rate": Mutation(
         # Chapter 2 is the first that trains with two rates, and holds them against torch's own.
         "the tables learn at the dense rate", "02_model",
         (("optim/sparse.py",
           "EmbeddingOptimizer(groups, lr=embedding_lr, **embedding_options)",
           "EmbeddingOptimizer(groups, lr=dense_lr, **embedding_options)"),),
     ),
-    "test-day-in-training": Sabotage(
+    "test-day-in-training": Mutation(
         "the test day is in the training window", "01_conversion_data",
         (("experiments/profiles.py",
           "logs = world.days(0, self.train_days - 1),",
           "logs = world.days(0, last),"),),
     ),
-    "labels-swapped": Sabotage(
+    "labels-swapped": Mutation(
         "the labels of add-to-cart and checkout are swapped", "01_conversion_data",
         (("data/ads_world.py",
           "labels[rows] = draw < p_true[rows]",
           "labels[rows] = (draw < p_true[rows])[:, [0, 2, 1]]"),),
     ),
-    "sign-of-the-jump": Sabotage(
+    "sign-of-the-jump": Mutation(
         "the boundary jump has the wrong sign", "05_multi_epoch_overfitting",
         (("metrics.py",
           "return after / before - 1", "return 1 - after / before"),),
     ),
-    "tau-ignored": Sabotage(
+    "tau-ignored": Mutation(
         "tail rewind ignores tau and puts all rows back", "07_fal_versus_meda",
         (("rewind.py",
           "        self.below, self.to = below, to\n",
@@ -98,15 +98,15 @@ def copy(target: Path) -> None:
             shutil.copytree(ROOT / name, target / name, ignore=leave)
 
 
-def apply(sabotage: Sabotage, root: Path) -> None:
+def apply(mutation: Mutation, root: Path) -> None:
     """SystemExit where a text to be replaced is not there exactly once."""
-    for name, old, new in sabotage.edits:
+    for name, old, new in mutation.edits:
         path = root / PACKAGE / name
         text = path.read_text()
         if text.count(old) != 1:
             sys.exit(
-                f"{sabotage.what}: {PACKAGE / name} has this {text.count(old)} times, not once; "
-                f"bring tests/sabotage.py up to date:\n{old}"
+                f"{mutation.what}: {PACKAGE / name} has this {text.count(old)} times, not once; "
+                f"bring tests/mutation.py up to date:\n{old}"
             )
         path.write_text(text.replace(old, new))
 
@@ -134,35 +134,35 @@ def regression(root: Path, only: list[str]) -> dict:
 
 
 def main(names: list[str]) -> int:
-    unknown = set(names) - SABOTAGES.keys()
+    unknown = set(names) - MUTATIONS.keys()
     if unknown:
-        sys.exit(f"no sabotage {', '.join(unknown)}; there are {', '.join(SABOTAGES)}.")
-    chosen = {name: SABOTAGES[name] for name in names or SABOTAGES}
+        sys.exit(f"no mutation {', '.join(unknown)}; there are {', '.join(MUTATIONS)}.")
+    chosen = {name: MUTATIONS[name] for name in names or MUTATIONS}
     chapters = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
-    kept = ROOT / "regression" / "sabotage"
+    kept = ROOT / "regression" / "mutation"
     missed, began = 0, time.perf_counter()
-    runs: dict[str, Sabotage | None] = {"untouched": None, **chosen}
-    for name, sabotage in runs.items():
+    runs: dict[str, Mutation | None] = {"untouched": None, **chosen}
+    for name, mutation in runs.items():
         started = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder).resolve()
             copy(root)
-            if sabotage:
-                apply(sabotage, root)
-            only = [one for one in chapters if sabotage is None or one <= sabotage.chapter]
+            if mutation:
+                apply(mutation, root)
+            only = [one for one in chapters if mutation is None or one <= mutation.chapter]
             report = regression(root, only)
             shutil.rmtree(kept / name, ignore_errors=True)
             shutil.copytree(root / "regression", kept / name, ignore=shutil.ignore_patterns("runs"))
-        wanted = sabotage.chapter if sabotage else None
+        wanted = mutation.chapter if mutation else None
         good = report["start_with"] == wanted
         missed += not good
         print(f"{name}: {'as it should be' if good else 'NOT AS IT SHOULD BE'}, "
               f"{time.perf_counter() - started:.0f} s", flush=True)  # fmt: skip
-        print(f"  {sabotage.what if sabotage else 'nothing is broken'}: {report['headline']}")
+        print(f"  {mutation.what if mutation else 'nothing is broken'}: {report['headline']}")
         for row in report["rows"]:
             if row["notebook"] == report["start_with"] and row["verdict"] != "ok":
                 print(f"  {row['quantity']}: {row['verdict']}: {row['what']}")
-        if sabotage is None and not good:
+        if mutation is None and not good:
             print("Nothing can be said of broken copies where the untouched one fails.")
             return 1
     print(f"{len(runs) - missed} of {len(runs)} as they should be, "

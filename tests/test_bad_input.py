@@ -155,7 +155,7 @@ BAD = {
     "a cross of what is no id": (
         {"log.csv": GOOD}, [*CALL, "--cross", "user,price"], "cross: 'price' is not among the ids"),
     "one epoch": ({"log.csv": GOOD}, [*CALL, "--epochs", "1"],
-                  "--epochs is 1; give at least 2; nothing is seen twice in one pass"),
+                  "--epochs is 1; give at least 2; nothing is seen twice in one epoch"),
     "no seed": ({"log.csv": GOOD}, [*CALL, "--seeds", "0"], "--seeds is 0; give at least 1"),
     "no batch": ({"log.csv": GOOD}, [*CALL, "--batch-size", "0"], "--batch-size is 0"),
     "columns and a format": (
@@ -270,7 +270,7 @@ def test_a_full_disk_is_said_at_the_report(place, capsys, monkeypatch):
     def full(target, text):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(compare, "write", full)
+    monkeypatch.setattr(compare, "write_text", full)
     assert main(["compare", str(path), *CALL, "--out", str(place / "report")]) == 2
     one_sentence(capsys.readouterr(), "report: the disk is full; free some space, or give another")
     assert not (place / "report" / "index.html").exists()

@@ -20,10 +20,10 @@ from tools.notebooks import strip_command
 ROOT = Path(__file__).parents[1]
 
 FIGURE = """
-from reproduction import style as plots
-fig, axes = plots.figure()
+from reproduction import style
+fig, axes = style.figure()
 axes.plot([0, 1], [0, 1])
-plots.show(fig, alt="A rising line.", caption=f"It rises by {1:.2f}.", name="fig-line")
+style.show(fig, alt="A rising line.", caption=f"It rises by {1:.2f}.", name="fig-line")
 """
 
 

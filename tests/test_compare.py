@@ -50,7 +50,7 @@ def report_of(place, name="report"):
 def without_times(found):
     """A report without what differs from run to run."""
     found = {k: v for k, v in found.items() if k not in ("seconds", "date", "call")}
-    found["methods"] = [{k: v for k, v in m.items() if k != "seconds_a_pass"}
+    found["methods"] = [{k: v for k, v in m.items() if k != "seconds_an_epoch"}
                         for m in found["methods"]]  # fmt: skip
     return found
 
@@ -68,11 +68,11 @@ def test_a_call_gives_a_page_a_record_and_a_table(place, capsys):
     assert found["recommendation"] in printed
     assert (place / "report" / "report.txt").read_text() in printed
     for m in found["methods"]:
-        assert m["label"] in printed and 1 <= m["passes"] <= 2
-        by_pass = np.array(m["logloss_by_pass"])  # (passes, objectives), as the curves end
+        assert m["label"] in printed and 1 <= m["epochs"] <= 2
+        by_epoch = np.array(m["logloss_by_epoch"])  # (epochs, objectives), as the curves end
         ends = [[np.mean(values) for epoch, *values in m["curves"]["logloss"][name]
                  if epoch == int(epoch)] for name in ("click", "buy")]  # fmt: skip
-        assert np.allclose(by_pass.T, ends, atol=1e-5)
+        assert np.allclose(by_epoch.T, ends, atol=1e-5)
     assert re.search(r"\[1/\d+\] .* about \d+ (s|min) left", printed)
 
 
@@ -108,7 +108,7 @@ def test_a_call_that_was_stopped_goes_on_where_it_was(place, capsys, monkeypatch
     assert not (place / "stopped" / "lock").exists()
     monkeypatch.setattr(run, "execute", execute)
     assert main(["compare", "log.parquet", *CALL, "--out", "stopped"]) == 0
-    assert "4 of 12 trials are kept from before" in capsys.readouterr().out
+    assert "4 of 12 runs are kept from before" in capsys.readouterr().out
     assert without_times(report_of(place, "stopped")) == without_times(report_of(place, "whole"))
 
 
@@ -234,23 +234,23 @@ def test_every_method_has_as_many_trials_and_none_twice():
 SIZES = np.full(20, 50)
 
 
-def losses(*by_pass, n_seeds=3, noise=0.0, seed=0):
-    """Of a method whose one objective has those mean losses after each pass."""
+def losses(*by_epoch, n_seeds=3, noise=0.0, seed=0):
+    """Of a method whose one objective has those mean losses after each epoch."""
     rng = np.random.default_rng(seed)
-    value = np.array(by_pass)[None, :, None, None]
-    drawn = value * (1 + noise * rng.normal(size=(n_seeds, len(by_pass), 1, len(SIZES))))
+    value = np.array(by_epoch)[None, :, None, None]
+    drawn = value * (1 + noise * rng.normal(size=(n_seeds, len(by_epoch), 1, len(SIZES))))
     return judge.Losses([{"blocks": one} for one in drawn * SIZES], SIZES)
 
 
-def choice(label, passes):
-    return judge.Choice(Trial(label, "plain", 1e-3, 1e-2), passes, 0.9)
+def choice(label, epochs):
+    return judge.Choice(Trial(label, "plain", 1e-3, 1e-2), epochs, 0.9)
 
 
 def judged(**methods):
-    """Verdicts of methods given as (best number of passes, losses)."""
+    """Verdicts of methods given as (best number of epochs, losses)."""
     named = {name.replace("_", " "): value for name, value in methods.items()}
     of = {name: own for name, (_, own) in named.items()}
-    choices = {name: choice(name, passes) for name, (passes, _) in named.items()}
+    choices = {name: choice(name, epochs) for name, (epochs, _) in named.items()}
     return judge.verdicts(choices, of, 3), of
 
 
@@ -260,8 +260,8 @@ def test_a_rise_is_a_collapse_and_its_size_is_said():
     plain, meda = found
     assert plain.collapses and plain.later.mean == pytest.approx(20, abs=0.5)
     assert plain.later.low < 20 < plain.later.high
-    assert "collapses after pass 1" in plain.in_words(3)
-    assert meda.collapses is False and meda.in_words(3) == "no collapse in 3 passes"
+    assert "collapses after epoch 1" in plain.in_words(3)
+    assert meda.collapses is False and meda.in_words(3) == "no collapse in 3 epochs"
     assert meda.against_plain.mean == pytest.approx(-4, abs=0.5)
 
 

@@ -11,24 +11,17 @@ from multiepoch.methods import METHODS
 from multiepoch.model import ConversionModel
 from multiepoch.optim import SparseOptimizer
 from multiepoch.remedies import tail_rewind
+from reproduction import measure
 from reproduction.ch08_continual_training import experiment as continual
-from reproduction.runs import (
-    Run,
-    execute,
-    interventions,
-    measure,
-    over_seeds,
-    profile,
-    run_all,
-    runs,
-)
+from reproduction.runs import Run, execute, interventions, over_seeds, profile, run_all
+from reproduction.runs import run as runs
 from reproduction.tuning import Tuned
 
 TINY = replace(
     profile("quick"), n_users=300, n_products=200, n_campaigns=20, n_advertisers=5,
-    impressions_per_day=1_000, batch_size=256, train_days=2, passes=2,
+    impressions_per_day=1_000, batch_size=256, train_days=2, epochs=2,
 )  # fmt: skip
-PLAIN = Run("plain", 0, 1e-3, 1e-2, passes=2)
+PLAIN = Run("plain", 0, 1e-3, 1e-2, epochs=2)
 
 
 @pytest.fixture(scope="module")
@@ -49,17 +42,17 @@ def test_the_split_is_in_the_order_of_time_and_shares_one_schema(window):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_and_is_deterministic(method):
-    run = replace(PLAIN, method=method, knob=METHODS[method].knobs[0])
+    run = replace(PLAIN, method=method, hyperparameter=METHODS[method].grid[0])
     first, second = execute(run, TINY), execute(run, TINY)
     pd.testing.assert_series_equal(final(first), final(second))
     assert np.isfinite(final(first)).all()
-    # The first pass is the same for every method that only acts between passes.
-    if METHODS[method].row_lr(run.knob) is None and METHODS[method].row_decay(run.knob) is None:
+    # The first epoch is the same for every method that only acts between epochs.
+    if METHODS[method].row_lr is None and METHODS[method].row_decay is None:
         assert final(first)[1.0] == final(execute(PLAIN, TINY))[1.0]
 
 
-def test_methods_differ_in_the_second_pass():
-    ends = [final(execute(replace(PLAIN, method=m, knob=METHODS[m].knobs[0]), TINY))[2.0]
+def test_methods_differ_in_the_second_epoch():
+    ends = [final(execute(replace(PLAIN, method=m, hyperparameter=METHODS[m].grid[0]), TINY))[2.0]
             for m in METHODS]  # fmt: skip
     assert len(set(ends)) == len(METHODS)
 
@@ -90,20 +83,20 @@ def test_resampled_labels_are_a_funnel_with_the_same_rates(window):
         ("frequent rows frozen", {"dense", "tail"}),
     ],
 )
-def test_frozen_parts_stand_still_in_the_second_pass(name, what_moves, window, monkeypatch):
+def test_frozen_parts_stand_still_in_the_second_epoch(name, what_moves, window, monkeypatch):
     seen = {}
     make = interventions.INTERVENTIONS[name]
 
-    class Watch(interventions._FromSecondPass):
-        def before_pass(self, index):
-            super().before_pass(index)
+    class Watch(interventions._FromSecondEpoch):
+        def before_epoch(self, index):
+            super().before_epoch(index)
             if index == 1:
                 seen["before"] = {
                     k: v.detach().clone() for k, v in seen["model"].named_parameters()
                 }
 
-    def watched(model, every_pass, log, profile, run):
-        data, inner = make(model, every_pass, log, profile, run)
+    def watched(model, every_epoch, log, profile, run):
+        data, inner = make(model, every_epoch, log, profile, run)
         seen["model"], seen["log"] = model, log
         return data, Watch(inner, lambda: None)
 
@@ -122,7 +115,7 @@ def test_frozen_parts_stand_still_in_the_second_pass(name, what_moves, window, m
     assert moved == expected
 
 
-def test_other_data_comes_only_in_the_second_pass():
+def test_other_data_comes_only_in_the_second_epoch():
     plain = final(execute(PLAIN, TINY))
     for name in ("labels drawn anew", "fresh impressions"):
         other = final(execute(replace(PLAIN, intervention=name), TINY))
@@ -132,7 +125,7 @@ def test_other_data_comes_only_in_the_second_pass():
 
 def test_runs_are_kept_and_a_stopped_call_goes_on(tmp_path, monkeypatch):
     todo = over_seeds(
-        (0, 1), [replace(PLAIN, passes=1), replace(PLAIN, passes=1, embedding_lr=1e-3)]
+        (0, 1), [replace(PLAIN, epochs=1), replace(PLAIN, epochs=1, embedding_lr=1e-3)]
     )
     whole = run_all(todo, TINY, "cpu", tmp_path / "a", log=lambda line: None)
     calls, original = [], runs.execute
@@ -158,7 +151,7 @@ def test_the_key_of_a_run_knows_all_it_depends_on():
     keys = {
         PLAIN.key(TINY, "cpu"),
         replace(PLAIN, seed=1).key(TINY, "cpu"),
-        replace(PLAIN, knob=3).key(TINY, "cpu"),
+        replace(PLAIN, hyperparameter=3).key(TINY, "cpu"),
         replace(PLAIN, world={"churn": 0.1}).key(TINY, "cpu"),
         PLAIN.key(replace(TINY, n_users=301), "cpu"),
         PLAIN.key(TINY, "cuda"),
@@ -183,7 +176,7 @@ def test_measures_by_hand():
     table = rows(a={0.5: 0.6, 1.0: 0.5, 1.25: 0.55}, b={0.5: 0.5, 1.0: 0.4, 1.25: 0.4})
     jumps = measure.jump(table).droplevel(["method", "seed", "objective"])
     assert jumps["a"] == pytest.approx(10.0) and jumps["b"] == pytest.approx(0.0)
-    difference = measure.worse(measure.at(measure.pick(table, "m", "b"), 1.0),
+    difference = measure.percent_change(measure.at(measure.pick(table, "m", "b"), 1.0),
                                measure.at(measure.pick(table, "m", "a"), 1.0))  # fmt: skip
     assert difference.item() == pytest.approx(-20.0)
     assert measure.samples_to(measure.pick(table, "m", "a"), 0.55) == pytest.approx(750.0)
@@ -200,14 +193,14 @@ def days(**lines):
 
 def test_gains_by_day_by_hand():
     gains = (-4.0, -3.0, -2.0, -1.0, 0.0)  # in %
-    table = days(**{continual.ONE_PASS: [0.5] * 5,
+    table = days(**{continual.ONE_EPOCH: [0.5] * 5,
                     "ours": [0.5 * (1 + gain / 100) for gain in gains]})  # fmt: skip
     found = continual.gain(table, "ours")
     assert continual.mean_by_day(found)[0].tolist() == pytest.approx(gains)
     assert continual.first_days(found)[0] == pytest.approx(-3.0)
     assert continual.last_days(found)[0] == pytest.approx(-1.0)
     assert continual.slope(found)[0] == pytest.approx(1.0)
-    bent = days(**{continual.ONE_PASS: [0.5] * 4, "ours": [0.4, 0.5, 0.51, 0.52]})
+    bent = days(**{continual.ONE_EPOCH: [0.5] * 4, "ours": [0.4, 0.5, 0.51, 0.52]})
     assert continual.slope(continual.gain(bent, "ours"), first=2)[0] == pytest.approx(2.0)
 
 
@@ -240,10 +233,10 @@ def test_the_course_of_a_gain_is_told_from_its_intervals(gains, words):
 
 
 def test_c8_and_half_of_c11_are_judged_on_days():
-    lines = {continual.label(name, 2): [1.0] * 4 for name in continual.TWO_PASSES}
+    lines = {continual.label(name, 2): [1.0] * 4 for name in continual.TWO_EPOCHS}
     lines[continual.label("fal", 2)] = [0.97, 0.98, 0.99, 1.0]
     lines[continual.label("meda_restored", 2)] = [0.9] * 4
-    table = days(**{continual.ONE_PASS: [1.0] * 4}, **lines)
+    table = days(**{continual.ONE_EPOCH: [1.0] * 4}, **lines)
     assert continual.best_meda(table) == "meda_restored"
     found = continual.judge(table).set_index("measure")["value"]
     assert found["fal_slope"] == pytest.approx(1.0) and found["meda_slope"] == pytest.approx(0.0)
@@ -251,12 +244,12 @@ def test_c8_and_half_of_c11_are_judged_on_days():
     assert found["days_meda"] == pytest.approx(100 * (1 / 0.9 - 1))
 
 
-def test_the_control_of_days_has_the_steps_of_two_passes_and_no_setting_is_twice(monkeypatch):
+def test_the_control_of_days_has_the_steps_of_two_epochs_and_no_setting_is_twice(monkeypatch):
     monkeypatch.setattr(continual, "tuned", lambda *candidate, **more: Tuned(1e-3, 1e-2, None))
     todo = continual.runs(4, three=("plain",))
     assert len({run.setting for run in todo}) == len(todo)
     two, more, one = todo[-3:]
-    assert one.passes * one.times_data * 2 == more.passes * more.times_data == two.passes
+    assert one.epochs * one.times_data * 2 == more.epochs * more.times_data == two.epochs
     assert replace(more, setting=one.setting, times_data=1.0) == one
 
 
@@ -275,19 +268,19 @@ def test_growth_counts_rows_and_memory_is_what_a_rewind_keeps():
     rewind = tail_rewind(model, optimizer, below=below)
     expected = continual.memory(grown, dim)
     for day, log in enumerate(logs, start=1):
-        rewind.before_pass(0)
+        rewind.before_epoch(0)
         optimizer.zero_grad()
         model.loss(model(log.ids, log.dense), log.labels).backward()
         optimizer.step()
-        assert rewind.n_bytes == expected["first_pass"][day]
-        rewind.before_pass(1)
-        assert rewind.n_bytes == expected["later_passes"][day]
+        assert rewind.n_bytes == expected["first_epoch"][day]
+        rewind.before_epoch(1)
+        assert rewind.n_bytes == expected["later_epochs"][day]
 
 
 def test_a_gpu_asked_for_in_vain_is_refused_in_words(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert runs.resolve("auto") == "cpu"
+    assert runs.resolve_device("auto") == "cpu"
     with pytest.raises(ValueError, match="torch sees no GPU"):
-        runs.resolve("cuda")
+        runs.resolve_device("cuda")
     with pytest.raises(ValueError, match="choose from quick, cpu, long, gpu"):
         profile("huge")

@@ -184,7 +184,7 @@ SETTINGS = {  # name: rule, FAL or not, the communication hook or not
 
 
 def train(model, setting, batches, wrap=lambda model: model):
-    """Two passes, the tail put back between them; (model, optimizer)."""
+    """Two epochs, the tail put back between them; (model, optimizer)."""
     rule, count, hook = SETTINGS[setting]
     row_lr = FrequencyAdaptiveLR(count=count) if count else None
     wrapped = wrap(model)
@@ -194,7 +194,7 @@ def train(model, setting, batches, wrap=lambda model: model):
     # Without the hook a lookup is a step, so only then the threshold tells the same rows apart.
     rewind = tail_rewind(wrapped, optimizer, TAU if hook else 1)
     for index in range(2):
-        rewind.before_pass(index)
+        rewind.before_epoch(index)
         for data in batches:
             optimizer.zero_grad()
             loss_of(wrapped, data).backward()

@@ -77,18 +77,18 @@ def losses(rows, setting, method, objective, group="all"):
 def test_the_experiment_runs_each_method_at_both_rates_and_keeps_the_losses(tmp_path):
     tiny = replace(
         profile("quick"), n_users=300, n_products=200, n_campaigns=20, n_advertisers=5,
-        impressions_per_day=1_000, batch_size=256, train_days=2, passes=2,
+        impressions_per_day=1_000, batch_size=256, train_days=2, epochs=2,
     )  # fmt: skip
     rows = experiment.run(tiny, "cpu", (0,), tmp_path, log=lambda line: None)
     assert set(rows["metric"]) == {"logloss"}
     assert {(s, m) for s, m in zip(rows["setting"], rows["method"])} == set(
-        product((experiment.TUNED, experiment.ONE_PASS), METHODS)
+        product((experiment.TUNED, experiment.ONE_EPOCH), METHODS)
     )
     assert sorted(rows["epoch"].unique()) == [0.25 * k for k in range(1, 9)]
     assert {"all", "0", "9"} <= set(rows["group"])
 
 
-@pytest.mark.parametrize("setting", [experiment.TUNED, experiment.ONE_PASS])
+@pytest.mark.parametrize("setting", [experiment.TUNED, experiment.ONE_EPOCH])
 @pytest.mark.parametrize("method", METHODS)
 def test_the_datas_numbers_are_the_records(record, setting, method):
     data = picture.content(record)
@@ -134,33 +134,38 @@ def test_a_loss_that_is_not_finite_is_refused(record):
 
 
 def test_all_that_a_page_loads_is_small(generated, record):
-    ours = [STATIC / "picture.js", STATIC / "picture.css"]
-    ours += [generated / "static" / picture.DATA, generated / "generated" / "picture.svg"]
+    ours = [STATIC / "interactive_figure.js", STATIC / "interactive_figure.css"]
+    ours += [
+        generated / "static" / picture.DATA,
+        generated / "generated" / "interactive_figure.svg",
+    ]
     assert sum(path.stat().st_size for path in ours) < LIMIT
 
 
 def test_the_plain_picture_stands_where_the_script_looks_for_it(generated):
-    page = (generated / "generated" / "picture.md").read_text()
+    page = (generated / "generated" / "interactive_figure.md").read_text()
     figure, script = page.split("```\n\n```{raw} html")
     assert f":name: {picture.FRONT}\n" in figure
-    assert (generated / "generated" / "picture.svg").read_text().count("<path") > 10
-    assert 'figure[id$="-touch"]' in (STATIC / "picture.js").read_text()
+    assert (generated / "generated" / "interactive_figure.svg").read_text().count("<path") > 10
+    assert 'figure[id$="-touch"]' in (STATIC / "interactive_figure.js").read_text()
     assert all(name.endswith("-touch") for name in (picture.FRONT, picture.CHAPTER))
     loaded = re.findall(r'(?:src|href)="../_static/([^"]+)"', script)
-    assert loaded == ["picture.css", picture.DATA, "picture.js"], "the data before who reads them"
+    assert loaded == ["interactive_figure.css", picture.DATA, "interactive_figure.js"], (
+        "the data before who reads them"
+    )
     for name in loaded:
         assert (STATIC / name).exists() or (generated / "static" / name).exists()
 
 
-def test_the_readme_shows_the_picture_that_the_record_gives(tmp_path):
+def test_the_readme_shows_the_interactive_figure_that_the_record_gives(tmp_path):
     again = "it is not up to date: python -m reproduction.ch07_fal_versus_meda.interactive_figure"
     assert picture.readme(ROOT / "results") in (ROOT / "README.md").read_text(), again
     shown = ROOT / "results" / "long" / picture.README
     if f"Matplotlib v{matplotlib.__version__}," not in shown.read_text():
         pytest.skip("the README's picture was drawn by another Matplotlib, in other bytes")
     record = records.read("interactive_figure", "long", ROOT / "results")
-    picture.draw(record, tmp_path / "picture.svg")
-    assert shown.read_bytes() == (tmp_path / "picture.svg").read_bytes(), again
+    picture.draw(record, tmp_path / "interactive_figure.svg")
+    assert shown.read_bytes() == (tmp_path / "interactive_figure.svg").read_bytes(), again
 
 
 def test_the_plain_picture_says_its_numbers(record):
@@ -180,7 +185,7 @@ def test_the_same_record_gives_the_same_bytes(generated, results):
 
 def test_without_the_record_the_pages_say_so(tmp_path):
     picture.generate(tmp_path, tmp_path, tmp_path)
-    assert (tmp_path / "picture.md").read_text() == picture.NOT_RUN
+    assert (tmp_path / "interactive_figure.md").read_text() == picture.NOT_RUN
     assert not (tmp_path / picture.DATA).exists()
     assert summary.front(tmp_path) == ""
 
@@ -250,12 +255,12 @@ def test_the_profile_with_the_most_seeds_speaks_and_disagreement_is_said():
 
 def test_the_front_pages_numbers_are_the_records(results, record):
     hurts, remedies, days = summary.front(results).splitlines()
-    by_epoch = losses(record.rows, experiment.ONE_PASS, "plain", "add_to_cart")
+    by_epoch = losses(record.rows, experiment.ONE_EPOCH, "plain", "add_to_cart")
     jump = 100 * (by_epoch.loc[1.25] / by_epoch.loc[1.0] - 1)
     assert f"{jump.mean():.1f} % [" in hurts and "for add-to-cart" in hurts
     end = sum(
         losses(record.rows, experiment.TUNED, "tail_rewind", objective).loc[3.0]
-        / losses(record.rows, experiment.ONE_PASS, "plain", objective).loc[1.0]
+        / losses(record.rows, experiment.ONE_EPOCH, "plain", objective).loc[1.0]
         for objective in OBJECTIVES
     )
     change = 100 * (end / len(OBJECTIVES) - 1).mean()
@@ -275,7 +280,7 @@ def test_the_front_page_tells_of_continual_training_once_it_is_measured(results)
     methods = ("plain", "fal", *continual.MEDA, "day_tail_rewind")
     loss = {name: 0.9 + 0.01 * k for k, name in enumerate(methods)}
     settings = {continual.label(name, 2): loss[name] for name in methods}
-    settings |= {continual.ONE_PASS: 1.0, continual.MORE_DATA: 0.6}
+    settings |= {continual.ONE_EPOCH: 1.0, continual.MORE_DATA: 0.6}
     rows = pd.DataFrame(
         [(f"{name}; {continual.DEFAULT}", seed, day, objective, "all", "logloss", value)
          for (name, value), seed, day, objective in
@@ -288,8 +293,8 @@ def test_the_front_page_tells_of_continual_training_once_it_is_measured(results)
     assert "plain −10.0 %" in days and "FAL −9.0 %" in days
     assert "MEDA −8.0 %" in days, "the best of its meanings"
     assert "tail rewind (to the day's start) −5.0 %" in days
-    assert "A gain over one pass is shown for plain, FAL, MEDA, tail rewind" in days
-    assert "One pass a day over twice the data: −40.0 %" in days
+    assert "A gain over one epoch is shown for plain, FAL, MEDA, tail rewind" in days
+    assert "One epoch a day over twice the data: −40.0 %" in days
 
 
 @pytest.mark.page
@@ -306,6 +311,10 @@ def test_the_built_pages_hold_picture_and_script(page, label):
     figure = content.find("figure", id=label)
     image = path.parent / figure.find("img")["src"]
     names = [tag["src"] for tag in content.select('script[src*="_static/picture"]')]
-    assert [Path(name).name for name in names] == [picture.DATA, "picture.js"]
-    loaded = [image, path.parent / "../_static/picture.css", *(path.parent / n for n in names)]
+    assert [Path(name).name for name in names] == [picture.DATA, "interactive_figure.js"]
+    loaded = [
+        image,
+        path.parent / "../_static/interactive_figure.css",
+        *(path.parent / n for n in names),
+    ]
     assert sum(one.stat().st_size for one in loaded) < LIMIT

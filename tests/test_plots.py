@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from reproduction import style as plots
+from reproduction import style
 
 # What a colour looks like to a person who lacks one kind of cone, on linear RGB
 # (Machado, Oliveira and Fernandes, 2009, severity 1).
@@ -41,34 +41,34 @@ def lab(color: str, eyes: str) -> np.ndarray:
 @pytest.mark.parametrize("eyes", EYES)
 @pytest.mark.parametrize(
     "family",
-    [list(plots.METHODS), ["click", "add_to_cart", "checkout"], ["click", "long_view", "like"]],
+    [list(style.METHODS), ["click", "add_to_cart", "checkout"], ["click", "long_view", "like"]],
     ids=["methods", "ads", "kuairand"],
 )
 def test_colours_of_a_family_can_be_told_apart(family, eyes):
     for one, other in combinations(family, 2):
-        first, second = plots.look(one), plots.look(other)
+        first, second = style.line_style(one), style.line_style(other)
         distance = np.linalg.norm(lab(first["color"], eyes) - lab(second["color"], eyes))
         assert distance > 10, f"{one} and {other} look alike to {eyes} eyes: {distance:.0f}"
         assert first["linestyle"] != second["linestyle"]
 
 
-@pytest.mark.parametrize("name", [*plots.METHODS, *plots.OBJECTIVES])
+@pytest.mark.parametrize("name", [*style.METHODS, *style.OBJECTIVES])
 def test_lines_stand_out_from_the_white_ground(name):
-    luminance = TO_XYZ[1] @ linear(plots.look(name)["color"])
+    luminance = TO_XYZ[1] @ linear(style.line_style(name)["color"])
     assert 1.05 / (luminance + 0.05) >= 3  # WCAG 2.1, 1.4.11
 
 
 def test_a_note_in_brackets_keeps_the_colour_and_a_stranger_has_none():
-    assert plots.look("FAL (linear)") == plots.look("FAL")
-    with pytest.raises(KeyError, match=r"no colour for 'FLA'; plots\.py has one for plain"):
-        plots.look("FLA")
+    assert style.line_style("FAL (linear)") == style.line_style("FAL")
+    with pytest.raises(KeyError, match=r"no colour for 'FLA'; style\.py has one for plain"):
+        style.line_style("FLA")
 
 
 def test_a_band_is_drawn_where_the_interval_is_finite():
-    fig, axes = plots.figure()
-    plots.band(axes, [0, 1], [0, 1], [-np.inf, -np.inf], [np.inf, np.inf], "FAL")
+    fig, axes = style.figure()
+    style.band(axes, [0, 1], [0, 1], [-np.inf, -np.inf], [np.inf, np.inf], "FAL")
     assert not axes.collections
-    plots.band(axes, [0, 1], [0, 1], [-1, 0], [1, 2], "MEDA")
+    style.band(axes, [0, 1], [0, 1], [-1, 0], [1, 2], "MEDA")
     assert len(axes.collections) == 1
     plt.close(fig)
 
@@ -77,16 +77,16 @@ def test_show_gives_one_opaque_figure_of_the_books_width(monkeypatch):
     display = pytest.importorskip("IPython.display")
     shown = []
     monkeypatch.setattr(display, "display", lambda what, **about: shown.append((what, about)))
-    fig, axes = plots.figure(rows=2)
+    fig, axes = style.figure(rows=2)
     axes[0].plot([0, 1], [0, 1])
-    plots.show(
+    style.show(
         fig, alt="A\n    line.", caption="It rises.", name="fig-line", record="long, 5 seeds"
     )
     (bundle, about), (caption, _) = shown
     assert about["metadata"]["multiepoch_figure"]["alt"] == "A line."
     assert caption.data == "*It rises. Record: long, 5 seeds.*"
     pixels = matplotlib.image.imread(io.BytesIO(base64.b64decode(bundle["image/png"])))
-    assert pixels.shape[1] == plots.WIDTH * plots.STYLE["figure.dpi"]
+    assert pixels.shape[1] == style.WIDTH * style.STYLE["figure.dpi"]
     assert (pixels[..., 3] == 1).all()
     assert not plt.fignum_exists(fig.number)
 
@@ -95,7 +95,7 @@ def test_show_gives_one_opaque_figure_of_the_books_width(monkeypatch):
 def test_a_figure_without_its_words_is_refused(argument, value):
     pytest.importorskip("IPython.display")
     words = {"alt": "A line.", "caption": "It rises.", "name": "fig-line"} | {argument: value}
-    fig, _ = plots.figure()
+    fig, _ = style.figure()
     with pytest.raises(ValueError, match=argument):
-        plots.show(fig, **words)
+        style.show(fig, **words)
     plt.close(fig)

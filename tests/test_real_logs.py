@@ -7,39 +7,39 @@ from multiepoch.data import PACKAGED_SPLIT, load_kuairand, split_by_day
 from multiepoch.train.evaluation import frequency_edges, frequency_groups
 from reproduction import measure
 from reproduction.ch09_real_logs import experiment as real_logs
-from reproduction.ch09_real_logs.experiment import ONE_PASS, TUNED, WITH, WITHOUT, setting
+from reproduction.ch09_real_logs.experiment import ONE_EPOCH, TUNED, WITH, WITHOUT, setting
 from reproduction.runs import profile
 from reproduction.tuning import Tuned
 
 
 @pytest.fixture
 def rates(monkeypatch):
-    """Rates by method and passes, so that the tests need no tuned ones."""
+    """Rates by method and epochs, so that the tests need no tuned ones."""
     found = {("plain", 1): Tuned(1e-3, 2e-2, None), ("fal", 3): Tuned(1e-3, 3e-3, "linear"),
              ("tail_rewind", 3): Tuned(1e-3, 1e-2, 50)}  # fmt: skip
     monkeypatch.setattr(
         real_logs, "tuned",
-        lambda name, passes, data: found.get((name, passes), Tuned(1e-3, 1e-2, None)),
+        lambda name, epochs, data: found.get((name, epochs), Tuned(1e-3, 1e-2, None)),
     )  # fmt: skip
 
 
 def test_no_run_is_there_twice_and_each_setting_has_the_methods_that_it_compares(rates):
-    todo = real_logs.runs(passes=4)
+    todo = real_logs.runs(epochs=4)
     names = [(run.method, run.setting) for run in todo]
     assert len(set(names)) == len(names)
     by_setting = pd.Series([run.method for run in todo]).groupby([run.setting for run in todo])
     methods = by_setting.apply(set)
     assert len(methods[setting(WITH, TUNED)]) == 6
-    assert methods[setting(WITHOUT, TUNED)] == methods[setting(WITH, ONE_PASS)]
-    assert methods[setting(WITHOUT, ONE_PASS)] == {"plain", "fal"}
+    assert methods[setting(WITHOUT, TUNED)] == methods[setting(WITH, ONE_EPOCH)]
+    assert methods[setting(WITHOUT, ONE_EPOCH)] == {"plain", "fal"}
     for run in todo:
         assert run.data == ("kuairand" if WITH in run.setting else "kuairand without cross")
 
 
-def test_at_the_rates_for_one_pass_all_share_them_and_fal_has_the_logarithm(rates):
-    mine = {run.method: run for run in real_logs.runs(3) if run.setting == setting(WITH, ONE_PASS)}
+def test_at_the_rates_for_one_epoch_all_share_them_and_fal_has_the_logarithm(rates):
+    mine = {run.method: run for run in real_logs.runs(3) if run.setting == setting(WITH, ONE_EPOCH)}
     assert {(run.dense_lr, run.embedding_lr) for run in mine.values()} == {(1e-3, 2e-2)}
-    assert mine["fal"].knob == "log" and mine["tail_rewind"].knob == 50
+    assert mine["fal"].hyperparameter == "log" and mine["tail_rewind"].hyperparameter == 50
     assert mine["plain"].group_by == real_logs.CROSS
 
 
@@ -48,7 +48,7 @@ def test_the_quick_runs_are_enough_for_c10_and_a_part_of_the_others(rates):
     points = [
         {"method": run.method, "setting": run.setting, "seed": 0, "objective": "click",
          "group": "all", "metric": "logloss", "epoch": float(k) + part, "value": 0.5}
-        for run in quick for k in range(run.passes) for part in run.evaluate_at
+        for run in quick for k in range(run.epochs) for part in run.evaluate_at
     ]  # fmt: skip
     table = pd.DataFrame(points)
     after = (table["method"] == "plain") & (table["epoch"] == 1.25)
@@ -68,18 +68,20 @@ def test_each_label_by_itself_and_click_made_as_rare_as_like():
     window, _, test = split_by_day(load_kuairand(), **PACKAGED_SPLIT)
     click, like = window.labels[:, :1], window.labels[:, 2:]
     for name, labels in ((real_logs.CLICK_ALONE, click), (real_logs.LIKE_ALONE, like)):
-        mine = real_logs.company_logs(name, seed=0)[0]
+        mine = real_logs.label_ablation_logs(name, seed=0)[0]
         assert mine.labels.equal(labels) and len(mine.objectives) == 1
-    assert real_logs.company_logs(real_logs.HEAVY_LIKE, seed=0)[0].labels.equal(window.labels)
-    rare, rare_test = real_logs.company_logs(real_logs.RARE_CLICK, seed=0)
+    assert real_logs.label_ablation_logs(real_logs.HEAVY_LIKE, seed=0)[0].labels.equal(
+        window.labels
+    )
+    rare, rare_test = real_logs.label_ablation_logs(real_logs.RARE_CLICK, seed=0)
     assert rare.objectives == ("click",)
     assert rare.labels.mean().item() == pytest.approx(like.mean().item(), rel=0.1)
     assert (rare.labels <= click).all() and (rare_test.labels <= test.labels[:, :1]).all()
-    other = real_logs.company_logs(real_logs.RARE_CLICK, seed=1)[0]
+    other = real_logs.label_ablation_logs(real_logs.RARE_CLICK, seed=1)[0]
     assert not rare.labels.equal(other.labels)
 
 
-def test_the_company_of_a_label_is_trained_as_its_name_says(rates, monkeypatch):
+def test_the_label_ablation_of_a_label_is_trained_as_its_name_says(rates, monkeypatch):
     seen = []
 
     def stop(model, optimizer, window, **options):
@@ -92,7 +94,9 @@ def test_the_company_of_a_label_is_trained_as_its_name_says(rates, monkeypatch):
 
     monkeypatch.setattr(real_logs, "train", stop)
     for name in (real_logs.LIKE_ALONE, real_logs.HEAVY_LIKE, real_logs.SLOW_TABLES):
-        rows = real_logs.company(name, profile("quick"), "cpu", seed=3, log=lambda line: None)
+        rows = real_logs.label_ablation(
+            name, profile("quick"), "cpu", seed=3, log=lambda line: None
+        )
         assert rows[["seed", "method", "setting"]].values.tolist() == [[3, "plain", name]]
     all_three, heavy = ("click", "long_view", "like"), {"like": real_logs.LIKE_WEIGHT}
     expected = [(("like",), 2e-2, None), (all_three, 2e-2, heavy), (all_three, 2e-3, None)]
@@ -105,7 +109,7 @@ def test_the_groups_by_frequency_are_never_once_and_more_often():
     group = frequency_groups(window, test, real_logs.CROSS).unique().tolist()
     table = pd.DataFrame(
         [
-            {"method": "plain", "setting": setting(WITH, ONE_PASS), "seed": 0,
+            {"method": "plain", "setting": setting(WITH, ONE_EPOCH), "seed": 0,
              "objective": "click", "group": name, "metric": "logloss", "epoch": epoch,
              "value": 0.5 * (1 + rise * (epoch > 1))}
             for name, rise in [("all", 0.2), *zip(map(str, group), (0.1, 0.2, 0.4))]

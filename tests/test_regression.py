@@ -453,11 +453,11 @@ def test_one_notebook_can_be_recorded_alone(root, runs):
     assert found["02_b"]["numbers"]["loss"]["values"] == VALUES
 
 
-def test_every_sabotage_still_fits_the_package(tmp_path):
-    sabotage = pytest.importorskip("sabotage")
-    for name, one in sabotage.SABOTAGES.items():
+def test_every_mutation_still_fits_the_package(tmp_path):
+    mutation = pytest.importorskip("mutation")
+    for name, one in mutation.MUTATIONS.items():
         shutil.copytree(ROOT / "src", tmp_path / name / "src")
-        sabotage.apply(one, tmp_path / name)  # SystemExit where a text is not there
+        mutation.apply(one, tmp_path / name)  # SystemExit where a text is not there
         assert (ROOT / "notebooks" / f"{one.chapter}.ipynb").exists()
 
 

@@ -22,7 +22,7 @@ from multiepoch.remedies import (
     meda_restored,
     tail_rewind,
 )
-from multiepoch.remedies.undo_log import Counts, Journal
+from multiepoch.remedies.undo_log import Counts, UndoLog
 
 ROWS, DIMS = (40, 25), (3, 5)
 
@@ -120,14 +120,14 @@ def test_start_puts_back_what_a_full_copy_says(day, warm, below, rule, decay, pa
     rewind = Rewind(model, optimizer, below, to="start")
     at_start, few = snapshot(model, optimizer), [(n > 0) & (n < below) for n in lookups(day)]
     began = steps(model, optimizer)
-    rewind.before_pass(0)
+    rewind.before_epoch(0)
     for index in (1, 2):
         train(model, optimizer, day)
         expected = where(few, at_start, snapshot(model, optimizer))
         if decay:  # a row has waited as long as when the day began
             for values, rows, now, then in zip(expected, few, steps(model, optimizer), began):
                 values["last_step"] += (now - then) * rows
-        rewind.before_pass(index)
+        rewind.before_epoch(index)
         assert_same(snapshot(model, optimizer), expected)
 
 
@@ -141,16 +141,16 @@ def test_draw_renews_the_rows_touched_too_few_times(day, below, path):
     model = Tables()
     optimizer = optimizer_of(model, row_decay=AdaptiveRegularization(1e-2))
     optimizer._path = path
-    rewind = Rewind(model, optimizer, below, to="draw", seed=3)
-    rewind.before_pass(0)
+    rewind = Rewind(model, optimizer, below, to="reinit", seed=3)
+    rewind.before_epoch(0)
     train(model, optimizer, day)
     before = snapshot(model, optimizer)
 
     fresh_model = Tables(seed=8)  # all of whose rows are drawn with the same seed
     fresh_optimizer = optimizer_of(fresh_model)
     everything = meda(fresh_model, fresh_optimizer, seed=3)
-    everything.before_pass(0)
-    everything.before_pass(1)
+    everything.before_epoch(0)
+    everything.before_epoch(1)
     steps = [int(optimizer.state[t.weight]["step"]) for t in model.tables]
     fresh = [
         {
@@ -162,7 +162,7 @@ def test_draw_renews_the_rows_touched_too_few_times(day, below, path):
         for t, step in zip(fresh_model.tables, steps)
     ]
     few = [(n > 0) & (n < below) for n in lookups(day)]
-    rewind.before_pass(1)
+    rewind.before_epoch(1)
     assert_same(snapshot(model, optimizer), where(few, fresh, before))
 
 
@@ -173,9 +173,9 @@ def test_meda_renews_every_row_touched_or_not_and_leaves_the_random_state():
     before = snapshot(model, optimizer)
     rewind = meda(model, optimizer, seed=1)
     random_state = torch.get_rng_state()
-    rewind.before_pass(0)
+    rewind.before_epoch(0)
     assert_same(snapshot(model, optimizer), before)
-    rewind.before_pass(1)
+    rewind.before_epoch(1)
     assert torch.equal(torch.get_rng_state(), random_state)
     after = snapshot(model, optimizer)
     for was, now in zip(before, after):
@@ -185,14 +185,14 @@ def test_meda_renews_every_row_touched_or_not_and_leaves_the_random_state():
     assert rewind.n_bytes == 0
 
 
-def test_draws_depend_on_seed_table_and_pass_and_on_nothing_else():
+def test_draws_depend_on_seed_table_and_epoch_and_on_nothing_else():
     def draws(seed):
         model = Tables(rows=(30, 30), dims=(4, 4))
         rewind = meda(model, optimizer_of(model), seed)
         drawn = []
         for index in (0, 1, 2, 0, 1):
             torch.rand(3)
-            rewind.before_pass(index)
+            rewind.before_epoch(index)
             if index:
                 drawn += [t.weight.detach().clone() for t in model.tables]
         return drawn
@@ -212,20 +212,20 @@ def test_an_initialiser_sees_the_whole_table_and_the_models_own_comes_first():
 
     model = WithOwn()
     rewind = Rewind(model, optimizer_of(model), below=5)
-    rewind.before_pass(0)
+    rewind.before_epoch(0)
     train(model, optimizer_of(model), [])
-    rewind.before_pass(1)
+    rewind.before_epoch(1)
     assert shapes == list(zip(ROWS, DIMS))
 
     wrapped = nn.Sequential(model)  # as a wrapper for distributed training does
     meda_rewind = meda(wrapped, optimizer_of(model))
-    meda_rewind.before_pass(0)
-    meda_rewind.before_pass(1)
+    meda_rewind.before_epoch(0)
+    meda_rewind.before_epoch(1)
     assert all((t.weight == 7.0).all() for t in model.tables)
 
     bounded = meda(model, optimizer_of(model), init=lambda w: nn.init.uniform_(w, 1.0, 2.0))
-    bounded.before_pass(0)
-    bounded.before_pass(1)
+    bounded.before_epoch(0)
+    bounded.before_epoch(1)
     assert all(((t.weight >= 1) & (t.weight < 2)).all() for t in model.tables)
 
 
@@ -233,8 +233,8 @@ def test_the_padding_row_stays():
     model = Tables()
     model.tables[0] = nn.Embedding(ROWS[0], DIMS[0], sparse=True, padding_idx=2)
     rewind = meda(model, optimizer_of(model))
-    rewind.before_pass(0)
-    rewind.before_pass(1)
+    rewind.before_epoch(0)
+    rewind.before_epoch(1)
     zero_rows = (model.tables[0].weight == 0).all(dim=1).nonzero().flatten()
     assert zero_rows.tolist() == [2]
 
@@ -244,11 +244,11 @@ def test_counts_of_fal_and_the_step_stay():
     optimizer = optimizer_of(model, row_lr=FrequencyAdaptiveLR())
     for make in (meda, meda_restored):
         rewind = make(model, optimizer)
-        rewind.before_pass(0)
+        rewind.before_epoch(0)
         train(model, optimizer, random_batches(0))
         kept = [{k: optimizer.state[t.weight][k].clone() for k in ("count", "max_count", "step")}
                 for t in model.tables]  # fmt: skip
-        rewind.before_pass(1)
+        rewind.before_epoch(1)
         for t, state in zip(model.tables, kept):
             assert all(torch.equal(optimizer.state[t.weight][k], v) for k, v in state.items())
             assert state["count"].sum() > 0
@@ -261,10 +261,10 @@ def test_each_days_counts_are_its_own():
     first, second = random_batches(1), random_batches(2)
     for day in (first, second):
         at_start, few = snapshot(model, optimizer), [n < 4 for n in lookups(day)]
-        rewind.before_pass(0)
+        rewind.before_epoch(0)
         train(model, optimizer, day)
         expected = where(few, at_start, snapshot(model, optimizer))
-        rewind.before_pass(1)
+        rewind.before_epoch(1)
         assert_same(snapshot(model, optimizer), expected)
         train(model, optimizer, day)
 
@@ -276,9 +276,9 @@ def test_redrawn_and_restored_differ_on_the_second_day():
         rewind = make(model, optimizer)
         for day in (1, 2):
             at_start = snapshot(model, optimizer)
-            rewind.before_pass(0)
+            rewind.before_epoch(0)
             train(model, optimizer, random_batches(day))
-            rewind.before_pass(1)
+            rewind.before_epoch(1)
             now = snapshot(model, optimizer)
             same = [torch.equal(a["weight"], b["weight"]) for a, b in zip(now, at_start)]
             assert all(same) if restored else not any(same)
@@ -291,12 +291,12 @@ def test_works_through_the_pair_with_the_dense_optimizer():
     optimizer = SparseOptimizer.from_model(model, dense_lr=0.1, embedding_lr=0.1)
     rewind = meda_restored(model, optimizer)
     start = snapshot(model, optimizer.embedding)
-    rewind.before_pass(0)
+    rewind.before_epoch(0)
     for ids in random_batches(0):
         optimizer.zero_grad()
         (model.loss(ids) + model.bias.sum()).backward()
         optimizer.step()
-    rewind.before_pass(1)
+    rewind.before_epoch(1)
     assert_same(snapshot(model, optimizer.embedding), start)
     assert model.bias.item() != 0  # the dense part is carried on
 
@@ -307,39 +307,39 @@ def test_bfloat16_tables_come_back_bit_for_bit():
     train(model, optimizer, random_batches(1))
     start = snapshot(model, optimizer)
     rewind = meda_restored(model, optimizer)
-    rewind.before_pass(0)
+    rewind.before_epoch(0)
     train(model, optimizer, random_batches(2))
-    rewind.before_pass(1)
+    rewind.before_epoch(1)
     assert_same(snapshot(model, optimizer), start)
 
 
-def test_the_journal_grows_with_the_rows_touched_and_not_with_the_table():
-    def journal(n_rows, n_ids):
+def test_the_undo_log_grows_with_the_rows_touched_and_not_with_the_table():
+    def undo_log_bytes(n_rows, n_ids):
         model = Tables(rows=(n_rows,), dims=(8,))
         optimizer = optimizer_of(model)
         rewind = tail_rewind(model, optimizer, below=3)
-        rewind.before_pass(0)
+        rewind.before_epoch(0)
         ids = torch.randperm(n_ids, generator=torch.Generator().manual_seed(0)).split(50)
         train(model, optimizer, [[i] for i in ids])
         return rewind.n_bytes
 
     per_row = 8 * 3 * 4 + 8 + 8 + 4  # weight and two moments, its id twice, its count
-    assert journal(1_000, 500) == journal(50_000, 500) == 500 * per_row
-    assert journal(1_000, 1_000) == 1_000 * per_row
+    assert undo_log_bytes(1_000, 500) == undo_log_bytes(50_000, 500) == 500 * per_row
+    assert undo_log_bytes(1_000, 1_000) == 1_000 * per_row
 
 
-def test_rows_found_frequent_leave_the_journal():
+def test_rows_found_frequent_leave_the_undo_log():
     model = Tables(rows=(10,), dims=(2,))
     optimizer = optimizer_of(model, "sgd")
     rewind = tail_rewind(model, optimizer, below=2)
-    rewind.before_pass(0)
+    rewind.before_epoch(0)
     train(model, optimizer, [[torch.tensor([1, 1, 2])], [torch.tensor([3, 4, 4])]])
     before = rewind.n_bytes
-    rewind.before_pass(1)
+    rewind.before_epoch(1)
     assert before - rewind.n_bytes == 2 * (2 * 4 + 8)
 
 
-@pytest.mark.parametrize("kind", [Counts, Journal])
+@pytest.mark.parametrize("kind", [Counts, UndoLog])
 def test_a_batch_filled_up_with_its_first_row_counts_it_once(kind):
     """As the row hook gives it on CUDA: slots past the last row repeat it, with 0 occurrences."""
     table = torch.arange(10.0)[:, None]
@@ -360,7 +360,7 @@ def test_a_batch_filled_up_with_its_first_row_counts_it_once(kind):
 
 
 MAKERS = {
-    "draw below 4": lambda m, o: Rewind(m, o, 4, "draw", seed=2),
+    "draw below 4": lambda m, o: Rewind(m, o, 4, "reinit", seed=2),
     "start below 4": lambda m, o: Rewind(m, o, 4, "start"),
     "meda": lambda m, o: meda(m, o, seed=2),
     "meda_restored": meda_restored,
@@ -369,16 +369,16 @@ MAKERS = {
 
 
 def run(model, optimizer, rewind, plan):
-    """plan: (pass index to begin or None, batches)."""
+    """plan: (epoch index to begin or None, batches)."""
     for index, batches in plan:
         if index is not None:
-            rewind.before_pass(index)
+            rewind.before_epoch(index)
         train(model, optimizer, batches)
 
 
 @pytest.mark.parametrize("name", MAKERS)
 @pytest.mark.parametrize("stop", [1, 2, 3, 5])
-def test_a_restart_in_mid_pass_is_bit_for_bit(name, stop, tmp_path):
+def test_a_restart_in_mid_epoch_is_bit_for_bit(name, stop, tmp_path):
     a, b, c = (random_batches(s) for s in (1, 2, 3))
     plan = [(0, a), (None, b), (1, a), (None, b), (2, a + b), (0, c), (1, c)]
 
@@ -401,23 +401,23 @@ def test_a_restart_in_mid_pass_is_bit_for_bit(name, stop, tmp_path):
         assert_same(snapshot(model, optimizer), snapshot(*straight[:2]))
 
 
-def test_a_row_put_back_fades_in_the_next_pass_as_it_did_in_the_first():
-    """Under AdamAR a row fades while it waits; the steps of the pass before are no such wait."""
+def test_a_row_put_back_fades_in_the_next_epoch_as_it_did_in_the_first():
+    """Under AdamAR a row fades while it waits; the steps of the epoch before are no such wait."""
     day = random_batches(2, n_batches=30)
     ends = []
-    for make in (tail_rewind, lambda m, o, below: meda_groups(m, o, n_passes=2)):
+    for make in (tail_rewind, lambda m, o, below: meda_groups(m, o, n_epochs=2)):
         model = Tables()
         optimizer = optimizer_of(model, "sgd", row_decay=AdaptiveRegularization(0.02))
         train(model, optimizer, random_batches(1))
         rewind = make(model, optimizer, below=math.inf)
-        rewind.before_pass(0)
+        rewind.before_epoch(0)
         before = snapshot(model, optimizer)
         for index in range(2):
             train(model, optimizer, day)
             ends.append(snapshot(model, optimizer))
             if index == 0:
-                rewind.before_pass(1)
-        rewind.before_pass(0)
+                rewind.before_epoch(1)
+        rewind.before_epoch(0)
         if make is tail_rewind:
             for one, two in zip(*ends):
                 assert torch.equal(one["weight"], two["weight"])
@@ -430,15 +430,15 @@ def test_a_row_put_back_fades_in_the_next_pass_as_it_did_in_the_first():
             assert max(int(w.max()) for w in waits) <= len(day) + 4
 
 
-def test_groups_carry_one_set_of_tables_for_each_pass_index():
+def test_groups_carry_one_set_of_tables_for_each_epoch_index():
     model = Tables()
     optimizer = optimizer_of(model)
-    groups = meda_groups(model, optimizer, n_passes=3, seed=4)
+    groups = meda_groups(model, optimizer, n_epochs=3, seed=4)
     left = {}
     for day in range(3):
         for index in range(3):
-            groups.before_pass(index)
-            if day:  # the group is as its last pass left it, the row state too
+            groups.before_epoch(index)
+            if day:  # the group is as its last epoch left it, the row state too
                 assert_same(snapshot(model, optimizer), left[index])
             train(model, optimizer, random_batches(day))
             left[index] = snapshot(model, optimizer)
@@ -451,15 +451,15 @@ def test_groups_carry_one_set_of_tables_for_each_pass_index():
 def test_a_new_group_begins_with_a_draw_and_no_state():
     model = Tables()
     optimizer = optimizer_of(model)
-    groups = meda_groups(model, optimizer, n_passes=2)
-    groups.before_pass(0)
+    groups = meda_groups(model, optimizer, n_epochs=2)
+    groups.before_epoch(0)
     train(model, optimizer, random_batches(0))
     before = snapshot(model, optimizer)
-    groups.before_pass(1)
+    groups.before_epoch(1)
     for was, now in zip(before, snapshot(model, optimizer)):
         assert not torch.equal(was["weight"], now["weight"])
         assert now["exp_avg"].count_nonzero() == 0
-    groups.before_pass(0)
+    groups.before_epoch(0)
     assert_same(snapshot(model, optimizer), before)
 
 
@@ -469,22 +469,22 @@ def test_errors_say_what_would_do():
     for below in (-1, math.nan):
         with pytest.raises(ValueError, match="a number of lookups, 0 or more"):
             Rewind(model, optimizer, below)
-    with pytest.raises(ValueError, match="to='back' must be 'draw' or 'start'"):
+    with pytest.raises(ValueError, match="to='back' must be 'reinit' or 'start'"):
         Rewind(model, optimizer, to="back")
     with pytest.raises(ValueError, match="not a parameter of the model"):
         Rewind(Tables(), optimizer)
     with pytest.raises(TypeError, match="EmbeddingOptimizer or a SparseOptimizer"):
         Rewind(model, torch.optim.SparseAdam(model.parameters()))
     rewind = tail_rewind(model, optimizer, below=2)
-    with pytest.raises(RuntimeError, match=r"before_pass\(1\) after no pass"):
-        rewind.before_pass(1)
-    rewind.before_pass(0)
-    with pytest.raises(RuntimeError, match=r"before_pass\(2\) after pass 0"):
-        rewind.before_pass(2)
-    with pytest.raises(ValueError, match="n_passes=0"):
+    with pytest.raises(RuntimeError, match=r"before_epoch\(1\) after no epoch"):
+        rewind.before_epoch(1)
+    rewind.before_epoch(0)
+    with pytest.raises(RuntimeError, match=r"before_epoch\(2\) after epoch 0"):
+        rewind.before_epoch(2)
+    with pytest.raises(ValueError, match="n_epochs=0"):
         meda_groups(model, optimizer, 0)
     with pytest.raises(ValueError, match="groups are 0 to 1"):
-        meda_groups(model, optimizer, 2).before_pass(2)
+        meda_groups(model, optimizer, 2).before_epoch(2)
 
 
 def test_the_state_of_other_arguments_or_tables_is_refused():
@@ -496,15 +496,15 @@ def test_the_state_of_other_arguments_or_tables_is_refused():
         tail_rewind(model, optimizer, 2).load_state_dict(
             tail_rewind(model, optimizer, 3).state_dict()
         )
-    for to in ("draw", "start"):
+    for to in ("reinit", "start"):
         rewind = Rewind(model, optimizer, 2, to)
-        rewind.before_pass(0)
+        rewind.before_epoch(0)
         train(model, optimizer, random_batches(0))
         with pytest.raises(ValueError, match="a table of the same shape"):
             Rewind(small, small_optimizer, 2, to).load_state_dict(rewind.state_dict())
     groups = meda_groups(model, optimizer, 2)
-    groups.before_pass(1)
+    groups.before_epoch(1)
     with pytest.raises(ValueError, match="other shapes"):
         meda_groups(small, small_optimizer, 2).load_state_dict(groups.state_dict())
-    with pytest.raises(ValueError, match="n_passes=2, these have 3"):
+    with pytest.raises(ValueError, match="n_epochs=2, these have 3"):
         meda_groups(model, optimizer, 3).load_state_dict(groups.state_dict())

@@ -39,7 +39,7 @@ class Recorder:
         self.generator = torch.Generator().manual_seed(7)
 
     @torch.no_grad()
-    def before_pass(self, index):
+    def before_epoch(self, index):
         self.calls.append(index)
         if index:
             for weight in self.model.table_parameters().values():
@@ -119,7 +119,7 @@ def test_rows_say_when_and_where(tiny_log):
     assert len(pick(table, epoch=1.0, split="a", metric="auc")) == 2
 
 
-def test_every_impression_once_a_pass_in_an_order_that_only_the_seed_decides():
+def test_every_impression_once_a_epoch_in_an_order_that_only_the_seed_decides():
     n = 103
     log = log_of_products(range(n), cardinality=n)
 
@@ -173,7 +173,7 @@ def test_one_optimizer_or_several_and_a_scheduler_step_every_batch(tiny_log):
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01 / 4)
 
 
-def test_data_and_what_happens_between_passes_are_asked_for_by_pass(tiny_log):
+def test_data_and_what_happens_between_epochs_are_asked_for_by_epoch(tiny_log):
     logs = [tiny_log(seed=k) for k in range(3)]
     asked = []
 
@@ -183,7 +183,7 @@ def test_data_and_what_happens_between_passes_are_asked_for_by_pass(tiny_log):
 
     model, optimizers = setup(logs[0].schema)
     between = Recorder(model)
-    train(model, optimizers, data, epochs=3, between_passes=between, **quiet)
+    train(model, optimizers, data, epochs=3, between_epochs=between, **quiet)
     assert asked == between.calls == [0, 1, 2]
 
 
@@ -197,8 +197,8 @@ def test_days_are_tested_before_they_are_trained_on(tiny_log):
 
     model, optimizers = setup(logs[3].schema)
     between = Recorder(model)
-    table = train_days(model, optimizers, day_log, [3, 4, 7], passes=2, batch_size=25,
-                       between_passes=between, **quiet)  # fmt: skip
+    table = train_days(model, optimizers, day_log, [3, 4, 7], epochs=2, batch_size=25,
+                       between_epochs=between, **quiet)  # fmt: skip
     assert asked == [3, 4, 7]
     assert between.calls == [0, 1, 0, 1]
     moments = table[["day", "epoch", "samples"]].drop_duplicates().values.tolist()
@@ -208,18 +208,18 @@ def test_days_are_tested_before_they_are_trained_on(tiny_log):
     assert last["value"].item() == expected
 
 
-def test_passes_that_are_not_evaluated_leave_the_others_as_they_are(tiny_log):
+def test_epochs_that_are_not_evaluated_leave_the_others_as_they_are(tiny_log):
     def run(**options):
         model, optimizers = setup(tiny_log().schema)
-        table = train_days(model, optimizers, lambda d: tiny_log(seed=d), range(3), passes=3,
+        table = train_days(model, optimizers, lambda d: tiny_log(seed=d), range(3), epochs=3,
                            **quiet, **options)  # fmt: skip
         return table[table["split"] == "next_day"]
 
-    every, some = run(), run(evaluate_passes=[0, 2])
+    every, some = run(), run(evaluate_epochs=[0, 2])
     assert set(every["epoch"]) == {1.0, 2.0, 3.0}
     assert some.values.tolist() == every[every["epoch"] != 2.0].values.tolist()
     with pytest.raises(ValueError, match="counted from 0 to 2"):
-        run(evaluate_passes=[3])
+        run(evaluate_epochs=[3])
 
 
 def test_days_before_the_last_do_not_depend_on_those_to_come(tiny_log):
@@ -323,14 +323,14 @@ def crash():
 
 
 def run_window(tiny_log, checkpoint, at=-1, action=crash, **options):
-    """Three passes of five steps. Returns all that a run ends with."""
+    """Three epochs of five steps. Returns all that a run ends with."""
     log, test = tiny_log(n=230), tiny_log(n=200, seed=1)
     model, optimizers = setup(log.schema, Stopping)
     model.at, model.action = at, action
     scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizers[1], 0.97)
     between = Recorder(model)
     table = train(model, optimizers, log, epochs=3, batch_size=50, evaluate=test,
-                  evaluate_at=(0.3, 1.0), scheduler=scheduler, between_passes=between,
+                  evaluate_at=(0.3, 1.0), scheduler=scheduler, between_epochs=between,
                   checkpoint=checkpoint,
                   **dict(checkpoint_seconds=0) | quiet | options)  # fmt: skip
     parts = [model, *optimizers, scheduler, between]
@@ -338,7 +338,7 @@ def run_window(tiny_log, checkpoint, at=-1, action=crash, **options):
 
 
 def run_days(tiny_log, checkpoint, at=-1, action=crash, **options):
-    """Three days of two passes of three steps, with the project's own optimizer and rewind."""
+    """Three days of two epochs of three steps, with the project's own optimizer and rewind."""
     schema = tiny_log().schema
     torch.manual_seed(1)
     model = Stopping(schema, embedding_dim=4, hidden=(8,))
@@ -348,7 +348,7 @@ def run_days(tiny_log, checkpoint, at=-1, action=crash, **options):
     )
     rewind = tail_rewind(model, optimizer, below=4, to="start")
     table = train_days(model, optimizer, lambda d: tiny_log(n=130, seed=d, day=d), range(4),
-                       passes=2, batch_size=50, between_passes=rewind, checkpoint=checkpoint,
+                       epochs=2, batch_size=50, between_epochs=rewind, checkpoint=checkpoint,
                        **dict(checkpoint_seconds=0) | quiet | options)  # fmt: skip
     states = [part.state_dict() for part in (model, optimizer, rewind)]
     return table, states, torch.get_rng_state()
@@ -591,13 +591,13 @@ def test_days_need_one_to_evaluate_on(tiny_log):
         train_days(model, optimizers, lambda d: tiny_log(), [3], **quiet)
 
 
-def test_progress_is_one_line_a_pass_with_loss_and_speed(tiny_log, capsys):
+def test_progress_is_one_line_a_epoch_with_loss_and_speed(tiny_log, capsys):
     log = tiny_log()
     model, optimizers = setup(log.schema)
     train(model, optimizers, log, epochs=2, evaluate=log)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
-    assert re.match(r"pass 2 of 2: [\d,]+ examples/s; running logloss click \d\.\d+, "
+    assert re.match(r"epoch 2 of 2: [\d,]+ examples/s; running logloss click \d\.\d+, "
                     r"checkout \d\.\d+; test logloss click", lines[1])  # fmt: skip
     train(model, optimizers, log, epochs=1, progress=None)
     assert capsys.readouterr().out == ""

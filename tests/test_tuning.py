@@ -15,18 +15,18 @@ QUICK = profile("quick")
 
 @pytest.fixture
 def landscape(monkeypatch):
-    """Instead of training, a bowl around (dense, embedding, knob); notes the runs asked for."""
+    """Instead of training, a bowl around (dense, embedding, hyperparameter); notes the runs asked for."""
     asked = []
 
-    def around(dense, embedding, knob=None):
+    def around(dense, embedding, hyperparameter=None):
         def run_all(runs, profile, device, store, log):
             asked.extend(runs)
             off = [abs(run.dense_lr / dense - 1) + abs(run.embedding_lr / embedding - 1)
-                   + (run.knob != knob) for run in runs]  # fmt: skip
+                   + (run.hyperparameter != hyperparameter) for run in runs]  # fmt: skip
             common = {"profile": "quick", "device": "cpu", "method": runs[0].method, "group": "all",
                       "objective": "click", "samples": 1}  # fmt: skip
             return pd.DataFrame(
-                common | {"seed": run.seed, "setting": run.setting, "epoch": float(run.passes),
+                common | {"seed": run.seed, "setting": run.setting, "epoch": float(run.epochs),
                           "metric": metric, "value": value}
                 for run, distance in zip(runs, off)
                 for metric, value in (("logloss", 1 + distance), ("constant_logloss", 2.0))
@@ -40,14 +40,14 @@ def landscape(monkeypatch):
 
 def best(trials):
     (row,) = trials[trials["best"]].itertuples()
-    return row.dense_lr, row.embedding_lr, json.loads(row.knob)
+    return row.dense_lr, row.embedding_lr, json.loads(row.hyperparameter)
 
 
-def test_it_widens_the_grid_until_the_best_is_inside_and_then_turns_the_knob(landscape):
+def test_it_widens_the_grid_until_the_best_is_inside_and_then_turns_the_hyperparameter(landscape):
     asked = landscape(10**-1.5, 10**-3.5, "linear")
     trials = tuning.tune(Candidate("fal", 3), QUICK, "cpu")
     assert best(trials) == pytest.approx((10**-1.5, 10**-3.5, "linear"))
-    assert set(trials["stage"]) == {"rates", "widened", "knob"}
+    assert set(trials["stage"]) == {"rates", "widened", "hyperparameter"}
     assert trials["score"].min() == pytest.approx(0.5)
     for rate in ("dense_lr", "embedding_lr"):
         assert trials[rate].min() < best(trials)[rate == "embedding_lr"] < trials[rate].max()
@@ -75,8 +75,8 @@ def test_only_some_are_tuned_again_and_the_others_are_kept(landscape, monkeypatc
     assert command.command(["tuning", "--profile", "quick", "--only", "meda"]) == 0
     after = json.loads(path.read_text())
     assert list(before) == list(after) == list(two)
-    assert after["plain, 1 pass"] == before["plain, 1 pass"]
-    assert after["meda, 3 passes"]["embedding_lr"] == pytest.approx(10**-2.5)
+    assert after["plain, 1 epoch"] == before["plain, 1 epoch"]
+    assert after["meda, 3 epochs"]["embedding_lr"] == pytest.approx(10**-2.5)
     rows = records.read("tuning", "quick").rows
     assert rows.groupby("candidate")["best"].sum().tolist() == [1, 1]
     assert command.command(["tuning", "--profile", "quick", "--only", "nobody"]) == 2
@@ -90,4 +90,4 @@ def test_days_are_scored_after_the_first_two():
     )  # fmt: skip
     candidate = Candidate("plain", 2, days=4)
     assert tuning.score(rows, candidate).tolist() == [1.0]
-    assert tuning.score(rows, replace(candidate, passes=4, days=0)).tolist() == [1.5]
+    assert tuning.score(rows, replace(candidate, epochs=4, days=0)).tolist() == [1.5]

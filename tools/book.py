@@ -30,7 +30,7 @@ from tools.colab import with_badge
 from tools.notebooks import PROFILES, NotebookFailed, Run, execute, files_under
 
 RENDERERS = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "pydata-sphinx-theme")
-FIGURE = "multiepoch_figure"  # the output metadata that plots.show writes
+FIGURE = "multiepoch_figure"  # the output metadata that style.show writes
 CAPTION = "multiepoch_caption"
 
 
@@ -137,7 +137,7 @@ def for_pages(document: nbformat.NotebookNode, page: str) -> nbformat.NotebookNo
     """An executed notebook as its page needs it.
 
     The parameters cell shows the values of this run, so papermill's own cell after it goes. What
-    plots.show said of a figure (alt text, caption, name) moves to where myst-nb looks for it. The
+    style.show said of a figure (alt text, caption, name) moves to where myst-nb looks for it. The
     picture that can be touched gets its script.
     """
     parameters = document.metadata.get("papermill", {}).get("parameters", {})

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from multiepoch.stats import interval
-from reproduction import style as plots
+from reproduction import style
 
 RULES = {"adam": "Adam", "rowwise_adagrad": "row-wise Adagrad", "adagrad": "Adagrad", "sgd": "SGD"}
 # What torch has for the same job; for row-wise Adagrad its sparse Adagrad comes closest.
@@ -276,10 +276,10 @@ def figure(bench: dict):
     looks = {
         "adam": ("#000000", "-"),
         "rowwise_adagrad": ("#000000", "--"),
-        "SparseAdam": (plots.REFERENCE, "-"),
-        "Adam, dense": (plots.REFERENCE, "--"),
+        "SparseAdam": (style.REFERENCE, "-"),
+        "Adam, dense": (style.REFERENCE, "--"),
     }
-    fig, axes = plots.figure(height=4.2)
+    fig, axes = style.figure(height=4.2)
     for optimizer, (color, dashes) in looks.items():
         for kind in PAGES:
             times = bench[kind]["size"][optimizer]
@@ -303,9 +303,9 @@ def generate(results: Path, target: Path) -> None:
         (target / f"cost-{name}.md").write_text(text)
     if bench is not None:
         fig = figure(bench)
-        with plots.plt.rc_context(plots.STYLE):
-            fig.savefig(target / "cost-size.png", dpi=plots.STYLE["figure.dpi"])
-        plots.plt.close(fig)
+        with style.plt.rc_context(style.STYLE):
+            fig.savefig(target / "cost-size.png", dpi=style.STYLE["figure.dpi"])
+        style.plt.close(fig)
 
 
 def report(bench: dict) -> str:

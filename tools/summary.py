@@ -13,10 +13,10 @@ import pandas as pd
 
 from multiepoch.methods import ALL_METHODS
 from reproduction import claims, prose, records
-from reproduction.ch07_fal_versus_meda.interactive_figure_runs import ONE_PASS, TUNED
+from reproduction.ch07_fal_versus_meda.interactive_figure_runs import ONE_EPOCH, TUNED
 from reproduction.ch08_continual_training import experiment as continual
 from reproduction.claims import Claim, Evidence, interval
-from reproduction.measure import at, by_seed, jump, pick, worse
+from reproduction.measure import at, by_seed, jump, percent_change, pick
 
 # Of several profiles the one with the most data, then the one with the most seeds, speaks.
 PREFERRED = ("gpu", "long", "cpu", "replication")
@@ -28,20 +28,20 @@ SO_WHAT: dict[str, tuple[str, str, str]] = {
            "Sparse steps save little: much of the tables is touched."),
     "C2": ("one_epoch", "Give the tables a rate of their own, and tune it.",
            "Tune the one shared rate first: a second one gains nothing over it."),
-    "C3": ("jump_click", "Do not repeat a pass without a remedy, and look inside the pass.",
+    "C3": ("jump_click", "Do not repeat an epoch without a remedy, and look inside the epoch.",
            "A quarter into it, click has not suffered: look on from there."),
     "C4": ("cart_over_click", "Watch the sparser objectives first, and click after them.",
            "Watch every objective: the sparser label does not suffer more."),
     "C5": ("tail_frozen", "Keep the infrequent rows from learning, and most of the jump is gone.",
-           "Keeping infrequent rows from learning in the second pass is not enough: it is the leak "
+           "Keeping infrequent rows from learning in the second epoch is not enough: it is the leak "
            "that counts, and that the dense layers trust it."),
     "C6": ("jump_left", "FAL alone takes most of the jump away.",
-           "Do not repeat a pass on the strength of FAL alone."),
-    "C7": ("tuned", "For passes over a fixed window, FAL of the two.",
-           "For passes over a fixed window, MEDA of the two; tune both."),
+           "Do not repeat an epoch on the strength of FAL alone."),
+    "C7": ("tuned", "For epochs over a fixed window, FAL of the two.",
+           "For epochs over a fixed window, MEDA of the two; tune both."),
     "C8": ("fal_slope", "Judge a remedy by late days: over all days its gain over plain repeats "
            "shrinks. How much of that is the first two days is in chapter 8.",
-           "Over the days tried here the gain over plain repeated passes does not fade."),
+           "Over the days tried here the gain over plain repeated epochs does not fade."),
     "C9": ("time", "Cost is no reason against FAL.", "Count the time of FAL's step in."),
     "C10": ("jump", "The jump is no artefact of a synthetic world: test your own logs.",
             "Test your own logs: the jump is no law."),
@@ -71,7 +71,7 @@ def summary(ledger: dict[str, pd.DataFrame]) -> str:
             disagree.append(f"[{one.id}](#{one.id})")
         cells = [
             f"[{one.id}](#{one.id}) {one.title}{' (our own)' if one.ours else ''}",
-            _lines(f"{m.text} {m.sign}{NBSP}{m.bar:g}{_unit(m)}" for m in one.measures),
+            _lines(f"{m.text} {m.sign}{NBSP}{m.threshold:g}{_unit(m)}" for m in one.measures),
             _found(one, evidence, speaks),
             _verdicts(verdicts),
             _so_what(one, evidence),
@@ -138,31 +138,33 @@ def front(results: Path) -> str:
 
 
 def _hurts(rows: pd.DataFrame) -> str:
-    jumps = jump(pick(rows, "plain", ONE_PASS)).groupby("objective", sort=False)
+    jumps = jump(pick(rows, "plain", ONE_EPOCH)).groupby("objective", sort=False)
     found = {name.replace("_", "-"): values for name, values in jumps}
     numbers = ", ".join(f"{prose.estimate(v, '%', 1)} for {name}" for name, v in found.items())
     rises = all(interval(values)[1] > 0 for values in found.values())
     verb = "hurts at once" if rises else "may hurt"
     return (
-        f"**A second pass over the same data {verb}.** A quarter into it, the test loss has "
-        f"changed by {numbers}: plain training, at the rates that are best for one pass."
+        f"**A second epoch over the same data {verb}.** A quarter into it, the test loss has "
+        f"changed by {numbers}: plain training, at the rates that are best for one epoch."
     )
 
 
 def _remedies(rows: pd.DataFrame) -> str:
-    before = by_seed(jump(pick(rows, "plain", ONE_PASS)))
-    left = {name: 100 * by_seed(jump(pick(rows, name, ONE_PASS))) / before
+    before = by_seed(jump(pick(rows, "plain", ONE_EPOCH)))
+    left = {name: 100 * by_seed(jump(pick(rows, name, ONE_EPOCH))) / before
             for name in ("fal", "meda", "tail_rewind")}  # fmt: skip
-    one_pass = at(pick(rows, "plain", ONE_PASS), 1.0)
-    end = {name: by_seed(worse(at(pick(rows, name, TUNED), 3.0), one_pass)) for name in left}
+    one_epoch = at(pick(rows, "plain", ONE_EPOCH), 1.0)
+    end = {
+        name: by_seed(percent_change(at(pick(rows, name, TUNED), 3.0), one_epoch)) for name in left
+    }
     label = {name: ALL_METHODS[name].label for name in left}
     parts = [f"{label[name]} {prose.estimate(values, '%', 0)}" for name, values in left.items()]
     return (
         "**With a remedy** (FAL slows infrequent rows, MEDA draws all rows anew before a repeated "
-        "pass, tail rewind, our own, puts the infrequent ones back) this is left of it, mean over "
+        "epoch, tail rewind, our own, puts the infrequent ones back) this is left of it, mean over "
         "the objectives, with FAL by the logarithm: "
         f"{', '.join(parts)}. "
-        "Three passes, each method tuned for them, FAL's scale too, against one plain pass at its "
+        "Three epochs, each method tuned for them, FAL's scale too, against one plain epoch at its "
         "best: "
         + ", ".join(f"{label[name]} {_signed(values)}" for name, values in end.items())
         + f". {_gains({label[name]: values for name, values in end.items()})}"
@@ -180,19 +182,19 @@ def _day_by_day(results: Path) -> str:
              for name in methods}  # fmt: skip
     more_data = continual.last_days(continual.gain(rows, continual.MORE_DATA))
     return (
-        "**Day after day, with new data,** two passes a day against one, test loss of the last "
+        "**Day after day, with new data,** two epochs a day against one, test loss of the last "
         f"{continual.SPAN} days: "
         + ", ".join(f"{label} {_signed(values)}" for label, values in gains.items())
-        + f". {_gains(gains)} One pass a day over twice the data: {_signed(more_data)}."
+        + f". {_gains(gains)} One epoch a day over twice the data: {_signed(more_data)}."
     )
 
 
 def _gains(changes: dict[str, pd.Series]) -> str:
-    """Which of them beat one pass: those whose whole interval lies below zero."""
+    """Which of them beat one epoch: those whose whole interval lies below zero."""
     sure = [label for label, values in changes.items() if interval(list(values))[2] < 0]
     if not sure:
-        return "No gain over one pass is shown."
-    return f"A gain over one pass is shown for {', '.join(sure)}."
+        return "No gain over one epoch is shown."
+    return f"A gain over one epoch is shown for {', '.join(sure)}."
 
 
 def _signed(values) -> str:

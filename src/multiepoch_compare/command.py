@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from multiepoch.data.log import DataError
+from multiepoch.files import write_text
 from multiepoch.runner import machine
 from multiepoch_compare import plan, report
 from multiepoch_compare import verdict as judge
@@ -33,7 +34,6 @@ from multiepoch_compare.run import (
     data,
     describe,
     frequencies,
-    write,
 )
 
 FORMATS = {"criteo": criteo.COLUMNS, "avazu": avazu.COLUMNS, "ali-ccp": ali_ccp.COLUMNS}
@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cross", action="append", type=_names, default=[], metavar="A,B",
                         help="one more id, of the pair; may be given several times")  # fmt: skip
     parser.add_argument("--format", choices=FORMATS, help="a public data set, in place of columns")
-    parser.add_argument("--epochs", type=int, default=3, help="passes at most (3)")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs at most (3)")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds (3)")
     parser.add_argument("--batch-size", type=int, default=2048, help="impressions a step (2048)")
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder (report)")
@@ -119,7 +119,7 @@ def _compare(options: argparse.Namespace, arguments: list[str]) -> int:
     for name, value, least in (("--epochs", options.epochs, 2), ("--seeds", options.seeds, 1),
                                ("--batch-size", options.batch_size, 1)):  # fmt: skip
         if value < least:
-            why = "; nothing is seen twice in one pass" if name == "--epochs" else ""
+            why = "; nothing is seen twice in one epoch" if name == "--epochs" else ""
             raise DataError(f"{name} is {value}; give at least {least}{why}.")
     columns = columns_of(options)
     call = [word for word in arguments]
@@ -158,10 +158,10 @@ def _compare(options: argparse.Namespace, arguments: list[str]) -> int:
             "torch": torch.__version__, "seconds": time.perf_counter() - started,
         }  # fmt: skip
         plain = json.dumps(_finite(found), indent=1, allow_nan=False)
-        write(out / "report.json", plain + "\n")
+        write_text(out / "report.json", plain + "\n")
         text = report.text(found)
-        write(out / "report.txt", text)
-        write(out / "index.html", report.page(found))
+        write_text(out / "report.txt", text)
+        write_text(out / "index.html", report.page(found))
         print("\n" + text + f"\nThe page: {out / 'index.html'}")
     return 0
 
@@ -176,9 +176,9 @@ def _run(options, job: Job, of: Data, out: Path, say) -> tuple[dict, dict]:
         tuned, choices, results = {}, {}, {}
         for label, several in candidates.items():
             tuned[label], flat = flat[: len(several)], flat[len(several) :]
-            # Plain's rate is that of one pass, as one trains today; whether another rate makes
-            # several passes worth it is a method of its own.
-            choice = judge.choose(tuned[label], rates, for_one_pass=label == "plain")
+            # Plain's rate is that of one epoch, as one trains today; whether another rate makes
+            # several epochs worth it is a method of its own.
+            choice = judge.choose(tuned[label], rates, for_one_epoch=label == "plain")
             if choice is None:
                 raise DataError(
                     f"{options.file}: {label} found no rate at which the loss stays "
@@ -215,23 +215,23 @@ def _judged(options, job: Job, of: Data, results: dict, choices: dict) -> dict:
     methods = []
     for v in found:
         own, several = losses[v.label], results[v.label]
-        by_pass = [own.at(p)[0].mean(0).tolist() for p in range(1, options.epochs + 1)]
+        by_epoch = [own.at(p)[0].mean(0).tolist() for p in range(1, options.epochs + 1)]
         groups = np.array([r["groups"] for r in several]).mean(0)  # (epochs, objectives, groups)
-        p = v.choice.passes
+        p = v.choice.epochs
         methods.append({
             "label": v.label,
             "setting": v.label + describe(v.choice.trial).rpartition(", seed")[0].removeprefix(
                 v.choice.trial.label),
-            "passes": p, "against_plain": v.against_plain.__dict__,
+            "epochs": p, "against_plain": v.against_plain.__dict__,
             "later": v.later.__dict__ if v.later else None, "second": v.second.__dict__,
             "collapses": v.collapses, "words": v.in_words(options.epochs),
             "second_by_objective": {
                 name: judge.difference(own, 2, own, 1, k).__dict__
                 for k, name in enumerate(objectives)},
-            "logloss_by_pass": by_pass,
+            "logloss_by_epoch": by_epoch,
             "curves": _curves(several),
             "groups": (groups / np.maximum(group_sizes, 1)).tolist(),
-            "seconds_a_pass": float(np.median([r["seconds"] for r in several])) / options.epochs,
+            "seconds_an_epoch": float(np.median([r["seconds"] for r in several])) / options.epochs,
             "bytes": several[0]["bytes"],
         })  # fmt: skip
     return {
@@ -289,7 +289,7 @@ def folder(out: Path, call: list[str]) -> Iterator[Path]:
     try:
         out.mkdir(parents=True, exist_ok=True)
         _lock(out / "lock")
-        write(out / "call.json", json.dumps(call))
+        write_text(out / "call.json", json.dumps(call))
     except OSError as error:
         raise disk_error(error, out, "give another --out") from error
     try:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from multiepoch.data.log import DataError, Log
-from multiepoch.methods import METHODS, Knob
+from multiepoch.methods import METHODS, Hyperparameter
 from multiepoch.runner import run_key
 from multiepoch_compare.readers.tabular import MappedLog
 
@@ -25,7 +25,7 @@ class Trial:
     method: str  # a key of METHODS
     dense_lr: float
     embedding_lr: float
-    knob: Knob = None
+    hyperparameter: Hyperparameter = None
     seed: int = 0
 
     def key(self, settings: dict) -> str:
@@ -36,7 +36,7 @@ class Trial:
 def trials(budget: int = 4) -> dict[str, list[Trial]]:
     """The same number of trials for each method, by its label; the most promising come first.
 
-    Three rates, and either a second value of the method's knob or a fourth rate.
+    Three rates, and either a second value of the method's hyperparameter or a fourth rate.
     """
     shared = [DENSE_LR, DENSE_LR * STEP, DENSE_LR / STEP, DENSE_LR * STEP**2]
     found = {"plain": [Trial("plain", "plain", lr, lr) for lr in shared]}
@@ -48,9 +48,9 @@ def trials(budget: int = 4) -> dict[str, list[Trial]]:
         ("AdamAR", "adamar", 1e-3),
         ("tail rewind", "tail_rewind", 20),
     ):
-        knob = METHODS[method].knobs[0]
-        found[label] = [Trial(label, method, DENSE_LR, lr, knob) for lr in tables]
-        fourth = replace(found[label][0], knob=second) if second is not None else replace(
+        hyperparameter = METHODS[method].grid[0]
+        found[label] = [Trial(label, method, DENSE_LR, lr, hyperparameter) for lr in tables]
+        fourth = replace(found[label][0], hyperparameter=second) if second is not None else replace(
             found[label][0], dense_lr=DENSE_LR * STEP)  # fmt: skip
         found[label].append(fourth)
     return {label: several[:budget] for label, several in found.items()}

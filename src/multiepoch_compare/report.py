@@ -11,9 +11,9 @@ from multiepoch_compare.verdict import COLLAPSE, Estimate
 def text(found: dict) -> str:
     """What the terminal shows."""
     lines = [_data_line(found), ""]
-    header = ["method", "passes", "against plain", "second pass", "what more passes do"]
+    header = ["method", "epochs", "against plain", "second epoch", "what more epochs do"]
     rows = [
-        [m["label"], str(m["passes"]), _against(m, found["baseline"]),
+        [m["label"], str(m["epochs"]), _against(m, found["baseline"]),
          str(Estimate(**m["second"])), m["words"]]
         for m in found["methods"]
     ]  # fmt: skip
@@ -44,9 +44,9 @@ def _notes(found: dict) -> list[str]:
         f"Test logloss in % of change, mean over {', '.join(found['objectives'])}; 95 % intervals "
         f"over {found['seeds']} seeds and over blocks of the test impressions. "
         "Lower is better.",
-        f"passes: the best number by the validation day, 1 to {found['epochs']}. against plain: "
-        f"each at its best number of passes, against {found['baseline']} at its own.",
-        "second pass: after it against before it.",
+        f"epochs: the best number by the validation day, 1 to {found['epochs']}. against plain: "
+        f"each at its best number of epochs, against {found['baseline']} at its own.",
+        "second epoch: after it against before it.",
     ]
     d = found["data"]
     if d["quick"]:
@@ -134,14 +134,14 @@ def _table(found: dict) -> str:
         rows.append(
             f"<tr><td>{m['label']}</td>"
             f'<td class="words"><span class="{look}">{m["words"]}</span></td>'
-            f"<td>{m['passes']}</td>"
+            f"<td>{m['epochs']}</td>"
             f'<td class="{"good" if good else ""}">{_against(m, found["baseline"])}</td>'
             f"<td>{Estimate(**m['second'])}</td></tr>"
         )
     return (
         "<h2>Who collapses, and who does not</h2>"
-        '<div class="wide"><table><thead><tr><th>method</th><th>what more passes do</th>'
-        "<th>best number of passes</th><th>logloss against plain</th><th>the second pass</th></tr>"
+        '<div class="wide"><table><thead><tr><th>method</th><th>what more epochs do</th>'
+        "<th>best number of epochs</th><th>logloss against plain</th><th>the second epoch</th></tr>"
         f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
         f'<p class="soft">{" ".join(html.escape(note) for note in _notes(found)[:3])}</p>'
     )
@@ -159,7 +159,7 @@ def _curves(found: dict) -> str:
         blocks.append(_figure(
             figures.curves(found, objective),
             f"{objective} ({rate:.2g} % positive on the test day): test logloss a quarter, half "
-            "and the whole of each pass. A rise right after a dashed line is the collapse.",
+            "and the whole of each epoch. A rise right after a dashed line is the collapse.",
         ))  # fmt: skip
         if "auc" in found["methods"][0]["curves"]:
             blocks.append(
@@ -168,7 +168,7 @@ def _curves(found: dict) -> str:
                     f"{objective}: AUC, which does not see calibration.",
                 )
             )
-    return f'<h2>By pass and objective</h2><div class="figures">{"".join(blocks)}</div>'
+    return f'<h2>By epoch and objective</h2><div class="figures">{"".join(blocks)}</div>'
 
 
 def _why(found: dict) -> str:
@@ -183,31 +183,31 @@ def _why(found: dict) -> str:
                 "a few times has room for the labels of just those impressions."),
         _figure(figures.groups(found, worst["label"], found["objectives"].index(objective)),
                 f"{worst['label']}, {objective}: the change of test logloss from the first to the "
-                f"last pass, by how often the row of {column} was trained on."),
+                f"last epoch, by how often the row of {column} was trained on."),
     ]  # fmt: skip
     lines = "; ".join(f"{k} {Estimate(**e)}" for k, e in worst["second_by_objective"].items())
     return (
-        "<h2>Why</h2><p>In the first pass a row has not yet seen the impression it is trained on. "
+        "<h2>Why</h2><p>In the first epoch a row has not yet seen the impression it is trained on. "
         "In the second it has: an infrequent row then carries the label of that very impression, "
         "and the dense layers learn to trust it. On new impressions that trust is misplaced. So "
         "look at how many rows are infrequent, and at which impressions lose. Here "
         f"{seldom:.0f} % of the test impressions look up a row of {html.escape(column)} that was "
         "trained on at most 10 times.</p>"
-        f"<p>The second pass of {worst['label']}, by objective: {html.escape(lines)}.</p>"
+        f"<p>The second epoch of {worst['label']}, by objective: {html.escape(lines)}.</p>"
         f'<div class="figures">{"".join(pictures)}</div>'
     )
 
 
 def _costs(found: dict) -> str:
-    base = next(m for m in found["methods"] if m["label"] == "plain")["seconds_a_pass"]
+    base = next(m for m in found["methods"] if m["label"] == "plain")["seconds_an_epoch"]
     rows = "".join(
-        f"<tr><td>{m['label']}</td><td>{m['seconds_a_pass']:.2f}</td>"
-        f"<td>{m['seconds_a_pass'] / base:.2f}</td><td>{m['bytes']['tables'] / 1e6:.1f}</td>"
+        f"<tr><td>{m['label']}</td><td>{m['seconds_an_epoch']:.2f}</td>"
+        f"<td>{m['seconds_an_epoch'] / base:.2f}</td><td>{m['bytes']['tables'] / 1e6:.1f}</td>"
         f"<td>{m['bytes']['row state'] / 1e6:.1f}</td></tr>" for m in found["methods"]
     )  # fmt: skip
     return (
         '<h2>What it costs</h2><div class="wide"><table><thead><tr><th>method</th>'
-        "<th>CPU seconds a pass</th><th>against plain</th><th>tables, MB</th><th>row state, MB</th>"
+        "<th>CPU seconds an epoch</th><th>against plain</th><th>tables, MB</th><th>row state, MB</th>"
         f"</tr></thead><tbody>{rows}</tbody></table></div>"
         '<p class="soft">Seconds of processor time, evaluation included, the median over seeds: '
         "good for an order of size, not for a benchmark.</p>"
@@ -219,7 +219,7 @@ def _settings(found: dict) -> str:
     cardinality = ", ".join(f"{k} {n:,}" for k, n in found["data"]["cardinality"].items())
     return (
         f"<h2>What was run</h2><p>{found['trials_a_method']} trials a method on the validation day "
-        "with seed 0, scored by the lowest normalized entropy at the end of a pass. Chosen were:"
+        "with seed 0, scored by the lowest normalized entropy at the end of an epoch. Chosen were:"
         f"</p><ul>{items}</ul><p>Rows of the tables: {html.escape(cardinality)}.</p>"
         f"<pre>{html.escape(found['call'])}</pre>"
         f'<p class="soft">{html.escape(found["machine"])}, torch {found["torch"]}, '
@@ -231,13 +231,13 @@ def _how_to_read(found: dict) -> str:
     e = found["epochs"]
     return (
         "<h2>How to read it</h2><ul>"
-        "<li><b>Plain</b> is one learning rate for everything, the best for one pass: training as "
+        "<li><b>Plain</b> is one learning rate for everything, the best for one epoch: training as "
         "most do it today. <b>Plain (retuned)</b> is the same with the rate that is best when the "
-        "number of passes is free too, often a slower one; it is only there where it is another "
+        "number of epochs is free too, often a slower one; it is only there where it is another "
         "rate. The others are held against the better of the two, so that a gain is not the gain "
         "over a bad setting.</li>"
-        f"<li>A method <b>collapses</b> where its test logloss at the end of pass {e} is at least "
-        f"{COLLAPSE} % above that at its best pass, with an interval above 0.</li>"
+        f"<li>A method <b>collapses</b> where its test logloss at the end of epoch {e} is at least "
+        f"{COLLAPSE} % above that at its best epoch, with an interval above 0.</li>"
         "<li>An <b>interval</b> holds two doubts: another seed, and another sample of impressions "
         "of that day. It does not hold a third: another day. Where much hangs on it, run it again "
         "when new days have come.</li>"

@@ -92,17 +92,17 @@ def frequency_group(train_log: Log, test: Log, column: str) -> Tensor:
 
 
 class _Watch:
-    """train's `between_passes`: the method's own, and the test losses at the end of each pass."""
+    """train's `between_epochs`: the method's own, and the test losses at the end of each epoch."""
 
     def __init__(self, inner, model: ConversionModel, of: Data) -> None:
         self.inner, self.model, self.data = inner, model, of
-        self.blocks: list[list] = []  # by pass: (n_objectives, BLOCKS) sums of losses
-        self.groups: list[list] = []  # by pass: (n_objectives, len(GROUPS)) sums of losses
+        self.blocks: list[list] = []  # by epoch: (n_objectives, BLOCKS) sums of losses
+        self.groups: list[list] = []  # by epoch: (n_objectives, len(GROUPS)) sums of losses
 
-    def before_pass(self, index: int) -> None:
+    def before_epoch(self, index: int) -> None:
         if index > 0:
             self.look()
-        self.inner.before_pass(index)
+        self.inner.before_epoch(index)
 
     def look(self) -> None:
         test = self.data.test
@@ -126,16 +126,16 @@ def execute(trial: Trial, job: Job) -> dict:
     of = data(job)
     torch.manual_seed(trial.seed)
     model = ConversionModel(of.train.schema)
-    optimizer, every_pass = METHODS[trial.method].build(
-        model, dense_lr=trial.dense_lr, embedding_lr=trial.embedding_lr, knob=trial.knob,
+    optimizer, every_epoch = METHODS[trial.method].build(
+        model, dense_lr=trial.dense_lr, embedding_lr=trial.embedding_lr, hyperparameter=trial.hyperparameter,
         seed=trial.seed,
     )  # fmt: skip
-    watch = _Watch(every_pass, model, of)
+    watch = _Watch(every_epoch, model, of)
     started = time.process_time()  # of this process: what others do beside it does not count
     rows = train(
         model, optimizer, of.train, epochs=job.epochs, batch_size=job.batch_size, seed=trial.seed,
         evaluate={"validation": of.validation, "test": of.test}, evaluate_at=EVALUATE_AT,
-        between_passes=watch, progress=None,
+        between_epochs=watch, progress=None,
     )  # fmt: skip
     seconds = time.process_time() - started
     watch.look()
@@ -201,11 +201,15 @@ def _keep(job: Job, trial: Trial, path: Path) -> None:
 
 
 def describe(trial: Trial) -> str:
-    knob = f", {METHODS[trial.method].knob} {trial.knob}" if trial.knob is not None else ""
+    hyperparameter = (
+        f", {METHODS[trial.method].hyperparameter} {trial.hyperparameter}"
+        if trial.hyperparameter is not None
+        else ""
+    )
     rates = f"{trial.dense_lr:.2g}"
     if trial.label != "plain":
         rates += f" and {trial.embedding_lr:.2g} for the tables"
-    return f"{trial.label}, rate {rates}{knob}, seed {trial.seed}"
+    return f"{trial.label}, rate {rates}{hyperparameter}, seed {trial.seed}"
 
 
 def frequencies(of: Data) -> dict[str, list[float]]:

@@ -1,4 +1,4 @@
-"""From results to a verdict: who gets worse with more passes, what to train with, how sure that is.
+"""From results to a verdict: who gets worse with more epochs, what to train with, how sure that is.
 
 Two things make a difference on one test day uncertain: the seed of the training, and which
 impressions the day happens to hold. The first is measured over seeds, the second over blocks of
@@ -43,7 +43,7 @@ def estimate(by_seed: np.ndarray, by_block: np.ndarray) -> Estimate:
 
 
 def score(result: dict, rates: dict[str, float]) -> np.ndarray:
-    """Mean normalized entropy of the labels on the validation day after each pass, (epochs,).
+    """Mean normalized entropy of the labels on the validation day after each epoch, (epochs,).
 
     rates: of each label's positives on that day.
     """
@@ -58,22 +58,22 @@ def score(result: dict, rates: dict[str, float]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Choice:
-    """What tuning chose for a method: the trial, and the number of passes that was best."""
+    """What tuning chose for a method: the trial, and the number of epochs that was best."""
 
     trial: Trial
-    passes: int
+    epochs: int
     score: float
 
 
 def choose(
-    results: list[dict], rates: dict[str, float], for_one_pass: bool = False
+    results: list[dict], rates: dict[str, float], for_one_epoch: bool = False
 ) -> Choice | None:
-    """The trial and the pass of the lowest validation score; None where every trial failed.
+    """The trial and the epoch of the lowest validation score; None where every trial failed.
 
-    for_one_pass: the trial is the one that is best after its first pass, and the pass its best.
+    for_one_epoch: the trial is the one that is best after its first epoch, and the epoch its best.
     """
     scores = [score(result, rates) for result in results]
-    best = int(np.argmin([s[0] if for_one_pass else s.min() for s in scores]))
+    best = int(np.argmin([s[0] if for_one_epoch else s.min() for s in scores]))
     if not np.isfinite(scores[best].min()):
         return None
     trial = Trial(**results[best]["trial"])
@@ -90,23 +90,23 @@ class Losses:
         self.sums = np.array([result["blocks"] for result in results])
         self.sizes = sizes
 
-    def at(self, passes: int) -> tuple[np.ndarray, np.ndarray]:
+    def at(self, epochs: int) -> tuple[np.ndarray, np.ndarray]:
         """Mean logloss by seed and objective, (n_seeds, n_objectives), and by block, summed over
         nothing but the impressions of it, (n_objectives, n_blocks), mean over seeds."""
-        sums = self.sums[:, passes - 1]
+        sums = self.sums[:, epochs - 1]
         return sums.sum(axis=2) / self.sizes.sum(), sums.mean(axis=0)
 
 
-def difference(ours: Losses, passes: int, theirs: Losses, their_passes: int,
+def difference(ours: Losses, epochs: int, theirs: Losses, their_epochs: int,
                objective: int | None = None) -> Estimate:  # fmt: skip
     """How much higher our test logloss is than theirs, in %; mean over objectives, or one of them.
 
     Paired by seed and by block.
     """
     pick = slice(None) if objective is None else slice(objective, objective + 1)
-    mine, my_blocks = (x[..., pick] if k == 0 else x[pick] for k, x in enumerate(ours.at(passes)))
+    mine, my_blocks = (x[..., pick] if k == 0 else x[pick] for k, x in enumerate(ours.at(epochs)))
     other, their_blocks = (
-        x[..., pick] if k == 0 else x[pick] for k, x in enumerate(theirs.at(their_passes))
+        x[..., pick] if k == 0 else x[pick] for k, x in enumerate(theirs.at(their_epochs))
     )
     by_seed = 100 * (mine / other - 1).mean(axis=1)
     full = ours.sizes > 0
@@ -119,9 +119,9 @@ def difference(ours: Losses, passes: int, theirs: Losses, their_passes: int,
 class Verdict:
     """What came of one method.
 
-    against_plain: its logloss at its best number of passes against that of the best plain.
-    later: its logloss after the last pass against that after its best; None where that is the last.
-    second: its logloss after the second pass against that after the first.
+    against_plain: its logloss at its best number of epochs against that of the best plain.
+    later: its logloss after the last epoch against that after its best; None where that is the last.
+    second: its logloss after the second epoch against that after the first.
     """
 
     label: str
@@ -140,32 +140,32 @@ class Verdict:
         return None if self.later.high > COLLAPSE else False
 
     def in_words(self, epochs: int) -> str:
-        p = self.choice.passes
+        p = self.choice.epochs
         if self.later is None:
-            return f"no collapse in {epochs} passes"
-        after = f"after pass {p}"
+            return f"no collapse in {epochs} epochs"
+        after = f"after epoch {p}"
         if self.collapses:
-            return f"collapses {after}: {self.later} by pass {epochs}"
+            return f"collapses {after}: {self.later} by epoch {epochs}"
         if self.later.low > 0:
-            return f"gets slightly worse {after}: {self.later} by pass {epochs}"
-        return f"no clear change {after}: {self.later} by pass {epochs}"
+            return f"gets slightly worse {after}: {self.later} by epoch {epochs}"
+        return f"no clear change {after}: {self.later} by epoch {epochs}"
 
 
 def baseline(choices: dict[str, Choice]) -> str:
-    """The label of the best plain: retuned for several passes where that is another one."""
+    """The label of the best plain: retuned for several epochs where that is another one."""
     return RETUNED if RETUNED in choices else "plain"
 
 
 def verdicts(choices: dict[str, Choice], losses: dict[str, Losses], epochs: int) -> list[Verdict]:
     label = baseline(choices)
-    plain = losses[label], choices[label].passes
+    plain = losses[label], choices[label].epochs
     found = []
     for label, choice in choices.items():
         own = losses[label]
         later = None
-        if choice.passes < epochs:
-            later = difference(own, epochs, own, choice.passes)
-        found.append(Verdict(label, choice, difference(own, choice.passes, *plain), later,
+        if choice.epochs < epochs:
+            later = difference(own, epochs, own, choice.epochs)
+        found.append(Verdict(label, choice, difference(own, choice.epochs, *plain), later,
                              difference(own, 2, own, 1)))  # fmt: skip
     return found
 
@@ -175,12 +175,12 @@ def recommend(found: list[Verdict], losses: dict[str, Losses]) -> tuple[str, lis
     plain = next(v for v in found if v.label == baseline({v.label: v.choice for v in found}))
     others = [v for v in found if v.label not in ("plain", RETUNED)]
     better = [v for v in others if v.against_plain.high < 0]
-    passes = _passes(plain.choice.passes)
+    epochs = _epochs(plain.choice.epochs)
     if not better:
         first = min(others, key=lambda v: v.against_plain.mean)
         sentence = (
             f"No difference that these data can show between plain training at one shared rate "
-            f"({plain.choice.trial.dense_lr:.2g}) for {passes} and the others: the best of them, "
+            f"({plain.choice.trial.dense_lr:.2g}) for {epochs} and the others: the best of them, "
             f"{first.label}, has a test logloss of {first.against_plain} against it."
         )
         return sentence, []
@@ -189,14 +189,14 @@ def recommend(found: list[Verdict], losses: dict[str, Losses]) -> tuple[str, lis
     for v in better:
         if v is best:
             continue
-        gap = difference(losses[v.label], v.choice.passes, losses[best.label], best.choice.passes)
+        gap = difference(losses[v.label], v.choice.epochs, losses[best.label], best.choice.epochs)
         if gap.low <= 0:
             ties.append(v.label)
-    return (f"Train {_passes(best.choice.passes)} with {best.label}: its test logloss is "
+    return (f"Train {_epochs(best.choice.epochs)} with {best.label}: its test logloss is "
             f"{-best.against_plain.mean:.2f} % [{-best.against_plain.high:.2f}, "
             f"{-best.against_plain.low:.2f}] below that of plain training at one shared rate "
-            f"({plain.choice.trial.dense_lr:.2g}) for {passes}."), ties  # fmt: skip
+            f"({plain.choice.trial.dense_lr:.2g}) for {epochs}."), ties  # fmt: skip
 
 
-def _passes(n: int) -> str:
-    return f"{n} pass" if n == 1 else f"{n} passes"
+def _epochs(n: int) -> str:
+    return f"{n} epoch" if n == 1 else f"{n} epochs"

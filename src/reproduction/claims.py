@@ -1,8 +1,8 @@
 """The ledger: what was predicted, what was measured, and the verdict, a pure function of the two.
 
-A `Claim` has one or more `Measure`s, each a number with a bar, written down before its run. A
+A `Claim` has one or more `Measure`s, each a number with a threshold, written down before its run. A
 chapter's experiment hands in evidence: one value a measure and seed. The interval over seeds then
-lies on the predicted side of the bar, on the other side, or across it.
+lies on the predicted side of the threshold, on the other side, or across it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Verdict = Literal["reproduced", "partly", "not reproduced", "not settled", "not 
 
 @dataclass(frozen=True)
 class Measure:
-    """A number that decides a claim. It holds where the interval lies beyond the bar.
+    """A number that decides a claim. It holds where the interval lies beyond the threshold.
 
     name: what the evidence rows call it.
     text: what is measured, in one line.
-    sign: ">" if the claim needs the value above the bar, "<" below it.
-    bar: the threshold, in the measure's own unit.
+    sign: ">" if the claim needs the value above the threshold, "<" below it.
+    threshold: The value to compare with, in the measure's own unit.
     unit: "" for a ratio or share, "%" where values are given in percent, POINTS for a difference
     of two such.
     """
@@ -35,7 +35,7 @@ class Measure:
     name: str
     text: str
     sign: Literal["<", ">"]
-    bar: float
+    threshold: float
     unit: str = ""
 
 
@@ -87,8 +87,8 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "C3",
         "Test loss jumps when the second epoch begins",
-        "Test loss jumps when the second pass over the same data begins.",
-        "A quarter into the second pass the test logloss of each objective is at least 0.5 % "
+        "Test loss jumps when the second epoch over the same data begins.",
+        "A quarter into the second epoch the test logloss of each objective is at least 0.5 % "
         "above that at the end of the first.",
         tuple(
             Measure(f"jump_{name}", f"boundary jump, {words}", ">", 0.5, "%")
@@ -114,8 +114,8 @@ CLAIMS: tuple[Claim, ...] = (
         "Infrequent rows cause it",
         "The jump comes from infrequent rows.",
         "The jump is larger on the least frequent products than on the most frequent; with the "
-        "infrequent rows frozen after the first pass at least half of it is gone; with labels "
-        "drawn anew for the second pass, at least four fifths; with the dense layers frozen, at "
+        "infrequent rows frozen after the first epoch at least half of it is gone; with labels "
+        "drawn anew for the second epoch, at least four fifths; with the dense layers frozen, at "
         "least half, since they are what learns to trust the rows.",
         (
             Measure("decile", "jump on the least frequent minus the most frequent tenth", ">", 0, POINTS),
@@ -144,10 +144,10 @@ CLAIMS: tuple[Claim, ...] = (
         "FAL beats MEDA in most cases.",
         "Over the map of embedding rate, cardinality, label sparsity and point of training, FAL "
         "has the lower test logloss in more than half of the cases; with both tuned it is lower "
-        "at the end of the third pass.",
+        "at the end of the third epoch.",
         (
             Measure("cases", "cases of the map in which FAL has the lower logloss", ">", 50, "%"),
-            Measure("tuned", "FAL's logloss against MEDA's, both tuned, end of pass 3", "<", 0, "%"),
+            Measure("tuned", "FAL's logloss against MEDA's, both tuned, end of epoch 3", "<", 0, "%"),
         ),
         "07_fal_versus_meda",
     ),
@@ -156,11 +156,11 @@ CLAIMS: tuple[Claim, ...] = (
         "Fresh data makes the gains fade",
         "Both remedies beat the multi-epoch baseline on a fixed set; after days of continual "
         "training with fresh data the baseline catches up.",
-        "Under continual training the gain of two passes with FAL, and with MEDA, over plain two "
-        "passes shrinks from day to day: the relative logloss, negative where they gain, rises.",
+        "Under continual training the gain of two epochs with FAL, and with MEDA, over plain two "
+        "epochs shrinks from day to day: the relative logloss, negative where they gain, rises.",
         (
-            Measure("fal_slope", "rise by day of FAL's logloss against plain two passes", ">", 0, "%"),
-            Measure("meda_slope", "rise by day of MEDA's logloss against plain two passes", ">", 0, "%"),
+            Measure("fal_slope", "rise by day of FAL's logloss against plain two epochs", ">", 0, "%"),
+            Measure("meda_slope", "rise by day of MEDA's logloss against plain two epochs", ">", 0, "%"),
         ),
         "08_continual_training",
     ),
@@ -182,21 +182,21 @@ CLAIMS: tuple[Claim, ...] = (
         "As we read its argument, the collapse and its remedies are no peculiarity of one company's "
         "logs.",
         "On KuaiRand with the ultra-sparse cross, click's jump is at least 0.5 %, FAL leaves less "
-        "than half of it, and FAL's logloss is below MEDA's at the end of the third pass.",
+        "than half of it, and FAL's logloss is below MEDA's at the end of the third epoch.",
         (
             Measure("jump", "boundary jump of click", ">", 0.5, "%"),
             Measure("jump_left", "FAL's jump as a part of the plain jump, click", "<", 50, "%"),
-            Measure("fal_meda", "FAL's logloss against MEDA's, end of pass 3, click", "<", 0, "%"),
+            Measure("fal_meda", "FAL's logloss against MEDA's, end of epoch 3, click", "<", 0, "%"),
         ),
         "09_real_logs",
     ),
     Claim(
         "C11",
         "Rewinding the infrequent rows beats both",
-        "Putting back only the infrequent rows before each repeated pass beats FAL and MEDA at "
+        "Putting back only the infrequent rows before each repeated epoch beats FAL and MEDA at "
         "every point of training.",
         "With every method tuned, tail rewind's logloss, averaged over objectives, is below FAL's "
-        "and below MEDA's at the worst of the points a quarter, half and end of passes 2 to 4; "
+        "and below MEDA's at the worst of the points a quarter, half and end of epochs 2 to 4; "
         "under continual training it is below both on the mean of the last three days.",
         (
             Measure("worst_fal", "logloss against FAL's at the worst point", "<", 0, "%"),
@@ -230,10 +230,10 @@ class Evidence:
 
     @property
     def status(self) -> Literal["holds", "fails", "open"]:
-        bar, above = self.measure.bar, self.measure.sign == ">"
-        if self.low > bar:
+        threshold, above = self.measure.threshold, self.measure.sign == ">"
+        if self.low > threshold:
             return "holds" if above else "fails"
-        if self.high < bar:
+        if self.high < threshold:
             return "fails" if above else "holds"
         return "open"
 
@@ -284,7 +284,7 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
         for e in evidence:
             lines.append({
                 "claim": one.id, "measure": e.measure.name, "what": e.measure.text,
-                "predicted": f"{e.measure.sign} {e.measure.bar:g}{_unit(e.measure)}",
+                "predicted": f"{e.measure.sign} {e.measure.threshold:g}{_unit(e.measure)}",
                 "estimate": e.estimate, "low": e.low, "high": e.high, "seeds": len(e.seeds),
                 "status": e.status, "verdict": verdict(one, evidence),
             })  # fmt: skip
@@ -348,7 +348,7 @@ def _evidence_table(one: Claim, records: dict[str, pd.DataFrame]) -> list[str]:
             unit = _unit(e.measure)
             span = f"[{e.low:.3g}, {e.high:.3g}]" if len(e.seeds) > 1 else "(one seed, no interval)"
             lines.append(
-                f"| {e.measure.text} | {e.measure.sign} {e.measure.bar:g}{unit} | {profile} "
+                f"| {e.measure.text} | {e.measure.sign} {e.measure.threshold:g}{unit} | {profile} "
                 f"| {e.estimate:.3g}{unit} {span} | {len(e.seeds)} | {e.status} |"
             )
     return [*lines, ""]

@@ -1,6 +1,6 @@
 """The figures of chapter 8: gains by day, whether they fade, and how the tables grow.
 
-Each returns a figure for `plots.show`. Intervals are over seeds; with one seed there is none.
+Each returns a figure for `style.show`. Intervals are over seeds; with one seed there is none.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from reproduction.ch08_continual_training.experiment import (
 from reproduction.figures import line, styled
 from reproduction.measure import intervals
 from reproduction.remedy_figures import percent_axis
-from reproduction.style import REFERENCE, figure, look, reference
+from reproduction.style import REFERENCE, figure, line_style, reference
 
 # By the setting of its runs: what a line is called, whose look it has, and what tells it apart.
 LINES: dict[str, tuple[str, str, dict]] = {
-    MORE_DATA: ("1 pass, twice the data", "plain", {"color": "#5B7FA6", "marker": "s"}),
-    label("plain", 2): ("plain, 2 passes", "plain", {}),
-    SAME_RATES: ("plain, 2 passes, rates for 1", "plain", {"color": "#7A7A7A", "marker": "v"}),
-    label("plain", 3): ("plain, 3 passes", "plain", {"marker": "^", "linestyle": (0, (1, 1))}),
+    MORE_DATA: ("1 epoch, twice the data", "plain", {"color": "#5B7FA6", "marker": "s"}),
+    label("plain", 2): ("plain, 2 epochs", "plain", {}),
+    SAME_RATES: ("plain, 2 epochs, rates for 1", "plain", {"color": "#7A7A7A", "marker": "v"}),
+    label("plain", 3): ("plain, 3 epochs", "plain", {"marker": "^", "linestyle": (0, (1, 1))}),
     label("fal", 2): ("FAL", "FAL", {}),
     label("meda", 2): ("MEDA, redrawn", "MEDA", {"color": "#9A7400", "marker": "o"}),
     label("meda_restored", 2): ("MEDA, restored", "MEDA", {"color": "#8F3A00", "marker": "s"}),
     label("meda_groups", 2): ("MEDA, groups", "MEDA", {}),
     label("adamar", 2): ("AdamAR", "AdamAR", {}),
     label("day_tail_rewind", 2): ("tail rewind", "tail rewind", {}),
-    label("day_tail_rewind", 3): ("tail rewind, 3 passes", "tail rewind",
+    label("day_tail_rewind", 3): ("tail rewind, 3 epochs", "tail rewind",
                                   {"marker": "^", "linestyle": (0, (1, 1))}),
 }  # fmt: skip
 NAMES = {setting: name for setting, (name, _, _) in LINES.items()}
@@ -74,7 +74,7 @@ def fading(rows: pd.DataFrame, settings: Sequence[str], base: str) -> Figure:
              linestyle="none")  # fmt: skip
         table = mean_by_day(found)
         rise, start = np.polyfit(table.index, table.mean(axis=1), 1)
-        axes.plot(table.index, start + rise * table.index, color=look(method)["color"],
+        axes.plot(table.index, start + rise * table.index, color=line_style(method)["color"],
                   label="straight line fitted")  # fmt: skip
         axes.axhline(0, color=REFERENCE, linewidth=1.2, linestyle=(0, (2, 2)))
         axes.set_title(name)
@@ -130,7 +130,7 @@ def growth(grown: pd.DataFrame, below: float) -> Figure:
             ("infrequent", f"touched fewer than {below:g} times", "tail rewind", "D"),
         ):
             axes.plot(mine["day"], mine[column] / 1e3, label=words, marker=marker, markersize=4,
-                      **look(method))  # fmt: skip
+                      **line_style(method))  # fmt: skip
         axes.set_title(table.replace("_x_", " × "))
         axes.set_ylim(bottom=0)
     _days(grid[-1, 0], grown)

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from reproduction.ch04_sparse_optimizer import experiment as sparse_optimizer
 from reproduction.ch05_multi_epoch_overfitting import experiment as overfitting
 from reproduction.ch05_multi_epoch_overfitting import leak
-from reproduction.measure import at, curve, intervals, jump, pick, worse
-from reproduction.style import OBJECTIVES, REFERENCE, STYLE, band, figure, look, reference
+from reproduction.measure import at, curve, intervals, jump, percent_change, pick
+from reproduction.style import OBJECTIVES, REFERENCE, STYLE, band, figure, line_style, reference
 
 NAMES = {"add_to_cart": "add-to-cart"}
 MARKERS = {"click": "o", "add_to_cart": "s", "checkout": "D"}
@@ -57,7 +57,7 @@ def estimates(axes: Axes, values: pd.Series, by: str, width: int = 20) -> None:
             rows
         )
         y = np.arange(len(rows)) + 0.22 * (k - (len(objectives) - 1) / 2)
-        color = look(objective)["color"]
+        color = line_style(objective)["color"]
         axes.plot(found["mean"], y, MARKERS.get(objective, "o"), color=color, markersize=6,
                   label=spelled(objective))  # fmt: skip
         known = np.isfinite(found["low"].to_numpy())
@@ -78,23 +78,27 @@ def legend_above(axes: Axes, columns: int = 3) -> None:
 
 @styled
 def row_travel(touched: np.ndarray, moved: np.ndarray, lr: float) -> Figure:
-    """How far rows moved in a pass against the number of steps that touched them.
+    """How far rows moved in an epoch against the number of steps that touched them.
 
     touched: (rows,), each at least 1. moved: (rows,), the root mean square over a row's weights.
     lr: the rate; touched times lr is about as far as Adam can carry a weight.
     """
     fig, axes = figure(height=3.8)
-    axes.plot(touched, moved, ".", color=look("plain")["color"], alpha=0.12, markersize=4,
+    axes.plot(touched, moved, ".", color=line_style("plain")["color"], alpha=0.12, markersize=4,
               rasterized=True)  # fmt: skip
     counts = np.unique(touched)
     edges = np.unique(np.geomspace(1, counts.max() + 1, 14).astype(int))
     bins = np.digitize(touched, edges)
     middle = [(np.median(touched[bins == b]), np.median(moved[bins == b])) for b in np.unique(bins)]
     axes.plot(
-        *zip(*middle), color=look("FAL")["color"], marker="o", markersize=5, label="median row"
+        *zip(*middle),
+        color=line_style("FAL")["color"],
+        marker="o",
+        markersize=5,
+        label="median row",
     )
     axes.plot(counts, counts * lr, color=REFERENCE, linestyle=(0, (2, 2)), label="steps × rate")
-    axes.set(xscale="log", yscale="log", xlabel="steps of the pass that touched the row",
+    axes.set(xscale="log", yscale="log", xlabel="steps of the epoch that touched the row",
              ylabel="distance moved")  # fmt: skip
     axes.legend(loc="lower right")
     return fig
@@ -102,12 +106,12 @@ def row_travel(touched: np.ndarray, moved: np.ndarray, lr: float) -> Figure:
 
 @styled
 def rate_sweep(rows: pd.DataFrame) -> Figure:
-    """Logloss at one pass against the tables' rate, in multiples of the dense rate."""
+    """Logloss at one epoch against the tables' rate, in multiples of the dense rate."""
     fig, axes = figure(height=3.6)
     settings = {sparse_optimizer.multiple(m): m for m in sparse_optimizer.MULTIPLES}
     base = at(pick(rows, "plain", "1x"), 1.0)
     for objective in OBJECTIVES:
-        change = pd.concat({m: worse(at(pick(rows, "plain", name), 1.0), base)
+        change = pd.concat({m: percent_change(at(pick(rows, "plain", name), 1.0), base)
                             for name, m in settings.items()}, names=["times"])  # fmt: skip
         change = change.rename("value").reset_index()
         change = change[change["objective"] == objective]
@@ -123,8 +127,8 @@ def rate_sweep(rows: pd.DataFrame) -> Figure:
 
 
 @styled
-def first_pass(rows: pd.DataFrame, objectives: tuple[str, ...] = ("click", "checkout")) -> Figure:
-    """Test logloss over the first pass: the shared rate, the tables' own, the whole network's."""
+def first_epoch(rows: pd.DataFrame, objectives: tuple[str, ...] = ("click", "checkout")) -> Figure:
+    """Test logloss over the first epoch: the shared rate, the tables' own, the whole network's."""
     s = sparse_optimizer
     fig, grid = figure(len(objectives), height=2.9, sharex=True)
     for axes, objective in zip(np.atleast_1d(grid), objectives):
@@ -150,21 +154,21 @@ def first_pass(rows: pd.DataFrame, objectives: tuple[str, ...] = ("click", "chec
 
 @styled
 def against_shared(rows: pd.DataFrame, settings: dict[str, str]) -> Figure:
-    """Logloss at one pass against the tuned shared rate, for each setting (by the label shown)."""
+    """Logloss at one epoch against the tuned shared rate, for each setting (by the label shown)."""
     base = at(pick(rows, "plain", sparse_optimizer.SHARED), 1.0)
-    change = {label: worse(at(pick(rows, "plain", setting), 1.0), base)
+    change = {label: percent_change(at(pick(rows, "plain", setting), 1.0), base)
               for label, setting in settings.items()}  # fmt: skip
     fig, axes = figure(height=0.75 * len(settings) + 1.3)
     estimates(axes, pd.concat(change, names=["setting"]), "setting")
     axes.axvline(0, color=REFERENCE, linewidth=1.2, linestyle=(0, (2, 2)))
-    axes.set_xlabel("logloss after one pass\nagainst the tuned shared rate, %")
+    axes.set_xlabel("logloss after one epoch\nagainst the tuned shared rate, %")
     legend_above(axes)
     return fig
 
 
 @styled
 def speed_up(rows: pd.DataFrame, settings: dict[str, str]) -> Figure:
-    """Samples of the shared rate's pass over those a setting needs to its loss. 0: never there."""
+    """Samples of the shared rate's epoch over those a setting needs to its loss. 0: never there."""
     found = {label: sparse_optimizer.speed_up(rows, setting) for label, setting in settings.items()}
     fig, axes = figure(height=0.75 * len(settings) + 1.3)
     estimates(axes, pd.concat(found, names=["setting"]), "setting")
@@ -179,7 +183,7 @@ def gain_by_frequency(rows: pd.DataFrame) -> Figure:
     """The tables' own rate against the shared one, by tenth of the product rows' frequency."""
     s, groups = sparse_optimizer, sorted(set(rows["group"]) - {"all"}, key=int)
     change = pd.concat(
-        {int(g): worse(at(pick(rows, "plain", s.OWN), 1.0, group=g),
+        {int(g): percent_change(at(pick(rows, "plain", s.OWN), 1.0, group=g),
                        at(pick(rows, "plain", s.SHARED), 1.0, group=g)) for g in groups},
         names=["group"],
     )  # fmt: skip
@@ -220,7 +224,7 @@ def tuning_grid(trials: pd.DataFrame, candidate: str) -> Figure:
                       fontsize=9, color="white" if value > 0.55 * dark else "black")  # fmt: skip
     best = mine[mine["best"]]
     axes.plot(best["embedding_lr"], best["dense_lr"], "s", markersize=27, markerfacecolor="none",
-              markeredgecolor=look("MEDA")["color"], markeredgewidth=2.5)  # fmt: skip
+              markeredgecolor=line_style("MEDA")["color"], markeredgewidth=2.5)  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="tables' rate", ylabel="dense rate")
     axes.margins(0.14)
     axes.grid(visible=False)
@@ -231,8 +235,8 @@ def tuning_grid(trials: pd.DataFrame, candidate: str) -> Figure:
 def warm_up(rates: pd.DataFrame) -> Figure:
     """The two rates by step, and their ratio: columns dense and tables."""
     fig, (above, below) = figure(2, height=2.3, sharex=True)
-    above.plot(rates.index, rates["tables"], **look("sparse optimizer"), label="tables")
-    above.plot(rates.index, rates["dense"], **look("plain"), label="dense layers")
+    above.plot(rates.index, rates["tables"], **line_style("sparse optimizer"), label="tables")
+    above.plot(rates.index, rates["dense"], **line_style("plain"), label="dense layers")
     above.set(yscale="log", ylabel="rate")
     above.legend(loc="lower right")
     below.plot(rates.index, rates["tables"] / rates["dense"], color=REFERENCE)
@@ -246,8 +250,8 @@ def warm_up(rates: pd.DataFrame) -> Figure:
 
 
 @styled
-def within_passes(rows: pd.DataFrame, setting: str = overfitting.PLAIN) -> Figure:
-    """Test logloss over the passes, against that at the end of the first, by objective."""
+def within_epochs(rows: pd.DataFrame, setting: str = overfitting.PLAIN) -> Figure:
+    """Test logloss over the epochs, against that at the end of the first, by objective."""
     mine = pick(rows, "plain", setting)
     base = at(mine, 1.0)
     points = curve(mine).merge(base.rename("base").reset_index())
@@ -258,7 +262,7 @@ def within_passes(rows: pd.DataFrame, setting: str = overfitting.PLAIN) -> Figur
         axes.axvline(boundary, color=REFERENCE, linewidth=1.2, linestyle=(0, (2, 2)))
     for objective in [o for o in OBJECTIVES if o in set(points["objective"])]:
         line(axes, points[points["objective"] == objective], "epoch", objective)
-    axes.set(xlabel="passes over the data", ylabel="test logloss against\nthe end of pass 1, %")
+    axes.set(xlabel="epochs over the data", ylabel="test logloss against\nthe end of epoch 1, %")
     legend_above(axes)
     return fig
 
@@ -270,7 +274,7 @@ def jumps(rows: pd.DataFrame, reported: float) -> Figure:
     found = found.reindex([o for o in OBJECTIVES if o in found.index])
     fig, axes = figure(height=3.2)
     for k, (objective, at_mean) in enumerate(found.iterrows()):
-        color = look(objective)["color"]
+        color = line_style(objective)["color"]
         axes.bar(k, at_mean["mean"], width=0.55, color=color)
         if np.isfinite(at_mean["low"]):
             axes.vlines(k, at_mean["low"], at_mean["high"], color=REFERENCE, linewidth=3)
@@ -331,7 +335,7 @@ def part_left(rows: pd.DataFrame) -> Figure:
 
 @styled
 def memory(rows: pd.DataFrame, objective: str = "click") -> Figure:
-    """Above: logloss of seen over fresh impressions after pass 1. Below: the jump. By row count."""
+    """Above: logloss of seen over fresh impressions after epoch 1. Below: the jump. By row count."""
     mine = rows[rows["objective"] == objective]
     wide = mine.pivot_table(index=["seed", "group"], columns=["split", "epoch"], values="value")
     known = 100 * (wide[leak.SEEN, 1.0] / wide[leak.FRESH, 1.0] - 1)
@@ -358,9 +362,9 @@ def memory(rows: pd.DataFrame, objective: str = "click") -> Figure:
 def toy_leak(found: pd.DataFrame) -> Figure:
     """What trust in row statistics does to fresh impressions, by impressions a row (the index)."""
     fig, axes = figure(height=3.4)
-    axes.plot(found.index, found["its own label among them"], **look("plain"), marker="o",
+    axes.plot(found.index, found["its own label among them"], **line_style("plain"), marker="o",
               label="its own label among them")  # fmt: skip
-    axes.plot(found.index, found["earlier labels only"], **look("tail rewind"), marker="s",
+    axes.plot(found.index, found["earlier labels only"], **line_style("tail rewind"), marker="s",
               label="earlier labels only")  # fmt: skip
     axes.axhline(0, color=REFERENCE, linewidth=1)
     axes.set(

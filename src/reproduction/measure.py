@@ -20,7 +20,7 @@ def curve(rows: pd.DataFrame, metric: str = "logloss", group: str = "all") -> pd
 
 
 def at(rows: pd.DataFrame, epoch: float, metric: str = "logloss", group: str = "all") -> pd.Series:
-    """The metric when `epoch` passes are done (1.25: a quarter into the second), by KEYS."""
+    """The metric when `epoch` epochs are done (1.25: a quarter into the second), by KEYS."""
     points = curve(rows, metric, group)
     found = points[np.isclose(points["epoch"], epoch)].set_index(KEYS)["value"]
     if found.empty:
@@ -30,13 +30,13 @@ def at(rows: pd.DataFrame, epoch: float, metric: str = "logloss", group: str = "
 
 
 def jump(rows: pd.DataFrame, boundary: int = 1, group: str = "all") -> pd.Series:
-    """Boundary jump in %: logloss a quarter into the next pass against that at the boundary."""
+    """Boundary jump in %: logloss a quarter into the next epoch against that at the boundary."""
     before, after = at(rows, boundary, group=group), at(rows, boundary + 0.25, group=group)
     before, after = before.align(after, join="inner")
     return 100 * boundary_jump(before, after)
 
 
-def worse(ours: pd.Series, theirs: pd.Series) -> pd.Series:
+def percent_change(ours: pd.Series, theirs: pd.Series) -> pd.Series:
     """How much larger ours is, in %, by seed and objective; negative where ours is the lower."""
     ours, theirs = (one.droplevel(["method", "setting"]) for one in (ours, theirs))
     ours, theirs = ours.align(theirs, join="inner")

@@ -48,7 +48,9 @@ def finding(evidence: pd.DataFrame, claim: str, measure: str, holds: str, fails:
     one = weighed(evidence, claim, measure)
     values = evidence[(evidence["claim"] == claim) & (evidence["measure"] == measure)]["value"]
     what = f"{one.measure.text}: **{estimate(values, one.measure.unit)}**"
-    predicted = f"predicted {one.measure.sign} {one.measure.bar:g} {one.measure.unit}".rstrip()
+    predicted = (
+        f"predicted {one.measure.sign} {one.measure.threshold:g} {one.measure.unit}".rstrip()
+    )
     if len(one.seeds) < 2:
         said = "One seed gives no interval, so this run does not settle it."
     elif one.status == "open":

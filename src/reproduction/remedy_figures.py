@@ -1,6 +1,6 @@
 """Figures that compare remedies: curves, dots, maps and sweeps, for chapters 6 and 7.
 
-Each returns a figure for `plots.show`. Intervals are over seeds; with one seed there is none.
+Each returns a figure for `style.show`. Intervals are over seeds; with one seed there is none.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from reproduction import style as plots
+from reproduction import style
 from reproduction.measure import intervals
 
 # FAL's scales, told apart like methods: a colour and a dash pattern each.
 SCALES = {
-    "no FAL": plots.look("plain"),
-    "log": plots.look("FAL"),
+    "no FAL": style.line_style("plain"),
+    "log": style.line_style("FAL"),
     "linear": {"color": "#DD7711", "linestyle": (0, (3, 1.5))},
     "square root": {"color": "#886655", "linestyle": (0, (6, 1.5))},
     "threshold 20": {"color": "#7700EE", "linestyle": (0, (1, 1))},
@@ -32,31 +32,31 @@ SCALES = {
 DIVERGING = "PuOr_r"
 
 
-def by_pass(
+def by_epoch(
     points: pd.DataFrame,
-    looks: Mapping[str, dict],
+    styles: Mapping[str, dict],
     ylabel: str,
     ylim: tuple[float, float] | None = None,
     height: float = 2.0,
 ) -> Figure:
-    """Values against passes, a panel for each objective, a line for each name in `looks`.
+    """Values against epochs, a panel for each objective, a line for each name in `styles`.
 
     points: columns line, seed, objective, epoch, value.
     """
     objectives = list(points["objective"].unique())
-    fig, axes = plots.figure(len(objectives), 1, height=height, sharex=True, squeeze=False)
+    fig, axes = style.figure(len(objectives), 1, height=height, sharex=True, squeeze=False)
     summary = intervals(points, ["line", "objective", "epoch"]).reset_index()
     for ax, objective in zip(axes[:, 0], objectives):
         mine = summary[summary["objective"] == objective]
-        for name, look in looks.items():
+        for name, line_keywords in styles.items():
             line = mine[mine["line"] == name].sort_values("epoch")
-            _line(ax, line, name, look)
+            _line(ax, line, name, line_keywords)
         for boundary in range(1, int(np.ceil(points["epoch"].max()))):
-            ax.axvline(boundary, color=plots.REFERENCE, linewidth=0.8, zorder=0)
+            ax.axvline(boundary, color=style.REFERENCE, linewidth=0.8, zorder=0)
         ax.set_title(objective.replace("_", "-"))
         if ylim:
             ax.set_ylim(*ylim)
-    axes[-1, 0].set_xlabel("passes over the training window")
+    axes[-1, 0].set_xlabel("epochs over the training window")
     fig.supylabel(ylabel, fontsize=12)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside upper center", ncols=min(3, len(labels)),
@@ -64,17 +64,17 @@ def by_pass(
     return fig
 
 
-def _line(ax: Axes, line: pd.DataFrame, name: str, look: dict) -> None:
+def _line(ax: Axes, line: pd.DataFrame, name: str, line_keywords: dict) -> None:
     """One line and its band. line: columns epoch, mean, low, high."""
-    ax.plot(line["epoch"], line["mean"], label=name, **look)
+    ax.plot(line["epoch"], line["mean"], label=name, **line_keywords)
     if np.isfinite(line["low"]).all():
-        ax.fill_between(line["epoch"], line["low"], line["high"], color=look["color"], alpha=0.16,
+        ax.fill_between(line["epoch"], line["low"], line["high"], color=line_keywords["color"], alpha=0.16,
                         linewidth=0)  # fmt: skip
 
 
 def dots(
     panels: Mapping[str, pd.DataFrame],
-    looks: Mapping[str, dict],
+    styles: Mapping[str, dict],
     references: Mapping[str, Sequence[tuple[float, str]]] | None = None,
     height: float = 2.9,
 ) -> Figure:
@@ -83,10 +83,10 @@ def dots(
     panels: by the label of its x axis, a frame indexed by name, columns mean, low, high.
     references: by the same label, places on the x axis that are no measurement, and their names.
     """
-    fig, axes = plots.figure(len(panels), 1, height=height, squeeze=False)
+    fig, axes = style.figure(len(panels), 1, height=height, squeeze=False)
     for ax, (label, frame) in zip(axes[:, 0], panels.items()):
         for y, (name, row) in enumerate(frame.iterrows()):
-            color = looks[name]["color"]
+            color = styles[name]["color"]
             if np.isfinite(row["low"]):
                 ax.plot([row["low"], row["high"]], [y, y], color=color, linewidth=3, alpha=0.5)
             ax.plot(row["mean"], y, "o", color=color, markersize=7)
@@ -94,11 +94,11 @@ def dots(
         ax.set_ylim(len(frame) - 0.5, -0.9)
         ax.set_xlabel(label)
         for x, text in (references or {}).get(label, ()):
-            ax.axvline(x, color=plots.REFERENCE, linewidth=1.2, linestyle=(0, (2, 2)))
+            ax.axvline(x, color=style.REFERENCE, linewidth=1.2, linestyle=(0, (2, 2)))
             right = x > np.mean(ax.get_xlim())
             ax.annotate(text, (x, -0.85), xytext=(-3 if right else 3, 0), va="top",
                         textcoords="offset points", ha="right" if right else "left",
-                        color=plots.REFERENCE, fontsize=10)  # fmt: skip
+                        color=style.REFERENCE, fontsize=10)  # fmt: skip
     return fig
 
 
@@ -108,16 +108,16 @@ def against(differences: Mapping[str, pd.DataFrame], zero: str, ylabel: str) -> 
     differences: by method's label, a frame of seeds by epochs. The axis is linear up to 1 % and
     logarithmic beyond, so that tenths of a percent and a collapse fit on one picture.
     """
-    fig, ax = plots.figure(height=4.2)
+    fig, ax = style.figure(height=4.2)
     for name, frame in differences.items():
         long = frame.rename_axis(columns="epoch").stack().rename("value").reset_index()
-        _line(ax, intervals(long, ["epoch"]).reset_index(), name, plots.look(name))
-    plots.reference(ax, 0, zero)
+        _line(ax, intervals(long, ["epoch"]).reset_index(), name, style.line_style(name))
+    style.reference(ax, 0, zero)
     percent_axis(ax)
     last = max(frame.columns.max() for frame in differences.values())
     for boundary in range(1, int(last)):
-        ax.axvline(boundary, color=plots.REFERENCE, linewidth=0.8, zorder=0)
-    ax.set(xlabel="passes over the training window", ylabel=ylabel)
+        ax.axvline(boundary, color=style.REFERENCE, linewidth=0.8, zorder=0)
+    ax.set(xlabel="epochs over the training window", ylabel=ylabel)
     fig.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=11)
     return fig
 
@@ -152,7 +152,7 @@ def winner_maps(cells: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
 
     cells: columns rate, scale, objective, epoch, method, clear. A pale cell is not clear: the
     interval of the difference to the second best reaches across zero.
-    labels: by method, its name in plots.METHODS; its first letter stands in the cell.
+    labels: by method, its name in style.METHODS; its first letter stands in the cell.
     """
     fig, _, panels = _maps(cells)
     for ax, here, rates, scales in panels:
@@ -160,11 +160,11 @@ def winner_maps(cells: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
             x, y, name = rates.index(cell.rate), scales.index(cell.scale), labels[cell.method]
             alpha = 0.9 if cell.clear else 0.3
             ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, edgecolor="white", alpha=alpha,
-                                   facecolor=plots.look(name)["color"]))  # fmt: skip
+                                   facecolor=style.line_style(name)["color"]))  # fmt: skip
             ax.text(x, y, name[0].upper(), ha="center", va="center", fontsize=10, weight="bold",
                     color="white" if cell.clear else "black")  # fmt: skip
         ax.set(xlim=(-0.5, len(rates) - 0.5), ylim=(len(scales) - 0.5, -0.5))
-    handles = [Rectangle((0, 0), 1, 1, facecolor=plots.look(name)["color"], alpha=0.9)
+    handles = [Rectangle((0, 0), 1, 1, facecolor=style.line_style(name)["color"], alpha=0.9)
                for name in labels.values()]  # fmt: skip
     fig.legend(handles, [f"{name[0].upper()}: {name}" for name in labels.values()],
                loc="outside upper center", ncols=4, frameon=False, fontsize=11,
@@ -176,11 +176,11 @@ def _maps(cells: pd.DataFrame):
     """A figure of small maps, its axes, and for each: the axes, its cells, rates and scales."""
     epochs, objectives = sorted(cells["epoch"].unique()), list(cells["objective"].unique())
     rates, scales = sorted(cells["rate"].unique()), sorted(cells["scale"].unique(), reverse=True)
-    fig, axes = plots.figure(len(epochs), len(objectives), height=0.27 * max(2, len(scales)) + 0.4,
+    fig, axes = style.figure(len(epochs), len(objectives), height=0.27 * max(2, len(scales)) + 0.4,
                              sharex=True, sharey=True, squeeze=False)  # fmt: skip
     panels = []
     for row, epoch in enumerate(epochs):
-        axes[row, 0].set_ylabel(f"pass {epoch:g}", fontsize=11)
+        axes[row, 0].set_ylabel(f"epoch {epoch:g}", fontsize=11)
         for column, objective in enumerate(objectives):
             here = (cells["epoch"] == epoch) & (cells["objective"] == objective)
             panels.append((axes[row, column], cells[here], rates, scales))
@@ -204,7 +204,7 @@ def tau_sweep(differences: pd.DataFrame, points: Mapping[float, str]) -> Figure:
     """
     taus = [*sorted({tau for tau in differences["tau"] if tau != "all"}), "all"]
     place = {tau: k for k, tau in enumerate(taus)}
-    fig, ax = plots.figure(height=3.8)
+    fig, ax = style.figure(height=3.8)
     shades = ["#B5538F", "#00835F", "#0072B2", "#000000"]
     marks = ["o", "s", "^", "D"]
     for (epoch, name), color, mark in zip(points.items(), shades, marks):
@@ -214,7 +214,7 @@ def tau_sweep(differences: pd.DataFrame, points: Mapping[float, str]) -> Figure:
         if np.isfinite(line["low"]).all():
             ax.fill_between(line["place"], line["low"], line["high"], color=color, alpha=0.16,
                             linewidth=0)  # fmt: skip
-    plots.reference(ax, 0, "all rows put back")
+    style.reference(ax, 0, "all rows put back")
     percent_axis(ax)
     ax.set_xticks(range(len(taus)), [f"{tau:,}" if tau != "all" else "all" for tau in taus])
     ax.set(

@@ -12,13 +12,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from multiepoch import methods
-
 WIDTH = 5.6  # inches: 12 pt text is still readable when the figure is 350 px wide, on a phone
 
 # One fixed colour a method, in the spirit of Okabe and Ito: told apart under the common kinds
 # of colour blindness; each also has a dash pattern of its own.
-METHODS = {method.label: method.look for method in methods.METHODS.values()} | {
+METHODS = {
+    "plain": ("#000000", "-"),
+    "FAL": ("#0072B2", (0, (4, 1, 1, 1))),
+    "MEDA": ("#D55E00", (0, (3, 1.5))),
+    "AdamAR": ("#B5538F", (0, (1, 1))),
+    "tail rewind": ("#00835F", (0, (8, 1.5, 1, 1.5))),
+    "FAL + tail rewind": ("#8822EE", (0, (5, 1, 1, 1, 1, 1))),
     "sparse optimizer": ("#6B4400", (0, (6, 1.5))),
 }
 # Objectives run from light to dark, the sparser the darker.
@@ -66,7 +70,7 @@ def figure(rows: int = 1, columns: int = 1, height: float = 3.4, **subplots):
         return plt.subplots(rows, columns, figsize=(WIDTH, rows * height), **subplots)
 
 
-def look(name: str) -> dict:
+def line_style(name: str) -> dict:
     """Colour and dash pattern of a method or an objective, as keywords for Axes.plot.
 
     KeyError names those that have one. A note in brackets does not count: "FAL (linear)" is "FAL".
@@ -74,7 +78,7 @@ def look(name: str) -> dict:
     known = METHODS | OBJECTIVES
     base = name.split(" (")[0]
     if base not in known:
-        raise KeyError(f"no colour for {name!r}; plots.py has one for {', '.join(known)}")
+        raise KeyError(f"no colour for {name!r}; style.py has one for {', '.join(known)}")
     color, dashes = known[base]
     return {"color": color, "linestyle": dashes}
 
@@ -92,13 +96,13 @@ def band(
 
     x, mean, low, high: (n,). Where an interval is not finite (one seed), no band is drawn.
     """
-    style = look(name)
-    axes.plot(x, mean, **{"label": name} | style | line)
+    line_keywords = line_style(name)
+    axes.plot(x, mean, **{"label": name} | line_keywords | line)
     low, high = np.asarray(low, float), np.asarray(high, float)
     known = np.isfinite(low) & np.isfinite(high)
     if known.any():
         axes.fill_between(
-            x, low, high, where=known, color=style["color"], alpha=0.16, linewidth=0
+            x, low, high, where=known, color=line_keywords["color"], alpha=0.16, linewidth=0
         )  # fmt: skip
 
 

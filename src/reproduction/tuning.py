@@ -1,6 +1,6 @@
-"""Rates and knobs: each candidate gets the same kind of search, on days and seeds of their own.
+"""Rates and grid: each candidate gets the same kind of search, on days and seeds of their own.
 
-Tuned: the dense rate, the tables' rate, and the method's knob. Fixed: model, batch size, Adam's
+Tuned: the dense rate, the tables' rate, and the method's hyperparameter. Fixed: model, batch size, Adam's
 betas, window. Nuisance: the seed, averaged over. Trials train on the tuning seeds' worlds and are
 scored on the validation day; reported runs use other seeds and the test day. KuaiRand is one log
 for all seeds. A best trial on an edge widens the grid, so the number of trials differs.
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from multiepoch.methods import ALL_METHODS, METHODS, Knob
+from multiepoch.methods import ALL_METHODS, METHODS, Hyperparameter
 from reproduction.measure import KEYS, curve
 from reproduction.runs import Profile, Run, run_all
 
@@ -25,19 +25,19 @@ DENSE_LR = (10**-3.5, 1e-3, 10**-2.5)
 EMBEDDING_LR = (1e-3, 10**-2.5, 1e-2, 10**-1.5)
 SHARED_LR = (10**-3.5, 1e-3, 10**-2.5, 1e-2)
 ADAGRAD_LR = (10**-2.5, 1e-2, 10**-1.5, 1e-1)
-FINER = 10**0.25  # half a step, for methods without a knob
+FINER = 10**0.25  # half a step, for methods without a hyperparameter
 
 
 @dataclass(frozen=True)
 class Candidate:
     """What is tuned, and on what it is scored.
 
-    A window is scored at the end of the last pass; days are scored on their mean, the first two
+    A window is scored at the end of the last epoch; days are scored on their mean, the first two
     left out, since a model starts from nothing only once.
     """
 
     method: str
-    passes: int
+    epochs: int
     rule: str = "adam"
     shared: bool = False  # one rate for the whole network
     data: str = "world"
@@ -48,23 +48,23 @@ class Candidate:
         what = "shared" if self.shared else self.method
         what = what if self.rule == "adam" else f"{what} {self.rule}"
         where = ", days" if self.days else "" if self.data == "world" else f", {self.data}"
-        return f"{what}, {self.passes} pass{'es' if self.passes > 1 else ''}{where}"
+        return f"{what}, {self.epochs} epoch{'s' if self.epochs > 1 else ''}{where}"
 
 
-ONE_PASS = [
+ONE_EPOCH = [
     Candidate("plain", 1, shared=True),
     Candidate("plain", 1),
     Candidate("plain", 1, rule="adagrad"),
     Candidate("plain", 1, rule="rowwise_adagrad"),
 ]
-THREE_PASSES = [Candidate(name, 3) for name in METHODS]
+THREE_EPOCHS = [Candidate(name, 3) for name in METHODS]
 ON_KUAIRAND = [Candidate("plain", 1, data="kuairand"),
                *(Candidate(name, 3, data="kuairand") for name in METHODS)]  # fmt: skip
 TUNING_DAYS = 5
-DAY_BY_DAY = [Candidate(name, passes, days=TUNING_DAYS) for name, passes in (
+DAY_BY_DAY = [Candidate(name, epochs, days=TUNING_DAYS) for name, epochs in (
     ("plain", 1), ("plain", 2), ("fal", 2), ("meda", 2), ("meda_restored", 2), ("meda_groups", 2),
     ("adamar", 2), ("day_tail_rewind", 2))]  # fmt: skip
-CANDIDATES = {one.name: one for one in [*ONE_PASS, *THREE_PASSES, *ON_KUAIRAND, *DAY_BY_DAY]}
+CANDIDATES = {one.name: one for one in [*ONE_EPOCH, *THREE_EPOCHS, *ON_KUAIRAND, *DAY_BY_DAY]}
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,13 @@ class Tuned:
 
     dense_lr: float
     embedding_lr: float
-    knob: Knob
+    hyperparameter: Hyperparameter
 
 
 def score(rows: pd.DataFrame, candidate: Candidate) -> pd.Series:
     """Normalized entropy, mean over objectives, by (setting, seed). Lower is better."""
     points = curve(rows)
-    at_end = points["epoch"] == candidate.passes
+    at_end = points["epoch"] == candidate.epochs
     points = points[points["epoch"] > 2 if candidate.days else at_end]
     losses = points.groupby(KEYS)["value"].mean()
     constant = rows[rows["metric"] == "constant_logloss"].set_index(KEYS)["value"]
@@ -89,10 +89,10 @@ def score(rows: pd.DataFrame, candidate: Candidate) -> pd.Series:
 def tune(
     candidate: Candidate, profile: Profile, device: str, store=None, log=print
 ) -> pd.DataFrame:
-    """Every trial of a candidate: columns candidate, stage, dense_lr, embedding_lr, knob, score.
+    """Every trial of a candidate: columns candidate, stage, dense_lr, embedding_lr, hyperparameter, score.
 
-    Stage "rates" searches the grid at the default knob and widens it where the best is on an
-    edge; stage "knob" tries the other knobs at the best rates, or, for a method without one,
+    Stage "rates" searches the grid at the default hyperparameter and widens it where the best is on an
+    edge; stage "hyperparameter" tries the other hyperparameters at the best rates, or, for a method without one,
     rates half a step away.
     """
     method = ALL_METHODS[candidate.method]
@@ -100,13 +100,13 @@ def tune(
     seeds = profile.tuning_seeds[:1] if candidate.days else profile.tuning_seeds
     trials: dict[tuple, tuple[str, float]] = {}
 
-    def evaluate(stage: str, points: list[tuple[float, float, Knob]]) -> None:
+    def evaluate(stage: str, points: list[tuple[float, float, Hyperparameter]]) -> None:
         points = [p for p in points if p not in trials]
         runs = [
-            Run(candidate.method, seed, dense, embedding, knob, passes=candidate.passes,
+            Run(candidate.method, seed, dense, embedding, hyperparameter, epochs=candidate.epochs,
                 rule=candidate.rule, data=candidate.data, days=candidate.days,
-                evaluate_at=(1.0,), on="validation", setting=json.dumps([dense, embedding, knob]))
-            for dense, embedding, knob in points
+                evaluate_at=(1.0,), on="validation", setting=json.dumps([dense, embedding, hyperparameter]))
+            for dense, embedding, hyperparameter in points
             for seed in seeds
         ]  # fmt: skip
         if runs:
@@ -114,10 +114,10 @@ def tune(
             for point in points:
                 trials[point] = stage, float(scores[json.dumps(list(point))].mean())
 
-    def best() -> tuple[float, float, Knob]:
+    def best() -> tuple[float, float, Hyperparameter]:
         return min(trials, key=lambda point: trials[point][1])
 
-    default = method.knobs[0]
+    default = method.grid[0]
     if candidate.shared:
         grid = {lr: lr for lr in SHARED_LR}
         evaluate("rates", [(lr, lr, default) for lr in grid])
@@ -141,8 +141,11 @@ def tune(
             else:
                 break
     dense, embedding, _ = best()
-    if method.knob:
-        evaluate("knob", [(dense, embedding, knob) for knob in method.knobs[1:]])
+    if method.hyperparameter:
+        evaluate(
+            "hyperparameter",
+            [(dense, embedding, hyperparameter) for hyperparameter in method.grid[1:]],
+        )
     elif candidate.shared:
         evaluate("finer", [(dense * f, dense * f, default) for f in (FINER, 1 / FINER)])
     else:
@@ -152,8 +155,8 @@ def tune(
     return pd.DataFrame(
         [
             {"candidate": candidate.name, "stage": stage, "dense_lr": d, "embedding_lr": e,
-             "knob": json.dumps(knob), "score": value, "best": (d, e, knob) == best()}
-            for (d, e, knob), (stage, value) in trials.items()
+             "hyperparameter": json.dumps(hyperparameter), "score": value, "best": (d, e, hyperparameter) == best()}
+            for (d, e, hyperparameter), (stage, value) in trials.items()
         ]
     )  # fmt: skip
 
@@ -191,7 +194,7 @@ def write_tuned(trials: pd.DataFrame, path: Path = _TUNED) -> None:
     """Keeps the best trial of each candidate where every profile finds it, beside those there."""
     chosen = {
         row.candidate: {"dense_lr": row.dense_lr, "embedding_lr": row.embedding_lr,
-                        "knob": json.loads(row.knob)}
+                        "hyperparameter": json.loads(row.hyperparameter)}
         for row in trials[trials["best"]].itertuples()
     }  # fmt: skip
     kept = json.loads(path.read_text()) if path.exists() else {}
@@ -205,9 +208,9 @@ def _read() -> dict[str, dict]:
     return json.loads(_TUNED.read_text())
 
 
-def tuned(method: str, passes: int = 3, **candidate) -> Tuned:
-    """The rates and knob chosen for a Candidate. KeyError names those that were tuned."""
-    name = Candidate(method, passes, **candidate).name
+def tuned(method: str, epochs: int = 3, **candidate) -> Tuned:
+    """The rates and hyperparameter chosen for a Candidate. KeyError names those that were tuned."""
+    name = Candidate(method, epochs, **candidate).name
     if name not in _read():
         raise KeyError(f"{name!r} was not tuned; tuned.json has {', '.join(_read())}.")
     return Tuned(**_read()[name])

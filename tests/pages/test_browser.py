@@ -130,7 +130,7 @@ def said(page) -> str:
     return page.locator(".touch-chart").get_attribute("aria-label")
 
 
-def test_every_control_of_the_picture_answers_to_the_keyboard(picture):
+def test_every_control_of_the_interactive_figure_answers_to_the_keyboard(picture):
     focus_before(picture, ".touch")
     lines = picture.locator(".touch-chart .touch-line")
     focused = "document.activeElement.type + ' ' + (document.activeElement.value ?? '')"
@@ -148,7 +148,7 @@ def test_every_control_of_the_picture_answers_to_the_keyboard(picture):
     assert heard == before, "a screen reader is told what the keys have done"
 
 
-def test_the_picture_follows_mouse_and_finger(picture):
+def test_the_interactive_figure_follows_mouse_and_finger(picture):
     point = picture.locator(".touch-point output")
     box = picture.locator(".touch-chart").bounding_box()
 
@@ -156,9 +156,9 @@ def test_the_picture_follows_mouse_and_finger(picture):
         return box["x"] + share * box["width"], box["y"] + 0.5 * box["height"]
 
     picture.mouse.move(*at(0.97))
-    assert point.text_content() == "end of pass 4"
+    assert point.text_content() == "end of epoch 4"
     picture.touchscreen.tap(*at(0.03))
-    assert point.text_content() == "a quarter into pass 1"
+    assert point.text_content() == "a quarter into epoch 1"
     picture.locator(".touch label", has_text="click").first.tap()
     assert "of click," in said(picture)
 
@@ -168,5 +168,5 @@ def test_without_scripts_there_is_a_plain_picture(chromium):
     page.goto(address("book/index"))
     shown = page.locator('figure[id$="-touch"] img')
     assert shown.bounding_box()["width"] > 300
-    assert "Change a quarter into pass 2" in shown.get_attribute("alt")
+    assert "Change a quarter into epoch 2" in shown.get_attribute("alt")
     page.close()

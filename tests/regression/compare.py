@@ -204,10 +204,12 @@ def _other_side(name: str, reference: float, now: float) -> str:
     claim, _, measure = name.partition(": ")
     for one in claims.CLAIMS:
         for m in one.measures:
-            if (one.id, m.name) == (claim, measure) and (reference > m.bar) != (now > m.bar):
-                kept = (reference > m.bar) == (m.sign == ">")
+            if (one.id, m.name) == (claim, measure) and (reference > m.threshold) != (
+                now > m.threshold
+            ):
+                kept = (reference > m.threshold) == (m.sign == ">")
                 was = "it met" if kept else "it had missed"
-                return f", on the other side of {claim}'s bar of {m.bar:g}, which {was}"
+                return f", on the other side of {claim}'s bar of {m.threshold:g}, which {was}"
     return ""
 
 

@@ -132,7 +132,7 @@ def update_rows(
     state: dict[str, Tensor],
     touched: TouchedRows,
 ) -> None:
-    """As in eager.py, in one pass over the rows. touched: by `TouchedRows.compiled`."""
+    """As in eager.py, in one epoch over the rows. touched: by `TouchedRows.compiled`."""
     step, decay = int(state["step"]), group["row_decay"]
     batch = Batch(_pointer(touched.rows), _pointer(touched.occurrences), _pointer(touched.start),
                   _pointer(touched.order), _pointer(touched.values), len(touched.rows),

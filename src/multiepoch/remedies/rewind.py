@@ -1,17 +1,17 @@
-"""What is put back before a repeated pass over the same data: MEDA, tail rewind, what lies between.
+"""What is put back before a repeated epoch over the same data: MEDA, tail rewind, what lies between.
 
-After one pass an infrequent row knows the labels of the few impressions it was trained on. In the
-next pass over them the dense layers learn to trust that, and it misleads them on fresh ones. MEDA
-(arXiv 2305.19531) redraws every table before each repeated pass. Tail rewind puts back only the
+After one epoch an infrequent row knows the labels of the few impressions it was trained on. In the
+next epoch over them the dense layers learn to trust that, and it misleads them on fresh ones. MEDA
+(arXiv 2305.19531) redraws every table before each repeated epoch. Tail rewind puts back only the
 rows that the data touches fewer than `below` times, whose leak is large, and keeps the others.
 
     rewind = tail_rewind(model, optimizer, below=100)
-    for index in range(n_passes):
-        rewind.before_pass(index)
+    for index in range(n_epochs):
+        rewind.before_epoch(index)
         for batch in data: ...
 
 **FAL's counts stay.** They say how often the data has each row, and neither a redrawn weight nor
-another pass over the same data changes that. The optimizer's own step, which corrects Adam's bias,
+another epoch over the same data changes that. The optimizer's own step, which corrects Adam's bias,
 stays too: it belongs to the table and not to a row.
 """
 
@@ -27,28 +27,28 @@ from torch import Tensor, nn
 
 from multiepoch.optim.embedding import EmbeddingOptimizer
 from multiepoch.optim.sparse import SparseOptimizer
-from multiepoch.remedies.undo_log import Counts, Journal, copied, n_bytes_of
+from multiepoch.remedies.undo_log import Counts, UndoLog, copied, n_bytes_of
 
 Init = Callable[[Tensor], Any]
 
 
 class Rewind:
-    """Before each repeated pass, puts back the rows that its data touches fewer than `below` times.
+    """Before each repeated epoch, puts back the rows that its data touches fewer than `below` times.
 
     A row is put back as a whole: its weights, its moments or accumulators, AdamAR's wait.
 
     model: the module of the tables.
     optimizer: the `EmbeddingOptimizer` of the tables, or the `SparseOptimizer` with it.
     below: tau. 0 puts nothing back (plain multi-epoch training), infinity puts back every row.
-        Lookups are counted in pass 0, over the processes of a distributed run together.
-    to: "draw", a fresh draw of the weights, with moments zero and AdamAR's wait starting now. With
+        Lookups are counted in epoch 0, over the processes of a distributed run together.
+    to: "reinit", a fresh draw of the weights, with moments zero and AdamAR's wait starting now. With
         `below` infinite that is every row of every table. Counts take 4 bytes a row of the table,
-        and the draw, before each repeated pass, needs room for one more table.
-        "start", what the row was when pass 0 first touched it, from a journal whose memory grows
-        with the rows touched and not with the table; AdamAR's wait is what it was when pass 0
+        and the draw, before each repeated epoch, needs room for one more table.
+        "start", what the row was when epoch 0 first touched it, from a undo log whose memory grows
+        with the rows touched and not with the table; AdamAR's wait is what it was when epoch 0
         began.
     seed: the draws are a function of it, the table's place in the optimizer and the number of
-        passes so far; the global random state stays as it is.
+        epochs so far; the global random state stays as it is.
     init: draws a whole table in place, as `torch.nn.init.*` do. By default the model's own
         `init_table_` where it has one, else as `nn.Embedding`: normal, mean 0, deviation 1.
         The row of `padding_idx` is never trained and stays as it is.
@@ -61,54 +61,54 @@ class Rewind:
         model: nn.Module,
         optimizer: EmbeddingOptimizer | SparseOptimizer,
         below: float = math.inf,
-        to: Literal["draw", "start"] = "draw",
+        to: Literal["reinit", "start"] = "reinit",
         seed: int = 0,
         init: Init | None = None,
     ) -> None:
         if not below >= 0:
             raise ValueError(f"below={below} must be a number of lookups, 0 or more, or math.inf")
-        if to not in ("draw", "start"):
-            raise ValueError(f"to={to!r} must be 'draw' or 'start'")
+        if to not in ("reinit", "start"):
+            raise ValueError(f"to={to!r} must be 'reinit' or 'start'")
         self.below, self.to = below, to
         self._optimizer = _embedding(optimizer)
         self._tables = _Tables(model, self._optimizer, seed, init)
-        self._index: int | None = None  # of the pass that runs
-        self._n_passes = 0  # that began so far, of all data
-        self._records: list[Counts | Journal] = []  # one a table, where one is needed
-        self._began: list[int] = []  # each table's step when pass 0 began
+        self._index: int | None = None  # of the epoch that runs
+        self._n_epochs = 0  # that began so far, of all data
+        self._records: list[Counts | UndoLog] = []  # one a table, where one is needed
+        self._began: list[int] = []  # each table's step when epoch 0 began
         self._hook: Any = None
 
     @torch.no_grad()
-    def before_pass(self, index: int) -> None:
-        """Called before each pass over data: index 0, the first over new data; then 1, 2, ...
+    def before_epoch(self, index: int) -> None:
+        """Called before each epoch over data: index 0, the first over new data; then 1, 2, ...
 
-        Pass 0 starts counting anew. RuntimeError when a pass is left out.
+        Epoch 0 starts counting anew. RuntimeError when an epoch is left out.
         """
         if index != 0 and (self._index is None or index != self._index + 1):
-            last = "no pass" if self._index is None else f"pass {self._index}"
-            raise RuntimeError(f"before_pass({index}) after {last}: call it for 0, 1, 2, ...")
+            last = "no epoch" if self._index is None else f"epoch {self._index}"
+            raise RuntimeError(f"before_epoch({index}) after {last}: call it for 0, 1, 2, ...")
         if index == 0:
             self._records = self._new_records()
             self._began = [self._tables.step(table) for table in self._tables]
         else:
             self._put_back()
         self._index = index
-        self._n_passes += 1
+        self._n_epochs += 1
         self._listen()
 
     @property
     def n_bytes(self) -> int:
-        """Bytes that the counts or the journal take now."""
+        """Bytes that the counts or the undo log take now."""
         return sum(record.n_bytes for record in self._records)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a restart needs, in the middle of a pass too; the tensors are copies."""
+        """What a restart needs, in the middle of an epoch too; the tensors are copies."""
         return {
             "below": self.below,
             "to": self.to,
             "seed": self._tables.seed,
             "index": self._index,
-            "n_passes": self._n_passes,
+            "n_epochs": self._n_epochs,
             "began": self._began,
             "records": [record.state_dict() for record in self._records],
         }
@@ -129,18 +129,18 @@ class Rewind:
         for record, saved in zip(records, state_dict["records"]):
             record.load_state_dict(saved)
         self._records = records
-        self._index, self._n_passes = state_dict["index"], state_dict["n_passes"]
+        self._index, self._n_epochs = state_dict["index"], state_dict["n_epochs"]
         self._began = list(state_dict["began"])
         self._listen()
 
-    def _new_records(self) -> list[Counts | Journal]:
-        if self.below == 0 or (self.to == "draw" and math.isinf(self.below)):
+    def _new_records(self) -> list[Counts | UndoLog]:
+        if self.below == 0 or (self.to == "reinit" and math.isinf(self.below)):
             return []  # nothing or everything is put back, whatever the counts
-        kind = Counts if self.to == "draw" else Journal
+        kind = Counts if self.to == "reinit" else UndoLog
         return [kind(table) for table in self._tables]
 
     def _listen(self) -> None:
-        """Follows the optimizer's steps in pass 0, and only then."""
+        """Follows the optimizer's steps in epoch 0, and only then."""
         if self._hook is not None:
             self._hook.remove()
             self._hook = None
@@ -157,25 +157,25 @@ class Rewind:
             return
         for k, table in enumerate(self._tables):
             if not self._records:
-                self._tables.redraw(table, None, self._n_passes)
+                self._tables.redraw(table, None, self._n_epochs)
                 continue
             if isinstance(self._records[k], Counts):
-                self._tables.redraw(table, self._records[k].rows(self.below), self._n_passes)
+                self._tables.redraw(table, self._records[k].rows(self.below), self._n_epochs)
                 continue
             since = self._tables.step(table) - self._began[k]
             for rows, saved in self._records[k].put_back(self.below):
                 for name, value in self._tables.values(table).items():
-                    # The steps that a row has waited are those of when pass 0 began.
+                    # The steps that a row has waited are those of when epoch 0 began.
                     before = saved[name] + since if name == "last_step" else saved[name]
                     value.index_copy_(0, rows, before)
 
 
 class TableGroups:
-    """One group of tables for each pass index beside one dense network: MEDA's continual form.
+    """One group of tables for each epoch index beside one dense network: MEDA's continual form.
 
-    Group 0 is what the model has; the others are drawn when their pass first comes. The group of
-    the pass that runs is in the model, in place; the others wait, with their optimizer's row
-    state, so the memory is `n_passes` times that of one group. Evaluate after the last pass, with
+    Group 0 is what the model has; the others are drawn when their epoch first comes. The group of
+    the epoch that runs is in the model, in place; the others wait, with their optimizer's row
+    state, so the memory is `n_epochs` times that of one group. Evaluate after the last epoch, with
     the group that it trained. FAL's counts are one for all groups: each has seen the same data.
 
     Arguments as for `Rewind`.
@@ -185,22 +185,22 @@ class TableGroups:
         self,
         model: nn.Module,
         optimizer: EmbeddingOptimizer | SparseOptimizer,
-        n_passes: int,
+        n_epochs: int,
         seed: int = 0,
         init: Init | None = None,
     ) -> None:
-        if n_passes < 1:
-            raise ValueError(f"n_passes={n_passes} must be 1 or more")
-        self.n_passes = n_passes
+        if n_epochs < 1:
+            raise ValueError(f"n_epochs={n_epochs} must be 1 or more")
+        self.n_epochs = n_epochs
         self._tables = _Tables(model, _embedding(optimizer), seed, init)
         self._index = 0  # of the group in the model
         self._waiting: dict[int, list[dict[str, Tensor]]] = {}  # by index: values of each table
 
     @torch.no_grad()
-    def before_pass(self, index: int) -> None:
-        """Brings the tables of pass `index` into the model. ValueError when there is none."""
-        if not 0 <= index < self.n_passes:
-            raise ValueError(f"before_pass({index}): the groups are 0 to {self.n_passes - 1}")
+    def before_epoch(self, index: int) -> None:
+        """Brings the tables of epoch `index` into the model. ValueError when there is none."""
+        if not 0 <= index < self.n_epochs:
+            raise ValueError(f"before_epoch({index}): the groups are 0 to {self.n_epochs - 1}")
         if index == self._index:
             return
         arriving = self._waiting.pop(index, None)
@@ -227,12 +227,12 @@ class TableGroups:
     def state_dict(self) -> dict[str, Any]:
         """The waiting groups, copied; the one at work is in the states of model and optimizer."""
         waiting = {i: [copied(values) for values in group] for i, group in self._waiting.items()}
-        return {"n_passes": self.n_passes, "seed": self._tables.seed, "index": self._index,
+        return {"n_epochs": self.n_epochs, "seed": self._tables.seed, "index": self._index,
                 "waiting": waiting}  # fmt: skip
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """ValueError when it is of another number of passes, seed, or other tables."""
-        for name, here in (("n_passes", self.n_passes), ("seed", self._tables.seed)):
+        """ValueError when it is of another number of epochs, seed, or other tables."""
+        for name, here in (("n_epochs", self.n_epochs), ("seed", self._tables.seed)):
             if state_dict[name] != here:
                 raise ValueError(
                     f"the state is of table groups with {name}={state_dict[name]}, these have "
@@ -251,14 +251,14 @@ class TableGroups:
 
 
 def meda(model, optimizer, seed: int = 0, init: Init | None = None) -> Rewind:
-    """MEDA on a fixed window: every table is redrawn before each repeated pass."""
-    return Rewind(model, optimizer, math.inf, "draw", seed, init)
+    """MEDA on a fixed window: every table is redrawn before each repeated epoch."""
+    return Rewind(model, optimizer, math.inf, "reinit", seed, init)
 
 
 def meda_redrawn(model, optimizer, seed: int = 0, init: Init | None = None) -> Rewind:
-    """MEDA under continual training, first meaning: the tables are redrawn before a repeated pass.
+    """MEDA under continual training, first meaning: the tables are redrawn before a repeated epoch.
 
-    What earlier days taught them is lost with each day's second pass; the same call as `meda`.
+    What earlier days taught them is lost with each day's second epoch; the same call as `meda`.
     """
     return meda(model, optimizer, seed, init)
 
@@ -269,24 +269,24 @@ def meda_restored(model, optimizer) -> Rewind:
 
 
 def meda_groups(
-    model, optimizer, n_passes: int, seed: int = 0, init: Init | None = None
+    model, optimizer, n_epochs: int, seed: int = 0, init: Init | None = None
 ) -> TableGroups:
-    """MEDA under continual training, third meaning: tables for each pass index, carried on."""
-    return TableGroups(model, optimizer, n_passes, seed, init)
+    """MEDA under continual training, third meaning: tables for each epoch index, carried on."""
+    return TableGroups(model, optimizer, n_epochs, seed, init)
 
 
 def tail_rewind(
     model,
     optimizer,
     below: float,
-    to: Literal["draw", "start"] = "start",
+    to: Literal["reinit", "start"] = "start",
     seed: int = 0,
     init: Init | None = None,
 ) -> Rewind:
     """Tail rewind: only the rows that the data touches fewer than `below` times go back.
 
     "start" serves continual days, where a row holds what earlier days taught it, and a fixed
-    window too, where it puts back the very draw that training began with; "draw" is MEDA's.
+    window too, where it puts back the very draw that training began with; "reinit" is MEDA's.
     """
     return Rewind(model, optimizer, below, to, seed, init)
 
@@ -325,19 +325,19 @@ class _Tables:
         """Steps of the optimizer so far, with a gradient for the table."""
         return int(self._optimizer.state.get(table, {}).get("step", 0))
 
-    def redraw(self, table: Tensor, rows: Tensor | None, n_passes: int) -> None:
+    def redraw(self, table: Tensor, rows: Tensor | None, n_epochs: int) -> None:
         """New weights and row state for `rows`, int64 (k,); None: for all of the table."""
         values = self.values(table)
         weight = values.pop("weight")
         padding = self._padding.get(id(table))
         kept = None if padding is None else weight[padding].clone()
         if rows is None:
-            self._draw(weight, self.place(table), n_passes)
+            self._draw(weight, self.place(table), n_epochs)
             rows = slice(None)
         else:
             # The whole table, since an initialiser may look at the shape, and so that a row's
             # fresh draw is the same whichever other rows are drawn.
-            fresh = self._draw(torch.empty_like(weight), self.place(table), n_passes)
+            fresh = self._draw(torch.empty_like(weight), self.place(table), n_epochs)
             weight[rows] = fresh[rows]
         if kept is not None:
             weight[padding] = kept
@@ -345,8 +345,8 @@ class _Tables:
         for name, value in values.items():
             value[rows] = step if name == "last_step" else 0
 
-    def _draw(self, weight: Tensor, place: int, n_passes: int) -> Tensor:
-        digest = hashlib.sha256(f"{self.seed} {place} {n_passes}".encode()).digest()
+    def _draw(self, weight: Tensor, place: int, n_epochs: int) -> Tensor:
+        digest = hashlib.sha256(f"{self.seed} {place} {n_epochs}".encode()).digest()
         seed = int.from_bytes(digest[:7], "little")
         on_gpu = weight.is_cuda
         with torch.random.fork_rng(devices=[weight.device] if on_gpu else []):

@@ -1,4 +1,4 @@
-"""What a pass over data touched: how often each row was looked up, and what it was before."""
+"""What an epoch over data touched: how often each row was looked up, and what it was before."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Counts:
-    """How often pass 0 looks up each row of a table; adds without waiting for the device."""
+    """How often epoch 0 looks up each row of a table; adds without waiting for the device."""
 
     def __init__(self, table: Tensor) -> None:
         self.counts = torch.zeros(len(table), dtype=torch.int32, device=table.device)
@@ -38,8 +38,8 @@ class Counts:
         self.counts.copy_(state["counts"])
 
 
-class Journal:
-    """The rows that pass 0 touched: how often, and what they were before it.
+class UndoLog:
+    """The rows that epoch 0 touched: how often, and what they were before it.
 
     The counts lie in runs, each sorted by id, each at least four times as long as the next: a
     batch is looked up in a few of them, and a row moves from run to run a few times in all.
@@ -101,7 +101,7 @@ class Journal:
         beyond = len(ids) > 0 and int(ids[-1]) >= len(self.table)
         if beyond or ("weight" in values and values["weight"].shape[1] != self.table.shape[1]):
             raise ValueError(
-                "the journal in the state is of a table of another shape than "
+                "the undo log in the state is of a table of another shape than "
                 f"{tuple(self.table.shape)}: load the state of a table of the same shape"
             )
         self.runs = [(ids, counts.clone())] if len(ids) else []

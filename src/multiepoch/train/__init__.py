@@ -1,10 +1,10 @@
 """Training over a fixed window or day after day, evaluation, metrics and checkpoints."""
 
 from multiepoch.train.evaluation import evaluate, frequency_edges, frequency_groups, predict
-from multiepoch.train.loop import BetweenPasses, train, train_days
+from multiepoch.train.loop import BetweenEpochs, train, train_days
 
 __all__ = [
-    "BetweenPasses",
+    "BetweenEpochs",
     "evaluate",
     "frequency_edges",
     "frequency_groups",

@@ -1,8 +1,8 @@
 """Training over a fixed window for several epochs, and day after day.
 
-`train` and `train_days` differ only in which log a pass is over and what it is evaluated on; the
-pass itself is `_Run.one_pass`. A run is a function of its seed: the order of the impressions in
-pass k is the same for every method, so that methods can be compared pair by pair.
+`train` and `train_days` differ only in which log an epoch is over and what it is evaluated on; the
+epoch itself is `_Run.one_epoch`. A run is a function of its seed: the order of the impressions in
+epoch k is the same for every method, so that methods can be compared pair by pair.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from multiepoch.train.evaluation import (
 )
 
 __all__ = [
-    "BetweenPasses", "evaluate", "frequency_edges", "frequency_groups", "predict", "train",
+    "BetweenEpochs", "evaluate", "frequency_edges", "frequency_groups", "predict", "train",
     "train_days",
 ]  # fmt: skip
 
@@ -40,11 +40,11 @@ __all__ = [
 _LOOK_EVERY = 100
 
 
-class BetweenPasses(Protocol):
-    """Something done before each pass over the same data, such as redrawing the tables."""
+class BetweenEpochs(Protocol):
+    """Something done before each epoch over the same data, such as redrawing the tables."""
 
-    def before_pass(self, index: int) -> None:
-        """index: 0 before the first pass over some data, k >= 1 before it is seen again."""
+    def before_epoch(self, index: int) -> None:
+        """index: 0 before the first epoch over some data, k >= 1 before it is seen again."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -67,29 +67,29 @@ def train(
     batch_size: int = 4096,
     seed: int = 0,
     loss_weights: dict[str, float] | None = None,
-    between_passes: BetweenPasses | None = None,
+    between_epochs: BetweenEpochs | None = None,
     scheduler: Any = None,
     checkpoint: str | Path | None = None,
     checkpoint_seconds: float = 300.0,
     progress: Callable[[str], None] | None = print,
 ) -> pd.DataFrame:
-    """Trains for `epochs` passes over a log and says how good the model was on the way.
+    """Trains for `epochs` epochs over a log and says how good the model was on the way.
 
-    log: the impressions, or a function from the pass (0, 1, ...) to them, for a later pass over
+    log: the impressions, or a function from the epoch (0, 1, ...) to them, for a later epoch over
         other labels or fresh impressions.
     evaluate: one log, called "test" in the result, or several by name.
     evaluate_at: fractions of an epoch in (0, 1] after which to evaluate.
     groups: also evaluate within each group of impressions, e.g. `frequency_groups`.
     loss_weights: by objective; 1 where not named.
-    between_passes: its `before_pass(k)` is called before pass k.
+    between_epochs: its `before_epoch(k)` is called before epoch k.
     scheduler: a learning-rate scheduler, or several, stepped after every batch.
-    checkpoint: a file to go on from where it exists, and to write to at the end of each pass,
+    checkpoint: a file to go on from where it exists, and to write to at the end of each epoch,
         on Ctrl-C, and every `checkpoint_seconds`. On the CPU a run that was stopped and goes on
         gives what the run would have given, bit for bit.
-    progress: is given one line a pass; None for silence.
+    progress: is given one line an epoch; None for silence.
 
     Returns one row for each number, with columns
-        epoch: passes done, 1.25 being a quarter into the second;
+        epoch: epochs done, 1.25 being a quarter into the second;
         samples: impressions trained on so far;
         split: the name of the log evaluated on, or "running" for the batches trained on since the
             last evaluation, each seen before the step on it;
@@ -104,7 +104,7 @@ def train(
     if "running" in splits:
         raise ValueError("evaluate has a log named 'running'; that names the batches trained on.")
     run = _Run(
-        model, optimizer, evaluate_at, groups, batch_size, seed, loss_weights, between_passes,
+        model, optimizer, evaluate_at, groups, batch_size, seed, loss_weights, between_epochs,
         scheduler, checkpoint, checkpoint_seconds, progress,
         settings={
             "epochs": epochs,
@@ -128,15 +128,15 @@ def train_days(
     day_log: Callable[[int], Log],
     days: Sequence[int],
     *,
-    passes: int = 1,
+    epochs: int = 1,
     evaluate_on: Callable[[int], Log] | None = None,
     evaluate_at: Sequence[float] = (1.0,),
-    evaluate_passes: Sequence[int] | None = None,
+    evaluate_epochs: Sequence[int] | None = None,
     groups: Groups | None = None,
     batch_size: int = 4096,
     seed: int = 0,
     loss_weights: dict[str, float] | None = None,
-    between_passes: BetweenPasses | None = None,
+    between_epochs: BetweenEpochs | None = None,
     scheduler: Any = None,
     checkpoint: str | Path | None = None,
     checkpoint_seconds: float = 300.0,
@@ -147,24 +147,24 @@ def train_days(
     day_log: the impressions of a day; asked for each of `days` once, in order. A run that goes on
         from a checkpoint also asks for the first, to see that it is the same data.
     days: in order; the last one is only evaluated on, never trained on.
-    passes: over each day before the next one comes; `before_pass` is called with 0 for the first.
+    epochs: over each day before the next one comes; `before_epoch` is called with 0 for the first.
     evaluate_on: the impressions of a day to evaluate on, where not all of `day_log`'s.
-    evaluate_at: fractions of each pass in (0, 1].
-    evaluate_passes: the passes over a day, counted from 0, in which to evaluate; None for all.
+    evaluate_at: fractions of each epoch in (0, 1].
+    evaluate_epochs: the epochs over a day, counted from 0, in which to evaluate; None for all.
 
     Everything else, and what is returned and raised, as in `train`; `split` is "next_day" or
-    "running", `epoch` counts the passes over the day at hand, and a column `day` names the day
+    "running", `epoch` counts the epochs over the day at hand, and a column `day` names the day
     trained on.
     """
-    _check_at_least_one("passes", passes)
+    _check_at_least_one("epochs", epochs)
     days = [int(day) for day in days]
     if len(days) < 2:
         raise ValueError(f"days is {days}; give at least 2, the last to be evaluated on only.")
-    evaluate_passes = range(passes) if evaluate_passes is None else evaluate_passes
-    if not set(evaluate_passes) <= set(range(passes)):
+    evaluate_epochs = range(epochs) if evaluate_epochs is None else evaluate_epochs
+    if not set(evaluate_epochs) <= set(range(epochs)):
         raise ValueError(
-            f"evaluate_passes is {list(evaluate_passes)}; the {passes} passes over a day are "
-            f"counted from 0 to {passes - 1}."
+            f"evaluate_epochs is {list(evaluate_epochs)}; the {epochs} epochs over a day are "
+            f"counted from 0 to {epochs - 1}."
         )
     device = next(model.parameters()).device
 
@@ -173,10 +173,10 @@ def train_days(
         return day_log(days[position]).to(device)
 
     run = _Run(
-        model, optimizer, evaluate_at, groups, batch_size, seed, loss_weights, between_passes,
+        model, optimizer, evaluate_at, groups, batch_size, seed, loss_weights, between_epochs,
         scheduler, checkpoint, checkpoint_seconds, progress,
         settings={
-            "days": days, "passes": passes, "evaluate_passes": sorted(evaluate_passes),
+            "days": days, "epochs": epochs, "evaluate_epochs": sorted(evaluate_epochs),
             "data": None if checkpoint is None else checkpoints.describe_log(load(0)),
         },
     )  # fmt: skip
@@ -186,7 +186,7 @@ def train_days(
             return load(position), {"next_day": load(position + 1)}
         return load(position), {"next_day": evaluate_on(days[position + 1]).to(run.device)}
 
-    return run(days[:-1], passes, data, evaluate_passes)
+    return run(days[:-1], epochs, data, evaluate_epochs)
 
 
 class _Run:
@@ -194,7 +194,7 @@ class _Run:
 
     def __init__(
         self, model, optimizer, evaluate_at, groups, batch_size, seed, loss_weights,
-        between_passes, scheduler, checkpoint, checkpoint_seconds, progress, settings,
+        between_epochs, scheduler, checkpoint, checkpoint_seconds, progress, settings,
     ) -> None:  # fmt: skip
         _check_at_least_one("batch_size", batch_size)
         if not all(0 < fraction <= 1 for fraction in evaluate_at):
@@ -203,7 +203,7 @@ class _Run:
         weights = dict.fromkeys(objectives, 1.0) | (loss_weights or {})
         if len(weights) > len(objectives):
             raise ValueError(f"loss_weights names {list(weights)}; objectives are {objectives}.")
-        self.model, self.groups, self.between_passes = model, groups, between_passes
+        self.model, self.groups, self.between_epochs = model, groups, between_epochs
         self.optimizers, self.schedulers = _as_list(optimizer), _as_list(scheduler)
         self.batch_size, self.seed, self.evaluate_at = batch_size, seed, tuple(evaluate_at)
         self.device = next(model.parameters()).device
@@ -219,43 +219,43 @@ class _Run:
             "loss_weights": weights, "schema": repr(model.schema),
             "parameters": {name: list(p.shape) for name, p in model.named_parameters()},
             "optimizers": checkpoints.describe_optimizers(self.optimizers),
-            "between_passes": type(between_passes).__name__,
+            "between_epochs": type(between_epochs).__name__,
         }  # fmt: skip
 
-        # Where the run stands: the batches of (day, pass) up to `step` are done.
+        # Where the run stands: the batches of (day, epoch) up to `step` are done.
         self.day, self.index, self.step, self.samples = 0, 0, 0, 0
         # Sum of losses, and number of impressions, since the last evaluation.
         self.running = torch.zeros(len(objectives), dtype=torch.float64, device=self.device)
         self.n_running = 0
         self.history: list[tuple] = []
 
-    def __call__(self, days: Sequence[int], passes: int, data, evaluate_passes=None):
-        self.evaluate_passes = set(range(passes) if evaluate_passes is None else evaluate_passes)
+    def __call__(self, days: Sequence[int], epochs: int, data, evaluate_epochs=None):
+        self.evaluate_epochs = set(range(epochs) if evaluate_epochs is None else evaluate_epochs)
         self._resume()
         with checkpoints.interrupts_deferred() as self.interrupted:
             for day, name in enumerate(days):
-                for index in range(passes):
+                for index in range(epochs):
                     if (day, index) >= (self.day, self.index):
                         self.day, self.index, self.name = day, index, name
                         self.title = f"day {name}, " * (len(days) > 1)
-                        self.title += f"pass {index + 1} of {passes}"
-                        self.one_pass(*data(day, index))
+                        self.title += f"epoch {index + 1} of {epochs}"
+                        self.one_epoch(*data(day, index))
         columns = ["day", "epoch", "samples", "split", "group", "objective", "metric", "value"]
         return pd.DataFrame(self.history, columns=columns)
 
-    def one_pass(self, log: Log, splits: dict[str, Log]) -> None:
+    def one_epoch(self, log: Log, splits: dict[str, Log]) -> None:
         """All batches of the log that are not done yet, in the order that the seed gives."""
         for name, one in {"train": log, **splits}.items():
             _check_columns(f"{self.title}: log {name!r}", one, self.model.schema)
-        if self.step == 0 and self.between_passes is not None:
-            self.between_passes.before_pass(self.index)
+        if self.step == 0 and self.between_epochs is not None:
+            self.between_epochs.before_epoch(self.index)
         self.model.train()
         self.log = log  # for `_stop`
         self.latest: dict[str, list[float]] = {}  # logloss by split, for `_progress`
         order = self._order(len(log))
         n_steps = math.ceil(len(log) / self.batch_size)
         stops = {max(1, round(fraction * n_steps)): fraction for fraction in self.evaluate_at}
-        if self.index not in self.evaluate_passes:
+        if self.index not in self.evaluate_epochs:
             stops = {}
         seconds, n_timed = 0.0, 0
         self.saved_at = started = time.perf_counter()
@@ -297,7 +297,7 @@ class _Run:
         self.samples += len(rows)
 
     def _order(self, n: int) -> Tensor:
-        """The impressions of this pass, shuffled on the CPU: the same on every device."""
+        """The impressions of this epoch, shuffled on the CPU: the same on every device."""
         entropy = np.random.SeedSequence((self.seed, self.day, self.index))
         generator = torch.Generator().manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
         return torch.randperm(n, generator=generator).to(self.device)
@@ -329,7 +329,7 @@ class _Run:
             self.say(line)
 
     def _progress(self, rate: float) -> str:
-        if self.n_running:  # the pass did not end with an evaluation
+        if self.n_running:  # the epoch did not end with an evaluation
             self.latest["running"] = self._running_losses()
         line = f"{self.title}: {rate:,.0f} examples/s"
         for split, losses in self.latest.items():
@@ -400,8 +400,8 @@ class _Run:
         parts = {"model": self.model}
         parts |= {f"optimizer {k}": part for k, part in enumerate(self.optimizers)}
         parts |= {f"scheduler {k}": part for k, part in enumerate(self.schedulers)}
-        if self.between_passes is not None:
-            parts["between passes"] = self.between_passes
+        if self.between_epochs is not None:
+            parts["between epochs"] = self.between_epochs
         return parts
 
 

@@ -89,7 +89,7 @@ def measure(log: Log, seed: int) -> Iterator[tuple[str, str, float, float]]:
 
 
 def batches(n: int, size: int, seed: int) -> Iterator[Tensor]:
-    """The full batches of one shuffled pass over n impressions, (size,) int64 each."""
+    """The full batches of one shuffled epoch over n impressions, (size,) int64 each."""
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     return (order[k : k + size] for k in range(0, n - size + 1, size))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from reproduction.measure import at, by_seed, curve, evidence, pick, samples_to, worse
+from reproduction.measure import at, by_seed, curve, evidence, percent_change, pick, samples_to
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import tuned
 
@@ -68,6 +68,6 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
         "C2",
         speedup_click=speed.xs("click", level="objective"),
         speedup_checkout=speed.xs("checkout", level="objective"),
-        one_epoch=by_seed(worse(end[OWN], end[SHARED])),
-        control=by_seed(worse(end[WHOLE], end[OWN])),
+        one_epoch=by_seed(percent_change(end[OWN], end[SHARED])),
+        control=by_seed(percent_change(end[WHOLE], end[OWN])),
     )

@@ -11,7 +11,7 @@ from reproduction.tuning import tuned
 
 CHAPTER = "05"
 NAME = "ch05_multi_epoch_overfitting"
-PLAIN = "several passes"
+PLAIN = "several epochs"
 KEPT = (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16)
 FINE = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
 
@@ -21,20 +21,20 @@ def thinned(kept: float) -> str:
     return f"1/{round(1 / kept)} of the clicks"
 
 
-def runs(passes: int) -> list[Run]:
-    """At the rates that are best for one pass: those that one would be using."""
+def runs(epochs: int) -> list[Run]:
+    """At the rates that are best for one epoch: those that one would be using."""
     rates = tuned("plain", 1)
     base = dict(method="plain", seed=0, dense_lr=rates.dense_lr, embedding_lr=rates.embedding_lr)
-    several = Run(**base, setting=PLAIN, passes=passes, evaluate_at=FINE, group_by="product")
-    causes = [Run(**base, setting=name, passes=2, intervention=name) for name in INTERVENTIONS]
-    thin = [Run(**base, setting=thinned(kept), passes=2, objectives=("click",),
+    several = Run(**base, setting=PLAIN, epochs=epochs, evaluate_at=FINE, group_by="product")
+    causes = [Run(**base, setting=name, epochs=2, intervention=name) for name in INTERVENTIONS]
+    thin = [Run(**base, setting=thinned(kept), epochs=2, objectives=("click",),
                 keep_positives=kept) for kept in KEPT]  # fmt: skip
     return [several, *causes, *thin]
 
 
 def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
     seeds = seeds or profile.seeds
-    return run_all(over_seeds(seeds, runs(profile.passes)), profile, device, store, log)
+    return run_all(over_seeds(seeds, runs(profile.epochs)), profile, device, store, log)
 
 
 def part_gone(rows: pd.DataFrame) -> pd.Series:

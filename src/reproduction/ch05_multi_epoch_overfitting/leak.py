@@ -1,4 +1,4 @@
-"""Chapter 5: what the rows know of the very impressions they were trained on, after one pass.
+"""Chapter 5: what the rows know of the very impressions they were trained on, after one epoch.
 
 The same model is evaluated on impressions it was trained on and on fresh ones of the same days,
 apart by how often the training window has the impression's row of the ultra-sparse cross.

@@ -18,8 +18,8 @@ from reproduction.measure import (
     curve,
     evidence,
     intervals,
+    percent_change,
     pick,
-    worse,
 )
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import tuned
@@ -30,32 +30,32 @@ TUNED = "tuned"
 TAUS = (10, 50, 100, 500, 2_000, "all")
 POINTS = (1.25, 1.5, 2.0, 2.25, 2.5, 3.0, 3.25, 3.5, 4.0)
 MAP_METHODS = ("fal", "meda", "tail_rewind")
-MAP_RATES = (10**-1.5, 10**-0.75, 1.0)  # of the tables' best rate for one pass
+MAP_RATES = (10**-1.5, 10**-0.75, 1.0)  # of the tables' best rate for one epoch
 MAP_SCALES = (0.5, 1.0, 2.0)  # of users and products; impressions stay the same
 
 
-def headline(passes: int) -> list[Run]:
-    """Each method at its own best rates and knob for three passes."""
+def headline(epochs: int) -> list[Run]:
+    """Each method at its own best rates and hyperparameter for three epochs."""
     return [
-        Run(name, 0, t.dense_lr, t.embedding_lr, t.knob, setting=TUNED, passes=passes)
+        Run(name, 0, t.dense_lr, t.embedding_lr, t.hyperparameter, setting=TUNED, epochs=epochs)
         for name in METHODS
         for t in [tuned(name, 3)]
     ]
 
 
-def threshold_sweep(passes: int) -> list[Run]:
+def threshold_sweep(epochs: int) -> list[Run]:
     """Tail rewind from few rows to all of them, at its own best rates."""
     t = tuned("tail_rewind", 3)
     return [Run("tail_rewind", 0, t.dense_lr, t.embedding_lr, tau, setting=f"tau {tau}",
-                passes=passes) for tau in TAUS]  # fmt: skip
+                epochs=epochs) for tau in TAUS]  # fmt: skip
 
 
 def map_runs(methods=MAP_METHODS, rates=MAP_RATES, scales=MAP_SCALES) -> list[Run]:
-    """Methods over the tables' rate and the cardinality, at the plain dense rate for one pass."""
-    one_pass = tuned("plain", 1)
+    """Methods over the tables' rate and the cardinality, at the plain dense rate for one epoch."""
+    one_epoch = tuned("plain", 1)
     return [
-        Run(name, 0, one_pass.dense_lr, rate * one_pass.embedding_lr, tuned(name, 3).knob,
-            setting=cell(rate, scale), passes=3, scale=scale)
+        Run(name, 0, one_epoch.dense_lr, rate * one_epoch.embedding_lr, tuned(name, 3).hyperparameter,
+            setting=cell(rate, scale), epochs=3, scale=scale)
         for scale in scales
         for rate in rates
         for name in methods
@@ -76,13 +76,13 @@ def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=prin
 
     In the quick profile the corners stay at one cardinality, which saves making more worlds.
     """
-    passes = profile.passes
+    epochs = profile.epochs
     if profile.name == "long":
-        todo = headline(passes) + map_runs() + threshold_sweep(passes)
+        todo = headline(epochs) + map_runs() + threshold_sweep(epochs)
     else:
         scales = MAP_SCALES[1:2] if profile.name == "quick" else MAP_SCALES[::2]
         corners = map_runs(("fal", "meda"), MAP_RATES[::2], scales)
-        todo = headline(passes) + corners
+        todo = headline(epochs) + corners
     return run_all(over_seeds(seeds or profile.seeds, todo), profile, device, store, log)
 
 
@@ -133,7 +133,7 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(
         [
             evidence("C7", cases=fal_wins.groupby("seed")["value"].mean(),
-                     tuned=by_seed(worse(end["fal"], end["meda"]))),
+                     tuned=by_seed(percent_change(end["fal"], end["meda"]))),
             evidence("C11", **worst),
         ],
         ignore_index=True,
@@ -143,7 +143,7 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
 def sweep(rows: pd.DataFrame) -> pd.DataFrame:
     """Tail rewind's tau against putting all rows back, in %, mean over objectives.
 
-    Columns tau, epoch, mean, low, high, after the first pass.
+    Columns tau, epoch, mean, low, high, after the first epoch.
     """
     points = curve(rows[rows["setting"].str.startswith("tau ")])
     points = points[points["epoch"] > 1]
@@ -154,36 +154,40 @@ def sweep(rows: pd.DataFrame) -> pd.DataFrame:
     return intervals(found, ["tau", "epoch"]).reset_index()
 
 
-JOURNAL = "tail_rewind, journal"
+UNDO_LOG = "tail_rewind, undo log"
 
 
 def memory(profile: Profile, seed: int = 0, device: str = "cpu") -> pd.DataFrame:
     """Bytes that each method keeps: columns tables, moments, beside; indexed by method.
 
     beside: what the method needs beyond Adam: counters, last steps, counts of a rewind or its
-    journal (`to="start"`, after a whole pass, in a row of its own). Redrawing also needs room for
+    undo log (`to="start"`, after a whole epoch, in a row of its own). Redrawing also needs room for
     one table for a moment, which isn't counted.
     """
     window = profile.split(profile.world(seed))[0].to(device)
     found = {}
-    for name in [*METHODS, JOURNAL]:
+    for name in [*METHODS, UNDO_LOG]:
         t = tuned(name.split(",")[0], 3)
         torch.manual_seed(seed)
         model = ConversionModel(window.schema).to(device)
-        optimizer, every_pass = METHODS[name.split(",")[0]].build(
-            model, dense_lr=t.dense_lr, embedding_lr=t.embedding_lr, knob=t.knob, seed=seed
+        optimizer, every_epoch = METHODS[name.split(",")[0]].build(
+            model,
+            dense_lr=t.dense_lr,
+            embedding_lr=t.embedding_lr,
+            hyperparameter=t.hyperparameter,
+            seed=seed,
         )
-        if name == JOURNAL:
-            below = math.inf if t.knob == "all" else t.knob
-            every_pass = Rewind(model, optimizer, below, to="start")
-        every_pass.before_pass(0)
+        if name == UNDO_LOG:
+            below = math.inf if t.hyperparameter == "all" else t.hyperparameter
+            every_epoch = Rewind(model, optimizer, below, to="start")
+        every_epoch.before_epoch(0)
         size = profile.batch_size
-        for start in range(0, len(window) if name == JOURNAL else size, size):
+        for start in range(0, len(window) if name == UNDO_LOG else size, size):
             batch = window[start : start + size]
             optimizer.zero_grad()
             model.loss(model(batch.ids, batch.dense), batch.labels).backward()
             optimizer.step()
-        found[name] = {"tables": 0, "moments": 0, "beside": every_pass.n_bytes}
+        found[name] = {"tables": 0, "moments": 0, "beside": every_epoch.n_bytes}
         for table in model.table_parameters().values():
             found[name]["tables"] += table.nbytes
             for key, value in optimizer.embedding.state[table].items():

@@ -1,7 +1,7 @@
 """The picture that can be touched: its data, the plain picture in its place, and what loads it.
 
 results/long/interactive_figure.parquet holds the curves. The builder writes their means and intervals as a
-script that a page loads, so that it works from a file too; book/_static/picture.js draws them in
+script that a page loads, so that it works from a file too; book/_static/interactive_figure.js draws them in
 place of the plain picture, which is what a browser without scripts shows.
 
 `python -m reproduction.ch07_fal_versus_meda.interactive_figure` draws the plain picture anew for the README, beside the record.
@@ -16,35 +16,34 @@ import numpy as np
 
 from multiepoch.methods import METHODS
 from multiepoch.stats import interval
-from reproduction import prose, records
-from reproduction import style as plots
-from reproduction.ch07_fal_versus_meda.interactive_figure_runs import ONE_PASS
+from reproduction import prose, records, style
+from reproduction.ch07_fal_versus_meda.interactive_figure_runs import ONE_EPOCH
 from reproduction.measure import at, curve, intervals, jump
 from reproduction.records import Record
 
 # What is shown first, and all that the plain picture shows.
-SETTING, OBJECTIVE, GROUP = ONE_PASS, "checkout", "all"
+SETTING, OBJECTIVE, GROUP = ONE_EPOCH, "checkout", "all"
 SHOWN = ("plain", "fal", "meda", "tail_rewind")
 
-FRONT, CHAPTER = "fig-touch", "fig-seven-touch"  # the labels that picture.js looks for
+FRONT, CHAPTER = "fig-touch", "fig-seven-touch"  # the labels that interactive_figure.js looks for
 DATA = "picture-data.js"
 README = "interactive_figure.svg"  # beside the record, where GitHub finds it
 # The data hold whole numbers of these, which keeps them small.
 LOSS_UNIT, JUMP_UNIT = 1e-5, 1e-2  # of logloss; of %
-LINE_WIDTH = 2  # of picture.css; Matplotlib counts dashes in it
+LINE_WIDTH = 2  # of interactive_figure.css; Matplotlib counts dashes in it
 
 NOT_RUN = "*Not run yet: `python -m multiepoch run picture --profile long` does it.*\n"
 # MyST for a page one folder below the top: both pages with the picture are.
 SCRIPT = f"""```{{raw}} html
-<link rel="stylesheet" href="../_static/picture.css">
+<link rel="stylesheet" href="../_static/interactive_figure.css">
 <script src="../_static/{DATA}"></script>
-<script src="../_static/picture.js"></script>
+<script src="../_static/interactive_figure.js"></script>
 ```
 """
 
 
 def content(record: Record) -> dict:
-    """All that picture.js needs, as plain values.
+    """All that interactive_figure.js needs, as plain values.
 
     series: by setting, method, group and objective, `loss` (the means and the half widths of the
     95 % intervals, a value a point of `epochs`) and `jump` (mean and half width), in whole units. A
@@ -83,7 +82,7 @@ def _rounded(values, unit: float) -> tuple[int, int | None]:
 
 
 def _look(label: str) -> dict:
-    color, dashes = plots.METHODS[label]
+    color, dashes = style.METHODS[label]
     widths = [] if dashes == "-" else [LINE_WIDTH * width for width in dashes[1]]
     return {"name": label, "color": color, "dashes": " ".join(f"{width:g}" for width in widths)}
 
@@ -92,36 +91,36 @@ def figure(record: Record):
     """The plain picture: the curves that are shown first."""
     points = curve(record.rows, group=GROUP)
     points = points[(points["setting"] == SETTING) & (points["objective"] == OBJECTIVE)]
-    fig, axes = plots.figure(height=3.4)
+    fig, axes = style.figure(height=3.4)
     ends = []
     for name in SHOWN:
         line = intervals(points[points["method"] == name], ["epoch"]).sort_index()
-        plots.band(axes, line.index, line["mean"], line["low"], line["high"], METHODS[name].label)
+        style.band(axes, line.index, line["mean"], line["low"], line["high"], METHODS[name].label)
         ends += [end for end in line.loc[1.0:].to_numpy().flat if np.isfinite(end)]
     room = 0.06 * (max(ends) - min(ends))
     axes.set_ylim(min(ends) - room, max(ends) + room)  # the first steps run out at the top
     for boundary in range(1, int(points["epoch"].max())):
-        axes.axvline(boundary, color=plots.REFERENCE, linewidth=0.8, zorder=0)
-    axes.set(xlabel="passes over the training window", ylabel=f"test logloss of {OBJECTIVE}")
+        axes.axvline(boundary, color=style.REFERENCE, linewidth=0.8, zorder=0)
+    axes.set(xlabel="epochs over the training window", ylabel=f"test logloss of {OBJECTIVE}")
     fig.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=11)
     return fig
 
 
 def words(record: Record) -> dict[str, str]:
-    """Alt text and caption of the plain picture, for `plots.show`."""
+    """Alt text and caption of the plain picture, for `style.show`."""
     jumps = jump(record.rows[record.rows["setting"] == SETTING])
     jumps = jumps.xs(OBJECTIVE, level="objective")
     found = [f"{METHODS[name].label} {prose.estimate(jumps[name], '%', 1)}"
              for name in SHOWN]  # fmt: skip
-    said = f"a quarter into pass 2 against the end of pass 1: {', '.join(found)}"
+    said = f"a quarter into epoch 2 against the end of epoch 1: {', '.join(found)}"
     last = record.rows["epoch"].max()
     ends = at(record.rows[record.rows["setting"] == SETTING], last)
     ends = ends.xs(OBJECTIVE, level="objective").groupby("method").mean()
     ends = [f"{METHODS[name].label} {ends[name]:.4f}" for name in SHOWN]
     return {
-        "alt": f"Test logloss of {OBJECTIVE} over {last:g} passes, with the {SETTING}. "
-        f"Change {said}. At the end of pass {last:g}: {', '.join(ends)}.",
-        "caption": f"Test logloss over {last:g} passes, mean and 95 % interval over the seeds. "
+        "alt": f"Test logloss of {OBJECTIVE} over {last:g} epochs, with the {SETTING}. "
+        f"Change {said}. At the end of epoch {last:g}: {', '.join(ends)}.",
+        "caption": f"Test logloss over {last:g} epochs, mean and 95 % interval over the seeds. "
         f"Shown first: {OBJECTIVE}, with the {SETTING} of plain training. Record: {record}.",
     }
 
@@ -130,9 +129,9 @@ def draw(record: Record, path: Path) -> None:
     """Writes the plain picture as an SVG. The same record gives the same bytes."""
     fig = figure(record)
     # A fixed salt and no date: else the ids and the head of the file differ from call to call.
-    with plots.plt.rc_context(plots.STYLE | {"svg.hashsalt": "multiepoch"}):
+    with style.plt.rc_context(style.STYLE | {"svg.hashsalt": "multiepoch"}):
         fig.savefig(path, metadata={"Date": None})
-    plots.plt.close(fig)
+    style.plt.close(fig)
 
 
 def readme(results: Path) -> str:
@@ -142,19 +141,19 @@ def readme(results: Path) -> str:
 
 
 def generate(results: Path, generated: Path, static: Path) -> None:
-    """Writes what the pages load: picture.md with its SVG, and the data for picture.js."""
+    """Writes what the pages load: interactive_figure.md with its SVG, and the data for interactive_figure.js."""
     record = records.read("interactive_figure", "long", results)
     if record is None:
-        (generated / "picture.md").write_text(NOT_RUN)
+        (generated / "interactive_figure.md").write_text(NOT_RUN)
         return
     said = words(record)
-    (generated / "picture.md").write_text(
-        f"```{{figure}} _generated/picture.svg\n:name: {FRONT}\n:width: 100%\n"
+    (generated / "interactive_figure.md").write_text(
+        f"```{{figure}} _generated/interactive_figure.svg\n:name: {FRONT}\n:width: 100%\n"
         f":alt: {said['alt']}\n\n{said['caption']}\n```\n\n{SCRIPT}"
     )
-    draw(record, generated / "picture.svg")
+    draw(record, generated / "interactive_figure.svg")
     text = json.dumps(content(record), separators=(",", ":"))
-    (static / DATA).write_text(f"window.MULTIEPOCH_PICTURE = {text};\n")
+    (static / DATA).write_text(f"window.MULTIEPOCH_FIGURE = {text};\n")
 
 
 if __name__ == "__main__":

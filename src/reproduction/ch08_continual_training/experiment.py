@@ -14,8 +14,8 @@ from reproduction.tuning import TUNING_DAYS, tuned
 CHAPTER = "08"
 NAME = "ch08_continual_training"
 DEFAULT = "default drift and churn"
-ONE_PASS, MORE_DATA = "plain, 1 pass", "plain, 1 pass over twice the data"
-SAME_RATES = "plain, 2 passes at the rates for one"
+ONE_EPOCH, MORE_DATA = "plain, 1 epoch", "plain, 1 epoch over twice the data"
+SAME_RATES = "plain, 2 epochs at the rates for one"
 # Constants of the world: none, the default, strong (three times the default's).
 CHANGES = {
     "no drift, no churn": {"drift": 0.0, "churn": 0.0},
@@ -23,30 +23,30 @@ CHANGES = {
     "strong drift and churn": {"drift": 0.12, "churn": 0.15},
 }
 MEDA = ("meda", "meda_restored", "meda_groups")
-TWO_PASSES = ("plain", "fal", *MEDA, "adamar", "day_tail_rewind")
+TWO_EPOCHS = ("plain", "fal", *MEDA, "adamar", "day_tail_rewind")
 SPAN = 3  # days at the start and at the end over which a method is summed up
 
 
-def label(method: str, passes: int) -> str:
-    """How rows name a method and its passes a day, in their setting."""
-    return f"{method}, {passes} pass{'es' if passes > 1 else ''}"
+def label(method: str, epochs: int) -> str:
+    """How rows name a method and its epochs a day, in their setting."""
+    return f"{method}, {epochs} epoch{'s' if epochs > 1 else ''}"
 
 
 def n_days(profile: Profile) -> int:
     return {"quick": 4, "gpu": 30}.get(profile.name, 10)
 
 
-def runs(days: int, changes: str = DEFAULT, methods=TWO_PASSES, three=()) -> list[Run]:
-    """One pass a day, each method with two, some with three, and the controls.
+def runs(days: int, changes: str = DEFAULT, methods=TWO_EPOCHS, three=()) -> list[Run]:
+    """One epoch a day, each method with two, some with three, and the controls.
 
-    Three passes take the rates of two. The controls are one pass over twice the data, and two at
-    the rates for one: plain training's best rates for two passes are low, to remember little.
+    Three epochs take the rates of two. The controls are one epoch over twice the data, and two at
+    the rates for one: plain training's best rates for two epochs are low, to remember little.
     """
 
-    def run(method: str, passes: int, tuned_passes: int, **more) -> Run:
-        t = tuned(method, tuned_passes, days=TUNING_DAYS)
-        setting = more.pop("setting", label(method, passes))
-        return Run(method, 0, t.dense_lr, t.embedding_lr, t.knob, passes=passes, days=days,
+    def run(method: str, epochs: int, tuned_epochs: int, **more) -> Run:
+        t = tuned(method, tuned_epochs, days=TUNING_DAYS)
+        setting = more.pop("setting", label(method, epochs))
+        return Run(method, 0, t.dense_lr, t.embedding_lr, t.hyperparameter, epochs=epochs, days=days,
                    world=CHANGES[changes], setting=f"{setting}; {changes}", **more)  # fmt: skip
 
     return [
@@ -59,7 +59,7 @@ def runs(days: int, changes: str = DEFAULT, methods=TWO_PASSES, three=()) -> lis
 
 
 def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
-    """The profiles long and gpu have more of three passes, long the other drift and churn too."""
+    """The profiles long and gpu have more of three epochs, long the other drift and churn too."""
     three = ("plain", "day_tail_rewind") if profile.name in ("long", "gpu") else ("plain",)
     todo = runs(n_days(profile), three=three)
     if profile.name == "long":
@@ -69,7 +69,7 @@ def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=prin
     return run_all(over_seeds(seeds or profile.seeds, todo), profile, device, store, log)
 
 
-def gain(rows: pd.DataFrame, setting: str, base: str = ONE_PASS, changes: str = DEFAULT):
+def gain(rows: pd.DataFrame, setting: str, base: str = ONE_EPOCH, changes: str = DEFAULT):
     """Next-day logloss of a setting against that of `base` in %, by day, seed and objective.
 
     Negative where the setting is better. A Series with those three as its index.
@@ -172,8 +172,8 @@ def growth(profile: Profile, seed: int, below: float) -> pd.DataFrame:
 def memory(grown: pd.DataFrame, dim: int) -> pd.DataFrame:
     """Bytes by day that follow from `growth`, for rows of `dim` floats under Adam.
 
-    Columns tables, moments: of the rows seen so far; first_pass, later_passes: of tail rewind's
-    journal. It has an id and a count (8 and 4 bytes) for each row touched and, for each row that
+    Columns tables, moments: of the rows seen so far; first_epoch, later_epochs: of tail rewind's
+    undo log. It has an id and a count (8 and 4 bytes) for each row touched and, for each row that
     may go back, its id, weights and moments: at first every row touched, then the infrequent ones.
     """
     by_day = grown.groupby("day")[["rows", "touched", "infrequent"]].sum()
@@ -183,7 +183,7 @@ def memory(grown: pd.DataFrame, dim: int) -> pd.DataFrame:
         {
             "tables": by_day["rows"] * weights,
             "moments": by_day["rows"] * 2 * weights,
-            "first_pass": by_day["touched"] * (counted + kept),
-            "later_passes": by_day["touched"] * counted + by_day["infrequent"] * kept,
+            "first_epoch": by_day["touched"] * (counted + kept),
+            "later_epochs": by_day["touched"] * counted + by_day["infrequent"] * kept,
         }
     )

@@ -11,7 +11,7 @@ from multiepoch.data import PACKAGED_SPLIT, Log, load_kuairand, split_by_day
 from multiepoch.methods import METHODS
 from multiepoch.model import ConversionModel
 from multiepoch.train import train
-from reproduction.measure import at, evidence, jump, pick, worse
+from reproduction.measure import at, evidence, jump, percent_change, pick
 from reproduction.runs import (
     COLUMNS,
     KUAIRAND_BATCH,
@@ -26,7 +26,7 @@ from reproduction.tuning import tuned
 CHAPTER = "09"
 NAME = "ch09_real_logs"
 WITH, WITHOUT = "with the cross", "without the cross"
-TUNED, ONE_PASS = "tuned for three passes", "rates for one pass"
+TUNED, ONE_EPOCH = "tuned for three epochs", "rates for one epoch"
 SOURCES = {WITH: "kuairand", WITHOUT: "kuairand without cross"}
 CROSS = "user_x_author"
 # The methods that the claims speak of; the others are tuned and run with the cross alone.
@@ -36,41 +36,43 @@ TRAINED_ON = ("never", "once", "more often")  # how often a row of the cross was
 CLICK_ALONE, LIKE_ALONE, RARE_CLICK = "click alone", "like alone", "click alone, as rare as like"
 HEAVY_LIKE, SLOW_TABLES = "like weighs more", "a tenth of the tables' rate"
 LIKE_WEIGHT = 20.0  # of the loss: then p (1 - p) times the weight is of the size of click's
-COMPANY = (CLICK_ALONE, LIKE_ALONE, RARE_CLICK, HEAVY_LIKE, SLOW_TABLES)
+LABEL_ABLATIONS = (CLICK_ALONE, LIKE_ALONE, RARE_CLICK, HEAVY_LIKE, SLOW_TABLES)
 
 
 def setting(cross: str, rates: str) -> str:
     return f"{cross}, {rates}"
 
 
-def runs(passes: int) -> list[Run]:
-    """Each method at its own best rates, and some at those that are best for one plain pass.
+def runs(epochs: int) -> list[Run]:
+    """Each method at its own best rates, and some at those that are best for one plain epoch.
 
-    Rates and knobs are tuned with the cross, on the validation day. At the rates for one pass FAL
+    Rates and hyperparameters are tuned with the cross, on the validation day. At the rates for one epoch FAL
     has the logarithm, as claim C6 has it, and tail rewind the tau that was tuned for its own rates.
     """
     found = []
     for cross, source in SOURCES.items():
-        more = dict(passes=passes, data=source)
+        more = dict(epochs=epochs, data=source)
         for name in METHODS if cross == WITH else COMPARED:
             t = tuned(name, 3, data="kuairand")
-            found.append(Run(name, 0, t.dense_lr, t.embedding_lr, t.knob,
+            found.append(Run(name, 0, t.dense_lr, t.embedding_lr, t.hyperparameter,
                              setting=setting(cross, TUNED), **more))  # fmt: skip
         rates = tuned("plain", 1, data="kuairand")
         for name in COMPARED if cross == WITH else ("plain", "fal"):
-            knob = "log" if name == "fal" else tuned(name, 3, data="kuairand").knob
+            hyperparameter = (
+                "log" if name == "fal" else tuned(name, 3, data="kuairand").hyperparameter
+            )
             by_rows = CROSS if (cross, name) == (WITH, "plain") else ""
-            found.append(Run(name, 0, rates.dense_lr, rates.embedding_lr, knob, group_by=by_rows,
-                             setting=setting(cross, ONE_PASS), **more))  # fmt: skip
+            found.append(Run(name, 0, rates.dense_lr, rates.embedding_lr, hyperparameter, group_by=by_rows,
+                             setting=setting(cross, ONE_EPOCH), **more))  # fmt: skip
     return found
 
 
 def quick_runs() -> list[Run]:
     """What C10 needs and no more: the log has one size, so only fewer runs are quicker."""
     found = []
-    for one in runs(passes=3):
-        if one.setting == setting(WITH, ONE_PASS) and one.method in ("plain", "fal"):
-            found.append(replace(one, passes=2, evaluate_at=(0.25, 1.0)))
+    for one in runs(epochs=3):
+        if one.setting == setting(WITH, ONE_EPOCH) and one.method in ("plain", "fal"):
+            found.append(replace(one, epochs=2, evaluate_at=(0.25, 1.0)))
         if one.setting == setting(WITH, TUNED) and one.method in ("fal", "meda"):
             found.append(replace(one, evaluate_at=(1.0,)))
     return found
@@ -79,20 +81,24 @@ def quick_runs() -> list[Run]:
 def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
     """Rows of runs.COLUMNS. A seed draws first weights and the order of batches, not the log.
 
-    The runs of COMPANY, which belong to no claim, are left to the profiles long and gpu.
+    The runs of LABEL_ABLATIONS, which belong to no claim, are left to the profiles long and gpu.
     """
     device, seeds = resolve_device(device), seeds or profile.seeds
     quick = profile.name == "quick"
-    todo = over_seeds(seeds, quick_runs() if quick else runs(profile.passes))
+    todo = over_seeds(seeds, quick_runs() if quick else runs(profile.epochs))
     found = [run_all(todo, profile, device, store, log)]
     if profile.name in ("long", "gpu"):
-        found += [company(name, profile, device, seed, log) for seed in seeds for name in COMPANY]
+        found += [
+            label_ablation(name, profile, device, seed, log)
+            for seed in seeds
+            for name in LABEL_ABLATIONS
+        ]
     return pd.concat(found, ignore_index=True)
 
 
-def company(name: str, profile: Profile, device: str, seed: int, log=print) -> pd.DataFrame:
-    """Two plain passes of one of COMPANY, at the rates that suit one pass of all three labels."""
-    window, test = company_logs(name, seed)
+def label_ablation(name: str, profile: Profile, device: str, seed: int, log=print) -> pd.DataFrame:
+    """Two plain epochs of one of LABEL_ABLATIONS, at the rates that suit one epoch of all three labels."""
+    window, test = label_ablation_logs(name, seed)
     rates = tuned("plain", 1, data="kuairand")
     embedding_lr = rates.embedding_lr / (10 if name == SLOW_TABLES else 1)
     torch.manual_seed(seed)
@@ -107,8 +113,8 @@ def company(name: str, profile: Profile, device: str, seed: int, log=print) -> p
                        setting=name)[COLUMNS]  # fmt: skip
 
 
-def company_logs(name: str, seed: int) -> tuple[Log, Log]:
-    """Window and test days with the labels of one of COMPANY.
+def label_ablation_logs(name: str, seed: int) -> tuple[Log, Log]:
+    """Window and test days with the labels of one of LABEL_ABLATIONS.
 
     RARE_CLICK drops clicks at random, in both, so that the window's rate is that of like.
     """
@@ -132,7 +138,7 @@ def jump_by_frequency(rows: pd.DataFrame) -> pd.Series:
     Of the tenths that `frequency_groups` makes, only these three have impressions: most rows were
     never trained on, so the edges between tenths are one lookup or two.
     """
-    mine = pick(rows, "plain", setting(WITH, ONE_PASS))
+    mine = pick(rows, "plain", setting(WITH, ONE_EPOCH))
     groups = dict(zip(TRAINED_ON, sorted(set(mine["group"]) - {"all"}), strict=True))
     found = {name: jump(mine, group=group).droplevel(["method", "setting"])
              for name, group in groups.items()}  # fmt: skip
@@ -140,17 +146,17 @@ def jump_by_frequency(rows: pd.DataFrame) -> pd.Series:
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
-    """The evidence for C10: jumps at the rates of one pass, FAL against MEDA both tuned."""
+    """The evidence for C10: jumps at the rates of one epoch, FAL against MEDA both tuned."""
 
     def click(values: pd.Series) -> pd.Series:
         return values.xs("click", level="objective").groupby("seed").mean()
 
-    one_pass = setting(WITH, ONE_PASS)
-    plain, fal = (click(jump(pick(rows, name, one_pass))) for name in ("plain", "fal"))
+    one_epoch = setting(WITH, ONE_EPOCH)
+    plain, fal = (click(jump(pick(rows, name, one_epoch))) for name in ("plain", "fal"))
     end = {name: at(pick(rows, name, setting(WITH, TUNED)), 3.0) for name in ("fal", "meda")}
     return evidence(
         "C10",
         jump=plain,
         jump_left=100 * fal / plain,
-        fal_meda=click(worse(end["fal"], end["meda"])),
+        fal_meda=click(percent_change(end["fal"], end["meda"])),
     )

@@ -1,7 +1,7 @@
-"""What is done to the second pass, to find out what in it does the harm.
+"""What is done to the second epoch, to find out what in it does the harm.
 
-Each intervention takes (model, every_pass, log, profile, run) and returns the data, as a function
-of the pass, and what happens before each pass.
+Each intervention takes (model, every_epoch, log, profile, run) and returns the data, as a function
+of the epoch, and what happens before each epoch.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ def resample(log: Log, seed: int) -> Log:
     return log.with_labels((draw < log.p_true).to(log.labels))
 
 
-class _FromSecondPass:
-    """Calls `action` once, before the second pass, after whatever else happens there."""
+class _FromSecondEpoch:
+    """Calls `action` once, before the second epoch, after whatever else happens there."""
 
-    def __init__(self, every_pass, action) -> None:
-        self.every_pass, self.action = every_pass, action
+    def __init__(self, every_epoch, action) -> None:
+        self.every_epoch, self.action = every_epoch, action
 
-    def before_pass(self, index: int) -> None:
-        self.every_pass.before_pass(index)
+    def before_epoch(self, index: int) -> None:
+        self.every_epoch.before_epoch(index)
         if index == 1:
             self.action()
 
     def state_dict(self) -> dict:
-        return self.every_pass.state_dict()
+        return self.every_epoch.state_dict()
 
     def load_state_dict(self, state: dict) -> None:
-        self.every_pass.load_state_dict(state)
+        self.every_epoch.load_state_dict(state)
 
 
 def _freeze(parameters) -> None:
@@ -63,15 +63,15 @@ def _freeze(parameters) -> None:
         parameter.grad = None
 
 
-def freeze_dense(model, every_pass, log, profile, run):
-    """From the second pass on, only the tables learn."""
-    return log, _FromSecondPass(every_pass, lambda: _freeze(model.dense_parameters()))
+def freeze_dense(model, every_epoch, log, profile, run):
+    """From the second epoch on, only the tables learn."""
+    return log, _FromSecondEpoch(every_epoch, lambda: _freeze(model.dense_parameters()))
 
 
-def freeze_tables(model, every_pass, log, profile, run):
-    """From the second pass on, only the dense layers learn."""
+def freeze_tables(model, every_epoch, log, profile, run):
+    """From the second epoch on, only the dense layers learn."""
     tables = model.table_parameters().values()
-    return log, _FromSecondPass(every_pass, lambda: _freeze(tables))
+    return log, _FromSecondEpoch(every_epoch, lambda: _freeze(tables))
 
 
 def _freeze_rows(weight: Tensor, frozen: Tensor) -> None:
@@ -88,34 +88,34 @@ def _freeze_rows(weight: Tensor, frozen: Tensor) -> None:
     weight.register_post_accumulate_grad_hook(keep_the_others)
 
 
-def _freeze_by_count(model, every_pass, log, infrequent: bool):
+def _freeze_by_count(model, every_epoch, log, infrequent: bool):
     def freeze() -> None:
         for name, weight in model.table_parameters().items():
             count = torch.bincount(log.ids[name], minlength=len(weight))
             _freeze_rows(weight, (count < TAIL) == infrequent)
 
-    return log, _FromSecondPass(every_pass, freeze)
+    return log, _FromSecondEpoch(every_epoch, freeze)
 
 
-def freeze_tail(model, every_pass, log, profile, run):
-    """From the second pass on, rows seen fewer than TAIL times in the window stay as they are."""
-    return _freeze_by_count(model, every_pass, log, infrequent=True)
+def freeze_tail(model, every_epoch, log, profile, run):
+    """From the second epoch on, rows seen fewer than TAIL times in the window stay as they are."""
+    return _freeze_by_count(model, every_epoch, log, infrequent=True)
 
 
-def freeze_head(model, every_pass, log, profile, run):
-    """From the second pass on, rows seen at least TAIL times stay: the control of `freeze_tail`."""
-    return _freeze_by_count(model, every_pass, log, infrequent=False)
+def freeze_head(model, every_epoch, log, profile, run):
+    """From the second epoch on, rows seen at least TAIL times stay: the control of `freeze_tail`."""
+    return _freeze_by_count(model, every_epoch, log, infrequent=False)
 
 
-def resample_labels(model, every_pass, log, profile, run):
-    """Later passes see the same impressions with labels drawn anew: nothing left to leak."""
+def resample_labels(model, every_epoch, log, profile, run):
+    """Later epochs see the same impressions with labels drawn anew: nothing left to leak."""
     return (
         lambda index: log if index == 0 else resample(log, 1_000 * index + run.seed)
-    ), every_pass
+    ), every_epoch
 
 
-def fresh_impressions(model, every_pass, log, profile, run):
-    """Later passes see other impressions of the same days: more data instead of more passes."""
+def fresh_impressions(model, every_epoch, log, profile, run):
+    """Later epochs see other impressions of the same days: more data instead of more epochs."""
     world = profile.world(run.seed, run.scale, **run.world)
     n = math.ceil(len(log) / profile.train_days)
 
@@ -125,7 +125,7 @@ def fresh_impressions(model, every_pass, log, profile, run):
         days = [world.day(d, n * (index + 1))[-n:] for d in range(profile.train_days)]
         return replace(Log.concat(days), schema=log.schema).to(log.device)
 
-    return data, every_pass
+    return data, every_epoch
 
 
 INTERVENTIONS = {

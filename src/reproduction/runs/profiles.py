@@ -1,4 +1,4 @@
-"""A profile names sizes, seeds and passes; an experiment is the same code in each."""
+"""A profile names sizes, seeds and epochs; an experiment is the same code in each."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Profile:
     n_users, n_products, n_campaigns, n_advertisers: cardinalities of the world.
     impressions_per_day: training sees `train_days` such days; the next is for validation (tuning
         only), the one after for the test (reported numbers only).
-    passes: passes over the window in a multi-epoch run.
-    tuning_seeds: worlds on which rates and knobs are chosen; none of them is in `seeds`.
+    epochs: epochs over the window in a multi-epoch run.
+    tuning_seeds: worlds on which rates and hyperparameters are chosen; none of them is in `seeds`.
     workers: processes that share the runs on a CPU, one thread each.
     """
 
@@ -29,7 +29,7 @@ class Profile:
     seeds: tuple[int, ...]
     tuning_seeds: tuple[int, ...] = (100, 101)
     train_days: int = 4
-    passes: int = 4
+    epochs: int = 4
     workers: int = 2
 
     def world(self, seed: int, scale: float = 1.0, **constants) -> AdsWorld:

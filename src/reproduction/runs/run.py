@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from multiepoch.data import PACKAGED_SPLIT, Log, Schema, load_kuairand, split_by_day
-from multiepoch.methods import ALL_METHODS, EveryPass, Knob
+from multiepoch.methods import ALL_METHODS, EveryEpoch, Hyperparameter
 from multiepoch.model import ConversionModel
 from multiepoch.optim import SparseOptimizer
 from multiepoch.runner import KeptRunner, resolve_device, run_key
@@ -29,17 +29,17 @@ from reproduction.runs.profiles import Profile
 COLUMNS = ["profile", "device", "seed", "method", "setting", "epoch", "samples", "group",
            "objective", "metric", "value"]  # fmt: skip
 
-# Chapter 2's. KuaiRand is small: with the profile's batch a pass would be some sixty steps.
+# Chapter 2's. KuaiRand is small: with the profile's batch an epoch would be some sixty steps.
 KUAIRAND_BATCH = 512
 
 @dataclass(frozen=True)
 class Run:
     """One model trained once. Everything a result depends on, beside the profile, is here.
 
-    method: a key of ALL_METHODS; knob: its own setting; dense_lr, embedding_lr: the two rates.
+    method: a key of ALL_METHODS; hyperparameter: its own setting; dense_lr, embedding_lr: the two rates.
     setting: what tells this run from others of the same method, as figures call it.
     data: "world", "kuairand", or "kuairand without cross".
-    days: 0 for several passes over one window; else so many days, `passes` over each, evaluated
+    days: 0 for several epochs over one window; else so many days, `epochs` over each, evaluated
         on the next day. times_data: impressions a day, in multiples of the profile's.
     scale, world: changes of the world (see Profile.world).
     intervention: a key of interventions.INTERVENTIONS, "" for none.
@@ -53,9 +53,9 @@ class Run:
     seed: int
     dense_lr: float
     embedding_lr: float
-    knob: Knob = None
+    hyperparameter: Hyperparameter = None
     setting: str = ""
-    passes: int = 1
+    epochs: int = 1
     data: str = "world"
     days: int = 0
     times_data: float = 1.0
@@ -75,7 +75,7 @@ class Run:
 
     def key(self, profile: Profile, device: str) -> str:
         """Names the file that keeps the result of this run."""
-        leave_out = ("name", "seeds", "tuning_seeds", "passes", "workers")
+        leave_out = ("name", "seeds", "tuning_seeds", "epochs", "workers")
         sizes = {name: size for name, size in asdict(profile).items() if name not in leave_out}
         return run_key([asdict(self), sizes, device], "multiepoch", "reproduction.runs")
 
@@ -103,7 +103,7 @@ def execute(run: Run, profile: Profile, device: str = "cpu") -> pd.DataFrame:
 
 
 def _train_window(run: Run, profile: Profile, device: str) -> tuple[pd.DataFrame, list[dict]]:
-    """Several passes over one window: its test points, and what belongs to the run as a whole."""
+    """Several epochs over one window: its test points, and what belongs to the run as a whole."""
     world = json.dumps(run.world, sort_keys=True)
     log, validation, test = _window(profile, run.data, run.seed, run.scale, world)
     batch_size = profile.batch_size if run.data == "world" else KUAIRAND_BATCH
@@ -114,19 +114,19 @@ def _train_window(run: Run, profile: Profile, device: str) -> tuple[pd.DataFrame
             for one in (log, held_out)
         )
     log, held_out = log.to(device), held_out.to(device)
-    model, optimizer, every_pass = _build(run, log.schema, device)
-    data, between_passes = log, every_pass
+    model, optimizer, every_epoch = _build(run, log.schema, device)
+    data, between_epochs = log, every_epoch
     if run.intervention:
         make = interventions.INTERVENTIONS[run.intervention]
-        data, between_passes = make(model, every_pass, log, profile, run)
+        data, between_epochs = make(model, every_epoch, log, profile, run)
     rows = train(
-        model, optimizer, data, epochs=run.passes, batch_size=batch_size, seed=run.seed,
-        evaluate=held_out, evaluate_at=run.evaluate_at, between_passes=between_passes,
+        model, optimizer, data, epochs=run.epochs, batch_size=batch_size, seed=run.seed,
+        evaluate=held_out, evaluate_at=run.evaluate_at, between_epochs=between_epochs,
         groups=partial(frequency_groups, column=run.group_by) if run.group_by else None,
         progress=None,
     )  # fmt: skip
     # "test" is what train calls the held-out day, whichever it is.
-    return rows[rows["split"] == "test"], [*_ends(held_out), *_bytes(model, optimizer, every_pass)]
+    return rows[rows["split"] == "test"], [*_ends(held_out), *_bytes(model, optimizer, every_epoch)]
 
 
 def _train_days(run: Run, profile: Profile, device: str) -> tuple[pd.DataFrame, list[dict]]:
@@ -136,30 +136,30 @@ def _train_days(run: Run, profile: Profile, device: str) -> tuple[pd.DataFrame, 
 
     per_day = profile.impressions_per_day
 
-    @lru_cache(maxsize=2)  # every pass over a day asks for it anew, and the day before was its test
+    @lru_cache(maxsize=2)  # every epoch over a day asks for it anew, and the day before was its test
     def day_log(n: int, day: int) -> Log:
         return replace(world.day(day, n), schema=schema)
 
-    model, optimizer, every_pass = _build(run, schema, device)
+    model, optimizer, every_epoch = _build(run, schema, device)
     rows = train_days(
         model, optimizer, partial(day_log, round(run.times_data * per_day)),
-        range(run.days + 1), passes=run.passes, evaluate_on=partial(day_log, per_day),
-        evaluate_passes=[run.passes - 1], batch_size=profile.batch_size, seed=run.seed,
-        between_passes=every_pass, progress=None,
+        range(run.days + 1), epochs=run.epochs, evaluate_on=partial(day_log, per_day),
+        evaluate_epochs=[run.epochs - 1], batch_size=profile.batch_size, seed=run.seed,
+        between_epochs=every_epoch, progress=None,
     )  # fmt: skip
     rows = rows[rows["split"] == "next_day"]
-    extra = [*_ends(day_log(per_day, run.days)), *_bytes(model, optimizer, every_pass)]
+    extra = [*_ends(day_log(per_day, run.days)), *_bytes(model, optimizer, every_epoch)]
     return rows.assign(epoch=rows["day"] + 1.0), extra
 
 
 def _build(run: Run, schema: Schema, device: str):
     torch.manual_seed(run.seed)
     model = ConversionModel(schema).to(device)
-    optimizer, every_pass = ALL_METHODS[run.method].build(
-        model, dense_lr=run.dense_lr, embedding_lr=run.embedding_lr, knob=run.knob,
-        seed=run.seed, rule=run.rule, passes=run.passes,
+    optimizer, every_epoch = ALL_METHODS[run.method].build(
+        model, dense_lr=run.dense_lr, embedding_lr=run.embedding_lr, hyperparameter=run.hyperparameter,
+        seed=run.seed, rule=run.rule, epochs=run.epochs,
     )  # fmt: skip
-    return model, optimizer, every_pass
+    return model, optimizer, every_epoch
 
 
 def _ends(held_out: Log) -> list[dict]:
@@ -174,13 +174,13 @@ def _ends(held_out: Log) -> list[dict]:
             for objective, row in ends.iterrows() for metric, value in row.items()]  # fmt: skip
 
 
-def _bytes(model: ConversionModel, optimizer: SparseOptimizer, every_pass: EveryPass) -> list[dict]:
+def _bytes(model: ConversionModel, optimizer: SparseOptimizer, every_epoch: EveryEpoch) -> list[dict]:
     """Memory of the tables, of what their optimizer keeps, and of what is kept for going back."""
     state = optimizer.embedding.state.values()
     sizes = {
         "table_bytes": sum(table.nbytes for table in model.table_parameters().values()),
         "state_bytes": sum(tensor.nbytes for one in state for tensor in one.values()),
-        "rewind_bytes": every_pass.n_bytes,
+        "rewind_bytes": every_epoch.n_bytes,
     }
     return [{"metric": name, "value": float(value)} for name, value in sizes.items()]
 

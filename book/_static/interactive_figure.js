@@ -5,7 +5,7 @@
  */
 (() => {
   "use strict";
-  const data = window.MULTIEPOCH_PICTURE;
+  const data = window.MULTIEPOCH_FIGURE;
   const SVG = "http://www.w3.org/2000/svg";
   const MARGIN = { left: 58, right: 10, top: 22, bottom: 38 };
   const PARTS = { 0.25: "a quarter into", 0.5: "half of", 0.75: "three quarters into", 1: "end of" };
@@ -21,7 +21,7 @@
 
   const named = (objective) => objective.replaceAll("_", "-");
   const signed = (x) => (x < 0 ? "−" : "+") + Math.abs(x * data.units.jump).toFixed(1);
-  const point = (epoch) => `${PARTS[epoch - Math.ceil(epoch) + 1]} pass ${Math.ceil(epoch)}`;
+  const point = (epoch) => `${PARTS[epoch - Math.ceil(epoch) + 1]} epoch ${Math.ceil(epoch)}`;
   const rowsOf = (group) =>
     ({ all: "all", 0: "tenth 0, the least frequent", 9: "tenth 9, the most frequent" })[group]
     ?? `tenth ${group}`;
@@ -89,7 +89,7 @@
     const tbody = make(table, "tbody");
     const cells = data.methods.map((method) => methodRow(tbody, method));
     make(right, "p", { class: "touch-note" },
-      "Jump: a quarter into pass 2 against the end of pass 1. In brackets: 95\u00a0% intervals.");
+      "Jump: a quarter into epoch 2 against the end of epoch 1. In brackets: 95\u00a0% intervals.");
     const said = make(host, "p", { class: "touch-hidden", "aria-live": "polite" });
 
     function methodRow(parent, method) {
@@ -181,7 +181,7 @@
         make(chart, "text", { x: toX(epoch), y: height - bottom + 15, "text-anchor": "middle" }, `${epoch}`);
       }
       make(chart, "text", { x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle" },
-        "passes over the training window");
+        "epochs over the training window");
 
       const inside = make(chart, "g", { "clip-path": `url(#${figure.id}-clip)` });
       const at = data.epochs[state.at];
