@@ -1,0 +1,62 @@
+"""Findings: sentences that a person wrote about a committed record, with its numbers in them.
+
+    findings.show(
+        "A quarter into epoch 2, the test loss of click is {click} above the end of epoch 1.",
+        record=long,
+        numbers={"click": estimate(jumps["click"], "%")},
+        holds={"click jumps": above(jumps["click"], 0.5)},
+    )
+
+The sentence does not depend on the run at hand. If a new record contradicts it, the notebook
+fails, and somebody has to write another sentence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from multiepoch.stats import interval
+
+
+class FindingContradicted(AssertionError):
+    """The record says something else than the sentence written about it."""
+
+
+def estimate(values: Iterable[float], unit: str = "", digits: int = 2) -> str:
+    """Formats the mean and 95 % interval over seeds, such as "1.23 % [1.05, 1.41]"."""
+    mean, low, high = interval(list(values))
+    space = " " if unit else ""
+    known = f" [{low:.{digits}f}, {high:.{digits}f}]" if math.isfinite(low) else " (one seed)"
+    return f"{mean:.{digits}f}{space}{unit}{known}"
+
+
+def above(values: Iterable[float], threshold: float = 0.0) -> bool:
+    """Returns whether the whole interval over seeds lies above the threshold."""
+    return interval(list(values))[1] > threshold
+
+
+def below(values: Iterable[float], threshold: float = 0.0) -> bool:
+    """Returns whether the whole interval over seeds lies below the threshold."""
+    return interval(list(values))[2] < threshold
+
+
+def finding(text: str, numbers: Mapping[str, str], holds: Mapping[str, bool]) -> str:
+    """Returns the text with the numbers in place of their names in braces.
+
+    Raises:
+        FindingContradicted: If something that the text relies on does not hold.
+    """
+    failed = [name for name, true in holds.items() if not true]
+    if failed:
+        raise FindingContradicted(
+            f"the record contradicts a finding: {'; '.join(failed)}. The sentence was: {text}"
+        )
+    return text.format_map(numbers)
+
+
+def show(text: str, record, numbers: Mapping[str, str], holds: Mapping[str, bool]) -> None:
+    """Displays a finding in a notebook, and below it the record that it is about."""
+    from IPython.display import Markdown, display
+
+    display(Markdown(f"{finding(text, numbers, holds)}\n\n*Record: {record}.*"))
