@@ -1,4 +1,4 @@
-"""Penalties for embedding rows that the optimizer touches only now and then."""
+"""AdamAR: weight decay for embedding rows that grows with the time since their last update."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class AdaptiveRegularization:
-    """AdamAR (arXiv 2511.06374): a row decays the more, the longer it was not trained.
+    """AdamAR (arXiv 2511.06374): decays a row more, the longer it has not been trained.
 
-    A row last trained at step s and trained again at step k, both counted from 1 by its table,
-    has waited I = k - s - 1 steps and is first shrunk by lambda = min(1, alpha I):
+    A row last trained at step s and trained again at step k, both counted from 1 by its table, has
+    waited I = k - s - 1 steps. It is first shrunk by lambda = min(1, alpha I):
 
         w <- w - lambda w - lr * direction
 
-    lambda isn't multiplied by the rate. A row that was never trained has s = 0: its first step
-    shrinks its initial values by the steps since training began. The paper pairs this with Adam;
-    since the decay is decoupled from the gradient, it is the same beside every rule.
+    The learning rate does not multiply lambda. A row that was never trained has s = 0, so its first
+    update shrinks its initial values by all the steps since training began. The paper uses Adam;
+    since the decay is decoupled from the gradient, it works the same with every rule.
 
-    alpha: per step, at least 0; the paper tries 10^-6.5 to 10^-1.
+    Args:
+        alpha: Decay per step of waiting, in [0, 1]. The paper tries 10^-6.5 to 10^-1.
+
+    Raises:
+        ValueError: If alpha is out of range.
     """
 
     alpha: float
@@ -33,6 +37,6 @@ class AdaptiveRegularization:
             )
 
     def keep(self, last_step: Tensor, step: int) -> Tensor:
-        """1 - lambda for k rows, float32 (k,). last_step: int32 (k,), the s of each row."""
+        """Returns 1 - lambda for k rows, float32 (k,). last_step: int32 (k,), s of each row."""
         waited = (step - 1 - last_step).float()
         return waited.mul_(-self.alpha).add_(1.0).clamp_(min=0.0)

@@ -1,7 +1,7 @@
-"""The optional compiled path: builds `_kernels.cpp` once, and says None where it cannot.
+"""The optional compiled path: builds `_kernels.cpp` on first use and calls it through ctypes.
 
-The library is plain C++ without torch's headers, built in about a second by c++, g++ or clang++
-at the first step on a CPU and kept in the user's cache. Without a compiler, or with
+The source is plain C++ without torch's headers. c++, g++ or clang++ builds it in about a second at
+the first step on a CPU; the library is kept in the user's cache. Without a compiler, or with
 MULTIEPOCH_COMPILE=0 in the environment, the eager path does the same work.
 """
 
@@ -17,47 +17,52 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from multiepoch.files import atomic_write
+from multiepoch.optim.batch import TouchedRows
 from multiepoch.optim.fal import SCALES, FrequencyAdaptiveLR
 from multiepoch.optim.rules import RULES
-
-if TYPE_CHECKING:
-    from multiepoch.optim.batch import TouchedRows
 
 FLAGS = ("-O3", "-std=c++17", "-fPIC", "-fno-math-errno", "-fopenmp-simd")
 Pointer, Int, Float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 
 
 class Step(ctypes.Structure):
-    """`Step` of _kernels.cpp."""
+    """Mirrors `Step` of _kernels.cpp."""
 
-    _fields_ = [(name, Float) for name in
-                ("lr", "eps", "gain1", "beta2", "gain2", "eps_scaled", "root_scale")]  # fmt: skip
+    _fields_ = [
+        (name, Float)
+        for name in ("lr", "eps", "gain1", "beta2", "gain2", "eps_scaled", "root_scale")
+    ]
 
 
 class Scale(ctypes.Structure):
-    """`Scale` of _kernels.cpp."""
+    """Mirrors `Scale` of _kernels.cpp."""
 
-    _fields_ = [("count", Pointer), ("max_count", Pointer), ("by_steps", ctypes.c_int32),
-                ("kind", ctypes.c_int32), ("threshold", ctypes.c_int32),
-                ("exponent", Float), ("reduced", Float), ("gap", Float)]  # fmt: skip
+    _fields_ = [
+        *[(name, Pointer) for name in ("count", "max_count")],
+        *[(name, ctypes.c_int32) for name in ("by_steps", "kind", "threshold")],
+        *[(name, Float) for name in ("exponent", "reduced", "gap")],
+    ]
 
 
 class Batch(ctypes.Structure):
-    """`Batch` of _kernels.cpp."""
+    """Mirrors `Batch` of _kernels.cpp."""
 
-    _fields_ = [("rows", Pointer), ("occurrences", Pointer), ("start", Pointer),
-                ("order", Pointer), ("values", Pointer), ("k", Int), ("dim", Int),
-                ("last_step", Pointer), ("step", ctypes.c_int32), ("alpha", Float)]  # fmt: skip
+    _fields_ = [
+        *[(name, Pointer) for name in ("rows", "occurrences", "start", "order", "values")],
+        *[(name, Int) for name in ("k", "dim")],
+        *[("last_step", Pointer), ("step", ctypes.c_int32), ("alpha", Float)],
+    ]
 
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The compiled kernels; None where they are turned off or cannot be built."""
+    """Returns the compiled kernels, or None if they are turned off or cannot be built."""
     compiler = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
     if os.environ.get("MULTIEPOCH_COMPILE", "1") == "0" or sys.platform == "win32" or not compiler:
         return None
@@ -70,10 +75,11 @@ def library() -> ctypes.CDLL | None:
 
 
 def _load(compiler: str, threads: str) -> ctypes.CDLL:
-    """threads: "-fopenmp" for torch's own, "-pthread" for others.
+    """Builds and loads the library; `threads` is "-fopenmp" or "-pthread".
 
-    Not linked with -fopenmp, so that the calls of OpenMP find the library that torch has loaded,
-    and not a second one with a second set of threads; OSError where they don't find it.
+    The library is not linked with -fopenmp, so that its OpenMP calls find the runtime that torch
+    has loaded instead of a second one with a second set of threads. If they do not, loading raises
+    an OSError.
     """
     source = Path(__file__).with_name("_kernels.cpp")
     flags = [*FLAGS, threads]
@@ -83,25 +89,27 @@ def _load(compiler: str, threads: str) -> ctypes.CDLL:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "multiepoch"
     path = cache / f"kernels-{key}.so"
     if not path.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache) as folder:
-            compiled, linked = f"{folder}/kernels.o", f"{folder}/kernels.so"
-            for command in (["-c", *flags, str(source), "-o", compiled],
-                            ["-shared", "-pthread", compiled, "-o", linked]):  # fmt: skip
+        # Complete or absent, even if several processes build at the same time.
+        with tempfile.TemporaryDirectory() as folder, atomic_write(path) as linked:
+            compiled = f"{folder}/kernels.o"
+            for command in (
+                ["-c", *flags, str(source), "-o", compiled],
+                ["-shared", "-pthread", compiled, "-o", str(linked)],
+            ):
                 subprocess.run([compiler, *command], check=True, capture_output=True, timeout=60)
-            os.replace(linked, path)  # whole or not at all, whoever else builds it
     kernels = ctypes.CDLL(str(path))
     kernels.touched_rows.restype = Int
-    kernels.touched_rows.argtypes = [Pointer, Int, Int, Pointer, Pointer, Pointer, Pointer]
+    kernels.touched_rows.argtypes = [Pointer, Int, Int, *[Pointer] * 4]
     kernels.update_rows.restype = None
-    kernels.update_rows.argtypes = [ctypes.c_int, ctypes.POINTER(Batch), Pointer, Pointer,
-                                    Pointer, ctypes.POINTER(Step), ctypes.POINTER(Scale),
-                                    ctypes.c_int]  # fmt: skip
+    kernels.update_rows.argtypes = [
+        *[ctypes.c_int, ctypes.POINTER(Batch), Pointer, Pointer, Pointer],
+        *[ctypes.POINTER(Step), ctypes.POINTER(Scale), ctypes.c_int],
+    ]
     return kernels
 
 
 def usable(table: Tensor, values: Tensor) -> bool:
-    """Whether the kernels can do this table: float32 in memory order on a CPU, below 2^31 ids."""
+    """Checks if the kernels support a table: contiguous float32 on a CPU, fewer than 2^31 ids."""
     return (
         table.device.type == "cpu"
         and table.dtype == values.dtype == torch.float32
@@ -111,42 +119,58 @@ def usable(table: Tensor, values: Tensor) -> bool:
     )
 
 
-def touched_rows(ids: Tensor, n_rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """rows (k,), occurrences (k,), start (k + 1,) and order (n,): the lookups of row i of the k
-    are order[start[i]:start[i + 1]]. ids: int64 (n,) in [0, n_rows)."""
+def touched_rows(ids: Tensor, values: Tensor, n_rows: int) -> TouchedRows:
+    """Finds the rows of a batch by the radix sort of _kernels.cpp, for `update_rows`.
+
+    Args:
+        ids: int64 (n,), on a CPU.
+        values: float32 (n, dim), the gradient of each lookup.
+        n_rows: Rows of the table.
+
+    Raises:
+        IndexError: If an id is outside the table.
+    """
     n, ids = len(ids), ids.contiguous()
     rows, start = torch.empty(n, dtype=torch.int64), torch.empty(n + 1, dtype=torch.int64)
     occurrences, order = torch.empty(n, dtype=torch.int32), torch.empty(n, dtype=torch.int32)
-    results = (rows, occurrences, start, order)
-    k = library().touched_rows(ids.data_ptr(), n, n_rows, *(t.data_ptr() for t in results))
+    pointers = (one.data_ptr() for one in (rows, occurrences, start, order))
+    k = library().touched_rows(ids.data_ptr(), n, n_rows, *pointers)
     if k < 0:
         raise IndexError(
             f"EmbeddingOptimizer: a gradient has ids outside its table's {n_rows} rows."
         )
-    return rows[:k], occurrences[:k], start[: k + 1], order
+    return TouchedRows(
+        rows[:k], occurrences[:k], values.contiguous(), start=start[: k + 1], order=order
+    )
 
 
 def update_rows(
-    group: dict[str, Any],
-    table: Tensor,
-    state: dict[str, Tensor],
-    touched: TouchedRows,
+    group: dict[str, Any], table: Tensor, state: dict[str, Tensor], touched: TouchedRows
 ) -> None:
-    """As in eager.py, in one epoch over the rows. touched: by `TouchedRows.compiled`."""
-    step, decay = int(state["step"]), group["row_decay"]
-    batch = Batch(_pointer(touched.rows), _pointer(touched.occurrences), _pointer(touched.start),
-                  _pointer(touched.order), _pointer(touched.values), len(touched.rows),
-                  table.shape[1], None if decay is None else _pointer(state["last_step"]), step,
-                  0.0 if decay is None else decay.alpha)  # fmt: skip
+    """Does what `eager.update_rows` does, in one sweep over the rows."""
+    rule, step, decay = group["rule"], int(state["step"]), group["row_decay"]
+    batch = Batch(
+        rows=touched.rows.data_ptr(),
+        occurrences=touched.occurrences.data_ptr(),
+        start=touched.start.data_ptr(),
+        order=touched.order.data_ptr(),
+        values=touched.values.data_ptr(),
+        k=len(touched.rows),
+        dim=table.shape[1],
+        last_step=None if decay is None else state["last_step"].data_ptr(),
+        step=step,
+        alpha=0.0 if decay is None else decay.alpha,
+    )
     (beta1, beta2), eps = group["betas"], group["eps"]
     correction1, correction2 = 1 - beta1**step, 1 - beta2**step
-    options = Step(group["lr"], eps, 1 - beta1, beta2, 1 - beta2,
-                   eps * correction1, correction1 / math.sqrt(correction2))  # fmt: skip
-    states = [_pointer(state[name]) for name in RULES[group["rule"]].state_shapes(*table.shape)]
+    scaled = eps * correction1, correction1 / math.sqrt(correction2)
+    options = Step(group["lr"], eps, 1 - beta1, beta2, 1 - beta2, *scaled)
+    states = [state[name].data_ptr() for name in RULES[rule].state_shapes(*table.shape)]
     one, two = (*states, None, None)[:2]
-    library().update_rows(list(RULES).index(group["rule"]), batch, _pointer(table), one, two,
-                          options, _scale(group, state),
-                          torch.get_num_threads())  # fmt: skip
+    scale, threads = _scale(group, state), torch.get_num_threads()
+    library().update_rows(
+        list(RULES).index(rule), batch, table.data_ptr(), one, two, options, scale, threads
+    )
     torch.autograd.graph.increment_version(table)  # as an in-place operation of torch does
 
 
@@ -154,10 +178,13 @@ def _scale(group: dict[str, Any], state: dict[str, Tensor]) -> Scale:
     row_lr: FrequencyAdaptiveLR | None = group["row_lr"]
     if row_lr is None:
         return Scale()
-    return Scale(_pointer(state["count"]), _pointer(state["max_count"]), row_lr.count == "steps",
-                 SCALES.index(row_lr.scale), row_lr.threshold, row_lr.exponent, row_lr.reduced,
-                 row_lr.gap_decay ** group["epoch"])  # fmt: skip
-
-
-def _pointer(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
+    return Scale(
+        count=state["count"].data_ptr(),
+        max_count=state["max_count"].data_ptr(),
+        by_steps=row_lr.count == "steps",
+        kind=SCALES.index(row_lr.scale),
+        threshold=row_lr.threshold,
+        exponent=row_lr.exponent,
+        reduced=row_lr.reduced,
+        gap=row_lr.gap_decay ** group["epoch"],
+    )

@@ -1,4 +1,4 @@
-"""The update of a batch's rows in PyTorch operations: on any device, for either dtype."""
+"""The update of a batch's rows in PyTorch operations, on any device and for either dtype."""
 
 from __future__ import annotations
 
@@ -16,32 +16,31 @@ _FULL = torch.iinfo(torch.int32).max
 def frequency_factor(
     group: dict[str, Any], state: dict[str, Tensor], touched: TouchedRows
 ) -> Tensor:
-    """Counts the batch's rows, then gives FAL's factor for each of them, float32 (k,)."""
+    """Adds the batch to FAL's counts, then returns FAL's factor for its rows, float32 (k,)."""
     row_lr, count, max_count = group["row_lr"], state["count"], state["max_count"]
     seen = touched.occurrences.int()
     seen = seen if row_lr.count == "occurrences" else (seen > 0).int()
-    # A count that is full stays full: one that wrapped round would be negative, its factor NaN.
+    # Counts saturate: one that overflowed would be negative, and its factor NaN.
     seen = torch.minimum(seen, _FULL - count.index_select(0, touched.rows))
     count.index_add_(0, touched.rows, seen)
-    # Counts only grow, so the maximum can be kept and the table need not be read.
+    # Counts only grow, so a running maximum saves reading the whole table.
     counted = count.index_select(0, touched.rows)
     torch.maximum(max_count, counted.max(), out=max_count)
     return row_lr.factor(counted, max_count, group["epoch"])
 
 
 def update_rows(
-    group: dict[str, Any],
-    table: Tensor,
-    state: dict[str, Tensor],
-    touched: TouchedRows,
+    group: dict[str, Any], table: Tensor, state: dict[str, Tensor], touched: TouchedRows
 ) -> None:
     """Gathers the touched rows, updates them by the group's options, and writes them back.
 
-    w <- keep * w - lr * factor * direction, with the keep of AdamAR, the factor of FAL and the
-    direction of the rule. FAL's counts grow before they are used.
+        w <- keep * w - lr * factor * direction
+
+    AdamAR gives keep, FAL gives factor, the rule gives direction. FAL counts the batch before it
+    computes the factor.
     """
     rule, rows = RULES[group["rule"]], touched.rows
-    step = int(state["step"])  # a CPU tensor, so no wait
+    step = int(state["step"])  # on the CPU, so this does not wait for a GPU
     gathered = {name: state[name].index_select(0, rows) for name in rule.state_shapes(*table.shape)}
     direction = rule.update(touched.gradient(), gathered, step, group["betas"], group["eps"])
     weight = table.index_select(0, rows).float()

@@ -1,4 +1,4 @@
-"""`EmbeddingOptimizer`: trains the rows of embedding tables that a batch touches, no others."""
+"""`EmbeddingOptimizer`: updates only the rows a batch touches."""
 
 from __future__ import annotations
 
@@ -21,35 +21,43 @@ from multiepoch.optim.memory import use_huge_pages
 from multiepoch.optim.rules import RULES
 
 RowHook = Callable[[Tensor, Tensor, Tensor], None]
-NOT_OF_A_ROW = ("step", "count", "max_count")
-WEIGHT_DECAY = (
-    "EmbeddingOptimizer: weight_decay={} is not supported, since it would have to change rows "
-    "that no batch touches; use row_decay=AdaptiveRegularization(alpha) instead."
+_NOT_LEARNED = ("step", "count", "max_count")
+_ROW_OPTIONS = {"row_lr": FrequencyAdaptiveLR, "row_decay": AdaptiveRegularization}
+_WEIGHT_DECAY = (
+    "EmbeddingOptimizer: weight_decay={} is not supported because it would change rows that no "
+    "batch touches; use row_decay=AdaptiveRegularization(alpha) instead."
 )
 
 
 class EmbeddingOptimizer(Optimizer):
-    """Optimizer for tables with sparse gradients: nn.Embedding or EmbeddingBag(sparse=True).
+    """Updates only the rows a batch touches, for tables with sparse gradients.
 
-    A step costs as much as the rows it touches, however large the table. Gradients of several
-    backward passes are summed. On CUDA `step()` never waits for the device; a row's gradients are
-    summed there in an order that varies, unless torch.use_deterministic_algorithms(True).
-    On a CPU float32 tables take the kernels of `multiepoch.optim.compiled`, where they build.
+    Works with nn.Embedding and nn.EmbeddingBag created with sparse=True. The cost of a step depends
+    on the rows it touches, not on the size of the table. Gradients of several backward passes add
+    up. On CUDA, `step()` never waits for the device; a row's gradients are summed in an order that
+    varies, unless torch.use_deterministic_algorithms(True) is set. On a CPU, float32 tables use the
+    kernels of `multiepoch.optim.compiled` if they can be built.
 
-    params: tables (float32 or bfloat16, 2-dim) as parameters, (name, parameter) pairs or group
-        dicts; every argument below may be given per group, and names appear in errors.
-        State is float32 for either dtype; a bfloat16 row is computed in float32, then rounded.
-    lr: eta_T, the rate of the tables.
-    rule: "adam" (lazy), "adagrad", "rowwise_adagrad" or "sgd"; see `multiepoch.optim.rules`.
-    row_lr: a `FrequencyAdaptiveLR`, or None for the same rate in every row. Works with each rule.
-    row_decay: an `AdaptiveRegularization`, or None. Works with each rule.
-    betas: decay of Adam's two moments. eps: added to Adam's and Adagrad's denominator.
-    check_finite: look for infinities and NaN before each step; on CUDA this waits for the device.
+    `state[param]` holds "step", the rule's moments or accumulators, with `row_lr` also "count"
+    (int32, one per row) and "max_count", with `row_decay` also "last_step" (int32, one per row).
 
-    state[param] holds "step", the moments or accumulators of the rule, with `row_lr` "count"
-    (int32, one a row) and "max_count", with `row_decay` "last_step" (int32, one a row).
+    Args:
+        params: Tables (2-dim, float32 or bfloat16) as parameters, (name, parameter) pairs or group
+            dicts. Every argument below may be set per group; names appear in errors. The state is
+            float32 for both dtypes; a bfloat16 row is computed in float32, then rounded.
+        lr: Learning rate of the tables.
+        rule: "adam" (lazy), "adagrad", "rowwise_adagrad" or "sgd"; see `multiepoch.optim.rules`.
+        row_lr: A `FrequencyAdaptiveLR`, or None for one rate in all rows. Works with every rule.
+        row_decay: An `AdaptiveRegularization`, or None. Works with every rule.
+        betas: Decay rates of Adam's two moments.
+        eps: Added to the denominator of Adam and Adagrad.
+        check_finite: Check for infinities and NaN before each step; on CUDA this waits for the
+            device.
+        weight_decay: Must be 0: it would change rows that no batch touches.
 
-    Raises ValueError, TypeError or RuntimeError, before anything changes.
+    Raises:
+        ValueError, TypeError, RuntimeError: Before anything changes, if an option, a table or a
+            gradient is invalid.
     """
 
     def __init__(
@@ -65,15 +73,14 @@ class EmbeddingOptimizer(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         if weight_decay:
-            raise ValueError(WEIGHT_DECAY.format(weight_decay))
+            raise ValueError(_WEIGHT_DECAY.format(weight_decay))
         self._row_hooks: OrderedDict[int, RowHook] = OrderedDict()
         self._path: str | None = None  # "unique", "fixed_size" or "compiled"; the tests force each
-        defaults = dict(lr=lr, rule=rule, row_lr=row_lr, row_decay=row_decay, betas=betas,
-                        eps=eps, check_finite=check_finite, epoch=0)  # fmt: skip
-        super().__init__(params, defaults)
+        defaults = dict(lr=lr, rule=rule, row_lr=row_lr, row_decay=row_decay, betas=betas)
+        super().__init__(params, defaults | dict(eps=eps, check_finite=check_finite, epoch=0))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """As in torch.optim; params may also be (name, parameter) pairs, in every torch."""
+        """Adds a group as in torch.optim; accepts (name, parameter) pairs in any version."""
         group = dict(param_group)
         params = group["params"]
         if not isinstance(params, Tensor | set):
@@ -83,7 +90,7 @@ class EmbeddingOptimizer(Optimizer):
                 params = [param for _, param in params]
             group["params"] = params
         if group.get("weight_decay"):
-            raise ValueError(WEIGHT_DECAY.format(group["weight_decay"]))
+            raise ValueError(_WEIGHT_DECAY.format(group["weight_decay"]))
         _check_options({**self.defaults, **group})
         tables = [params] if isinstance(params, Tensor) else params
         for index, table in enumerate(tables):
@@ -92,39 +99,42 @@ class EmbeddingOptimizer(Optimizer):
         super().add_param_group(group)
 
     def set_epoch(self, epoch: int) -> None:
-        """The epoch, counted from 0, that `FrequencyAdaptiveLR(gap_decay=...)` goes by."""
+        """Sets the epoch, counted from 0, for `FrequencyAdaptiveLR(gap_decay=...)`."""
         if epoch < 0:
             raise ValueError(f"set_epoch: epoch={epoch} must not be negative; the first is 0.")
         for options in (self.defaults, *self.param_groups):
             options["epoch"] = int(epoch)
 
     def register_row_hook(self, hook: RowHook) -> RemovableHandle:
-        """Calls hook(param, rows, occurrences) in each step, once a table, before a row changes.
+        """Calls hook(param, rows, occurrences) once per table in each step, before a row changes.
 
-        rows: int64 (k,), each row that the batch touches. occurrences: int32 (k,), its lookups.
-        On CUDA, where the number of distinct rows isn't known to the host, k is the number of
-        lookups and the slots past the last distinct row repeat rows[0] with 0 occurrences.
-        Not called for a gradient without rows. Hooks aren't copied or pickled.
+        rows: int64 (k,), the rows that the batch touches. occurrences: int32 (k,), their lookups.
+        On CUDA the host does not know the number of distinct rows, so k is the number of lookups;
+        the slots after the last distinct row repeat rows[0] with 0 occurrences. The hook is not
+        called for a gradient without rows. Hooks are neither copied nor pickled.
         """
         handle = RemovableHandle(self._row_hooks)
         self._row_hooks[handle.id] = hook
         return handle
 
     def row_state(self, param: Tensor) -> dict[str, Tensor]:
-        """The live state of a table's rows, first dimension the row: what the rows have learned.
+        """Returns the live state of a table's rows; the first dimension is the row.
 
-        Moments or accumulators and, with `row_decay`, the last step; not FAL's counts, which
-        tell of the data and not of the weights. Created where there is none yet.
+        This is what the rows have learned: the moments or accumulators and, with `row_decay`, the
+        last step. FAL's counts, which describe the data, are left out. Missing state is created.
+
+        Raises:
+            ValueError: If the parameter is in no group.
         """
         for group in self.param_groups:
             if any(param is table for table in group["params"]):
                 state = self._table_state(group, param)
-                return {key: value for key, value in state.items() if key not in NOT_OF_A_ROW}
+                return {key: value for key, value in state.items() if key not in _NOT_LEARNED}
         raise ValueError("row_state: the parameter is in none of this optimizer's groups.")
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One update of every table that has a gradient. Returns the closure's loss, if given."""
+        """Updates every table that has a gradient; returns the loss of the closure, if given."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -143,7 +153,10 @@ class EmbeddingOptimizer(Optimizer):
             state["step"] += 1
             return
         path = self._path or _fastest_path(param, values)
-        touched = getattr(TouchedRows, path)(ids, values, len(param))
+        if path == "compiled":
+            touched = compiled.touched_rows(ids, values, len(param))
+        else:
+            touched = getattr(TouchedRows, path)(ids, values)
         for hook in tuple(self._row_hooks.values()):
             hook(param, touched.rows, touched.occurrences)
         state["step"] += 1
@@ -151,7 +164,7 @@ class EmbeddingOptimizer(Optimizer):
         kernels.update_rows(group, param, state, touched)
 
     def _table_state(self, group: dict[str, Any], param: Tensor) -> dict[str, Tensor]:
-        """The state of a table; what is missing, all of it before the first step, starts at 0."""
+        """Returns the state of a table; missing tensors, as before the first step, start at 0."""
         state = self.state[param]
         for name, (shape, dtype, device) in _state_layout(group, param).items():
             if name not in state:
@@ -165,17 +178,18 @@ class EmbeddingOptimizer(Optimizer):
                 yield group, _name(group, index), param
 
     def state_dict(self) -> dict[str, Any]:
-        """As in torch.optim, of tensors and plain values only: torch.load(weights_only=True)."""
+        """Returns tensors and plain values only, for torch.load(weights_only=True)."""
         state_dict = super().state_dict()
         for group in state_dict["param_groups"]:
-            for key in ("row_lr", "row_decay"):
+            for key in _ROW_OPTIONS:
                 group[key] = None if group[key] is None else asdict(group[key])
         return state_dict
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As in torch.optim: what was saved, options too, replaces what is here, bit for bit.
+        """Restores a saved state, options included, bit for bit.
 
-        ValueError where it is the state of other tables or of another rule; nothing changes then.
+        Raises:
+            ValueError: If the state is of other tables or of another rule; nothing changes then.
         """
         given: dict[str, Any] = {}
 
@@ -191,8 +205,8 @@ class EmbeddingOptimizer(Optimizer):
         for group, saved in zip(self.param_groups, given["param_groups"]):
             _unpack(group)
             for param, key in zip(group["params"], saved["params"]):
-                # torch has cast the state to the table's dtype: float32 moments of a bfloat16
-                # table would be rounded, so take them from the original.
+                # torch has cast the state to the table's dtype, which rounds the moments of a
+                # bfloat16 table, so take them from the original.
                 layout = _state_layout(group, param)
                 self.state[param] = {
                     name: value.to(layout[name][2], copy=True).contiguous()
@@ -205,8 +219,7 @@ class EmbeddingOptimizer(Optimizer):
             if saved.get("rule") != group["rule"]:
                 raise ValueError(
                     f"load_state_dict: the state is of rule {saved.get('rule')!r} and this "
-                    f"optimizer's is {group['rule']!r}; make the optimizer with the rule it was "
-                    "saved with."
+                    f"optimizer's is {group['rule']!r}; create the optimizer with the saved rule."
                 )
             options = _unpack(dict(saved))
             for index, (param, key) in enumerate(zip(group["params"], saved["params"])):
@@ -216,8 +229,8 @@ class EmbeddingOptimizer(Optimizer):
                     if value is not None and (tuple(value.shape), value.dtype) != (shape, dtype):
                         raise ValueError(
                             f"load_state_dict: {name} of {_name(group, index)} is {value.dtype} "
-                            f"of shape {tuple(value.shape)} and must be {dtype} of shape {shape}; "
-                            "load the state of a table of the same shape."
+                            f"of shape {tuple(value.shape)}; it must be {dtype} of shape {shape}. "
+                            "Load the state of a table of the same shape."
                         )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -227,14 +240,14 @@ class EmbeddingOptimizer(Optimizer):
 
 
 def _fastest_path(param: Tensor, values: Tensor) -> str:
-    """By which of TouchedRows' ways the rows of a batch are found."""
+    """Names the way to find and update the rows of a batch."""
     if param.is_cuda:
         return "fixed_size"
     return "compiled" if compiled.usable(param, values) else "unique"
 
 
 def _state_layout(group: dict[str, Any], param: Tensor) -> dict[str, tuple]:
-    """Shape, dtype and device of each state tensor of a table."""
+    """Returns shape, dtype and device of each state tensor of a table."""
     n_rows, dim = param.shape
     layout: dict[str, tuple] = {"step": ((), torch.int64, torch.device("cpu"))}
     for name, shape in RULES[group["rule"]].state_shapes(n_rows, dim).items():
@@ -248,15 +261,15 @@ def _state_layout(group: dict[str, Any], param: Tensor) -> dict[str, tuple]:
 
 
 def _unpack(group: dict[str, Any]) -> dict[str, Any]:
-    """Makes objects of the options that `state_dict` wrote as plain values, in place."""
-    for key, kind in (("row_lr", FrequencyAdaptiveLR), ("row_decay", AdaptiveRegularization)):
+    """Turns the plain values that `state_dict` wrote back into objects, in place."""
+    for key, kind in _ROW_OPTIONS.items():
         if isinstance(group.get(key), dict):
             group[key] = kind(**group[key])
     return group
 
 
 def _name(group: dict[str, Any], index: int) -> str:
-    """How an error speaks of a table."""
+    """Names a table in errors."""
     names = group.get("param_names")
     return f"table {names[index]!r}" if names else f"table {index} of its group"
 
@@ -271,30 +284,29 @@ def _check_options(group: dict[str, Any]) -> None:
 
     known = ", ".join(map(repr, RULES))
     require(group["rule"] in RULES, "rule", f"one of {known}")
-    require(number(group["lr"]) and group["lr"] >= 0, "lr", "a number, not negative")
-    require(number(group["eps"]) and group["eps"] >= 0, "eps", "a number, not negative")
+    require(number(group["lr"]) and group["lr"] >= 0, "lr", "a non-negative number")
+    require(number(group["eps"]) and group["eps"] >= 0, "eps", "a non-negative number")
     betas = group["betas"]
     inside = len(betas) == 2 and all(number(beta) and 0 <= beta < 1 for beta in betas)
-    require(inside, "betas", "two numbers, each at least 0 and below 1")
-    kinds = (("row_lr", FrequencyAdaptiveLR), ("row_decay", AdaptiveRegularization))
-    for name, kind in kinds:
-        require(group[name] is None or isinstance(group[name], kind), name,
-                f"None or a multiepoch {kind.__name__}")  # fmt: skip
+    require(inside, "betas", "two numbers in [0, 1)")
+    for name, kind in _ROW_OPTIONS.items():
+        holds = group[name] is None or isinstance(group[name], kind)
+        require(holds, name, f"None or a multiepoch {kind.__name__}")
 
 
 def _check_table(table: Tensor, name: str) -> None:
     if table.dtype not in (torch.float32, torch.bfloat16) or table.dim() != 2:
         raise TypeError(
             f"EmbeddingOptimizer: {name} is {table.dtype} of shape {tuple(table.shape)}; "
-            "it must be a float32 or bfloat16 matrix, one row an id."
+            "it must be a float32 or bfloat16 matrix with one row per id."
         )
 
 
 def _check_gradient(grad: Tensor, name: str, check_finite: bool) -> None:
     if not grad.is_sparse:
         raise RuntimeError(
-            f"EmbeddingOptimizer: {name} has a dense gradient; make its nn.Embedding or "
-            "nn.EmbeddingBag with sparse=True."
+            f"EmbeddingOptimizer: {name} has a dense gradient; create its nn.Embedding "
+            "or nn.EmbeddingBag with sparse=True."
         )
     if grad.sparse_dim() != 1:
         raise RuntimeError(
@@ -307,5 +319,5 @@ def _check_gradient(grad: Tensor, name: str, check_finite: bool) -> None:
             row = grad._indices()[0][~finite][0].item()
             raise RuntimeError(
                 f"EmbeddingOptimizer: the gradient of row {row} of {name} is not finite; "
-                "lower the rate or look for overflow in the loss."
+                "lower the learning rate or look for an overflow in the loss."
             )

@@ -1,4 +1,4 @@
-"""A learning rate for each row of an embedding table, from how often the row was seen."""
+"""FAL: a learning rate for each row of an embedding table, from the row's frequency."""
 
 from __future__ import annotations
 
@@ -15,26 +15,33 @@ SCALES, COUNTS = get_args(Scale), get_args(Count)
 
 @dataclass(frozen=True)
 class FrequencyAdaptiveLR:
-    """FAL: full rate for the table's most frequent rows, less for infrequent ones.
+    """FAL (arXiv 2505.05605): lowers the learning rate of infrequent embedding rows.
 
-    Row i of a table is trained at lr * s_i, where s_i in (0, 1] depends on F_i, how often the
-    row was seen up to and including the batch at hand, and on M, the largest count in the table:
+    Row i of a table is trained at lr * s_i. The factor s_i in (0, 1] depends on F_i, the number of
+    times the row has been seen so far, the current batch included, and on M, the largest such
+    count in the table:
 
-        scale="log"        s_i = log(F_i + 1) / log(M + 1)      (Qiu et al. 2025, arXiv 2505.05605)
+        scale="log"        s_i = log(F_i + 1) / log(M + 1)      (the paper's)
         scale="linear"     s_i = F_i / M
         scale="power"      s_i = (F_i / M) ** exponent
-        scale="threshold"  s_i = 1 where F_i >= threshold, otherwise `reduced`
+        scale="threshold"  s_i = 1 if F_i >= threshold, else `reduced`
 
-    count: "occurrences" counts every lookup of a row, "steps" each batch it appears in once.
-        Both are read from the gradient as torch hands it over. Where it was coalesced on the way
-        (by DistributedDataParallel, say) a row counts once; and where a CPU adds the gradients of
-        two backward passes, or of two features that share a table, torch merges some of the
-        lookups of equal ids. "steps" is the same in every case.
-    gap_decay: g in [0, 1]. In epoch e, counted from 0 and told by `optimizer.set_epoch(e)`, the
-        rate is lr * (1 - (1 - s_i) g^e): the gap to the frequent rows closes as epochs go by.
-        At 1, the default, it stays.
+    Args:
+        scale: One of the four above.
+        count: "occurrences" counts every lookup of a row; "steps" counts a row once a batch.
+            Lookups are counted in the gradient as torch delivers it. If the gradient was coalesced
+            on the way (by DistributedDataParallel, for example), each row counts once. If a CPU
+            adds the gradients of two backward passes, or of two features that share a table, torch
+            merges some lookups of equal ids; see `multiepoch.optim.lookups`. "steps" is unaffected.
+        gap_decay: g in [0, 1]. In epoch e, counted from 0 and set by `optimizer.set_epoch(e)`, the
+            factor is 1 - (1 - s_i) g^e, so the gap to frequent rows closes over the epochs. At 1,
+            the default, it is constant.
+        exponent: For scale="power", between 0 and 10.
+        threshold: For scale="threshold", a count of at least 1.
+        reduced: For scale="threshold", the factor of rows below the threshold, in [0, 1].
 
-    ValueError where an argument is out of range.
+    Raises:
+        ValueError: If an argument is out of range.
     """
 
     scale: Scale = "log"
@@ -63,10 +70,12 @@ class FrequencyAdaptiveLR:
             )
 
     def factor(self, count: Tensor, max_count: Tensor, epoch: int) -> Tensor:
-        """What the table's rate is multiplied by, float32 (k,).
+        """Returns s_i, with the gap decay applied, float32 (k,).
 
-        count: int32 (k,), the counts of k rows, the batch at hand included.
-        max_count: 0-dim, the largest count of the table.
+        Args:
+            count: int32 (k,), F_i of k rows.
+            max_count: 0-dim, M.
+            epoch: e, counted from 0.
         """
         if self.scale == "log":
             factor = count.float().log1p_() / max_count.float().log1p()

@@ -1,10 +1,10 @@
-"""Gradients that keep every lookup, for those who count them: FAL and tail rewind.
+"""Gradients that keep every lookup, for FAL and tail rewind, which count them.
 
-A table's gradient lists each lookup of the batch, until torch adds two of them: it then sums some
-or all repetitions of a row. The weights are right either way; only the counts go by what is left.
+A table's gradient lists each lookup of the batch. When torch adds two such gradients, it merges
+some or all repetitions of a row. The weights come out right either way, but the counts do not.
 """
 
-# No `from __future__ import annotations` here: DistributedDataParallel reads those of a hook.
+# No `from __future__ import annotations` here: DistributedDataParallel inspects a hook's.
 from typing import Any
 
 import torch
@@ -18,36 +18,40 @@ from multiepoch.optim.sparse import SparseOptimizer
 
 
 def gradient_of(ids: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
-    """A table's sparse gradient that lists these lookups; the ids are not checked.
+    """Builds a table's sparse gradient from its lookups, without checking the ids.
 
-    ids: (1, lookups). values: (lookups, dim). torch 2.11 and 2.12 warn of the missing check even at
-    `check_invariants=False`; they do not where it is switched off around the call.
+    Args:
+        ids: int64 (1, lookups).
+        values: (lookups, dim).
+        shape: The table's.
     """
+    # With `check_invariants=False` torch 2.11 and 2.12 still warn of the missing check.
     with torch.sparse.check_sparse_tensor_invariants(enable=False):
         return torch.sparse_coo_tensor(ids, values, shape)
 
 
 def accumulate_lookups(optimizer: EmbeddingOptimizer | SparseOptimizer) -> list[RemovableHandle]:
-    """For gradients accumulated over several backward passes: count as one big batch would.
+    """Makes accumulated gradients count lookups as one big batch would.
 
-    torch adds two sparse gradients by merging their lists, and where the same row stands at the
-    front of both, it becomes one entry: a few lookups in a hundred go uncounted. After this call
-    the lists are joined end to end. A single backward pass costs nothing more; each further one
-    a copy of its gradient. What two features of a shared table look up in one backward pass is
-    added by torch before anyone can intervene, and may still lose some.
+    torch merges the lists of two sparse gradients, and if the same row is at the front of both, its
+    entries become one, so a few percent of the lookups go uncounted. After this call the lists are
+    concatenated instead. A single backward pass costs nothing more; each further one costs a copy
+    of its gradient. If two features share a table, torch adds their lookups within one backward
+    pass before anyone can intervene, and some may still be lost.
 
-    Returns the handles of the gradient hooks, one a table, to undo it with.
+    Returns:
+        The handles of the gradient hooks, one per table; remove them to undo the call.
     """
     embedding = optimizer.embedding if isinstance(optimizer, SparseOptimizer) else optimizer
     tables = [p for group in embedding.param_groups for p in group["params"]]
-    return [table.register_hook(_to_be_joined(table)) for table in tables]
+    return [table.register_hook(_concatenated(table)) for table in tables]
 
 
-def _to_be_joined(table: Tensor):
+def _concatenated(table: Tensor):
     def hook(gradient: Tensor) -> Tensor | None:
         if table.grad is None or not gradient.is_sparse:
             return None
-        # torch merges the lists of values that are contiguous and joins those that are not.
+        # torch merges lists whose values are contiguous and concatenates all others.
         values = gradient._values()
         apart = torch.stack([values, values], dim=-1)[..., 0]
         return gradient_of(gradient._indices(), apart, gradient.shape)
@@ -56,19 +60,21 @@ def _to_be_joined(table: Tensor):
 
 
 def gather_lookups(group: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-    """Communication hook of DistributedDataParallel: the lookups of all processes, in a row.
+    """Concatenates the lookups of all processes: a DistributedDataParallel communication hook.
 
-    By default the gradient of a table arrives summed, each row once: a row counts once a step
-    however often it was looked up, and FAL and tail rewind's threshold go by steps. With this
-    hook every process sees every lookup, as one process with all the batches would::
+    By default the gradient of a table arrives summed, with each row once: a row counts once a step,
+    however often it was looked up, and FAL and the threshold of tail rewind count steps. With this
+    hook every process sees every lookup, as a single process with all the batches would::
 
         model = DistributedDataParallel(model)
         model.register_comm_hook(None, gather_lookups)
 
-    It sends an id and a row of values for each lookup, not for each distinct row, and waits for
-    the sizes. Dense gradients are averaged as by default.
+    The hook sends an id and a row of values for each lookup, not for each distinct row, and waits
+    for the sizes. Dense gradients are averaged as by default.
 
-    group: the process group, None for the default one.
+    Args:
+        group: The process group; None for the default one.
+        bucket: From DistributedDataParallel.
     """
     gradient = bucket.buffer()
     if not gradient.is_sparse:
@@ -82,12 +88,14 @@ def gather_lookups(group: Any, bucket: dist.GradBucket) -> torch.futures.Future[
 
 
 def _all_gather(entries: Tensor, group: Any) -> Tensor:
-    """The entries, (n, ...), of all processes one after the other; n may differ by process."""
+    """Concatenates the entries, (n, ...), of all processes; n may differ by process."""
     size = torch.tensor([len(entries)], device=entries.device)
     sizes = [torch.empty_like(size) for _ in range(dist.get_world_size(group))]
     dist.all_gather(sizes, size, group=group)
     lengths = [int(n) for n in sizes]
-    padded = entries.new_zeros(max(lengths), *entries.shape[1:])  # all must send the same size
+    padded = entries.new_zeros(
+        max(lengths), *entries.shape[1:]
+    )  # all processes must send the same size
     padded[: len(entries)] = entries
     gathered = [torch.empty_like(padded) for _ in lengths]
     dist.all_gather(gathered, padded, group=group)

@@ -1,4 +1,4 @@
-"""Where large tensors lie in memory."""
+"""Huge pages for large tensors."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _WORTH_IT = 2**21  # bytes: one huge page
 
 
 def use_huge_pages(fresh: Tensor) -> Tensor:
-    """Asks Linux for pages of 2 MiB for memory that nobody has touched, and returns the tensor.
+    """Asks Linux to back a new, unwritten tensor with 2 MiB pages, and returns the tensor.
 
     In a table of a gigabyte, finding the small page of a row takes longer than reading the row.
-    A hint, no more: where it cannot be had, nothing changes. Memory that was written before keeps
-    the pages it has; for tables that other code makes, THP_MEM_ALLOC_ENABLE=1 in the environment
-    makes torch ask.
+    This is only a hint; where huge pages are not available, nothing changes. Memory that was
+    already written keeps its pages. For tables that other code allocates, set
+    THP_MEM_ALLOC_ENABLE=1 in the environment, and torch itself asks.
     """
     page, advise_huge = mmap.PAGESIZE, getattr(mmap, "MADV_HUGEPAGE", None)
     if fresh.device.type == "cpu" and advise_huge is not None and fresh.nbytes >= _WORTH_IT:

@@ -1,26 +1,26 @@
-"""EmbeddingOptimizer's mathematics in dense, obvious PyTorch: one table, every row, every step.
+"""The mathematics of EmbeddingOptimizer in dense, obvious PyTorch: every row of one table.
 
-Slow on purpose. The tests hold the fast optimizer against it, and the book prints it.
+Slow on purpose. The tests compare the fast optimizer with it, and the book prints it.
 """
 
 import torch
 
 
 def new_state(table):
-    """What a table carries from step to step; a rule uses what it needs. table: (rows, dim)."""
-    a_row = torch.zeros(len(table), dtype=table.dtype)
+    """Returns the state of a table; each rule uses part of it. table: (rows, dim)."""
+    per_row = torch.zeros(len(table), dtype=table.dtype)
     return {
         "step": 0,
         "mean": torch.zeros_like(table),  # Adam's first moment
         "square": torch.zeros_like(table),  # Adam's second moment, or Adagrad's sum
-        "row_square": a_row.clone(),  # row-wise Adagrad's sum
-        "count": a_row.clone(),  # F of FAL
-        "last_step": a_row.clone(),  # s of AdamAR
+        "row_square": per_row.clone(),  # row-wise Adagrad's sum
+        "count": per_row.clone(),  # F of FAL
+        "last_step": per_row.clone(),  # s of AdamAR
     }
 
 
 def fal_factor(count, row_lr, epoch=0):
-    """FAL: what the rate of each row is multiplied by. count: (rows,), the batch included."""
+    """Returns FAL's factor of each row. count: (rows,), the current batch included."""
     most = count.max().clamp(min=1)
     if row_lr.scale == "log":
         factor = torch.log(count + 1) / torch.log(most + 1)
@@ -34,12 +34,27 @@ def fal_factor(count, row_lr, epoch=0):
     return 1 - (1 - factor) * row_lr.gap_decay**epoch
 
 
-def reference_step(table, grad, occurrences, state, lr, rule="adam", row_lr=None,
-                   row_decay=None, betas=(0.9, 0.999), eps=1e-8, epoch=0):  # fmt: skip
-    """One step of one table, in place.
+def reference_step(
+    table,
+    grad,
+    occurrences,
+    state,
+    lr,
+    rule="adam",
+    row_lr=None,
+    row_decay=None,
+    betas=(0.9, 0.999),
+    eps=1e-8,
+    epoch=0,
+):
+    """Takes one step of one table, in place.
 
-    table, grad: (rows, dim); grad is the summed gradient, zero in rows that the batch lacks.
-    occurrences: (rows,), how often the batch has each row.
+    Args:
+        table: (rows, dim).
+        grad: (rows, dim), the summed gradient; zero in rows that the batch lacks.
+        occurrences: (rows,), the number of lookups of each row.
+        state: From `new_state`.
+        lr, rule, row_lr, row_decay, betas, eps, epoch: As for EmbeddingOptimizer.
     """
     state["step"] += 1
     step = state["step"]

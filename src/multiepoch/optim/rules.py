@@ -1,7 +1,7 @@
-"""The four update rules, each on the gathered rows of a batch.
+"""The four update rules, each applied to the gathered rows of a batch.
 
-A rule says which state a table carries (`state_shapes`) and turns the summed gradients of k rows
-into the direction that they move against (`update`); rates and decays are applied by the caller,
+A rule declares the state of a table (`state_shapes`) and turns the summed gradients of k rows into
+a direction (`update`). The caller applies learning rates and decays:
 w <- keep * w - lr * factor * direction.
 """
 
@@ -16,25 +16,20 @@ from torch import Tensor
 
 class Rule(Protocol):
     def state_shapes(self, n_rows: int, dim: int) -> dict[str, tuple[int, ...]]:
-        """Name and shape of each state tensor of a table of shape (n_rows, dim), all float32."""
+        """Returns name and shape of the float32 state tensors of an (n_rows, dim) table."""
         ...
 
     def update(
-        self,
-        grad: Tensor,
-        state: dict[str, Tensor],
-        step: int,
-        betas: tuple[float, float],
-        eps: float,
+        self, grad: Tensor, state: dict[str, Tensor], step: int, betas: tuple, eps: float
     ) -> Tensor:
-        """Changes the k gathered rows of `state` in place; the direction, (k, dim) float32."""
+        """Updates the k gathered rows of `state` in place; returns the direction, (k, dim)."""
         ...
 
 
 class Adam:
-    """Lazy Adam (Kingma and Ba 2015): moments of absent rows stand still.
+    """Lazy Adam (Kingma and Ba 2015): leaves the moments of absent rows unchanged.
 
-    The bias correction uses the table's number of steps, so a row that is in every batch moves
+    The bias correction uses the table's step count, so a row that is in every batch moves exactly
     as under torch.optim.Adam.
     """
 
@@ -46,15 +41,15 @@ class Adam:
         mean = state["exp_avg"].lerp_(grad, 1 - beta1)
         square = state["exp_avg_sq"].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
         correction1, correction2 = 1 - beta1**step, 1 - beta2**step
-        # mean / correction1 over sqrt(square / correction2) + eps, with one division less
+        # mean / correction1 over sqrt(square / correction2) + eps, with one fewer division
         denominator = square.sqrt().mul_(correction1 / math.sqrt(correction2))
         denominator.add_(eps * correction1)
-        # into memory that is there: fresh memory costs more than the division
+        # into existing memory: allocating costs more than dividing
         return torch.div(mean, denominator, out=denominator)
 
 
 class Adagrad:
-    """Adagrad (Duchi et al. 2011) with an accumulator for each weight."""
+    """Adagrad (Duchi et al. 2011) with one accumulator per weight."""
 
     def state_shapes(self, n_rows, dim):
         return {"sum": (n_rows, dim)}
@@ -65,7 +60,7 @@ class Adagrad:
 
 
 class RowwiseAdagrad:
-    """Adagrad with one accumulator a row: the mean of its squared gradient (as in FBGEMM)."""
+    """Adagrad with one accumulator per row: the mean of its squared gradient (as in FBGEMM)."""
 
     def state_shapes(self, n_rows, dim):
         return {"sum": (n_rows,)}

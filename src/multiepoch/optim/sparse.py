@@ -1,8 +1,8 @@
 """`SparseOptimizer`: the dense optimizer and the embedding optimizer as one.
 
-The Sparse Optimizer of Qiu et al. (arXiv 2505.05605) is a higher learning rate for the embedding
-tables than for the dense layers. Here the two rates live in the parameter groups of one torch
-optimizer, so that whatever schedules one of them schedules both.
+The Sparse Optimizer of Qiu et al. (arXiv 2505.05605) gives the embedding tables a higher learning
+rate than the dense layers. Here both rates live in the parameter groups of one torch optimizer, so
+that a scheduler for one also schedules the other.
 """
 
 from __future__ import annotations
@@ -23,26 +23,27 @@ _EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 
 
 class SparseOptimizer(Optimizer):
-    """A dense optimizer and an `EmbeddingOptimizer`, stepped, scheduled and saved together.
+    """Steps, schedules and saves a dense optimizer and an `EmbeddingOptimizer` together.
 
-    Its `param_groups` are the groups of the two themselves: first the dense, then the embedding
-    groups. A scheduler that multiplies each group's own rate (`LambdaLR`, `LinearLR`, `StepLR`,
-    `CosineAnnealingLR` with eta_min=0, `ReduceLROnPlateau`, `SequentialLR` of these, ...) keeps
-    the ratio of the rates. A scheduler that is given an absolute rate must be given one for each
-    group, or it gives the same to all::
+    Its `param_groups` are the two optimizers' own groups, the dense ones first. A scheduler that
+    multiplies each group's rate (`LambdaLR`, `LinearLR`, `StepLR`, `CosineAnnealingLR` with
+    eta_min=0, `ReduceLROnPlateau`, `SequentialLR` of these, ...) keeps the ratio of the rates. A
+    scheduler that takes an absolute rate gives it to every group, unless it is given a list::
 
         rates = [group["lr"] for group in optimizer.param_groups]
         OneCycleLR(optimizer, max_lr=rates, total_steps=1000)
 
-    (`cycle_momentum` needs a `momentum` or `betas` that both optimizers have.) `step` warns,
-    once, when the ratio is no longer what it was at construction or in the loaded state.
+    (`cycle_momentum` needs a `momentum` or `betas` that both optimizers have.) `step` warns once if
+    the ratio is no longer the one at construction or in the loaded state.
 
-    dense: any torch optimizer whose `step` needs no closure.
-    embedding: the optimizer of the tables.
-    model: the module that both optimize, to see that no parameter is forgotten.
+    Args:
+        dense: Any torch optimizer whose `step` needs no closure.
+        embedding: The optimizer of the tables.
+        model: The module that both optimize, to check that no parameter is forgotten.
 
-    Raises ValueError that names the parameter when one that needs a gradient is in neither
-    optimizer or in both, or when an optimizer holds a parameter that is not the model's.
+    Raises:
+        ValueError: If a parameter that needs a gradient is in neither optimizer or in both, or if
+            an optimizer holds a parameter of another model. The message names it.
     """
 
     def __init__(self, dense: Optimizer, embedding: EmbeddingOptimizer, model: nn.Module) -> None:
@@ -57,7 +58,7 @@ class SparseOptimizer(Optimizer):
         self.embedding = embedding
         self._parts = _parts(model)
         _check_each_in_one(self._parts, dense, embedding)
-        # What the two have in common is what a scheduler may take for granted of every group.
+        # A scheduler may expect these options in every group.
         common = dense.defaults.keys() & embedding.defaults.keys()
         super().__init__(self.param_groups, {key: dense.defaults[key] for key in common})
         self._ratios: list[float] | None = _ratios(self.param_groups)
@@ -71,19 +72,23 @@ class SparseOptimizer(Optimizer):
         dense: Callable[..., Optimizer] = torch.optim.Adam,
         **embedding_options: Any,
     ) -> SparseOptimizer:
-        """Sort the parameters of `model` into tables and dense parameters, and optimize both.
+        """Sorts the parameters of `model` into tables and dense parameters, and optimizes both.
 
-        A table is the weight of an `nn.Embedding` or `nn.EmbeddingBag` with `sparse=True`, once
-        however many modules use it; everything else that needs a gradient is dense, an embedding
-        without `sparse=True` too. `print(optimizer)` shows what went where.
+        A table is the weight of an `nn.Embedding` or `nn.EmbeddingBag` with `sparse=True`, counted
+        once even if several modules share it. Every other parameter that needs a gradient is dense,
+        embeddings without `sparse=True` included. `print(optimizer)` shows the result.
 
-        dense_lr, embedding_lr: the two learning rates.
-        dense: called as `dense(parameters, lr=dense_lr)`; a torch optimizer class, or a
-            `functools.partial` of one.
-        embedding_options: `rule`, `row_lr`, `row_decay` and what else `EmbeddingOptimizer` takes.
+        Args:
+            model: The module to optimize.
+            dense_lr: Learning rate of the dense parameters.
+            embedding_lr: Learning rate of the tables.
+            dense: A torch optimizer class, or a `functools.partial` of one; called as
+                `dense(parameters, lr=dense_lr)`.
+            embedding_options: `rule`, `row_lr`, `row_decay` and other `EmbeddingOptimizer` options.
 
-        Raises ValueError when the model has no table or no dense parameter, or when a table is
-        also used by a module that would give it a dense gradient.
+        Raises:
+            ValueError: If the model has no table or no dense parameter, or if a table is also used
+                by a module that would give it a dense gradient.
         """
         parts = [part for part in _parts(model) if part.parameter.requires_grad]
         for part in parts:
@@ -108,48 +113,47 @@ class SparseOptimizer(Optimizer):
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The groups of both, the dense first: the dicts themselves, in a new list."""
+        """Lists the groups of both optimizers, the dense ones first."""
         return [*self.dense.param_groups, *self.embedding.param_groups]
 
     @param_groups.setter
     def param_groups(self, groups: list[dict[str, Any]]) -> None:
-        """`Optimizer.__init__` empties the list; here it belongs to the two optimizers."""
+        """Ignores the empty list of `Optimizer.__init__`: the groups belong to the two optimizers."""
 
     @property
     def state(self) -> dict[Tensor, Any]:
-        """The state of every parameter, of both."""
+        """Merges the states of both optimizers."""
         return {**self.dense.state, **self.embedding.state}
 
     @state.setter
     def state(self, state: dict[Tensor, Any]) -> None:
-        """As for `param_groups`."""
+        """Ignores the empty state of `Optimizer.__init__`."""
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Refused: which of the two should have it is for the caller to say."""
+        """Refuses new groups, since it cannot know which of the two optimizers should have them."""
         if any(param_group is group for group in self.param_groups):
             return  # Optimizer.__init__ adds the groups that the two already have
-        raise RuntimeError("add a group to optimizer.dense or to optimizer.embedding")
+        raise RuntimeError("add the group to optimizer.dense or to optimizer.embedding instead")
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """Step both; `closure`, if given, is called once, before, and its value returned."""
+        """Steps both; first calls `closure`, if given, once and returns its value."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         self._check_ratios()
-        # The tables first: their optimizer refuses a bad gradient before it changes anything,
-        # and then nothing at all has changed.
+        # The tables first: their optimizer rejects a bad gradient before anything has changed.
         self.embedding.step()
         self.dense.step()
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Clear the gradients of both."""
+        """Clears the gradients of both."""
         self.dense.zero_grad(set_to_none)
         self.embedding.zero_grad(set_to_none)
 
     def state_dict(self) -> dict[str, Any]:
-        """`{"dense": ..., "embedding": ...}`, the state dicts of the two."""
+        """Returns `{"dense": ..., "embedding": ...}`, the state dicts of the two."""
         for hook in self._optimizer_state_dict_pre_hooks.values():
             hook(self)
         state = {"dense": self.dense.state_dict(), "embedding": self.embedding.state_dict()}
@@ -159,20 +163,24 @@ class SparseOptimizer(Optimizer):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what `state_dict` gave. ValueError when it is the state of something else."""
+        """Restores a saved state, all of it or, if it does not fit, none.
+
+        Raises:
+            ValueError: If it is the state of another kind of optimizer or of other parameters.
+        """
         for hook in self._optimizer_load_state_dict_pre_hooks.values():
             changed = hook(self, state_dict)
             state_dict = state_dict if changed is None else changed
         if set(state_dict) != {"dense", "embedding"}:
             raise ValueError(
-                f"this is no state of a SparseOptimizer: it has {sorted(state_dict)}, "
+                f"this is no state of a SparseOptimizer: its keys are {sorted(state_dict)}, "
                 "not 'dense' and 'embedding'"
             )
         before = self.embedding.state_dict()
         self.embedding.load_state_dict(state_dict["embedding"])
         try:
             self.dense.load_state_dict(state_dict["dense"])
-        except Exception:  # all of a state or none of it
+        except Exception:
             self.embedding.load_state_dict(before)
             raise
         self._ratios = _ratios(self.param_groups)
@@ -180,7 +188,7 @@ class SparseOptimizer(Optimizer):
             hook(self)
 
     def summary(self) -> str:
-        """A table: which parameter is where, of what shape, at which rate."""
+        """Tabulates each parameter's optimizer, shape and learning rate."""
         rate = {id(p): group["lr"] for group in self.param_groups for p in group["params"]}
         tables = {id(p) for p in _parameters(self.embedding)}
         rows, others = [("optimizer", "parameter", "shape", "lr", "")], {}
@@ -209,12 +217,12 @@ class SparseOptimizer(Optimizer):
         return f"{type(self).__name__} of {kinds}\n{self.summary()}"
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles: the two optimizers, which hold all the rest."""
-        return {key: self.__dict__[key]
-                for key in ("defaults", "dense", "embedding", "_parts", "_ratios")}  # fmt: skip
+        """Copies and pickles the two optimizers, which hold everything else."""
+        kept = ("defaults", "dense", "embedding", "_parts", "_ratios")
+        return {key: self.__dict__[key] for key in kept}
 
     def _check_ratios(self) -> None:
-        """Warn once when a scheduler has set, not multiplied, the rates."""
+        """Warns once if a scheduler has set the rates instead of multiplying them."""
         if self._ratios is None:
             return
         now = _ratios(self.param_groups)
@@ -225,16 +233,16 @@ class SparseOptimizer(Optimizer):
         elif any(not math.isclose(a, b, rel_tol=1e-3) for a, b in zip(now, self._ratios)):
             self._ratios = None
             warnings.warn(
-                "the ratio of the tables' learning rates to the dense rate has changed: a "
-                "scheduler that takes an absolute rate (max_lr, eta_min, min_lr, ...) wants a "
-                "list, [group['lr'] for group in optimizer.param_groups] times what you need",
+                "the ratio of the tables' learning rates to the dense rate has changed: give a "
+                "scheduler that takes an absolute rate (max_lr, eta_min, min_lr, ...) a list, such "
+                "as [group['lr'] for group in optimizer.param_groups]",
                 stacklevel=3,
             )
 
 
 @dataclass
 class _Part:
-    """A parameter of the model, and the modules that use it."""
+    """A parameter of the model and the modules that use it."""
 
     parameter: nn.Parameter
     name: str
@@ -248,7 +256,7 @@ class _Part:
 
 
 def _parts(model: nn.Module) -> list[_Part]:
-    """Every parameter of the model once, in the order of its modules."""
+    """Lists every parameter of the model once, in the order of its modules."""
     parts: dict[int, _Part] = {}
     for prefix, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
@@ -272,7 +280,7 @@ def _check_each_in_one(parts: list[_Part], dense: Optimizer, embedding: Optimize
         if count == 2:
             raise ValueError(
                 f"parameter {part.name} is in the dense and in the embedding optimizer: "
-                "leave it out of one"
+                "remove it from one"
             )
         if count == 0 and part.parameter.requires_grad:
             raise ValueError(
@@ -291,9 +299,9 @@ def _check_each_in_one(parts: list[_Part], dense: Optimizer, embedding: Optimize
 
 
 def _ratios(groups: list[dict[str, Any]]) -> list[float] | None:
-    """Each group's rate over the first's; None where rates are tensors or the first is zero.
+    """Divides each group's rate by the first's; None if one is a tensor or the first is zero.
 
-    A tensor rate may live on a GPU, where reading it would make the host wait.
+    A tensor may be on a GPU, and reading it would make the host wait.
     """
     rates = [group["lr"] for group in groups]
     if any(isinstance(rate, Tensor) for rate in rates) or rates[0] == 0:
