@@ -18,7 +18,6 @@ from multiepoch.remedies import (
     Rewind,
     meda,
     meda_groups,
-    meda_redrawn,
     meda_restored,
     tail_rewind,
 )
@@ -269,8 +268,8 @@ def test_each_days_counts_are_its_own():
         train(model, optimizer, day)
 
 
-def test_redrawn_and_restored_differ_on_the_second_day():
-    for make, restored in ((meda_restored, True), (meda_redrawn, False)):
+def test_meda_and_meda_restored_differ_on_the_second_day():
+    for make, restored in ((meda_restored, True), (meda, False)):
         model = Tables()
         optimizer = optimizer_of(model)
         rewind = make(model, optimizer)
@@ -461,6 +460,28 @@ def test_a_new_group_begins_with_a_draw_and_no_state():
         assert now["exp_avg"].count_nonzero() == 0
     groups.before_epoch(0)
     assert_same(snapshot(model, optimizer), before)
+
+
+def test_draw_is_the_old_word_for_reinit():
+    model = Tables()
+    optimizer = optimizer_of(model)
+    with pytest.warns(DeprecationWarning, match="use to='reinit'"):
+        old = Rewind(model, optimizer, 4, to="draw", seed=3)
+    assert old.to == "reinit"
+    old.before_epoch(0)
+    train(model, optimizer, random_batches(0))
+    state = old.state_dict()
+    state |= {"to": "draw", "n_passes": state.pop("n_epochs")}  # as version 0.1 saved it
+    old.before_epoch(1)
+    expected = snapshot(model, optimizer)
+
+    model = Tables()
+    optimizer = optimizer_of(model)
+    rewind = Rewind(model, optimizer, 4, to="reinit", seed=3)
+    train(model, optimizer, random_batches(0))
+    rewind.load_state_dict(state)
+    rewind.before_epoch(1)
+    assert_same(snapshot(model, optimizer), expected)
 
 
 def test_errors_say_what_would_do():

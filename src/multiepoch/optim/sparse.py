@@ -118,7 +118,7 @@ class SparseOptimizer(Optimizer):
 
     @param_groups.setter
     def param_groups(self, groups: list[dict[str, Any]]) -> None:
-        """Ignores the empty list of `Optimizer.__init__`: the groups belong to the two optimizers."""
+        """Ignores the empty list of `Optimizer.__init__`: the two optimizers own the groups."""
 
     @property
     def state(self) -> dict[Tensor, Any]:

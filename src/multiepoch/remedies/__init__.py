@@ -1,21 +1,6 @@
-"""What happens between epochs over the same data: MEDA, tail rewind, table groups."""
+"""Remedies that act between epochs over the same data: MEDA, tail rewind, table groups."""
 
-from multiepoch.remedies.rewind import (
-    Rewind,
-    TableGroups,
-    meda,
-    meda_groups,
-    meda_redrawn,
-    meda_restored,
-    tail_rewind,
-)
+from multiepoch.remedies.rewind import Rewind, meda, meda_restored, tail_rewind
+from multiepoch.remedies.table_groups import TableGroups, meda_groups
 
-__all__ = [
-    "Rewind",
-    "TableGroups",
-    "meda",
-    "meda_groups",
-    "meda_redrawn",
-    "meda_restored",
-    "tail_rewind",
-]
+__all__ = ["Rewind", "TableGroups", "meda", "meda_groups", "meda_restored", "tail_rewind"]

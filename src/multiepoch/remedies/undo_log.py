@@ -1,4 +1,4 @@
-"""What an epoch over data touched: how often each row was looked up, and what it was before."""
+"""Records of the rows an epoch touches: their number of lookups and their earlier values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Counts:
-    """How often epoch 0 looks up each row of a table; adds without waiting for the device."""
+    """Counts the lookups of each row of a table, without waiting for the device."""
 
     def __init__(self, table: Tensor) -> None:
         self.counts = torch.zeros(len(table), dtype=torch.int32, device=table.device)
@@ -19,7 +19,7 @@ class Counts:
         self.counts.index_add_(0, rows, occurrences.int())
 
     def rows(self, below: float) -> Tensor:
-        """The rows touched, fewer than `below` times; an untouched row has nothing to put back."""
+        """Returns the rows touched at least once and fewer than `below` times, int64 (k,)."""
         return ((self.counts > 0) & (self.counts < below)).nonzero().squeeze(1)
 
     @property
@@ -32,18 +32,18 @@ class Counts:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         if state["counts"].shape != self.counts.shape:
             raise ValueError(
-                f"the counts in the state are of {len(state['counts'])} rows, the table has "
+                f"the state counts {len(state['counts'])} rows, the table has "
                 f"{len(self.counts)}: load the state of a table of the same shape"
             )
         self.counts.copy_(state["counts"])
 
 
 class UndoLog:
-    """The rows that epoch 0 touched: how often, and what they were before it.
+    """Counts the lookups of touched rows and keeps their values from before the first one.
 
-    The counts lie in runs, each sorted by id, each at least four times as long as the next: a
-    batch is looked up in a few of them, and a row moves from run to run a few times in all.
-    What the rows were lies in one chunk for every step that touched new ones.
+    The counts are in runs, each sorted by id and at least four times as long as the next, so that
+    a batch is looked up in few runs and a row moves between runs only a few times. The values are
+    in one chunk for each step that touched new rows.
     """
 
     def __init__(self, table: Tensor) -> None:
@@ -52,7 +52,7 @@ class UndoLog:
         self.chunks: list[tuple[Tensor, dict[str, Tensor]]] = []  # rows (k,), values (k, ...)
 
     def add(self, rows: Tensor, occurrences: Tensor, values: Callable) -> None:
-        rows, occurrences = _only(occurrences > 0, rows, occurrences.int())  # see the row hook
+        rows, occurrences = _only(occurrences > 0, rows, occurrences.int())  # see register_row_hook
         for ids, counts in self.runs:
             at = torch.searchsorted(ids, rows).clamp_(max=len(ids) - 1)
             found = ids.index_select(0, at) == rows
@@ -67,8 +67,8 @@ class UndoLog:
             (ids, counts), (more_ids, more_counts) = self.runs.pop(), self.runs.pop()
             self.runs.append(_sorted(torch.cat([ids, more_ids]), torch.cat([counts, more_counts])))
 
-    def put_back(self, below: float) -> list[tuple[Tensor, dict[str, Tensor]]]:
-        """The chunks, without the rows touched `below` times or more, which are let go of."""
+    def restore(self, below: float) -> list[tuple[Tensor, dict[str, Tensor]]]:
+        """Returns the chunks, after dropping the rows touched `below` times or more."""
         ids, counts = self._counts()
         for k, (rows, values) in enumerate(self.chunks):
             few = counts[torch.searchsorted(ids, rows)] < below
@@ -109,7 +109,7 @@ class UndoLog:
 
 
 def _only(mask: Tensor, *columns: Tensor) -> tuple[Tensor, ...]:
-    """The entries where the mask, bool (k,), holds; the columns themselves where it always does."""
+    """Selects the entries for which the mask, bool (k,), is True."""
     if mask.all():
         return columns
     at = mask.nonzero().squeeze(1)

@@ -1,0 +1,121 @@
+"""MEDA's continual form: a set of tables for each epoch index, carried from day to day."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from multiepoch.optim.embedding import EmbeddingOptimizer
+from multiepoch.optim.sparse import SparseOptimizer
+from multiepoch.remedies.tables import Init, Tables
+from multiepoch.remedies.undo_log import copied, n_bytes_of
+
+
+class TableGroups:
+    """Trains one group of tables for each epoch index, together with one dense network.
+
+    Group 0 is the model's own; each other group is drawn when its epoch first begins. The group of
+    the current epoch is in the model; the others wait with their optimizer's row state, so the
+    memory is `n_epochs` times that of one group. Evaluate after the last epoch, with the group it
+    trained. All groups share FAL's counts, since all have seen the same data.
+
+    Args:
+        model: The module of the tables.
+        optimizer: The `EmbeddingOptimizer` of the tables, or the `SparseOptimizer` with it.
+        n_epochs: Epochs over each part of the data, and so the number of groups.
+        seed: As for `Rewind`.
+        init: As for `Rewind`.
+
+    Raises:
+        ValueError: If n_epochs is below 1, or a table is not a parameter of the model.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: EmbeddingOptimizer | SparseOptimizer,
+        n_epochs: int,
+        seed: int = 0,
+        init: Init | None = None,
+    ) -> None:
+        if n_epochs < 1:
+            raise ValueError(f"n_epochs={n_epochs} must be 1 or more")
+        self.n_epochs = n_epochs
+        self._tables = Tables(model, optimizer, seed, init)
+        self._index = 0  # of the group in the model
+        self._waiting: dict[int, list[dict[str, Tensor]]] = {}  # by index: values of each table
+
+    @torch.no_grad()
+    def before_epoch(self, index: int) -> None:
+        """Swaps the tables of epoch `index` into the model.
+
+        Raises:
+            ValueError: If there is no such group.
+        """
+        if not 0 <= index < self.n_epochs:
+            raise ValueError(f"before_epoch({index}): the groups are 0 to {self.n_epochs - 1}")
+        if index == self._index:
+            return
+        arriving = self._waiting.pop(index, None)
+        leaving = self._waiting[self._index] = []
+        for k, table in enumerate(self._tables):
+            values, step = self._tables.values(table), self._tables.step(table)
+            # Last steps are kept relative to the present one, so that no row ages while it waits.
+            away = {name: value.clone() for name, value in values.items()}
+            if "last_step" in away:
+                away["last_step"] -= step
+            leaving.append(away)
+            if arriving is None:
+                self._tables.redraw(table, None, index)
+                continue
+            for name, value in values.items():
+                value.copy_(arriving[k][name] + step if name == "last_step" else arriving[k][name])
+            arriving[k] = {}  # frees its memory before the next table is copied
+        self._index = index
+
+    @property
+    def n_bytes(self) -> int:
+        """The memory of the waiting groups, in bytes."""
+        return sum(map(n_bytes_of, (v for group in self._waiting.values() for v in group)))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies the waiting groups; the active one is in the states of model and optimizer."""
+        waiting = {i: [copied(values) for values in group] for i, group in self._waiting.items()}
+        sizes = {"n_epochs": self.n_epochs, "seed": self._tables.seed}
+        return sizes | {"index": self._index, "waiting": waiting}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores a saved state.
+
+        Raises:
+            ValueError: If it has another number of epochs, another seed or other tables.
+        """
+        for name, here in (("n_epochs", self.n_epochs), ("seed", self._tables.seed)):
+            if state_dict[name] != here:
+                raise ValueError(
+                    f"the state is of table groups with {name}={state_dict[name]}, these have "
+                    f"{here}: create them with the saved arguments"
+                )
+        shapes = [_shapes(self._tables.values(table)) for table in self._tables]
+        for index, group in state_dict["waiting"].items():
+            if [_shapes(values) for values in group] != shapes:
+                raise ValueError(f"group {index} of the state has tables of other shapes or rule")
+        devices = [table.device for table in self._tables]
+        self._waiting = {
+            index: [copied(values, device) for values, device in zip(group, devices)]
+            for index, group in state_dict["waiting"].items()
+        }
+        self._index = state_dict["index"]
+
+
+def _shapes(values: dict[str, Tensor]) -> dict[str, tuple]:
+    return {name: (value.dtype, tuple(value.shape)) for name, value in values.items()}
+
+
+def meda_groups(
+    model, optimizer, n_epochs: int, seed: int = 0, init: Init | None = None
+) -> TableGroups:
+    """Applies MEDA to continual training by keeping one set of tables per epoch index."""
+    return TableGroups(model, optimizer, n_epochs, seed, init)

@@ -1,0 +1,117 @@
+"""The tables of an embedding optimizer as the remedies see them: values by row, and fresh draws."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from multiepoch.optim.embedding import EmbeddingOptimizer
+from multiepoch.optim.sparse import SparseOptimizer
+
+Init = Callable[[Tensor], Any]
+
+
+class Tables:
+    """Iterates over the tables of an optimizer; reads and redraws their rows.
+
+    Args:
+        model: The module of the tables.
+        optimizer: Their `EmbeddingOptimizer`, or the `SparseOptimizer` that contains it.
+        seed: Seed of the draws.
+        init: Draws a whole table in place; None for the model's own `init_table_` or, if it has
+            none, a standard normal, as in `nn.Embedding`.
+
+    Raises:
+        TypeError: If the optimizer is of another kind.
+        ValueError: If a table is not a parameter of the model.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: EmbeddingOptimizer | SparseOptimizer,
+        seed: int,
+        init: Init | None,
+    ) -> None:
+        embedding = optimizer.embedding if isinstance(optimizer, SparseOptimizer) else optimizer
+        if not isinstance(embedding, EmbeddingOptimizer):
+            raise TypeError(
+                "optimizer must be an EmbeddingOptimizer or a SparseOptimizer, "
+                f"not {type(optimizer).__name__}"
+            )
+        self.seed, self.optimizer = seed, embedding
+        known = {id(p) for p in model.parameters()}
+        for k, table in enumerate(self):
+            if id(table) not in known:
+                raise ValueError(
+                    f"table {k} of the optimizer, of shape {tuple(table.shape)}, is not a "
+                    "parameter of the model: build the optimizer from this model"
+                )
+        # A wrapper for distributed training has the model, and its initialiser, a level below.
+        own = (module.init_table_ for module in model.modules() if hasattr(module, "init_table_"))
+        self._init = init or next(own, nn.init.normal_)
+        self._padding = _padding_rows(model)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for group in self.optimizer.param_groups:
+            yield from group["params"]
+
+    def place(self, table: Tensor) -> int:
+        """Returns the position of a table among all tables."""
+        return next(k for k, one in enumerate(self) if one is table)
+
+    def values(self, table: Tensor) -> dict[str, Tensor]:
+        """Returns everything that belongs to a row, live; the first dimension is the row."""
+        return {"weight": table.detach(), **self.optimizer.row_state(table)}
+
+    def step(self, table: Tensor) -> int:
+        """Returns how many steps the optimizer has taken with a gradient for the table."""
+        return int(self.optimizer.state.get(table, {}).get("step", 0))
+
+    def redraw(self, table: Tensor, rows: Tensor | None, draw: int) -> None:
+        """Gives `rows`, int64 (k,), new weights and a new row state; None for the whole table.
+
+        The new weights depend on the seed, the position of the table and the number `draw`.
+        """
+        values = self.values(table)
+        weight = values.pop("weight")
+        padding = self._padding.get(id(table))
+        kept = None if padding is None else weight[padding].clone()
+        if rows is None:
+            self._draw(weight, self.place(table), draw)
+            rows = slice(None)
+        else:
+            # The whole table, since an initialiser may look at its shape, and so that a row's
+            # draw does not depend on the other rows.
+            fresh = self._draw(torch.empty_like(weight), self.place(table), draw)
+            weight[rows] = fresh[rows]
+        if kept is not None:
+            weight[padding] = kept
+        step = self.step(table)
+        for name, value in values.items():
+            value[rows] = step if name == "last_step" else 0
+
+    def _draw(self, weight: Tensor, place: int, draw: int) -> Tensor:
+        digest = hashlib.sha256(f"{self.seed} {place} {draw}".encode()).digest()
+        seed = int.from_bytes(digest[:7], "little")
+        on_gpu = weight.is_cuda
+        with torch.random.fork_rng(devices=[weight.device] if on_gpu else []):
+            torch.default_generator.manual_seed(seed)
+            if on_gpu:
+                with torch.cuda.device(weight.device):
+                    torch.cuda.manual_seed(seed)
+            self._init(weight)
+        return weight
+
+
+def _padding_rows(model: nn.Module) -> dict[int, int]:
+    """Maps the id of a table to its padding row, if all modules that share it agree on one."""
+    rows: dict[int, set[int | None]] = {}
+    for module in model.modules():
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+            rows.setdefault(id(module.weight), set()).add(module.padding_idx)
+    return {k: next(iter(r)) for k, r in rows.items() if len(r) == 1 and r != {None}}
