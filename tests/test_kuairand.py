@@ -1,4 +1,5 @@
 import hashlib
+import shutil
 import sys
 import tarfile
 import threading
@@ -258,20 +259,27 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def official_place(tmp_path, monkeypatch):
-    served = tmp_path / "served"
-    served.mkdir()
-    archive = write_archive(served, OFFICIAL)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=served))
+def served(tmp_path, monkeypatch):
+    """A folder that is served on this machine, and its address."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=folder))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    monkeypatch.setattr(kuairand, "URL", f"http://127.0.0.1:{server.server_port}/{archive.name}")
-    monkeypatch.setattr(kuairand, "MD5", hashlib.md5(archive.read_bytes()).hexdigest())
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    yield archive
+    yield folder, f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def official_place(served, monkeypatch):
+    folder, address = served
+    archive = write_archive(folder, OFFICIAL)
+    monkeypatch.setattr(kuairand, "URL", f"{address}/{archive.name}")
+    monkeypatch.setattr(kuairand, "MD5", hashlib.md5(archive.read_bytes()).hexdigest())
+    return archive
 
 
 def test_a_download_is_verified_and_kept(tmp_path, official_place):
@@ -291,5 +299,33 @@ def test_a_download_with_a_wrong_checksum_leaves_nothing(tmp_path, official_plac
 
 def test_a_download_without_pooch_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pooch", None)
-    with pytest.raises(ImportError, match=r"pip install 'multiepoch\[download\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'multiepoch\[data\]'"):
         download_kuairand(tmp_path)
+
+
+def test_the_packaged_part_is_read_from_a_local_path_instead(tmp_path, monkeypatch):
+    path = tmp_path / "part.parquet"
+    pq.write_table(pa.table(PARQUET), path)
+    monkeypatch.setenv("MULTIEPOCH_KUAIRAND", str(path))
+    assert len(load_kuairand()) == 2
+    path.unlink()
+    with pytest.raises(DataError, match=r"part\.parquet: no such file"):
+        load_kuairand()
+
+
+def test_outside_a_checkout_the_packaged_part_is_downloaded(served, tmp_path, monkeypatch):
+    folder, address = served
+    shutil.copy(PACKAGED, folder)
+    url = f"{address}/{PACKAGED.name}"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(kuairand, "PACKAGED", tmp_path / "no checkout.parquet")
+    monkeypatch.setattr(kuairand, "PACKAGED_URL", url)
+    assert len(load_kuairand()) == 228_329
+    (folder / PACKAGED.name).unlink()
+    assert len(load_kuairand()) == 228_329  # from the cache
+    monkeypatch.setenv("MULTIEPOCH_KUAIRAND", f"{address}/other.parquet")
+    with pytest.raises(DataError, match=r"other\.parquet: cannot be downloaded .*404"):
+        load_kuairand()
+    (folder / "other.parquet").write_bytes(PACKAGED.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"other\.parquet: .* SHA256 checksum"):
+        load_kuairand()

@@ -47,56 +47,6 @@ def test_concat_then_days_gives_the_parts_back():
         Log.concat([parts[0], make_log(p_true=False)])
 
 
-@pytest.mark.parametrize("p_true", [True, False])
-def test_a_saved_log_reads_back_the_same(tmp_path, p_true):
-    log = make_log(p_true=p_true)
-    log.save(tmp_path / "log.parquet")
-    back = Log.read(tmp_path / "log.parquet")
-    assert back.schema == log.schema
-    for written, read in zip(columns(log), columns(back)):
-        assert (written is None and read is None) or torch.equal(written, read)
-    assert [path.name for path in tmp_path.iterdir()] == ["log.parquet"]
-
-
-def test_an_empty_log_without_dense_features_reads_back(tmp_path):
-    log = make_log(n=0)
-    log = replace(log, schema=replace(log.schema, dense=()), dense=torch.zeros(0, 0))
-    log.save(tmp_path / "log.parquet")
-    assert Log.read(tmp_path / "log.parquet").dense.shape == (0, 0)
-
-
-def test_a_failed_save_leaves_the_old_file_alone(tmp_path, monkeypatch):
-    path = tmp_path / "log.parquet"
-    make_log().save(path)
-    before = path.read_bytes()
-
-    def fail(table, where, **options):
-        where.write_bytes(b"half a file")
-        raise OSError("disk full")
-
-    monkeypatch.setattr("multiepoch.data.log.pq.write_table", fail)
-    with pytest.raises(OSError, match="disk full"):
-        make_log(day=1).save(path)
-    assert path.read_bytes() == before
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_files_that_are_no_log_are_refused(tmp_path):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with pytest.raises(DataError, match="no such file"):
-        Log.read(tmp_path / "none.parquet")
-    path = tmp_path / "log.parquet"
-    make_log().save(path)
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(DataError, match="not a whole Parquet file"):
-        Log.read(path)
-    pq.write_table(pa.table({"a": [1]}), path)
-    with pytest.raises(DataError, match=r"not written by Log\.save"):
-        Log.read(path)
-
-
 @pytest.mark.parametrize(
     "change, message",
     [

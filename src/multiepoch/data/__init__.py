@@ -1,17 +1,24 @@
-"""Sources of impressions. Each returns the same thing: a `Log`."""
+"""Sources of impressions, all of which return a `Log`.
+
+KuaiRand needs the extra `data` (pandas, PyArrow, pooch), so its names are imported on first use.
+"""
+
+import importlib
 
 from multiepoch.data.ads_world import AdsWorld
-from multiepoch.data.kuairand import PACKAGED_SPLIT, download_kuairand, load_kuairand
 from multiepoch.data.log import DataError, Log, Schema
 from multiepoch.data.split import split_by_day
 
-__all__ = [
-    "PACKAGED_SPLIT",
-    "AdsWorld",
-    "DataError",
-    "Log",
-    "Schema",
-    "download_kuairand",
-    "load_kuairand",
-    "split_by_day",
-]
+_KUAIRAND = ["PACKAGED_SPLIT", "download_kuairand", "load_kuairand"]
+
+__all__ = ["AdsWorld", "DataError", "Log", "Schema", "split_by_day", *_KUAIRAND]
+
+
+def __getattr__(name: str):
+    if name not in _KUAIRAND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("multiepoch.data.kuairand"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

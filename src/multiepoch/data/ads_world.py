@@ -1,11 +1,11 @@
-"""`AdsWorld`: an endless, synthetic log of ad impressions of which the truth is known.
+"""`AdsWorld`: an endless synthetic log of ad impressions with known true probabilities.
 
-An impression is a user who sees a product at some hour, at some depth of the feed. The product
-belongs to a campaign and the campaign to an advertiser. The labels are a funnel: a checkout needs
-an add-to-cart, which needs a click. Every label is drawn with a probability that the log carries
-along as `p_true`, so a page can say how much of the achievable gain a model gets.
+In each impression a user sees a product at some hour and some depth of the feed. The product
+belongs to a campaign, and the campaign to an advertiser. The labels are a funnel: a checkout needs
+an add-to-cart, which needs a click. The log keeps the probability that each label was drawn with
+as `p_true`, which shows how much of the achievable gain a model gets.
 
-Any day can be asked for at any time: it depends on (seed, day, n) alone.
+Days can be generated in any order: a day depends only on (seed, day, n).
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ OBJECTIVES = ("click", "add_to_cart", "checkout")
 DENSE = ("hour_sin", "hour_cos", "user_activity", "price", "position")
 
 # Share of all impressions with each label. Design target of the project: the order of magnitude of
-# conversion funnels, dense enough for a checkout to be learnt from 1M impressions.
+# conversion funnels, but dense enough to learn checkouts from 1M impressions.
 POSITIVE_RATE = (0.10, 0.025, 0.01)
 
 # The truth. A label's logit, given the label before it in the funnel, is
 #     TASTE_SCALE * sum_k MIXTURE[objective, k] u_k v_k / sqrt(N_FACTORS)
 #     + the user's bias + the product's bias + DENSE_EFFECT[objective] . dense + an intercept,
 # with u_k and v_k standard normal. All effects are in logits. Assumed, not measured: tastes weigh
-# three times as much as a bias, so that what is to be learnt sits in the tables.
+# three times as much as a bias, so that most of the signal is in the tables.
 N_FACTORS = 4
 TASTE_SCALE = 1.5
 USER_BIAS = 0.5  # standard deviation over users
@@ -60,18 +60,18 @@ ADVERTISER_SHARE, CAMPAIGN_SHARE, OWN_SHARE = 0.3, 0.3, 0.4
 USER_ZIPF, PRODUCT_ZIPF = 0.7, 1.0
 
 # Rows of the hashed cross for each user. Assumed: the first 1M impressions of the default world
-# meet 0.8M distinct pairs, which then share 0.55M of 1M rows; most pairs are seen once.
+# contain 0.8M distinct pairs, which then share 0.55M of 1M rows; most pairs are seen once.
 CROSS_ROWS_PER_USER = 10
 
-CHUNK = 1 << 15  # impressions made at a time: their working memory stays in the cache
+CHUNK = 1 << 15  # impressions generated at a time: their working memory fits in the cache
 CALIBRATION_SAMPLE = 1 << 17  # impressions on which the intercepts are solved
 
-# Each kind of random draw has a stream of its own, keyed by (seed, kind, ...).
+# Each kind of random draw has its own stream, keyed by (seed, kind, ...).
 _USERS, _PRODUCTS, _CAMPAIGNS, _ADVERTISERS, _EXPOSURE, _CALIBRATION, _IMPRESSIONS = range(7)
 
 
 class _Truth(NamedTuple):
-    """What is true on one day. K = N_FACTORS + 2: the factors, then both sides of the biases."""
+    """The truth of one day. K = N_FACTORS + 2: the factors, then both sides of the biases."""
 
     users: np.ndarray  # (n_users, K)
     products: np.ndarray  # (n_products, K)
@@ -82,22 +82,27 @@ class _Truth(NamedTuple):
 
 @dataclass(frozen=True)
 class AdsWorld:
-    """A world of users and products; `day(d)` is the log of day d = 0, 1, 2, ...
-
-    seed: a non-negative integer; names the world.
-    n_users, n_products: how many there are at any moment. Products are ids in `n_products`
-        slots; a slot has a popularity and a campaign, and shows one product at a time.
-    n_campaigns, n_advertisers: slots are dealt to campaigns, and campaigns to advertisers, evenly.
-    impressions_per_day: what `day` makes by default.
-    churn: share of the products replaced each day by new ones, with new ids and factors of their
-        own, under the same campaign and with the same popularity. Assumed: an ad lives 20 days.
-    drift: radians a day, the root mean square over users of the angle by which a user's tastes
-        turn. Tastes k days apart correlate at exp(-(k * drift) ** 2 / 2) on average. Assumed:
-        0.04, a half after a month.
+    """Generates the logs of a world of users and products; `day(d)` is day d = 0, 1, 2, ...
 
     A product's id is its rank by day of birth, so tables grow with the days; `schema(last_day)`
-    says how far. The intercepts are solved for each day, so that the positive rates stay at
-    POSITIVE_RATE whichever products are new, as they would in a market that is paced to a budget.
+    gives their size. The intercepts are solved for each day, so that the positive rates stay at
+    POSITIVE_RATE whichever products are new, as in a market paced to a budget.
+
+    Args:
+        seed: A non-negative integer; identifies the world.
+        n_users: Users, the same every day.
+        n_products: Products on offer at any time, each in a slot with a popularity and a campaign.
+        n_campaigns: Slots are dealt to campaigns evenly.
+        n_advertisers: Campaigns are dealt to advertisers evenly.
+        impressions_per_day: The default size of a day.
+        churn: Share of the products that new ones replace each day, with new ids and factors, but
+            the campaign and the popularity of their slot. Assumed: an ad lives 20 days.
+        drift: Radians per day, the root mean square over users of the angle by which tastes turn.
+            Tastes k days apart correlate at exp(-(k * drift) ** 2 / 2) on average. Assumed: 0.04,
+            so that the correlation halves in a month.
+
+    Raises:
+        ValueError: If an argument is out of range.
     """
 
     seed: int = 0
@@ -110,8 +115,8 @@ class AdsWorld:
     drift: float = 0.04
 
     def __post_init__(self) -> None:
-        least = {"seed": 0, "n_users": 2, "n_products": 2, "n_campaigns": 1, "n_advertisers": 1,
-                 "impressions_per_day": 1}  # fmt: skip
+        least = dict.fromkeys(("n_campaigns", "n_advertisers", "impressions_per_day"), 1)
+        least |= {"seed": 0, "n_users": 2, "n_products": 2}
         for name, minimum in least.items():
             value = getattr(self, name)
             if not isinstance(value, Integral) or value < minimum:
@@ -128,19 +133,22 @@ class AdsWorld:
             )
 
     def day(self, day: int, n: int | None = None) -> Log:
-        """n impressions of one day (`impressions_per_day` by default), in no particular order.
+        """Generates n impressions of one day, in no particular order.
 
-        The same (world, day, n) gives the same bytes, whatever was asked before, under one version
-        of numpy.
+        The same (world, day, n) gives the same bytes with the same version of NumPy.
+
+        Args:
+            day: 0, 1, 2, ...
+            n: Impressions; `impressions_per_day` by default.
         """
         return self._log(day, day, n)
 
     def days(self, first: int, last: int) -> Log:
-        """Days first to last, both included, one after the other."""
+        """Generates days first to last, both included, one after the other."""
         return self._log(first, last, None)
 
     def schema(self, last_day: int) -> Schema:
-        """Features and objectives, with the number of ids seen up to and including `last_day`."""
+        """Returns the schema, with the number of ids used up to and including `last_day`."""
         return Schema(
             cardinality={
                 "user": self.n_users,
@@ -159,21 +167,21 @@ class AdsWorld:
         return np.random.Generator(np.random.Philox(np.random.SeedSequence((self.seed, *key))))
 
     def _births(self, day: int) -> int:
-        """How many products were replaced from day 1 to `day`."""
+        """Counts the products replaced from day 1 to `day`."""
         return int(self.churn * self.n_products * day + 1e-9)
 
     def _generation(self, day: int) -> np.ndarray:
-        """(n_products,) how often each slot was replaced up to `day`.
+        """Counts how often each slot was replaced up to `day`, (n_products,).
 
-        Slots are replaced in turn, so birth j goes to slot j mod n_products. The new id is
-        n_products + j, which is slot + n_products * generation: no earlier day is needed.
+        Slots are replaced in turn, so birth j is in slot j mod n_products. The new id is
+        n_products + j = slot + n_products * generation, so no earlier day is needed.
         """
         slot = np.arange(self.n_products)
         return (self._births(day) - slot + self.n_products - 1) // self.n_products
 
     @cached_property
     def _user_draws(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Two ends of each user's turning tastes, (n_users, N_FACTORS) each; speed; bias."""
+        """Draws each user's start and quarter turn, (n_users, N_FACTORS) each, speed and bias."""
         rng = self._rng(_USERS)
         start = rng.standard_normal((self.n_users, N_FACTORS), dtype=np.float32)
         quarter_turn = rng.standard_normal((self.n_users, N_FACTORS), dtype=np.float32)
@@ -183,7 +191,7 @@ class AdsWorld:
 
     @cached_property
     def _shared_draws(self) -> np.ndarray:
-        """(n_products, N_FACTORS + 1) what a slot's products have from campaign and advertiser."""
+        """Sums each slot's factors of campaign and advertiser, (n_products, N_FACTORS + 1)."""
         campaign = self._rng(_CAMPAIGNS).standard_normal(
             (self.n_campaigns, N_FACTORS + 1), dtype=np.float32
         )
@@ -196,7 +204,7 @@ class AdsWorld:
 
     @cached_property
     def _exposure(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Cumulated shares by rank and the id at each rank, for users, then for slots; activity."""
+        """Returns cumulative shares and ids by rank, of users, then of slots; user activity."""
         rng = self._rng(_EXPOSURE)
         user_share = np.arange(1, self.n_users + 1) ** -USER_ZIPF
         slot_share = np.arange(1, self.n_products + 1) ** -PRODUCT_ZIPF
@@ -211,9 +219,9 @@ class AdsWorld:
         return np.cumsum(user_share), user_at, np.cumsum(slot_share), slot_at, activity
 
     def _draw_exposed(self, users: np.ndarray, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Uniform draws in [0, 1), (n,) each, to user and slot numbers, (n,) each."""
+        """Turns uniform draws in [0, 1), (n,) each, into user and slot numbers, (n,) each."""
         user_cdf, user_at, slot_cdf, slot_at, _ = self._exposure
-        # Rounding can leave the last cumulated share just below 1.
+        # Rounding can leave the last cumulative share just below 1.
         user_rank = np.minimum(np.searchsorted(user_cdf, users, "right"), self.n_users - 1)
         slot_rank = np.minimum(np.searchsorted(slot_cdf, slots, "right"), self.n_products - 1)
         return user_at[user_rank], slot_at[slot_rank]
@@ -245,10 +253,10 @@ class AdsWorld:
         return truth._replace(intercept=self._solve_intercepts(truth))
 
     def _solve_intercepts(self, truth: _Truth) -> np.ndarray:
-        """(n_objectives,) such that the positive rates hold on one and the same sample each day.
+        """Solves for the positive rates on the same sample every day, (n_objectives,).
 
-        The sample is stratified: it meets the most exposed users and products exactly as often as
-        their shares say.
+        The sample is stratified: it contains the most exposed users and products exactly in
+        proportion to their shares.
         """
         rng = self._rng(_CALIBRATION)
         strata = (np.arange(CALIBRATION_SAMPLE) + 0.5) / CALIBRATION_SAMPLE
@@ -315,7 +323,7 @@ class AdsWorld:
     def _dense(
         self, truth: _Truth, users: np.ndarray, slots: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """(n, len(DENSE)), each with mean 0 and standard deviation about 1 over impressions."""
+        """Returns (n, len(DENSE)), each with mean 0 and standard deviation about 1."""
         n = len(users)
         dense = np.empty((n, len(DENSE)), dtype=np.float32)
         hour = np.float32(2 * np.pi) * rng.random(n, dtype=np.float32)  # uniform over 24 hours
@@ -328,7 +336,7 @@ class AdsWorld:
 
 
 def _logits(truth: _Truth, users: np.ndarray, slots: np.ndarray, dense: np.ndarray) -> np.ndarray:
-    """(n, n_objectives), each conditional on the label before it."""
+    """Returns (n, n_objectives), each conditional on the label before it."""
     weight = np.ones((len(OBJECTIVES), N_FACTORS + 2), dtype=np.float32)
     weight[:, :N_FACTORS] = TASTE_SCALE / N_FACTORS**0.5 * MIXTURE
     match = truth.users[users] * truth.products[slots]  # (n, K)
@@ -336,7 +344,7 @@ def _logits(truth: _Truth, users: np.ndarray, slots: np.ndarray, dense: np.ndarr
 
 
 def _funnel(logit: np.ndarray) -> np.ndarray:
-    """(n, n_objectives) unconditional probabilities: products of the conditional ones so far."""
+    """Returns unconditional probabilities, (n, n_objectives): products of the conditional ones."""
     return np.cumprod(_sigmoid(logit), axis=1)
 
 

@@ -1,4 +1,4 @@
-"""Checks that readers of files share. Each raises a DataError with file, column and first row."""
+"""Checks for file readers; each raises a DataError that names file, column and first row."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from multiepoch.data.log import DataError
 
 
 def read_csv(content: bytes, columns: Sequence[str], source: str) -> pa.Table:
-    """The named columns of a comma-separated text with a header, as strings.
+    """Reads the named columns of a CSV text with a header, as strings.
 
-    source: what messages call the file.
+    source: The name of the file in messages.
     """
     names = content[:65_536].decode("utf-8-sig", "replace").partition("\n")[0].strip().split(",")
     if names == [""]:
@@ -44,7 +44,7 @@ def read_csv(content: bytes, columns: Sequence[str], source: str) -> pa.Table:
 
 
 def read_parquet(path: Path, columns: Sequence[str]) -> pa.Table:
-    """The named columns of a Parquet file."""
+    """Reads the named columns of a Parquet file."""
     try:
         with pq.ParquetFile(path) as file:
             require_columns(file.schema_arrow.names, columns, str(path))
@@ -68,18 +68,18 @@ def require_rows(table: pa.Table, source: str) -> None:
 
 
 def integers(table: pa.Table, column: str, source: str, maximum: int | None = None) -> np.ndarray:
-    """A column of whole numbers from 0 to `maximum`, none missing; (n,) int64.
+    """Returns a column of whole numbers from 0 to `maximum`, none missing; (n,) int64.
 
-    Strings, as a CSV file has them, are read as numbers. Rows in messages count from 1, without the
+    Strings, as in a CSV file, are read as numbers. Rows in messages count from 1, without the
     header.
     """
-    would_do = "0 or more" if maximum is None else f"from 0 to {maximum}"
+    allowed = "0 or more" if maximum is None else f"from 0 to {maximum}"
     values = table[column].combine_chunks()
 
     def refuse(row: int, what: str) -> None:
         raise DataError(
             f"{source}: column {column!r}, row {row + 1}: {what}; "
-            f"it must be a whole number {would_do}."
+            f"it must be a whole number {allowed}."
         )
 
     if values.null_count:
@@ -104,12 +104,12 @@ def integers(table: pa.Table, column: str, source: str, maximum: int | None = No
 
 
 def labels(table: pa.Table, column: str, source: str) -> np.ndarray:
-    """A column of zeros and ones; (n,) float32."""
+    """Returns a column of zeros and ones; (n,) float32."""
     return integers(table, column, source, maximum=1).astype(np.float32)
 
 
 def checksum(path: Path, md5: str) -> None:
-    """Refuses a file whose MD5 checksum, in hexadecimal, is another."""
+    """Raises a DataError if a file has another MD5 checksum (in hexadecimal)."""
     with path.open("rb") as file:
         found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if found != md5:

@@ -1,13 +1,13 @@
 """KuaiRand-Pure: impressions of short videos in the Kuaishou app, April and May 2022.
 
 Source: Gao et al., KuaiRand: An Unbiased Sequential Recommendation Dataset with Randomly Exposed
-Videos, CIKM 2022, https://doi.org/10.1145/3511808.3557624; CC BY-SA 4.0. A part of two weeks
-travels with the package (`data/kuairand/` of the repository, see its README.md); the official archive is read where
-the user has it.
+Videos, CIKM 2022, https://doi.org/10.1145/3511808.3557624; CC BY-SA 4.0. The repository
+contains two weeks of it (`data/kuairand/`, see its README.md).
 """
 
 from __future__ import annotations
 
+import os
 import tarfile
 import zlib
 from collections.abc import Sequence
@@ -15,22 +15,33 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 import torch
+
+try:
+    import pandas as pd
+    import pyarrow as pa
+except ImportError as error:
+    raise ImportError(
+        "KuaiRand needs pandas and PyArrow: pip install 'multiepoch[data]'."
+    ) from error
 
 from multiepoch.data import check
 from multiepoch.data.hashing import hashed_cross
 from multiepoch.data.log import DataError, Log, Schema
 
+# The part in the repository: in a checkout it is read from there, elsewhere it is downloaded.
+# MULTIEPOCH_KUAIRAND, if set, is another URL, or the path of a local copy.
 PACKAGED = Path(__file__).parents[3] / "data" / "kuairand" / "impressions.parquet"
+REPOSITORY = "https://github.com/the-second-epoch/the-second-epoch"
+PACKAGED_URL = f"{REPOSITORY}/raw/main/data/kuairand/impressions.parquet"  # 1.6 MB
+PACKAGED_SHA256 = "576c21ffce69995a15ec5728708658d4d557e82814ff86778ce70b6f39630724"
 
 URL = "https://zenodo.org/records/10439422/files/KuaiRand-Pure.tar.gz"  # 47 MB
-MD5 = "0820331067a3784d9691136f772b35a7"  # as Zenodo publishes it for this file
+MD5 = "0820331067a3784d9691136f772b35a7"  # as published by Zenodo for this file
 
 # Last day of each part for `split_by_day`, counted from 25 April: train to 2 May (135,128
-# impressions), validation on 3 May (18,943), test from 4 to 8 May (74,258). The validation day lies
-# between the two, so that what is tuned on it is tuned as it would be in use: on the next day.
+# impressions), validation on 3 May (18,943), test from 4 to 8 May (74,258). Validation comes after
+# training, so that settings are tuned as they would be in production: on the next day.
 PACKAGED_SPLIT = {"train": 7, "validation": 8, "test": 13}
 
 LABELS = {
@@ -54,35 +65,41 @@ def load_kuairand(
     cross: bool = True,
     md5: str | None = MD5,
 ) -> Log:
-    """Impressions day by day, in order of time within a day; day 0 is the first day of the source.
-
-    path: the part that travels with the package where None; else the official archive
-        `KuaiRand-Pure.tar.gz`, the folder it unpacks to, or a Parquet file with the columns of the
-        packaged part.
-    objectives: names out of LABELS, in the order wanted.
-    cross: whether to add `user_x_author`, the ultra-sparse id of a pair, hashed into CROSS_ROWS.
-    md5: the checksum that an archive must have; None for the same files in another packing.
+    """Loads impressions in order of time; day 0 is the first day of the source.
 
     The day is the source's `date`. Around midnight the source's `time_ms` disagrees with it by up
-    to an hour: of the packaged training days, 903 impressions (0.7 %) have a `time_ms` after the
-    first one of the validation day.
+    to an hour: 903 impressions (0.7 %) of the packaged training days have a `time_ms` later than
+    the first one of the validation day.
 
-    Ids count from 0 in the order in which the source first shows them, so what only the last days
-    know has the highest ids. `tag` is the topic of the video, one id for each combination of topics
-    and one for none. Dense features: the hour of the day as sine and cosine, times sqrt(2).
-    Raises DataError for what is missing, damaged or out of range in the files.
+    Ids count from 0 in the order of their first appearance, so ids that only the last days contain
+    are the highest. `tag` is the topic of the video, with one id for each combination of topics and
+    one for none. Dense features are the hour of the day as sine and cosine, times sqrt(2).
+
+    Args:
+        path: The official archive `KuaiRand-Pure.tar.gz`, the folder it unpacks to, or a Parquet
+            file with the columns of the packaged part. None for the packaged part itself: read in
+            a checkout of the repository, else downloaded once and cached. The environment variable
+            MULTIEPOCH_KUAIRAND replaces its address by another URL or a local path.
+        objectives: Names from LABELS, in the order wanted.
+        cross: Adds `user_x_author`, the ultra-sparse id of a pair, hashed into CROSS_ROWS rows.
+        md5: The checksum the archive must have; None if the same files were packed anew.
+
+    Raises:
+        DataError: If a file is missing, damaged or has a value out of range.
+        ImportError: If the download needs pooch and it is not installed.
+        ValueError: If an objective is unknown.
     """
     unknown = [name for name in objectives if name not in LABELS]
     if unknown or not objectives:
         raise ValueError(
             f"load_kuairand: objectives are {tuple(objectives)}; choose from {tuple(LABELS)}."
         )
-    path = PACKAGED if path is None else Path(path)
+    path = _packaged() if path is None else Path(path)
     label_columns = [LABELS[name] for name in objectives]
     if not path.exists():
         raise DataError(
             f"{path}: no such file or folder; give KuaiRand-Pure.tar.gz, the folder it unpacks to, "
-            "or no path for the part that travels with the package."
+            "or no path for the packaged part."
         )
     if path.suffix == ".parquet":
         raw = _checked(
@@ -97,28 +114,47 @@ def load_kuairand(
 
 
 def download_kuairand(folder: str | Path) -> Path:
-    """Fetches the official archive into `folder` and returns its path; needs pooch.
+    """Downloads the official archive into `folder` and returns its path.
 
-    A file that is there already and has the right checksum is kept. Raises DataError where the
-    checksum is wrong, and leaves no half of a file behind.
+    A file that already exists and has the right checksum is kept.
+
+    Raises:
+        DataError: If the download fails or has a wrong checksum; no partial file is left behind.
+        ImportError: If pooch is not installed.
     """
+    return _download(URL, f"md5:{MD5}", Path(folder))
+
+
+def _packaged() -> Path:
+    place = os.environ.get("MULTIEPOCH_KUAIRAND")
+    if place and "://" not in place:
+        return Path(place)
+    if not place and PACKAGED.exists():
+        return PACKAGED
+    return _download(place or PACKAGED_URL, f"sha256:{PACKAGED_SHA256}")
+
+
+def _download(url: str, known_hash: str, folder: Path | None = None) -> Path:
+    """Downloads a file into a folder, by default the user's cache, unless it is there already."""
     try:
         import pooch
     except ImportError as error:
-        raise ImportError(
-            "download_kuairand needs pooch: pip install 'multiepoch[download]'."
-        ) from error
-    name = URL.rpartition("/")[2]
+        raise ImportError("A download needs pooch: pip install 'multiepoch[data]'.") from error
+    folder = folder or pooch.os_cache("multiepoch")
     try:
-        return Path(pooch.retrieve(URL, known_hash=f"md5:{MD5}", fname=name, path=Path(folder)))
-    except ValueError as error:  # pooch has taken the wrong file away
+        return Path(pooch.retrieve(url, known_hash, url.rpartition("/")[2], folder))
+    except ValueError as error:  # pooch has removed the file
+        kind, _, digest = known_hash.partition(":")
         raise DataError(
-            f"{URL}: the file received has not the MD5 checksum {MD5}; try again."
+            f"{url}: the file received does not have the {kind.upper()} checksum {digest}; "
+            "try again."
         ) from error
+    except OSError as error:
+        raise DataError(f"{url}: cannot be downloaded ({error}); try again.") from error
 
 
 def _read_official(path: Path, label_columns: list[str], md5: str | None) -> pd.DataFrame:
-    """The two logs in order of time, with author and tag joined from the table of videos."""
+    """Reads the two logs in order of time, with author and tag joined from the video table."""
     contents = _read_folder(path) if path.is_dir() else _read_archive(path, md5)
     logs = []
     for name in LOGS:
@@ -141,8 +177,8 @@ def _read_official(path: Path, label_columns: list[str], md5: str | None) -> pd.
     if (at < 0).any():
         row = int(np.argmax(at < 0))
         raise DataError(
-            f"{source}: column 'video_id': no row for video {raw['video_id'][row]}, which the logs "
-            "show; logs and videos must be of one release."
+            f"{source}: column 'video_id': no row for video {raw['video_id'][row]}, which is "
+            "in the logs; logs and videos must be of one release."
         )
     raw["author_id"] = check.integers(videos, "author_id", source)[at]
     raw["tag"] = videos["tag"].to_pandas().to_numpy(dtype=object, na_value="unknown")[at]
@@ -160,7 +196,7 @@ def _read_folder(folder: Path) -> dict[str, bytes]:
 
 
 def _read_archive(path: Path, md5: str | None) -> dict[str, bytes]:
-    """Reads the members into memory, so nothing unpacked is left behind."""
+    """Reads the members into memory, so that no unpacked file is left behind."""
     if md5 is not None:
         check.checksum(path, md5)
     contents = {}
@@ -183,7 +219,7 @@ def _read_archive(path: Path, md5: str | None) -> dict[str, bytes]:
 def _checked(
     table: pa.Table, extra: list[str], label_columns: list[str], source: str
 ) -> pd.DataFrame:
-    """The columns of one file as numbers, each checked; tags stay strings."""
+    """Returns the columns of one file as checked numbers; tags stay strings."""
     check.require_rows(table, source)
     raw = {
         name: check.integers(table, name, source)
@@ -204,7 +240,7 @@ def _checked(
 
 
 def _dates(numbers: np.ndarray, source: str) -> np.ndarray:
-    """Dates as YYYYMMDD, (n,) int64, to datetime64[D]."""
+    """Converts dates as YYYYMMDD, (n,) int64, to datetime64[D]."""
     values, inverse = np.unique(numbers, return_inverse=True)
     dates = []
     for value in values:

@@ -1,4 +1,4 @@
-"""Splits by time: what a model is fitted on never comes after what it is judged on."""
+"""Splits by time, so that no model is fitted on impressions later than those it is judged on."""
 
 from __future__ import annotations
 
@@ -6,13 +6,22 @@ from multiepoch.data.log import DataError, Log
 
 
 def split_by_day(log: Log, train: int, validation: int, test: int) -> tuple[Log, Log, Log]:
-    """Three logs, each named by its last day: all days up to and including `train`, the days from
-    there to `validation`, the days from there to `test`. Each keeps the schema of the whole.
+    """Splits a log into three, each named by its last day; each keeps the schema of the whole.
+
+    Args:
+        log: Impressions of several days.
+        train: Last training day; training begins with day 0.
+        validation: Last validation day; validation begins after `train`.
+        test: Last test day; the test begins after `validation`.
+
+    Raises:
+        ValueError: If the days are not in ascending order.
+        DataError: If a part has no impression.
     """
     if not 0 <= train < validation < test:
         raise ValueError(
             f"split_by_day: the last days are train={train}, validation={validation}, "
-            f"test={test}; each must come after the one before, from day 0 on."
+            f"test={test}; they must be in ascending order, from day 0 on."
         )
     parts = log.days(0, train), log.days(train + 1, validation), log.days(validation + 1, test)
     for name, part in zip(("train", "validation", "test"), parts):
