@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import log_loss, roc_auc_score
 
 from multiepoch.data import DataError, Log, Schema
-from multiepoch.train import metrics
+from multiepoch.train import bayes_optimum, metrics
 
 # Scores on a coarse grid, so that many are equal.
 LABELLED = st.lists(st.tuples(st.integers(-6, 6), st.booleans()), min_size=2, max_size=60).filter(
@@ -42,6 +42,21 @@ def test_equals_scikit_learn_on_many_impressions():
 
 def test_logloss_of_a_confident_mistake_is_its_logit():
     assert metrics.logloss(torch.tensor([200.0]), torch.tensor([0.0])) == pytest.approx(200.0)
+
+
+def test_expected_logloss_is_the_mean_over_all_draws_of_the_labels():
+    logits = torch.tensor([-2.0, 0.5, 3.0])
+    p_true = torch.tensor([0.1, 0.6, 0.7])
+    expected = 0.0
+    for outcome in range(8):
+        y = torch.tensor([float(outcome >> k & 1) for k in range(3)])
+        chance = torch.where(y == 1, p_true, 1 - p_true).double().prod().item()
+        expected += chance * metrics.logloss(logits, y)
+    assert metrics.expected_logloss(logits, p_true) == pytest.approx(expected)
+    # The truth has the least, its entropy; and a confident prediction is not lost to rounding.
+    truth = metrics.expected_logloss(torch.logit(p_true.double()), p_true)
+    assert truth == pytest.approx(np.mean([metrics.entropy(float(p)) for p in p_true]))
+    assert metrics.expected_logloss(torch.tensor([200.0]), torch.tensor([0.25])) == 150.0
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
@@ -84,15 +99,15 @@ def test_bayes_optimum_is_what_many_draws_average_to():
     labels = (torch.rand(n, 1, generator=torch.Generator().manual_seed(0)) < p_true).float()
     log = Log(Schema({}, (), ("click",)), {}, torch.zeros(n, 0), labels,
               torch.zeros(n, dtype=torch.int32), p_true)  # fmt: skip
-    row = metrics.bayes_optimum(log).loc["click"]
+    row = bayes_optimum(log).loc["click"]
     assert row.positive_rate == pytest.approx(p.mean().item(), abs=0.005)
-    assert row.bayes_logloss == pytest.approx(row.expected_logloss, abs=0.005)
-    assert row.bayes_auc == pytest.approx(row.expected_auc, abs=0.005)
+    assert row.bayes_logloss == pytest.approx(row.bayes_expected_logloss, abs=0.005)
+    assert row.bayes_auc == pytest.approx(row.bayes_expected_auc, abs=0.005)
     assert row.bayes_auc == pytest.approx(roc_auc_score(labels[:, 0], p_true[:, 0]), abs=1e-9)
     assert row.bayes_logloss < row.constant_logloss
     # Every other predictor is worse in expectation.
     expected = np.mean([metrics.entropy(float(q)) for q in p])
-    assert row.expected_logloss == pytest.approx(expected, abs=1e-6)
+    assert row.bayes_expected_logloss == pytest.approx(expected, abs=1e-6)
 
 
 def test_expected_auc_of_a_few_impressions_counts_no_pair_of_one_impression():
@@ -108,11 +123,12 @@ def test_expected_auc_of_a_few_impressions_counts_no_pair_of_one_impression():
             pairs += chance * n_pairs
     log = Log(Schema({}, (), ("click",)), {}, torch.zeros(3, 0), torch.tensor([[0.0], [1], [0]]),
               torch.zeros(3, dtype=torch.int32), p[:, None])  # fmt: skip
-    assert metrics.bayes_optimum(log).loc["click", "expected_auc"] == pytest.approx(won / pairs)
+    row = bayes_optimum(log).loc["click"]
+    assert row.bayes_expected_auc == pytest.approx(won / pairs)
 
 
 def test_bayes_optimum_needs_the_truth(tiny_log):
     log = tiny_log()
     without = Log(log.schema, log.ids, log.dense, log.labels, log.day)
     with pytest.raises(DataError, match="no p_true"):
-        metrics.bayes_optimum(without)
+        bayes_optimum(without)

@@ -19,6 +19,7 @@ from multiepoch.model import ConversionModel
 from multiepoch.optim import FrequencyAdaptiveLR, SparseOptimizer
 from multiepoch.remedies import tail_rewind
 from multiepoch.train import (
+    NonFiniteLoss,
     evaluate,
     frequency_edges,
     frequency_groups,
@@ -284,11 +285,26 @@ def test_a_group_of_one_class_has_no_auc_and_says_so_once(tiny_log):
     table = train(model, optimizers, log, epochs=2, evaluate=test, progress=lines.append,
                   groups=lambda trained, evaluated: group)  # fmt: skip
     small = pick(table, group="0", objective="checkout")
-    assert set(small["metric"]) == {"logloss"}
-    assert set(pick(table, group="1", objective="checkout")["metric"]) == {
-        "logloss", "auc", "normalized_entropy", "calibration"
-    }  # fmt: skip
+    assert set(small["metric"]) == {"logloss", "expected_logloss"}
+    rest = {"auc", "normalized_entropy", "calibration"}
+    assert set(pick(table, group="1", objective="checkout")["metric"]) == {*small["metric"], *rest}
     assert sum("no auc of checkout in group 0" in line for line in lines) == 1
+
+
+def test_expected_logloss_is_there_if_and_only_if_the_truth_is_known(tiny_log):
+    log = tiny_log()
+    model, _ = setup(log.schema)
+    group = (torch.arange(len(log)) % 3).long()
+    table = pick(evaluate(model, log, group), metric="expected_logloss")
+    assert table["group"].tolist() == [name for name in ("all", "0", "1", "2") for _ in range(2)]
+    q = torch.sigmoid(predict(model, log).double())
+    p = log.p_true.double()
+    losses = -(p * q.log() + (1 - p) * (1 - q).log())  # (n, n_objectives)
+    for name in ("all", "1"):
+        expected = losses[group == 1].mean(0) if name == "1" else losses.mean(0)
+        assert pick(table, group=name)["value"].tolist() == pytest.approx(expected.tolist())
+    others = evaluate(model, replace(log, p_true=None), group)
+    assert "expected_logloss" not in set(others["metric"])
 
 
 def test_evaluate_leaves_the_model_in_its_mode(tiny_log):
@@ -523,7 +539,7 @@ def test_a_table_that_is_not_finite_is_named_and_nothing_is_saved(tiny_log, tmp_
     model, optimizers = setup(log.schema)
     with torch.no_grad():
         model.tables["product"].weight[0] = math.nan
-    with pytest.raises(RuntimeError, match=r"after 0 steps: the loss of objective "
+    with pytest.raises(NonFiniteLoss, match=r"after 0 steps: the loss of objective "
                        r"'click' .* table 'product' has 1 rows that are not, first 0"):  # fmt: skip
         train(model, optimizers, log, epochs=1, checkpoint=tmp_path / "run.pt", **quiet)
     assert not (tmp_path / "run.pt").exists()
@@ -532,7 +548,7 @@ def test_a_table_that_is_not_finite_is_named_and_nothing_is_saved(tiny_log, tmp_
 def test_a_rate_that_is_too_high_is_noticed(tiny_log):
     model, _ = setup(tiny_log().schema)
     wild = torch.optim.SGD(model.parameters(), lr=1e30)
-    with pytest.raises(RuntimeError, match=r"after \d+ steps: .* lower learning rate"):
+    with pytest.raises(NonFiniteLoss, match=r"after \d+ steps: .* lower learning rate"):
         train(model, wild, tiny_log(), epochs=5, batch_size=50, **quiet)
 
 
@@ -541,7 +557,7 @@ def test_a_dense_feature_that_is_not_finite_is_named_and_the_model_is_left_as_it
     log.dense[17, 1] = math.inf
     model, optimizers = setup(log.schema)
     before = {name: p.clone() for name, p in model.named_parameters()}
-    with pytest.raises(RuntimeError, match="dense feature 'x1' is not in impression 17"):
+    with pytest.raises(NonFiniteLoss, match="dense feature 'x1' is not in impression 17"):
         train(model, optimizers, log, epochs=1, **quiet)
     assert all(p.equal(before[name]) for name, p in model.named_parameters())
 
@@ -550,8 +566,15 @@ def test_a_table_ruined_by_the_last_step_is_noticed_at_evaluation(tiny_log):
     log = tiny_log()
     model, _ = setup(log.schema)
     wild = torch.optim.SGD(model.parameters(), lr=math.inf)
-    with pytest.raises(RuntimeError, match="a logit on 'test' of objective 'click'"):
+    with pytest.raises(NonFiniteLoss, match="a logit on 'test' of objective 'click'"):
         train(model, wild, log, epochs=1, evaluate=log, batch_size=len(log), **quiet)
+
+
+@pytest.mark.parametrize("options, name", [(dict(epoch=1), "epoch"), ({}, "epochs")])
+def test_an_unknown_or_missing_option_is_named(tiny_log, options, name):
+    model, optimizers = setup(tiny_log().schema)
+    with pytest.raises(TypeError, match=f"argument.* '{name}'"):
+        train(model, optimizers, tiny_log(), **options)
 
 
 @pytest.mark.parametrize(

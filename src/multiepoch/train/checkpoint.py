@@ -1,10 +1,11 @@
-"""Stopping a training run and going on: checkpoints, and Ctrl-C between two steps.
+"""Saving and resuming runs: checkpoints, and Ctrl-C between two steps.
 
-A checkpoint is written whole or not at all, and read back only into the run it is of.
+A checkpoint is complete or absent, and loads only into the run that it is of.
 """
 
 from __future__ import annotations
 
+import glob
 import os
 import signal
 import threading
@@ -18,27 +19,24 @@ import torch
 from torch.optim import Optimizer
 
 from multiepoch.data.log import Log
+from multiepoch.files import atomic_write
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
     """Replaces the file at `path`. A kill at any moment leaves the old file or the new one."""
-    partial = path.with_name(
-        f".{path.name}.part"
-    )  # one name: what a kill leaves, the next replaces
-    try:
-        with open(partial, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with atomic_write(path) as partial, open(partial, "wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    for left in path.parent.glob(f".*.part.{glob.escape(path.name)}"):  # by a killed process
+        left.unlink()
 
 
 def load(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """What `save` wrote, on the CPU; None where nothing was written yet.
+    """Returns what `save` wrote, on the CPU, or None if nothing was written yet.
 
-    ValueError where it is of a run with other settings, or no checkpoint at all.
+    Raises:
+        ValueError: If it is of a run with other settings, or no checkpoint at all.
     """
     if not path.exists():
         return None
@@ -48,28 +46,28 @@ def load(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     except Exception as error:  # torch.load raises a different type for each kind of damage
         raise ValueError(
             f"checkpoint {path} cannot be read as one of this package's ({error}); "
-            "give another path, or delete it to start anew."
+            "give another path, or delete it to start afresh."
         ) from error
     for name in settings | written:
         if settings.get(name) != written.get(name):
             raise ValueError(
                 f"checkpoint {path} is of a run with {name} {written.get(name)!r}, and this one "
-                f"has {settings.get(name)!r}; give the settings it was written with to go on, "
-                "or another path to start anew."
+                f"has {settings.get(name)!r}; give the same settings to resume, or another path "
+                "to start afresh."
             )
     return content
 
 
 def describe_log(log: Log) -> list[float]:
-    """A few sums that differ, but for bad luck, when the impressions do."""
-    place = torch.arange(1, len(log) + 1, device=log.labels.device)  # so that their order counts
+    """Returns a few sums, which almost surely differ if the impressions do."""
+    place = torch.arange(1, len(log) + 1, device=log.labels.device)  # makes the order count
     sums = [(column * place).sum().item() for column in log.ids.values()]
     rest = (one.sum(0, dtype=torch.float64).tolist() for one in (log.labels, log.dense))
     return [len(log), *sums, *(value for part in rest for value in part)]
 
 
 def describe_optimizers(optimizers: Iterable[Optimizer]) -> list[list[str]]:
-    """Each optimizer's class and what it was set up with, group by group."""
+    """Lists each optimizer's class and the options of its groups."""
     plain = (bool, int, float, str, tuple)
     return [
         [type(optimizer).__name__]
@@ -86,7 +84,7 @@ def describe_optimizers(optimizers: Iterable[Optimizer]) -> list[list[str]]:
 
 
 def random_state() -> dict[str, Any]:
-    """Torch's global generators, on the CPU and on every CUDA device."""
+    """Returns torch's global random states, of the CPU and of every CUDA device."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
@@ -99,11 +97,11 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 @contextmanager
 def interrupts_deferred() -> Iterator[threading.Event]:
-    """Ctrl-C sets the event and the loop stops at its next step; a second one stops at once."""
+    """Makes Ctrl-C set the yielded event; a second one interrupts at once."""
     pressed = threading.Event()
     before = signal.getsignal(signal.SIGINT)
     in_main_thread = threading.current_thread() is threading.main_thread()
-    if not in_main_thread or not callable(before):  # cannot be caught, or is to be ignored
+    if not in_main_thread or not callable(before):  # cannot be caught, or is ignored
         yield pressed
         return
 

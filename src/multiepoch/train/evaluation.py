@@ -8,15 +8,21 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from multiepoch.data.log import Log
+from multiepoch.data.log import DataError, Log
 from multiepoch.model import ConversionModel
 from multiepoch.train import metrics
 
 
 def evaluate(model: ConversionModel, log: Log, group: Tensor | None = None) -> pd.DataFrame:
-    """Every metric of every objective on a log, over all impressions and within each group.
+    """Computes every metric of every objective, over all impressions and within each group.
 
-    group: (n,) integers. Columns group, objective, metric, value, as in `train`.
+    Args:
+        model: The model to evaluate.
+        log: The impressions.
+        group: int64, (n,); None for no groups.
+
+    Returns:
+        Rows with columns group, objective, metric, value, as in `train`.
     """
     columns = ["group", "objective", "metric", "value"]
     return pd.DataFrame(list(measure(predict(model, log), log, group)), columns=columns)
@@ -24,38 +30,45 @@ def evaluate(model: ConversionModel, log: Log, group: Tensor | None = None) -> p
 
 @torch.inference_mode()
 def predict(model: ConversionModel, log: Log, batch_size: int = 8_192) -> Tensor:
-    """Logits for a log in its order, (n, n_objectives).
+    """Returns the logits of a log, (n, n_objectives), in its order.
 
-    batch_size: impressions at a time; of this size, activations stay in a processor's cache.
+    By default batches are small enough for the activations to stay in a processor's cache.
     """
     was_training = model.training
     model.eval()
-    logits = [
-        model({name: c[k : k + batch_size] for name, c in log.ids.items()},
-              log.dense[k : k + batch_size])
-        for k in range(0, len(log), batch_size)
-    ]  # fmt: skip
+    starts = range(0, len(log), batch_size)
+    batches = (log[start : start + batch_size] for start in starts)
+    logits = [model(batch.ids, batch.dense) for batch in batches]
     model.train(was_training)
     return torch.cat(logits)
 
 
 def frequency_edges(train_log: Log, eval_log: Log, column: str = "product", n: int = 10) -> Tensor:
-    """The frequencies that part the groups of `frequency_groups`, (n - 1,) int64, ascending.
+    """Returns the frequencies between the groups of `frequency_groups`, int64 (n - 1,), ascending.
 
-    Group k holds the impressions whose row was trained on at least edges[k - 1] and fewer than
+    Group k contains the impressions whose row was trained on at least edges[k - 1] and fewer than
     edges[k] times.
     """
     frequency = _frequency(train_log, eval_log, column).sort().values
     edges = frequency[torch.arange(1, n, device=frequency.device) * len(frequency) // n]
-    return edges.clamp(min=1)  # a row never seen stays in group 0, however many there are
+    return edges.clamp(min=1)  # unseen rows stay in group 0, however many there are
 
 
 def frequency_groups(train_log: Log, eval_log: Log, column: str = "product", n: int = 10) -> Tensor:
-    """The group of each impression of `eval_log`, (n_impressions,) int64, by training frequency.
+    """Groups the impressions of a log by the training frequency of a row, int64 (n_impressions,).
 
-    0 has the rows least often trained on, unseen ones among them, n - 1 the most frequent. Groups
-    are about equal in impressions of `eval_log`; those of one frequency stay together, so that
-    where many share one, some groups are small or empty.
+    Group 0 has the rows least often trained on, unseen ones included; group n - 1 has the most
+    frequent. Groups have about the same number of impressions, but those of equal frequency stay
+    together, so some groups may be small or empty.
+
+    Args:
+        train_log: Its lookups are counted.
+        eval_log: Its impressions are grouped.
+        column: The id column.
+        n: Number of groups.
+
+    Raises:
+        ValueError: If a log does not have the column.
     """
     edges = frequency_edges(train_log, eval_log, column, n)
     return torch.searchsorted(edges, _frequency(train_log, eval_log, column), right=True)
@@ -68,10 +81,28 @@ def _frequency(train_log: Log, eval_log: Log, column: str) -> Tensor:
     return torch.bincount(train_log.ids[column], minlength=size)[eval_log.ids[column]]
 
 
+def bayes_optimum(log: Log) -> pd.DataFrame:
+    """Scores the truth itself, which no model can beat, on a log that has `p_true`.
+
+    Returns:
+        One row per objective, with the columns of `metrics.bayes_optimum`.
+
+    Raises:
+        DataError: If the log has no `p_true`.
+    """
+    if log.p_true is None:
+        raise DataError("bayes_optimum: the log has no p_true; only a synthetic world knows it.")
+    rows = {
+        objective: metrics.bayes_optimum(log.labels[:, k], log.p_true[:, k])
+        for k, objective in enumerate(log.objectives)
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("objective")
+
+
 def measure(
-    logits: Tensor, log: Log, group: Tensor | None, tell: Callable[[str], None] = lambda line: None
+    logits: Tensor, log: Log, group: Tensor | None, say: Callable[[str], None] = lambda line: None
 ) -> Iterator[tuple[str, str, str, float]]:
-    """(group, objective, metric, value) for all impressions and for each group there is."""
+    """Yields (group, objective, metric, value) for all impressions, then for each group."""
     masks: dict[str, slice | Tensor] = {"all": slice(None)}
     if group is not None:
         masks |= {str(k): group == k for k in group.unique().tolist()}
@@ -79,11 +110,14 @@ def measure(
         for k, objective in enumerate(log.objectives):
             z, y = logits[mask, k], log.labels[mask, k]
             yield name, objective, "logloss", metrics.logloss(z, y)
+            if log.p_true is not None:
+                p = log.p_true[mask, k]
+                yield name, objective, "expected_logloss", metrics.expected_logloss(z, p)
             positives = int(y.sum(dtype=torch.float64))
             if 0 < positives < len(y):
                 yield name, objective, "auc", metrics.auc(z, y)
                 yield name, objective, "normalized_entropy", metrics.normalized_entropy(z, y)
             else:
-                tell(f"no auc of {objective} in group {name}: all {len(y)} labels are of one class")
+                say(f"no auc of {objective} in group {name}: all {len(y)} labels are of one class")
             if positives:
                 yield name, objective, "calibration", metrics.calibration(z, y)

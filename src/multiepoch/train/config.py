@@ -1,0 +1,82 @@
+"""`TrainConfig`: the options that `train` and `train_days` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from multiepoch.data.log import Log
+
+
+class BetweenEpochs(Protocol):
+    """Acts before each epoch over the same data, as a rewind of the tables does."""
+
+    def before_epoch(self, index: int) -> None:
+        """Prepares epoch `index`: 0 over new data, k >= 1 for its k-th repetition."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+# From the training log and the evaluated log: a group for each impression of the latter, (n,).
+Groups = Callable[[Log, Log], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Holds the options of a training run.
+
+    Attributes:
+        epochs: Epochs over the window or, in `train_days`, over each day.
+        evaluate_at: Fractions of an epoch, in (0, 1], after which to evaluate.
+        evaluate_epochs: The epochs, counted from 0, in which to evaluate; None for all.
+        groups: Also evaluates within each group of impressions, e.g. `frequency_groups`.
+        batch_size: Impressions per step.
+        seed: Decides the order of the impressions.
+        loss_weights: By objective; 1 for those not named.
+        between_epochs: Its `before_epoch(k)` is called before epoch k.
+        scheduler: A learning-rate scheduler, or several, stepped after every batch.
+        checkpoint: A file that an existing run resumes from. It is written at the end of each
+            epoch, on Ctrl-C, and every `checkpoint_seconds`. On the CPU a resumed run equals an
+            uninterrupted one, bit for bit.
+        checkpoint_seconds: See `checkpoint`.
+        progress: Is called with one line per epoch; None for silence.
+
+    Raises:
+        ValueError: If an option is out of range.
+    """
+
+    epochs: int
+    evaluate_at: Sequence[float] = (0.25, 0.5, 1.0)
+    evaluate_epochs: Sequence[int] | None = None
+    groups: Groups | None = None
+    batch_size: int = 4096
+    seed: int = 0
+    loss_weights: dict[str, float] | None = None
+    between_epochs: BetweenEpochs | None = None
+    scheduler: Any = None
+    checkpoint: str | Path | None = None
+    checkpoint_seconds: float = 300.0
+    progress: Callable[[str], None] | None = print
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if not all(0 < fraction <= 1 for fraction in self.evaluate_at):
+            raise ValueError(f"evaluate_at is {self.evaluate_at}; give fractions in (0, 1].")
+        if not self.evaluated <= set(range(self.epochs)):
+            raise ValueError(
+                f"evaluate_epochs is {list(self.evaluate_epochs)}; the {self.epochs} epochs are "
+                f"counted from 0 to {self.epochs - 1}."
+            )
+
+    @property
+    def evaluated(self) -> set[int]:
+        """The epochs in which to evaluate."""
+        return set(range(self.epochs) if self.evaluate_epochs is None else self.evaluate_epochs)
