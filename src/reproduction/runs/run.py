@@ -21,8 +21,8 @@ from multiepoch.methods import ALL_METHODS, EveryEpoch, Hyperparameter
 from multiepoch.model import ConversionModel
 from multiepoch.optim import SparseOptimizer
 from multiepoch.runner import KeptRunner, resolve_device, run_key
-from multiepoch.train import frequency_groups, train, train_days
-from multiepoch.train.metrics import bayes_optimum, entropy
+from multiepoch.train import bayes_optimum, frequency_groups, train, train_days
+from multiepoch.train.metrics import entropy
 from reproduction.runs import interventions
 from reproduction.runs.profiles import Profile
 
