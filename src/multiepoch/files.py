@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that are complete or absent, never partial."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yields a path to write to, and moves what was written to `path` when the block ends.
+    """Yields a temporary path, and renames it to `path` when the block ends.
 
-    A kill at any moment leaves the old file or the new one. If the block raises, nothing is left
-    behind and the old file stays. Works for a folder, too, if `path` does not exist yet. The
-    partial file keeps the suffix of `path`, since some writers choose their format by it.
+    A kill at any moment leaves the old file or the new one. If the block raises, the old file stays
+    and the temporary one is removed. Works for a folder, too, if `path` does not exist yet. The
+    temporary path keeps the suffix of `path`, since some writers choose their format by it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,6 +31,6 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes a text file that appears whole or not at all."""
+    """Writes a text file that is complete or absent."""
     with atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The registry of methods: what a remedy is called, how it is built, and what of it is tuned.
+"""The registry of methods: the name, the construction and the hyperparameter of each remedy.
 
 To add a method, add its class to `multiepoch.optim` or `multiepoch.remedies` and one entry to
 `METHODS`.
@@ -58,7 +58,7 @@ class EveryEpoch:
 
 @dataclass(frozen=True)
 class Build:
-    """What the rewind of a method is built from."""
+    """Arguments for building the rewind of a method."""
 
     model: nn.Module
     optimizer: SparseOptimizer
@@ -74,15 +74,15 @@ class Build:
 
 @dataclass(frozen=True)
 class Method:
-    """How a method is built, and what of it is tuned beside the two learning rates.
+    """Describes how to build a method, and its hyperparameter beside the two learning rates.
 
     Attributes:
         label: Its name in figures and tables.
-        row_lr: Makes the optimizer's `row_lr` from the hyperparameter.
-        row_decay: Makes the optimizer's `row_decay` from the hyperparameter.
-        rewind: Makes what acts on the rows between epochs.
-        hyperparameter: The name of what is tuned; "" for none.
-        grid: The values it is tuned over, the default first.
+        row_lr: Builds the optimizer's `row_lr` from the hyperparameter.
+        row_decay: Builds the optimizer's `row_decay` from the hyperparameter.
+        rewind: Builds the object that acts between epochs.
+        hyperparameter: The name of the hyperparameter; "" for none.
+        grid: The values to try, the default first.
     """
 
     label: str
@@ -103,7 +103,7 @@ class Method:
         rule: str = "adam",
         epochs: int = 1,
     ) -> tuple[SparseOptimizer, EveryEpoch]:
-        """Returns the optimizer, and what happens before each epoch."""
+        """Returns the optimizer, and the `between_epochs` of `train`."""
         optimizer = SparseOptimizer.from_model(
             model,
             dense_lr=dense_lr,
@@ -128,14 +128,7 @@ METHODS: dict[str, Method] = {
         "FAL",
         row_lr=lambda scale: FrequencyAdaptiveLR(**FAL_SCALES[scale]),
         hyperparameter="scale",
-        grid=(
-            "log",
-            "linear",
-            "square root",
-            "threshold 20",
-            "threshold 100",
-            "log, gap decay 0.5",
-        ),
+        grid=tuple(scale for scale in FAL_SCALES if scale != "log of steps"),
     ),
     "meda": Method("MEDA", rewind=lambda b: meda(b.model, b.optimizer, b.seed)),
     "adamar": Method(
@@ -156,8 +149,8 @@ METHODS: dict[str, Method] = {
     ),
 }
 
-# Day after day, a row holds what earlier days taught it, so rows return to the start of the day.
-# There, the entry "meda" above has its redrawn meaning.
+# Under continual training a row holds what earlier days taught it, so these methods return rows to
+# the start of the day. The entry "meda" above redraws the tables there, too.
 DAY_METHODS: dict[str, Method] = {
     "meda_restored": Method(
         "MEDA (restored)", rewind=lambda b: meda_restored(b.model, b.optimizer)

@@ -1,7 +1,7 @@
 """The multi-task conversion model: embedding tables, a cross layer, a shared bottom, towers.
 
-The cross layer is that of DCN-v2 (Wang et al., 2021, arXiv 2008.13535, equation 1). The tables give
-sparse gradients, so that a step costs what its batch touches and not what the tables hold.
+The cross layer is that of DCN-v2 (Wang et al., 2021, arXiv 2008.13535, equation 1). The tables have
+sparse gradients, so that the cost of a step depends on its batch, not on the size of the tables.
 """
 
 from __future__ import annotations
@@ -16,22 +16,29 @@ from torch import Tensor, nn
 from multiepoch.data.log import Schema
 from multiepoch.optim.memory import use_huge_pages
 
-# 2^64 over the golden ratio, odd: multiplying by it spreads neighbouring ids over all bits.
+# 2^64 over the golden ratio, made odd: multiplying by it spreads neighbouring ids over all bits.
 _HASH_MULTIPLIER = 0x9E3779B97F4A7C15 - (1 << 64)
 
 
 class ConversionModel(nn.Module):
     """Predicts every objective of a log for each impression.
 
-    tables: one `nn.Embedding(sparse=True)` an id column. Its first `schema.cardinality` rows are
-        the ids'; the last `n_buckets` are shared by all ids beyond, hashed, so that a product
-        that was not there at training time still has a row. `overflow_counts` says how often
-        that happened.
-    bottom: the layers every objective shares, of widths `hidden`.
-    towers: for each objective its own layers, of widths `tower`, and its logit.
+    `tables` has one `nn.Embedding(sparse=True)` per id column. All ids beyond `schema.cardinality`
+    are hashed into the last `n_buckets` rows, so that a product unknown at training time still has
+    a row; `overflow_counts` says how often that happened. Parameters are drawn with torch's global
+    generator, so `torch.manual_seed` makes the model reproducible.
 
-    embedding_std: standard deviation of the tables' first values.
-    Drawn with torch's global generator: `torch.manual_seed` first gives the same model again.
+    Args:
+        schema: The columns of the log.
+        embedding_dim: Width of every table.
+        hidden: Widths of the layers that all objectives share.
+        tower: Widths of the layers that each objective has to itself.
+        cross_layers: Number of cross layers.
+        n_buckets: Rows for unknown ids, in each table.
+        embedding_std: Standard deviation of the tables' initial values.
+
+    Raises:
+        ValueError: If there is no bucket, or two columns have nearly the same name.
     """
 
     def __init__(
@@ -46,7 +53,7 @@ class ConversionModel(nn.Module):
     ) -> None:
         super().__init__()
         if n_buckets < 1:
-            raise ValueError(f"n_buckets is {n_buckets}; ids beyond a table need at least 1.")
+            raise ValueError(f"n_buckets is {n_buckets}; unknown ids need at least 1.")
         self.schema, self.n_buckets, self.embedding_std = schema, n_buckets, embedding_std
         self.tables = nn.ModuleDict(
             {
@@ -72,14 +79,15 @@ class ConversionModel(nn.Module):
             }
         )
         if len(self.tables) < len(schema.cardinality) or len(self.towers) < len(schema.objectives):
-            raise ValueError("two columns have the same name but for a dot or an underscore at its "
-                             "end; rename one.")  # fmt: skip
+            raise ValueError(
+                "the names of two columns differ only in a dot or a final underscore; rename one."
+            )
         self.register_buffer("n_overflow", torch.zeros(len(self.tables), dtype=torch.int64))
 
     def forward(self, ids: dict[str, Tensor], dense: Tensor) -> Tensor:
-        """Logits, (n, n_objectives), from ids, each (n,), and dense features, (n, n_dense)."""
+        """Returns logits, (n, n_objectives), for ids, each (n,), and dense features, (n, n_dense)."""
         rows = self.rows(ids)
-        # (n, dim) each
+        # (n, embedding_dim) each
         vectors = [table(column) for table, column in zip(self.tables.values(), rows.values())]
         x0 = torch.cat([*vectors, dense], dim=1)  # (n, width)
         x = x0
@@ -89,7 +97,7 @@ class ConversionModel(nn.Module):
         return torch.cat([tower(x) for tower in self.towers.values()], dim=1)
 
     def rows(self, ids: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The table row of each id: the id itself, or a bucket where it is beyond the table."""
+        """Returns the table row of each id: the id itself or, for an unknown id, its bucket."""
         rows, outside = {}, []
         for name, cardinality in self.schema.cardinality.items():
             column = ids[name]
@@ -98,45 +106,45 @@ class ConversionModel(nn.Module):
             rows[name] = torch.where(beyond, bucket, column)
             outside.append(beyond.sum())
         if outside:
-            self.n_overflow += torch.stack(outside)  # stays on the device: no synchronisation
+            self.n_overflow += torch.stack(outside)  # stays on the device, without synchronisation
         return rows
 
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean logloss of each objective, in nats, (n_objectives,)."""
+        """Returns the mean logloss of each objective, in nats, (n_objectives,)."""
         return F.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(dim=0)
 
     def loss(self, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-        """The objectives' losses summed, each times its weight; (n_objectives,), None: all 1."""
+        """Returns the weighted sum of the losses. weights: (n_objectives,); None for all 1."""
         losses = self.losses(logits, labels)
         return losses.sum() if weights is None else (weights * losses).sum()
 
     @torch.no_grad()
     def init_table_(self, weight: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Draws rows of a table anew, in place: normal, mean 0, deviation `embedding_std`."""
+        """Redraws a table in place: normal, mean 0, standard deviation `embedding_std`."""
         return weight.normal_(0.0, self.embedding_std, generator=generator)
 
     def table_parameters(self) -> dict[str, nn.Parameter]:
-        """The weight of each table, by id column."""
+        """Returns the weight of each table, by id column."""
         weights = (table.weight for table in self.tables.values())
         return dict(zip(self.schema.cardinality, weights))
 
     def dense_parameters(self) -> list[nn.Parameter]:
-        """Every parameter that is not a table."""
+        """Returns every parameter that is not a table."""
         return [p for name, p in self.named_parameters() if not name.startswith("tables.")]
 
     def overflow_counts(self) -> dict[str, int]:
-        """For each table, how many ids beyond it were looked up so far, evaluation included."""
+        """Returns the lookups of unknown ids so far, by id column, evaluation included."""
         return dict(zip(self.schema.cardinality, self.n_overflow.tolist()))
 
 
 def _module_name(name: str) -> str:
-    """The column's name, but where nn.ModuleDict refuses it: a dot, or "type" and its like."""
+    """Changes names that nn.ModuleDict refuses, such as those with a dot, or "type"."""
     safe = name.replace(".", "_dot_")
     return f"{safe}_" if hasattr(nn.ModuleDict(), safe) else safe
 
 
 def _layers(*widths: int) -> nn.Sequential:
-    """Linear layers from each width to the next, a ReLU after every one."""
+    """Stacks linear layers from each width to the next, each followed by a ReLU."""
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(widths):
         layers += [nn.Linear(n_in, n_out), nn.ReLU()]

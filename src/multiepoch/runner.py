@@ -1,4 +1,4 @@
-"""Many runs over processes: each result is a file, kept as it is finished and never made twice."""
+"""Spreads runs over processes; keeps each result as a file, and computes none twice."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def run_key(settings: Any, *packages: str) -> str:
     """Names the file that keeps a run: a hash of its settings, the code and the torch version.
 
     Args:
-        settings: All that the result depends on, as JSON values.
+        settings: Everything that the result depends on, as JSON values.
         packages: The packages whose code the result depends on.
     """
     text = json.dumps([settings, code_hash(*packages), torch.__version__], sort_keys=True)
@@ -56,7 +56,7 @@ def run_key(settings: Any, *packages: str) -> str:
 def code_hash(*packages: str) -> str:
     """Hashes every source file of the packages, and the version of NumPy, which draws the world.
 
-    Comments and docstrings do not count, so that rewording them leaves finished runs valid.
+    Comments and docstrings are left out, so that finished runs survive their rewording.
     """
     digest = hashlib.sha256(np.__version__.encode())
     for package in packages:
@@ -80,7 +80,7 @@ def _without_docstrings(source: str) -> str:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Gives torch one thread, as in a worker process: the same sums in the same order."""
+    """Gives torch one thread, as in a worker, so that sums are taken in the same order."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -90,14 +90,14 @@ def one_thread() -> Iterator[None]:
 
 
 class Runner(Generic[Item]):
-    """Runs `work` on items in processes of one thread each, which live until the block ends.
+    """Runs `work` on items in single-threaded processes that live until the block ends.
 
         with Runner(work, workers=2) as runner:
             for item, result in runner.map(items): ...
 
     Args:
-        work: A function of a module, or a partial of one, of an item.
-        workers: Processes. With one, or on a GPU, work runs in this process.
+        work: A function at the top level of a module, or a partial of one, of an item.
+        workers: Number of processes. With 1, work runs in this process.
     """
 
     def __init__(self, work: Callable[[Item], Any], workers: int) -> None:
@@ -116,7 +116,7 @@ class Runner(Generic[Item]):
                     process.terminate()
 
     def map(self, items: Sequence[Item]) -> Iterator[tuple[Item, Any]]:
-        """Yields (item, work(item)) as each is finished, in any order."""
+        """Yields (item, work(item)) in order of completion."""
         if self.workers <= 1 or len(items) <= 1:
             with one_thread():
                 for item in items:
@@ -134,14 +134,14 @@ class Runner(Generic[Item]):
 
 
 class KeptRunner(Runner[tuple[Item, Path]]):
-    """Runs items whose result is a file, and leaves out those whose file exists.
+    """Runs items whose results are files, and skips those whose file exists.
 
     Args:
         work: Called as work(item, path); writes the result to `path`.
         workers: As for Runner.
-        total: The items of all calls together, if there are several.
         describe: Names an item in the progress lines.
-        log: Is given one line for each finished item: how long it took and how long the rest takes.
+        log: Is called with one line per finished item: its time and an estimate of the rest.
+        total: Number of items over all calls, if there are several.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class KeptRunner(Runner[tuple[Item, Path]]):
         self._done, self._ran, self._started = 0, 0, time.perf_counter()
 
     def __call__(self, items: Iterable[Item], paths: Sequence[Path]) -> None:
-        """Makes each path that does not exist yet."""
+        """Writes each path that does not exist yet."""
         pairs = {path: item for item, path in zip(items, paths)}
         todo = [(item, path) for path, item in pairs.items() if not path.exists()]
         total = self.total or len(pairs)
@@ -168,7 +168,7 @@ class KeptRunner(Runner[tuple[Item, Path]]):
             self._done += 1
             self._ran += 1
             rest = max(total - self._done, 0)
-            # The other workers are half through with theirs, on average.
+            # On average, the other workers are half done with theirs.
             share = self._ran + min(self.workers - 1, rest) / 2
             left = (time.perf_counter() - self._started) / share * rest
             self.log(
@@ -178,7 +178,7 @@ class KeptRunner(Runner[tuple[Item, Path]]):
 
 
 def machine(device: str = "cpu") -> str:
-    """Describes the device that a record was made on, with its number of cores."""
+    """Describes the device, and for a CPU its number of cores."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name()
     model = platform.processor() or platform.machine()
@@ -190,7 +190,7 @@ def machine(device: str = "cpu") -> str:
 
 
 def in_minutes(seconds: float) -> str:
-    """A duration for a progress line."""
+    """Formats a duration for a progress line."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
@@ -203,7 +203,7 @@ def _keep(work: Callable[[Item, Path], None], pair: tuple[Item, Path]) -> float:
 
 
 def _start_worker() -> None:
-    """Gives a worker one thread; leaves Ctrl-C to its parent, and ends with it."""
+    """Gives a worker one thread, leaves Ctrl-C to its parent, and ends it with the parent."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

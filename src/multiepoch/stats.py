@@ -10,10 +10,10 @@ from scipy.special import stdtrit
 
 
 def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
-    """Returns the mean of the values and its two-sided Student-t interval: mean, low, high.
+    """Returns mean, low and high of the two-sided Student-t interval of the mean.
 
     Args:
-        values: One value per seed. With one value, the interval is the whole line.
+        values: One value per seed. A single value has an infinite interval.
         level: The probability that the interval covers the true mean.
 
     Raises:

@@ -1,8 +1,16 @@
-"""Optimizers for embedding tables, and for tables and dense layers as one."""
+"""Optimizers for embedding tables, alone or together with the dense layers."""
 
 from multiepoch.optim.adamar import AdaptiveRegularization
 from multiepoch.optim.embedding import EmbeddingOptimizer
 from multiepoch.optim.fal import FrequencyAdaptiveLR
+from multiepoch.optim.lookups import accumulate_lookups, gather_lookups
 from multiepoch.optim.sparse import SparseOptimizer
 
-__all__ = ["AdaptiveRegularization", "EmbeddingOptimizer", "FrequencyAdaptiveLR", "SparseOptimizer"]
+__all__ = [
+    "AdaptiveRegularization",
+    "EmbeddingOptimizer",
+    "FrequencyAdaptiveLR",
+    "SparseOptimizer",
+    "accumulate_lookups",
+    "gather_lookups",
+]
