@@ -85,7 +85,7 @@ class ConversionModel(nn.Module):
         self.register_buffer("n_overflow", torch.zeros(len(self.tables), dtype=torch.int64))
 
     def forward(self, ids: dict[str, Tensor], dense: Tensor) -> Tensor:
-        """Returns logits, (n, n_objectives), for ids, each (n,), and dense features, (n, n_dense)."""
+        """Returns logits, (n, n_objectives). ids: (n,) by column; dense: (n, n_dense)."""
         rows = self.rows(ids)
         # (n, embedding_dim) each
         vectors = [table(column) for table, column in zip(self.tables.values(), rows.values())]

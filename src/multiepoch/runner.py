@@ -90,7 +90,7 @@ def one_thread() -> Iterator[None]:
 
 
 class Runner(Generic[Item]):
-    """Runs `work` on items in single-threaded processes that live until the block ends.
+    """Runs `work` on items in single-threaded processes that live until the block ends::
 
         with Runner(work, workers=2) as runner:
             for item, result in runner.map(items): ...

@@ -32,7 +32,7 @@ def frequency_factor(
 def update_rows(
     group: dict[str, Any], table: Tensor, state: dict[str, Tensor], touched: TouchedRows
 ) -> None:
-    """Gathers the touched rows, updates them by the group's options, and writes them back.
+    """Gathers the touched rows, updates them by the group's options, and writes them back::
 
         w <- keep * w - lr * factor * direction
 

@@ -19,7 +19,7 @@ class FrequencyAdaptiveLR:
 
     Row i of a table is trained at lr * s_i. The factor s_i in (0, 1] depends on F_i, the number of
     times the row has been seen so far, the current batch included, and on M, the largest such
-    count in the table:
+    count in the table::
 
         scale="log"        s_i = log(F_i + 1) / log(M + 1)      (the paper's)
         scale="linear"     s_i = F_i / M

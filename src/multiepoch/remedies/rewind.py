@@ -3,7 +3,7 @@
 After one epoch, an infrequent row has learned the labels of its few impressions. In the next epoch
 over them the dense layers learn to trust it, and on fresh impressions it misleads them. MEDA (arXiv
 2305.19531) redraws every table before each repeated epoch. Tail rewind resets only the rows that
-the data touches fewer than `below` times, which leak the most, and keeps the others.
+the data touches fewer than `below` times, which leak the most, and keeps the others::
 
     rewind = tail_rewind(model, optimizer, below=100)
     for index in range(n_epochs):
