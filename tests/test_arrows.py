@@ -1,11 +1,15 @@
 """Which room may know which: imports run downwards only, and no two files import each other."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
@@ -75,3 +79,52 @@ def test_the_library_needs_torch_and_numpy_alone():
         assert not {one.partition(".")[0] for one in needed} & HEAVY, name
         packages = {one.rpartition(".")[0] for one in needed}  # whose __init__ runs, too
         todo |= {one for one in needed | packages if one in FILES} - seen
+
+
+def needed_by(*names: str) -> set[str]:
+    """The installed distributions that these need, themselves included."""
+    found, todo = set(), set(names)
+    while todo:
+        name = todo.pop()
+        try:
+            requirements = map(Requirement, distribution(name).requires or ())
+        except PackageNotFoundError:  # on another platform, say
+            continue
+        found.add(name)
+        todo |= {
+            one.name for one in requirements if not one.marker or one.marker.evaluate({"extra": ""})
+        } - found
+    return found
+
+
+IN_A_BARE_PLACE = """
+import sys
+sys.path[:0] = {paths}
+import multiepoch, {modules}
+print(multiepoch.data.AdsWorld(n_users=9, n_products=9).day(0, n=3).day)
+for needs_more in ("import multiepoch.train", "from multiepoch.data import load_kuairand"):
+    try:
+        exec(needs_more)
+    except ImportError as error:
+        print(error)
+"""
+
+
+def test_the_library_works_where_torch_and_numpy_alone_are_installed(tmp_path):
+    for name in needed_by("torch", "numpy"):
+        one = distribution(name)
+        for top in {path.parts[0] for path in one.files} - {"..", "__pycache__"}:
+            if not (tmp_path / top).exists():
+                (tmp_path / top).symlink_to(one.locate_file(top))
+    code = IN_A_BARE_PLACE.format(
+        paths=[str(ROOT / "src"), str(tmp_path)], modules=", ".join(["multiepoch.data", *BARE])
+    )
+    # -S: without the packages of this interpreter
+    command = [sys.executable, "-I", "-S", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "tensor([0, 0, 0], dtype=torch.int32)",
+        "multiepoch.train needs pandas: pip install 'multiepoch[data]'.",
+        "KuaiRand needs pandas and PyArrow: pip install 'multiepoch[data]'.",
+    ]
