@@ -66,15 +66,26 @@ def world_log(users: int, size: Size) -> Log:
 def ours(logs: list[Log], size: Size, **options) -> Contestant:
     model = ConversionModel(logs[0].schema, DIM, HIDDEN, TOWER, cross_layers=0)
     optimizer = SparseOptimizer.from_model(
-        model, dense_lr=DENSE_LR, embedding_lr=TABLE_LR, rule="adam",
-        dense=partial(torch.optim.Adam, fused=True), **options,
-    )  # fmt: skip
+        model,
+        dense_lr=DENSE_LR,
+        embedding_lr=TABLE_LR,
+        rule="adam",
+        dense=partial(torch.optim.Adam, fused=True),
+        **options,
+    )
     turn_of = Turn()
 
     def run() -> None:
         log = logs[turn_of.turn % len(logs)]
-        train(model, optimizer, log, epochs=1, batch_size=size.batch, evaluate_at=(1.0,),
-              progress=None)  # fmt: skip
+        train(
+            model,
+            optimizer,
+            log,
+            epochs=1,
+            batch_size=size.batch,
+            evaluate_at=(1.0,),
+            progress=None,
+        )
 
     return Contestant(run, turn_of)
 
@@ -102,19 +113,27 @@ def deepctr(logs: list[Log], size: Size) -> dict[str, Contestant]:
     columns = [SparseFeat(name, n, DIM) for name, n in schema.cardinality.items()]
     columns += [DenseFeat(name, 1) for name in schema.dense]
     # Theirs takes one matrix of float32, ids and dense features side by side.
-    inputs = [torch.cat([torch.stack(list(log.ids.values()), 1).float(), log.dense], 1)
-              for log in logs]  # fmt: skip
+    inputs = [
+        torch.cat([torch.stack(list(log.ids.values()), 1).float(), log.dense], 1) for log in logs
+    ]
 
     def model() -> SharedBottom:
         return SharedBottom(
-            columns, HIDDEN, TOWER, l2_reg_embedding=0, l2_reg_linear=0,
-            task_types=["binary"] * len(schema.objectives), task_names=list(schema.objectives),
-        )  # fmt: skip
+            columns,
+            HIDDEN,
+            TOWER,
+            l2_reg_embedding=0,
+            l2_reg_linear=0,
+            task_types=["binary"] * len(schema.objectives),
+            task_names=list(schema.objectives),
+        )
 
     def in_its_fit() -> Contestant:
         theirs, turn_of = model(), Turn()
-        theirs.compile(torch.optim.Adam(theirs.parameters(), DENSE_LR),
-                       loss=["binary_crossentropy"] * len(schema.objectives))  # fmt: skip
+        theirs.compile(
+            torch.optim.Adam(theirs.parameters(), DENSE_LR),
+            loss=["binary_crossentropy"] * len(schema.objectives),
+        )
 
         def run() -> None:
             k = turn_of.turn % len(logs)
@@ -171,8 +190,12 @@ def measure(size: Size) -> dict:
             q1, median, q3 = np.quantile(values, [0.25, 0.5, 0.75])
             print(f"  {name:32s} {median:10,.0f} [{q1:,.0f}, {q3:,.0f}]", flush=True)
     measured["setting"] = {
-        "dim": DIM, "hidden": HIDDEN, "tower": TOWER, "batch": size.batch, "steps": size.steps,
-    }  # fmt: skip
+        "dim": DIM,
+        "hidden": HIDDEN,
+        "tower": TOWER,
+        "batch": size.batch,
+        "steps": size.steps,
+    }
     return measured
 
 

@@ -68,8 +68,16 @@ class Case:
         sizes = [choose((0, 1, 7, 40, 200)) for _ in range(choose(range(1, 9)))]
         # cubed, so that small ids are frequent
         batches = [(torch.rand(n, generator=generator) ** 3 * n_rows).long() for n in sizes]
-        return cls(choose(tuple(RULES)), choose(SCALES), choose(DECAYS), n_rows, dim,
-                   [ids.tolist() for ids in batches], seed, choose(paths()))  # fmt: skip
+        return cls(
+            choose(tuple(RULES)),
+            choose(SCALES),
+            choose(DECAYS),
+            n_rows,
+            dim,
+            [ids.tolist() for ids in batches],
+            seed,
+            choose(paths()),
+        )
 
     def optimizer(self) -> tuple[torch.nn.Parameter, EmbeddingOptimizer]:
         generator = torch.Generator().manual_seed(self.seed)
@@ -102,8 +110,17 @@ class Case:
             optimizer.step()
             grad = torch.zeros_like(reference).index_add_(0, ids, values.double())
             occurrences = torch.bincount(ids, minlength=self.n_rows)
-            reference_step(reference, grad, occurrences, state, self.lr, self.rule,
-                           self.row_lr, self.row_decay, epoch=epoch)  # fmt: skip
+            reference_step(
+                reference,
+                grad,
+                occurrences,
+                state,
+                self.lr,
+                self.rule,
+                self.row_lr,
+                self.row_decay,
+                epoch=epoch,
+            )
             difference = (table.detach().double() - reference).abs().max()
             largest = max(largest, float(difference / reference.abs().max().clamp(min=1)))
             for name in {"count", "last_step"} & optimizer.state[table].keys():

@@ -42,8 +42,16 @@ def python() -> str:
     (own,) = FOLDER.glob("lib/python*/site-packages")
     (own / "project.pth").write_text("\n".join(lines) + "\n")
     for package in packages():
-        pip = [peer, "-m", "pip", "install", "--quiet", "--no-deps",
-               "--disable-pip-version-check", package]  # fmt: skip
+        pip = [
+            peer,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--disable-pip-version-check",
+            package,
+        ]
         if subprocess.run(pip, stderr=subprocess.DEVNULL).returncode:
             print(f"Without {package}: pip could not install it.", flush=True)
     done.write_text(wanted)

@@ -171,8 +171,11 @@ def fbgemm(n_rows: int, batches: list[Tensor], upstream: Tensor) -> dict[str, Co
     def kernel(rule: EmbOptimType) -> Contestant:
         module = SplitTableBatchedEmbeddingBagsCodegen(
             [(n_rows, DIM, EmbeddingLocation.HOST, ComputeDevice.CPU)],
-            optimizer=rule, learning_rate=LR, eps=1e-8, pooling_mode=PoolingMode.SUM,
-        )  # fmt: skip
+            optimizer=rule,
+            learning_rate=LR,
+            eps=1e-8,
+            pooling_mode=PoolingMode.SUM,
+        )
         module.init_embedding_weights_uniform(0.01, 0.01)
         ids = batches[0]
 
@@ -272,18 +275,31 @@ def bytes_a_row(size: Size) -> dict[str, dict[str, float]]:
     found = {"table": 4.0 * DIM}
     fal, decay = FrequencyAdaptiveLR(), AdaptiveRegularization(1e-3)
     makers = {rule: ours(rule) for rule in RULES}
-    makers |= {f"{rule} + FAL": lambda table, rule=rule: EmbeddingOptimizer(
-        [table], LR, rule=rule, row_lr=fal) for rule in RULES}  # fmt: skip
-    makers |= {f"{rule} + AdamAR": lambda table, rule=rule: EmbeddingOptimizer(
-        [table], LR, rule=rule, row_decay=decay) for rule in RULES}  # fmt: skip
+    makers |= {
+        f"{rule} + FAL": lambda table, rule=rule: EmbeddingOptimizer(
+            [table], LR, rule=rule, row_lr=fal
+        )
+        for rule in RULES
+    }
+    makers |= {
+        f"{rule} + AdamAR": lambda table, rule=rule: EmbeddingOptimizer(
+            [table], LR, rule=rule, row_decay=decay
+        )
+        for rule in RULES
+    }
     makers |= {name: make for name, (make, _) in TORCH.items()}
     batches = zipf_batches(1, size.n_lookups, size.n_rows, seed=0)
     values = torch.zeros(size.n_lookups, DIM)
     for name, make in makers.items():
         table = new_table(size.n_rows)
         optimizer = make(table)
-        step = stepper(lambda _, made=optimizer: made, table, batches, values,
-                       dense=name in TORCH and TORCH[name][1])  # fmt: skip
+        step = stepper(
+            lambda _, made=optimizer: made,
+            table,
+            batches,
+            values,
+            dense=name in TORCH and TORCH[name][1],
+        )
         step.prepare(0)
         step.run()
         tensors = [v for v in optimizer.state[table].values() if isinstance(v, Tensor)]
@@ -312,10 +328,13 @@ def measure(size: Size) -> dict:
     distinct = [len(ids.unique()) for ids in batches]
     spread = spread_batches(1, size.n_lookups, size.rows_of_size[-1], seed=1)[0]
     measured["setting"] = {
-        "dim": DIM, "n_rows": size.n_rows, "n_lookups": size.n_lookups,
+        "dim": DIM,
+        "n_rows": size.n_rows,
+        "n_lookups": size.n_lookups,
         "distinct": math.floor(sum(distinct) / len(distinct)),
-        "distinct_of_size": len(spread.unique()), "compiled": compiled.library() is not None,
-    }  # fmt: skip
+        "distinct_of_size": len(spread.unique()),
+        "compiled": compiled.library() is not None,
+    }
     return measured
 
 

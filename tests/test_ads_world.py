@@ -5,7 +5,7 @@ import torch
 from multiepoch.data import AdsWorld
 from multiepoch.data.ads_world import POSITIVE_RATE
 
-SMALL = dict(n_users=2_000, n_products=1_000, n_campaigns=100, n_advertisers=20)  # fmt: skip
+SMALL = dict(n_users=2_000, n_products=1_000, n_campaigns=100, n_advertisers=20)
 
 
 def same_bytes(left, right):

@@ -94,8 +94,17 @@ def test_a_bfloat16_table_agrees_to_its_own_step(case):
         optimizer.step()
         grad = torch.zeros_like(expected).index_add_(0, ids, values.double())
         occurrences = torch.bincount(ids, minlength=case.n_rows)
-        reference_step(expected, grad, occurrences, state, case.lr, case.rule,
-                       case.row_lr, case.row_decay, epoch=epoch)  # fmt: skip
+        reference_step(
+            expected,
+            grad,
+            occurrences,
+            state,
+            case.lr,
+            case.rule,
+            case.row_lr,
+            case.row_decay,
+            epoch=epoch,
+        )
         # 2^-7 is one step of a number just above a power of two; 1e-6 is where it cancels to 0
         error = (table.detach().double() - expected.bfloat16().double()).abs()
         assert (error <= 2**-7 * expected.abs() + 1e-6).all()
@@ -314,8 +323,10 @@ def test_tables_of_different_width_one_shared_by_two_features():
 def test_agrees_with_torch_adam_where_every_row_is_touched():
     sparse, dense = nn.Embedding(7, 5, sparse=True), nn.Embedding(7, 5)
     dense.load_state_dict(sparse.state_dict())
-    pairs = [(sparse, EmbeddingOptimizer(sparse.parameters(), 0.05)),
-             (dense, torch.optim.Adam(dense.parameters(), 0.05))]  # fmt: skip
+    pairs = [
+        (sparse, EmbeddingOptimizer(sparse.parameters(), 0.05)),
+        (dense, torch.optim.Adam(dense.parameters(), 0.05)),
+    ]
     for step in range(10):
         for layer, optimizer in pairs:
             optimizer.zero_grad()

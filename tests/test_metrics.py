@@ -97,8 +97,14 @@ def test_bayes_optimum_is_what_many_draws_average_to():
     p_true = p.repeat(repeats)[:, None]
     n = len(p_true)
     labels = (torch.rand(n, 1, generator=torch.Generator().manual_seed(0)) < p_true).float()
-    log = Log(Schema({}, (), ("click",)), {}, torch.zeros(n, 0), labels,
-              torch.zeros(n, dtype=torch.int32), p_true)  # fmt: skip
+    log = Log(
+        Schema({}, (), ("click",)),
+        {},
+        torch.zeros(n, 0),
+        labels,
+        torch.zeros(n, dtype=torch.int32),
+        p_true,
+    )
     row = bayes_optimum(log).loc["click"]
     assert row.positive_rate == pytest.approx(p.mean().item(), abs=0.005)
     assert row.bayes_logloss == pytest.approx(row.bayes_expected_logloss, abs=0.005)
@@ -121,8 +127,14 @@ def test_expected_auc_of_a_few_impressions_counts_no_pair_of_one_impression():
         if n_pairs:
             won += chance * n_pairs * metrics.auc(p, y)
             pairs += chance * n_pairs
-    log = Log(Schema({}, (), ("click",)), {}, torch.zeros(3, 0), torch.tensor([[0.0], [1], [0]]),
-              torch.zeros(3, dtype=torch.int32), p[:, None])  # fmt: skip
+    log = Log(
+        Schema({}, (), ("click",)),
+        {},
+        torch.zeros(3, 0),
+        torch.tensor([[0.0], [1], [0]]),
+        torch.zeros(3, dtype=torch.int32),
+        p[:, None],
+    )
     row = bayes_optimum(log).loc["click"]
     assert row.bayes_expected_auc == pytest.approx(won / pairs)
 

@@ -245,8 +245,10 @@ def test_counts_of_fal_and_the_step_stay():
         rewind = make(model, optimizer)
         rewind.before_epoch(0)
         train(model, optimizer, random_batches(0))
-        kept = [{k: optimizer.state[t.weight][k].clone() for k in ("count", "max_count", "step")}
-                for t in model.tables]  # fmt: skip
+        kept = [
+            {k: optimizer.state[t.weight][k].clone() for k in ("count", "max_count", "step")}
+            for t in model.tables
+        ]
         rewind.before_epoch(1)
         for t, state in zip(model.tables, kept):
             assert all(torch.equal(optimizer.state[t.weight][k], v) for k, v in state.items())

@@ -123,9 +123,16 @@ def test_a_parameter_in_neither_in_both_or_of_another_model_is_named():
 
 
 @pytest.mark.parametrize(
-    "dense", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad,
-              partial(torch.optim.RMSprop, momentum=0.9), partial(torch.optim.AdamW, foreach=True)]
-)  # fmt: skip
+    "dense",
+    [
+        torch.optim.Adam,
+        torch.optim.AdamW,
+        torch.optim.SGD,
+        torch.optim.Adagrad,
+        partial(torch.optim.RMSprop, momentum=0.9),
+        partial(torch.optim.AdamW, foreach=True),
+    ],
+)
 def test_the_pair_does_what_the_two_do_apart(dense):
     together, apart = Model(), Model()
     train(together, pair(together, dense), range(5))
@@ -220,8 +227,9 @@ def test_a_restart_in_the_middle_is_bit_for_bit(tmp_path):
     optimizer = pair(first)
     scheduler = lr_scheduler.ExponentialLR(optimizer, 0.9)
     train(first, optimizer, range(4), scheduler)
-    torch.save([first.state_dict(), optimizer.state_dict(), scheduler.state_dict()],
-               tmp_path / "at-4.pt")  # fmt: skip
+    torch.save(
+        [first.state_dict(), optimizer.state_dict(), scheduler.state_dict()], tmp_path / "at-4.pt"
+    )
 
     second = Model(seed=9)
     optimizer = pair(second)

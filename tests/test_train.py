@@ -110,10 +110,25 @@ def test_learns_more_than_the_rate(tiny_log):
 def test_rows_say_when_and_where(tiny_log):
     log = tiny_log(n=250)
     model, optimizers = setup(log.schema)
-    table = train(model, optimizers, log, epochs=2, batch_size=50, evaluate_at=(0.4, 1.0),
-                  evaluate={"a": tiny_log(seed=1), "b": tiny_log(seed=2)}, **quiet)  # fmt: skip
-    assert list(table.columns) == ["epoch", "samples", "split", "group", "objective", "metric",
-                                   "value"]  # fmt: skip
+    table = train(
+        model,
+        optimizers,
+        log,
+        epochs=2,
+        batch_size=50,
+        evaluate_at=(0.4, 1.0),
+        evaluate={"a": tiny_log(seed=1), "b": tiny_log(seed=2)},
+        **quiet,
+    )
+    assert list(table.columns) == [
+        "epoch",
+        "samples",
+        "split",
+        "group",
+        "objective",
+        "metric",
+        "value",
+    ]
     moments = table[["epoch", "samples"]].drop_duplicates().values.tolist()
     assert moments == [[0.4, 100], [1.0, 250], [1.4, 350], [2.0, 500]]
     assert set(table["split"]) == {"running", "a", "b"}
@@ -131,8 +146,15 @@ def test_every_impression_once_a_epoch_in_an_order_that_only_the_seed_decides():
 
     def batches(seed, lr=0.01):
         model, _ = setup(log.schema, Watched)
-        train(model, torch.optim.SGD(model.parameters(), lr=lr), log, epochs=2, batch_size=10,
-              seed=seed, **quiet)  # fmt: skip
+        train(
+            model,
+            torch.optim.SGD(model.parameters(), lr=lr),
+            log,
+            epochs=2,
+            batch_size=10,
+            seed=seed,
+            **quiet,
+        )
         return model.seen
 
     seen = batches(seed=0)
@@ -198,8 +220,16 @@ def test_days_are_tested_before_they_are_trained_on(tiny_log):
 
     model, optimizers = setup(logs[3].schema)
     between = Recorder(model)
-    table = train_days(model, optimizers, day_log, [3, 4, 7], epochs=2, batch_size=25,
-                       between_epochs=between, **quiet)  # fmt: skip
+    table = train_days(
+        model,
+        optimizers,
+        day_log,
+        [3, 4, 7],
+        epochs=2,
+        batch_size=25,
+        between_epochs=between,
+        **quiet,
+    )
     assert asked == [3, 4, 7]
     assert between.calls == [0, 1, 0, 1]
     moments = table[["day", "epoch", "samples"]].drop_duplicates().values.tolist()
@@ -212,8 +242,9 @@ def test_days_are_tested_before_they_are_trained_on(tiny_log):
 def test_epochs_that_are_not_evaluated_leave_the_others_as_they_are(tiny_log):
     def run(**options):
         model, optimizers = setup(tiny_log().schema)
-        table = train_days(model, optimizers, lambda d: tiny_log(seed=d), range(3), epochs=3,
-                           **quiet, **options)  # fmt: skip
+        table = train_days(
+            model, optimizers, lambda d: tiny_log(seed=d), range(3), epochs=3, **quiet, **options
+        )
         return table[table["split"] == "next_day"]
 
     every, some = run(), run(evaluate_epochs=[0, 2])
@@ -282,8 +313,15 @@ def test_a_group_of_one_class_has_no_auc_and_says_so_once(tiny_log):
     test.labels[:5, 1] = 0
     lines = []
     model, optimizers = setup(log.schema)
-    table = train(model, optimizers, log, epochs=2, evaluate=test, progress=lines.append,
-                  groups=lambda trained, evaluated: group)  # fmt: skip
+    table = train(
+        model,
+        optimizers,
+        log,
+        epochs=2,
+        evaluate=test,
+        progress=lines.append,
+        groups=lambda trained, evaluated: group,
+    )
     small = pick(table, group="0", objective="checkout")
     assert set(small["metric"]) == {"logloss", "expected_logloss"}
     rest = {"auc", "normalized_entropy", "calibration"}
@@ -345,10 +383,19 @@ def run_window(tiny_log, checkpoint, at=-1, action=crash, **options):
     model.at, model.action = at, action
     scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizers[1], 0.97)
     between = Recorder(model)
-    table = train(model, optimizers, log, epochs=3, batch_size=50, evaluate=test,
-                  evaluate_at=(0.3, 1.0), scheduler=scheduler, between_epochs=between,
-                  checkpoint=checkpoint,
-                  **dict(checkpoint_seconds=0) | quiet | options)  # fmt: skip
+    table = train(
+        model,
+        optimizers,
+        log,
+        epochs=3,
+        batch_size=50,
+        evaluate=test,
+        evaluate_at=(0.3, 1.0),
+        scheduler=scheduler,
+        between_epochs=between,
+        checkpoint=checkpoint,
+        **dict(checkpoint_seconds=0) | quiet | options,
+    )
     parts = [model, *optimizers, scheduler, between]
     return table, [part.state_dict() for part in parts], torch.get_rng_state()
 
@@ -363,9 +410,17 @@ def run_days(tiny_log, checkpoint, at=-1, action=crash, **options):
         model, dense_lr=0.01, embedding_lr=0.05, row_lr=FrequencyAdaptiveLR()
     )
     rewind = tail_rewind(model, optimizer, below=4, to="start")
-    table = train_days(model, optimizer, lambda d: tiny_log(n=130, seed=d, day=d), range(4),
-                       epochs=2, batch_size=50, between_epochs=rewind, checkpoint=checkpoint,
-                       **dict(checkpoint_seconds=0) | quiet | options)  # fmt: skip
+    table = train_days(
+        model,
+        optimizer,
+        lambda d: tiny_log(n=130, seed=d, day=d),
+        range(4),
+        epochs=2,
+        batch_size=50,
+        between_epochs=rewind,
+        checkpoint=checkpoint,
+        **dict(checkpoint_seconds=0) | quiet | options,
+    )
     states = [part.state_dict() for part in (model, optimizer, rewind)]
     return table, states, torch.get_rng_state()
 
@@ -539,8 +594,11 @@ def test_a_table_that_is_not_finite_is_named_and_nothing_is_saved(tiny_log, tmp_
     model, optimizers = setup(log.schema)
     with torch.no_grad():
         model.tables["product"].weight[0] = math.nan
-    with pytest.raises(NonFiniteLoss, match=r"after 0 steps: the loss of objective "
-                       r"'click' .* table 'product' has 1 rows that are not, first 0"):  # fmt: skip
+    with pytest.raises(
+        NonFiniteLoss,
+        match=r"after 0 steps: the loss of objective "
+        r"'click' .* table 'product' has 1 rows that are not, first 0",
+    ):
         train(model, optimizers, log, epochs=1, checkpoint=tmp_path / "run.pt", **quiet)
     assert not (tmp_path / "run.pt").exists()
 
@@ -620,8 +678,11 @@ def test_progress_is_one_line_a_epoch_with_loss_and_speed(tiny_log, capsys):
     train(model, optimizers, log, epochs=2, evaluate=log)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
-    assert re.match(r"epoch 2 of 2: [\d,]+ examples/s; running logloss click \d\.\d+, "
-                    r"checkout \d\.\d+; test logloss click", lines[1])  # fmt: skip
+    assert re.match(
+        r"epoch 2 of 2: [\d,]+ examples/s; running logloss click \d\.\d+, "
+        r"checkout \d\.\d+; test logloss click",
+        lines[1],
+    )
     train(model, optimizers, log, epochs=1, progress=None)
     assert capsys.readouterr().out == ""
 

@@ -31,7 +31,7 @@ Groups = Callable[[Log, Log], Tensor]
 class TrainConfig:
     """Holds the options of a training run.
 
-    Attributes:
+    Args:
         epochs: Epochs over the window or, in `train_days`, over each day.
         evaluate_at: Fractions of an epoch, in (0, 1], after which to evaluate.
         evaluate_epochs: The epochs, counted from 0, in which to evaluate; None for all.
