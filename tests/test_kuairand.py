@@ -179,7 +179,7 @@ BAD = {
     ),
     "video twice": (
         changed(VIDEOS, "\n10,", "\n11,"),
-        "column 'video_id', row 2: 11 is there already",
+        "column 'video_id', row 2: 11 appears twice",
     ),
     "missing file": (
         {LATE: OFFICIAL[LATE], VIDEOS: OFFICIAL[VIDEOS]},

@@ -108,35 +108,11 @@ def test_bayes_optimum_is_what_many_draws_average_to():
     row = bayes_optimum(log).loc["click"]
     assert row.positive_rate == pytest.approx(p.mean().item(), abs=0.005)
     assert row.bayes_logloss == pytest.approx(row.bayes_expected_logloss, abs=0.005)
-    assert row.bayes_auc == pytest.approx(row.bayes_expected_auc, abs=0.005)
     assert row.bayes_auc == pytest.approx(roc_auc_score(labels[:, 0], p_true[:, 0]), abs=1e-9)
     assert row.bayes_logloss < row.constant_logloss
     # Every other predictor is worse in expectation.
     expected = np.mean([metrics.entropy(float(q)) for q in p])
     assert row.bayes_expected_logloss == pytest.approx(expected, abs=1e-6)
-
-
-def test_expected_auc_of_a_few_impressions_counts_no_pair_of_one_impression():
-    """Against every way the labels can fall, weighted by its chance and its number of pairs."""
-    p = torch.tensor([0.2, 0.5, 0.5])
-    won = pairs = 0.0
-    for outcome in range(8):
-        y = torch.tensor([float(outcome >> k & 1) for k in range(3)])
-        chance = torch.where(y == 1, p, 1 - p).prod().item()
-        n_pairs = (y.sum() * (1 - y).sum()).item()
-        if n_pairs:
-            won += chance * n_pairs * metrics.auc(p, y)
-            pairs += chance * n_pairs
-    log = Log(
-        Schema({}, (), ("click",)),
-        {},
-        torch.zeros(3, 0),
-        torch.tensor([[0.0], [1], [0]]),
-        torch.zeros(3, dtype=torch.int32),
-        p[:, None],
-    )
-    row = bayes_optimum(log).loc["click"]
-    assert row.bayes_expected_auc == pytest.approx(won / pairs)
 
 
 def test_bayes_optimum_needs_the_truth(tiny_log):

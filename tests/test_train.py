@@ -135,7 +135,7 @@ def test_rows_say_when_and_where(tiny_log):
     assert len(pick(table, epoch=1.0, split="a", metric="auc")) == 2
 
 
-def test_every_impression_once_a_epoch_in_an_order_that_only_the_seed_decides():
+def test_every_impression_once_an_epoch_in_an_order_that_only_the_seed_decides():
     n = 103
     log = log_of_products(range(n), cardinality=n)
 
@@ -352,7 +352,7 @@ def test_evaluate_leaves_the_model_in_its_mode(tiny_log):
     assert model.training and set(table["group"]) == {"all"}
 
 
-# Stopping and going on ---------------------------------------------------------------------------
+# Saving and resuming ---------------------------------------------------------------------------
 
 
 class Stopping(ConversionModel):
@@ -432,7 +432,7 @@ def assert_same_end(one, two):
 
 
 @pytest.mark.parametrize("run, steps", [(run_window, 15), (run_days, 18)])
-def test_a_run_that_crashed_anywhere_goes_on_bit_for_bit(tiny_log, tmp_path, run, steps):
+def test_a_run_that_crashed_anywhere_resumes_bit_for_bit(tiny_log, tmp_path, run, steps):
     whole = run(tiny_log, None)
     for at in range(1, steps + 1):
         path = tmp_path / f"{at}.pt"
@@ -492,7 +492,7 @@ def press_ctrl_c():
 
 
 @pytest.mark.parametrize("at, done", [(3, 150), (5, 230), (7, 330)])
-def test_ctrl_c_finishes_the_step_and_says_how_to_go_on(tiny_log, tmp_path, at, done):
+def test_ctrl_c_finishes_the_step_and_says_how_to_resume(tiny_log, tmp_path, at, done):
     path = tmp_path / "run.pt"
     before = signal.getsignal(signal.SIGINT)
     message = f"interrupted after {done} impressions; .*checkpoint='{re.escape(str(path))}'"
@@ -672,7 +672,7 @@ def test_days_need_one_to_evaluate_on(tiny_log):
         train_days(model, optimizers, lambda d: tiny_log(), [3], **quiet)
 
 
-def test_progress_is_one_line_a_epoch_with_loss_and_speed(tiny_log, capsys):
+def test_progress_is_one_line_an_epoch_with_loss_and_speed(tiny_log, capsys):
     log = tiny_log()
     model, optimizers = setup(log.schema)
     train(model, optimizers, log, epochs=2, evaluate=log)

@@ -171,10 +171,9 @@ class KeptRunner(Runner[tuple[Item, Path]]):
             # On average, the other workers are half done with theirs.
             share = self._ran + min(self.workers - 1, rest) / 2
             left = (time.perf_counter() - self._started) / share * rest
-            self.log(
-                f"[{self._done}/{total}] {self.describe(item)}: {seconds:.1f} s, "
-                f"about {in_minutes(left)} left"
-            )
+            about = f"{left:.0f} s" if left < 90 else f"{left / 60:.0f} min"
+            place = f"[{self._done}/{total}]"
+            self.log(f"{place} {self.describe(item)}: {seconds:.1f} s, about {about} left")
 
 
 def machine(device: str = "cpu") -> str:
@@ -187,11 +186,6 @@ def machine(device: str = "cpu") -> str:
         found = re.search(r"^model name\s*: (.*)$", cpuinfo.read_text(), re.M)
         model = found[1] if found else model
     return f"{model}, {os.cpu_count()} cores"
-
-
-def in_minutes(seconds: float) -> str:
-    """Formats a duration for a progress line."""
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def _keep(work: Callable[[Item, Path], None], pair: tuple[Item, Path]) -> float:

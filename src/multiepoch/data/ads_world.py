@@ -92,8 +92,7 @@ class AdsWorld:
         seed: A non-negative integer; identifies the world.
         n_users: Users, the same every day.
         n_products: Products on offer at any time, each in a slot with a popularity and a campaign.
-        n_campaigns: Slots are dealt to campaigns evenly.
-        n_advertisers: Campaigns are dealt to advertisers evenly.
+        n_campaigns, n_advertisers: Slots are dealt evenly to campaigns, and these to advertisers.
         impressions_per_day: The default size of a day.
         churn: Share of the products that new ones replace each day, with new ids and factors, but
             the campaign and the popularity of their slot. Assumed: an ad lives 20 days.
@@ -133,13 +132,9 @@ class AdsWorld:
             )
 
     def day(self, day: int, n: int | None = None) -> Log:
-        """Generates n impressions of one day, in no particular order.
+        """Generates n impressions of one day (by default `impressions_per_day`), in any order.
 
         The same (world, day, n) gives the same bytes with the same version of NumPy.
-
-        Args:
-            day: 0, 1, 2, ...
-            n: Impressions; `impressions_per_day` by default.
         """
         return self._log(day, day, n)
 

@@ -170,7 +170,7 @@ def _read_official(path: Path, label_columns: list[str], md5: str | None) -> pd.
     if video_id.has_duplicates:
         row = int(np.argmax(video_id.duplicated()))
         raise DataError(
-            f"{source}: column 'video_id', row {row + 1}: {video_id[row]} is there already; "
+            f"{source}: column 'video_id', row {row + 1}: {video_id[row]} appears twice; "
             "each video must have one row."
         )
     at = video_id.get_indexer(raw["video_id"])
@@ -186,13 +186,11 @@ def _read_official(path: Path, label_columns: list[str], md5: str | None) -> pd.
 
 
 def _read_folder(folder: Path) -> dict[str, bytes]:
-    contents = {}
+    found = {path.name: path for path in sorted(folder.rglob("*.csv"), reverse=True)}
     for name in (*LOGS, VIDEOS):
-        found = sorted(folder.rglob(name))
-        if not found:
+        if name not in found:
             raise DataError(f"{folder}: {name} is missing; unpack KuaiRand-Pure.tar.gz here.")
-        contents[name] = found[0].read_bytes()
-    return contents
+    return {name: found[name].read_bytes() for name in (*LOGS, VIDEOS)}
 
 
 def _read_archive(path: Path, md5: str | None) -> dict[str, bytes]:

@@ -6,13 +6,7 @@ from multiepoch.data.log import DataError, Log
 
 
 def split_by_day(log: Log, train: int, validation: int, test: int) -> tuple[Log, Log, Log]:
-    """Splits a log into three, each named by its last day; each keeps the schema of the whole.
-
-    Args:
-        log: Impressions of several days.
-        train: Last training day; training begins with day 0.
-        validation: Last validation day; validation begins after `train`.
-        test: Last test day; the test begins after `validation`.
+    """Splits a log into three consecutive parts, each given by its last day, from day 0 on.
 
     Raises:
         ValueError: If the days are not in ascending order.

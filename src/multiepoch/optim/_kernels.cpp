@@ -1,7 +1,7 @@
-// The CPU's fast path of EmbeddingOptimizer: one pass over the touched rows that sums a row's
-// gradients, updates its state and writes its weights, where the eager path reads and writes
-// every intermediate. Plain C interface, no torch headers, so that it compiles in a second.
-// Same mathematics as rules.py, term by term; compiled.py builds and calls it.
+// The fast path of EmbeddingOptimizer on a CPU: one sweep over the touched rows sums a row's
+// gradients, updates its state and writes its weights, while the eager path reads and writes
+// every intermediate result. Plain C interface, no torch headers, so that it compiles in a second.
+// The mathematics is that of rules.py, term by term; compiled.py builds and calls it.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -11,13 +11,13 @@
 
 namespace {
 
-struct Step {  // as `Step` in compiled.py
+struct Step {  // mirrored by `Step` in compiled.py
     float lr, eps;
     float gain1, beta2, gain2;     // Adam: gain = 1 - beta, taken before it is rounded to a float
     float eps_scaled, root_scale;  // Adam: eps * c1 and c1 / sqrt(c2), c the bias corrections
 };
 
-struct Scale {  // as `Scale` in compiled.py: FrequencyAdaptiveLR, and the table's counts
+struct Scale {  // mirrored by `Scale` in compiled.py: FrequencyAdaptiveLR, and the table's counts
     int32_t* count;  // of every row of the table; null without FAL
     int32_t* max_count;
     int32_t by_steps;  // whether a row's count grows by 1 and not by its occurrences
@@ -25,8 +25,8 @@ struct Scale {  // as `Scale` in compiled.py: FrequencyAdaptiveLR, and the table
     float exponent, reduced, gap;
 };
 
-// On torch's own threads where OpenMP is had: while those wait for work they keep the cores busy,
-// and threads beside them would have to share.
+// Uses torch's own threads if OpenMP is available: while waiting for work they keep the cores busy,
+// and additional threads would have to share them.
 template <typename Work>
 void in_parallel(int threads, int64_t n, Work work) {
     const int64_t chunk = 512;  // rows; small, because a frequent row has many gradients to add
@@ -51,7 +51,7 @@ inline void prefetch_row(const float* row, int64_t dim) {
     for (int64_t j = 0; j < dim; j += 16) __builtin_prefetch(row + j, 1);
 }
 
-// How many states a weight has, and from its gradient their new values and the direction.
+// Each rule: the number of states of a weight; their update and the direction, from its gradient.
 struct Adam {
     static constexpr int states = 2;
     static float direction(float g, float* mean, float* square, int64_t j, const Step& s) {
@@ -84,8 +84,8 @@ struct Batch {  // k rows; row i's gradients are values[order[start[i]]] ... val
     float alpha;
 };
 
-// The summed gradient of row i: where it lies already, or in `result`, added up in double so that
-// a row's many small gradients aren't lost in their sum.
+// Returns the summed gradient of row i: in place if it has one lookup, else in `result`. Sums in
+// double, so that a row's many small gradients are not lost to rounding.
 const float* gradient(const Batch& b, int64_t i, double* __restrict sum, float* result) {
     const int64_t first = b.start[i], last = b.start[i + 1];
     const float* g = b.values + b.order[first] * b.dim;
@@ -100,14 +100,14 @@ const float* gradient(const Batch& b, int64_t i, double* __restrict sum, float* 
     return result;
 }
 
-// AdamAR: what is kept of a row that was last trained at `last`, which becomes this step.
+// AdamAR: the share kept of a row that was last trained at `last`, which becomes this step.
 inline float kept(const Batch& b, int32_t& last) {
     const float waited = static_cast<float>(b.step - 1 - last);
     last = b.step;
     return std::max(0.0f, 1.0f - b.alpha * waited);
 }
 
-// log(count + 1) of the counts that most rows have, so that few logarithms are taken in a step.
+// log(count + 1) of the most common counts, so that a step computes few logarithms.
 const std::vector<float> small_logs = [] {
     std::vector<float> logs(4096);
     for (size_t count = 0; count < logs.size(); ++count) logs[count] = std::log1p(double(count));
@@ -138,14 +138,14 @@ class Factor {
     const float part, log_part;
 };
 
-// A count that is full stays full: one that wrapped round would be negative, its factor NaN.
+// Counts saturate: one that overflowed would be negative, and its factor NaN.
 int32_t plus(int32_t count, int32_t grows) {
     return grows > INT32_MAX - count ? INT32_MAX : count + grows;
 }
 
-// The largest count of the table once the batch is counted. No row had more than `before`, so a row
-// that occurs n times then has at most before + n. Hence, where the row that occurs most was also
-// the most frequent before, as is the rule, no other count need be read.
+// The largest count of the table after the batch. No row had more than `before`, so a row that
+// occurs n times now has at most before + n. Hence, if the row that occurs most often was also the
+// most frequent before, as it usually is, no other count need be read.
 int32_t largest_count(const Batch& b, const Scale& s) {
     const int32_t before = *s.max_count;
     const auto grows = [&](int64_t i) { return s.by_steps ? 1 : b.occurrences[i]; };
@@ -205,14 +205,14 @@ void update(const Batch& b, float* weight, float* one, float* two, const Step& s
 
 }  // namespace
 
-// The distinct ids in rising order, how often each occurs, where its lookups begin in `order`,
-// and `order`, the n lookups by id and then by place. A radix sort. Returns k, their number, or -1
-// where an id is not in [0, n_rows).
+// Finds the distinct ids in ascending order, the number of lookups of each, the start of its lookups
+// in `order`, and `order`, the n lookups sorted by id and then by place, by a radix sort. Returns k,
+// the number of distinct ids, or -1 if an id is not in [0, n_rows).
 extern "C" int64_t touched_rows(const int64_t* ids, int64_t n, int64_t n_rows, int64_t* rows,
                                 int32_t* occurrences, int64_t* start, int32_t* order) {
     int all_bits = 0;
     while ((n_rows - 1) >> all_bits > 0) ++all_bits;
-    const int passes = std::max(1, (all_bits + 11) / 12);  // of at most 12 bits, equally many
+    const int passes = std::max(1, (all_bits + 11) / 12);  // of equal size, at most 12 bits each
     const int bits = (all_bits + passes - 1) / passes, buckets = 1 << bits;
     std::vector<uint64_t> from(n), to(n);  // id above, place below
     for (int64_t p = 0; p < n; ++p)
@@ -236,7 +236,7 @@ extern "C" int64_t touched_rows(const int64_t* ids, int64_t n, int64_t n_rows, i
     return k;
 }
 
-// rule: its place in RULES of rules.py.
+// rule: its position in RULES of rules.py.
 extern "C" void update_rows(int rule, const Batch* b, float* weight, float* one, float* two,
                             const Step* s, const Scale* scale, int threads) {
     if (rule == 0) update<Adam, false>(*b, weight, one, two, *s, *scale, threads);

@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class AdaptiveRegularization:
-    """AdamAR (arXiv 2511.06374): decays a row more, the longer it has not been trained.
+    """Decays a row more, the longer it has not been trained: AdamAR (arXiv 2511.06374).
 
     A row last trained at step s and trained again at step k, both counted from 1 by its table, has
     waited I = k - s - 1 steps. It is first shrunk by lambda = min(1, alpha I)::

@@ -12,24 +12,17 @@ from torch import Tensor
 class TouchedRows:
     """The k rows that a gradient of n lookups touches.
 
-    Attributes:
-        rows: int64 (k,).
-        occurrences: int32 (k,), the number of lookups of each row.
-        values: (n, dim), the gradient of each lookup.
-        slot: int64 (n,), the position in `rows` of each lookup's row.
-        surplus: bool (k,), True for copies of slot 0; None unless made by `fixed_size`.
-        start: int64 (k + 1,). With `order`, it takes the place of `slot` for the compiled kernels:
-            the lookups of row i are order[start[i]:start[i + 1]].
-        order: int32 (n,).
+    The compiled kernels use `start` and `order` instead of `slot`: the lookups of row i are
+    order[start[i]:start[i + 1]].
     """
 
-    rows: Tensor
-    occurrences: Tensor
-    values: Tensor
-    slot: Tensor | None = None
-    surplus: Tensor | None = None
-    start: Tensor | None = None
-    order: Tensor | None = None
+    rows: Tensor  # int64 (k,)
+    occurrences: Tensor  # int32 (k,), the number of lookups of each row
+    values: Tensor  # (n, dim), the gradient of each lookup
+    slot: Tensor | None = None  # int64 (n,), the position in `rows` of each lookup's row
+    surplus: Tensor | None = None  # bool (k,), True for the copies that `fixed_size` makes
+    start: Tensor | None = None  # int64 (k + 1,)
+    order: Tensor | None = None  # int32 (n,)
 
     @classmethod
     def unique(cls, ids: Tensor, values: Tensor) -> TouchedRows:

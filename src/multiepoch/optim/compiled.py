@@ -77,9 +77,8 @@ def library() -> ctypes.CDLL | None:
 def _load(compiler: str, threads: str) -> ctypes.CDLL:
     """Builds and loads the library; `threads` is "-fopenmp" or "-pthread".
 
-    The library is not linked with -fopenmp, so that its OpenMP calls find the runtime that torch
-    has loaded instead of a second one with a second set of threads. If they do not, loading raises
-    an OSError.
+    It is not linked with -fopenmp, so that its OpenMP calls use the runtime that torch has loaded
+    instead of a second set of threads. If they do not find it, loading raises an OSError.
     """
     source = Path(__file__).with_name("_kernels.cpp")
     flags = [*FLAGS, threads]
@@ -120,19 +119,10 @@ def usable(table: Tensor, values: Tensor) -> bool:
 
 
 def touched_rows(ids: Tensor, values: Tensor, n_rows: int) -> TouchedRows:
-    """Finds the rows of a batch by the radix sort of _kernels.cpp, for `update_rows`.
-
-    Args:
-        ids: int64 (n,), on a CPU.
-        values: float32 (n, dim), the gradient of each lookup.
-        n_rows: Rows of the table.
-
-    Raises:
-        IndexError: If an id is outside the table.
-    """
+    """Finds the rows of a batch by the radix sort of _kernels.cpp, for `update_rows`."""
     n, ids = len(ids), ids.contiguous()
     rows, start = torch.empty(n, dtype=torch.int64), torch.empty(n + 1, dtype=torch.int64)
-    occurrences, order = torch.empty(n, dtype=torch.int32), torch.empty(n, dtype=torch.int32)
+    occurrences, order = (torch.empty(n, dtype=torch.int32) for _ in range(2))
     pointers = (one.data_ptr() for one in (rows, occurrences, start, order))
     k = library().touched_rows(ids.data_ptr(), n, n_rows, *pointers)
     if k < 0:
@@ -163,14 +153,13 @@ def update_rows(
     )
     (beta1, beta2), eps = group["betas"], group["eps"]
     correction1, correction2 = 1 - beta1**step, 1 - beta2**step
-    scaled = eps * correction1, correction1 / math.sqrt(correction2)
-    options = Step(group["lr"], eps, 1 - beta1, beta2, 1 - beta2, *scaled)
+    corrected = eps * correction1, correction1 / math.sqrt(correction2)
+    options = Step(group["lr"], eps, 1 - beta1, beta2, 1 - beta2, *corrected)
     states = [state[name].data_ptr() for name in RULES[rule].state_shapes(*table.shape)]
     one, two = (*states, None, None)[:2]
-    scale, threads = _scale(group, state), torch.get_num_threads()
-    library().update_rows(
-        list(RULES).index(rule), batch, table.data_ptr(), one, two, options, scale, threads
-    )
+    weight, scale, threads = table.data_ptr(), _scale(group, state), torch.get_num_threads()
+    place = list(RULES).index(rule)
+    library().update_rows(place, batch, weight, one, two, options, scale, threads)
     torch.autograd.graph.increment_version(table)  # as an in-place operation of torch does
 
 

@@ -33,27 +33,25 @@ class EmbeddingOptimizer(Optimizer):
     """Updates only the rows a batch touches, for tables with sparse gradients.
 
     Works with nn.Embedding and nn.EmbeddingBag created with sparse=True. The cost of a step depends
-    on the rows it touches, not on the size of the table. Gradients of several backward passes add
-    up. On CUDA, `step()` never waits for the device; a row's gradients are summed in an order that
-    varies, unless torch.use_deterministic_algorithms(True) is set. On a CPU, float32 tables use the
-    kernels of `multiepoch.optim.compiled` if they can be built.
+    on the rows it touches, not on the size of the table. On CUDA, `step()` never waits for the
+    device, and sums a row's gradients in an order that varies, unless
+    torch.use_deterministic_algorithms(True) is set. On a CPU, float32 tables use the kernels of
+    `multiepoch.optim.compiled` if they can be built.
 
-    `state[param]` holds "step", the rule's moments or accumulators, with `row_lr` also "count"
-    (int32, one per row) and "max_count", with `row_decay` also "last_step" (int32, one per row).
+    `state[param]` holds "step", the rule's moments or accumulators, FAL's "count" (int32, one per
+    row) and "max_count", and AdamAR's "last_step" (int32, one per row).
 
     Args:
         params: Tables (2-dim, float32 or bfloat16) as parameters, (name, parameter) pairs or group
-            dicts. Every argument below may be set per group; names appear in errors. The state is
-            float32 for both dtypes; a bfloat16 row is computed in float32, then rounded.
+            dicts, which may set every argument below. The state, and all arithmetic, is float32.
         lr: Learning rate of the tables.
         rule: "adam" (lazy), "adagrad", "rowwise_adagrad" or "sgd"; see `multiepoch.optim.rules`.
-        row_lr: A `FrequencyAdaptiveLR`, or None for one rate in all rows. Works with every rule.
-        row_decay: An `AdaptiveRegularization`, or None. Works with every rule.
+        row_lr: A `FrequencyAdaptiveLR`, or None for the same rate in all rows.
+        row_decay: An `AdaptiveRegularization`, or None.
         betas: Decay rates of Adam's two moments.
         eps: Added to the denominator of Adam and Adagrad.
-        check_finite: Check for infinities and NaN before each step; on CUDA this waits for the
-            device.
-        weight_decay: Must be 0: it would change rows that no batch touches.
+        check_finite: Checks for infinities and NaN before each step; on CUDA this waits.
+        weight_decay: Must be 0, since it would change rows that no batch touches.
 
     Raises:
         ValueError, TypeError, RuntimeError: Before anything changes, if an option, a table or a
@@ -108,10 +106,9 @@ class EmbeddingOptimizer(Optimizer):
     def register_row_hook(self, hook: RowHook) -> RemovableHandle:
         """Calls hook(param, rows, occurrences) once per table in each step, before a row changes.
 
-        rows: int64 (k,), the rows that the batch touches. occurrences: int32 (k,), their lookups.
-        On CUDA the host does not know the number of distinct rows, so k is the number of lookups;
-        the slots after the last distinct row repeat rows[0] with 0 occurrences. The hook is not
-        called for a gradient without rows. Hooks are neither copied nor pickled.
+        The rows that the batch touches are int64 (k,), their lookups int32 (k,). On CUDA, k is the
+        number of lookups; slots after the last distinct row repeat rows[0] with 0 occurrences. The
+        hook is not called for a gradient without rows, and is neither copied nor pickled.
         """
         handle = RemovableHandle(self._row_hooks)
         self._row_hooks[handle.id] = hook
@@ -120,11 +117,8 @@ class EmbeddingOptimizer(Optimizer):
     def row_state(self, param: Tensor) -> dict[str, Tensor]:
         """Returns the live state of a table's rows; the first dimension is the row.
 
-        This is what the rows have learned: the moments or accumulators and, with `row_decay`, the
-        last step. FAL's counts, which describe the data, are left out. Missing state is created.
-
-        Raises:
-            ValueError: If the parameter is in no group.
+        This is what the rows have learned: moments or accumulators, and AdamAR's last step. FAL's
+        counts, which describe the data, are left out. Missing state is created.
         """
         for group in self.param_groups:
             if any(param is table for table in group["params"]):

@@ -15,7 +15,7 @@ SCALES, COUNTS = get_args(Scale), get_args(Count)
 
 @dataclass(frozen=True)
 class FrequencyAdaptiveLR:
-    """FAL (arXiv 2505.05605): lowers the learning rate of infrequent embedding rows.
+    """Lowers the learning rate of infrequent embedding rows: FAL (arXiv 2505.05605).
 
     Row i of a table is trained at lr * s_i. The factor s_i in (0, 1] depends on F_i, the number of
     times the row has been seen so far, the current batch included, and on M, the largest such
@@ -28,11 +28,9 @@ class FrequencyAdaptiveLR:
 
     Args:
         scale: One of the four above.
-        count: "occurrences" counts every lookup of a row; "steps" counts a row once a batch.
-            Lookups are counted in the gradient as torch delivers it. If the gradient was coalesced
-            on the way (by DistributedDataParallel, for example), each row counts once. If a CPU
-            adds the gradients of two backward passes, or of two features that share a table, torch
-            merges some lookups of equal ids; see `multiepoch.optim.lookups`. "steps" is unaffected.
+        count: "occurrences" counts every lookup of a row in the gradient as torch delivers it; for
+            several backward passes or processes, see `multiepoch.optim.lookups`. "steps" counts a
+            row once per batch.
         gap_decay: g in [0, 1]. In epoch e, counted from 0 and set by `optimizer.set_epoch(e)`, the
             factor is 1 - (1 - s_i) g^e, so the gap to frequent rows closes over the epochs. At 1,
             the default, it is constant.
@@ -70,13 +68,7 @@ class FrequencyAdaptiveLR:
             )
 
     def factor(self, count: Tensor, max_count: Tensor, epoch: int) -> Tensor:
-        """Returns s_i, with the gap decay applied, float32 (k,).
-
-        Args:
-            count: int32 (k,), F_i of k rows.
-            max_count: 0-dim, M.
-            epoch: e, counted from 0.
-        """
+        """Returns the factors of k rows, float32 (k,). count: int32 (k,), F_i; max_count: M."""
         if self.scale == "log":
             factor = count.float().log1p_() / max_count.float().log1p()
         elif self.scale == "linear":

@@ -18,13 +18,7 @@ from multiepoch.optim.sparse import SparseOptimizer
 
 
 def gradient_of(ids: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
-    """Builds a table's sparse gradient from its lookups, without checking the ids.
-
-    Args:
-        ids: int64 (1, lookups).
-        values: (lookups, dim).
-        shape: The table's.
-    """
+    """Builds a table's gradient from ids, int64 (1, n), and values, (n, dim), without checks."""
     # With `check_invariants=False` torch 2.11 and 2.12 still warn of the missing check.
     with torch.sparse.check_sparse_tensor_invariants(enable=False):
         return torch.sparse_coo_tensor(ids, values, shape)
@@ -33,14 +27,10 @@ def gradient_of(ids: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
 def accumulate_lookups(optimizer: EmbeddingOptimizer | SparseOptimizer) -> list[RemovableHandle]:
     """Makes accumulated gradients count lookups as one big batch would.
 
-    torch merges the lists of two sparse gradients, and if the same row is at the front of both, its
-    entries become one, so a few percent of the lookups go uncounted. After this call the lists are
-    concatenated instead. A single backward pass costs nothing more; each further one costs a copy
-    of its gradient. If two features share a table, torch adds their lookups within one backward
-    pass before anyone can intervene, and some may still be lost.
-
-    Returns:
-        The handles of the gradient hooks, one per table; remove them to undo the call.
+    Without it, torch merges some entries of two sparse gradients, so a few percent of the lookups
+    go uncounted. Each backward pass after the first then costs a copy of its gradient. If two
+    features share a table, torch merges their lookups within one backward pass, and some may still
+    be lost. Returns one handle per table; remove them to undo the call.
     """
     embedding = optimizer.embedding if isinstance(optimizer, SparseOptimizer) else optimizer
     tables = [p for group in embedding.param_groups for p in group["params"]]
@@ -62,19 +52,15 @@ def _concatenated(table: Tensor):
 def gather_lookups(group: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
     """Concatenates the lookups of all processes: a DistributedDataParallel communication hook.
 
-    By default the gradient of a table arrives summed, with each row once: a row counts once a step,
-    however often it was looked up, and FAL and the threshold of tail rewind count steps. With this
-    hook every process sees every lookup, as a single process with all the batches would::
+    By default the gradient of a table arrives with each row once, so FAL and the threshold of tail
+    rewind count steps. With this hook every process sees every lookup, as one process with all the
+    batches would::
 
         model = DistributedDataParallel(model)
         model.register_comm_hook(None, gather_lookups)
 
-    The hook sends an id and a row of values for each lookup, not for each distinct row, and waits
-    for the sizes. Dense gradients are averaged as by default.
-
-    Args:
-        group: The process group; None for the default one.
-        bucket: From DistributedDataParallel.
+    The hook sends each lookup instead of each distinct row, and waits for the sizes. Dense
+    gradients are averaged as by default. `group` is the process group, None for the default one.
     """
     gradient = bucket.buffer()
     if not gradient.is_sparse:

@@ -14,7 +14,7 @@ def use_huge_pages(fresh: Tensor) -> Tensor:
     """Asks Linux to back a new, unwritten tensor with 2 MiB pages, and returns the tensor.
 
     In a table of a gigabyte, finding the small page of a row takes longer than reading the row.
-    This is only a hint; where huge pages are not available, nothing changes. Memory that was
+    This is only a hint: if huge pages are not available, nothing changes. Memory that was
     already written keeps its pages. For tables that other code allocates, set
     THP_MEM_ALLOC_ENABLE=1 in the environment, and torch itself asks.
     """

@@ -47,14 +47,13 @@ def reference_step(
     eps=1e-8,
     epoch=0,
 ):
-    """Takes one step of one table, in place.
+    """Takes one step of one table, in place; options as for EmbeddingOptimizer.
 
     Args:
         table: (rows, dim).
         grad: (rows, dim), the summed gradient; zero in rows that the batch lacks.
         occurrences: (rows,), the number of lookups of each row.
         state: From `new_state`.
-        lr, rule, row_lr, row_decay, betas, eps, epoch: As for EmbeddingOptimizer.
     """
     state["step"] += 1
     step = state["step"]

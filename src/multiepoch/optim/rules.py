@@ -27,10 +27,10 @@ class Rule(Protocol):
 
 
 class Adam:
-    """Lazy Adam (Kingma and Ba 2015): leaves the moments of absent rows unchanged.
+    """Leaves the moments of absent rows unchanged: lazy Adam (Kingma and Ba 2015).
 
-    The bias correction uses the table's step count, so a row that is in every batch moves exactly
-    as under torch.optim.Adam.
+    The bias correction uses the table's step count, so a row that is in every batch moves as under
+    torch.optim.Adam.
     """
 
     def state_shapes(self, n_rows, dim):
@@ -49,7 +49,7 @@ class Adam:
 
 
 class Adagrad:
-    """Adagrad (Duchi et al. 2011) with one accumulator per weight."""
+    """Keeps one accumulator per weight: Adagrad (Duchi et al. 2011)."""
 
     def state_shapes(self, n_rows, dim):
         return {"sum": (n_rows, dim)}
@@ -60,7 +60,7 @@ class Adagrad:
 
 
 class RowwiseAdagrad:
-    """Adagrad with one accumulator per row: the mean of its squared gradient (as in FBGEMM)."""
+    """Keeps one accumulator per row, of its mean squared gradient (as in FBGEMM)."""
 
     def state_shapes(self, n_rows, dim):
         return {"sum": (n_rows,)}
@@ -71,7 +71,7 @@ class RowwiseAdagrad:
 
 
 class SGD:
-    """Plain stochastic gradient descent."""
+    """Follows the gradient: plain stochastic gradient descent."""
 
     def state_shapes(self, n_rows, dim):
         return {}

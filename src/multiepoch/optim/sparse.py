@@ -26,15 +26,12 @@ class SparseOptimizer(Optimizer):
     """Steps, schedules and saves a dense optimizer and an `EmbeddingOptimizer` together.
 
     Its `param_groups` are the two optimizers' own groups, the dense ones first. A scheduler that
-    multiplies each group's rate (`LambdaLR`, `LinearLR`, `StepLR`, `CosineAnnealingLR` with
-    eta_min=0, `ReduceLROnPlateau`, `SequentialLR` of these, ...) keeps the ratio of the rates. A
-    scheduler that takes an absolute rate gives it to every group, unless it is given a list::
+    multiplies each group's rate (`LambdaLR`, `LinearLR`, `CosineAnnealingLR` with eta_min=0, ...)
+    keeps the ratio of the rates. One that takes an absolute rate gives it to every group, unless it
+    is given a list; `step` warns once if that has changed the ratio::
 
         rates = [group["lr"] for group in optimizer.param_groups]
         OneCycleLR(optimizer, max_lr=rates, total_steps=1000)
-
-    (`cycle_momentum` needs a `momentum` or `betas` that both optimizers have.) `step` warns once if
-    the ratio is no longer the one at construction or in the loaded state.
 
     Args:
         dense: Any torch optimizer whose `step` needs no closure.
@@ -74,16 +71,14 @@ class SparseOptimizer(Optimizer):
     ) -> SparseOptimizer:
         """Sorts the parameters of `model` into tables and dense parameters, and optimizes both.
 
-        A table is the weight of an `nn.Embedding` or `nn.EmbeddingBag` with `sparse=True`, counted
-        once even if several modules share it. Every other parameter that needs a gradient is dense,
-        embeddings without `sparse=True` included. `print(optimizer)` shows the result.
+        A table is the weight of an `nn.Embedding` or `nn.EmbeddingBag` with `sparse=True`. Every
+        other parameter that needs a gradient is dense. `print(optimizer)` shows the result.
 
         Args:
             model: The module to optimize.
             dense_lr: Learning rate of the dense parameters.
             embedding_lr: Learning rate of the tables.
-            dense: A torch optimizer class, or a `functools.partial` of one; called as
-                `dense(parameters, lr=dense_lr)`.
+            dense: A torch optimizer class or a partial of one; called with `lr=dense_lr`.
             embedding_options: `rule`, `row_lr`, `row_decay` and other `EmbeddingOptimizer` options.
 
         Raises:

@@ -42,16 +42,13 @@ class Rewind:
             math.inf resets every row. Lookups are counted in epoch 0; in a distributed run, over
             all processes.
         to: "reinit" draws new weights, zeroes the moments and restarts AdamAR's wait. If `below` is
-            infinite, it redraws whole tables, untouched rows included. Counts take 4 bytes per row
-            of the table, and a draw needs room for one more table.
-            "start" restores the row as it was when epoch 0 first touched it, from an undo log
-            whose memory grows with the rows touched, not with the table. AdamAR's wait is restored
-            to what it was when epoch 0 began.
-        seed: The draws depend on it, on the table's position in the optimizer and on the number of
-            epochs so far. The global random state is left alone.
-        init: Draws a whole table in place, as `torch.nn.init.*` do. By default the model's own
+            infinite, it redraws untouched rows, too. Counts take 4 bytes per row of the table, and
+            a draw needs room for one more table. "start" restores the row as it was when epoch 0
+            began, from an undo log whose memory grows with the rows touched, not with the table.
+        seed: Seed of the draws, which leave the global random state alone.
+        init: Draws a whole table in place, as `nn.init.normal_` does. By default the model's own
             `init_table_` if it has one, else a standard normal, as in `nn.Embedding`. The row of
-            `padding_idx` is never trained and never redrawn.
+            `padding_idx` is never redrawn.
 
     Raises:
         ValueError: If an argument is out of range, or a table is not a parameter of the model.
@@ -85,10 +82,7 @@ class Rewind:
 
     @torch.no_grad()
     def before_epoch(self, index: int) -> None:
-        """Prepares an epoch: starts counting before epoch 0, resets rows before epochs 1, 2, ...
-
-        Args:
-            index: 0 for the first epoch over new data, then 1, 2, ...
+        """Starts counting before epoch 0 over new data; resets rows before epochs 1, 2, ...
 
         Raises:
             RuntimeError: If an epoch is skipped.
@@ -123,11 +117,7 @@ class Rewind:
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores a saved state.
-
-        Raises:
-            ValueError: If it was saved with other arguments or of other tables.
-        """
+        """Restores a saved state; raises a ValueError if it has other arguments or tables."""
         saved = {"n_epochs": state_dict.get("n_passes")} | state_dict  # as version 0.1 named it
         saved["to"] = "reinit" if saved["to"] == "draw" else saved["to"]
         for name, here in (("below", self.below), ("to", self.to), ("seed", self._tables.seed)):
@@ -186,8 +176,8 @@ class Rewind:
 def meda(model, optimizer, seed: int = 0, init: Init | None = None) -> Rewind:
     """Redraws every table before each repeated epoch: MEDA.
 
-    Under continual training this also discards what earlier days taught the tables; see
-    `meda_restored` and `meda_groups` for two other readings of MEDA.
+    Under continual training this discards what earlier days taught the tables; `meda_restored` and
+    `meda_groups` are two other readings of MEDA.
     """
     return Rewind(model, optimizer, math.inf, "reinit", seed, init)
 

@@ -21,15 +21,7 @@ class TableGroups:
     memory is `n_epochs` times that of one group. Evaluate after the last epoch, with the group it
     trained. All groups share FAL's counts, since all have seen the same data.
 
-    Args:
-        model: The module of the tables.
-        optimizer: The `EmbeddingOptimizer` of the tables, or the `SparseOptimizer` with it.
-        n_epochs: Epochs over each part of the data, and so the number of groups.
-        seed: As for `Rewind`.
-        init: As for `Rewind`.
-
-    Raises:
-        ValueError: If n_epochs is below 1, or a table is not a parameter of the model.
+    The arguments are those of `Rewind`, and the number of epochs over each part of the data.
     """
 
     def __init__(
@@ -49,11 +41,7 @@ class TableGroups:
 
     @torch.no_grad()
     def before_epoch(self, index: int) -> None:
-        """Swaps the tables of epoch `index` into the model.
-
-        Raises:
-            ValueError: If there is no such group.
-        """
+        """Swaps the tables of epoch `index` into the model; ValueError if there are none."""
         if not 0 <= index < self.n_epochs:
             raise ValueError(f"before_epoch({index}): the groups are 0 to {self.n_epochs - 1}")
         if index == self._index:
@@ -87,11 +75,7 @@ class TableGroups:
         return sizes | {"index": self._index, "waiting": waiting}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores a saved state.
-
-        Raises:
-            ValueError: If it has another number of epochs, another seed or other tables.
-        """
+        """Restores a saved state; raises a ValueError if it has other arguments or tables."""
         for name, here in (("n_epochs", self.n_epochs), ("seed", self._tables.seed)):
             if state_dict[name] != here:
                 raise ValueError(

@@ -16,19 +16,7 @@ Init = Callable[[Tensor], Any]
 
 
 class Tables:
-    """Iterates over the tables of an optimizer; reads and redraws their rows.
-
-    Args:
-        model: The module of the tables.
-        optimizer: Their `EmbeddingOptimizer`, or the `SparseOptimizer` that contains it.
-        seed: Seed of the draws.
-        init: Draws a whole table in place; None for the model's own `init_table_` or, if it has
-            none, a standard normal, as in `nn.Embedding`.
-
-    Raises:
-        TypeError: If the optimizer is of another kind.
-        ValueError: If a table is not a parameter of the model.
-    """
+    """Iterates over the tables of an optimizer, and redraws rows; arguments as for `Rewind`."""
 
     def __init__(
         self,

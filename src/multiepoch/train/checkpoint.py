@@ -68,19 +68,13 @@ def describe_log(log: Log) -> list[float]:
 
 def describe_optimizers(optimizers: Iterable[Optimizer]) -> list[list[str]]:
     """Lists each optimizer's class and the options of its groups."""
-    plain = (bool, int, float, str, tuple)
-    return [
-        [type(optimizer).__name__]
-        + [
-            ", ".join(
-                f"{key}={value!r}"
-                for key, value in group.items()
-                if isinstance(value, plain) or is_dataclass(value)
-            )
-            for group in optimizer.param_groups
-        ]
-        for optimizer in optimizers
-    ]
+
+    def describe(group: dict[str, Any]) -> str:
+        plain = (bool, int, float, str, tuple)
+        kept = {k: v for k, v in group.items() if isinstance(v, plain) or is_dataclass(v)}
+        return ", ".join(f"{name}={value!r}" for name, value in kept.items())
+
+    return [[type(one).__name__, *map(describe, one.param_groups)] for one in optimizers]
 
 
 def random_state() -> dict[str, Any]:

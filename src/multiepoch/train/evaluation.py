@@ -16,13 +16,7 @@ from multiepoch.train import metrics
 def evaluate(model: ConversionModel, log: Log, group: Tensor | None = None) -> pd.DataFrame:
     """Computes every metric of every objective, over all impressions and within each group.
 
-    Args:
-        model: The model to evaluate.
-        log: The impressions.
-        group: int64, (n,); None for no groups.
-
-    Returns:
-        Rows with columns group, objective, metric, value, as in `train`.
+    The groups are int64, (n,). Returns columns group, objective, metric, value, as in `train`.
     """
     columns = ["group", "objective", "metric", "value"]
     return pd.DataFrame(list(measure(predict(model, log), log, group)), columns=columns)
@@ -61,12 +55,6 @@ def frequency_groups(train_log: Log, eval_log: Log, column: str = "product", n: 
     frequent. Groups have about the same number of impressions, but those of equal frequency stay
     together, so some groups may be small or empty.
 
-    Args:
-        train_log: Its lookups are counted.
-        eval_log: Its impressions are grouped.
-        column: The id column.
-        n: Number of groups.
-
     Raises:
         ValueError: If a log does not have the column.
     """
@@ -82,10 +70,7 @@ def _frequency(train_log: Log, eval_log: Log, column: str) -> Tensor:
 
 
 def bayes_optimum(log: Log) -> pd.DataFrame:
-    """Scores the truth itself, which no model can beat, on a log that has `p_true`.
-
-    Returns:
-        One row per objective, with the columns of `metrics.bayes_optimum`.
+    """Scores the truth itself: one row per objective, columns as in `metrics.bayes_optimum`.
 
     Raises:
         DataError: If the log has no `p_true`.

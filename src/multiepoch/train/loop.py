@@ -54,14 +54,15 @@ def train(
 
     Returns:
         One row per number, with the columns
-        epoch: epochs done; 1.25 is a quarter into the second;
-        samples: impressions trained on so far;
-        split: the name of the evaluated log, or "running" for the batches trained on since the
-        last evaluation, each scored before its step;
-        group: "all", or the number of the group as a string;
-        objective, metric, value: the metric is logloss, auc, normalized_entropy, calibration or, if
-        the log has `p_true`, expected_logloss. A metric that labels of one class leave undefined
-        has no row; `progress` is told.
+
+        - epoch: epochs done; 1.25 is a quarter into the second
+        - samples: impressions trained on so far
+        - split: the name of the evaluated log, or "running" for the batches trained on since the
+          last evaluation, each scored before its step
+        - group: "all", or the number of the group as a string
+        - objective, metric, value: logloss, auc, normalized_entropy, calibration and, if the log
+          has `p_true`, expected_logloss; metrics that are undefined for labels of one class are
+          left out, and reported to `progress`
 
     Raises:
         NonFiniteLoss: If the loss is no longer finite.
@@ -100,8 +101,7 @@ def train_days(
     """Trains day after day and evaluates on the next day, which is not yet seen.
 
     Args:
-        model: As in `train`.
-        optimizer: As in `train`.
+        model, optimizer: As in `train`.
         day_log: Returns the impressions of a day; called once for each of `days`, in order. A run
             that resumes from a checkpoint also calls it for the first, to check the data.
         days: In order; the last one is only evaluated on.

@@ -17,9 +17,7 @@ from torch import Tensor
 def auc(scores: Tensor, labels: Tensor) -> float:
     """Returns the chance that a positive scores above a negative; a tie counts one half.
 
-    Args:
-        scores: (n,), logits, probabilities or any other increasing function of them.
-        labels: (n,), zeros and ones.
+    The scores are logits or any increasing function of them.
 
     Raises:
         ValueError: If all labels are of one class, or a score is NaN.
@@ -43,19 +41,14 @@ def logloss(logits: Tensor, labels: Tensor) -> float:
 def expected_logloss(logits: Tensor, p_true: Tensor) -> float:
     """Returns the logloss expected over all draws of the labels, in nats.
 
-    This is the mean of -(p log q + (1 - p) log(1 - q)), free of the noise of the drawn labels.
-
-    Args:
-        logits: (n,), of the predicted probabilities q.
-        p_true: (n,), the probabilities p that the labels were drawn with.
+    This is the mean of -(p log q + (1 - p) log(1 - q)), where q is predicted and the labels were
+    drawn with p. It is free of the noise of the draw.
     """
     return logloss(logits, p_true)
 
 
 def normalized_entropy(logits: Tensor, labels: Tensor) -> float:
     """Divides the logloss by that of the best constant, the labels' own rate (He et al., 2014).
-
-    Below 1 is better than knowing the rate alone.
 
     Raises:
         ValueError: If all labels are of one class.
@@ -96,44 +89,21 @@ def entropy(p: float) -> float:
 
 
 def bayes_optimum(labels: Tensor, p_true: Tensor) -> dict[str, float]:
-    """Scores the truth itself, which no predictor can beat.
-
-    Args:
-        labels: (n,), zeros and ones.
-        p_true: (n,), the probability that each label was drawn with.
+    """Scores the truth itself, p_true, which no predictor can beat.
 
     Returns:
         positive_rate; constant_logloss, bayes_logloss and bayes_auc over the drawn labels, to be
-        compared with a model's on the same labels; bayes_expected_logloss (the mean entropy of
-        p_true) and bayes_expected_auc, their expectations over all draws of the labels.
+        compared with a model's on the same labels; and bayes_expected_logloss, expected over all
+        draws of the labels: the mean entropy of p_true.
     """
     p, labels = p_true.double(), labels.double()
-    # No impression forms a pair with itself, though it is partly positive, partly negative.
-    both = (p * (1 - p)).sum().item()
-    pairs = p.sum().item() * (1 - p).sum().item()
     return {
         "positive_rate": labels.mean().item(),
         "constant_logloss": entropy(labels.mean().item()),
         "bayes_logloss": F.binary_cross_entropy(p, labels).item(),
         "bayes_auc": auc(p, labels),
         "bayes_expected_logloss": (torch.special.entr(p) + torch.special.entr(1 - p)).mean().item(),
-        "bayes_expected_auc": (_ordered_pairs(p, p, 1 - p) * pairs - both / 2) / (pairs - both),
     }
-
-
-def _ordered_pairs(scores: Tensor, positive: Tensor, negative: Tensor) -> float:
-    """Returns the weighted share of (positive, negative) pairs in the right order."""
-    scores, order = scores.sort()
-    last_of_tie = torch.ones_like(scores, dtype=torch.bool)
-    last_of_tie[:-1] = scores[1:] != scores[:-1]
-    # Differences of the sums at the ends of runs of equal scores are the sums in the runs.
-    positives = positive[order].cumsum(0)[last_of_tie]
-    negatives = negative[order].cumsum(0)[last_of_tie]
-    in_run = torch.diff(positives, prepend=torch.zeros_like(positives[:1]))
-    below = torch.cat([torch.zeros_like(negatives[:1]), negatives[:-1]])
-    # A positive is above the negatives below its run, and half above those in it.
-    twice = (in_run * (below + negatives)).sum()
-    return twice.item() / (2 * positives[-1].item() * negatives[-1].item())
 
 
 def _check(logits: Tensor, labels: Tensor, both_classes_for: str | None = None) -> None:
