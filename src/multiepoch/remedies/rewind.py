@@ -166,7 +166,7 @@ class Rewind:
                 self._tables.redraw(table, rows, self._n_epochs)
                 continue
             since = self._tables.step(table) - self._began[k]
-            for rows, saved in self._records[k].restore(self.below):
+            for rows, saved in self._records[k].put_back(self.below):
                 for name, value in self._tables.values(table).items():
                     # A restored row has waited as long as when epoch 0 began.
                     before = saved[name] + since if name == "last_step" else saved[name]

@@ -67,7 +67,7 @@ class UndoLog:
             (ids, counts), (more_ids, more_counts) = self.runs.pop(), self.runs.pop()
             self.runs.append(_sorted(torch.cat([ids, more_ids]), torch.cat([counts, more_counts])))
 
-    def restore(self, below: float) -> list[tuple[Tensor, dict[str, Tensor]]]:
+    def put_back(self, below: float) -> list[tuple[Tensor, dict[str, Tensor]]]:
         """Returns the chunks, after dropping the rows touched `below` times or more."""
         ids, counts = self._counts()
         for k, (rows, values) in enumerate(self.chunks):
