@@ -1,4 +1,4 @@
-"""What several test modules share."""
+"""Fixtures that several test modules share."""
 
 import signal
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import torch
 
 from multiepoch.data import Log, Schema
 
-# A job in the background of a shell ignores Ctrl-C, and so would what is tested here.
+# A background job of a shell ignores Ctrl-C, and so would the code under test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -45,7 +45,7 @@ def make_tiny_log(
     )
 
 
-# Tensors this small gain nothing from threads, and lose much to other programs on the same cores.
+# Tensors this small gain nothing from threads and suffer from other programs on the same cores.
 torch.set_num_threads(1)
 
 
