@@ -10,13 +10,14 @@ import pytest
 from bs4 import BeautifulSoup
 
 from multiepoch.data.kuairand import PACKAGED
+from multiepoch.train import NonFiniteLoss
 from multiepoch_compare import command as compare
-from multiepoch_compare import plan, report, run
+from multiepoch_compare import output, plan, report, run
 from multiepoch_compare import verdict as judge
 from multiepoch_compare.__main__ import main
 from multiepoch_compare.inspect import inspect
 from multiepoch_compare.plan import Trial
-from multiepoch_compare.readers.tabular import Columns, map_log
+from multiepoch_compare.readers import Columns, map_log
 
 CALL = ["--ids", "user,item", "--labels", "click,buy", "--day", "day", "--dense", "price",
         "--cross", "user,item", "--seeds", "2", "--epochs", "2", "--batch-size", "128"]  # fmt: skip
@@ -28,7 +29,7 @@ def place(tmp_path, monkeypatch):
     """A folder with a small log; two trials a method, one process."""
     monkeypatch.setenv("MULTIEPOCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
     every = plan.trials
     monkeypatch.setattr(plan, "trials", lambda budget=4: every(2))
     rng = np.random.default_rng(0)
@@ -95,15 +96,15 @@ def test_a_call_that_was_stopped_goes_on_where_it_was(place, capsys, monkeypatch
     assert main(["compare", "log.parquet", *CALL, "--out", "whole"]) == 0
     execute, done = run.execute, []
 
-    def stop_at_the_fifth(trial, job):
+    def stop_at_the_fifth(trial, setup):
         if len(done) == 4:
             raise KeyboardInterrupt
         done.append(trial)
-        return execute(trial, job)
+        return execute(trial, setup)
 
     monkeypatch.setattr(run, "execute", stop_at_the_fifth)
     assert main(["compare", "log.parquet", *CALL, "--out", "stopped"]) == 130
-    assert "the same call goes on" in capsys.readouterr().err
+    assert "repeat the command to resume" in capsys.readouterr().err
     assert len(list((place / "stopped" / "trials").iterdir())) == 4
     assert not (place / "stopped" / "lock").exists()
     monkeypatch.setattr(run, "execute", execute)
@@ -133,7 +134,7 @@ def test_a_worker_that_is_killed_is_said(place, capsys, monkeypatch):
     def killed(*_):
         raise BrokenProcessPool("a child process terminated abruptly")
 
-    monkeypatch.setattr(compare, "_run", killed)
+    monkeypatch.setattr(compare, "tune_and_run", killed)
     assert main(["compare", "log.parquet", *CALL]) == 2
     said = capsys.readouterr().err
     assert "a worker process was killed" in said and said.count("\n") == 1
@@ -142,7 +143,7 @@ def test_a_worker_that_is_killed_is_said(place, capsys, monkeypatch):
 def test_a_lock_of_a_process_that_is_gone_does_not_count(place):
     (place / "report").mkdir()
     (place / "report" / "lock").write_text("999999999")
-    with compare.folder(place / "report", ["x"]) as out:
+    with output.folder(place / "report", ["x"]) as out:
         assert (out / "lock").exists()
     assert not (place / "report" / "lock").exists()
 
@@ -150,15 +151,38 @@ def test_a_lock_of_a_process_that_is_gone_does_not_count(place):
 def test_a_rate_that_diverges_is_no_candidate(place, monkeypatch):
     execute = run.execute
 
-    def diverges_at_first(trial, job):
+    def diverges_at_first(trial, setup):
         if trial == plan.trials()[trial.label][0]:
-            raise RuntimeError("the loss of objective 'click' is not finite")
-        return execute(trial, job)
+            raise NonFiniteLoss
+        return execute(trial, setup)
 
     monkeypatch.setattr(run, "execute", diverges_at_first)
     assert main(["compare", "log.parquet", *CALL]) == 0
     for m in report_of(place)["methods"]:
+        first = plan.trials()["plain" if m["label"] == judge.RETUNED else m["label"]][0]
         assert m["label"] in m["setting"]
+        assert m["trial"] != first.__dict__
+    kept = [json.loads(p.read_text()) for p in (place / "report" / "trials").iterdir()]
+    assert [one["status"] for one in kept].count("diverged") == len(LABELS)
+
+
+def test_a_method_that_always_diverges_is_refused(place, capsys, monkeypatch):
+    def diverges(trial, setup):
+        raise NonFiniteLoss
+
+    monkeypatch.setattr(run, "execute", diverges)
+    assert main(["compare", "log.parquet", *CALL]) == 2
+    said = capsys.readouterr().err
+    assert "plain diverges at every learning rate" in said and said.count("\n") == 1
+
+
+def test_another_error_is_not_taken_for_a_divergence(place, monkeypatch):
+    def fails(trial, setup):
+        raise RuntimeError("the loss is not finite")
+
+    monkeypatch.setattr(run, "execute", fails)
+    with pytest.raises(RuntimeError):
+        main(["compare", "log.parquet", *CALL])
 
 
 def test_a_look_at_few_days_splits_by_rows(place):
@@ -197,13 +221,13 @@ def test_blocks_are_of_users_or_of_impressions_where_a_column_has_too_few_values
         pq.write_table(table, "few.parquet")
         columns = Columns(ids, ("click",), "day")
         mapped = map_log("few.parquet", columns)
-        job = run.Job(str(mapped.folder), columns, plan.split(mapped, "log", False), 2, 64)
-        of = run.data(job)
-        sizes = run.block_sizes(of)[0]
-        assert sizes.sum() == len(of.test) and sizes.max() <= len(of.test) * run.LARGEST_BLOCK
+        setup = run.Setup(str(mapped.folder), columns, plan.split(mapped, "log", False), 2, 64)
+        parts = run.read_parts(setup)
+        sizes = parts.sizes()[0]
+        assert sizes.sum() == len(parts.test) and sizes.max() <= len(parts.test) * run.LARGEST_BLOCK
         if blocks_of:
-            users = of.test.ids[blocks_of]
-            pairs = {(int(u), int(b)) for u, b in zip(users, of.block)}
+            users = parts.test.ids[blocks_of]
+            pairs = {(int(u), int(b)) for u, b in zip(users, parts.block)}
             assert len(pairs) == len(users.unique()), "a user is in one block"
 
 
@@ -289,14 +313,14 @@ def test_without_a_clear_gain_it_says_so():
     found, of = judged(plain=(1, losses(0.5, 0.5, 0.5, noise=0.02)),
                        MEDA=(1, losses(0.499, 0.5, 0.5, noise=0.02, seed=5)))  # fmt: skip
     sentence, ties = judge.recommend(found, of)
-    assert sentence.startswith("No difference that these data can show") and ties == []
+    assert sentence.startswith("These data show no method to be better") and ties == []
 
 
 def test_one_seed_gives_no_interval_and_so_no_recommendation():
     found, of = judged(plain=(1, losses(0.5, 0.6, 0.7, n_seeds=1)),
                        MEDA=(1, losses(0.4, 0.4, 0.4, n_seeds=1)))  # fmt: skip
     assert "one seed, no interval" in str(found[1].against_plain)
-    assert judge.recommend(found, of)[0].startswith("No difference")
+    assert judge.recommend(found, of)[0].startswith("These data show no method")
 
 
 def test_gains_are_held_against_the_better_plain():
@@ -319,11 +343,12 @@ def test_tuning_looks_at_the_validation_day_alone():
             ["validation", 1.0, "y", "logloss", validation],
             ["test", 1.0, "y", "logloss", test],
         ]
-        return {"trial": Trial("plain", "plain", 1e-3, 1e-3).__dict__, "points": points}
+        trial = Trial("plain", "plain", 1e-3, 1e-3).__dict__
+        return {"status": "ok", "trial": trial, "points": points}
 
     chosen = judge.choose([result(0.5, 0.1), result(0.4, 0.9)], {"y": 0.3})
     assert chosen.score == pytest.approx(0.4 / judge.entropy(0.3))
-    assert judge.choose([{"failed": "not finite", "trial": {}}], {"y": 0.3}) is None
+    assert judge.choose([{"status": "diverged", "trial": {}}], {"y": 0.3}) is None
 
 
 # inspect ------------------------------------------------------------------------------------------

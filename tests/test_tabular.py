@@ -14,11 +14,7 @@ from hypothesis import strategies as st
 from multiepoch.data import DataError, load_kuairand
 from multiepoch.data.hashing import hashed_cross
 from multiepoch.data.kuairand import PACKAGED
-from multiepoch_compare.readers import ali_ccp, files, tabular
-from multiepoch_compare.readers.avazu import COLUMNS as AVAZU
-from multiepoch_compare.readers.avazu import load_avazu
-from multiepoch_compare.readers.criteo import load_criteo
-from multiepoch_compare.readers.tabular import Columns, map_log
+from multiepoch_compare.readers import FORMATS, Columns, files, map_log, tabular
 from multiepoch_compare.readers.vocabulary import RowMap, keys_of
 
 COLUMNS = Columns(
@@ -160,7 +156,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, monkeypatch, when):
     if when == "mapping":
         monkeypatch.setattr(tabular, "_write_days", full)
     else:
-        monkeypatch.setattr(tabular.os, "replace", full)
+        monkeypatch.setattr("os.replace", full)
     with pytest.raises(DataError, match="the disk is full; free some space, or set MULTIEPOCH"):
         map_log(path, COLUMNS, cache)
     assert list(cache.iterdir()) == []
@@ -258,11 +254,16 @@ def test_integers_of_any_size_are_their_own_key():
 # Public data sets ---------------------------------------------------------------------------------
 
 
+def load(name, path, cache):
+    columns, prepare = FORMATS[name]
+    return map_log(prepare(path, cache), columns, cache)
+
+
 def test_criteo_has_no_header_missing_values_and_days_by_position(tmp_path):
     lines = [f"{k % 2}\t{k}\t" + "\t".join([""] * 12) + "\t" + "\t".join(
         ["68fd1e64", *["" if k % 3 else f"{k:08x}"] * 25]) for k in range(14)]  # fmt: skip
     (tmp_path / "train.txt").write_text("\n".join(lines) + "\n")
-    mapped = load_criteo(tmp_path / "train.txt", tmp_path)
+    mapped = load("criteo", tmp_path / "train.txt", tmp_path)
     log = mapped.read(slice(None))
     assert log.day.tolist() == [k // 2 for k in range(14)]
     assert log.labels[:, 0].tolist() == [k % 2 for k in range(14)]
@@ -272,11 +273,12 @@ def test_criteo_has_no_header_missing_values_and_days_by_position(tmp_path):
 
 
 def test_avazu_has_its_day_in_the_hour(tmp_path):
-    header = ["id", "click", "hour", *AVAZU.ids]
-    rows = [[str(10**19 + k), str(k % 2), f"1410{21 + k // 3}2{k % 3}", *["x"] * len(AVAZU.ids)]
+    ids = FORMATS["avazu"].columns.ids
+    header = ["id", "click", "hour", *ids]
+    rows = [[str(10**19 + k), str(k % 2), f"1410{21 + k // 3}2{k % 3}", *["x"] * len(ids)]
             for k in range(9)]  # fmt: skip
     (tmp_path / "train.csv").write_text("\n".join(map(",".join, [header, *rows])) + "\n")
-    mapped = load_avazu(tmp_path / "train.csv", tmp_path)
+    mapped = load("avazu", tmp_path / "train.csv", tmp_path)
     assert mapped.days == ["2014-10-21", "2014-10-22", "2014-10-23"]
     assert mapped.day_counts.tolist() == [3, 3, 3]
 
@@ -293,7 +295,7 @@ def write_ali_ccp(folder):
 
 def test_ali_ccp_joins_samples_with_common_features(tmp_path):
     write_ali_ccp(tmp_path)
-    mapped = ali_ccp.load_ali_ccp(tmp_path, tmp_path / "cache")
+    mapped = load("ali-ccp", tmp_path, tmp_path / "cache")
     assert mapped.day_counts.tolist() == [18, 2, 5]
     log = mapped.read(slice(None))
     assert log.ids["101"].tolist() == [k % 3 for k in range(20)] + [k % 3 for k in range(5)]
@@ -305,7 +307,7 @@ def test_ali_ccp_joins_samples_with_common_features(tmp_path):
 @pytest.mark.parametrize("name, old, new, message", [
     ("sample_skeleton_train.csv", "c0,", "c9,", "row 1: no common features 'c9'"),
     ("sample_skeleton_train.csv", "0,0,0,", "0,2,0,", "column 'click', row 1: '2'"),
-    ("common_features_test.csv", "c1,2,", "c1,", "row 2 has 2 fields where there must be 3"),
+    ("common_features_test.csv", "c1,2,", "c1,", "row 2 has 2 fields instead of 3"),
     ("sample_skeleton_test.csv", "205\x02", "205", r"row 1: feature '2050.* has no"),
 ])  # fmt: skip
 def test_damaged_ali_ccp_is_named_and_leaves_no_part(tmp_path, name, old, new, message):
@@ -313,8 +315,8 @@ def test_damaged_ali_ccp_is_named_and_leaves_no_part(tmp_path, name, old, new, m
     path = tmp_path / name
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(DataError, match=f"{name}: .*{message}"):
-        ali_ccp.load_ali_ccp(tmp_path, tmp_path / "cache")
-    assert not [p for p in (tmp_path / "cache").rglob("*.part")]
+        load("ali-ccp", tmp_path, tmp_path / "cache")
+    assert not [p for p in (tmp_path / "cache").rglob("*.part*")]
 
 
 def test_what_was_mapped_is_plain_to_read(tmp_path):

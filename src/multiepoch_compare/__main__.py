@@ -7,24 +7,23 @@ import sys
 
 # A module is imported only when its command is called, so that --help answers at once.
 COMMANDS = {
-    "compare": ("multiepoch_compare.command", "every method on your own log"),
-    "inspect": ("multiepoch_compare.inspect", "find the columns of your own log"),
+    "compare": ("multiepoch_compare.command", "trains every method on your own log"),
+    "inspect": ("multiepoch_compare.inspect", "finds the columns of your own log"),
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or arguments[0] in ("-h", "--help"):
+    name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name in ("-h", "--help"):
         print("usage: multiepoch COMMAND [-h] ...\n")
-        for name, (_, purpose) in COMMANDS.items():
-            print(f"  {name:<10} {purpose}")
+        for command, (_, purpose) in COMMANDS.items():
+            print(f"  {command:<10} {purpose}")
         return 0
-    name = arguments[0]
     if name not in COMMANDS:
         known = ", ".join(COMMANDS)
         print(f"multiepoch: unknown command {name!r}; choose from {known}.", file=sys.stderr)
         return 2
-    return importlib.import_module(COMMANDS[name][0]).command(arguments[1:])
+    return importlib.import_module(COMMANDS[name][0]).command(rest)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The pictures of the report, as SVG that stands alone."""
+"""The figures of the report, as self-contained SVG."""
 
 from __future__ import annotations
 
@@ -8,103 +8,136 @@ import zlib
 
 import matplotlib.pyplot as plt
 import numpy as np
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from multiepoch.stats import interval
-from reproduction import style
 
-# Light to dark: the rarer the row, the darker.
+_WIDTH = 5.6  # inches: 12 pt text stays readable when the figure is 350 px wide, on a phone
+_GRAY = "#6B6B6B"
+# Rows from rare to frequent, from dark to light.
 _SHADES = ("#7A1E3A", "#B5538F", "#D9A0C0", "#C9D6DF", "#9FB4C3")
+# Colour and dashes of each method; distinct under the common kinds of colour blindness.
+_LINES = {
+    "plain": ("#000000", "-"),
+    "plain (retuned)": ("#000000", (0, (1, 1.5))),
+    "sparse optimizer": ("#6B4400", (0, (6, 1.5))),
+    "FAL": ("#0072B2", (0, (4, 1, 1, 1))),
+    "MEDA": ("#D55E00", (0, (3, 1.5))),
+    "AdamAR": ("#B5538F", (0, (1, 1))),
+    "tail rewind": ("#00835F", (0, (8, 1.5, 1, 1.5))),
+}
+_STYLE = {
+    "figure.facecolor": "white",  # opaque, so that a dark page keeps the figure legible
+    "savefig.facecolor": "white",
+    "figure.constrained_layout.use": True,
+    "font.size": 12,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E3E3E3",
+    "legend.frameon": False,
+    "legend.fontsize": 11,
+    "legend.handlelength": 2.6,
+    "lines.linewidth": 2.0,
+    "xtick.labelsize": 11,
+    "ytick.labelsize": 11,
+    "svg.hashsalt": "multiepoch",
+}
 
 
-def curves(found: dict, objective: str, metric: str = "logloss") -> str:
-    """Test logloss or AUC over epochs, one line a method, intervals over seeds as bands."""
-    figure, axes = style.figure(height=3.6)
+def _figure(height: float) -> tuple[Figure, Axes]:
+    with plt.rc_context(_STYLE):
+        return plt.subplots(figsize=(_WIDTH, height))
+
+
+def curves(found: dict, objective: str, metric: str = "logloss") -> Markup:
+    """Draws test logloss or AUC over epochs, one line per method, with intervals over seeds."""
+    figure, axes = _figure(3.6)
+    seen = []
     for method in found["methods"]:
         points = method["curves"].get(metric, {}).get(objective, [])
-        if points:
-            x = [epoch for epoch, *_ in points]
-            mean, low, high = zip(*(interval(values) for _, *values in points))
-            dashes = {"linestyle": (0, (1, 1.5))} if "retuned" in method["label"] else {}
-            style.band(axes, x, mean, low, high, method["label"], **dashes)
-    lows, highs = _view(found, objective, metric)
-    axes.set_ylim(lows, highs)
+        x = [epoch for epoch, *_ in points]
+        mean, low, high = np.array([interval(values) for _, *values in points]).T
+        color, dashes = _LINES[method["label"]]
+        axes.plot(x, mean, color=color, linestyle=dashes, label=method["label"])
+        if np.isfinite(low).all():  # more than one seed
+            axes.fill_between(x, low, high, color=color, alpha=0.16, linewidth=0)
+        # The first quarter of the first epoch may leave the figure.
+        seen += [value for epoch, *values in points if epoch > 0.25 for value in values]
+    margin = 0.06 * (max(seen) - min(seen)) or 0.01
+    axes.set_ylim(min(seen) - margin, max(seen) + margin)
     axes.set_xticks(range(found["epochs"] + 1))
     axes.set_xlim(0.2, found["epochs"] + 0.05)
     axes.set_xlabel("epochs over the training days")
     name = "logloss, nats" if metric == "logloss" else "AUC"
     axes.set_ylabel(f"test {name}")
     for boundary in range(1, found["epochs"]):
-        axes.axvline(boundary, color=style.REFERENCE, linewidth=0.8, linestyle=(0, (2, 2)))
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False)
-    return svg(figure, f"Test {name} of {objective} by epoch, one line a method.")
+        axes.axvline(boundary, color=_GRAY, linewidth=0.8, linestyle=(0, (2, 2)))
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+    return _svg(figure, f"Test {name} of {objective} by epoch, one line per method.")
 
 
-def _view(found: dict, objective: str, metric: str) -> tuple[float, float]:
-    """Limits that show all of it, the first quarter of the first epoch aside."""
-    values = [value for method in found["methods"]
-              for epoch, *values in method["curves"][metric][objective] if epoch > 0.25
-              for value in values]  # fmt: skip
-    low, high = min(values), max(values)
-    margin = 0.06 * (high - low) or 0.01
-    return low - margin, high + margin
-
-
-def groups(found: dict, label: str, objective: int) -> str:
-    """Where a method's loss rises: by how often a row was trained on, first and last epoch."""
+def groups(found: dict, label: str, objective: int) -> Markup:
+    """Draws a method's change of loss from the first to the last epoch, by row frequency."""
     method = next(m for m in found["methods"] if m["label"] == label)
     losses = np.array(method["groups"])[:, objective]  # (epochs, groups)
-    there = [k for k, n in enumerate(found["group_sizes"]) if n > 0]
-    rise = 100 * (losses[-1][there] / losses[0][there] - 1)
-    figure, axes = style.figure(height=3.0)
-    axes.bar(range(len(there)), rise, color=style.line_style(label)["color"], width=0.65)
+    present = [k for k, n in enumerate(found["group_sizes"]) if n > 0]
+    names = [found["group_names"][k] for k in present]
+    rise = 100 * (losses[-1][present] / losses[0][present] - 1)
+    figure, axes = _figure(3.0)
+    axes.bar(range(len(names)), rise, color=_LINES[label][0], width=0.65)
     axes.axhline(0, color="black", linewidth=0.8)
-    axes.set_xticks(range(len(there)), [found["group_names"][k] for k in there])
+    axes.set_xticks(range(len(names)), names)
     axes.set_xlabel(f"times the row of {found['group_column']} was trained on")
-    axes.set_ylabel(f"logloss, epoch {found['epochs']}\nagainst epoch 1, %")
-    words = ", ".join(f"{found['group_names'][k]}: {r:+.1f} %" for k, r in zip(there, rise))
-    return svg(figure, f"Change of {label}'s test logloss by row frequency. {words}.")
+    axes.set_ylabel(f"logloss, epoch {found['epochs']}\nvs epoch 1, %")
+    words = ", ".join(f"{name}: {r:+.1f} %" for name, r in zip(names, rise))
+    return _svg(figure, f"Change in {label}'s test logloss by row frequency. {words}.")
 
 
-def frequencies(found: dict) -> str:
-    """For each id column, how often the rows of the test impressions were trained on."""
+def frequencies(found: dict) -> Markup:
+    """Draws, for each id column, how often the rows of the test impressions were trained on."""
     shares = found["frequencies"]
-    height = 0.9 + 0.42 * len(shares)
-    figure, axes = style.figure(height=height + 0.9)
+    figure, axes = _figure(1.8 + 0.42 * len(shares))
     left = np.zeros(len(shares))
     for k, (name, shade) in enumerate(zip(found["group_names"], _SHADES)):
         width = 100 * np.array([share[k] for share in shares.values()])
         axes.barh(range(len(shares)), width, left=left, color=shade, label=name, height=0.7)
         left += width
-    axes.set_yticks(range(len(shares)), [_short(name) for name in shares])
+    short = [name if len(name) <= 18 else name.replace("_x_", "\n× ") for name in shares]
+    axes.set_yticks(range(len(shares)), short)
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
     axes.set_xlabel("test impressions, %")
     axes.grid(axis="y", visible=False)
-    axes.legend(title="times trained on", loc="lower center", bbox_to_anchor=(0.35, 1.0), ncols=3,
-                frameon=False, handlelength=1.0)  # fmt: skip
-    alt = "; ".join(f"{name}: {100 * s[0]:.0f} % never, {100 * (s[1]):.0f} % once or twice"
-                    for name, s in shares.items())  # fmt: skip
-    return svg(figure, f"Training frequency of the rows of the test impressions. {alt}.")
+    axes.legend(
+        title="times trained on",
+        loc="lower center",
+        bbox_to_anchor=(0.35, 1.0),
+        ncols=3,
+        handlelength=1.0,
+    )
+    words = "; ".join(
+        f"{name}: {100 * never:.0f} % never, {100 * few:.0f} % once or twice"
+        for name, (never, few, *_) in shares.items()
+    )
+    return _svg(figure, f"Training frequency of the rows of the test impressions. {words}.")
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 18 else name.replace("_x_", "\n× ")
-
-
-def svg(figure: Figure, alt: str) -> str:
-    """An SVG element as wide as the page lets it be; its text is shapes and needs no font."""
+def _svg(figure: Figure, alt: str) -> Markup:
+    """Renders an SVG element without a fixed width; its text is shapes, so it needs no font."""
     text = io.StringIO()
-    with plt.rc_context(style.STYLE | {"svg.hashsalt": "multiepoch"}):
+    with plt.rc_context(_STYLE):
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     plt.close(figure)
     body = text.getvalue()
     body = body[body.index("<svg") :]
-    body = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", body, count=1)
-    body = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", body, count=1)
-    # Several of them share a page, so the names inside each are made its own.
+    for size in ("width", "height"):
+        body = re.sub(rf'(<svg[^>]*?) {size}="[^"]*"', r"\1", body, count=1)
+    # Several figures share a page, so each needs names of its own.
     unique = f"f{zlib.crc32(body.encode()):08x}-"
     body = re.sub(r'\bid="', f'id="{unique}', body)
     body = re.sub(r'(href="#|url\(#)', rf"\g<1>{unique}", body)
-    alt = alt.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
-    return body.replace("<svg", f'<svg role="img" aria-label="{alt}"', 1)
+    return Markup(body.replace("<svg", f'<svg role="img" aria-label="{escape(alt)}"', 1))

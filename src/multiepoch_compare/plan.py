@@ -1,4 +1,4 @@
-"""What is compared on a log: the split by day, the methods, and the trials each of them gets."""
+"""The plan of a comparison: the split by day, the methods, and the trials of each."""
 
 from __future__ import annotations
 
@@ -10,66 +10,80 @@ import torch
 from multiepoch.data.log import DataError, Log
 from multiepoch.methods import METHODS, Hyperparameter
 from multiepoch.runner import run_key
-from multiepoch_compare.readers.tabular import MappedLog
+from multiepoch_compare.readers import MappedLog
 
 DENSE_LR = 1e-3
 STEP = 10**0.5
 MAX_TRAIN, MAX_TEST = 10_000_000, 1_000_000  # impressions; the latest are kept
+PARTS = ("train", "validation", "test")
+# Of the methods with a learning rate for the tables: a key of METHODS, and the second value of its
+# hyperparameter that is tried.
+TABLE_RATE_METHODS = {
+    "sparse optimizer": ("plain", None),
+    "FAL": ("fal", "square root"),
+    "MEDA": ("meda", None),
+    "AdamAR": ("adamar", 1e-3),
+    "tail rewind": ("tail_rewind", 20),
+}
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One model trained once. label: what figures call the method."""
+    """One model trained once.
+
+    Attributes:
+        label: The method's name in tables and figures.
+        method: A key of METHODS.
+    """
 
     label: str
-    method: str  # a key of METHODS
+    method: str
     dense_lr: float
     embedding_lr: float
     hyperparameter: Hyperparameter = None
     seed: int = 0
 
     def key(self, settings: dict) -> str:
-        """Names the file that keeps the result: of the trial, what it is run on, and the code."""
+        """Names the file that keeps the result, by the trial, its settings and the code."""
         return run_key([asdict(self), settings], "multiepoch", "multiepoch_compare")
+
+    def in_words(self) -> str:
+        """Describes the learning rates and the hyperparameter."""
+        words = f"learning rate {self.dense_lr:.2g}"
+        if self.label != "plain":
+            words += f", {self.embedding_lr:.2g} for the tables"
+        if self.hyperparameter is not None:
+            words += f", {METHODS[self.method].hyperparameter} {self.hyperparameter}"
+        return words
 
 
 def trials(budget: int = 4) -> dict[str, list[Trial]]:
-    """The same number of trials for each method, by its label; the most promising come first.
+    """Returns the same number of trials for each method, by its label, the most promising first.
 
-    Three rates, and either a second value of the method's hyperparameter or a fourth rate.
+    Each method gets three learning rates, and either a second value of its hyperparameter or a
+    fourth rate.
     """
     shared = [DENSE_LR, DENSE_LR * STEP, DENSE_LR / STEP, DENSE_LR * STEP**2]
     found = {"plain": [Trial("plain", "plain", lr, lr) for lr in shared]}
     tables = [DENSE_LR * STEP**2, DENSE_LR * STEP, DENSE_LR * STEP**3]
-    for label, method, second in (
-        ("sparse optimizer", "plain", None),
-        ("FAL", "fal", "square root"),
-        ("MEDA", "meda", None),
-        ("AdamAR", "adamar", 1e-3),
-        ("tail rewind", "tail_rewind", 20),
-    ):
-        hyperparameter = METHODS[method].grid[0]
-        found[label] = [Trial(label, method, DENSE_LR, lr, hyperparameter) for lr in tables]
-        fourth = replace(found[label][0], hyperparameter=second) if second is not None else replace(
-            found[label][0], dense_lr=DENSE_LR * STEP)  # fmt: skip
-        found[label].append(fourth)
+    for label, (method, second) in TABLE_RATE_METHODS.items():
+        default = METHODS[method].grid[0]
+        several = [Trial(label, method, DENSE_LR, lr, default) for lr in tables]
+        other = {"dense_lr": DENSE_LR * STEP} if second is None else {"hyperparameter": second}
+        found[label] = [*several, replace(several[0], **other)]
     return {label: several[:budget] for label, several in found.items()}
-
-
-PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
 class Split:
-    """The first and last day of each of PARTS, both included; or of rows, where by_rows."""
+    """The first and last day of each of PARTS, both included; of rows if by_rows."""
 
     ends: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
     by_rows: bool = False
 
     def read(self, mapped: MappedLog, part: str) -> Log:
+        """Reads a part, cut to its latest MAX_TRAIN or MAX_TEST impressions."""
         rows = self._rows(mapped, part)
-        if self.by_rows:
-            return mapped.read(rows)
         most = MAX_TRAIN if part == "train" else MAX_TEST
         if isinstance(rows, slice):
             day = mapped.day[rows]
@@ -80,7 +94,7 @@ class Split:
         return mapped.read(np.sort(latest))
 
     def n_rows(self, mapped: MappedLog, part: str) -> int:
-        """Impressions of a part, before what `read` leaves out."""
+        """Counts the impressions of a part, before `read` cuts it."""
         rows = self._rows(mapped, part)
         return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
 
@@ -89,19 +103,25 @@ class Split:
         return slice(first, last + 1) if self.by_rows else mapped.rows_of(first, last)
 
     def in_words(self, mapped: MappedLog) -> dict[str, str]:
-        if self.by_rows:
-            return {part: f"rows {a + 1:,} to {b + 1:,}" for part, (a, b) in zip(PARTS, self.ends)}
-        return {
-            part: mapped.days[a] if a == b else f"{mapped.days[a]} to {mapped.days[b]}"
-            for part, (a, b) in zip(PARTS, self.ends)
-        }
+        """Describes each part by its days or rows."""
+        words = {}
+        for part, (a, b) in zip(PARTS, self.ends):
+            days = [f"rows {a + 1:,}", f"{b + 1:,}"] if self.by_rows else mapped.days[a : b + 1]
+            words[part] = days[0] if a == b else f"{days[0]} to {days[-1]}"
+        return words
 
 
 def split(mapped: MappedLog, source: str, look: bool) -> Split:
-    """All days but two to train on, the next to last to tune on, the last to test on.
+    """Splits a log into all days but two to train on, one to tune on and the last to test on.
 
-    look: only the first rows were read; where they hold too few days, eight tenths of the rows,
-        then one and one take the place of the days.
+    Args:
+        mapped: The log.
+        source: Its name in messages.
+        look: Whether only its first rows were read. If these have too few days, the split is by
+            rows: eight tenths, one and one.
+
+    Raises:
+        DataError: If there are too few days.
     """
     n_days, n = len(mapped.days), mapped.n
     if n_days >= 3:
@@ -112,35 +132,35 @@ def split(mapped: MappedLog, source: str, look: bool) -> Split:
     there = "a single day" if n_days == 1 else "2 days"
     raise DataError(
         f"{source}: column {mapped.columns.day or 'day'!r} has {there}, "
-        f"{' and '.join(mapped.days)}; at least 3 are needed: to train, to tune, to test on."
+        f"{' and '.join(mapped.days)}; at least 3 are needed: to train, to tune and to test on."
     )
 
 
 def check_labels(log: Log, part: str, when: str, source: str) -> None:
-    """Each label needs ones and zeros in each part."""
+    """Raises DataError if a label has no ones or no zeros."""
+    n = len(log)
     for name, positives in zip(log.objectives, log.labels.sum(0, dtype=float).tolist()):
-        n = len(log)
-        if 0 < positives < n:
-            continue
-        what = "no 1" if positives == 0 else "no 0"
-        raise DataError(
-            f"{source}: column {name!r} has {what} in any of the {n:,} rows of {when} ({part}); "
-            "leave this label out, or that day."
-        )
+        if not 0 < positives < n:
+            what = "no 1" if positives == 0 else "no 0"
+            raise DataError(
+                f"{source}: column {name!r} has {what} in any of the {n:,} rows of {when} "
+                f"({part}); leave out this label or that day."
+            )
 
 
-def prepared(log: Log, like: tuple[np.ndarray, np.ndarray, np.ndarray] | None):
-    """The log with its dense features scaled as the training window's are, and that scale.
+Scale = tuple[np.ndarray, np.ndarray, np.ndarray]  # by dense feature: take logs, mean, spread
 
-    Features that go beyond 50 in size are taken as sign(x) log(1 + |x|) first.
+
+def prepared(log: Log, scale: Scale | None) -> tuple[Log, Scale]:
+    """Scales the dense features by `scale`, or by their own mean and spread if it is None.
+
+    Features with values beyond 50 are first replaced by sign(x) log(1 + |x|).
     """
     x = log.dense.numpy().astype(np.float64)
-    if like is None:
-        wide = np.abs(x).max(axis=0, initial=0) > 50
-        x = np.where(wide, np.sign(x) * np.log1p(np.abs(x)), x)
+    wide = np.abs(x).max(axis=0, initial=0) > 50 if scale is None else scale[0]
+    x = np.where(wide, np.sign(x) * np.log1p(np.abs(x)), x)
+    if scale is None:
         spread = x.std(axis=0)
-        like = wide, x.mean(axis=0), np.where(spread > 0, spread, 1)
-    else:
-        x = np.where(like[0], np.sign(x) * np.log1p(np.abs(x)), x)
-    x = np.clip((x - like[1]) / like[2], -10, 10)
-    return replace(log, dense=torch.from_numpy(x.astype(np.float32))), like
+        scale = wide, x.mean(axis=0), np.where(spread > 0, spread, 1)
+    x = np.clip((x - scale[1]) / scale[2], -10, 10)
+    return replace(log, dense=torch.from_numpy(x.astype(np.float32))), scale

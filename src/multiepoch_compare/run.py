@@ -1,12 +1,11 @@
-"""Trials: trained once each, spread over processes, kept as they finish."""
+"""The trials of a comparison: tuning, then more seeds of each chosen setting."""
 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -15,43 +14,41 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from multiepoch.data.log import Log
+from multiepoch.data.log import DataError, Log
 from multiepoch.methods import METHODS
 from multiepoch.model import ConversionModel
 from multiepoch.runner import KeptRunner
-from multiepoch.train import train
-from multiepoch.train.evaluation import predict
-from multiepoch_compare.plan import Split, Trial, prepared
-from multiepoch_compare.readers.tabular import Columns, MappedLog
+from multiepoch.train import NonFiniteLoss, predict, train
+from multiepoch_compare import plan, verdict
+from multiepoch_compare.readers import Columns, MappedLog
 
-# Parts of the test day for the interval over impressions. Each has other values of the first id
-# column (users, as a rule) with so many that no part holds more than LARGEST_BLOCK of the day, and
-# other impressions where there is no such column.
+# For the interval over impressions, the test day is divided into blocks: by the first id column
+# (users, as a rule) with so many values that no block holds more than LARGEST_BLOCK of the day, or
+# by impression if there is no such column.
 BLOCKS, LARGEST_BLOCK = 20, 0.1
-FREQUENCIES = (1, 3, 11, 101)  # edges of the groups of rows: never seen, 1-2, 3-10, 11-100, more
+FREQUENCIES = (1, 3, 11, 101)  # edges of GROUPS, in times that a row was trained on
 GROUPS = ("never", "1 to 2", "3 to 10", "11 to 100", "more than 100")
 EVALUATE_AT = (0.25, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
-class Job:
-    """What all trials of one call share."""
+class Setup:
+    """The settings that all trials of one call share; `folder` is that of the mapped log."""
 
-    folder: str  # of the mapped log
+    folder: str
     columns: Columns
-    split: Split
+    split: plan.Split
     epochs: int
     batch_size: int
 
-    def settings(self) -> dict:
-        return json.loads(json.dumps(asdict(self)))
-
 
 @dataclass
-class Data:
-    """The three parts, and how the test impressions fall into blocks and groups.
+class Parts:
+    """The three parts of the log, and the block and group of each test impression.
 
-    block, group: (n_test,) int64; column: the id column of most rows, by whose row the groups are.
+    Attributes:
+        block, group: (n_test,) int64.
+        column: The id column with the most rows, by whose frequencies the groups are made.
     """
 
     train: Log
@@ -61,56 +58,72 @@ class Data:
     group: Tensor
     column: str
 
+    def sizes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Counts the test impressions of each block and of each group."""
+        pairs = (self.block, BLOCKS), (self.group, len(GROUPS))
+        return tuple(torch.bincount(of, minlength=n).numpy() for of, n in pairs)
+
+    def frequencies(self) -> dict[str, list[float]]:
+        """Returns, for each id column, the share of test impressions in each of GROUPS."""
+        groups = {name: frequency_group(self.train, self.test, name) for name in self.train.ids}
+        return {
+            name: (torch.bincount(group, minlength=len(GROUPS)) / len(group)).tolist()
+            for name, group in groups.items()
+        }
+
 
 @lru_cache(maxsize=1)
-def data(job: Job) -> Data:
-    mapped = MappedLog(Path(job.folder), job.columns)
-    parts, scale = {}, None
-    for part in ("train", "validation", "test"):
-        parts[part], scale = prepared(job.split.read(mapped, part), scale)
-    test = parts["test"]
-    block = next(
-        (block for block in (_blocks(test.ids[name]) for name in job.columns.ids)
-         if torch.bincount(block, minlength=BLOCKS).max() <= len(test) * LARGEST_BLOCK),
-        _blocks(torch.arange(len(test))),
-    )  # fmt: skip
-    cardinality = parts["train"].schema.cardinality
+def read_parts(setup: Setup) -> Parts:
+    mapped = MappedLog(Path(setup.folder), setup.columns)
+    logs, scale = {}, None
+    for part in plan.PARTS:
+        logs[part], scale = plan.prepared(setup.split.read(mapped, part), scale)
+    test = logs["test"]
+    by_column = (_blocks(test.ids[name]) for name in setup.columns.ids)
+    small = (b for b in by_column if torch.bincount(b).max() <= len(test) * LARGEST_BLOCK)
+    cardinality = test.schema.cardinality
     column = max(cardinality, key=cardinality.get)
-    return Data(**parts, block=block, column=column,
-                group=frequency_group(parts["train"], test, column))  # fmt: skip
+    return Parts(
+        **logs,
+        block=next(small, _blocks(torch.arange(len(test)))),
+        group=frequency_group(logs["train"], test, column),
+        column=column,
+    )
 
 
 def _blocks(ids: Tensor) -> Tensor:
-    """The block of each impression, (n,); those of one id share one."""
+    """Assigns each id to a block, (n,)."""
     return (ids * 2_654_435_761 >> 7) % BLOCKS
 
 
 def frequency_group(train_log: Log, test: Log, column: str) -> Tensor:
-    """For each test impression, which of GROUPS the training frequency of its row is in, (n,)."""
+    """Returns which of GROUPS each test impression is in, by its row's training frequency, (n,)."""
     counts = torch.bincount(train_log.ids[column], minlength=train_log.schema.cardinality[column])
     return torch.searchsorted(torch.tensor(FREQUENCIES), counts[test.ids[column]], right=True)
 
 
-class _Watch:
-    """train's `between_epochs`: the method's own, and the test losses at the end of each epoch."""
+class _TestLosses:
+    """Sums the test losses after each epoch, beside what the method does between epochs."""
 
-    def __init__(self, inner, model: ConversionModel, of: Data) -> None:
-        self.inner, self.model, self.data = inner, model, of
-        self.blocks: list[list] = []  # by epoch: (n_objectives, BLOCKS) sums of losses
-        self.groups: list[list] = []  # by epoch: (n_objectives, len(GROUPS)) sums of losses
+    def __init__(self, inner, model: ConversionModel, parts: Parts) -> None:
+        self.inner, self.model, self.parts = inner, model, parts
+        self.blocks: list[list] = []  # by epoch: (n_objectives, BLOCKS)
+        self.groups: list[list] = []  # by epoch: (n_objectives, len(GROUPS))
 
     def before_epoch(self, index: int) -> None:
         if index > 0:
-            self.look()
+            self.add()
         self.inner.before_epoch(index)
 
-    def look(self) -> None:
-        test = self.data.test
+    def add(self) -> None:
+        test = self.parts.test
         loss = F.binary_cross_entropy_with_logits(
             predict(self.model, test), test.labels, reduction="none"
         ).double()  # (n_test, n_objectives)
-        for sums, of, n in ((self.blocks, self.data.block, BLOCKS),
-                            (self.groups, self.data.group, len(GROUPS))):  # fmt: skip
+        for sums, of, n in (
+            (self.blocks, self.parts.block, BLOCKS),
+            (self.groups, self.parts.group, len(GROUPS)),
+        ):
             total = torch.zeros(n, loss.shape[1], dtype=torch.float64).index_add_(0, of, loss)
             sums.append(total.T.tolist())
 
@@ -121,107 +134,132 @@ class _Watch:
         self.inner.load_state_dict(state)
 
 
-def execute(trial: Trial, job: Job) -> dict:
-    """Trains one model. Curves as (split, epoch, objective, metric, value), losses by block."""
-    of = data(job)
+def execute(trial: plan.Trial, setup: Setup) -> dict:
+    """Trains one model.
+
+    Returns:
+        JSON values: "points", the curves as (split, epoch, objective, metric, value); "blocks" and
+        "groups", test losses summed after each epoch; "seconds" of CPU time; "bytes" of memory.
+
+    Raises:
+        NonFiniteLoss: If training diverges.
+    """
+    parts = read_parts(setup)
     torch.manual_seed(trial.seed)
-    model = ConversionModel(of.train.schema)
+    model = ConversionModel(parts.train.schema)
     optimizer, every_epoch = METHODS[trial.method].build(
-        model, dense_lr=trial.dense_lr, embedding_lr=trial.embedding_lr, hyperparameter=trial.hyperparameter,
+        model,
+        dense_lr=trial.dense_lr,
+        embedding_lr=trial.embedding_lr,
+        hyperparameter=trial.hyperparameter,
         seed=trial.seed,
-    )  # fmt: skip
-    watch = _Watch(every_epoch, model, of)
-    started = time.process_time()  # of this process: what others do beside it does not count
+    )
+    losses = _TestLosses(every_epoch, model, parts)
+    started = time.process_time()  # unaffected by other processes
     rows = train(
-        model, optimizer, of.train, epochs=job.epochs, batch_size=job.batch_size, seed=trial.seed,
-        evaluate={"validation": of.validation, "test": of.test}, evaluate_at=EVALUATE_AT,
-        between_epochs=watch, progress=None,
-    )  # fmt: skip
+        model,
+        optimizer,
+        parts.train,
+        epochs=setup.epochs,
+        batch_size=setup.batch_size,
+        seed=trial.seed,
+        evaluate={"validation": parts.validation, "test": parts.test},
+        evaluate_at=EVALUATE_AT,
+        between_epochs=losses,
+        progress=None,
+    )
     seconds = time.process_time() - started
-    watch.look()
-    state = sum(t.numel() * t.element_size() for t in _tensors(optimizer.embedding.state_dict()))
-    tables = sum(p.numel() * p.element_size() for p in model.table_parameters().values())
+    losses.add()
     points = rows[rows["metric"].isin(["logloss", "auc"])]
-    columns = ["split", "epoch", "objective", "metric", "value"]
+    state = optimizer.embedding.state_dict()
     return {
-        "trial": asdict(trial),
-        "points": points[columns].values.tolist(),
-        "blocks": watch.blocks,
-        "groups": watch.groups,
+        "points": points[["split", "epoch", "objective", "metric", "value"]].values.tolist(),
+        "blocks": losses.blocks,
+        "groups": losses.groups,
         "seconds": seconds,
-        "bytes": {"tables": tables, "row state": state},
+        "bytes": {"tables": _n_bytes(model.table_parameters()), "row state": _n_bytes(state)},
     }
 
 
-def _tensors(state):
-    """Every tensor in nested dicts and lists."""
+def _n_bytes(state) -> int:
+    """Adds up the tensors in nested dicts and lists."""
     if isinstance(state, Tensor):
-        yield state
-    elif isinstance(state, dict):
-        for value in state.values():
-            yield from _tensors(value)
-    elif isinstance(state, list | tuple):
-        for value in state:
-            yield from _tensors(value)
+        return state.numel() * state.element_size()
+    if isinstance(state, dict):
+        state = list(state.values())
+    return sum(map(_n_bytes, state)) if isinstance(state, list | tuple) else 0
 
 
 # Many trials --------------------------------------------------------------------------------------
 
 
-class TrialRunner:
-    """Runs trials in processes, one thread each; keeps every result in `store` at once."""
-
-    def __init__(self, job: Job, store: Path, total: int, say: Callable[[str], None]) -> None:
-        self.store, self.settings = store, job.settings()
-        workers = min(os.cpu_count() or 1, total)
-        self.runner = KeptRunner(partial(_keep, job), workers, describe, say, total)
-
-    def __enter__(self) -> TrialRunner:
-        self.runner.__enter__()
-        return self
-
-    def __exit__(self, *error) -> None:
-        self.runner.__exit__(*error)
-
-    def __call__(self, trials: Sequence[Trial]) -> list[dict]:
-        """The results in the order given; those kept from before are not run again."""
-        paths = [self.store / f"{trial.key(self.settings)}.json" for trial in trials]
-        self.runner(trials, paths)
-        return [json.loads(path.read_text()) for path in paths]
-
-
-def _keep(job: Job, trial: Trial, path: Path) -> None:
+def keep(setup: Setup, trial: plan.Trial, path: Path) -> None:
+    """Writes the trial, its status ("ok" or "diverged") and its result to a JSON file."""
     try:
-        result = execute(trial, job)
-    except RuntimeError as error:  # a rate so high that the loss is no longer finite
-        if "not finite" not in str(error):
-            raise
-        result = {"trial": asdict(trial), "failed": str(error)}
-    path.write_text(json.dumps(result))
+        result = {"status": "ok", **execute(trial, setup)}
+    except NonFiniteLoss:
+        result = {"status": "diverged"}
+    path.write_text(json.dumps({"trial": asdict(trial), **result}))
 
 
-def describe(trial: Trial) -> str:
-    hyperparameter = (
-        f", {METHODS[trial.method].hyperparameter} {trial.hyperparameter}"
-        if trial.hyperparameter is not None
-        else ""
-    )
-    rates = f"{trial.dense_lr:.2g}"
-    if trial.label != "plain":
-        rates += f" and {trial.embedding_lr:.2g} for the tables"
-    return f"{trial.label}, rate {rates}{hyperparameter}, seed {trial.seed}"
+def tune_and_run(
+    setup: Setup, store: Path, source: str, budget: int, seeds: int, say: Callable[[str], None]
+) -> tuple[dict[str, list[dict]], dict[str, verdict.Choice]]:
+    """Tunes every method with `budget` trials, then runs its choice with the other seeds.
+
+    Args:
+        setup: What all trials share.
+        store: The folder that keeps the result of each trial.
+        source: The name of the log in messages.
+        budget: Trials of each method.
+        seeds: Models of each chosen setting.
+        say: Is called with a line for each trial.
+
+    Returns:
+        By label, the results of the choice for each seed, and the choice.
+
+    Raises:
+        DataError: If training diverges with each setting of a method, or with another seed.
+    """
+    candidates = plan.trials(budget)
+    total = sum(map(len, candidates.values())) + len(candidates) * (seeds - 1)
+    validation = read_parts(setup).validation
+    rates = dict(zip(validation.objectives, validation.labels.double().mean(0).tolist()))
+    remedy = "look for extreme values in the dense features"
+    tuned, choices, results = {}, {}, {}
+    with KeptRunner(partial(keep, setup), total, describe, say, total) as runner:
+
+        def run_all(trials: Sequence[plan.Trial]) -> list[dict]:
+            paths = [store / f"{trial.key(asdict(setup))}.json" for trial in trials]
+            runner(trials, paths)
+            return [json.loads(path.read_text()) for path in paths]
+
+        flat = run_all([trial for several in candidates.values() for trial in several])
+        for label, several in candidates.items():
+            tuned[label], flat = flat[: len(several)], flat[len(several) :]
+            # Plain keeps the learning rate that is best for one epoch, as in common practice. If
+            # another rate makes several epochs better, that is a method of its own.
+            choice = verdict.choose(tuned[label], rates, for_one_epoch=label == "plain")
+            if choice is None:
+                raise DataError(f"{source}: {label} diverges at every learning rate; {remedy}.")
+            choices[label] = choice
+            if label == "plain":
+                again = verdict.choose(tuned[label], rates)
+                if again.trial != choice.trial:
+                    choices[verdict.RETUNED], tuned[verdict.RETUNED] = again, tuned[label]
+                    runner.total += seeds - 1
+        rest = run_all(
+            [replace(c.trial, seed=seed) for c in choices.values() for seed in range(1, seeds)]
+        )
+    for label, choice in choices.items():
+        first = next(r for r in tuned[label] if r["trial"] == asdict(choice.trial))
+        results[label], rest = [first, *rest[: seeds - 1]], rest[seeds - 1 :]
+        for result in results[label]:
+            if result["status"] != "ok":
+                seed = result["trial"]["seed"]
+                raise DataError(f"{source}: {label} diverges with seed {seed}; {remedy}.")
+    return results, choices
 
 
-def frequencies(of: Data) -> dict[str, list[float]]:
-    """For each id column, the share of test impressions in each of GROUPS."""
-    shares = {}
-    for column in of.train.ids:
-        group = frequency_group(of.train, of.test, column)
-        shares[column] = (torch.bincount(group, minlength=len(GROUPS)) / len(group)).tolist()
-    return shares
-
-
-def block_sizes(of: Data) -> tuple[np.ndarray, np.ndarray]:
-    """Test impressions in each block and in each group."""
-    return (torch.bincount(of.block, minlength=BLOCKS).numpy(),
-            torch.bincount(of.group, minlength=len(GROUPS)).numpy())  # fmt: skip
+def describe(trial: plan.Trial) -> str:
+    return f"{trial.label}, {trial.in_words()}, seed {trial.seed}"

@@ -1,13 +1,14 @@
-"""From results to a verdict: who gets worse with more epochs, what to train with, how sure that is.
+"""From results to a verdict: which methods get worse with more epochs, and which to train with.
 
-Two things make a difference on one test day uncertain: the seed of the training, and which
-impressions the day happens to hold. The first is measured over seeds, the second over blocks of
-the day with other users each; the half widths of the two intervals add as squares.
+Two things make a difference on one test day uncertain: the seed of the training, and the
+impressions that the day happens to hold. The first is measured over seeds, the second over blocks
+of the day with different users. The squared half widths of the two intervals add up.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,25 +18,25 @@ from multiepoch.train.metrics import entropy
 from multiepoch_compare.plan import Trial
 
 RETUNED = "plain (retuned)"
-COLLAPSE = 0.5  # %: a rise of the logloss by so much and clearly above 0 is called a collapse
+COLLAPSE = 0.5  # %: a rise of the logloss by at least this, clearly above 0, is a collapse
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """In %, with its 95 % interval."""
+    """A mean in % with its 95 % interval; for one seed, the bounds are infinite (in JSON, None)."""
 
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
     def __str__(self) -> str:
-        if not math.isfinite(self.low):
+        if self.low is None or not math.isfinite(self.low):
             return f"{self.mean:+.2f} % (one seed, no interval)"
         return f"{self.mean:+.2f} % [{self.low:+.2f}, {self.high:+.2f}]"
 
 
 def estimate(by_seed: np.ndarray, by_block: np.ndarray) -> Estimate:
-    """From relative differences in %, (n_seeds,) and (n_blocks,)."""
+    """Combines relative differences in % by seed, (n_seeds,), and by block, (n_blocks,)."""
     mean, low, _ = interval(by_seed)
     _, block_low, _ = interval(by_block)
     half = math.hypot(mean - low, float(np.mean(by_block)) - block_low)
@@ -43,11 +44,13 @@ def estimate(by_seed: np.ndarray, by_block: np.ndarray) -> Estimate:
 
 
 def score(result: dict, rates: dict[str, float]) -> np.ndarray:
-    """Mean normalized entropy of the labels on the validation day after each epoch, (epochs,).
+    """Returns the mean normalized entropy on the validation day after each epoch, (epochs,).
 
-    rates: of each label's positives on that day.
+    Args:
+        result: Of a trial.
+        rates: The share of positives of each label on that day.
     """
-    if "failed" in result:
+    if result["status"] != "ok":
         return np.full(1, np.inf)
     found: dict[int, list[float]] = {}
     for part, epoch, objective, metric, value in result["points"]:
@@ -58,7 +61,7 @@ def score(result: dict, rates: dict[str, float]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Choice:
-    """What tuning chose for a method: the trial, and the number of epochs that was best."""
+    """The trial and the number of epochs that tuning chose for a method."""
 
     trial: Trial
     epochs: int
@@ -68,9 +71,10 @@ class Choice:
 def choose(
     results: list[dict], rates: dict[str, float], for_one_epoch: bool = False
 ) -> Choice | None:
-    """The trial and the epoch of the lowest validation score; None where every trial failed.
+    """Chooses the trial and epoch with the lowest validation score; None if every trial diverged.
 
-    for_one_epoch: the trial is the one that is best after its first epoch, and the epoch its best.
+    With `for_one_epoch`, the trial is the one that is best after its first epoch, at its best
+    epoch.
     """
     scores = [score(result, rates) for result in results]
     best = int(np.argmin([s[0] if for_one_epoch else s.min() for s in scores]))
@@ -81,33 +85,34 @@ def choose(
 
 
 class Losses:
-    """Test losses of one method over its seeds.
+    """The test losses of one method over its seeds.
 
-    sums: (n_seeds, epochs, n_objectives, n_blocks), summed over the impressions of each block.
+    Attributes:
+        sums: Summed over each block; (n_seeds, epochs, n_objectives, n_blocks).
+        sizes: The impressions of each block; (n_blocks,).
     """
 
     def __init__(self, results: list[dict], sizes: np.ndarray) -> None:
         self.sums = np.array([result["blocks"] for result in results])
         self.sizes = sizes
 
-    def at(self, epochs: int) -> tuple[np.ndarray, np.ndarray]:
-        """Mean logloss by seed and objective, (n_seeds, n_objectives), and by block, summed over
-        nothing but the impressions of it, (n_objectives, n_blocks), mean over seeds."""
-        sums = self.sums[:, epochs - 1]
+    def at(self, epochs: int, objectives: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the mean logloss by seed, (n_seeds, n_objectives), and the sum over each block,
+        averaged over seeds, (n_objectives, n_blocks)."""
+        sums = self.sums[:, epochs - 1, objectives]
         return sums.sum(axis=2) / self.sizes.sum(), sums.mean(axis=0)
 
 
-def difference(ours: Losses, epochs: int, theirs: Losses, their_epochs: int,
-               objective: int | None = None) -> Estimate:  # fmt: skip
-    """How much higher our test logloss is than theirs, in %; mean over objectives, or one of them.
+def difference(
+    ours: Losses, epochs: int, theirs: Losses, their_epochs: int, objective: int | None = None
+) -> Estimate:
+    """Returns by how many % our test logloss is above theirs, paired by seed and by block.
 
-    Paired by seed and by block.
+    The result is for one objective, or the mean over all of them.
     """
     pick = slice(None) if objective is None else slice(objective, objective + 1)
-    mine, my_blocks = (x[..., pick] if k == 0 else x[pick] for k, x in enumerate(ours.at(epochs)))
-    other, their_blocks = (
-        x[..., pick] if k == 0 else x[pick] for k, x in enumerate(theirs.at(their_epochs))
-    )
+    mine, my_blocks = ours.at(epochs, pick)
+    other, their_blocks = theirs.at(their_epochs, pick)
     by_seed = 100 * (mine / other - 1).mean(axis=1)
     full = ours.sizes > 0
     mean_loss = their_blocks.sum(axis=1, keepdims=True) / ours.sizes.sum()
@@ -117,11 +122,12 @@ def difference(ours: Losses, epochs: int, theirs: Losses, their_epochs: int,
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of one method.
+    """Compares the test logloss of one method between epochs, and with plain training.
 
-    against_plain: its logloss at its best number of epochs against that of the best plain.
-    later: its logloss after the last epoch against that after its best; None where that is the last.
-    second: its logloss after the second epoch against that after the first.
+    Attributes:
+        against_plain: At its best number of epochs, relative to the best plain training.
+        later: After the last epoch, relative to the best; None if the last is the best.
+        second: After the second epoch, relative to the first.
     """
 
     label: str
@@ -132,7 +138,7 @@ class Verdict:
 
     @property
     def collapses(self) -> bool | None:
-        """None where the data cannot tell."""
+        """Whether more epochs raise the logloss by COLLAPSE; None if the data do not show it."""
         if self.later is None:
             return False
         if self.later.low > 0:
@@ -140,20 +146,18 @@ class Verdict:
         return None if self.later.high > COLLAPSE else False
 
     def in_words(self, epochs: int) -> str:
-        p = self.choice.epochs
         if self.later is None:
             return f"no collapse in {epochs} epochs"
-        after = f"after epoch {p}"
-        if self.collapses:
-            return f"collapses {after}: {self.later} by epoch {epochs}"
         if self.later.low > 0:
-            return f"gets slightly worse {after}: {self.later} by epoch {epochs}"
-        return f"no clear change {after}: {self.later} by epoch {epochs}"
+            words = "collapses" if self.collapses else "gets slightly worse"
+        else:
+            words = "no clear change"
+        return f"{words} after epoch {self.choice.epochs}: {self.later} by epoch {epochs}"
 
 
-def baseline(choices: dict[str, Choice]) -> str:
-    """The label of the best plain: retuned for several epochs where that is another one."""
-    return RETUNED if RETUNED in choices else "plain"
+def baseline(labels: Iterable[str]) -> str:
+    """Returns the label of the best plain training: the retuned one if there is one."""
+    return RETUNED if RETUNED in labels else "plain"
 
 
 def verdicts(choices: dict[str, Choice], losses: dict[str, Losses], epochs: int) -> list[Verdict]:
@@ -161,41 +165,40 @@ def verdicts(choices: dict[str, Choice], losses: dict[str, Losses], epochs: int)
     plain = losses[label], choices[label].epochs
     found = []
     for label, choice in choices.items():
-        own = losses[label]
-        later = None
-        if choice.epochs < epochs:
-            later = difference(own, epochs, own, choice.epochs)
-        found.append(Verdict(label, choice, difference(own, choice.epochs, *plain), later,
-                             difference(own, 2, own, 1)))  # fmt: skip
+        own, best = losses[label], choice.epochs
+        later = difference(own, epochs, own, best) if best < epochs else None
+        second = difference(own, 2, own, 1)
+        found.append(Verdict(label, choice, difference(own, best, *plain), later, second))
     return found
 
 
 def recommend(found: list[Verdict], losses: dict[str, Losses]) -> tuple[str, list[str]]:
-    """One sentence, and the methods that cannot be told apart from the one it names."""
-    plain = next(v for v in found if v.label == baseline({v.label: v.choice for v in found}))
+    """Returns one sentence of advice, and the methods that tie with the one it names."""
+    by_label = {v.label: v for v in found}
+    plain = by_label[baseline(by_label)].choice
+    against = (
+        f"plain training at one shared learning rate ({plain.trial.dense_lr:.2g}) "
+        f"for {_epochs(plain.epochs)}"
+    )
     others = [v for v in found if v.label not in ("plain", RETUNED)]
+    best = min(others, key=lambda v: v.against_plain.mean)
     better = [v for v in others if v.against_plain.high < 0]
-    epochs = _epochs(plain.choice.epochs)
     if not better:
-        first = min(others, key=lambda v: v.against_plain.mean)
-        sentence = (
-            f"No difference that these data can show between plain training at one shared rate "
-            f"({plain.choice.trial.dense_lr:.2g}) for {epochs} and the others: the best of them, "
-            f"{first.label}, has a test logloss of {first.against_plain} against it."
-        )
-        return sentence, []
+        return (
+            f"These data show no method to be better than {against}: the test logloss of the best "
+            f"of them, {best.label}, differs by {best.against_plain}."
+        ), []
     best = min(better, key=lambda v: v.against_plain.mean)
     ties = []
     for v in better:
-        if v is best:
-            continue
         gap = difference(losses[v.label], v.choice.epochs, losses[best.label], best.choice.epochs)
-        if gap.low <= 0:
+        if v is not best and gap.low <= 0:
             ties.append(v.label)
-    return (f"Train {_epochs(best.choice.epochs)} with {best.label}: its test logloss is "
-            f"{-best.against_plain.mean:.2f} % [{-best.against_plain.high:.2f}, "
-            f"{-best.against_plain.low:.2f}] below that of plain training at one shared rate "
-            f"({plain.choice.trial.dense_lr:.2g}) for {epochs}."), ties  # fmt: skip
+    gain = best.against_plain
+    return (
+        f"Train for {_epochs(best.choice.epochs)} with {best.label}: its test logloss is "
+        f"{-gain.mean:.2f} % [{-gain.high:.2f}, {-gain.low:.2f}] lower than that of {against}."
+    ), ties
 
 
 def _epochs(n: int) -> str:

@@ -1,20 +1,18 @@
 """Any CSV or Parquet log, one file or a folder of them, as a `Log` read from disk part by part.
 
 `map_log` streams the files once: it numbers the ids, checks every value, and keeps plain arrays on
-disk under the hash of the files. `MappedLog` reads days or rows of them as a `Log`. In memory are
-one chunk and the keys of the ids (see vocabulary.py), never the log.
+disk under the hash of the files. `MappedLog` reads days or rows of them as a `Log`. Only one chunk
+and the keys of the ids (see vocabulary.py) are in memory, never the log.
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, closing
+from dataclasses import asdict
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -23,60 +21,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from multiepoch.data import check
 from multiepoch.data.hashing import hashed_cross
 from multiepoch.data.log import DataError, Log, Schema
-from multiepoch_compare.readers import columns as parse
-from multiepoch_compare.readers import files
+from multiepoch.files import atomic_write
+from multiepoch_compare.readers import files, parse
+from multiepoch_compare.readers.columns import Columns
 from multiepoch_compare.readers.vocabulary import RowMap, keys_of
 
-_VERSION = 1  # of what is kept; another number makes kept logs stale
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns of a file are what.
-
-    ids, labels, dense: names of columns.
-    day: the column with the day; None in a folder where each file is a day, in order of names.
-    day_format: a key of columns.DAYS; found from the first row where None.
-    parts: rows in order of time over so many days, where a file has no day column.
-    cross: pairs of id columns, each to be one more id.
-    counts: those dense features that are counts and may be missing.
-    header: the names of all columns of a CSV file that has no header.
-    """
-
-    ids: tuple[str, ...]
-    labels: tuple[str, ...]
-    day: str | None = None
-    dense: tuple[str, ...] = ()
-    day_format: str | None = None
-    parts: int | None = None
-    cross: tuple[tuple[str, str], ...] = ()
-    counts: tuple[str, ...] = ()
-    header: tuple[str, ...] | None = None
-
-    def check(self) -> None:
-        if not self.ids:
-            raise DataError("ids: none is named; name at least one column of ids.")
-        if not self.labels:
-            raise DataError("labels: none is named; name at least one column of zeros and ones.")
-        named = [*self.ids, *self.labels, *self.dense, *([self.day] if self.day else [])]
-        for name in named:
-            if named.count(name) > 1:
-                raise DataError(
-                    f"column {name!r} is named twice; name it as one of ids, labels, dense and day."
-                )
-        for pair in self.cross:
-            for name in pair:
-                if name not in self.ids:
-                    raise DataError(
-                        f"cross: {name!r} is not among the ids "
-                        f"{', '.join(self.ids)}; add it to them."
-                    )
+_VERSION = 1  # of the arrays on disk; another number makes kept logs stale
+_MOST_IDS = 2**31 - 1
 
 
 def default_cache() -> Path:
-    """MULTIEPOCH_CACHE, or multiepoch/ in the user's cache folder."""
+    """Returns MULTIEPOCH_CACHE, or multiepoch/ in the user's cache folder."""
     home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     return Path(os.environ.get("MULTIEPOCH_CACHE", home / "multiepoch"))
 
@@ -88,46 +46,47 @@ def map_log(
     rows: int | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> MappedLog:
-    """Numbers and checks the impressions of a file or folder, or finds that this was done before.
+    """Numbers and checks the impressions of a file or folder, unless the cache holds them already.
 
-    rows: read only so many, from the first on.
-    cache: the folder that keeps what was mapped; default_cache() where None.
-    say: is given a line now and then.
-    DataError for what is missing, damaged or out of range; nothing half-written is left behind.
+    Args:
+        path: A CSV or Parquet file, or a folder of them.
+        columns: The columns to read.
+        cache: The folder that keeps the result; by default, default_cache().
+        rows: Reads only the first so many rows.
+        say: Is called with a progress line now and then.
+
+    Raises:
+        DataError: If something is missing, damaged or out of range. No partial result is left.
     """
     columns.check()
     found = files.find(path)
     for file in found:  # before the files are read from end to end
         names = files.column_names(file, columns.header)
-        wanted = [*columns.ids, *columns.labels, *columns.dense]
-        files.require_columns(file, names, wanted + ([columns.day] if columns.day else []))
+        check.require_columns(names, [*columns.texts, *columns.dense], str(file))
     cache = default_cache() if cache is None else Path(cache)
-    key = _key(found, columns, rows)
-    folder = cache / key
-    if not (folder / "about.json").exists():
-        partial = cache / f".{key}.{os.getpid()}.part"
+    meaning = {name: value for name, value in asdict(columns).items() if name != "cross"}
+    folder = cache / files.fingerprint(found, [_VERSION, meaning, rows], whole=rows is None)
+    if not folder.exists():
         try:
-            partial.mkdir(parents=True, exist_ok=True)
-            _map(found, columns, partial, rows, say)
-            if not folder.exists():
-                os.replace(partial, folder)
+            with atomic_write(folder) as partial:
+                partial.mkdir()
+                _map(found, columns, partial, rows, say)
         except OSError as error:
-            raise disk_error(error, cache, "set MULTIEPOCH_CACHE to another") from error
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            if not folder.exists():  # else another process was faster
+                raise files.disk_error(error, cache, files.CACHE_REMEDY) from error
     return MappedLog(folder, columns)
 
 
-def disk_error(error: OSError, folder: Path, instead: str) -> DataError:
-    """The sentence for a folder that cannot be written to."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "space left" in str(error)
-    reason = "the disk is full" if full else f"cannot be written to ({error.strerror or error})"
-    would_do = "free some space" if full else "make it writable"
-    return DataError(f"{folder}: {reason}; {would_do}, or {instead}.")
-
-
 class MappedLog:
-    """A log on disk. n: impressions; days: its days in words, in order; day_counts: (n_days,)."""
+    """Reads parts of a log that `map_log` keeps on disk.
+
+    Attributes:
+        n: The number of impressions.
+        days: The names of its days, in order.
+        day: The day of each impression, as a position in `days`; (n,) int32.
+        day_counts: The impressions of each day; (n_days,).
+        cardinality: The number of rows of each id column.
+    """
 
     def __init__(self, folder: Path, columns: Columns) -> None:
         self.folder, self.columns = folder, columns
@@ -135,86 +94,65 @@ class MappedLog:
         self.n: int = about["n"]
         self.days: list[str] = about["days"]
         self.cardinality: dict[str, int] = dict(zip(columns.ids, about["cardinality"]))
-        self.day = self._array("day", np.int32)  # 0, 1, ... over the days that are there
-        self.day_counts = np.bincount(self.day, minlength=len(self.days)) if self.n else np.zeros(0)
+        self.day = self._array("day", np.int32)
+        self.day_counts = np.bincount(self.day, minlength=len(self.days))
 
     @property
     def schema(self) -> Schema:
-        """Cardinalities of the ids, then of the crosses, each hashed into a power of two."""
+        """Lists the ids, then the crosses, each hashed into a power of two."""
         crosses = {f"{a}_x_{b}": self.cross_rows for a, b in self.columns.cross}
         return Schema(self.cardinality | crosses, self.columns.dense, self.columns.labels)
 
     @property
     def cross_rows(self) -> int:
-        """At least one row an impression, at most 4M."""
+        """The table size of a cross: at least one row per impression, at most 4M."""
         return min(1 << 22, 1 << max(10, (self.n - 1).bit_length()))
 
     def read(self, rows: slice | np.ndarray) -> Log:
-        """The impressions at those positions of the files."""
+        """Returns the impressions at those positions of the files."""
+
+        def stacked(kind: str, names: tuple[str, ...], dtype) -> torch.Tensor:
+            columns = [self._array(f"{kind}-{k}", dtype)[rows] for k in range(len(names))]
+            matrix = np.stack(columns, 1) if columns else np.zeros((len(day), 0))
+            return torch.from_numpy(matrix.astype(np.float32))
+
+        day = np.array(self.day[rows])
         ids = {
-            name: np.asarray(self._array(f"id-{k}", np.int32)[rows]).astype(np.int64)
+            name: self._array(f"id-{k}", np.int32)[rows].astype(np.int64)
             for k, name in enumerate(self.columns.ids)
         }
-        ids |= {
-            f"{a}_x_{b}": hashed_cross(ids[a], ids[b], self.cross_rows)
-            for a, b in self.columns.cross
-        }
-        n = len(next(iter(ids.values())))
-        dense = [
-            self._array(f"dense-{k}", np.float32)[rows] for k in range(len(self.columns.dense))
-        ]
-        labels = [
-            self._array(f"label-{k}", np.uint8)[rows] for k in range(len(self.columns.labels))
-        ]
+        for a, b in self.columns.cross:
+            ids[f"{a}_x_{b}"] = hashed_cross(ids[a], ids[b], self.cross_rows)
         return Log(
             schema=self.schema,
-            ids={name: torch.from_numpy(column) for name, column in ids.items()},
-            dense=torch.from_numpy(np.stack(dense, 1) if dense else np.zeros((n, 0), np.float32)),
-            labels=torch.from_numpy(np.stack(labels, 1).astype(np.float32)),
-            day=torch.from_numpy(np.array(self.day[rows])),
+            ids={name: torch.from_numpy(np.asarray(column)) for name, column in ids.items()},
+            dense=stacked("dense", self.columns.dense, np.float32),
+            labels=stacked("label", self.columns.labels, np.uint8),
+            day=torch.from_numpy(day),
         )
 
     def rows_of(self, first: int, last: int) -> slice | np.ndarray:
-        """Where days first to last are, both included: a slice where they lie together."""
+        """Returns the rows of days first to last, both included; as a slice if they adjoin."""
         rows = np.flatnonzero((self.day >= first) & (self.day <= last))
         if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
             return slice(int(rows[0]), int(rows[-1]) + 1)
         return rows
 
     def read_days(self, first: int, last: int | None = None) -> Log:
-        """The impressions of days first to last, both included."""
+        """Returns the impressions of days first to last, both included."""
         return self.read(self.rows_of(first, first if last is None else last))
 
     def vocabulary(self, column: str) -> pa.Array:
-        """The ids of a column; the one of row k at position k."""
+        """Returns the ids of a column: that of row k at position k."""
         k = self.columns.ids.index(column)
         return pq.read_table(self.folder / f"vocabulary-{k}.parquet")["id"].combine_chunks()
 
     def _array(self, name: str, dtype) -> np.ndarray:
-        return np.memmap(self.folder / name, dtype, mode="r") if self.n else np.zeros(0, dtype)
-
-
-def _key(found: list[Path], columns: Columns, rows: int | None) -> str:
-    """A hash of the files and of what is made of them. Of a look at a part, the first 16 MiB."""
-    digest = hashlib.sha256()
-    meaning = {k: v for k, v in asdict(columns).items() if k != "cross"}
-    digest.update(json.dumps([_VERSION, meaning, rows]).encode())
-    for path in found:
-        try:
-            digest.update(f"{path.name} {path.stat().st_size}".encode())
-            with path.open("rb") as file:
-                if rows is None:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
-                else:
-                    digest.update(f"{path.stat().st_mtime_ns}".encode() + file.read(1 << 24))
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror}); "
-                            "look at its permissions and its disk.") from error  # fmt: skip
-    return digest.hexdigest()[:24]
+        return np.memmap(self.folder / name, dtype, mode="r")
 
 
 class _IdColumn:
-    """One id column on its way to disk: its keys, its rows, its vocabulary."""
+    """Writes the rows and the vocabulary of one id column."""
 
     def __init__(self, folder: Path, k: int) -> None:
         self.map = RowMap()
@@ -225,18 +163,15 @@ class _IdColumn:
         codes, values = parse.encoded(column)
         parse.check_ids(codes, values, place)
         rows, new = self.map.rows(keys_of(values))
-        if self.map.n >= 2**31 - 1:
+        if self.map.n >= _MOST_IDS:
             place.refuse(0, "more than two billion different ids", "hash them into fewer")
         self.out.write(rows[codes])
         if self.writer is None:
             self.writer = pq.ParquetWriter(self.path, pa.schema([("id", values.type)]))
-        if values.type != self.writer.schema.field("id").type:
-            place.refuse(
-                0,
-                f"of type {values.type}, in the files before it of type "
-                f"{self.writer.schema.field('id').type}",
-                "write all files alike",
-            )
+        before = self.writer.schema.field("id").type
+        if values.type != before:
+            what = f"of type {values.type}, but of type {before} in the files before it"
+            place.refuse(0, what, "write all files alike")
         if new.any():
             self.writer.write_table(pa.table({"id": values.filter(pa.array(new))}))
 
@@ -247,93 +182,89 @@ class _IdColumn:
 
 
 def _map(found: list[Path], columns: Columns, folder: Path, rows: int | None, say) -> None:
-    ids = [_IdColumn(folder, k) for k in range(len(columns.ids))]
-    out = {
-        name: (folder / name).open("wb")
-        for name in [*(f"label-{k}" for k in range(len(columns.labels))),
-                     *(f"dense-{k}" for k in range(len(columns.dense)))]
-    }  # fmt: skip
-    day_parts: list[np.ndarray] = []
-    form = columns.day_format
-    n = 0
-    try:
-        # Columns of a chunk side by side, and the next chunk is read meanwhile.
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool, ThreadPoolExecutor(1) as ahead:
-            stream = _stream(found, columns, rows)
+    days: list[np.ndarray] = []
+    form, n = columns.day_format, 0
+    with (
+        ExitStack() as open_files,
+        ThreadPoolExecutor(os.cpu_count() or 1) as pool,  # for the id columns of a chunk
+        ThreadPoolExecutor(1) as ahead,  # reads the next chunk meanwhile
+    ):
+        ids = [
+            open_files.enter_context(closing(_IdColumn(folder, k))) for k in range(len(columns.ids))
+        ]
+        out = {
+            name: open_files.enter_context((folder / f"{kind}-{k}").open("wb"))
+            for kind, names in (("label", columns.labels), ("dense", columns.dense))
+            for k, name in enumerate(names)
+        }
+        stream = _stream(found, columns, rows)
+        coming = ahead.submit(next, stream, None)
+        while (chunk := coming.result()) is not None:
             coming = ahead.submit(next, stream, None)
-            while (chunk := coming.result()) is not None:
-                coming = ahead.submit(next, stream, None)
-                batch, file, file_index, first = chunk
-
-                def place(name: str, file=file, first=first) -> parse.Place:
-                    return parse.Place(str(file), name, first)
-
-                jobs = [
-                    pool.submit(ids[k].add, batch.column(name), place(name))
-                    for k, name in enumerate(columns.ids)
-                ]
-                for k, name in enumerate(columns.labels):
-                    out[f"label-{k}"].write(parse.labels(batch.column(name), place(name)))
-                for k, name in enumerate(columns.dense):
-                    count = name in columns.counts
-                    out[f"dense-{k}"].write(parse.dense(batch.column(name), place(name), count))
-                if columns.day is not None:
-                    day, form = parse.days(batch.column(columns.day), place(columns.day), form)
-                    day_parts.append(day)
-                else:
-                    day_parts.append(np.full(len(batch), file_index, np.int32))
-                for job in jobs:
-                    job.result()
-                n += len(batch)
-                say(f"read {n:,} impressions")
-    finally:
-        for file in [*ids, *out.values()]:
-            file.close()
+            batch, file_index, first = chunk
+            place = {
+                name: parse.Place(str(found[file_index]), name, first)
+                for name in batch.schema.names
+            }
+            jobs = [
+                pool.submit(column.add, batch.column(name), place[name])
+                for column, name in zip(ids, columns.ids)
+            ]
+            for name in columns.labels:
+                out[name].write(parse.labels(batch.column(name), place[name]))
+            for name in columns.dense:
+                counts = name in columns.counts
+                out[name].write(parse.dense(batch.column(name), place[name], counts))
+            if columns.day is None:
+                days.append(np.full(len(batch), file_index, np.int32))
+            else:
+                day, form = parse.days(batch.column(columns.day), place[columns.day], form)
+                days.append(day)
+            for job in jobs:
+                job.result()
+            n += len(batch)
+            say(f"read {n:,} impressions")
     if n == 0:
         raise DataError(f"{found[0]}: no rows; it must hold at least one impression.")
-    names = _write_days(np.concatenate(day_parts), form, found, columns, folder)
-    about = {"n": n, "days": names, "cardinality": [column.map.n for column in ids],
-             "files": [str(path) for path in found]}  # fmt: skip
+    about = {
+        "n": n,
+        "days": _write_days(np.concatenate(days), form, found, columns, folder),
+        "cardinality": [column.map.n for column in ids],
+        "files": [str(path) for path in found],
+    }
     (folder / "about.json").write_text(json.dumps(about))
 
 
-def _stream(found, columns: Columns, rows: int | None) -> Iterator[tuple]:
-    """(chunk, file, number of the file, rows of the file before the chunk)."""
+def _stream(found: list[Path], columns: Columns, rows: int | None) -> Iterator[tuple]:
+    """Yields (chunk, position of its file, rows of the file before it)."""
     left = rows
-    texts = [*columns.ids, *columns.labels, *([columns.day] if columns.day else [])]
     for index, file in enumerate(found):
         first = 0
-        for batch in files.chunks(file, texts, columns.dense, columns.header):
+        for batch in files.chunks(file, columns.texts, columns.dense, columns.header):
             if left is not None:
                 batch = batch.slice(0, left)
                 left -= len(batch)
             if len(batch):
-                yield batch, file, index, first
+                yield batch, index, first
             first += len(batch)
             if left == 0:
                 return
 
 
 def _write_days(day: np.ndarray, form, found, columns: Columns, folder: Path) -> list[str]:
-    """Numbers the days that are there from 0 on and writes them; returns their names."""
-    if columns.day is None and columns.parts is not None:
-        day = (np.arange(len(day), dtype=np.int64) * columns.parts // len(day)).astype(np.int32)
-        names = [f"part {k + 1} of {columns.parts}" for k in range(columns.parts)]
-    elif columns.day is None:
-        names = [path.name for path in found]
-    else:
+    """Writes the days, numbered from 0 without gaps; returns their names."""
+    if columns.day is not None:
         lowest = int(day.min())
-        day -= lowest
-        present = np.flatnonzero(np.bincount(day))
-        numbers = np.zeros(int(day.max()) + 1, np.int32)
-        numbers[present] = np.arange(len(present), dtype=np.int32)
-        day = numbers[day]
-        start = date(1970, 1, 1)
+        present = np.flatnonzero(np.bincount(day - lowest))
+        day = np.searchsorted(present, day - lowest)
         names = [
-            str(lowest + k)
-            if form == "day number"
-            else str(start + timedelta(days=lowest + int(k)))
-            for k in present
+            str(k if form == "day number" else date(1970, 1, 1) + timedelta(int(k)))
+            for k in lowest + present
         ]
-    day.tofile(folder / "day")
+    elif columns.parts is not None:
+        day = np.arange(len(day), dtype=np.int64) * columns.parts // len(day)
+        names = [f"part {k + 1} of {columns.parts}" for k in range(columns.parts)]
+    else:
+        names = [path.name for path in found]
+    day.astype(np.int32).tofile(folder / "day")
     return names
