@@ -72,7 +72,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for kind in options.kinds:
             path = Path(folder) / f"log.{kind}"
-            script = REPOSITORY / "scripts" / "make_big_log.py"
+            script = REPOSITORY / "tools" / "make_big_log.py"
             subprocess.run([sys.executable, str(script), str(path), "--rows", str(options.rows)],
                            check=True, stdout=subprocess.DEVNULL)  # fmt: skip
             for reader in options.readers:

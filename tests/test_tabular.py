@@ -15,7 +15,7 @@ from multiepoch.data import DataError, load_kuairand
 from multiepoch.data.hashing import hashed_cross
 from multiepoch.data.kuairand import PACKAGED
 from multiepoch_compare.readers import FORMATS, Columns, files, map_log, tabular
-from multiepoch_compare.readers.vocabulary import RowMap, keys_of
+from multiepoch_compare.readers.row_map import RowMap, keys_of
 
 COLUMNS = Columns(
     ids=("user", "item"), labels=("click", "buy"), day="day", dense=("price",),
@@ -51,8 +51,6 @@ def check(mapped, source):
     assert log.dense[:, 0].tolist() == pytest.approx(source["price"].to_pylist(), abs=1e-6)
     assert log.day.tolist() == numbered(text[:10] for text in source["day"].to_pylist())
     assert mapped.days == ["2024-02-26", "2024-02-27", "2024-02-28", "2024-02-29"]
-    vocabulary = mapped.vocabulary("user").to_pylist()
-    assert [vocabulary[row] for row in log.ids["user"].tolist()] == source["user"].to_pylist()
     pair = hashed_cross(log.ids["user"].numpy(), log.ids["item"].numpy(), mapped.cross_rows)
     assert log.ids["user_x_item"].tolist() == pair.tolist()
     for name, size in log.schema.cardinality.items():
@@ -226,12 +224,10 @@ def test_an_empty_id_is_an_id_of_its_own(tmp_path):
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 2**64 - 1), unique=True, max_size=50), max_size=12))
 def test_a_row_map_is_a_dictionary(chunks):
-    rows, places = RowMap(capacity=4), {}
+    rows, places = RowMap(), {}
     for chunk in chunks:
-        expected_new = [key not in places for key in chunk]
         expected = [places.setdefault(key, len(places)) for key in chunk]
-        got, new = rows.rows(np.array(chunk, np.uint64))
-        assert got.tolist() == expected and new.tolist() == expected_new
+        assert rows.rows(np.array(chunk, np.uint64)).tolist() == expected
     assert rows.n == len(places)
 
 
@@ -300,7 +296,7 @@ def test_ali_ccp_joins_samples_with_common_features(tmp_path):
     log = mapped.read(slice(None))
     assert log.ids["101"].tolist() == [k % 3 for k in range(20)] + [k % 3 for k in range(5)]
     assert log.ids["205"].tolist() == [k % 4 for k in range(20)] + [k % 4 for k in range(5)]
-    assert mapped.vocabulary("101").to_pylist() == ["900", "901", "902"]
+    assert mapped.cardinality["101"] == 3
     assert log.ids["122"].tolist() == [0] * 25  # never there
 
 

@@ -2,7 +2,7 @@
 
 `map_log` streams the files once: it numbers the ids, checks every value, and keeps plain arrays on
 disk under the hash of the files. `MappedLog` reads days or rows of them as a `Log`. Only one chunk
-and the keys of the ids (see vocabulary.py) are in memory, never the log.
+and the keys of the ids are in memory, never the log.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from multiepoch.data import check
@@ -27,9 +26,9 @@ from multiepoch.data.log import DataError, Log, Schema
 from multiepoch.files import atomic_write
 from multiepoch_compare.readers import files, parse
 from multiepoch_compare.readers.columns import Columns
-from multiepoch_compare.readers.vocabulary import RowMap, keys_of
+from multiepoch_compare.readers.row_map import RowMap, keys_of
 
-_VERSION = 1  # of the arrays on disk; another number makes kept logs stale
+_VERSION = 2  # of the arrays on disk; another number makes kept logs stale
 _MOST_IDS = 2**31 - 1
 
 
@@ -142,43 +141,31 @@ class MappedLog:
         """Returns the impressions of days first to last, both included."""
         return self.read(self.rows_of(first, first if last is None else last))
 
-    def vocabulary(self, column: str) -> pa.Array:
-        """Returns the ids of a column: that of row k at position k."""
-        k = self.columns.ids.index(column)
-        return pq.read_table(self.folder / f"vocabulary-{k}.parquet")["id"].combine_chunks()
-
     def _array(self, name: str, dtype) -> np.ndarray:
         return np.memmap(self.folder / name, dtype, mode="r")
 
 
 class _IdColumn:
-    """Writes the rows and the vocabulary of one id column."""
+    """Writes the rows of one id column."""
 
-    def __init__(self, folder: Path, k: int) -> None:
-        self.map = RowMap()
-        self.out = (folder / f"id-{k}").open("wb")
-        self.path, self.writer = folder / f"vocabulary-{k}.parquet", None
+    def __init__(self, path: Path) -> None:
+        self.map, self.type = RowMap(), None
+        self.out = path.open("wb")
 
     def add(self, column: pa.Array, place: parse.Place) -> None:
         codes, values = parse.encoded(column)
         parse.check_ids(codes, values, place)
-        rows, new = self.map.rows(keys_of(values))
+        self.type = self.type or values.type
+        if values.type != self.type:
+            what = f"of type {values.type}, but of type {self.type} in the files before it"
+            place.refuse(0, what, "write all files alike")
+        rows = self.map.rows(keys_of(values))
         if self.map.n >= _MOST_IDS:
             place.refuse(0, "more than two billion different ids", "hash them into fewer")
         self.out.write(rows[codes])
-        if self.writer is None:
-            self.writer = pq.ParquetWriter(self.path, pa.schema([("id", values.type)]))
-        before = self.writer.schema.field("id").type
-        if values.type != before:
-            what = f"of type {values.type}, but of type {before} in the files before it"
-            place.refuse(0, what, "write all files alike")
-        if new.any():
-            self.writer.write_table(pa.table({"id": values.filter(pa.array(new))}))
 
     def close(self) -> None:
         self.out.close()
-        if self.writer is not None:
-            self.writer.close()
 
 
 def _map(found: list[Path], columns: Columns, folder: Path, rows: int | None, say) -> None:
@@ -190,7 +177,8 @@ def _map(found: list[Path], columns: Columns, folder: Path, rows: int | None, sa
         ThreadPoolExecutor(1) as ahead,  # reads the next chunk meanwhile
     ):
         ids = [
-            open_files.enter_context(closing(_IdColumn(folder, k))) for k in range(len(columns.ids))
+            open_files.enter_context(closing(_IdColumn(folder / f"id-{k}")))
+            for k in range(len(columns.ids))
         ]
         out = {
             name: open_files.enter_context((folder / f"{kind}-{k}").open("wb"))
