@@ -301,10 +301,10 @@ def test_ali_ccp_joins_samples_with_common_features(tmp_path):
 
 
 @pytest.mark.parametrize("name, old, new, message", [
-    ("sample_skeleton_train.csv", "c0,", "c9,", "row 1: no common features 'c9'"),
+    ("sample_skeleton_train.csv", "c0,", "c9,", "column 'key', row 1: no common features 'c9'"),
     ("sample_skeleton_train.csv", "0,0,0,", "0,2,0,", "column 'click', row 1: '2'"),
-    ("common_features_test.csv", "c1,2,", "c1,", "row 2 has 2 fields instead of 3"),
-    ("sample_skeleton_test.csv", "205\x02", "205", r"row 1: feature '2050.* has no"),
+    ("common_features_test.csv", "c1,2,", "c1,", "row 2 has 2 fields, but there are 3 columns"),
+    ("sample_skeleton_test.csv", "205\x02", "205", "column 'features', row 1: '2050.*; each must"),
 ])  # fmt: skip
 def test_damaged_ali_ccp_is_named_and_leaves_no_part(tmp_path, name, old, new, message):
     write_ali_ccp(tmp_path)

@@ -90,7 +90,7 @@ def _alive(pid: int) -> bool:
 
 
 def _remove_if_bare(out: Path, made: bool) -> None:
-    """Removes all traces of a call that trained nothing, so that a corrected call is not refused."""
+    """Removes the traces of a call that trained nothing, so that a corrected call is accepted."""
     trials = out / "trials"
     if trials.exists() and any(trials.iterdir()):
         return

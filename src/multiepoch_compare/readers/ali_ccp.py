@@ -1,16 +1,8 @@
 """Ali-CCP (Ma et al., Entire Space Multi-Task Model, SIGIR 2018): clicks and purchases on Taobao.
 
 Four files without headers: `sample_skeleton_train.csv`, `common_features_train.csv` and the same
-for test. A line of a skeleton is
-
-    sample, click, purchase, key of the common features, number of features, features
-
-and a line of common features is
-
-    key, number of features, features
-
-Features are separated by \\x01, and each is field \\x02 id \\x03 weight. Common features belong to
-a user and are shared by many samples.
+for test, with the columns SKELETON and COMMON. Features are separated by \\x01, and each is
+field \\x02 id \\x03 weight. Common features belong to a user and are shared by many samples.
 
 FIELDS are those with one id per sample: 101, 121, 122, 124 to 129 (the user), 205, 206, 207, 216
 (the item), 508, 509, 702, 853 (user and item), 301 (the position on the page). The fields with
@@ -22,31 +14,30 @@ checksum.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from multiepoch.data.log import DataError
 from multiepoch.files import atomic_write
+from multiepoch_compare.readers import files, parse
 from multiepoch_compare.readers.columns import Columns
-from multiepoch_compare.readers.files import CACHE_REMEDY, disk_error, fingerprint
 
 _ONE_ID = "101 121 122 124 125 126 127 128 129 205 206 207 216 508 509 702 853 301"
 FIELDS = tuple(_ONE_ID.split())
 LABELS = ("click", "purchase")
 COLUMNS = Columns(ids=FIELDS, labels=LABELS)
-_SCHEMA = pa.schema([(name, pa.int8()) for name in LABELS] + [(f, pa.string()) for f in FIELDS])
-_LINES = 200_000  # written at a time
+SKELETON = ("sample", *LABELS, "key", "n_features", "features")
+COMMON = ("key", "n_features", "features")
+_FEATURE = r"[^\x01]*\x02[^\x01]*"
+_WELL_FORMED = rf"^({_FEATURE}(\x01{_FEATURE})*)?$"
 
 
 def join(folder: Path, cache: Path) -> Path:
-    """Writes the samples with their common features as a Parquet file for each part.
-
-    Args:
-        folder: Holds the four files.
-        cache: Keeps the joined files, so that they are made once.
+    """Joins the samples with their common features, once, into a Parquet file for each part.
 
     Returns:
         The folder of the Parquet files, in the order train, validation, test.
@@ -54,85 +45,82 @@ def join(folder: Path, cache: Path) -> Path:
     Raises:
         DataError: If a file is missing or damaged, or if the cache cannot be written to.
     """
-    sources = {
-        (kind, part): folder / f"{part}_{kind}.csv"
-        for kind in ("train", "test")
-        for part in ("sample_skeleton", "common_features")
-    }
-    for path in sources.values():
+    skeletons = [folder / f"sample_skeleton_{kind}.csv" for kind in ("train", "test")]
+    commons = [folder / f"common_features_{kind}.csv" for kind in ("train", "test")]
+    for path in skeletons + commons:
         if not path.exists():
-            raise DataError(
-                f"{folder}: {path.name} is missing; unpack the four files of Ali-CCP here."
-            )
-    out = cache / f"ali-ccp-{fingerprint(sources.values(), 'ali-ccp', whole=False)}"
+            raise DataError(f"{path} is missing; unpack the four files of Ali-CCP there.")
+    out = cache / f"ali-ccp-{files.fingerprint(skeletons + commons, FIELDS, whole=False)}"
     if out.exists():
         return out
-
-    def samples(kind: str) -> Iterator[tuple]:
-        return _samples(sources[kind, "sample_skeleton"], sources[kind, "common_features"])
-
-    n = sum(1 for _ in _lines(sources["train", "sample_skeleton"], 6))
-    train = samples("train")
+    n = sum(map(len, files.chunks(skeletons[0], ["key"], header=SKELETON)))
     try:
         with atomic_write(out) as partial:
             partial.mkdir()
-            _write(partial / "0-train.parquet", islice(train, n - n // 10))
-            _write(partial / "1-validation.parquet", train)
-            _write(partial / "2-test.parquet", samples("test"))
+            left = n - n // 10  # until the validation day
+            names = ["0-train", "1-validation", "2-test"]
+            schema = pa.schema(
+                dict.fromkeys(LABELS, pa.uint8()) | dict.fromkeys(FIELDS, pa.string())
+            )
+            train, validation, test = (
+                pq.ParquetWriter(partial / f"{name}.parquet", schema) for name in names
+            )
+            with train, validation, test:
+                for table in _samples(skeletons[0], commons[0]):
+                    train.write_table(table.slice(0, left))
+                    validation.write_table(table.slice(left))
+                    left = max(left - len(table), 0)
+                for table in _samples(skeletons[1], commons[1]):
+                    test.write_table(table)
     except OSError as error:
-        raise disk_error(error, cache, CACHE_REMEDY) from error
+        raise files.disk_error(error, cache, files.CACHE_REMEDY) from error
     return out
 
 
-def _lines(path: Path, n_fields: int) -> Iterator[list[str]]:
-    with path.open(encoding="utf-8", newline="\n") as file:
-        for row, line in enumerate(file, start=1):
-            fields = line.rstrip("\r\n").split(",")
-            if len(fields) != n_fields:
-                raise DataError(
-                    f"{path}: row {row} has {len(fields)} fields instead of {n_fields}; the file "
-                    "is incomplete or a different one, unpack it again."
-                )
-            yield fields
-
-
-def _features(text: str, path: Path, row: int) -> dict[str, str]:
-    """Returns the id of each of FIELDS that the line has."""
-    found = {}
-    for feature in text.split("\x01") if text else ():
-        field, separator, rest = feature.partition("\x02")
-        if not separator:
-            raise DataError(
-                f"{path}: row {row}: feature {feature[:40]!r} has no \\x02; the file is "
-                "incomplete or a different one, unpack it again."
+def _samples(skeleton: Path, common_path: Path) -> Iterator[pa.Table]:
+    common = pa.concat_tables(
+        pa.table({"key": batch["key"].cast(pa.string()), **_fields(batch, common_path, first)})
+        for first, batch in _numbered(common_path, ["key", "features"], COMMON)
+    ).combine_chunks()
+    for first, batch in _numbered(skeleton, [*LABELS, "key", "features"], SKELETON):
+        keys = batch["key"].cast(pa.string())
+        user = pc.index_in(keys, common["key"])
+        if user.null_count:
+            row = int(np.argmax(user.is_null().to_numpy(zero_copy_only=False)))
+            parse.Place(str(skeleton), "key", first).refuse(
+                row, f"no common features {keys[row].as_py()!r}", "use the files of one release"
             )
-        if field in FIELDS:
-            found[field] = rest.partition("\x03")[0]
-    return found
+        labels = {
+            name: parse.labels(batch[name], parse.Place(str(skeleton), name, first))
+            for name in LABELS
+        }
+        ids = {
+            field: pc.coalesce(own, common[field].take(user))
+            for field, own in _fields(batch, skeleton, first).items()
+        }
+        yield pa.table(labels | ids)
 
 
-def _samples(skeleton: Path, common_features: Path) -> Iterator[tuple]:
-    common = {
-        key: _features(text, common_features, row)
-        for row, (key, _, text) in enumerate(_lines(common_features, 3), start=1)
+def _numbered(
+    path: Path, columns: list[str], header: tuple
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yields the rows of the file before each chunk, and the chunk."""
+    first = 0
+    for batch in files.chunks(path, columns, header=header):
+        yield first, batch
+        first += len(batch)
+
+
+def _fields(batch: pa.RecordBatch, path: Path, first: int) -> dict[str, pa.Array]:
+    """Returns the id of each of FIELDS; null if a line does not have it."""
+    texts = pc.fill_null(batch["features"].cast(pa.string()), "")
+    bad = pc.invert(pc.match_substring_regex(texts, _WELL_FORMED)).to_numpy(zero_copy_only=False)
+    if bad.any():
+        parse.Place(str(path), "features", first).refuse_first(
+            bad, texts, "each must be a field, \\x02 and an id; unpack the file again"
+        )
+    patterns = {field: rf"(?:^|\x01){field}\x02(?P<id>[^\x01\x03]*)" for field in FIELDS}
+    return {
+        field: pc.struct_field(pc.extract_regex(texts, pattern), "id")
+        for field, pattern in patterns.items()
     }
-    for row, (_, *labels, key, _, text) in enumerate(_lines(skeleton, 6), start=1):
-        if key not in common:
-            raise DataError(
-                f"{skeleton}: row {row}: no common features {key!r}; skeleton and common features "
-                "must be of one release."
-            )
-        for name, label in zip(LABELS, labels):
-            if label not in ("0", "1"):
-                raise DataError(
-                    f"{skeleton}: column {name!r}, row {row}: {label!r}; it must be 0 or 1."
-                )
-        features = common[key] | _features(text, skeleton, row)
-        yield *map(int, labels), *map(features.get, FIELDS)
-
-
-def _write(path: Path, samples: Iterator[tuple]) -> None:
-    with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
-        while rows := list(islice(samples, _LINES)):
-            columns = [pa.array(c, field.type) for c, field in zip(zip(*rows), _SCHEMA)]
-            writer.write_table(pa.table(columns, schema=_SCHEMA))
