@@ -155,7 +155,7 @@ BAD = {
     "a cross of what is no id": (
         {"log.csv": GOOD}, [*CALL, "--cross", "user,price"], "cross: 'price' is not among the ids"),
     "one epoch": ({"log.csv": GOOD}, [*CALL, "--epochs", "1"],
-                  "--epochs is 1; give at least 2; one epoch repeats nothing"),
+                  "--epochs is 1; give at least 2, since one epoch repeats nothing"),
     "no seed": ({"log.csv": GOOD}, [*CALL, "--seeds", "0"], "--seeds is 0; give at least 1"),
     "no batch": ({"log.csv": GOOD}, [*CALL, "--batch-size", "0"], "--batch-size is 0"),
     "columns and a format": (

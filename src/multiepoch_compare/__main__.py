@@ -23,7 +23,13 @@ def main(arguments: list[str] | None = None) -> int:
         known = ", ".join(COMMANDS)
         print(f"multiepoch: unknown command {name!r}; choose from {known}.", file=sys.stderr)
         return 2
-    return importlib.import_module(COMMANDS[name][0]).command(rest)
+    from multiepoch.data.log import DataError
+
+    try:
+        return importlib.import_module(COMMANDS[name][0]).command(rest)
+    except DataError as error:
+        print(f"multiepoch {name}: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -25,27 +25,23 @@ from multiepoch_compare.record import finite, record
 from multiepoch_compare.run import Parts, Setup, read_parts, tune_and_run
 
 LOOK_ROWS = 200_000
-_KILLED = (
-    "a worker process was killed, probably for lack of memory; finished trials are kept, so free "
-    "some memory and repeat the command."
-)
 
 
 def command(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
-        return _compare(options, arguments)
-    except DataError as error:
-        problem = str(error)
+        _compare(options, arguments)
     except OSError as error:
-        problem = str(disk_error(error, options.out, output.REMEDY))
-    except BrokenProcessPool:
-        problem = _KILLED
+        raise disk_error(error, options.out, output.REMEDY) from error
+    except BrokenProcessPool as error:
+        raise DataError(
+            "a worker process was killed, probably for lack of memory; finished trials are kept, "
+            "so free some memory and repeat the command."
+        ) from error
     except KeyboardInterrupt:
         print("\nstopped; finished trials are kept: repeat the command to resume", file=sys.stderr)
         return 130
-    print(f"multiepoch compare: {problem}", file=sys.stderr)
-    return 2
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,11 +76,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def columns_of(options: argparse.Namespace) -> Columns:
-    """Returns the columns that the options name.
-
-    Raises:
-        DataError: If they are missing or contradict each other.
-    """
+    """Returns the columns that the options name; DataError if they contradict each other."""
     if options.format:
         if options.ids or options.labels or options.day or options.dense:
             raise DataError(
@@ -107,36 +99,29 @@ def columns_of(options: argparse.Namespace) -> Columns:
     return columns
 
 
-def _compare(options: argparse.Namespace, arguments: list[str]) -> int:
+def _compare(options: argparse.Namespace, arguments: list[str]) -> None:
     started = time.perf_counter()
-    for name, least, why in (
-        ("epochs", 2, "; one epoch repeats nothing"),
-        ("seeds", 1, ""),
-        ("batch_size", 1, ""),
-    ):
-        if (value := getattr(options, name)) < least:
-            option = name.replace("_", "-")
-            raise DataError(f"--{option} is {value}; give at least {least}{why}.")
+    least = {"epochs": "2, since one epoch repeats nothing", "seeds": "1", "batch_size": "1"}
+    for name, words in least.items():
+        if (value := getattr(options, name)) < int(words[0]):
+            raise DataError(f"--{name.replace('_', '-')} is {value}; give at least {words}.")
     columns = columns_of(options)
+    rows_read = LOOK_ROWS if options.quick else None
     say = partial(print, flush=True)
     with output.folder(options.out, arguments) as out:
-        path = options.file
+        path, source = options.file, str(options.file)
         if options.format:
             path = FORMATS[options.format].prepare(path, default_cache())
-        mapped = map_log(path, columns, rows=LOOK_ROWS if options.quick else None, say=say)
-        source = str(options.file)
+        mapped = map_log(path, columns, rows=rows_read, say=say)
         split = plan.split(mapped, source, options.quick)
         setup = Setup(str(mapped.folder), columns, split, options.epochs, options.batch_size)
         parts = read_parts(setup)
-        data = _data(source, mapped, split, parts) | {
-            "quick": options.quick,
-            "rows_read": LOOK_ROWS if options.quick else None,
-        }
+        data = _data(source, mapped, split, parts, rows_read)
         say(report.data_line(data))
         budget = 2 if options.quick else 4
-        store = out / "trials"
-        results, choices = tune_and_run(setup, store, source, budget, options.seeds, say)
-        found = record(columns.labels, options.epochs, parts, results, choices) | {
+        results, choices = tune_and_run(setup, out / "trials", budget, options.seeds, say)
+        found = {
+            **record(columns.labels, options.epochs, parts, results, choices),
             "seeds": options.seeds,
             "trials_a_method": len(plan.trials(budget)["plain"]),
             "call": shlex.join(["multiepoch", "compare", *arguments]),
@@ -152,24 +137,22 @@ def _compare(options: argparse.Namespace, arguments: list[str]) -> int:
         write_text(out / "report.txt", text)
         write_text(out / "index.html", report.page(found))
         say(f"\n{text}\nReport: {out / 'index.html'}")
-    return 0
 
 
-def _data(source: str, mapped: MappedLog, split: plan.Split, parts: Parts) -> dict:
-    """Describes the three parts, and checks that each can be measured."""
-    words, test = split.in_words(mapped), parts.test
-    sizes = {part: len(getattr(parts, part)) for part in plan.PARTS}
-    for part in plan.PARTS:
-        if sizes[part] == 0:
-            raise DataError(f"{source}: no impression on {words[part]} ({part}).")
-        plan.check_labels(getattr(parts, part), part, words[part], source)
+def _data(source: str, mapped: MappedLog, split: plan.Split, parts: Parts, rows_read) -> dict:
+    """Describes the log and its parts; DataError if one of them cannot be measured."""
+    words, logs = split.in_words(mapped), {part: getattr(parts, part) for part in plan.PARTS}
+    for part, log in logs.items():
+        plan.check_labels(log, part, words[part], source)
     return {
         "source": source,
         "impressions": mapped.n,
         "split": words,
-        "sizes": sizes,
-        "positives": dict(zip(test.objectives, test.labels.mean(0).tolist())),
+        "sizes": {part: len(log) for part, log in logs.items()},
+        "positives": dict(zip(parts.test.objectives, parts.test.labels.mean(0).tolist())),
         "cardinality": parts.train.schema.cardinality,
-        "cut": [part for part in plan.PARTS if split.n_rows(mapped, part) > sizes[part]],
+        "quick": rows_read is not None,
+        "rows_read": rows_read,
+        "cut": [part for part, log in logs.items() if split.n_rows(mapped, part) > len(log)],
         "by_rows": split.by_rows,
     }

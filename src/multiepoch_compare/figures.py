@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import zlib
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -28,28 +29,11 @@ _LINES = {
     "AdamAR": ("#B5538F", (0, (1, 1))),
     "tail rewind": ("#00835F", (0, (8, 1.5, 1, 1.5))),
 }
-_STYLE = {
-    "figure.facecolor": "white",  # opaque, so that a dark page keeps the figure legible
-    "savefig.facecolor": "white",
-    "figure.constrained_layout.use": True,
-    "font.size": 12,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#E3E3E3",
-    "legend.frameon": False,
-    "legend.fontsize": 11,
-    "legend.handlelength": 2.6,
-    "lines.linewidth": 2.0,
-    "xtick.labelsize": 11,
-    "ytick.labelsize": 11,
-    "svg.hashsalt": "multiepoch",
-}
+_STYLE = str(Path(__file__).with_suffix(".mplstyle"))
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:
-    with plt.rc_context(_STYLE):
+    with plt.style.context(_STYLE):
         return plt.subplots(figsize=(_WIDTH, height))
 
 
@@ -112,13 +96,8 @@ def frequencies(found: dict) -> Markup:
     axes.set_xlim(0, 100)
     axes.set_xlabel("test impressions, %")
     axes.grid(axis="y", visible=False)
-    axes.legend(
-        title="times trained on",
-        loc="lower center",
-        bbox_to_anchor=(0.35, 1.0),
-        ncols=3,
-        handlelength=1.0,
-    )
+    place = {"loc": "lower center", "bbox_to_anchor": (0.35, 1.0), "ncols": 3}
+    axes.legend(title="times trained on", handlelength=1.0, **place)
     words = "; ".join(
         f"{name}: {100 * never:.0f} % never, {100 * few:.0f} % once or twice"
         for name, (never, few, *_) in shares.items()
@@ -129,7 +108,7 @@ def frequencies(found: dict) -> Markup:
 def _svg(figure: Figure, alt: str) -> Markup:
     """Renders an SVG element without a fixed width; its text is shapes, so it needs no font."""
     text = io.StringIO()
-    with plt.rc_context(_STYLE):
+    with plt.style.context(_STYLE):
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     plt.close(figure)
     body = text.getvalue()

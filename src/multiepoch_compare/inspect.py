@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,11 +16,8 @@ from multiepoch.data.log import DataError
 from multiepoch_compare.readers import files, parse
 
 ROWS = 200_000
-_LABEL_NAMES = re.compile(
-    "click|label|like|view|cart|checkout|purchase|buy|pay|order|convers|install|follow|comment|"
-    "share|target|enter",
-    re.I,
-)
+_ACTIONS = "click|like|view|cart|checkout|purchase|buy|pay|order|install|follow|comment|share|enter"
+_LABEL_NAMES = re.compile(f"{_ACTIONS}|convers|label|target", re.I)
 _DAY_NAMES = re.compile(r"(^|_)(day|date|dt|time|timestamp|ts|hour)(_|$)", re.I)
 _ID_NAMES = re.compile(r"(^|_)(id|ids|uid|key|hash|code)$|^c[0-9]+$|_id_", re.I)
 _ONES, _ZEROS = {"1", "1.0", "true"}, {"0", "0.0", "false"}
@@ -42,12 +38,7 @@ def command(arguments: list[str]) -> int:
         "Prints a `multiepoch compare` command to start with.",
     )
     parser.add_argument("file", type=Path, help="CSV or Parquet, or a folder of them")
-    options = parser.parse_args(arguments)
-    try:
-        print(inspect(options.file))
-    except DataError as error:
-        print(f"multiepoch inspect: {error}", file=sys.stderr)
-        return 2
+    print(inspect(parser.parse_args(arguments).file))
     return 0
 
 
@@ -151,24 +142,15 @@ def _advice(path: Path, guesses: list[Guess], n_files: int) -> list[str]:
             f"No column looks like {missing}: name them yourself, see multiepoch compare --help."
         ]
     if not days and n_files < 3:
-        return [
-            "No column looks like a day, and a test needs a later day: add such a column, or give "
-            "a folder with one file per day."
-        ]
+        return ["No column looks like a day: add one, or give a folder with one file per day."]
     words = ["multiepoch", "compare", str(path), "--ids", ",".join(ids)]
     words += ["--labels", ",".join(labels), *(["--day", days[0]] if days else []), "--quick"]
-    lines = [
-        "To start with, a look of about a minute (without --quick, all of the log is used):",
-        "",
-        f"  {shlex.join(words)}",
-        "",
-    ]
+    start = "To start with, a look of about a minute (without --quick, all of the log is used):"
+    lines = [start, "", f"  {shlex.join(words)}", ""]
     if dense:
         lines.append(f"Possible dense features: --dense {shlex.quote(','.join(dense))}")
-    lines.append(
-        "Leave out every column that is known only after the impression, such as play time, and "
-        "ids that number the rows."
-    )
+    lines.append("Leave out columns that are known only after the impression, such as play time,")
+    lines.append("and ids that number the rows.")
     if len(ids) >= 2:
         cross = shlex.quote(",".join(ids[:2]))
         lines.append(f"A cross is often the first to collapse: --cross {cross}")

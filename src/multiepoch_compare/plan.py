@@ -29,15 +29,10 @@ TABLE_RATE_METHODS = {
 
 @dataclass(frozen=True)
 class Trial:
-    """One model trained once.
+    """One model trained once."""
 
-    Attributes:
-        label: The method's name in tables and figures.
-        method: A key of METHODS.
-    """
-
-    label: str
-    method: str
+    label: str  # the method's name in tables and figures
+    method: str  # a key of METHODS
     dense_lr: float
     embedding_lr: float
     hyperparameter: Hyperparameter = None
@@ -114,14 +109,8 @@ class Split:
 def split(mapped: MappedLog, source: str, look: bool) -> Split:
     """Splits a log into all days but two to train on, one to tune on and the last to test on.
 
-    Args:
-        mapped: The log.
-        source: Its name in messages.
-        look: Whether only its first rows were read. If these have too few days, the split is by
-            rows: eight tenths, one and one.
-
-    Raises:
-        DataError: If there are too few days.
+    If only a look at the first rows was read, and they have too few days, the split is by rows:
+    eight tenths, one and one. Otherwise, too few days raise DataError.
     """
     n_days, n = len(mapped.days), mapped.n
     if n_days >= 3:

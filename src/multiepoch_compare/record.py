@@ -18,15 +18,7 @@ def record(
     results: dict[str, list[dict]],
     choices: dict[str, verdict.Choice],
 ) -> dict:
-    """Judges the results of all methods.
-
-    Args:
-        objectives: The labels.
-        epochs: Epochs of each run.
-        parts: The log.
-        results: For each method, the results of its seeds.
-        choices: For each method, the tuned setting.
-    """
+    """Judges the results of all methods, given by label with the settings chosen for them."""
     block_sizes, group_sizes = parts.sizes()
     losses = {label: verdict.Losses(several, block_sizes) for label, several in results.items()}
     found = verdict.verdicts(choices, losses, epochs)

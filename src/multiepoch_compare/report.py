@@ -32,13 +32,8 @@ def page(found: dict) -> str:
     worst = max(found["methods"], key=lambda m: m["second"]["mean"])
     by_objective = worst["second_by_objective"]
     objective = max(by_objective, key=lambda name: by_objective[name]["mean"])
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     environment.filters["estimate"] = _estimate
     return environment.get_template("report.html.j2").render(
         found=found,

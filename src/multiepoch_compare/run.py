@@ -44,19 +44,14 @@ class Setup:
 
 @dataclass
 class Parts:
-    """The three parts of the log, and the block and group of each test impression.
-
-    Attributes:
-        block, group: (n_test,) int64.
-        column: The id column with the most rows, by whose frequencies the groups are made.
-    """
+    """The three parts of the log, and the block and group of each test impression."""
 
     train: Log
     validation: Log
     test: Log
-    block: Tensor
-    group: Tensor
-    column: str
+    block: Tensor  # (n_test,) int64
+    group: Tensor  # (n_test,) int64
+    column: str  # the id column with the most rows, by whose frequencies the groups are made
 
     def sizes(self) -> tuple[np.ndarray, np.ndarray]:
         """Counts the test impressions of each block and of each group."""
@@ -120,18 +115,13 @@ class _TestLosses:
         loss = F.binary_cross_entropy_with_logits(
             predict(self.model, test), test.labels, reduction="none"
         ).double()  # (n_test, n_objectives)
-        for sums, of, n in (
+        kinds = (
             (self.blocks, self.parts.block, BLOCKS),
             (self.groups, self.parts.group, len(GROUPS)),
-        ):
+        )
+        for sums, of, n in kinds:
             total = torch.zeros(n, loss.shape[1], dtype=torch.float64).index_add_(0, of, loss)
             sums.append(total.T.tolist())
-
-    def state_dict(self) -> dict:
-        return self.inner.state_dict()
-
-    def load_state_dict(self, state: dict) -> None:
-        self.inner.load_state_dict(state)
 
 
 def execute(trial: plan.Trial, setup: Setup) -> dict:
@@ -203,17 +193,9 @@ def keep(setup: Setup, trial: plan.Trial, path: Path) -> None:
 
 
 def tune_and_run(
-    setup: Setup, store: Path, source: str, budget: int, seeds: int, say: Callable[[str], None]
+    setup: Setup, store: Path, budget: int, seeds: int, say: Callable[[str], None]
 ) -> tuple[dict[str, list[dict]], dict[str, verdict.Choice]]:
     """Tunes every method with `budget` trials, then runs its choice with the other seeds.
-
-    Args:
-        setup: What all trials share.
-        store: The folder that keeps the result of each trial.
-        source: The name of the log in messages.
-        budget: Trials of each method.
-        seeds: Models of each chosen setting.
-        say: Is called with a line for each trial.
 
     Returns:
         By label, the results of the choice for each seed, and the choice.
@@ -241,7 +223,7 @@ def tune_and_run(
             # another rate makes several epochs better, that is a method of its own.
             choice = verdict.choose(tuned[label], rates, for_one_epoch=label == "plain")
             if choice is None:
-                raise DataError(f"{source}: {label} diverges at every learning rate; {remedy}.")
+                raise DataError(f"{label} diverges at every learning rate; {remedy}.")
             choices[label] = choice
             if label == "plain":
                 again = verdict.choose(tuned[label], rates)
@@ -257,7 +239,7 @@ def tune_and_run(
         for result in results[label]:
             if result["status"] != "ok":
                 seed = result["trial"]["seed"]
-                raise DataError(f"{source}: {label} diverges with seed {seed}; {remedy}.")
+                raise DataError(f"{label} diverges with seed {seed}; {remedy}.")
     return results, choices
 
 
