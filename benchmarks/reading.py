@@ -1,10 +1,10 @@
-"""How fast logs are read and their ids numbered, beside pandas on the same file; peak memory.
+"""Measures the speed and peak memory of reading a log and numbering its ids, against pandas.
 
     python benchmarks/reading.py [--rows 2000000] [--kinds csv] [--readers multiepoch]
 
-Makes a log with tools/make_big_log.py, as Parquet and as CSV, in a temporary folder, and deletes
-it. Each reader runs in a process of its own, so that peak memory is its own. pandas reads the same
-columns and numbers the ids with `factorize`, which holds the whole file in memory.
+Makes a temporary log with tools/make_big_log.py, as Parquet and as CSV. Each reader runs in its
+own process, so that peak memory is its own. pandas reads the same columns and numbers the ids with
+`factorize`, which holds the whole file in memory.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 def ours(path: Path, cache: Path) -> int:
-    from multiepoch_compare.readers.tabular import Columns, map_log
+    from multiepoch_compare.readers import Columns, map_log
 
     columns = Columns(IDS, ("click", "buy"), "day", ("price",))
     return map_log(path, columns, cache).n
@@ -43,10 +43,10 @@ READERS = {"multiepoch": ours, "pandas": with_pandas}
 
 
 def measured(reader: str, path: Path, cache: Path) -> None:
-    """Runs one reader here and prints rows, wall seconds, CPU seconds and peak MB."""
-    import pandas  # noqa: F401  imports are not what is timed
+    """Runs one reader in this process and prints rows, wall seconds, CPU seconds and peak MB."""
+    import pandas  # noqa: F401  imports are not timed
 
-    import multiepoch_compare.readers.tabular  # noqa: F401
+    import multiepoch_compare.readers  # noqa: F401
 
     start, cpu = time.perf_counter(), time.process_time()
     n = READERS[reader](path, cache)
@@ -73,17 +73,14 @@ def main() -> None:
         for kind in options.kinds:
             path = Path(folder) / f"log.{kind}"
             script = REPOSITORY / "tools" / "make_big_log.py"
-            subprocess.run([sys.executable, str(script), str(path), "--rows", str(options.rows)],
-                           check=True, stdout=subprocess.DEVNULL)  # fmt: skip
+            make = [sys.executable, str(script), str(path), "--rows", str(options.rows)]
+            subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
             for reader in options.readers:
                 cache = Path(folder) / f"cache-{kind}"
-                line = subprocess.run(
-                    [sys.executable, __file__, "--one", reader, str(path), str(cache)],
-                    check=True, capture_output=True, text=True,
-                ).stdout.split()  # fmt: skip
-                n, seconds, cpu, peak = int(line[0]), *map(float, line[1:])
-                print(f"{kind:8} {reader:11} {n / seconds:>10,.0f} {n / cpu:>11,.0f} {peak:>8,.0f}",
-                      flush=True)  # fmt: skip
+                one = [sys.executable, __file__, "--one", reader, str(path), str(cache)]
+                n, seconds, cpu, peak = map(float, subprocess.check_output(one).split())
+                speed = f"{n / seconds:>10,.0f} {n / cpu:>11,.0f}"
+                print(f"{kind:8} {reader:11} {speed} {peak:>8,.0f}", flush=True)
             path.unlink()
 
 

@@ -17,11 +17,18 @@ from multiepoch_compare import command as compare
 from multiepoch_compare.__main__ import main
 
 HEADER = "user,item,click,buy,price,day"
-GOOD = "\n".join([
-    HEADER,
-    *(f"u{k % 5},i{k % 3},{k % 2},{int(k % 3 == 0)},{k / 7:.3f},2024-03-0{1 + k // 12}"
-      for k in range(48)),
-]) + "\n"  # fmt: skip
+GOOD = (
+    "\n".join(
+        [
+            HEADER,
+            *(
+                f"u{k % 5},i{k % 3},{k % 2},{int(k % 3 == 0)},{k / 7:.3f},2024-03-0{1 + k // 12}"
+                for k in range(48)
+            ),
+        ]
+    )
+    + "\n"
+)
 CALL = ["--ids", "user,item", "--labels", "click,buy", "--day", "day", "--dense", "price"]
 NAN = float("nan")
 
@@ -68,101 +75,180 @@ ZIPPED = gzip.compress(GOOD.encode() * 3)
 # name: (files, arguments after the file, words of the message)
 BAD = {
     "no such file": ({}, CALL, "log.csv: no such file or folder"),
-    "unknown ending": ({"log.xlsx": "a"}, CALL, "log.xlsx: unknown file type; its name must end in"),
+    "unknown ending": (
+        {"log.xlsx": "a"},
+        CALL,
+        "log.xlsx: unknown file type; its name must end in",
+    ),
     "empty file": ({"log.csv": ""}, CALL, "log.csv: empty; it must hold a header"),
     "header alone": ({"log.csv": HEADER + "\n"}, CALL, "no rows; it must hold at least one"),
     "empty folder": ({"days/readme.md": "x"}, CALL, "no file in this folder ends in .csv"),
     "no such id column": (
-        {"log.csv": GOOD.replace("item", "product", 1)}, CALL,
-        "column 'item' is missing; the columns are user, product, click"),
-    "no such label": (
-        {"log.csv": GOOD.replace("buy", "sale", 1)}, CALL, "column 'buy' is missing"),
-    "no such day column": (
-        {"log.csv": GOOD}, [*CALL[:5], "date"], "column 'date' is missing"),
+        {"log.csv": GOOD.replace("item", "product", 1)},
+        CALL,
+        "column 'item' is missing; the columns are user, product, click",
+    ),
+    "no such label": ({"log.csv": GOOD.replace("buy", "sale", 1)}, CALL, "column 'buy' is missing"),
+    "no such day column": ({"log.csv": GOOD}, [*CALL[:5], "date"], "column 'date' is missing"),
     "no such column in Parquet": (parquet(item=None), CALL, "column 'item' is missing"),
     "duplicate header": (
-        {"log.csv": GOOD.replace("item", "user", 1)}, CALL,
-        "column 'user' appears twice, as columns 1 and 2"),
+        {"log.csv": GOOD.replace("item", "user", 1)},
+        CALL,
+        "column 'user' appears twice, as columns 1 and 2",
+    ),
     "a column without a name": (
-        {"log.csv": GOOD.replace("item", "", 1)}, CALL, "column 2 has no name"),
+        {"log.csv": GOOD.replace("item", "", 1)},
+        CALL,
+        "column 2 has no name",
+    ),
     "no header": (
-        {"log.csv": GOOD.partition("\n")[2]}, CALL, "column 'user' is missing; the columns are u0"),
+        {"log.csv": GOOD.partition("\n")[2]},
+        CALL,
+        "column 'user' is missing; the columns are u0",
+    ),
     "label 2": (spoiled(7, "click", "2"), CALL, "column 'click', row 7: '2'; a label must be 0"),
     "labels in lists": (
-        parquet(click=[[1]] * 48), CALL, "column 'click', row 1: a value of type list<"),
+        parquet(click=[[1]] * 48),
+        CALL,
+        "column 'click', row 1: a value of type list<",
+    ),
     "an empty first line": ({"log.csv": "\n" + GOOD}, CALL, "the first line is empty; it must"),
     "label in words": (spoiled(3, "buy", "yes"), CALL, "column 'buy', row 3: 'yes'"),
     "label missing": (spoiled(9, "click", ""), CALL, "column 'click', row 9: no value"),
     "label NaN": (parquet(click=floats), CALL, "column 'click', row 48: nan; a label must be"),
     "label is a rate": (parquet(click=[0.5] * 48), CALL, "column 'click', row 1: 0.5"),
-    "no such day": (spoiled(20, "day", "2024-02-30"), CALL,
-                    "column 'day', row 20: '2024-02-30'; a day must be written as"),
+    "no such day": (
+        spoiled(20, "day", "2024-02-30"),
+        CALL,
+        "column 'day', row 20: '2024-02-30'; a day must be written as",
+    ),
     "unparsable day": (spoiled(1, "day", "Friday"), CALL, "column 'day', row 1: 'Friday'"),
     "two ways to write a day": (
-        spoiled(5, "day", "20240301"), CALL,
-        "row 5: '20240301'; the rows before it write the day as YYYY-MM-DD; write all alike"),
+        spoiled(5, "day", "20240301"),
+        CALL,
+        "row 5: '20240301'; the rows before it write the day as YYYY-MM-DD; write all alike",
+    ),
     "day missing": (spoiled(48, "day", ""), CALL, "column 'day', row 48: no value"),
     "day is a float": (parquet(day=[1.5] * 48), CALL, "column 'day', row 1: a value of type"),
     "a single day": (days(1), CALL, "column 'day' has a single day, 2024-03-01; at least 3"),
     "two days": (days(2), CALL, "has 2 days, 2024-03-01 and 2024-03-02; at least 3 are needed"),
     "no positives in the test day": (
-        with_labels("buy", "2024-03-04", "0"), CALL,
-        "column 'buy' has no 1 in any of the 12 rows of 2024-03-04 (test)"),
+        with_labels("buy", "2024-03-04", "0"),
+        CALL,
+        "column 'buy' has no 1 in any of the 12 rows of 2024-03-04 (test)",
+    ),
     "no positives in the validation day": (
-        with_labels("click", "2024-03-03", "0"), CALL,
-        "column 'click' has no 1 in any of the 12 rows of 2024-03-03 (validation)"),
+        with_labels("click", "2024-03-03", "0"),
+        CALL,
+        "column 'click' has no 1 in any of the 12 rows of 2024-03-03 (validation)",
+    ),
     "no negatives in the test day": (
-        with_labels("click", "2024-03-04", "1"), CALL, "column 'click' has no 0"),
+        with_labels("click", "2024-03-04", "1"),
+        CALL,
+        "column 'click' has no 0",
+    ),
     "ids in floats": (
-        parquet(user=[1.0] * 48), CALL, "column 'user', row 1: a number of type double; an id"),
+        parquet(user=[1.0] * 48),
+        CALL,
+        "column 'user', row 1: a number of type double; an id",
+    ),
     "ids that were floats": (
-        spoiled(11, "user", "17.0"), CALL, "column 'user', row 11: '17.0' is a float; an id"),
+        spoiled(11, "user", "17.0"),
+        CALL,
+        "column 'user', row 11: '17.0' is a float; an id",
+    ),
     "ids with an exponent": (
-        spoiled(2, "item", "1.5e+17"), CALL, "column 'item', row 2: '1.5e+17' is a float"),
+        spoiled(2, "item", "1.5e+17"),
+        CALL,
+        "column 'item', row 2: '1.5e+17' is a float",
+    ),
     "ids in lists": (parquet(user=[[1]] * 48), CALL, "column 'user', row 1: a value of type list"),
     "dense in words": (
-        spoiled(13, "price", "cheap"), CALL, "column 'price', row 13: 'cheap'; a dense feature"),
+        spoiled(13, "price", "cheap"),
+        CALL,
+        "column 'price', row 13: 'cheap'; a dense feature",
+    ),
     "dense missing": (spoiled(4, "price", ""), CALL, "column 'price', row 4: no value"),
     "dense NaN": (spoiled(6, "price", "nan"), CALL, "column 'price', row 6: nan; a dense feature"),
     "dense infinite": (
-        parquet(price=[1.0] * 47 + [float("inf")]), CALL, "column 'price', row 48: inf"),
+        parquet(price=[1.0] * 47 + [float("inf")]),
+        CALL,
+        "column 'price', row 48: inf",
+    ),
     "dense strings in Parquet": (
-        parquet(price=["a"] * 48), CALL, "column 'price', row 1: a value of type string"),
+        parquet(price=["a"] * 48),
+        CALL,
+        "column 'price', row 1: a value of type string",
+    ),
     "too few fields": (
-        {"log.csv": GOOD + "u1,i1,0\n"}, CALL, "row 49 has 3 fields, but there are 6 columns"),
+        {"log.csv": GOOD + "u1,i1,0\n"},
+        CALL,
+        "row 49 has 3 fields, but there are 6 columns",
+    ),
     "too many fields": (
-        {"log.csv": GOOD + "u1,i1,0,0,1,2024-03-04,9\n"}, CALL, "row 49 has 7 fields"),
+        {"log.csv": GOOD + "u1,i1,0,0,1,2024-03-04,9\n"},
+        CALL,
+        "row 49 has 7 fields",
+    ),
     "not UTF-8": (
-        {"log.csv": GOOD.encode() + b"\xff\xfe,i1,0,0,1,2024-03-04\n"}, CALL,
-        "column 'user', row 49: not UTF-8; write the file again in UTF-8"),
-    "truncated gzip": ({"log.csv.gz": ZIPPED[:-30]}, CALL, "the gzip file is incomplete or damaged"),
+        {"log.csv": GOOD.encode() + b"\xff\xfe,i1,0,0,1,2024-03-04\n"},
+        CALL,
+        "column 'user', row 49: not UTF-8; write the file again in UTF-8",
+    ),
+    "truncated gzip": (
+        {"log.csv.gz": ZIPPED[:-30]},
+        CALL,
+        "the gzip file is incomplete or damaged",
+    ),
     "gzip cut in its head": ({"log.csv.gz": ZIPPED[:5]}, CALL, "the gzip file is incomplete"),
     "not gzip": ({"log.csv.gz": GOOD}, CALL, "the gzip file is incomplete or damaged"),
-    "truncated Parquet": ({"log.parquet": b"PAR1" + b"x" * 99}, CALL, "not a complete Parquet file"),
+    "truncated Parquet": (
+        {"log.parquet": b"PAR1" + b"x" * 99},
+        CALL,
+        "not a complete Parquet file",
+    ),
     "a day in a folder differs": (
-        {"days/a.csv": GOOD, "days/b.csv": GOOD.replace("item", "thing", 1)}, CALL,
-        "b.csv: column 'item' is missing"),
+        {"days/a.csv": GOOD, "days/b.csv": GOOD.replace("item", "thing", 1)},
+        CALL,
+        "b.csv: column 'item' is missing",
+    ),
     "ids change their type": (
-        parquet("days/a.parquet") | parquet("days/b.parquet", user=list(range(48))), CALL,
-        "b.parquet: column 'user', row 1: of type int64, but of type string in the files before it"),
+        parquet("days/a.parquet") | parquet("days/b.parquet", user=list(range(48))),
+        CALL,
+        "b.parquet: column 'user', row 1: of type int64, but of type string in the files before it",
+    ),
     "no ids": ({"log.csv": GOOD}, CALL[2:], "ids: no column is named; name at least one column"),
     "no labels": ({"log.csv": GOOD}, [*CALL[:2], *CALL[4:]], "labels: no column is named"),
     "no day": ({"log.csv": GOOD}, CALL[:4], "--day is missing; name the column with the day"),
     "a column named twice": (
-        {"log.csv": GOOD}, [*CALL[:6], "--dense", "click"], "column 'click' is named twice"),
+        {"log.csv": GOOD},
+        [*CALL[:6], "--dense", "click"],
+        "column 'click' is named twice",
+    ),
     "a cross of three": (
-        {"log.csv": GOOD}, [*CALL, "--cross", "user,item,day"], "a cross needs exactly two id columns"),
+        {"log.csv": GOOD},
+        [*CALL, "--cross", "user,item,day"],
+        "a cross needs exactly two id columns",
+    ),
     "a cross of what is no id": (
-        {"log.csv": GOOD}, [*CALL, "--cross", "user,price"], "cross: 'price' is not among the ids"),
-    "one epoch": ({"log.csv": GOOD}, [*CALL, "--epochs", "1"],
-                  "--epochs is 1; give at least 2, since one epoch repeats nothing"),
+        {"log.csv": GOOD},
+        [*CALL, "--cross", "user,price"],
+        "cross: 'price' is not among the ids",
+    ),
+    "one epoch": (
+        {"log.csv": GOOD},
+        [*CALL, "--epochs", "1"],
+        "--epochs is 1; give at least 2, since one epoch repeats nothing",
+    ),
     "no seed": ({"log.csv": GOOD}, [*CALL, "--seeds", "0"], "--seeds is 0; give at least 1"),
     "no batch": ({"log.csv": GOOD}, [*CALL, "--batch-size", "0"], "--batch-size is 0"),
     "columns and a format": (
-        {"log.csv": GOOD}, [*CALL, "--format", "avazu"], "names the columns; leave out --ids"),
-    "another format": (
-        {"log.csv": GOOD}, ["--format", "avazu"], "column 'C1' is missing"),
-}  # fmt: skip
+        {"log.csv": GOOD},
+        [*CALL, "--format", "avazu"],
+        "names the columns; leave out --ids",
+    ),
+    "another format": ({"log.csv": GOOD}, ["--format", "avazu"], "column 'C1' is missing"),
+}
 
 
 @pytest.fixture
@@ -219,8 +305,10 @@ def test_there_are_at_least_thirty():
 def test_the_command_itself_exits_with_2_and_no_traceback(place):
     done = subprocess.run(
         [sys.executable, "-m", "multiepoch_compare", "compare", "none.csv", *CALL],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and "no such file" in done.stderr
 
@@ -247,12 +335,19 @@ def test_a_file_that_cannot_be_opened_is_said(place, capsys, monkeypatch):
 # The output folder --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name, content, words", [
-    ("report/thesis.tex", "x", "report: holds other files, such as thesis.tex"),
-    ("report", "x", "report: a file with this name exists"),
-    ("report/call.json", '["other.csv"]', "report: holds the report of another call (other.csv)"),
-    ("report/lock", "1", "report: in use by process 1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, content, words",
+    [
+        ("report/thesis.tex", "x", "report: holds other files, such as thesis.tex"),
+        ("report", "x", "report: a file with this name exists"),
+        (
+            "report/call.json",
+            '["other.csv"]',
+            "report: holds the report of another call (other.csv)",
+        ),
+        ("report/lock", "1", "report: in use by process 1"),
+    ],
+)
 def test_an_output_folder_in_use_is_left_alone(place, capsys, name, content, words):
     path = lay_out(place, {"log.csv": GOOD})
     target = place / name
@@ -279,8 +374,18 @@ def test_a_full_disk_is_said_at_the_report(place, capsys, monkeypatch):
 # inspect ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", ["no such file", "empty file", "header alone", "duplicate header",
-                                  "truncated gzip", "truncated Parquet", "not UTF-8"])  # fmt: skip
+@pytest.mark.parametrize(
+    "case",
+    [
+        "no such file",
+        "empty file",
+        "header alone",
+        "duplicate header",
+        "truncated gzip",
+        "truncated Parquet",
+        "not UTF-8",
+    ],
+)
 def test_inspect_refuses_what_it_cannot_read(place, capsys, case):
     path = lay_out(place, BAD[case][0])
     assert main(["inspect", str(path)]) == 2

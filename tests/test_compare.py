@@ -19,8 +19,24 @@ from multiepoch_compare.inspect import inspect
 from multiepoch_compare.plan import Trial
 from multiepoch_compare.readers import Columns, map_log
 
-CALL = ["--ids", "user,item", "--labels", "click,buy", "--day", "day", "--dense", "price",
-        "--cross", "user,item", "--seeds", "2", "--epochs", "2", "--batch-size", "128"]  # fmt: skip
+CALL = [
+    "--ids",
+    "user,item",
+    "--labels",
+    "click,buy",
+    "--day",
+    "day",
+    "--dense",
+    "price",
+    "--cross",
+    "user,item",
+    "--seeds",
+    "2",
+    "--epochs",
+    "2",
+    "--batch-size",
+    "128",
+]
 LABELS = ["plain", "sparse optimizer", "FAL", "MEDA", "AdamAR", "tail rewind"]
 
 
@@ -36,11 +52,19 @@ def place(tmp_path, monkeypatch):
     n = 1_500
     user, item = rng.integers(0, 60, n), rng.integers(0, 40, n)
     p = 1 / (1 + np.exp(-rng.normal(size=60)[user] - rng.normal(size=40)[item]))
-    pq.write_table(pa.table({
-        "user": [f"u{k}" for k in user], "item": item, "click": (rng.random(n) < p).astype(int),
-        "buy": (rng.random(n) < 0.3 * p).astype(int), "price": rng.lognormal(size=n),
-        "day": 20240101 + np.arange(n) * 5 // n,
-    }), tmp_path / "log.parquet")  # fmt: skip
+    pq.write_table(
+        pa.table(
+            {
+                "user": [f"u{k}" for k in user],
+                "item": item,
+                "click": (rng.random(n) < p).astype(int),
+                "buy": (rng.random(n) < 0.3 * p).astype(int),
+                "price": rng.lognormal(size=n),
+                "day": 20240101 + np.arange(n) * 5 // n,
+            }
+        ),
+        tmp_path / "log.parquet",
+    )
     return tmp_path
 
 
@@ -51,8 +75,9 @@ def report_of(place, name="report"):
 def without_times(found):
     """A report without what differs from run to run."""
     found = {k: v for k, v in found.items() if k not in ("seconds", "date", "call")}
-    found["methods"] = [{k: v for k, v in m.items() if k != "seconds_an_epoch"}
-                        for m in found["methods"]]  # fmt: skip
+    found["methods"] = [
+        {k: v for k, v in m.items() if k != "seconds_an_epoch"} for m in found["methods"]
+    ]
     return found
 
 
@@ -71,8 +96,14 @@ def test_a_call_gives_a_page_a_record_and_a_table(place, capsys):
     for m in found["methods"]:
         assert m["label"] in printed and 1 <= m["epochs"] <= 2
         by_epoch = np.array(m["logloss_by_epoch"])  # (epochs, objectives), as the curves end
-        ends = [[np.mean(values) for epoch, *values in m["curves"]["logloss"][name]
-                 if epoch == int(epoch)] for name in ("click", "buy")]  # fmt: skip
+        ends = [
+            [
+                np.mean(values)
+                for epoch, *values in m["curves"]["logloss"][name]
+                if epoch == int(epoch)
+            ]
+            for name in ("click", "buy")
+        ]
         assert np.allclose(by_epoch.T, ends, atol=1e-5)
     assert re.search(r"\[1/\d+\] .* about \d+ (s|min) left", printed)
 
@@ -118,8 +149,20 @@ def test_one_seed_gives_valid_json_and_any_column_name_will_do(place):
         ["type", "user.id", "half", "buy", "price", "day"]
     )
     pq.write_table(table, "names.parquet")
-    call = ["--ids", "type,user.id", "--labels", "half", "--day", "day", "--seeds", "1",
-            "--epochs", "2", "--batch-size", "256"]  # fmt: skip
+    call = [
+        "--ids",
+        "type,user.id",
+        "--labels",
+        "half",
+        "--day",
+        "day",
+        "--seeds",
+        "1",
+        "--epochs",
+        "2",
+        "--batch-size",
+        "256",
+    ]
     assert main(["compare", "names.parquet", *call]) == 0
 
     def refuse(constant):
@@ -279,8 +322,9 @@ def judged(**methods):
 
 
 def test_a_rise_is_a_collapse_and_its_size_is_said():
-    found, _ = judged(plain=(1, losses(0.5, 0.55, 0.6, noise=1e-3)),
-                      MEDA=(3, losses(0.5, 0.49, 0.48, noise=1e-3)))  # fmt: skip
+    found, _ = judged(
+        plain=(1, losses(0.5, 0.55, 0.6, noise=1e-3)), MEDA=(3, losses(0.5, 0.49, 0.48, noise=1e-3))
+    )
     plain, meda = found
     assert plain.collapses and plain.later.mean == pytest.approx(20, abs=0.5)
     assert plain.later.low < 20 < plain.later.high
@@ -310,23 +354,30 @@ def test_the_recommendation_names_the_best_and_its_equals():
 
 
 def test_without_a_clear_gain_it_says_so():
-    found, of = judged(plain=(1, losses(0.5, 0.5, 0.5, noise=0.02)),
-                       MEDA=(1, losses(0.499, 0.5, 0.5, noise=0.02, seed=5)))  # fmt: skip
+    found, of = judged(
+        plain=(1, losses(0.5, 0.5, 0.5, noise=0.02)),
+        MEDA=(1, losses(0.499, 0.5, 0.5, noise=0.02, seed=5)),
+    )
     sentence, ties = judge.recommend(found, of)
     assert sentence.startswith("These data show no method to be better") and ties == []
 
 
 def test_one_seed_gives_no_interval_and_so_no_recommendation():
-    found, of = judged(plain=(1, losses(0.5, 0.6, 0.7, n_seeds=1)),
-                       MEDA=(1, losses(0.4, 0.4, 0.4, n_seeds=1)))  # fmt: skip
+    found, of = judged(
+        plain=(1, losses(0.5, 0.6, 0.7, n_seeds=1)), MEDA=(1, losses(0.4, 0.4, 0.4, n_seeds=1))
+    )
     assert "one seed, no interval" in str(found[1].against_plain)
     assert judge.recommend(found, of)[0].startswith("These data show no method")
 
 
 def test_gains_are_held_against_the_better_plain():
-    found, _ = judged(**{"plain": (1, losses(0.5, 0.6, 0.7)),
-                         "plain (retuned)": (3, losses(0.6, 0.5, 0.4)),
-                         "MEDA": (1, losses(0.45, 0.5, 0.5))})  # fmt: skip
+    found, _ = judged(
+        **{
+            "plain": (1, losses(0.5, 0.6, 0.7)),
+            "plain (retuned)": (3, losses(0.6, 0.5, 0.4)),
+            "MEDA": (1, losses(0.45, 0.5, 0.5)),
+        }
+    )
     assert found[1].against_plain.mean == 0
     assert found[2].against_plain.mean == pytest.approx(12.5)
 
@@ -368,12 +419,19 @@ def test_inspect_finds_the_columns_and_prints_a_call_that_is_right(place):
 
 def test_inspect_proposes_nothing_that_compare_refuses(place):
     n = 2_000
-    pq.write_table(pa.table({
-        "user id": pa.array([f"u{k % 90}" for k in range(n)], pa.large_string()),
-        "click": [k % 3 == 0 for k in range(n)], "seen": [k % 9 > 0 for k in range(n)],
-        "date": pa.array([f"2024-01-0{1 + k // 500}" for k in range(n)], pa.large_string()),
-        "tags": [[k] for k in range(n)], "raw": [bytes([k % 7]) for k in range(n)],
-    }), "odd.parquet")  # fmt: skip
+    pq.write_table(
+        pa.table(
+            {
+                "user id": pa.array([f"u{k % 90}" for k in range(n)], pa.large_string()),
+                "click": [k % 3 == 0 for k in range(n)],
+                "seen": [k % 9 > 0 for k in range(n)],
+                "date": pa.array([f"2024-01-0{1 + k // 500}" for k in range(n)], pa.large_string()),
+                "tags": [[k] for k in range(n)],
+                "raw": [bytes([k % 7]) for k in range(n)],
+            }
+        ),
+        "odd.parquet",
+    )
     text = inspect(place / "odd.parquet")
     call = next(line for line in text.splitlines() if "multiepoch compare" in line)
     words = shlex.split(call)
@@ -385,16 +443,32 @@ def test_inspect_proposes_nothing_that_compare_refuses(place):
 def test_inspect_says_what_it_takes_a_column_for(place):
     rng = np.random.default_rng(0)
     n = 2_000
-    pq.write_table(pa.table({
-        "row": np.arange(n) * 7, "user_id": rng.normal(size=n), "word": ["a", "b"] * (n // 2),
-        "price": rng.normal(size=n), "stamp": pa.array(np.arange(n) * 1_000_000).cast(
-            pa.timestamp("us")), "is_buy": rng.integers(0, 2, n), "same": [3] * n,
-    }), "other.parquet")  # fmt: skip
+    pq.write_table(
+        pa.table(
+            {
+                "row": np.arange(n) * 7,
+                "user_id": rng.normal(size=n),
+                "word": ["a", "b"] * (n // 2),
+                "price": rng.normal(size=n),
+                "stamp": pa.array(np.arange(n) * 1_000_000).cast(pa.timestamp("us")),
+                "is_buy": rng.integers(0, 2, n),
+                "same": [3] * n,
+            }
+        ),
+        "other.parquet",
+    )
     lines = {
         line.split()[0]: line for line in inspect(place / "other.parquet").splitlines() if line
     }
-    for name, kind in {"row": "-", "user_id": "-", "word": "id", "price": "dense", "stamp": "day",
-                       "is_buy": "label", "same": "-"}.items():  # fmt: skip
+    for name, kind in {
+        "row": "-",
+        "user_id": "-",
+        "word": "id",
+        "price": "dense",
+        "stamp": "day",
+        "is_buy": "label",
+        "same": "-",
+    }.items():
         assert lines[name].split()[1] == kind, lines[name]
     assert "an id must not be a float" in lines["user_id"]
 

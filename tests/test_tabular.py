@@ -18,22 +18,28 @@ from multiepoch_compare.readers import FORMATS, Columns, files, map_log, tabular
 from multiepoch_compare.readers.row_map import RowMap, keys_of
 
 COLUMNS = Columns(
-    ids=("user", "item"), labels=("click", "buy"), day="day", dense=("price",),
+    ids=("user", "item"),
+    labels=("click", "buy"),
+    day="day",
+    dense=("price",),
     cross=(("user", "item"),),
-)  # fmt: skip
+)
 
 
 def table(n=1_000, seed=0, n_days=4):
     rng = np.random.default_rng(seed)
-    return pa.table({
-        "user": [f"u{k}" for k in rng.integers(0, 200, n)],
-        "item": rng.integers(-(2**62), 2**62, 50)[rng.integers(0, 50, n)],
-        "click": rng.integers(0, 2, n).astype(np.int8),
-        "buy": rng.integers(0, 2, n).astype(bool),
-        "price": rng.normal(size=n).astype(np.float32),
-        "day": (20240227 + np.arange(n) * n_days // n).astype(np.int32) if n_days < 3 else [
-            f"2024-02-{26 + k * n_days // n} 12:00:00" for k in range(n)],
-    })  # fmt: skip
+    return pa.table(
+        {
+            "user": [f"u{k}" for k in rng.integers(0, 200, n)],
+            "item": rng.integers(-(2**62), 2**62, 50)[rng.integers(0, 50, n)],
+            "click": rng.integers(0, 2, n).astype(np.int8),
+            "buy": rng.integers(0, 2, n).astype(bool),
+            "price": rng.normal(size=n).astype(np.float32),
+            "day": (20240227 + np.arange(n) * n_days // n).astype(np.int32)
+            if n_days < 3
+            else [f"2024-02-{26 + k * n_days // n} 12:00:00" for k in range(n)],
+        }
+    )
 
 
 def numbered(values):
@@ -120,8 +126,13 @@ def test_the_tenth_day_comes_after_the_ninth(tmp_path):
 def test_hashes_in_hexadecimal_digits_are_ids(tmp_path):
     path = tmp_path / "LOG.CSV.GZ"  # in capitals, as some systems write it
     ids = ["05e12345", "1e5", "68fd1e64", "00000000"]
-    path.write_bytes(gzip.compress(("user,click,day\n" + "".join(
-        f"{one},0,{k + 1}\n" for k, one in enumerate(ids))).encode()))  # fmt: skip
+    path.write_bytes(
+        gzip.compress(
+            (
+                "user,click,day\n" + "".join(f"{one},0,{k + 1}\n" for k, one in enumerate(ids))
+            ).encode()
+        )
+    )
     assert map_log(path, Columns(("user",), ("click",), "day"), tmp_path).n == 4
 
 
@@ -256,8 +267,13 @@ def load(name, path, cache):
 
 
 def test_criteo_has_no_header_missing_values_and_days_by_position(tmp_path):
-    lines = [f"{k % 2}\t{k}\t" + "\t".join([""] * 12) + "\t" + "\t".join(
-        ["68fd1e64", *["" if k % 3 else f"{k:08x}"] * 25]) for k in range(14)]  # fmt: skip
+    lines = [
+        f"{k % 2}\t{k}\t"
+        + "\t".join([""] * 12)
+        + "\t"
+        + "\t".join(["68fd1e64", *["" if k % 3 else f"{k:08x}"] * 25])
+        for k in range(14)
+    ]
     (tmp_path / "train.txt").write_text("\n".join(lines) + "\n")
     mapped = load("criteo", tmp_path / "train.txt", tmp_path)
     log = mapped.read(slice(None))
@@ -271,8 +287,10 @@ def test_criteo_has_no_header_missing_values_and_days_by_position(tmp_path):
 def test_avazu_has_its_day_in_the_hour(tmp_path):
     ids = FORMATS["avazu"].columns.ids
     header = ["id", "click", "hour", *ids]
-    rows = [[str(10**19 + k), str(k % 2), f"1410{21 + k // 3}2{k % 3}", *["x"] * len(ids)]
-            for k in range(9)]  # fmt: skip
+    rows = [
+        [str(10**19 + k), str(k % 2), f"1410{21 + k // 3}2{k % 3}", *["x"] * len(ids)]
+        for k in range(9)
+    ]
     (tmp_path / "train.csv").write_text("\n".join(map(",".join, [header, *rows])) + "\n")
     mapped = load("avazu", tmp_path / "train.csv", tmp_path)
     assert mapped.days == ["2014-10-21", "2014-10-22", "2014-10-23"]
@@ -283,8 +301,9 @@ def write_ali_ccp(folder):
     """Three users with common features; 20 samples to train on, 5 to test on."""
     for kind, n in (("train", 20), ("test", 5)):
         common = [f"c{k},2,101\x02{900 + k}\x031.0\x01109_14\x0277\x032.5" for k in range(3)]
-        samples = [f"{k},{k % 2},0,c{k % 3},2,205\x02{k % 4}\x031.0\x01301\x021\x031.0"
-                   for k in range(n)]  # fmt: skip
+        samples = [
+            f"{k},{k % 2},0,c{k % 3},2,205\x02{k % 4}\x031.0\x01301\x021\x031.0" for k in range(n)
+        ]
         (folder / f"common_features_{kind}.csv").write_text("\n".join(common) + "\n")
         (folder / f"sample_skeleton_{kind}.csv").write_text("\n".join(samples) + "\n")
 
@@ -300,12 +319,20 @@ def test_ali_ccp_joins_samples_with_common_features(tmp_path):
     assert log.ids["122"].tolist() == [0] * 25  # never there
 
 
-@pytest.mark.parametrize("name, old, new, message", [
-    ("sample_skeleton_train.csv", "c0,", "c9,", "column 'key', row 1: no common features 'c9'"),
-    ("sample_skeleton_train.csv", "0,0,0,", "0,2,0,", "column 'click', row 1: '2'"),
-    ("common_features_test.csv", "c1,2,", "c1,", "row 2 has 2 fields, but there are 3 columns"),
-    ("sample_skeleton_test.csv", "205\x02", "205", "column 'features', row 1: '2050.*; each must"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, old, new, message",
+    [
+        ("sample_skeleton_train.csv", "c0,", "c9,", "column 'key', row 1: no common features 'c9'"),
+        ("sample_skeleton_train.csv", "0,0,0,", "0,2,0,", "column 'click', row 1: '2'"),
+        ("common_features_test.csv", "c1,2,", "c1,", "row 2 has 2 fields, but there are 3 columns"),
+        (
+            "sample_skeleton_test.csv",
+            "205\x02",
+            "205",
+            "column 'features', row 1: '2050.*; each must",
+        ),
+    ],
+)
 def test_damaged_ali_ccp_is_named_and_leaves_no_part(tmp_path, name, old, new, message):
     write_ali_ccp(tmp_path)
     path = tmp_path / name

@@ -1,10 +1,10 @@
-"""Makes a log that is larger than one likes to hold in memory, to try the readers on.
+"""Makes a log that is larger than memory, to try the readers on.
 
     python tools/make_big_log.py OUT [--rows 20000000] [--days 10]
 
-OUT ends in .parquet or .csv. Ten columns: six of ids (strings and integers, up to a tenth as many
-different users as rows), two labels, one dense feature, one day. Written a million rows at a time;
-the same for the same arguments.
+OUT ends in .parquet or .csv. The log has ten columns: six of ids (strings and integers, with up to
+a tenth as many different users as rows), two labels, one dense feature and the day. It is written a
+million rows at a time, and the same arguments give the same log.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CHUNK = 1_000_000
 
 
 def chunk(index: int, n: int, rows: int, days: int) -> pa.Table:
-    """Rows index * CHUNK on of a log of `rows`."""
+    """Returns n rows, from row index * CHUNK on, of a log of `rows`."""
     rng = np.random.default_rng(index)
 
     def skewed(size: int) -> np.ndarray:
@@ -32,19 +32,22 @@ def chunk(index: int, n: int, rows: int, days: int) -> pa.Table:
     day = (first + np.arange(n, dtype=np.int64)) * days // rows
     click = rng.random(n) < 0.1
     hashed = skewed(200_000) * 0x9E3779B97F4A7  # integers of sixty bits
-    return pa.table({
-        "user": pa.compute.binary_join_element_wise(
-            "u", pa.array(skewed(max(1, rows // 10))).cast(pa.string()), ""),
-        "item": hashed,
-        "campaign": skewed(5_000),
-        "advertiser": skewed(500),
-        "site": pa.array([f"site-{k}.example" for k in range(2_000)]).take(skewed(2_000)),
-        "country": pa.array([f"c{k}" for k in range(60)]).take(skewed(60)),
-        "click": click.astype(np.int8),
-        "buy": (click & (rng.random(n) < 0.1)).astype(np.int8),
-        "price": rng.lognormal(size=n).astype(np.float32).round(2),
-        "day": (np.datetime64("2024-01-01") + day).astype("datetime64[D]").astype(str),
-    })  # fmt: skip
+    return pa.table(
+        {
+            "user": pa.compute.binary_join_element_wise(
+                "u", pa.array(skewed(max(1, rows // 10))).cast(pa.string()), ""
+            ),
+            "item": hashed,
+            "campaign": skewed(5_000),
+            "advertiser": skewed(500),
+            "site": pa.array([f"site-{k}.example" for k in range(2_000)]).take(skewed(2_000)),
+            "country": pa.array([f"c{k}" for k in range(60)]).take(skewed(60)),
+            "click": click.astype(np.int8),
+            "buy": (click & (rng.random(n) < 0.1)).astype(np.int8),
+            "price": rng.lognormal(size=n).astype(np.float32).round(2),
+            "day": (np.datetime64("2024-01-01") + day).astype("datetime64[D]").astype(str),
+        }
+    )
 
 
 def write(out: Path, rows: int, days: int) -> None:

@@ -1,12 +1,12 @@
-"""Keeps a report of `multiepoch compare` as a record that the page book/your-logs.md shows.
+"""Keeps a report of `multiepoch compare` as the record that the page book/your-logs.md shows.
 
-    python -m multiepoch compare data/kuairand/impressions.parquet \\
+    multiepoch compare data/kuairand/impressions.parquet \\
         --ids user_id,video_id,author_id --labels is_click,long_view --day date \\
         --cross user_id,author_id
     python tools/record_compare.py report
 
-Writes results/cpu/compare_kuairand.json, its table and two of its pictures, the call and what
-`multiepoch inspect` says of the file.
+Writes results/cpu/compare_kuairand.json, its table, two of its figures, the call and the output of
+`multiepoch inspect`.
 """
 
 from __future__ import annotations
@@ -15,32 +15,30 @@ import argparse
 import json
 from pathlib import Path
 
+from multiepoch.files import write_text
 from multiepoch_compare import figures, report
 from multiepoch_compare.inspect import inspect
 
-ROOT = Path(__file__).parents[1]
-TARGET = ROOT / "results" / "cpu"
+TARGET = Path(__file__).parents[1] / "results" / "cpu"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="the --out of the call")
-    found = json.loads((parser.parse_args().folder / "report.json").read_text())
-    TARGET.mkdir(parents=True, exist_ok=True)
-    source = Path(found["data"]["source"])
-    call = found["call"].replace(" --", " \\\n    --")
+    record = (parser.parse_args().folder / "report.json").read_text()
+    found = json.loads(record)
     parts = {
-        "compare_kuairand.json": json.dumps(found, indent=1) + "\n",
+        "compare_kuairand.json": record,
         "compare_kuairand.txt": report.text(found),
-        "compare_kuairand_call.txt": call + "\n",
+        "compare_kuairand_call.txt": found["call"].replace(" --", " \\\n    --") + "\n",
         "compare_kuairand_machine.txt": f"{found['machine']}, torch {found['torch']}, "
         f"{found['date']}, {found['seeds']} seeds, {found['seconds']:.0f} s\n",
-        "compare_kuairand_inspect.txt": inspect(source) + "\n",
+        "compare_kuairand_inspect.txt": inspect(Path(found["data"]["source"])) + "\n",
         "compare_kuairand_click.svg": figures.curves(found, "is_click"),
         "compare_kuairand_rows.svg": figures.frequencies(found),
     }
     for name, text in parts.items():
-        (TARGET / name).write_text(text, encoding="utf-8")
+        write_text(TARGET / name, text)
     print(f"wrote {len(parts)} files to {TARGET}")
 
 
