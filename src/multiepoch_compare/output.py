@@ -26,76 +26,49 @@ def folder(out: Path, call: list[str]) -> Iterator[Path]:
     """
     if out.exists() and not out.is_dir():
         raise DataError(f"{out}: a file with this name exists; {REMEDY}.")
-    made = not out.exists()
-    if not made:
-        others = sorted(p.name for p in out.iterdir() if p.name not in _OURS and p.name[0] != ".")
-        if others:
-            raise DataError(
-                f"{out}: holds other files, such as {others[0]}; give an --out that is empty or "
-                "does not exist."
-            )
-        before = _call(out / "call.json")
-        if before is not None and before != call:
-            raise DataError(
-                f"{out}: holds the report of another call ({' '.join(before)}); {REMEDY}, or "
-                "delete the folder."
-            )
+    made, record, lock = not out.exists(), out / "call.json", out / "lock"
+    others = [] if made else sorted(p.name for p in out.iterdir() if p.name[0] != ".")
+    if others := [name for name in others if name not in _OURS]:
+        raise DataError(f"{out}: holds other files, such as {others[0]}; {REMEDY}.")
+    if record.exists() and (before := json.loads(record.read_text())) != call:
+        words = " ".join(before)
+        raise DataError(
+            f"{out}: holds the report of another call ({words}); {REMEDY}, or delete the folder."
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
-        _lock(out / "lock")
-        write_text(out / "call.json", json.dumps(call))
+        _lock(lock)
+        write_text(record, json.dumps(call))
     except OSError as error:
         raise disk_error(error, out, REMEDY) from error
     try:
         yield out
     except DataError:
-        (out / "lock").unlink(missing_ok=True)
-        _remove_if_bare(out, made)
+        trials = out / "trials"
+        if not trials.exists() or not any(trials.iterdir()):  # a corrected call is then accepted
+            shutil.rmtree(trials, ignore_errors=True)
+            record.unlink()
         raise
     finally:
-        (out / "lock").unlink(missing_ok=True)
-
-
-def _call(path: Path) -> list[str] | None:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
+        lock.unlink(missing_ok=True)
+        if made and not any(out.iterdir()):
+            out.rmdir()
 
 
 def _lock(path: Path) -> None:
     """Writes the process id to a lock file. The lock of a process that has ended does not count."""
-    for _ in range(2):
-        try:
-            with path.open("x") as file:
-                file.write(str(os.getpid()))
-            return
-        except FileExistsError:
-            pid = path.read_text().strip()
-            if pid.isdigit() and _alive(int(pid)):
-                raise DataError(
-                    f"{path.parent}: in use by process {pid}; wait for it, or {REMEDY}."
-                ) from None
-            path.unlink(missing_ok=True)
+    if path.exists():
+        pid = path.read_text().strip()
+        if pid.isdigit() and _alive(int(pid)):
+            raise DataError(f"{path.parent}: in use by process {pid}; wait for it, or {REMEDY}.")
+        path.unlink(missing_ok=True)
+    with path.open("x") as file:
+        file.write(str(os.getpid()))
 
 
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
+    except OSError as error:
+        return isinstance(error, PermissionError)
     return True
-
-
-def _remove_if_bare(out: Path, made: bool) -> None:
-    """Removes the traces of a call that trained nothing, so that a corrected call is accepted."""
-    trials = out / "trials"
-    if trials.exists() and any(trials.iterdir()):
-        return
-    shutil.rmtree(trials, ignore_errors=True)
-    (out / "call.json").unlink(missing_ok=True)
-    if made:
-        with contextlib.suppress(OSError):
-            out.rmdir()

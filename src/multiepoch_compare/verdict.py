@@ -46,9 +46,7 @@ def estimate(by_seed: np.ndarray, by_block: np.ndarray) -> Estimate:
 def score(result: dict, rates: dict[str, float]) -> np.ndarray:
     """Returns the mean normalized entropy on the validation day after each epoch, (epochs,).
 
-    Args:
-        result: Of a trial.
-        rates: The share of positives of each label on that day.
+    `rates` holds the share of positives of each label on that day.
     """
     if result["status"] != "ok":
         return np.full(1, np.inf)
@@ -85,16 +83,12 @@ def choose(
 
 
 class Losses:
-    """The test losses of one method over its seeds.
-
-    Attributes:
-        sums: Summed over each block; (n_seeds, epochs, n_objectives, n_blocks).
-        sizes: The impressions of each block; (n_blocks,).
-    """
+    """The test losses of one method over its seeds."""
 
     def __init__(self, results: list[dict], sizes: np.ndarray) -> None:
+        # Summed over each block: (n_seeds, epochs, n_objectives, n_blocks).
         self.sums = np.array([result["blocks"] for result in results])
-        self.sizes = sizes
+        self.sizes = sizes  # impressions of each block, (n_blocks,)
 
     def at(self, epochs: int, objectives: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
         """Returns the mean logloss by seed, (n_seeds, n_objectives), and the sum over each block,
@@ -122,19 +116,13 @@ def difference(
 
 @dataclass(frozen=True)
 class Verdict:
-    """Compares the test logloss of one method between epochs, and with plain training.
-
-    Attributes:
-        against_plain: At its best number of epochs, relative to the best plain training.
-        later: After the last epoch, relative to the best; None if the last is the best.
-        second: After the second epoch, relative to the first.
-    """
+    """Compares the test logloss of one method between epochs, and with plain training."""
 
     label: str
     choice: Choice
-    against_plain: Estimate
-    later: Estimate | None
-    second: Estimate
+    against_plain: Estimate  # at its best number of epochs, relative to the best plain training
+    later: Estimate | None  # after the last epoch, relative to the best; None if that is the last
+    second: Estimate  # after the second epoch, relative to the first
 
     @property
     def collapses(self) -> bool | None:

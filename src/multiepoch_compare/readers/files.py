@@ -57,12 +57,9 @@ def _in_order(path: Path) -> list:
 
 
 def fingerprint(paths: Iterable[Path], settings: Any, whole: bool = True) -> str:
-    """Hashes files and the settings they are read with.
+    """Hashes files and the settings (JSON values) they are read with.
 
-    Args:
-        paths: The files, in order.
-        settings: JSON values.
-        whole: Whether to hash all of each file, or only its size, its time and its first 16 MiB.
+    If not `whole`, the size, the time and the first 16 MiB stand for a file.
     """
     digest = hashlib.sha256(json.dumps(settings).encode())
     for path in paths:

@@ -23,17 +23,11 @@ _INVALID = np.iinfo(np.int64).min
 
 @dataclass(frozen=True)
 class Place:
-    """Says in messages where a chunk of a column comes from.
-
-    Attributes:
-        file: The path.
-        column: The column's name.
-        first: The number of rows of the file before the chunk.
-    """
+    """Says in messages where a chunk of a column comes from."""
 
     file: str
     column: str
-    first: int
+    first: int  # rows of the file before the chunk
 
     def refuse(self, row: int, what: str, remedy: str) -> NoReturn:
         row += self.first + 1
@@ -156,12 +150,8 @@ def day_format(text: str | None) -> str | None:
 def days(column: pa.Array, place: Place, form: str | None = None) -> tuple[np.ndarray, str]:
     """Returns days since 1970, or day numbers unchanged, (n,) int32, and their format.
 
-    A timestamp or a Unix time counts as its day in UTC, a text as the day it begins with.
-
-    Args:
-        column: Texts, integers, dates or timestamps.
-        place: Where the column comes from.
-        form: A key of DAYS; None to detect it from the first row.
+    A timestamp or a Unix time counts as its day in UTC, a text as the day it begins with. The
+    format is a key of DAYS; if it is None, the first row decides.
     """
     if pa.types.is_timestamp(column.type):
         column = column.cast(pa.timestamp(column.type.unit)).cast(pa.date32(), safe=False)
