@@ -10,7 +10,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from markupsafe import Markup, escape
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from multiepoch.stats import interval
@@ -29,17 +28,13 @@ _LINES = {
     "AdamAR": ("#B5538F", (0, (1, 1))),
     "tail rewind": ("#00835F", (0, (8, 1.5, 1, 1.5))),
 }
-_STYLE = str(Path(__file__).with_suffix(".mplstyle"))
+_styled = plt.style.context(str(Path(__file__).with_suffix(".mplstyle")))
 
 
-def _figure(height: float) -> tuple[Figure, Axes]:
-    with plt.style.context(_STYLE):
-        return plt.subplots(figsize=(_WIDTH, height))
-
-
+@_styled
 def curves(found: dict, objective: str, metric: str = "logloss") -> Markup:
     """Draws test logloss or AUC over epochs, one line per method, with intervals over seeds."""
-    figure, axes = _figure(3.6)
+    figure, axes = plt.subplots(figsize=(_WIDTH, 3.6))
     seen = []
     for method in found["methods"]:
         points = method["curves"].get(metric, {}).get(objective, [])
@@ -64,6 +59,7 @@ def curves(found: dict, objective: str, metric: str = "logloss") -> Markup:
     return _svg(figure, f"Test {name} of {objective} by epoch, one line per method.")
 
 
+@_styled
 def groups(found: dict, label: str, objective: int) -> Markup:
     """Draws a method's change of loss from the first to the last epoch, by row frequency."""
     method = next(m for m in found["methods"] if m["label"] == label)
@@ -71,7 +67,7 @@ def groups(found: dict, label: str, objective: int) -> Markup:
     present = [k for k, n in enumerate(found["group_sizes"]) if n > 0]
     names = [found["group_names"][k] for k in present]
     rise = 100 * (losses[-1][present] / losses[0][present] - 1)
-    figure, axes = _figure(3.0)
+    figure, axes = plt.subplots(figsize=(_WIDTH, 3.0))
     axes.bar(range(len(names)), rise, color=_LINES[label][0], width=0.65)
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xticks(range(len(names)), names)
@@ -81,10 +77,11 @@ def groups(found: dict, label: str, objective: int) -> Markup:
     return _svg(figure, f"Change in {label}'s test logloss by row frequency. {words}.")
 
 
+@_styled
 def frequencies(found: dict) -> Markup:
     """Draws, for each id column, how often the rows of the test impressions were trained on."""
     shares = found["frequencies"]
-    figure, axes = _figure(1.8 + 0.42 * len(shares))
+    figure, axes = plt.subplots(figsize=(_WIDTH, 1.8 + 0.42 * len(shares)))
     left = np.zeros(len(shares))
     for k, (name, shade) in enumerate(zip(found["group_names"], _SHADES)):
         width = 100 * np.array([share[k] for share in shares.values()])
@@ -108,8 +105,7 @@ def frequencies(found: dict) -> Markup:
 def _svg(figure: Figure, alt: str) -> Markup:
     """Renders an SVG element without a fixed width; its text is shapes, so it needs no font."""
     text = io.StringIO()
-    with plt.style.context(_STYLE):
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     plt.close(figure)
     body = text.getvalue()
     body = body[body.index("<svg") :]

@@ -55,11 +55,11 @@ def page(found: dict) -> str:
 
 def data_line(data: dict) -> str:
     """Describes the three parts of the log."""
-    parts = (
-        f"{data['sizes'][part]:,} for {purpose} ({data['split'][part]})"
-        for part, purpose in (("train", "training"), ("validation", "tuning"), ("test", "testing"))
+    (a, b, c), days = data["sizes"].values(), data["split"]
+    return (
+        f"{data['source']}: {a:,} impressions for training ({days['train']}), {b:,} for tuning "
+        f"({days['validation']}), {c:,} for testing ({days['test']})."
     )
-    return f"{data['source']}, impressions: {', '.join(parts)}."
 
 
 def _estimate(values: dict) -> str:
