@@ -21,8 +21,7 @@ _OURS = {"call.json", "trials", "report.json", "report.txt", "index.html", "lock
 def folder(out: Path, call: list[str]) -> Iterator[Path]:
     """Creates and locks the output folder, or reuses that of the same call.
 
-    Raises:
-        DataError: If the folder is in use, holds other files, or cannot be written to.
+    Raises DataError if it is in use, holds other files, or cannot be written to.
     """
     if out.exists() and not out.is_dir():
         raise DataError(f"{out}: a file with this name exists; {REMEDY}.")

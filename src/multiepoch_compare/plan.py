@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from multiepoch.data.log import DataError, Log
 from multiepoch.methods import METHODS, Hyperparameter
-from multiepoch.runner import run_key
 from multiepoch_compare.readers import MappedLog
 
 DENSE_LR = 1e-3
@@ -38,9 +37,8 @@ class Trial:
     hyperparameter: Hyperparameter = None
     seed: int = 0
 
-    def key(self, settings: dict) -> str:
-        """Names the file that keeps the result, by the trial, its settings and the code."""
-        return run_key([asdict(self), settings], "multiepoch", "multiepoch_compare")
+    def __str__(self) -> str:
+        return f"{self.label}, {self.in_words()}, seed {self.seed}"
 
     def in_words(self) -> str:
         """Describes the learning rates and the hyperparameter."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from multiepoch.data.log import DataError, Log
 from multiepoch.methods import METHODS
 from multiepoch.model import ConversionModel
-from multiepoch.runner import KeptRunner
+from multiepoch.runner import KeptRunner, run_key
 from multiepoch.train import NonFiniteLoss, predict, train
 from multiepoch_compare import plan, verdict
 from multiepoch_compare.readers import Columns, MappedLog
@@ -28,6 +28,7 @@ from multiepoch_compare.readers import Columns, MappedLog
 BLOCKS, LARGEST_BLOCK = 20, 0.1
 FREQUENCIES = (1, 3, 11, 101)  # edges of GROUPS, in times that a row was trained on
 GROUPS = ("never", "1 to 2", "3 to 10", "11 to 100", "more than 100")
+_CODE = ("multiepoch", "multiepoch_compare")  # a change of these makes kept trials stale
 EVALUATE_AT = (0.25, 0.5, 1.0)
 
 
@@ -125,14 +126,11 @@ class _TestLosses:
 
 
 def execute(trial: plan.Trial, setup: Setup) -> dict:
-    """Trains one model.
+    """Trains one model and returns its result as JSON values.
 
-    Returns:
-        JSON values: "points", the curves as (split, epoch, objective, metric, value); "blocks" and
-        "groups", test losses summed after each epoch; "seconds" of CPU time; "bytes" of memory.
-
-    Raises:
-        NonFiniteLoss: If training diverges.
+    "points" are the curves as (split, epoch, objective, metric, value); "blocks" and "groups" are
+    test losses summed after each epoch; "seconds" are of CPU time. Raises NonFiniteLoss if training
+    diverges.
     """
     parts = read_parts(setup)
     torch.manual_seed(trial.seed)
@@ -197,11 +195,8 @@ def tune_and_run(
 ) -> tuple[dict[str, list[dict]], dict[str, verdict.Choice]]:
     """Tunes every method with `budget` trials, then runs its choice with the other seeds.
 
-    Returns:
-        By label, the results of the choice for each seed, and the choice.
-
-    Raises:
-        DataError: If training diverges with each setting of a method, or with another seed.
+    Returns the results of the choice for each seed, and the choice, both by label. Raises DataError
+    if training diverges with each setting of a method, or with another seed.
     """
     candidates = plan.trials(budget)
     total = sum(map(len, candidates.values())) + len(candidates) * (seeds - 1)
@@ -209,10 +204,11 @@ def tune_and_run(
     rates = dict(zip(validation.objectives, validation.labels.double().mean(0).tolist()))
     remedy = "look for extreme values in the dense features"
     tuned, choices, results = {}, {}, {}
-    with KeptRunner(partial(keep, setup), total, describe, say, total) as runner:
+    with KeptRunner(partial(keep, setup), total, str, say, total) as runner:
 
         def run_all(trials: Sequence[plan.Trial]) -> list[dict]:
-            paths = [store / f"{trial.key(asdict(setup))}.json" for trial in trials]
+            keys = (run_key([asdict(trial), asdict(setup)], *_CODE) for trial in trials)
+            paths = [store / f"{key}.json" for key in keys]
             runner(trials, paths)
             return [json.loads(path.read_text()) for path in paths]
 
@@ -241,7 +237,3 @@ def tune_and_run(
                 seed = result["trial"]["seed"]
                 raise DataError(f"{label} diverges with seed {seed}; {remedy}.")
     return results, choices
-
-
-def describe(trial: plan.Trial) -> str:
-    return f"{trial.label}, {trial.in_words()}, seed {trial.seed}"
