@@ -289,7 +289,7 @@ def test_bad_input_gets_one_sentence_and_leaves_nothing(place, capsys, contents,
     assert not [p for p in place.rglob("*.part*")]
 
 
-def test_a_refused_call_does_not_stand_in_the_way_of_the_right_one(place, capsys):
+def test_a_refused_call_does_not_block_the_corrected_one(place, capsys):
     path = lay_out(place, {"log.csv": GOOD})
     (place / "report").mkdir()
     out = ["--out", str(place / "report")]
@@ -314,14 +314,14 @@ def test_the_command_itself_exits_with_2_and_no_traceback(place):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_an_unreadable_file_is_said(place, capsys):
+def test_an_unreadable_file_gives_one_sentence(place, capsys):
     path = lay_out(place, {"log.csv": GOOD})
     path.chmod(0)
     assert main(["compare", str(path), *CALL]) == 2
     one_sentence(capsys.readouterr(), "cannot be read (")
 
 
-def test_a_file_that_cannot_be_opened_is_said(place, capsys, monkeypatch):
+def test_a_file_that_cannot_be_opened_gives_one_sentence(place, capsys, monkeypatch):
     path = lay_out(place, {"log.csv": GOOD})
 
     def refuse(*args, **kwargs):
@@ -359,7 +359,7 @@ def test_an_output_folder_in_use_is_left_alone(place, capsys, name, content, wor
     assert sorted(place.rglob("*")) == before and target.read_text() == content
 
 
-def test_a_full_disk_is_said_at_the_report(place, capsys, monkeypatch):
+def test_a_full_disk_at_the_report_gives_one_sentence(place, capsys, monkeypatch):
     path = lay_out(place, {"log.csv": GOOD})
 
     def full(target, text):

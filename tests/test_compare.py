@@ -108,7 +108,7 @@ def test_a_call_gives_a_page_a_record_and_a_table(place, capsys):
     assert re.search(r"\[1/\d+\] .* about \d+ (s|min) left", printed)
 
 
-def test_the_page_stands_alone_and_describes_its_pictures(place):
+def test_the_page_needs_no_other_file_and_describes_its_figures(place):
     main(["compare", "log.parquet", *CALL])
     text = (place / "report" / "index.html").read_text()
     soup = BeautifulSoup(text, "html.parser")
@@ -123,7 +123,7 @@ def test_the_page_stands_alone_and_describes_its_pictures(place):
     assert str(soup.find(class_="verdict").p.string) == report_of(place)["recommendation"]
 
 
-def test_a_call_that_was_stopped_goes_on_where_it_was(place, capsys, monkeypatch):
+def test_an_interrupted_call_resumes(place, capsys, monkeypatch):
     assert main(["compare", "log.parquet", *CALL, "--out", "whole"]) == 0
     execute, done = run.execute, []
 
@@ -173,7 +173,7 @@ def test_one_seed_gives_valid_json_and_any_column_name_will_do(place):
     assert found["data"]["cut"] == [] and set(found["frequencies"]) == {"type", "user.id"}
 
 
-def test_a_worker_that_is_killed_is_said(place, capsys, monkeypatch):
+def test_a_killed_worker_gives_one_sentence(place, capsys, monkeypatch):
     def killed(*_):
         raise BrokenProcessPool("a child process terminated abruptly")
 
@@ -248,7 +248,7 @@ def test_the_training_days_are_cut_to_the_latest(place, monkeypatch):
     assert len(train) == 100 and set(train.day.tolist()) == {2}
 
 
-def test_the_latest_are_kept_where_the_file_begins_with_them(place, monkeypatch):
+def test_the_latest_are_kept_even_if_the_file_begins_with_them(place, monkeypatch):
     table = pq.read_table("log.parquet")
     pq.write_table(table.take(np.arange(len(table))[::-1].copy()), "back.parquet")
     mapped = map_log("back.parquet", Columns(("user",), ("click",), "day"))
@@ -258,7 +258,7 @@ def test_the_latest_are_kept_where_the_file_begins_with_them(place, monkeypatch)
     assert split.n_rows(mapped, "train") == 900 and split.n_rows(mapped, "test") == 300
 
 
-def test_blocks_are_of_users_or_of_impressions_where_a_column_has_too_few_values(place):
+def test_blocks_are_of_users_or_of_impressions_if_a_column_has_too_few_values(place):
     for ids, blocks_of in ((("user",), "user"), (("few", "user"), "user"), (("few",), None)):
         table = pq.read_table("log.parquet").append_column("few", pa.array([1] * 1_500))
         pq.write_table(table, "few.parquet")
@@ -321,7 +321,7 @@ def judged(**methods):
     return judge.verdicts(choices, of, 3), of
 
 
-def test_a_rise_is_a_collapse_and_its_size_is_said():
+def test_a_rise_is_a_collapse_of_that_size():
     found, _ = judged(
         plain=(1, losses(0.5, 0.55, 0.6, noise=1e-3)), MEDA=(3, losses(0.5, 0.49, 0.48, noise=1e-3))
     )

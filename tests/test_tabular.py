@@ -155,7 +155,7 @@ def test_a_look_reads_the_first_rows_only(tmp_path):
 
 
 @pytest.mark.parametrize("when", ["mapping", "renaming"])
-def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, monkeypatch, when):
+def test_a_full_disk_gives_one_sentence_and_leaves_nothing(tmp_path, monkeypatch, when):
     path, cache = tmp_path / "log.parquet", tmp_path / "cache"
     pq.write_table(table(), path)
 
@@ -244,7 +244,7 @@ def test_a_row_map_is_a_dictionary(chunks):
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.one_of(st.none(), st.text(max_size=40)), unique=True))
-def test_different_strings_have_different_keys_wherever_they_lie(texts):
+def test_different_strings_have_different_keys_at_any_offset(texts):
     array = pa.array(texts, pa.string())
     keys = keys_of(array)
     assert len(set(keys.tolist())) == len(texts)

@@ -1,4 +1,4 @@
-"""From results to a verdict: which methods get worse with more epochs, and which to train with.
+"""Judges the results: which methods get worse with more epochs, and which one to train with.
 
 Two things make a difference on one test day uncertain: the seed of the training, and the
 impressions that the day happens to hold. The first is measured over seeds, the second over blocks

@@ -23,7 +23,7 @@ _INVALID = np.iinfo(np.int64).min
 
 @dataclass(frozen=True)
 class Place:
-    """Says in messages where a chunk of a column comes from."""
+    """Names the origin of a chunk of a column in messages."""
 
     file: str
     column: str

@@ -1,4 +1,4 @@
-"""Any CSV or Parquet log, one file or a folder of them, as a `Log` read from disk part by part.
+"""Reads any CSV or Parquet log, one file or a folder of them, part by part as a `Log`.
 
 `map_log` streams the files once: it numbers the ids, checks every value, and keeps plain arrays on
 disk under the hash of the files. `MappedLog` reads days or rows of them as a `Log`. Only one chunk
