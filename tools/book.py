@@ -1,7 +1,7 @@
-"""Builds the book: runs its notebooks, lays out a staging folder, renders it, swaps it in.
+"""Builds the book: runs its notebooks, stages the sources, renders them, swaps the pages in.
 
-Under _build: executed/PROFILE/ keeps the notebooks that were run, source/ is what jupyter-book
-reads, html/ the pages. The pages appear whole: a build that fails leaves the earlier ones alone.
+Under _build, executed/PROFILE/ keeps the executed notebooks and html/ holds the pages. If a build
+fails, the pages of the previous one remain.
 """
 
 from __future__ import annotations
@@ -15,19 +15,21 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
 import pandas as pd
 import yaml
+from tabulate import tabulate
 
 from reproduction import checks, claims, records
-from reproduction.ch07_fal_versus_meda import interactive_figure as picture
-from tools import cost, summary
+from reproduction.ch07_fal_versus_meda import interactive_figure
+from tools import cost, numbers
 from tools.colab import with_badge
 from tools.notebooks import PROFILES, NotebookFailed, Run, execute, files_under
+from tools.toc import pages
 
 RENDERERS = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "pydata-sphinx-theme")
 FIGURE = "multiepoch_figure"  # the output metadata that style.show writes
@@ -35,13 +37,18 @@ CAPTION = "multiepoch_caption"
 
 
 class BookFailed(RuntimeError):
-    """The book could not be built: which page, and why."""
+    """The book could not be built; the message names the page and the reason."""
 
 
 def build(root: Path, profile: str, html: Path | None = None) -> Path:
-    """Runs the notebooks in `profile`, renders the book into `html` (_build/html), returns it.
+    """Runs the notebooks in `profile` and renders the book.
 
-    Raises NotebookFailed or BookFailed; the pages that were there before are then still there.
+    Returns:
+        The folder of the pages: `html`, by default _build/html.
+
+    Raises:
+        NotebookFailed: If a notebook raises. The previous pages remain.
+        BookFailed: If the pages cannot be rendered. The previous pages remain.
     """
     html = html or root / "_build" / "html"
     work = html.with_name(f"{html.name}.work")
@@ -51,50 +58,32 @@ def build(root: Path, profile: str, html: Path | None = None) -> Path:
     key = _key(work / "source", root)
     stamp = html.with_name(f"{html.name}.key")
     if html.is_dir() and stamp.exists() and stamp.read_text() == key:
-        print("Nothing changed; the pages are kept.")
+        print("Nothing has changed; the pages are up to date.")
     else:
         start = time.perf_counter()
-        rendered = render(work)
-        _swap(rendered, html)
+        _swap(render(work), html)
         stamp.write_text(key)
         print(f"Rendered {len(pages(root))} pages in {time.perf_counter() - start:.0f} s.")
     shutil.rmtree(work, ignore_errors=True)
     return html
 
 
-def pages(root: Path) -> list[str]:
-    """Every page of _toc.yml in order, as it is named there: without an ending."""
-
-    def walk(node: dict | list) -> Iterator[str]:
-        if isinstance(node, list):
-            for one in node:
-                yield from walk(one)
-            return
-        for name, value in node.items():
-            if name in ("root", "file"):
-                yield str(value).removesuffix(".ipynb").removesuffix(".md")
-            elif name in ("parts", "chapters", "sections"):
-                yield from walk(value)
-
-    return list(walk(yaml.safe_load((root / "_toc.yml").read_text())))
-
-
 def run_notebooks(root: Path, profile: str) -> dict[str, Run]:
-    """Runs the notebooks of the book in order, one progress line each. By page name."""
+    """Runs the notebooks of the book in order and returns the runs by page.
+
+    Prints one progress line for each.
+    """
     runs = {}
     for page in pages(root):
         notebook = root / f"{page}.ipynb"
         if not notebook.exists():
             if not (root / f"{page}.md").exists():
-                raise BookFailed(
-                    f"_toc.yml names {page}; there is no {page}.ipynb and no {page}.md."
-                )
+                raise BookFailed(f"_toc.yml lists {page}, but no {page}.ipynb or {page}.md exists.")
             continue
         print(f"{notebook.stem} ... ", end="", flush=True)
+        folder = root / "_build" / "executed" / profile
         try:
-            run = execute(
-                notebook, root, root / "_build" / "executed" / profile, {"profile": profile}
-            )
+            run = execute(notebook, root, folder, {"profile": profile})
         except NotebookFailed:
             print("failed", flush=True)
             raise
@@ -104,134 +93,118 @@ def run_notebooks(root: Path, profile: str) -> dict[str, Run]:
 
 
 def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
-    """Lays out what jupyter-book reads: pages, executed notebooks, and what is generated."""
+    """Writes what jupyter-book reads: pages, executed notebooks, generated parts and numbers."""
     source.mkdir(parents=True)
-    for name in ("_config.yml", "_toc.yml"):
-        shutil.copy(root / name, source / name)
     without_caches = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(root / "book", source / "book", ignore=without_caches)
-    extensions = "tools/sphinx_ext"
-    shutil.copytree(root / extensions, source / extensions, ignore=without_caches)
-    for record in sorted(root.glob("results/*/compare_*")):  # what pages include as it is
+    for name in ("book", "tools/sphinx_ext"):
+        shutil.copytree(root / name, source / name, ignore=without_caches)
+    shutil.copy(root / "_toc.yml", source)
+    for record in sorted(root.glob("results/*/compare_*")):  # included by book/your-logs.md
         target = source / record.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(record, target)
-    results = root / "results"
     documents = {page: nbformat.read(run.path, as_version=4) for page, run in runs.items()}
+    results, generated = root / "results", source / "book" / "_generated"
+    generated.mkdir()
     ledger = _with_this_run(records.ledger(results), profile, documents.values())
-    run_times = _run_times(profile, documents)
+    (generated / "claims.md").write_text(claims.table(ledger))
+    (generated / "runs.md").write_text(_run_times(profile, documents))
+    cost.generate(results, generated)
+    interactive_figure.generate(results, generated, source / "book" / "_static")
+    config = yaml.safe_load((root / "_config.yml").read_text())
+    config["parse"]["myst_substitutions"] = (
+        cost.numbers(results) | numbers.front(results) | numbers.ledger_cells(ledger)
+    )
+    (source / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True))
     for page, document in documents.items():
         target = source / f"{page}.ipynb"
         target.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(with_badge(for_pages(document, page)), target)
-    generated = source / "book" / "_generated"
-    generated.mkdir()
-    (generated / "claims.md").write_text(_claims(root, ledger))
-    (generated / "runs.md").write_text(run_times)
-    cost.generate(results, generated)
-    picture.generate(results, generated, source / "book" / "_static")
-    summary.generate(results, ledger, generated)
 
 
 def for_pages(document: nbformat.NotebookNode, page: str) -> nbformat.NotebookNode:
-    """An executed notebook as its page needs it.
+    """Prepares an executed notebook for its page.
 
-    The parameters cell shows the values of this run, so papermill's own cell after it goes. What
-    style.show said of a figure (alt text, caption, name) moves to where myst-nb looks for it. The
-    picture that can be touched gets its script.
+    The parameters cell shows the values of this run, so papermill's own cell is dropped. The alt
+    text, caption and name that style.show recorded move to where myst-nb looks for them. The
+    interactive figure gets its script.
     """
     parameters = document.metadata.get("papermill", {}).get("parameters", {})
+    cells = []
     for cell in document.cells:
-        if "parameters" in cell.metadata.get("tags", []):
+        tags = cell.metadata.get("tags", [])
+        if "injected-parameters" in tags:
+            continue
+        if "parameters" in tags:
             for name, value in parameters.items():
                 line = rf"^{name} = \S+"
                 cell.source = re.sub(line, f"{name} = {json.dumps(value)}", cell.source, flags=re.M)
-    document.cells = [
-        cell for cell in document.cells
-        if "injected-parameters" not in cell.metadata.get("tags", [])
-    ]  # fmt: skip
-    shown = []
-    for cell in document.cells:
-        outputs = cell.get("outputs", [])
-        figures = [o.metadata[FIGURE] for o in outputs if FIGURE in o.get("metadata", {})]
+        cells.append(cell)
+        if "outputs" not in cell:
+            continue
+        figures = [o.metadata[FIGURE] for o in cell.outputs if FIGURE in o.get("metadata", {})]
+        cell.outputs = [o for o in cell.outputs if CAPTION not in o.get("metadata", {})]
         if len(figures) > 1:
             raise BookFailed(f"{page}: a cell shows {len(figures)} figures; show one a cell.")
         for figure in figures:
-            cell.metadata["mystnb"] = {
-                "image": {"alt": figure["alt"]},
-                "figure": {"caption": figure["caption"], "name": figure["name"]},
-            }
-        if "outputs" in cell:
-            cell.outputs = [o for o in outputs if CAPTION not in o.get("metadata", {})]
-        shown.append(cell)
-        if any(figure["name"] == picture.CHAPTER for figure in figures):
-            script = nbformat.v4.new_markdown_cell(picture.SCRIPT, id=f"{picture.CHAPTER}-script")
-            shown.append(script)
-    document.cells = shown
+            about = {"caption": figure["caption"], "name": figure["name"]}
+            cell.metadata["mystnb"] = {"image": {"alt": figure["alt"]}, "figure": about}
+            if figure["name"] == interactive_figure.CHAPTER:
+                script, name = interactive_figure.SCRIPT, f"{figure['name']}-script"
+                cells.append(nbformat.v4.new_markdown_cell(script, id=name))
+    document.cells = cells
     return document
 
 
 def _with_this_run(
     ledger: dict[str, pd.DataFrame], profile: str, documents: Iterable[nbformat.NotebookNode]
 ) -> dict[str, pd.DataFrame]:
-    """The ledger, with what the notebooks have just measured in place of the profile's record."""
+    """Replaces the profile's record in the ledger by what the notebooks have just measured."""
     if profile not in ledger:
         return ledger
-    found = [pd.DataFrame(one["evidence"], columns=records.EVIDENCE)
-             for document in documents for one in checks.recorded(document)]  # fmt: skip
-    live, record = pd.concat([*found, ledger[profile].head(0)]), ledger[profile]
-    said = set(zip(live["claim"], live["measure"]))
-    rest = [key not in said for key in zip(record["claim"], record["measure"])]
-    return ledger | {profile: pd.concat([live, record[rest]], ignore_index=True)}
-
-
-def _claims(root: Path, ledger: dict[str, pd.DataFrame]) -> str:
-    """The ledger in Markdown. What is not in the book gets no link."""
-    known = {os.path.relpath(page, "book") for page in pages(root)}  # as linked from book/
-
-    def link(match: re.Match) -> str:
-        there = os.path.splitext(match[1])[0] in known
-        return match[0] if there else "its chapter is not written yet"
-
-    return re.sub(r"\[[^]]*\]\(([^)]*\.(?:ipynb|md))\)", link, claims.table(ledger))
+    evidence = [one["evidence"] for document in documents for one in checks.recorded(document)]
+    live = [pd.DataFrame(rows, columns=records.EVIDENCE) for rows in evidence if rows]
+    both = pd.concat([ledger[profile].assign(live=False), *(new.assign(live=True) for new in live)])
+    newest = both.groupby(["claim", "measure"])["live"].transform("max")
+    kept = both[both["live"] == newest].drop(columns="live")
+    return ledger | {profile: kept.reset_index(drop=True)}
 
 
 def _run_times(profile: str, documents: dict[str, nbformat.NotebookNode]) -> str:
     if not documents:
         return "No notebook was run for these pages.\n"
-    lines = [
-        f"Profile `{profile}`.",
-        "",
-        "| notebook | seconds | date | torch | Python | machine |",
-        "|---|---|---|---|---|---|",
-    ]
-    for page, document in documents.items():
-        fact = document.metadata["multiepoch"]
-        lines.append(
-            f"| [{Path(page).stem}](../{page}.ipynb) | {fact['seconds']:.1f} | {fact['date']} "
-            f"| {fact['torch']} | {fact['python']} | {fact['machine']} |"
-        )
-    return "\n".join(lines) + "\n"
+    names = ["seconds", "date", "torch", "python", "machine"]
+    facts = {page: document.metadata["multiepoch"] for page, document in documents.items()}
+    links = [f"[{Path(page).stem}](../{page}.ipynb)" for page in facts]
+    rows = [[link, *(one[name] for name in names)] for link, one in zip(links, facts.values())]
+    table = tabulate(rows, ["notebook", *names], tablefmt="pipe", disable_numparse=True)
+    total = sum(one["seconds"] for one in facts.values())
+    return f"Profile `{profile}`, {total:.0f} seconds in total.\n\n{table}\n"
 
 
 def render(work: Path) -> Path:
-    """jupyter-book over work/source, every warning an error. Returns the folder of pages."""
+    """Runs jupyter-book over work/source with warnings as errors; returns the page folder."""
+    command = "from jupyter_book.cli.main import main; main()"
+    options = ["build", "source", "--path-output", ".", "-W", "--keep-going", "-q"]
     outcome = subprocess.run(
-        [sys.executable, "-c", "from jupyter_book.cli.main import main; main()",
-         "build", "source", "--path-output", ".", "-W", "--keep-going", "-q"],
-        cwd=work, env=os.environ | {"PYTHONWARNINGS": "ignore"},
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+        [sys.executable, "-c", command, *options],
+        cwd=work,
+        env=os.environ | {"PYTHONWARNINGS": "ignore"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     if outcome.returncode:
         text = re.sub(r"\x1b\[[0-9;]*m", "", outcome.stdout)
-        said = [line for line in text.splitlines() if "WARNING" in line or "ERROR" in line]
-        said = list(dict.fromkeys(line.replace(f"{work}{os.sep}", "") for line in said))
-        raise BookFailed("The pages could not be rendered:\n" + ("\n".join(said) or text[-4000:]))
+        lines = [line for line in text.splitlines() if "WARNING" in line or "ERROR" in line]
+        lines = list(dict.fromkeys(line.replace(f"{work}{os.sep}", "") for line in lines))
+        raise BookFailed("The pages could not be rendered:\n" + ("\n".join(lines) or text[-4000:]))
     return work / "_build" / "html"
 
 
 def _swap(rendered: Path, html: Path) -> None:
-    """Puts the new pages in place of the old in two renames."""
+    """Replaces the old pages by the new ones in two renames."""
     old = html.with_name(f"{html.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if html.exists():
@@ -241,7 +214,7 @@ def _swap(rendered: Path, html: Path) -> None:
 
 
 def _key(source: Path, root: Path) -> str:
-    """A hash of all that the pages depend on: the staging folder, src/ and who renders."""
+    """Hashes all that the pages depend on: the staged sources, src/ and the renderers."""
     digest = hashlib.sha256(" ".join(version(name) for name in RENDERERS).encode())
     for path in files_under(source) + files_under(root / "src"):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -250,14 +223,14 @@ def _key(source: Path, root: Path) -> str:
 
 def command(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        "multiepoch book", description="Runs the notebooks and builds the book into _build/html."
+        "python -m tools.book", description="Runs the notebooks and builds the book in _build/html."
     )
     parser.add_argument("--profile", choices=PROFILES, default="cpu")
     parser.add_argument("--root", type=Path, default=Path("."), help="the repository")
     options = parser.parse_args(arguments)
     root = options.root.resolve()
     if not (root / "_toc.yml").exists():
-        print(f"{root}: no _toc.yml; run this in the repository.", file=sys.stderr)
+        print(f"{root} has no _toc.yml; run this in the repository.", file=sys.stderr)
         return 1
     try:
         html = build(root, options.profile)
@@ -265,7 +238,7 @@ def command(arguments: list[str]) -> int:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nStopped; the same command goes on with this notebook.", file=sys.stderr)
+        print("\nInterrupted; run the same command to resume with this notebook.", file=sys.stderr)
         return 130
     print(f"The book: {html / 'index.html'}")
     return 0

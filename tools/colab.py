@@ -1,7 +1,7 @@
-"""What opens a notebook on Colab: the link in it, the package that it installs, its page's badge.
+"""Writes what opens a notebook on Colab: its link, the package it installs, its page's badge.
 
-The address of the repository stands in `_config.yml`, under `repository`, and nowhere else by hand:
-`python -m multiepoch strip` writes it into the notebooks.
+The address of the repository is set in `_config.yml`, under `repository`. `make strip` copies it
+into the notebooks.
 """
 
 from __future__ import annotations
@@ -21,14 +21,18 @@ SOURCE = re.compile(r'"git\+(https://[^"@]+)@([^"@]+)"')
 
 @dataclass(frozen=True)
 class Repository:
-    """Where the notebooks are published. branch: a branch, or a tag to pin all of it to."""
+    """The address that the notebooks are published at."""
 
-    url: str
-    branch: str
+    url: str  # https://github.com/OWNER/NAME
+    branch: str  # a branch, or a tag to pin all links and installs to
 
     @classmethod
     def of(cls, root: Path) -> Repository:
-        """As `_config.yml` of `root` says. ValueError where Colab could not open it."""
+        """Reads the address from `_config.yml` in `root`.
+
+        Raises:
+            ValueError: If Colab could not open notebooks from that address.
+        """
         setting = yaml.safe_load((root / "_config.yml").read_text())["repository"]
         url, branch = str(setting["url"]), str(setting["branch"])
         if not re.fullmatch(r"https://github\.com/[\w-]+/[\w-][\w.-]*(?<!\.git)", url):
@@ -40,20 +44,20 @@ class Repository:
 
     @property
     def source(self) -> str:
-        """What pip installs."""
+        """The requirement that pip installs."""
         return f"git+{self.url}@{self.branch}"
 
     def file(self, path: str) -> str:
-        """Where GitHub shows a file of the repository."""
+        """Returns the address of a file of the repository on GitHub."""
         return f"{self.url}/blob/{self.branch}/{path}"
 
     def colab(self, name: str) -> str:
-        """Where notebooks/NAME.ipynb opens on Colab."""
+        """Returns the address that opens notebooks/NAME.ipynb on Colab."""
         path = self.file(f"notebooks/{name}.ipynb").removeprefix("https://github.com/")
         return f"https://colab.research.google.com/github/{path}"
 
     def line(self, name: str) -> str:
-        """The line below the title of a notebook, as it is stored."""
+        """Returns the line below the title of a stored notebook."""
         return (
             f"[{OPEN}]({self.colab(name)}). Links to other pages do not work there: the chapters, "
             "and the records of longer runs, are in "
@@ -64,9 +68,10 @@ class Repository:
 def addressed(
     document: nbformat.NotebookNode, name: str, repository: Repository
 ) -> nbformat.NotebookNode:
-    """The notebook with the repository's address wherever it names another, and the link line.
+    """Replaces the address in a notebook by the repository's, and writes the link line.
 
-    What it named before is what its setup cell installs; without such a cell it is left alone.
+    The address to replace is the one the setup cell installs from. A notebook without such a cell
+    is left alone.
     """
     match = next((m for cell in document.cells if (m := SOURCE.search(cell.source))), None)
     if match is None:
@@ -82,9 +87,9 @@ def addressed(
 
 
 def with_badge(document: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The notebook as its page shows it: a badge in place of the link line.
+    """Replaces the link line by a badge, for the page.
 
-    A notebook cannot hold the picture itself: on Colab it would have to come from another site.
+    A stored notebook has no badge: on Colab its image would have to come from another site.
     """
     first = document.cells[0]
     first.source = LINE.sub(rf"[![{OPEN}]({BADGE})](\1)", first.source, count=1)

@@ -1,10 +1,10 @@
-"""Makes the part of KuaiRand-Pure that travels with the package.
+"""Writes the part of KuaiRand-Pure that is in this repository.
 
-    python tools/make_kuairand.py SOURCE
+    python -m tools.make_kuairand SOURCE
 
 SOURCE is a folder with `impressions.parquet`, a part of the official logs with author_id and tag
-joined from the official video table, and the `LICENSE` of the data. What is changed is listed in
-the README.md beside the result.
+joined from the official video table, and the `LICENSE` of the data. The README.md beside the result
+lists the changes.
 """
 
 from __future__ import annotations

@@ -1,30 +1,28 @@
-"""The book as one PDF: joins the pages in _build/html and prints them through headless Chromium.
+"""Prints the book as one PDF: joins the pages in _build/html and prints them in Chromium.
 
-Links between pages stay links within the file, folded solutions are unfolded, and the contents
-say the page: the book is printed twice, since only the first print tells where a page begins.
+Links between pages stay links within the file. The book is printed twice, since only the first
+print shows on which sheet a page begins, which the table of contents needs.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import yaml
+from jinja2 import Environment, FileSystemLoader
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+from tools.toc import pages
 
+NAME = "the-second-epoch.pdf"
 BROWSERS = (
     "chromium",
     "chromium-browser",
@@ -32,46 +30,23 @@ BROWSERS = (
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
 )
-NO_BROWSER = "There is no Chromium on this machine; install chromium or Google Chrome."
+NO_BROWSER = "No Chromium found; install chromium or Google Chrome."
 NO_BOOK = "There are no pages in {html}; run `make book` first."
-# Resolves once formulas, fonts and images are there, with everything that folds unfolded.
+# Resolves when formulas, fonts and images are loaded, and unfolds everything.
 SETTLE = """async () => {
   await window.MathJax?.startup?.promise;
   document.querySelectorAll("details").forEach(details => details.open = true);
   await document.fonts.ready;
   await Promise.all([...document.images].map(image => image.decode().catch(() => {})));
 }"""
-PAPER = """
-@page { size: A4; margin: 16mm 17mm; @bottom-center { content: counter(page); font-size: 9pt } }
-html { font-size: 9pt; }
-body { background: #fff; }
-.bd-main .bd-content { margin: 0; }
-.bd-main .bd-content .bd-article-container { max-width: none; padding: 0; }
-.bd-main .bd-content .bd-article { break-before: page; padding: 0; }
-.bd-main .bd-content .bd-article h1:first-of-type { display: block; margin-top: 0; }
-.contents p { display: flex; justify-content: space-between; margin: 0 0 0.2rem; }
-.contents .caption { margin-top: 1rem; }
-.contents .level-1 { font-weight: bold; }
-.contents .level-2 { padding-left: 1.5rem; }
-"""
 
 
 class PdfFailed(RuntimeError):
-    """The PDF could not be made, and what would do."""
+    """The PDF could not be printed; the message says what to do."""
 
 
-@dataclass(frozen=True)
-class Page:
-    """A page of the built book. name: its file without ".html"; part: its caption in the sidebar,
-    empty for the front page."""
-
-    name: str
-    part: str
-
-
-@dataclass(frozen=True)
-class Heading:
-    """What stands in contents and outline. level: 1 for a page, 2 for a section of it."""
+class Heading(NamedTuple):
+    """An entry of the contents and the outline. Level 1 is a page, level 2 a section of it."""
 
     level: int
     anchor: str
@@ -80,13 +55,17 @@ class Heading:
 
 
 def browser() -> str | None:
-    """The path of a Chromium, or None."""
+    """Returns the path of a Chromium, or None."""
     return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """A headless Chromium. Raises PdfFailed where there is none."""
+def chromium() -> Iterator:
+    """Starts a headless Chromium.
+
+    Raises:
+        PdfFailed: If there is none.
+    """
     from playwright.sync_api import sync_playwright
 
     executable = browser()
@@ -98,175 +77,123 @@ def chromium() -> Iterator[Browser]:
         started.close()
 
 
-def pages(html: Path) -> list[Page]:
-    """Every page of the built book in order, from the front page's sidebar.
+def joined(html: Path, pages: dict[str, str]) -> tuple[str, str, list[Heading]]:
+    """Joins pages that all lie one folder below `html`.
 
-    Raises PdfFailed where there is no book.
+    Args:
+        html: The built book.
+        pages: The part of the book that each page belongs to.
+
+    Returns:
+        The style sheets and scripts, the articles, and the headings in order.
     """
-    if not (html / "index.html").exists():
-        raise PdfFailed(NO_BOOK.format(html=html))
-    front = re.search(r'url=([^"]+)\.html"', (html / "index.html").read_text())[1]
-    found = [Page(front, "")]
-    part = ""
-    for element in _soup(html / f"{front}.html").select(
-        "nav.bd-links .caption-text, nav.bd-links a.internal"
-    ):
-        if element.name == "span":
-            part = element.get_text(strip=True)
-        elif part:
-            path = ((html / front).parent / unquote(element["href"])).resolve()
-            name = path.relative_to(html.resolve()).with_suffix("").as_posix()
-            found.append(Page(name, part))
-    return found
+    from bs4 import BeautifulSoup
 
-
-def joined(html: Path, book: list[Page]) -> tuple[str, str, list[Heading]]:
-    """All pages as one: what belongs in the HTML's head, its body, and its headings in order."""
-    head: dict[str, None] = {}  # a set that keeps the order
+    head: dict[str, None] = {}  # an ordered set
     articles, headings = [], []
-    for page in book:
-        path = html / f"{page.name}.html"
-        soup = _soup(path)
-        head |= dict.fromkeys(_head(soup, path))
+    for name, part in pages.items():
+        soup = BeautifulSoup((html / f"{name}.html").read_text(), "html.parser")
+        mathjax = [one for one in soup.select("script") if "mathjax" in str(one).lower()]
+        head |= dict.fromkeys(map(str, soup.select('head link[rel="stylesheet"]') + mathjax))
         article = soup.select_one("article.bd-article")
-        _make_absolute(article, path, html.resolve(), {page.name for page in book})
-        article["id"] = _anchor(page.name)
+        for element in article.select("a.headerlink, button, script"):
+            element.decompose()
+        article["id"] = ""
+        for element in (article, *article.select("[id]")):
+            element["id"] = _anchor(name, element["id"])
+        for link in article.select("a[href]"):
+            _point_into_the_book(link, html, name, pages)
         for heading in article.select("h1, section[id] > h2"):
             level = int(heading.name[1])
             anchor = article["id"] if level == 1 else heading.parent["id"]
             title = " ".join(heading.get_text().split())
-            headings.append(Heading(level, anchor, title, page.part))
+            headings.append(Heading(level, anchor, title, part))
         articles.append(str(article))
     return "".join(head), "".join(articles), headings
 
 
-def _document(
-    title: str, author: str, head: str, body: str, headings: list[Heading], numbers: dict[str, int]
-) -> str:
-    """The whole as one HTML page, with the contents before it. numbers: page by anchor."""
-    lines, part = [], ""
-    for one in headings:
-        if one.part != part:
-            part = one.part
-            lines.append(f'<p class="caption">{escape(part)}</p>')
-        lines.append(
-            f'<p class="level-{one.level}"><a href="#{one.anchor}">{escape(one.title)}</a>'
-            f"<span>{numbers.get(one.anchor, 0)}</span></p>"
-        )
-    return (
-        f'<!DOCTYPE html><html lang="en" data-theme="light"><head><meta charset="utf-8">'
-        f"<title>{escape(title)}</title>{head}<style>{PAPER}</style></head>"
-        '<body><main class="bd-main"><div class="bd-content"><div class="bd-article-container">'
-        f'<div class="contents"><h1>{escape(title)}</h1><p>{escape(author)}</p>{"".join(lines)}'
-        f"</div>{body}</div></div></main></body></html>"
-    )
-
-
-def _head(soup, path: Path) -> Iterator[str]:
-    """The style sheets and MathJax of a page, by absolute addresses."""
-    for link in soup.head.select('link[rel="stylesheet"]'):
-        yield f'<link rel="stylesheet" href="{_address(path, link["href"])}">'
-    for script in soup.select("script"):
-        if "mathjax" in script.get("src", "").lower():
-            yield f'<script defer src="{_address(path, script["src"])}"></script>'
-        elif "window.MathJax" in script.get_text():
-            yield str(script)
-
-
-def _address(path: Path, link: str) -> str:
-    return (path.parent / unquote(urlsplit(link).path)).resolve().as_uri()
-
-
 def _anchor(name: str, fragment: str = "") -> str:
-    """An id that no two pages share."""
+    """Returns an id that no two pages share."""
     return f"{name}--{fragment}".replace("/", "-").removesuffix("--")
 
 
-def _make_absolute(article, path: Path, html: Path, known: set[str]) -> None:
-    """Ids get the page's name, links to pages of the book lead to them, pictures are found."""
-    here = path.resolve().relative_to(html).with_suffix("").as_posix()
-    for element in article.select("a.headerlink, button, script"):
-        element.decompose()
-    for element in article.select("[id]"):
-        element["id"] = _anchor(here, element["id"])
-    for image in article.select("[src]"):
-        image["src"] = _address(path, image["src"])
-    for link in article.select("a[href]"):
-        target = urlsplit(link["href"])
-        if target.scheme:
-            continue
-        file = (path.parent / unquote(target.path)).resolve() if target.path else path.resolve()
-        name = file.relative_to(html).with_suffix("").as_posix()
-        if name in known:
-            link["href"] = f"#{_anchor(name, unquote(target.fragment))}"
-        else:
-            del link["href"]  # a file beside the pages, which the PDF does not bring along
+def _point_into_the_book(link, html: Path, name: str, pages: dict[str, str]) -> None:
+    target = urlsplit(link["href"])
+    if target.scheme:
+        return
+    file = html / f"{name}.html"
+    file = (file.parent / unquote(target.path)).resolve() if target.path else file.resolve()
+    there = file.relative_to(html.resolve()).with_suffix("").as_posix()
+    if there in pages:
+        link["href"] = f"#{_anchor(there, unquote(target.fragment))}"
+    else:
+        del link["href"]  # a file beside the pages, which the PDF does not contain
 
 
-def _soup(path: Path):
-    from bs4 import BeautifulSoup
+def write(browser, root: Path, html: Path, target: Path) -> int:
+    """Prints the book in `html` into `target` and returns the number of sheets.
 
-    return BeautifulSoup(path.read_text(), "html.parser")
-
-
-def write(browser: Browser, root: Path, html: Path, target: Path) -> int:
-    """Prints the book in `html` into `target`. Returns the number of sheets.
-
-    Raises PdfFailed where there is no book.
+    Raises:
+        PdfFailed: If there is no book.
     """
     from pypdf import PdfReader, PdfWriter
 
-    head, body, headings = joined(html, pages(html))
+    if not (html / "index.html").exists():
+        raise PdfFailed(NO_BOOK.format(html=html))
+    head, body, headings = joined(html, pages(root))
     config = yaml.safe_load((root / "_config.yml").read_text())
-    title, author = config["title"], config["author"]
+    about = {"title": config["title"], "author": config["author"]}
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    template = environment.get_template("print.html.j2")
+    content = {**about, "head": head, "body": body, "headings": headings}
     numbers: dict[str, int] = {}
-    with tempfile.TemporaryDirectory() as folder:
+    # Beside the pages, so that their addresses of images and style sheets remain valid.
+    with tempfile.TemporaryDirectory(dir=html) as folder:
         source, printed = Path(folder) / "book.html", Path(folder) / "book.pdf"
         for _ in range(2):
-            source.write_text(_document(title, author, head, body, headings, numbers))
-            sheet = browser.new_page()
-            sheet.set_default_timeout(0)  # every formula of the book at once takes its time
-            sheet.emulate_media(media="print", color_scheme="light")
-            sheet.goto(source.as_uri())
-            sheet.evaluate(SETTLE)
-            sheet.pdf(path=printed, prefer_css_page_size=True, tagged=True)
-            sheet.close()
+            source.write_text(template.render(content, numbers=numbers))
+            _print(browser, source, printed)
             reader = PdfReader(printed)
             places = reader.named_destinations
-            numbers = {
-                one.anchor: 1 + reader.get_destination_page_number(places[f"/{one.anchor}"])
-                for one in headings
-            }
+            sheets = (places[f"/{one.anchor}"] for one in headings)
+            sheets = [reader.get_destination_page_number(place) for place in sheets]
+            numbers = {one.anchor: 1 + sheet for one, sheet in zip(headings, sheets)}
         logging.getLogger("pypdf").setLevel(logging.ERROR)  # Chromium miscounts its objects
-        # Chromium's own outline garbles headings that are broken over two lines.
         writer = PdfWriter(clone_from=printed)
-    parent = None
-    for one in headings:
-        above = None if one.level == 1 else parent
-        item = writer.add_outline_item(
-            title=one.title, page_number=numbers[one.anchor] - 1, parent=above
-        )
-        parent = item if one.level == 1 else parent
-    writer.add_metadata({"/Title": title, "/Author": author})
+    # Chromium's own outline drops the space at a line break within a heading.
+    page = None
+    for one, sheet in zip(headings, sheets):
+        item = writer.add_outline_item(one.title, sheet, page if one.level == 2 else None)
+        page = item if one.level == 1 else page
+    writer.add_metadata({f"/{name.title()}": value for name, value in about.items()})
     target.parent.mkdir(parents=True, exist_ok=True)
     writer.write(target)
     return len(writer.pages)
 
 
+def _print(browser, source: Path, printed: Path) -> None:
+    sheet = browser.new_page()
+    sheet.set_default_timeout(0)  # laying out every formula of the book takes long
+    sheet.emulate_media(media="print", color_scheme="light")
+    sheet.goto(source.as_uri())
+    sheet.evaluate(SETTLE)
+    sheet.pdf(path=printed, prefer_css_page_size=True, tagged=True)
+    sheet.close()
+
+
 def command(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        "multiepoch pdf", description="Prints the built book into _build/beyond-one-epoch.pdf."
+        "python -m tools.pdf", description=f"Prints the built book into _build/{NAME}."
     )
     parser.add_argument("--root", type=Path, default=Path("."), help="the repository")
     build = parser.parse_args(arguments).root.resolve() / "_build"
-    target = build / "beyond-one-epoch.pdf"
     try:
         with chromium() as started:
-            n = write(started, build.parent, build / "html", target)
+            n = write(started, build.parent, build / "html", build / NAME)
     except PdfFailed as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"The book: {target}, {n} pages")
+    print(f"The book: {build / NAME}, {n} pages")
     return 0
 
 
