@@ -1,10 +1,9 @@
-"""What Colab needs: one address everywhere, a setup cell that installs this package alone, a badge.
+"""Notebooks on Colab have one address, install this package alone, and get a badge.
 
-`make colab` runs the notebooks on top of Colab's own packages; here are the quick checks.
+These are the quick checks; `make colab` runs the notebooks on top of Colab's own packages.
 """
 
 import re
-import runpy
 import subprocess
 import sys
 import tomllib
@@ -17,10 +16,11 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 
-from reproduction import prose, records
-from tools import book
+from reproduction import records
+from tools import book, imitate_colab, pdf
 from tools.colab import Repository, addressed, with_badge
-from tools.notebooks import execute, strip_command
+from tools.notebooks import command as strip
+from tools.notebooks import execute
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -33,7 +33,7 @@ def read(path: Path) -> nbformat.NotebookNode:
 
 
 def install(path: Path) -> str:
-    """The setup cell, the first of code, without its imports."""
+    """Returns the set-up cell, the first with code, without its imports."""
     cell = next(cell for cell in read(path).cells if cell.cell_type == "code")
     head, ended, _ = cell.source.partition("check=True)\n")
     assert "google.colab" in head, f"{path.stem}: copy the setup cell of another chapter"
@@ -48,9 +48,27 @@ def test_the_address_is_that_of_the_config(path):
         assert cell.source == other.source, f"{path.stem}, cell {cell.id}: run `make strip`"
 
 
-def test_the_citation_has_the_address_of_the_config():
+def test_title_author_address_and_version_agree_everywhere():
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["title"] == config["title"]
+    assert citation["authors"] == [{"name": config["author"]}]
     assert citation["repository-code"] == Repository.of(ROOT).url
+    assert citation["version"] == project["version"]
+    assert f"## [{project['version']}]" in (ROOT / "CHANGELOG.md").read_text()
+    for page in ("README.md", "book/index.md"):
+        assert f"\n# {config['title']}\n" in "\n" + (ROOT / page).read_text(), page
+    assert f"{config['title'].lower().replace(' ', '-')}.pdf" == pdf.NAME
+
+
+def test_the_library_fetches_its_data_from_the_address_of_the_config():
+    source = (ROOT / "src/multiepoch/data/kuairand.py").read_text()
+    owner_and_name = Repository.of(ROOT).url.removeprefix("https://github.com/")
+    addresses = re.findall(
+        r"https://(?:raw\.githubusercontent|github)\.com/([\w-]+/[\w-]+)", source
+    )
+    assert set(addresses) <= {owner_and_name}
 
 
 @each_notebook
@@ -59,7 +77,7 @@ def test_the_setup_cell_installs_this_package_alone(path, monkeypatch):
     assert code == install(NOTEBOOKS[0]), "the same in every chapter"
     monkeypatch.setattr(subprocess, "run", lambda *call, **options: calls.append((call, options)))
     exec(code, {})
-    assert not calls, "nothing is installed elsewhere than on Colab"
+    assert not calls, "nothing is installed outside Colab"
     monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
     exec(code, {})
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", Repository.of(ROOT).source]
@@ -67,12 +85,12 @@ def test_the_setup_cell_installs_this_package_alone(path, monkeypatch):
 
 
 def refuse_myst(text: str, where: str) -> None:
-    """Colab knows no MyST, and a copy of a notebook there has no pictures beside it."""
+    """Fails on what Colab cannot show: MyST, and images that are files beside the notebook."""
     for myst in (r"^\s*(```+|~~~+|:::+)\s*\{", r"^\s*:::", r"\{[\w:.-]+\}`", r"^\(\S+\)=$"):
         found = re.search(myst, text, flags=re.M)
         assert not found, f"{where}: {found[0]!r} is MyST"
     found = re.search(r"!\[[^]]*\]\([^)]*\)", text)
-    assert not found, f"{where}: {found[0]!r} is not there on Colab"
+    assert not found, f"{where}: {found[0]!r} is missing on Colab"
 
 
 @each_notebook
@@ -92,8 +110,10 @@ def test_what_the_cells_display_is_plain_markdown(path):
             refuse_myst("".join(shown), f"{path.stem}, output of cell {cell.id}")
 
 
-@pytest.mark.parametrize("text", ["```{note}", ":::{figure} a.png", "see {ref}`fig-a`", "(here)=",
-                                  "![A picture](../book/_static/leak.svg)"])  # fmt: skip
+MYST = ["```{note}", ":::{figure} a.png", "see {ref}`fig-a`", "(here)="]
+
+
+@pytest.mark.parametrize("text", [*MYST, "![A picture](../book/_static/leak.svg)"])
 def test_what_colab_would_not_show_is_refused(text):
     with pytest.raises(AssertionError, match="cell a"):
         refuse_myst(f"Before.\n\n{text}\n", "cell a")
@@ -110,7 +130,7 @@ def test_strip_moves_every_notebook_to_another_address(tmp_path, monkeypatch, ca
     for path in NOTEBOOKS:
         (tmp_path / "notebooks" / path.name).write_bytes(path.read_bytes())
     monkeypatch.chdir(tmp_path)
-    assert strip_command([]) == 0
+    assert strip([]) == 0
     assert capsys.readouterr().out.count("stripped") == len(NOTEBOOKS)
     for path in NOTEBOOKS:
         text = (tmp_path / "notebooks" / path.name).read_text()
@@ -120,13 +140,13 @@ def test_strip_moves_every_notebook_to_another_address(tmp_path, monkeypatch, ca
         after = read(tmp_path / "notebooks" / path.name)
         back = addressed(after, path.stem, here)
         assert back == read(path), "only the address was changed"
-    assert strip_command([]) == 0
+    assert strip([]) == 0
     assert capsys.readouterr().out == ""
 
 
-def test_strip_says_where_the_address_cannot_be_found(tmp_path, monkeypatch, capsys):
+def test_strip_fails_without_an_address(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert strip_command([]) == 1
+    assert strip([]) == 1
     assert "_config.yml" in capsys.readouterr().err
 
 
@@ -156,23 +176,28 @@ def test_the_page_gets_a_badge_for_the_line(path):
     assert "Links to other pages" not in source, "on the page they work"
 
 
-def test_a_record_that_is_not_at_hand_is_not_called_missing(tmp_path, monkeypatch):
-    monkeypatch.setenv("MULTIEPOCH_RESULTS", str(tmp_path))
-    assert records.read("ch06_frequency_adaptive_rate", "gpu") is None
-    assert prose.about("gpu", None) == "not yet run on a GPU"
-    monkeypatch.setenv("MULTIEPOCH_RESULTS", str(tmp_path / "nowhere"))  # as on Colab
-    assert records.read("ch06_frequency_adaptive_rate", "gpu") is None
-    assert prose.about("gpu", None) == prose.about("long", None) == "the record is not at hand"
+def test_a_missing_record_is_none(tmp_path, monkeypatch):
+    for folder in (tmp_path, tmp_path / "nowhere"):  # the latter as on Colab
+        monkeypatch.setenv("MULTIEPOCH_RESULTS", str(folder))
+        assert records.read("ch06_frequency_adaptive_rate", "gpu") is None
 
 
 def test_the_package_needs_nothing_beyond_what_colab_has():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    imitation = runpy.run_path(str(ROOT / "tools" / "imitate_colab.py"))["PACKAGES"]
-    needed, there = (
-        {re.split("[=<>]", one)[0] for one in names}
-        for names in (project["dependencies"], imitation)
-    )
-    assert needed <= there
+    extras = project["optional-dependencies"]
+    needed = [*project["dependencies"], *extras["data"], *extras["compare"]]
+    names = {re.split("[=<>]", one)[0] for one in needed if not one.startswith("multiepoch[")}
+    assert names <= {re.split("[=<>]", one)[0] for one in imitate_colab.PACKAGES}
+
+
+def test_a_snapshot_is_a_repository_of_the_working_tree(tmp_path):
+    commit = imitate_colab.snapshot(tmp_path / "snapshot", "main")
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", tmp_path / "snapshot", clone], check=True)
+    head = subprocess.run(["git", "-C", clone, "rev-parse", "main"], capture_output=True, text=True)
+    assert head.stdout.strip() == commit
+    assert (clone / "pyproject.toml").read_bytes() == (ROOT / "pyproject.toml").read_bytes()
+    assert not (clone / "_build").exists()
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Every notebook: stored clean, and running in the quick profile. The pages use these runs."""
+"""Every notebook is stored without outputs and runs in the quick profile."""
 
 import ast
 from pathlib import Path

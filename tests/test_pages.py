@@ -1,4 +1,4 @@
-"""Every page of the built quick book, as a reader's browser gets it."""
+"""Every page of the built quick book, as a browser receives it."""
 
 import re
 from pathlib import Path
@@ -13,16 +13,17 @@ import multiepoch.optim
 import multiepoch.train
 from reproduction import claims
 from tools import book
+from tools.toc import pages
 
 ROOT = Path(__file__).parents[1]
-PAGES = book.pages(ROOT)
+PAGES = list(pages(ROOT))
 each_page = pytest.mark.parametrize("name", PAGES)
 pytestmark = pytest.mark.page
 
 
 @pytest.fixture(scope="module")
 def html() -> Path:
-    """The quick book, beside the user's own in _build; reused while nothing changes."""
+    """The quick book, beside the user's own in _build, and rebuilt only after a change."""
     return book.build(ROOT, "quick", ROOT / "_build" / "html-quick")
 
 
@@ -48,6 +49,21 @@ def test_no_traceback_stderr_or_progress_bar(html, name):
     text = page.get_text()
     for debris in (r"Traceback \(most recent", r"\d%\|", r"it/s\]", r"HBox\(", r"<Figure size"):
         assert not re.search(debris, text), debris
+
+
+@each_page
+def test_no_substitution_is_left(html, name):
+    prose = article(html, name)
+    for code in prose.select("pre, code"):
+        code.decompose()
+    assert "{{" not in prose.get_text()
+
+
+def test_a_tagged_cell_is_folded_and_still_shows_its_output(html):
+    for name in PAGES:
+        for cell in article(html, name).select(".cell.tag_hide-input"):
+            assert cell.select_one("details.hide .cell_input"), name
+            assert not cell.select_one("details .cell_output"), name
 
 
 @each_page

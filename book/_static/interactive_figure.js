@@ -1,7 +1,8 @@
-/* Puts a picture that can be touched in the place of each plain one whose name ends in "-touch".
+/* Replaces each static figure whose name ends in "-interactive" by an interactive one.
  *
- * picture-data.js, loaded before, holds means and intervals (see multiepoch/picture.py). Every
- * control is a native one, so mouse, finger and keyboard all work; the table says each number.
+ * interactive_figure_data.js, loaded before, holds means and intervals (written by
+ * src/reproduction/ch07_fal_versus_meda/interactive_figure.py). All controls are native, so mouse,
+ * touch and keyboard work; the table gives every number.
  */
 (() => {
   "use strict";
@@ -49,8 +50,8 @@
     }
   }
 
-  function build(picture) {
-    const figure = picture.closest("figure");
+  function build(image) {
+    const figure = image.closest("figure");
     const state = { ...data.shown, methods: new Set(data.shown.methods), at: data.epochs.indexOf(1.25) };
     const host = document.createElement("div");
     host.className = "touch";
@@ -114,7 +115,7 @@
 
     const seriesOf = (method) => data.series[state.setting][method.name][state.group]?.[state.objective];
 
-    /** Writes a mean and its interval, or what stands for a tenth without impressions; returns it. */
+    /** Writes a mean and its interval, or a dash for a tenth without impressions; returns the text. */
     function write(cell, pair, words) {
       cell.replaceChildren();
       const [mean, half] = pair ?? [];
@@ -151,7 +152,7 @@
       const height = Math.round(Math.min(300, Math.max(230, 0.46 * width)));
       const { left, right, top, bottom } = MARGIN;
       const shown = data.methods.filter((m) => state.methods.has(m.name) && seriesOf(m));
-      // The first steps of training run out at the top, as in the plain picture.
+      // Cuts off the first steps of training at the top, as the static figure does.
       const later = shown.flatMap((m) => {
         const [mean, half] = seriesOf(m).loss;
         return mean.flatMap((x, k) => (data.epochs[k] < 1 ? []
@@ -213,11 +214,11 @@
     chart.addEventListener("pointerdown", nearest);
     chart.addEventListener("pointermove", nearest);
 
-    picture.closest("figure > *").replaceWith(host);
+    image.closest("figure > *").replaceWith(host);
     draw();
-    said.textContent = ""; // nothing has changed yet that there is to say
+    said.textContent = ""; // nothing has changed yet
     new ResizeObserver(curves).observe(left);
   }
 
-  if (data) document.querySelectorAll('figure[id$="-touch"] img').forEach(build);
+  if (data) document.querySelectorAll('figure[id$="-interactive"] img').forEach(build);
 })();

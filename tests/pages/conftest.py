@@ -1,4 +1,4 @@
-"""A headless Chromium for the built book, and one plain line a page."""
+"""Starts a headless Chromium for the built book and prints one line a page."""
 
 import pytest
 from findings import HTML
@@ -20,7 +20,7 @@ def chromium():
 
 
 def pytest_report_teststatus(report: pytest.TestReport):
-    """No dots: every test says its line below."""
+    """Prints no dots, since every test prints its line below."""
     if report.when == "call":
         return report.outcome, "", ""
     return None

@@ -1,4 +1,4 @@
-"""What is wrong with a page as Chromium shows it: each check returns sentences, good pages none."""
+"""Finds faults of a page as Chromium shows it: each check returns one sentence a fault."""
 
 import io
 import re
@@ -21,19 +21,25 @@ HTML = Path(__file__).parents[2] / "_build" / "html"
 WIDTHS = (1440, 390)
 THEMES = ("light", "dark")
 BYTES = 1_500_000  # of a page's own HTML and its images
-PATIENCE = 180_000  # ms; a machine that does something else beside is no fault of a page
+PATIENCE = 180_000  # ms; a busy machine is no fault of the page
 CONTRAST = 4.5  # WCAG 2.1, 1.4.3
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 AXE = next(path for path in files("axe_playwright_python").iterdir() if path.name == "axe.min.js")
 DEBRIS = (
-    r"Traceback \(most recent", r"\w+(Warning|Error): ", r"\d%\|", r"it/s\]", r"HBox\(",
-    r"<Figure size", r"\x1b\[", r": ~\w+\.",
-)  # fmt: skip
+    r"Traceback \(most recent",
+    r"\w+(Warning|Error): ",
+    r"\d%\|",
+    r"it/s\]",
+    r"HBox\(",
+    r"<Figure size",
+    r"\x1b\[",
+    r": ~\w+\.",
+)
 
 
 @dataclass
 class Visit:
-    """A page in one width and theme, with what the browser said and fetched meanwhile."""
+    """A page in one width and theme, with the browser's messages and requests."""
 
     page: Page
     theme: str
@@ -47,7 +53,7 @@ class Visit:
 
     @property
     def first_view(self) -> float:
-        """Seconds until the first text was painted."""
+        """Returns the seconds until the first text was painted."""
         paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
         return self.page.evaluate(paint) / 1000
 
@@ -58,7 +64,7 @@ def file(address: str) -> Path:
 
 @contextmanager
 def visit(chromium: Browser, address: str, width: int, theme: str) -> Iterator[Visit]:
-    """Opens a page from disk, unfolds all there is, and waits for formulas and pictures."""
+    """Opens a page from disk, unfolds everything, and waits for formulas and images."""
     context = chromium.new_context(
         viewport={"width": width, "height": 900}, color_scheme=theme, reduced_motion="reduce"
     )
@@ -78,7 +84,7 @@ def visit(chromium: Browser, address: str, width: int, theme: str) -> Iterator[V
 
 
 def findings(seen: Visit) -> list[str]:
-    """All that is wrong with a page."""
+    """Returns all faults of a page."""
     checks = (console, other_sites, size, sideways, formulas, images, headings, links, debris, axe)
     return [finding for check in checks for finding in check(seen)]
 
@@ -88,8 +94,8 @@ def console(seen: Visit) -> list[str]:
 
 
 def other_sites(seen: Visit) -> list[str]:
-    return [f"fetched from another site: {a}" for a in seen.fetched
-            if urlsplit(a).scheme not in ("file", "data", "blob")]  # fmt: skip
+    others = [a for a in seen.fetched if urlsplit(a).scheme not in ("file", "data", "blob")]
+    return [f"fetched from another site: {a}" for a in others]
 
 
 def size(seen: Visit) -> list[str]:
@@ -97,7 +103,7 @@ def size(seen: Visit) -> list[str]:
 
 
 def sideways(seen: Visit) -> list[str]:
-    """Nothing reaches past the right edge, but for what scrolls by itself."""
+    """Finds what reaches past the right edge, except in elements that scroll."""
     return seen.page.evaluate("""() => {
       const width = document.documentElement.clientWidth, found = [];
       const wide = document.documentElement.scrollWidth - width;
@@ -136,7 +142,7 @@ def formulas(seen: Visit) -> list[str]:
 
 
 def images(seen: Visit) -> list[str]:
-    """Each is there, has an alt text, and stands out from its ground as the theme shows it."""
+    """Finds images that are missing, have no alt text, or are illegible in the theme."""
     found = []
     for image in seen.page.locator("main img:visible").all():
         source = (image.get_attribute("src") or "")[:80]
@@ -148,7 +154,7 @@ def images(seen: Visit) -> list[str]:
         pixels = matplotlib.image.imread(io.BytesIO(image.screenshot()))[..., :3]
         linear = np.where(pixels <= 0.04045, pixels / 12.92, ((pixels + 0.055) / 1.055) ** 2.4)
         light = linear @ [0.2126, 0.7152, 0.0722]
-        # Our figures are dark ink on a light ground. A see-through one has the ground of the page.
+        # Our figures are dark on light. A transparent one would show the background of the page.
         contrast = (np.quantile(light, 0.95) + 0.05) / (np.quantile(light, 0.001) + 0.05)
         if contrast < CONTRAST:
             found.append(f"{source} is not legible: contrast {contrast:.1f}")
@@ -191,14 +197,14 @@ def links(seen: Visit) -> list[str]:
 
 
 def debris(seen: Visit) -> list[str]:
-    """What a program leaves on a page that nobody meant to be read."""
+    """Finds program output that nobody was meant to read."""
     text = seen.page.locator("main").text_content()
     found = [f"debris: {match[0]!r}" for match in (re.search(d, text) for d in DEBRIS) if match]
     return found + ["stderr is shown"] * (seen.page.locator(".output.stderr").count() > 0)
 
 
 def axe(seen: Visit) -> list[str]:
-    """Violations of WCAG 2.2, levels A and AA, as far as axe-core sees them."""
+    """Finds violations of WCAG 2.2, levels A and AA, as far as axe-core detects them."""
     seen.page.evaluate(AXE.read_text())
     outcome = seen.page.evaluate(
         "tags => axe.run(document, {runOnly: tags, resultTypes: ['violations']})", WCAG

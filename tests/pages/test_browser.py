@@ -1,4 +1,4 @@
-"""Every page of the book in _build/html, as Chromium shows it, whatever profile it was built in."""
+"""Every page of the book in _build/html, as Chromium shows it."""
 
 import re
 from unicodedata import normalize
@@ -9,8 +9,10 @@ from findings import HTML, PATIENCE, THEMES, WIDTHS, findings, visit
 from pypdf import PdfReader
 
 from tools import pdf
+from tools.toc import pages
 
-PAGES = [page.name for page in pdf.pages(HTML)]
+ROOT = HTML.parents[1]
+PAGES = list(pages(ROOT))
 SEARCH = "search.html?q=MEDA"
 
 
@@ -39,10 +41,15 @@ def test_every_page_that_can_be_found_is_in_the_sidebar():
     files = {path.relative_to(HTML).with_suffix("").as_posix() for path in HTML.rglob("*.html")}
     files = {name for name in files if not name.startswith(("_static/", "_modules/"))}
     assert files - beside == set(PAGES)
+    front = BeautifulSoup((HTML / f"{PAGES[0]}.html").read_text(), "html.parser")
+    links = [link["href"] for link in front.select("nav.bd-links a.internal")]
+    there = [(HTML / PAGES[0]).parent / link for link in links]
+    there = [path.resolve().relative_to(HTML.resolve()) for path in there]
+    assert [path.with_suffix("").as_posix() for path in there] == PAGES[1:]
 
 
 def focus_before(page, selector: str) -> None:
-    """The next Tab goes to the first control of the element."""
+    """Moves the focus so that Tab goes to the first control of the element."""
     page.evaluate(
         """selector => {
           const start = document.createElement("a");
@@ -54,15 +61,14 @@ def focus_before(page, selector: str) -> None:
     )
 
 
-@pytest.mark.parametrize(("side", "pages"),
-                         [("right-next", PAGES), ("left-prev", PAGES[::-1])],
-                         ids=["next by keyboard", "previous by keyboard"])  # fmt: skip
-def test_next_and_previous_by_keyboard(chromium, side, pages):
+@pytest.mark.parametrize("side", ["right-next", "left-prev"])
+def test_next_and_previous_by_keyboard(chromium, side):
+    names = PAGES if side == "right-next" else PAGES[::-1]
     page = chromium.new_page()
     page.set_default_timeout(PATIENCE)
-    page.goto(address(pages[0]))
-    for name in pages[1:]:
-        # From where the article ends; from the top of the page it would take a hundred times.
+    page.goto(address(names[0]))
+    for name in names[1:]:
+        # Starts at the end of the article; from the top of the page it would take a hundred tabs.
         focus_before(page, ".prev-next-area")
         for _ in range(2):
             page.keyboard.press("Tab")
@@ -91,7 +97,7 @@ def test_search_finds_meda(chromium, width):
 def test_the_pdf_has_every_page_with_its_place_in_contents_and_outline(chromium, tmp_path):
     book = [BeautifulSoup((HTML / f"{name}.html").read_text(), "html.parser") for name in PAGES]
     target = tmp_path / "book.pdf"
-    n = pdf.write(chromium, HTML.parents[1], HTML, target)
+    n = pdf.write(chromium, ROOT, HTML, target)
     reader = PdfReader(target)
     assert n == len(reader.pages)
     outline = [one for one in reader.outline if not isinstance(one, list)]
@@ -104,19 +110,19 @@ def test_the_pdf_has_every_page_with_its_place_in_contents_and_outline(chromium,
         assert title.removesuffix("#").split() == one.title.split()
         assert re.search(rf"{re.escape(one.title)}\s*{start}\b", contents), one.title
         assert one.title.split()[0] in texts[start - 1]
-    links = [note["/A"].get("/URI", "") for sheet in reader.pages
-             for note in sheet.get("/Annots", []) if "/A" in note]  # fmt: skip
+    notes = [note for sheet in reader.pages for note in sheet.get("/Annots", []) if "/A" in note]
+    links = [note["/A"].get("/URI", "") for note in notes]
     assert not [link for link in links if link.startswith("file:")]
     pictures = sum(len(page.select("article img[src$=png]")) for page in book)
     assert sum(len(sheet.images) for sheet in reader.pages) >= pictures > 0
 
 
-# The picture that can be touched --------------------------------------------------------------
+# The interactive figure --------------------------------------------------------------
 
 
 @pytest.fixture(params=["book/index", "notebooks/07_fal_versus_meda"])
-def picture(chromium, request):
-    """A page with the picture, on a device that has mouse, keyboard and a screen for fingers."""
+def figure(chromium, request):
+    """A page with the interactive figure, on a device with mouse, keyboard and touch screen."""
     page = chromium.new_page(viewport={"width": 1440, "height": 900}, has_touch=True)
     page.set_default_timeout(PATIENCE)
     page.goto(address(request.param))
@@ -126,47 +132,48 @@ def picture(chromium, request):
 
 
 def said(page) -> str:
-    """What the chart says of itself, its numbers included."""
+    """Returns the label of the chart, which includes its numbers."""
     return page.locator(".touch-chart").get_attribute("aria-label")
 
 
-def test_every_control_of_the_interactive_figure_answers_to_the_keyboard(picture):
-    focus_before(picture, ".touch")
-    lines = picture.locator(".touch-chart .touch-line")
+def test_every_control_of_the_interactive_figure_works_by_keyboard(figure):
+    focus_before(figure, ".touch")
+    lines = figure.locator(".touch-chart .touch-line")
     focused = "document.activeElement.type + ' ' + (document.activeElement.value ?? '')"
-    before, n_lines = said(picture), lines.count()
-    for kind, key in [("radio", "ArrowLeft"), ("radio", "ArrowDown"), ("select", "ArrowDown"),
-                      ("range", "ArrowRight"), ("checkbox", "Space")]:  # fmt: skip
-        picture.keyboard.press("Tab")
-        where = picture.evaluate(focused)
+    before, n_lines = said(figure), lines.count()
+    controls = ["radio", "radio", "select", "range", "checkbox"]
+    keys = ["ArrowLeft", "ArrowDown", "ArrowDown", "ArrowRight", "Space"]
+    for kind, key in zip(controls, keys):
+        figure.keyboard.press("Tab")
+        where = figure.evaluate(focused)
         assert where.startswith(kind), f"Tab went to {where}, not to a {kind}"
-        picture.keyboard.press(key)
-        assert said(picture) != before, f"{key} on {where} changed nothing"
-        before = said(picture)
+        figure.keyboard.press(key)
+        assert said(figure) != before, f"{key} on {where} changed nothing"
+        before = said(figure)
     assert lines.count() == n_lines - 1
-    heard = picture.locator(".touch [aria-live]").text_content()
-    assert heard == before, "a screen reader is told what the keys have done"
+    heard = figure.locator(".touch [aria-live]").text_content()
+    assert heard == before, "a screen reader announces what the keys did"
 
 
-def test_the_interactive_figure_follows_mouse_and_finger(picture):
-    point = picture.locator(".touch-point output")
-    box = picture.locator(".touch-chart").bounding_box()
+def test_the_interactive_figure_follows_mouse_and_finger(figure):
+    point = figure.locator(".touch-point output")
+    box = figure.locator(".touch-chart").bounding_box()
 
     def at(share: float) -> tuple[float, float]:
         return box["x"] + share * box["width"], box["y"] + 0.5 * box["height"]
 
-    picture.mouse.move(*at(0.97))
+    figure.mouse.move(*at(0.97))
     assert point.text_content() == "end of epoch 4"
-    picture.touchscreen.tap(*at(0.03))
+    figure.touchscreen.tap(*at(0.03))
     assert point.text_content() == "a quarter into epoch 1"
-    picture.locator(".touch label", has_text="click").first.tap()
-    assert "of click," in said(picture)
+    figure.locator(".touch label", has_text="click").first.tap()
+    assert "of click," in said(figure)
 
 
-def test_without_scripts_there_is_a_plain_picture(chromium):
+def test_without_scripts_there_is_a_static_figure(chromium):
     page = chromium.new_page(java_script_enabled=False)
     page.goto(address("book/index"))
-    shown = page.locator('figure[id$="-touch"] img')
+    shown = page.locator('figure[id$="-interactive"] img')
     assert shown.bounding_box()["width"] > 300
     assert "Change a quarter into epoch 2" in shown.get_attribute("alt")
     page.close()

@@ -1,4 +1,4 @@
-"""The checks themselves: a good page has no finding, and every kind of fault is found."""
+"""The checks find every kind of fault, and none on a good page."""
 
 import re
 
@@ -16,7 +16,7 @@ FAULTS = {
     "console": ("<script>console.error('boom')</script>", "the console says: boom"),
     "exception": ("<script>throw Error('boom')</script>", "the console says: boom"),
     "other site": (
-        '<img src="https://example.org/a.png" alt="A little picture.">',
+        '<img src="https://example.org/a.png" alt="A little image.">',
         "fetched from another site: https://example.org/a.png",
     ),
     "size": (f"<!-- {'x' * BYTES} -->", "bytes of HTML and images"),
@@ -28,7 +28,7 @@ FAULTS = {
     "formula": ('<span class="math">x</span>', "a formula is not rendered: x"),
     "raw dollars": ("<p>Let $x^2$ be.</p>", "raw TeX: Let"),
     "raw brackets": (r"<p>Let \(x\) be.</p>", "raw TeX: Let"),
-    "no image": ('<img src="no.png" alt="A little picture.">', "there is no image no.png"),
+    "no image": ('<img src="no.png" alt="A little image.">', "there is no image no.png"),
     "no alt text": ('<img src="opaque.svg" alt="">', "opaque.svg has no alt text"),
     "see-through": ('<img src="through.svg" alt="A black disc.">', "through.svg is not legible"),
     "two titles": ("<h1>Again</h1>", "not one h1"),

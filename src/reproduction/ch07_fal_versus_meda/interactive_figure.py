@@ -1,10 +1,10 @@
-"""The picture that can be touched: its data, the plain picture in its place, and what loads it.
+"""Builds the interactive figure: its data, the static figure in its place, and what loads it.
 
-results/long/interactive_figure.parquet holds the curves. The builder writes their means and intervals as a
-script that a page loads, so that it works from a file too; book/_static/interactive_figure.js draws them in
-place of the plain picture, which is what a browser without scripts shows.
+results/long/interactive_figure.parquet holds the curves. The builder writes their means and
+intervals as a script, so that the page also works when opened from disk. A browser without scripts
+shows the static figure; book/_static/interactive_figure.js replaces it.
 
-`python -m reproduction.ch07_fal_versus_meda.interactive_figure` draws the plain picture anew for the README, beside the record.
+`python -m reproduction.ch07_fal_versus_meda.interactive_figure` redraws the README's figure.
 """
 
 from __future__ import annotations
@@ -16,24 +16,25 @@ import numpy as np
 
 from multiepoch.methods import METHODS
 from multiepoch.stats import interval
-from reproduction import prose, records, style
+from reproduction import records, style
 from reproduction.ch07_fal_versus_meda.interactive_figure_runs import ONE_EPOCH
+from reproduction.findings import estimate
 from reproduction.measure import at, curve, intervals, jump
 from reproduction.records import Record
 
-# What is shown first, and all that the plain picture shows.
+# Shown first, and all that the static figure shows.
 SETTING, OBJECTIVE, GROUP = ONE_EPOCH, "checkout", "all"
 SHOWN = ("plain", "fal", "meda", "tail_rewind")
 
-FRONT, CHAPTER = "fig-touch", "fig-seven-touch"  # the labels that interactive_figure.js looks for
-DATA = "picture-data.js"
-README = "interactive_figure.svg"  # beside the record, where GitHub finds it
-# The data hold whole numbers of these, which keeps them small.
+FRONT, CHAPTER = "fig-interactive", "fig-seven-interactive"  # what interactive_figure.js looks for
+DATA = "interactive_figure_data.js"
+README = "interactive_figure.svg"  # beside the record
+# The data are whole multiples of these units, which keeps them small.
 LOSS_UNIT, JUMP_UNIT = 1e-5, 1e-2  # of logloss; of %
-LINE_WIDTH = 2  # of interactive_figure.css; Matplotlib counts dashes in it
+LINE_WIDTH = 2  # as in interactive_figure.css; Matplotlib measures dashes in line widths
 
-NOT_RUN = "*Not run yet: `python -m multiepoch run picture --profile long` does it.*\n"
-# MyST for a page one folder below the top: both pages with the picture are.
+NOT_RUN = "*Not run yet: `python -m reproduction interactive_figure --profile long` runs it.*\n"
+# MyST for a page one folder below the top, as both pages with the figure are.
 SCRIPT = f"""```{{raw}} html
 <link rel="stylesheet" href="../_static/interactive_figure.css">
 <script src="../_static/{DATA}"></script>
@@ -43,11 +44,11 @@ SCRIPT = f"""```{{raw}} html
 
 
 def content(record: Record) -> dict:
-    """All that interactive_figure.js needs, as plain values.
+    """Returns all that interactive_figure.js needs, as plain values.
 
-    series: by setting, method, group and objective, `loss` (the means and the half widths of the
-    95 % intervals, a value a point of `epochs`) and `jump` (mean and half width), in whole units. A
-    half width is None where one seed gives no interval.
+    `series` holds, by setting, method, group and objective, `loss` (the means and the half widths
+    of the 95 % intervals at each of `epochs`) and `jump` (mean and half width), in whole units. A
+    half width is None if there is only one seed.
     """
     rows = record.rows.replace({"method": {name: m.label for name, m in METHODS.items()}})
     rows = rows.sort_values("epoch", kind="stable")
@@ -65,30 +66,30 @@ def content(record: Record) -> dict:
         jumps = jump(rows, group=group).groupby(["setting", "method", "objective"])
         for (setting, method, objective), values in jumps:
             place(setting, method, group, objective)["jump"] = _rounded(values, JUMP_UNIT)
+    methods = [METHODS[name].label for name in SHOWN]
     return {
-        "shown": {"setting": SETTING, "objective": OBJECTIVE, "group": GROUP,
-                  "methods": [METHODS[name].label for name in SHOWN]},
+        "shown": {"setting": SETTING, "objective": OBJECTIVE, "group": GROUP, "methods": methods},
         "units": {"loss": LOSS_UNIT, "jump": JUMP_UNIT},
         "epochs": sorted(rows["epoch"].unique().tolist()),
-        "methods": [_look(method.label) for method in METHODS.values()],
+        "methods": [_line_style(method.label) for method in METHODS.values()],
         "series": series,
-    }  # fmt: skip
+    }
 
 
 def _rounded(values, unit: float) -> tuple[int, int | None]:
-    """Mean and half width of the interval in whole units."""
+    """Returns the mean and the half width of the interval in whole units."""
     mean, _, high = interval(values)
     return round(mean / unit), round((high - mean) / unit) if np.isfinite(high) else None
 
 
-def _look(label: str) -> dict:
+def _line_style(label: str) -> dict:
     color, dashes = style.METHODS[label]
     widths = [] if dashes == "-" else [LINE_WIDTH * width for width in dashes[1]]
     return {"name": label, "color": color, "dashes": " ".join(f"{width:g}" for width in widths)}
 
 
 def figure(record: Record):
-    """The plain picture: the curves that are shown first."""
+    """Draws the static figure: the curves that are shown first."""
     points = curve(record.rows, group=GROUP)
     points = points[(points["setting"] == SETTING) & (points["objective"] == OBJECTIVE)]
     fig, axes = style.figure(height=3.4)
@@ -98,7 +99,7 @@ def figure(record: Record):
         style.band(axes, line.index, line["mean"], line["low"], line["high"], METHODS[name].label)
         ends += [end for end in line.loc[1.0:].to_numpy().flat if np.isfinite(end)]
     room = 0.06 * (max(ends) - min(ends))
-    axes.set_ylim(min(ends) - room, max(ends) + room)  # the first steps run out at the top
+    axes.set_ylim(min(ends) - room, max(ends) + room)  # cuts off the first steps at the top
     for boundary in range(1, int(points["epoch"].max())):
         axes.axvline(boundary, color=style.REFERENCE, linewidth=0.8, zorder=0)
     axes.set(xlabel="epochs over the training window", ylabel=f"test logloss of {OBJECTIVE}")
@@ -107,49 +108,47 @@ def figure(record: Record):
 
 
 def words(record: Record) -> dict[str, str]:
-    """Alt text and caption of the plain picture, for `style.show`."""
-    jumps = jump(record.rows[record.rows["setting"] == SETTING])
-    jumps = jumps.xs(OBJECTIVE, level="objective")
-    found = [f"{METHODS[name].label} {prose.estimate(jumps[name], '%', 1)}"
-             for name in SHOWN]  # fmt: skip
-    said = f"a quarter into epoch 2 against the end of epoch 1: {', '.join(found)}"
-    last = record.rows["epoch"].max()
-    ends = at(record.rows[record.rows["setting"] == SETTING], last)
-    ends = ends.xs(OBJECTIVE, level="objective").groupby("method").mean()
-    ends = [f"{METHODS[name].label} {ends[name]:.4f}" for name in SHOWN]
+    """Returns the alt text and the caption of the static figure, for `style.show`."""
+    rows = record.rows[record.rows["setting"] == SETTING]
+    jumps = jump(rows).xs(OBJECTIVE, level="objective")
+    found = ", ".join(f"{METHODS[name].label} {estimate(jumps[name], '%', 1)}" for name in SHOWN)
+    last = rows["epoch"].max()
+    ends = at(rows, last).xs(OBJECTIVE, level="objective").groupby("method").mean()
+    ends = ", ".join(f"{METHODS[name].label} {ends[name]:.4f}" for name in SHOWN)
     return {
-        "alt": f"Test logloss of {OBJECTIVE} over {last:g} epochs, with the {SETTING}. "
-        f"Change {said}. At the end of epoch {last:g}: {', '.join(ends)}.",
+        "alt": f"Test logloss of {OBJECTIVE} over {last:g} epochs, with the {SETTING}. Change a "
+        f"quarter into epoch 2 against the end of epoch 1: {found}. At the end of epoch {last:g}: "
+        f"{ends}.",
         "caption": f"Test logloss over {last:g} epochs, mean and 95 % interval over the seeds. "
         f"Shown first: {OBJECTIVE}, with the {SETTING} of plain training. Record: {record}.",
     }
 
 
 def draw(record: Record, path: Path) -> None:
-    """Writes the plain picture as an SVG. The same record gives the same bytes."""
+    """Writes the static figure as an SVG. The same record gives the same bytes."""
     fig = figure(record)
-    # A fixed salt and no date: else the ids and the head of the file differ from call to call.
+    # With a random salt or a date, the file would differ from call to call.
     with style.plt.rc_context(style.STYLE | {"svg.hashsalt": "multiepoch"}):
         fig.savefig(path, metadata={"Date": None})
     style.plt.close(fig)
 
 
 def readme(results: Path) -> str:
-    """The README's line for the picture, with the words that the record gives."""
+    """Returns the README's line for the figure, with the numbers of the record."""
     alt = words(records.read("interactive_figure", "long", results))["alt"]
     return f"![{alt}](results/long/{README})"
 
 
 def generate(results: Path, generated: Path, static: Path) -> None:
-    """Writes what the pages load: interactive_figure.md with its SVG, and the data for interactive_figure.js."""
+    """Writes interactive_figure.md with its SVG, and the data for interactive_figure.js."""
     record = records.read("interactive_figure", "long", results)
     if record is None:
         (generated / "interactive_figure.md").write_text(NOT_RUN)
         return
-    said = words(record)
+    about = words(record)
     (generated / "interactive_figure.md").write_text(
         f"```{{figure}} _generated/interactive_figure.svg\n:name: {FRONT}\n:width: 100%\n"
-        f":alt: {said['alt']}\n\n{said['caption']}\n```\n\n{SCRIPT}"
+        f":alt: {about['alt']}\n\n{about['caption']}\n```\n\n{SCRIPT}"
     )
     draw(record, generated / "interactive_figure.svg")
     text = json.dumps(content(record), separators=(",", ":"))
@@ -158,5 +157,5 @@ def generate(results: Path, generated: Path, static: Path) -> None:
 
 if __name__ == "__main__":
     draw(records.read("interactive_figure", "long"), records.folder() / "long" / README)
-    print(f"wrote results/long/{README}; the README shows it with this line:\n")
+    print(f"Wrote results/long/{README}. The README shows it with this line:\n")
     print(readme(records.folder()))
