@@ -34,7 +34,7 @@ regression: $(STAMP) ## Run every notebook and compare with references/PROFILE.j
 	@$(RUN) -m pytest tests/regression --profile $(PROFILE)
 
 mutations: $(STAMP) ## Break the package on purpose and check that the regression notices
-	@$(RUN) tests/mutations.py
+	@$(RUN) -m tests.mutations
 
 bench: $(STAMP) ## Time the optimizer and training against their peers (on an idle machine)
 	@$(RUN) benchmarks/bench.py

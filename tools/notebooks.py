@@ -134,7 +134,7 @@ def _papermill(
     try:
         with mock.patch.dict(os.environ, environment):
             papermill.execute_notebook(document, str(output), parameters, **kernel, **quiet)
-    except Exception as error:
+    except BaseException as error:  # also a timeout or Ctrl-C
         if failed and output.exists():
             failed.parent.mkdir(parents=True, exist_ok=True)
             os.replace(output, failed)

@@ -128,6 +128,7 @@ def ledger_cells(ledger: dict[str, pd.DataFrame]) -> dict[str, str]:
             f"{one.id}_found": _found(one, evidence, profile),
             f"{one.id}_verdict": _verdicts(one, ledger),
         }
+    cells["claim_count"] = str(len(claims.CLAIMS))
     cells["verdict_counts"] = ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
     return cells
 
@@ -174,4 +175,5 @@ def _verdicts(one: Claim, ledger: dict[str, pd.DataFrame]) -> str:
         if evidence:
             by_verdict.setdefault(claims.verdict(one, evidence), []).append(profile)
     words = [f"{verdict} ({', '.join(names)})" for verdict, names in by_verdict.items()]
-    return "<br>".join([*words, "The profiles disagree."] if len(words) > 1 else words)
+    words += ["The profiles disagree."] * (len(words) > 1)
+    return "<br>".join(words) or "not yet run"
