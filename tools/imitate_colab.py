@@ -11,7 +11,6 @@ changes an installed package. The environment and the executed notebooks stay in
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
@@ -61,6 +60,7 @@ def environment(asked: str) -> Path:
     print("Installing Colab's packages (once; takes a few minutes) ...", flush=True)
     run(asked, "-m", "venv", "--clear", KEPT / "venv")
     run(python, "-m", "pip", "install", "--quiet", "--no-cache-dir", *PACKAGES)
+    run(python, "-m", "ipykernel", "install", "--prefix", KEPT / "venv", "--name", "colab")
     stamp.write_text(" ".join(PACKAGES))
     return python
 
@@ -75,30 +75,22 @@ def snapshot(target: Path, branch: str) -> str:
     return run(*git, "rev-parse", "HEAD").strip()
 
 
-def kernel(work: Path, python: Path, repository: Repository) -> None:
-    """Installs the kernel "colab", which has google.colab loaded and needs no network."""
+def prepare_kernel(work: Path, repository: Repository) -> None:
+    """Sets what kernels inherit: google.colab is loaded, and nothing needs a network."""
     startup = work / "ipython" / "profile_default" / "startup" / "colab.py"
     startup.parent.mkdir(parents=True)
     startup.write_text(STARTUP)
-    spec = {
-        "display_name": "Colab",
-        "language": "python",
-        "argv": [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"],
-        "env": {
-            "IPYTHONDIR": str(work / "ipython"),
-            "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-            "MULTIEPOCH_KUAIRAND": str(ROOT / "data" / "kuairand" / "impressions.parquet"),
-            "GIT_CONFIG_COUNT": "1",
-            "GIT_CONFIG_KEY_0": f"url.{(work / 'snapshot').as_uri()}.insteadOf",
-            "GIT_CONFIG_VALUE_0": repository.url,
-        },
-    }
-    folder = work / "jupyter" / "kernels" / "colab"
-    folder.mkdir(parents=True)
-    (folder / "kernel.json").write_text(json.dumps(spec))
-    os.environ["JUPYTER_PATH"] = str(work / "jupyter")
     for name in ("PYTHONPATH", "MULTIEPOCH_RESULTS"):  # they would reach back to this repository
         os.environ.pop(name, None)
+    os.environ |= {
+        "JUPYTER_PATH": str(KEPT / "venv" / "share" / "jupyter"),
+        "IPYTHONDIR": str(work / "ipython"),
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "MULTIEPOCH_KUAIRAND": str(ROOT / "data" / "kuairand" / "impressions.parquet"),
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.{(work / 'snapshot').as_uri()}.insteadOf",
+        "GIT_CONFIG_VALUE_0": repository.url,
+    }
 
 
 def execute(notebook: Path, content: Path) -> float:
@@ -145,7 +137,7 @@ def main() -> int:
         work = Path(name)
         commit = snapshot(work / "snapshot", repository.branch)
         ours = f"multiepoch @ git+{repository.url}@{commit}"
-        kernel(work, python, repository)
+        prepare_kernel(work, repository)
         for notebook in chosen:
             print(f"{notebook.stem} ... ", end="", flush=True)
             try:
