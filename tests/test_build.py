@@ -1,6 +1,7 @@
 """The builder, on a book of two notebooks that each take a second."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -176,6 +177,11 @@ def test_the_pages_say_what_was_run_and_show_the_figures(root, capsys):
     assert (html / "book" / "index.html").read_text() == front
 
 
+def claims_page(source: Path) -> str:
+    """Returns the generated ledger, without the padding of its tables."""
+    return re.sub(" +", " ", (source / "book" / "_generated" / "claims.md").read_text())
+
+
 def test_the_ledger_comes_from_the_records(root):
     (root / "results" / "cpu").mkdir(parents=True)
     for measure, value in (("jump_left", 10), ("log_linear", -1)):
@@ -184,7 +190,7 @@ def test_the_ledger_comes_from_the_records(root):
             "claim,measure,seed,value\n" + rows
         )
     book.stage(root, root / "source", "cpu", {})
-    ledger = (root / "source" / "book" / "_generated" / "claims.md").read_text()
+    ledger = claims_page(root / "source")
     assert "**Verdict:** **reproduced** (cpu)" in ledger
     assert "| 10.1 % [" in ledger
 
@@ -206,7 +212,7 @@ checks.show()
     for profile, value in (("cpu", 7), ("quick", 3)):
         runs = book.run_notebooks(root, profile)
         book.stage(root, root / profile, profile, runs)
-        ledger = (root / profile / "book" / "_generated" / "claims.md").read_text()
+        ledger = claims_page(root / profile)
         assert f"| cpu | {value} % [" in ledger, "quick has no place in the ledger"
         assert "| cpu | 3 % [" in ledger, "the record's memory is still there"
 

@@ -149,14 +149,7 @@ def training(bench: dict) -> str:
     return _table(["users", "pages", "training", "examples/s", "ours is times as fast"], rows)
 
 
-TABLES = {
-    "step": step,
-    "lookup": lookup,
-    "size": size,
-    "extra": extra,
-    "memory": memory,
-    "training": training,
-}
+TABLES = {one.__name__: one for one in (step, lookup, size, extra, memory, training)}
 
 
 def evidence(bench: dict) -> pd.DataFrame:
