@@ -60,7 +60,7 @@ def environment(asked: str) -> Path:
     print("Installing Colab's packages (once; takes a few minutes) ...", flush=True)
     run(asked, "-m", "venv", "--clear", KEPT / "venv")
     run(python, "-m", "pip", "install", "--quiet", "--no-cache-dir", *PACKAGES)
-    run(python, "-m", "ipykernel", "install", "--prefix", KEPT / "venv", "--name", "colab")
+    run(python, "-m", "ipykernel", "install", "--sys-prefix", "--name", "colab")
     stamp.write_text(" ".join(PACKAGES))
     return python
 
