@@ -163,7 +163,8 @@ def write(browser, root: Path, html: Path, target: Path) -> int:
     # Chromium's own outline drops the space at a line break within a heading.
     page = None
     for one, sheet in zip(headings, sheets):
-        item = writer.add_outline_item(one.title, sheet, page if one.level == 2 else None)
+        parent = page if one.level == 2 else None
+        item = writer.add_outline_item(title=one.title, page_number=sheet, parent=parent)
         page = item if one.level == 1 else page
     writer.add_metadata({f"/{name.title()}": value for name, value in about.items()})
     target.parent.mkdir(parents=True, exist_ok=True)
