@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Callable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from reproduction.measure import intervals
+
 WIDTH = 5.6  # inches: 12 pt text is still readable when the figure is 350 px wide, on a phone
 
-# One fixed colour a method, in the spirit of Okabe and Ito: told apart under the common kinds
-# of colour blindness; each also has a dash pattern of its own.
+# One colour per method, in the spirit of Okabe and Ito: distinct under the common kinds of colour
+# blindness. Each method also has a dash pattern of its own.
 METHODS = {
     "plain": ("#000000", "-"),
     "FAL": ("#0072B2", (0, (4, 1, 1, 1))),
@@ -25,7 +30,7 @@ METHODS = {
     "FAL + tail rewind": ("#8822EE", (0, (5, 1, 1, 1, 1, 1))),
     "sparse optimizer": ("#6B4400", (0, (6, 1.5))),
 }
-# Objectives run from light to dark, the sparser the darker.
+# From light to dark: the sparser the objective, the darker.
 OBJECTIVES = {
     "click": ("#3E97C4", "-"),
     "add_to_cart": ("#7A5FB5", (0, (4, 1.5))),
@@ -33,7 +38,22 @@ OBJECTIVES = {
     "long_view": ("#8A7A2C", (0, (4, 1.5))),
     "like": ("#5A2A0C", (0, (1, 1))),
 }
-REFERENCE = "#6B6B6B"  # what is no method: the Bayes optimum, a threshold, the paper's number
+MARKERS = {"click": "o", "add_to_cart": "s", "checkout": "D"}
+# One look per kind of table: the rarer its rows, the darker.
+TABLES = {
+    "user": ("#C0517B", (0, (5, 1.5))),
+    "product": ("#E0A100", "-"),
+    "video": ("#E0A100", "-"),
+    "campaign": ("#5B8C5A", (0, (3, 1, 1, 1))),
+    "author": ("#5B8C5A", (0, (3, 1, 1, 1))),
+    "advertiser": ("#2F6F9F", (0, (8, 2))),
+    "tag": ("#2F6F9F", (0, (8, 2))),
+    "tab": ("#9A9A9A", (0, (2, 2))),
+    "user_x_advertiser": ("#3B1F6B", (0, (1, 1))),
+    "user_x_author": ("#3B1F6B", (0, (1, 1))),
+}
+REFERENCE = "#6B6B6B"  # for lines that are not a method: the Bayes optimum, a threshold
+DASHED = (0, (2, 2))
 
 STYLE = {
     "figure.facecolor": "white",  # opaque, so that a page in dark mode keeps the figure legible
@@ -62,20 +82,43 @@ STYLE = {
 
 
 def figure(rows: int = 1, columns: int = 1, height: float = 3.4, **subplots):
-    """A figure of the book's width and its axes, as plt.subplots returns them.
+    """Returns a figure of the book's width and its axes, as plt.subplots does.
 
-    height: of one row, in inches. On a phone, rows read better than columns.
+    Args:
+        rows: Panels below each other. On a phone they read better than columns.
+        columns: Panels side by side.
+        height: Of one row, in inches.
+        **subplots: Further arguments of plt.subplots.
     """
     with plt.rc_context(STYLE):
         return plt.subplots(rows, columns, figsize=(WIDTH, rows * height), **subplots)
 
 
-def line_style(name: str) -> dict:
-    """Colour and dash pattern of a method or an objective, as keywords for Axes.plot.
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Makes a function draw in the book's style, which titles and legends take when created."""
 
-    KeyError names those that have one. A note in brackets does not count: "FAL (linear)" is "FAL".
+    @functools.wraps(draw)
+    def inside(*arguments, **keywords) -> Figure:
+        with plt.rc_context(STYLE):
+            return draw(*arguments, **keywords)
+
+    return inside
+
+
+def spelled(name: str) -> str:
+    """Returns an objective, id column or setting as figures and tables write it."""
+    return "add-to-cart" if name == "add_to_cart" else name.replace("_x_", " × ").replace("_", " ")
+
+
+def line_style(name: str) -> dict:
+    """Returns the colour and dashes of a method, objective or table, as keywords for Axes.plot.
+
+    A note in brackets is ignored: "FAL (linear)" has the style of "FAL".
+
+    Raises:
+        KeyError: If the name has no style. The message lists those that have.
     """
-    known = METHODS | OBJECTIVES
+    known = METHODS | OBJECTIVES | TABLES
     base = name.split(" (")[0]
     if base not in known:
         raise KeyError(f"no colour for {name!r}; style.py has one for {', '.join(known)}")
@@ -90,40 +133,111 @@ def band(
     low: Sequence[float],
     high: Sequence[float],
     name: str,
-    **line,
+    **keywords,
 ) -> None:
-    """A line with its interval as a band, in the look of that method or objective.
+    """Draws a line with its interval as a band, in the style of `name`.
 
-    x, mean, low, high: (n,). Where an interval is not finite (one seed), no band is drawn.
+    Args:
+        axes: Where to draw.
+        x: Shape (n,), as are `mean`, `low` and `high`.
+        mean: The line.
+        low: Lower end of the interval. Where it is not finite (one seed), no band is drawn.
+        high: Upper end of the interval.
+        name: A method, an objective or a table.
+        **keywords: For Axes.plot; they override the style.
     """
-    line_keywords = line_style(name)
-    axes.plot(x, mean, **{"label": name} | line_keywords | line)
+    own = {"label": name} | line_style(name) | keywords
+    axes.plot(x, mean, **own)
     low, high = np.asarray(low, float), np.asarray(high, float)
     known = np.isfinite(low) & np.isfinite(high)
     if known.any():
-        axes.fill_between(
-            x, low, high, where=known, color=line_keywords["color"], alpha=0.16, linewidth=0
-        )  # fmt: skip
+        axes.fill_between(x, low, high, where=known, color=own["color"], alpha=0.16, linewidth=0)
+
+
+def line(axes: Axes, values: pd.DataFrame, x: str, name: str, label: str = "", **kind) -> None:
+    """Draws the mean over seeds of the column `value` along the column `x`, as `band` does."""
+    mean = intervals(values, [x]).sort_index()
+    label = label or spelled(name)
+    band(axes, mean.index, mean["mean"], mean["low"], mean["high"], name, label=label, **kind)
+
+
+def estimates(axes: Axes, values: pd.Series, by: str, width: int = 20) -> None:
+    """Draws one row for each value of the level `by`, with a dot and interval per objective.
+
+    Args:
+        axes: Where to draw.
+        values: Indexed by `by`, seed and objective.
+        by: The level whose values name the rows, in their order.
+        width: Characters at which a row's name wraps.
+    """
+    rows = list(values.index.unique(by))
+    objectives = [o for o in OBJECTIVES if o in values.index.unique("objective")]
+    for k, objective in enumerate(objectives):
+        mine = values.rename("value").xs(objective, level="objective")
+        found = intervals(mine, [by]).reindex(rows)
+        y = np.arange(len(rows)) + 0.22 * (k - (len(objectives) - 1) / 2)
+        marker, color = MARKERS.get(objective, "o"), line_style(objective)["color"]
+        axes.plot(found["mean"], y, marker, color=color, ms=6, label=spelled(objective))
+        known = np.isfinite(found["low"].to_numpy())
+        axes.hlines(y[known], found["low"][known], found["high"][known], color=color, linewidth=2)
+    axes.set_yticks(range(len(rows)), [textwrap.fill(spelled(str(row)), width) for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)
+
+
+@styled
+def by_tenth(values: pd.Series, ylabel: str) -> Figure:
+    """Draws one panel per objective along the tenths of the products' frequency.
+
+    Args:
+        values: Indexed by group ("0", the rarest, to "9"), seed and objective.
+        ylabel: The quantity and its unit.
+    """
+    frame = values.rename("value").reset_index()
+    frame["tenth"] = frame["group"].astype(int) + 1
+    objectives = [o for o in OBJECTIVES if o in set(frame["objective"])]
+    fig, grid = figure(len(objectives), height=2.0, sharex=True)
+    for axes, objective in zip(np.atleast_1d(grid), objectives):
+        mine = frame[frame["objective"] == objective]
+        line(axes, mine, "tenth", objective, marker=MARKERS[objective], markersize=5)
+        axes.axhline(0, color=REFERENCE, linewidth=1)
+        axes.set_title(spelled(objective))
+        axes.set_xticks(range(1, 11))
+    fig.supylabel(ylabel, fontsize=12)
+    axes.set_xlabel(
+        "tenth of the impressions, by how often their product\nwas trained on: 1 rarest"
+    )
+    return fig
+
+
+def legend_above(axes: Axes, columns: int = 3) -> None:
+    """Puts a legend between the title's place and the axes, clear of the data."""
+    place = {"loc": "lower left", "bbox_to_anchor": (0, 1.0), "borderaxespad": 0.2}
+    axes.legend(**place, ncols=columns, columnspacing=1.2, handlelength=2.2)
 
 
 def reference(axes: Axes, y: float, text: str) -> None:
-    """A thin horizontal line for what is no method, with its name at the right end."""
-    axes.axhline(y, color=REFERENCE, linewidth=1.2, linestyle=(0, (2, 2)))
-    axes.annotate(
-        text, (1, y), xycoords=("axes fraction", "data"), xytext=(0, 3),
-        textcoords="offset points", ha="right", va="bottom", color=REFERENCE, fontsize=10,
-    )  # fmt: skip
+    """Draws a thin horizontal line, named at its right end, for a value that is not a method's."""
+    axes.axhline(y, color=REFERENCE, linewidth=1.2, linestyle=DASHED)
+    place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+    look = {"ha": "right", "va": "bottom", "color": REFERENCE, "fontsize": 10}
+    axes.annotate(text, (1, y), xytext=(0, 3), **place, **look)
 
 
 def show(fig: Figure, alt: str, caption: str, name: str, record: object = None) -> None:
     """Shows a figure in a notebook with its caption below, and closes it.
 
-    alt: what the figure shows, for those who do not see it.
-    caption: what to see in it; may hold measured numbers.
-    name: the label that pages refer to it by, such as "fig-zipf"; letters, digits and dashes.
-    record: the experiments.records.Record it was drawn from; the caption ends with its origin.
+    The book's builder turns the three texts into a numbered figure. Use one figure per cell.
 
-    The book's builder turns the three into a numbered figure. One figure a cell.
+    Args:
+        fig: The figure.
+        alt: Its content, for readers who do not see it.
+        caption: What to see in it.
+        name: The label that pages refer to it by, such as "fig-zipf"; letters, digits and dashes.
+        record: The Record it was drawn from, named at the end of the caption.
+
+    Raises:
+        ValueError: If a text is empty or the name has other characters.
     """
     from IPython.display import Markdown, display
 
@@ -142,10 +256,8 @@ def show(fig: Figure, alt: str, caption: str, name: str, record: object = None) 
     image = Image.open(png).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     png = io.BytesIO()
     image.save(png, format="png", optimize=True)
-    bundle = {
-        "image/png": base64.b64encode(png.getvalue()).decode(),
-        "text/plain": about["alt"],
-    }
+    encoded = base64.b64encode(png.getvalue()).decode()
+    bundle = {"image/png": encoded, "text/plain": about["alt"]}
     display(bundle, raw=True, metadata={"multiepoch_figure": about})
     display(Markdown(f"*{about['caption']}*"), metadata={"multiepoch_caption": True})
     plt.close(fig)
