@@ -1,4 +1,4 @@
-"""What a notebook's last cell records: numbers for the regression, directions, and evidence.
+"""The last cell of a notebook: it records numbers for the regression, directions and evidence.
 
     checks = Checks()
     checks.number("jump of click, %", 1.3)
@@ -7,15 +7,17 @@
     checks.evidence(overfitting.judge(rows))
     checks.show()
 
-`show` displays the table and keeps the same in the output's metadata, where papermill's executed
-notebook has it for the regression; then it fails if a direction does not hold.
+`show` displays a table and keeps its content in the output's metadata, for the regression to read
+from the executed notebook. Then it fails if a direction does not hold.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import pandas as pd
+from tabulate import tabulate
 
 from reproduction import claims
 
@@ -23,7 +25,7 @@ METADATA = "multiepoch_checks"
 
 
 class Checks:
-    """Collects what a notebook records; nothing is compared here but the directions."""
+    """Collects the quantities of a notebook. It compares none of them; it only tests directions."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, dict] = {}
@@ -31,26 +33,34 @@ class Checks:
         self._evidence = pd.DataFrame(columns=["claim", "measure", "seed", "value"])
 
     def number(self, name: str, value: float) -> None:
-        """A number that varies with the seed; the regression allows for its spread."""
+        """Records a number that varies with the seed; the regression allows for its spread."""
         self._add(name, value, exact=False)
 
     def exact(self, name: str, value: float) -> None:
-        """A number that must be the same in every run: a count, a shape, a formula."""
+        """Records a number that is the same in every run: a count, a shape, a formula."""
         self._add(name, value, exact=True)
 
     def direction(self, name: str, holds: bool) -> None:
-        """Something that must hold whatever the seed, such as one jump being below another."""
+        """Records a condition that holds for every seed, such as one jump being below another.
+
+        Raises:
+            ValueError: If the name is taken.
+        """
         if name in self._directions:
             raise ValueError(f"checks: direction {name!r} is recorded twice; use another name.")
         self._directions[name] = bool(holds)
 
+    def directions(self, conditions: Mapping[str, bool]) -> None:
+        """Records several directions by name."""
+        for name, holds in conditions.items():
+            self.direction(name, holds)
+
     def evidence(self, rows: pd.DataFrame) -> None:
-        """Evidence for the claims ledger: columns claim, measure, seed, value."""
-        self._evidence = pd.concat([self._evidence, rows], ignore_index=True) \
-            if len(self._evidence) else rows.copy()  # fmt: skip
+        """Records evidence for the claims ledger: columns claim, measure, seed, value."""
+        self._evidence = pd.concat([self._evidence, rows]) if len(self._evidence) else rows.copy()
 
     def content(self) -> dict:
-        """All that was recorded, as plain values."""
+        """Returns everything recorded, as plain values."""
         return {
             "numbers": self._numbers,
             "directions": self._directions,
@@ -58,7 +68,11 @@ class Checks:
         }
 
     def show(self) -> None:
-        """Displays what was recorded and the verdicts so far. AssertionError names what fails."""
+        """Displays the quantities and the verdicts of this run.
+
+        Raises:
+            AssertionError: If a direction does not hold. The message names it.
+        """
         from IPython.display import Markdown, display
 
         display(Markdown(self._markdown()), metadata={METADATA: self.content()})
@@ -75,25 +89,24 @@ class Checks:
         self._numbers[name] = {"value": value, "exact": exact}
 
     def _markdown(self) -> str:
-        lines = []
+        tables = []
         if len(self._evidence):
-            lines += ["| claim | measure | predicted | here, with 95 % interval | verdict |",
-                      "|---|---|---|---|---|"]  # fmt: skip
-            for row in claims.judge(self._evidence).itertuples():
-                interval = f" [{row.low:.3g}, {row.high:.3g}]" if row.seeds > 1 else ", one seed"
-                lines.append(f"| {row.claim} | {row.what} | {row.predicted} "
-                             f"| {row.estimate:.3g}{interval} | {row.verdict} |")  # fmt: skip
-            lines.append("")
-        if self._numbers or self._directions:
-            lines += ["| recorded | value |", "|---|---|"]
-            lines += [f"| {name} | {n['value']:.6g} |" for name, n in self._numbers.items()]
-            lines += [f"| {name} | {'holds' if holds else '**does not hold**'} |"
-                      for name, holds in self._directions.items()]  # fmt: skip
-        return "\n".join(lines)
+            judged = claims.judge(self._evidence)
+            shown = judged[["claim", "what", "predicted", "found", "verdict"]]
+            head = ["claim", "measure", "predicted", "here, with 95 % interval", "verdict"]
+            tables.append(tabulate(shown.values.tolist(), head, tablefmt="pipe"))
+        recorded = [[name, f"{one['value']:.6g}"] for name, one in self._numbers.items()]
+        recorded += [
+            [name, "holds" if holds else "**does not hold**"]
+            for name, holds in self._directions.items()
+        ]
+        if recorded:
+            tables.append(tabulate(recorded, ["recorded", "value"], "pipe", disable_numparse=True))
+        return "\n\n".join(tables)
 
 
 def recorded(document) -> list[dict]:
-    """What the Checks of an executed notebook, an nbformat.NotebookNode, left in its outputs."""
+    """Returns the content of every Checks in an executed notebook, an nbformat.NotebookNode."""
     return [
         output.metadata[METADATA]
         for cell in document.cells

@@ -7,8 +7,8 @@
         holds={"click jumps": above(jumps["click"], 0.5)},
     )
 
-The sentence does not depend on the run at hand. If a new record contradicts it, the notebook
-fails, and somebody has to write another sentence.
+The sentence does not depend on the live run. If a new record contradicts it, the notebook fails,
+and somebody has to write another sentence.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
+import pandas as pd
+
 from multiepoch.stats import interval
 
 
 class FindingContradicted(AssertionError):
-    """The record says something else than the sentence written about it."""
+    """The record contradicts the sentence written about it."""
 
 
 def estimate(values: Iterable[float], unit: str = "", digits: int = 2) -> str:
@@ -31,6 +33,11 @@ def estimate(values: Iterable[float], unit: str = "", digits: int = 2) -> str:
     return f"{mean:.{digits}f}{space}{unit}{known}"
 
 
+def cell(values: Iterable[float], unit: str = "", digits: int = 2) -> str:
+    """Formats as `estimate` does for a table, without a note in every cell if there is one seed."""
+    return estimate(values, unit, digits).removesuffix(" (one seed)")
+
+
 def above(values: Iterable[float], threshold: float = 0.0) -> bool:
     """Returns whether the whole interval over seeds lies above the threshold."""
     return interval(list(values))[1] > threshold
@@ -39,6 +46,11 @@ def above(values: Iterable[float], threshold: float = 0.0) -> bool:
 def below(values: Iterable[float], threshold: float = 0.0) -> bool:
     """Returns whether the whole interval over seeds lies below the threshold."""
     return interval(list(values))[2] < threshold
+
+
+def measures(evidence: pd.DataFrame) -> dict[str, pd.Series]:
+    """Returns the values over seeds of each measure in evidence rows."""
+    return {name: rows["value"] for name, rows in evidence.groupby("measure")}
 
 
 def finding(text: str, numbers: Mapping[str, str], holds: Mapping[str, bool]) -> str:
@@ -56,7 +68,7 @@ def finding(text: str, numbers: Mapping[str, str], holds: Mapping[str, bool]) ->
 
 
 def show(text: str, record, numbers: Mapping[str, str], holds: Mapping[str, bool]) -> None:
-    """Displays a finding in a notebook, and below it the record that it is about."""
+    """Displays a finding in a notebook and, below it, the record that it is about."""
     from IPython.display import Markdown, display
 
     display(Markdown(f"{finding(text, numbers, holds)}\n\n*Record: {record}.*"))

@@ -1,4 +1,4 @@
-"""From result rows to the numbers that the chapters show: jumps, differences, samples to a loss.
+"""Computes the numbers of the chapters from result rows: jumps, differences, samples to a loss.
 
 Every function takes rows of `runs.COLUMNS` and pairs by seed.
 """
@@ -15,12 +15,16 @@ KEYS = ["method", "setting", "seed", "objective"]
 
 
 def curve(rows: pd.DataFrame, metric: str = "logloss", group: str = "all") -> pd.DataFrame:
-    """The points of one metric and group: columns method, setting, seed, objective, epoch, ..."""
+    """Returns the points of one metric and group."""
     return rows[(rows["metric"] == metric) & (rows["group"] == group)]
 
 
 def at(rows: pd.DataFrame, epoch: float, metric: str = "logloss", group: str = "all") -> pd.Series:
-    """The metric when `epoch` epochs are done (1.25: a quarter into the second), by KEYS."""
+    """Returns a metric after `epoch` epochs (1.25: a quarter into the second), indexed by KEYS.
+
+    Raises:
+        ValueError: If there is no point there. The message lists those that exist.
+    """
     points = curve(rows, metric, group)
     found = points[np.isclose(points["epoch"], epoch)].set_index(KEYS)["value"]
     if found.empty:
@@ -30,21 +34,24 @@ def at(rows: pd.DataFrame, epoch: float, metric: str = "logloss", group: str = "
 
 
 def jump(rows: pd.DataFrame, boundary: int = 1, group: str = "all") -> pd.Series:
-    """Boundary jump in %: logloss a quarter into the next epoch against that at the boundary."""
+    """Returns the boundary jump in %: logloss a quarter past the boundary against that at it."""
     before, after = at(rows, boundary, group=group), at(rows, boundary + 0.25, group=group)
     before, after = before.align(after, join="inner")
     return 100 * boundary_jump(before, after)
 
 
 def percent_change(ours: pd.Series, theirs: pd.Series) -> pd.Series:
-    """How much larger ours is, in %, by seed and objective; negative where ours is the lower."""
+    """Returns ours against theirs in %, by seed and objective; negative if ours is lower."""
     ours, theirs = (one.droplevel(["method", "setting"]) for one in (ours, theirs))
     ours, theirs = ours.align(theirs, join="inner")
     return 100 * (ours / theirs - 1)
 
 
 def against(rows: pd.DataFrame, setting: str, method: str, other: str) -> pd.DataFrame:
-    """Logloss of one method against another's in % in one setting: seed and objective by epoch."""
+    """Returns the logloss of one method against another's in %, a column per epoch.
+
+    The index is (seed, objective). Both methods are taken in the same setting.
+    """
     mine, theirs = (
         curve(pick(rows, name, setting)).set_index(["seed", "objective", "epoch"])["value"]
         for name in (method, other)
@@ -53,32 +60,30 @@ def against(rows: pd.DataFrame, setting: str, method: str, other: str) -> pd.Dat
 
 
 def pick(rows: pd.DataFrame, method: str, setting: str | None = None) -> pd.DataFrame:
-    """The rows of one method, and of one of its settings if given."""
+    """Returns the rows of one method and, if given, of one of its settings."""
     rows = rows[rows["method"] == method]
     return rows if setting is None else rows[rows["setting"] == setting]
 
 
 def by_seed(values: pd.Series) -> pd.Series:
-    """Mean over everything but the seed."""
+    """Returns the mean over everything but the seed."""
     return values.groupby("seed").mean()
 
 
 def evidence(claim: str, **measures: pd.Series) -> pd.DataFrame:
-    """Rows for the ledger from one series over seeds for each measure."""
-    return pd.DataFrame(
-        [
-            {"claim": claim, "measure": name, "seed": int(seed), "value": float(value)}
-            for name, values in measures.items()
-            for seed, value in values.items()
-        ],
-        columns=["claim", "measure", "seed", "value"],
-    )
+    """Returns rows for the ledger from one series over seeds for each measure."""
+    found = [
+        {"claim": claim, "measure": name, "seed": int(seed), "value": float(value)}
+        for name, values in measures.items()
+        for seed, value in values.items()
+    ]
+    return pd.DataFrame(found, columns=["claim", "measure", "seed", "value"])
 
 
 def intervals(
     values: pd.DataFrame | pd.Series, by: list[str], column: str = "value"
 ) -> pd.DataFrame:
-    """Mean and 95 % interval over seeds for each group of `by`: columns mean, low, high."""
+    """Returns columns mean, low and high: the 95 % interval over seeds for each group of `by`."""
     frame = values.reset_index() if isinstance(values, pd.Series) else values
     summary = frame.groupby(by, sort=False)[column].apply(
         lambda v: pd.Series(interval(v), index=["mean", "low", "high"])
@@ -87,9 +92,11 @@ def intervals(
 
 
 def samples_to(points: pd.DataFrame, loss: float) -> float:
-    """Samples after which a falling curve first reaches `loss`, linear between its points.
+    """Returns after how many samples a falling curve first reaches `loss`.
 
-    points: one seed, one objective; columns samples, value. Infinity where it never does.
+    Args:
+        points: One seed and objective, with columns samples and value; linear in between.
+        loss: The value to reach. If the curve never does, the result is infinite.
     """
     points = points.sort_values("samples")
     samples, best = points["samples"].to_numpy(float), points["value"].cummin().to_numpy()
@@ -104,7 +111,7 @@ def samples_to(points: pd.DataFrame, loss: float) -> float:
 
 
 def share_of_gap_closed(rows: pd.DataFrame) -> pd.DataFrame:
-    """Each logloss point as the % closed of the gap from the best constant to the Bayes optimum."""
+    """Returns each logloss as the % closed of the gap from the best constant to the optimum."""
     ends = rows[rows["metric"].isin(["constant_logloss", "bayes_logloss"])]
     ends = ends.pivot_table(index=KEYS, columns="metric", values="value").reset_index()
     points = curve(rows).merge(ends, on=KEYS)

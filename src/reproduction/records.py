@@ -1,7 +1,7 @@
-"""Committed records: what a chapter measured in a profile, with the machine it ran on.
+"""Committed records: the results of a chapter in a profile, with the machine they were made on.
 
-results/<profile>/<chapter>.parquet holds the result rows, <chapter>.evidence.csv what the ledger
-reads, <chapter>.json where, when and with what it was run.
+results/<profile>/<chapter>.parquet holds the result rows, <chapter>.evidence.csv the evidence for
+the ledger, <chapter>.json the date, the seeds, the machine and the versions.
 """
 
 from __future__ import annotations
@@ -11,27 +11,35 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import torch
 
+from multiepoch.files import atomic_write, write_text
 from multiepoch.runner import machine
 
 EVIDENCE = ["claim", "measure", "seed", "value"]
-# What the ledger shows, in this order. "replication" is the cpu profile with seeds 10, 11 and 12.
+# The profiles of the ledger, in order. "replication" is the cpu profile with seeds 10, 11 and 12.
 LEDGER = ("cpu", "replication", "long", "gpu")
 
 
 def folder() -> Path:
-    """results/ of the repository the package is run from; MULTIEPOCH_RESULTS overrides."""
+    """Returns results/ of the repository the package runs from; MULTIEPOCH_RESULTS overrides it."""
     return Path(os.environ.get("MULTIEPOCH_RESULTS", Path(__file__).parents[2] / "results"))
 
 
 @dataclass(frozen=True)
 class Record:
-    """rows: of runs.COLUMNS (or the chapter's own); evidence: of EVIDENCE; about: the machine."""
+    """A committed record.
+
+    Attributes:
+        rows: Columns runs.COLUMNS, or the chapter's own.
+        evidence: Columns EVIDENCE.
+        about: The content of the JSON file.
+    """
 
     rows: pd.DataFrame
     evidence: pd.DataFrame
@@ -39,19 +47,27 @@ class Record:
 
     def __str__(self) -> str:
         a = self.about
-        return (f"profile {a['profile']}, seeds {', '.join(map(str, a['seeds']))}, {a['machine']}, "
-                f"torch {a['torch']}, {a['date']}, commit {a['commit']}")  # fmt: skip
+        seeds = ", ".join(map(str, a["seeds"]))
+        origin = f"torch {a['torch']}, {a['date']}, commit {a['commit']}"
+        return f"profile {a['profile']}, seeds {seeds}, {a['machine']}, {origin}"
 
 
-def write(chapter: str, profile: str, rows: pd.DataFrame, evidence: pd.DataFrame | None = None,
-          seeds=(), device: str = "cpu") -> Path:  # fmt: skip
-    """Writes a record; float32 values keep it small."""
+def write(
+    chapter: str,
+    profile: str,
+    rows: pd.DataFrame,
+    evidence: pd.DataFrame | None = None,
+    seeds: Sequence[int] = (),
+    device: str = "cpu",
+) -> Path:
+    """Writes a record and returns the path of its rows. Values are float32, to keep it small."""
     path = folder() / profile / f"{chapter}.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
     floats = rows.select_dtypes("float64").columns.difference(["epoch"])
-    rows.astype({name: "float32" for name in floats}).to_parquet(path, compression="zstd")
+    with atomic_write(path) as partial:
+        rows.astype({name: "float32" for name in floats}).to_parquet(partial, compression="zstd")
     if evidence is not None:
-        evidence[EVIDENCE].to_csv(path.with_suffix(".evidence.csv"), index=False)
+        csv = evidence[EVIDENCE].to_csv(index=False)
+        write_text(path.with_suffix(".evidence.csv"), csv)
     about = {
         "profile": profile,
         "seeds": [int(seed) for seed in seeds],
@@ -61,14 +77,17 @@ def write(chapter: str, profile: str, rows: pd.DataFrame, evidence: pd.DataFrame
         "commit": commit(),
         "date": datetime.date.today().isoformat(),
     }
-    path.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
+    write_text(path.with_suffix(".json"), json.dumps(about, indent=1) + "\n")
     return path
 
 
 def read(chapter: str, profile: str, results: Path | None = None) -> Record | None:
-    """The record of a chapter in a profile; None where it was not run, or is not at hand.
+    """Returns the record of a chapter in a profile, or None if there is none.
 
-    results: by default `folder()`.
+    Args:
+        chapter: The NAME of its experiment.
+        profile: The folder under results/.
+        results: By default `folder()`.
     """
     path = (results or folder()) / profile / f"{chapter}.parquet"
     if not path.exists():
@@ -82,7 +101,7 @@ def read(chapter: str, profile: str, results: Path | None = None) -> Record | No
 
 
 def ledger(results: Path | None = None) -> dict[str, pd.DataFrame]:
-    """All evidence by profile, for `claims.table`. results: by default `folder()`."""
+    """Returns all evidence by profile, for `claims.table`. By default of `folder()`."""
     found = {}
     for name in LEDGER:
         files = sorted(((results or folder()) / name).glob("*.evidence.csv"))
@@ -92,7 +111,7 @@ def ledger(results: Path | None = None) -> dict[str, pd.DataFrame]:
 
 
 def commit() -> str:
-    """The commit of the code that runs; "unknown" outside a repository."""
-    done = subprocess.run(["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"],
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    """Returns the commit of the running code, or "unknown" outside a repository."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"

@@ -1,20 +1,22 @@
-"""Rates and grid: each candidate gets the same kind of search, on days and seeds of their own.
+"""Tunes every candidate by the same kind of search, on worlds and a day that no result uses.
 
-Tuned: the dense rate, the tables' rate, and the method's hyperparameter. Fixed: model, batch size, Adam's
-betas, window. Nuisance: the seed, averaged over. Trials train on the tuning seeds' worlds and are
-scored on the validation day; reported runs use other seeds and the test day. KuaiRand is one log
-for all seeds. A best trial on an edge widens the grid, so the number of trials differs.
+Tuned: the dense rate, the tables' rate and the method's hyperparameter. Fixed: model, batch size,
+Adam's betas, window. Nuisance: the seed, averaged over. Trials train on the tuning seeds' worlds
+and are scored on the validation day; reported runs use other seeds and the test day. KuaiRand is
+one log for all seeds. If the best trial lies on an edge, the grid is widened, so the number of
+trials differs.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
 
+from multiepoch.files import write_text
 from multiepoch.methods import ALL_METHODS, METHODS, Hyperparameter
 from reproduction.measure import KEYS, curve
 from reproduction.runs import Profile, Run, run_all
@@ -30,10 +32,10 @@ FINER = 10**0.25  # half a step, for methods without a hyperparameter
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is tuned, and on what it is scored.
+    """A method to tune, with the data and the number of epochs it is scored on.
 
-    A window is scored at the end of the last epoch; days are scored on their mean, the first two
-    left out, since a model starts from nothing only once.
+    A window is scored at the end of the last epoch. Days are scored on their mean without the
+    first two, since a model starts from nothing only once.
     """
 
     method: str
@@ -45,10 +47,11 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        what = "shared" if self.shared else self.method
-        what = what if self.rule == "adam" else f"{what} {self.rule}"
-        where = ", days" if self.days else "" if self.data == "world" else f", {self.data}"
-        return f"{what}, {self.epochs} epoch{'s' if self.epochs > 1 else ''}{where}"
+        """The name that tuned.json and the record know it by."""
+        method = "shared" if self.shared else self.method
+        method = method if self.rule == "adam" else f"{method} {self.rule}"
+        data = ", days" if self.days else "" if self.data == "world" else f", {self.data}"
+        return f"{method}, {self.epochs} epoch{'s' if self.epochs > 1 else ''}{data}"
 
 
 ONE_EPOCH = [
@@ -58,12 +61,16 @@ ONE_EPOCH = [
     Candidate("plain", 1, rule="rowwise_adagrad"),
 ]
 THREE_EPOCHS = [Candidate(name, 3) for name in METHODS]
-ON_KUAIRAND = [Candidate("plain", 1, data="kuairand"),
-               *(Candidate(name, 3, data="kuairand") for name in METHODS)]  # fmt: skip
+ON_KUAIRAND = [
+    Candidate("plain", 1, data="kuairand"),
+    *(Candidate(name, 3, data="kuairand") for name in METHODS),
+]
 TUNING_DAYS = 5
-DAY_BY_DAY = [Candidate(name, epochs, days=TUNING_DAYS) for name, epochs in (
-    ("plain", 1), ("plain", 2), ("fal", 2), ("meda", 2), ("meda_restored", 2), ("meda_groups", 2),
-    ("adamar", 2), ("day_tail_rewind", 2))]  # fmt: skip
+TWO_EPOCHS = ("plain", "fal", "meda", "meda_restored", "meda_groups", "adamar", "day_tail_rewind")
+DAY_BY_DAY = [
+    Candidate("plain", 1, days=TUNING_DAYS),
+    *(Candidate(name, 2, days=TUNING_DAYS) for name in TWO_EPOCHS),
+]
 CANDIDATES = {one.name: one for one in [*ONE_EPOCH, *THREE_EPOCHS, *ON_KUAIRAND, *DAY_BY_DAY]}
 
 
@@ -77,7 +84,7 @@ class Tuned:
 
 
 def score(rows: pd.DataFrame, candidate: Candidate) -> pd.Series:
-    """Normalized entropy, mean over objectives, by (setting, seed). Lower is better."""
+    """Returns the normalized entropy, mean over objectives, by (setting, seed). Lower is better."""
     points = curve(rows)
     at_end = points["epoch"] == candidate.epochs
     points = points[points["epoch"] > 2 if candidate.days else at_end]
@@ -89,30 +96,39 @@ def score(rows: pd.DataFrame, candidate: Candidate) -> pd.Series:
 def tune(
     candidate: Candidate, profile: Profile, device: str, store=None, log=print
 ) -> pd.DataFrame:
-    """Every trial of a candidate: columns candidate, stage, dense_lr, embedding_lr, hyperparameter, score.
+    """Runs every trial of a candidate and returns one row per trial.
 
-    Stage "rates" searches the grid at the default hyperparameter and widens it where the best is on an
-    edge; stage "hyperparameter" tries the other hyperparameters at the best rates, or, for a method without one,
-    rates half a step away.
+    Stage "rates" searches the grid at the default hyperparameter, and stage "widened" extends it
+    while the best trial lies on an edge. Stage "hyperparameter" then tries the method's other
+    hyperparameters at the best rates; a method without one tries rates half a step away ("finer").
+
+    Returns:
+        Columns candidate, stage, dense_lr, embedding_lr, hyperparameter (as JSON), score, best.
     """
     method = ALL_METHODS[candidate.method]
     # A day-by-day trial costs as much as several windows, so it has one tuning world.
     seeds = profile.tuning_seeds[:1] if candidate.days else profile.tuning_seeds
     trials: dict[tuple, tuple[str, float]] = {}
+    fixed = {
+        "epochs": candidate.epochs,
+        "rule": candidate.rule,
+        "data": candidate.data,
+        "days": candidate.days,
+        "evaluate_at": (1.0,),
+        "on": "validation",
+    }
 
     def evaluate(stage: str, points: list[tuple[float, float, Hyperparameter]]) -> None:
         points = [p for p in points if p not in trials]
         runs = [
-            Run(candidate.method, seed, dense, embedding, hyperparameter, epochs=candidate.epochs,
-                rule=candidate.rule, data=candidate.data, days=candidate.days,
-                evaluate_at=(1.0,), on="validation", setting=json.dumps([dense, embedding, hyperparameter]))
-            for dense, embedding, hyperparameter in points
+            Run(candidate.method, seed, *point, setting=json.dumps(point), **fixed)
+            for point in points
             for seed in seeds
-        ]  # fmt: skip
+        ]
         if runs:
             scores = score(run_all(runs, profile, device, store, log), candidate)
             for point in points:
-                trials[point] = stage, float(scores[json.dumps(list(point))].mean())
+                trials[point] = stage, float(scores[json.dumps(point)].mean())
 
     def best() -> tuple[float, float, Hyperparameter]:
         return min(trials, key=lambda point: trials[point][1])
@@ -142,23 +158,18 @@ def tune(
                 break
     dense, embedding, _ = best()
     if method.hyperparameter:
-        evaluate(
-            "hyperparameter",
-            [(dense, embedding, hyperparameter) for hyperparameter in method.grid[1:]],
-        )
+        evaluate("hyperparameter", [(dense, embedding, value) for value in method.grid[1:]])
     elif candidate.shared:
         evaluate("finer", [(dense * f, dense * f, default) for f in (FINER, 1 / FINER)])
     else:
-        evaluate("finer", [(dense * f, embedding * g, default)
-                           for f, g in ((FINER, 1), (1 / FINER, 1), (1, FINER), (1, 1 / FINER),
-                                        (FINER, FINER))])  # fmt: skip
-    return pd.DataFrame(
-        [
-            {"candidate": candidate.name, "stage": stage, "dense_lr": d, "embedding_lr": e,
-             "hyperparameter": json.dumps(hyperparameter), "score": value, "best": (d, e, hyperparameter) == best()}
-            for (d, e, hyperparameter), (stage, value) in trials.items()
-        ]
-    )  # fmt: skip
+        up, down = FINER, 1 / FINER
+        steps = [(up, 1), (down, 1), (1, up), (1, down), (up, up)]
+        evaluate("finer", [(dense * f, embedding * g, default) for f, g in steps])
+    found = pd.DataFrame(list(trials), columns=["dense_lr", "embedding_lr", "hyperparameter"])
+    found["best"] = [point == best() for point in trials]
+    found["hyperparameter"] = [json.dumps(hyperparameter) for _, _, hyperparameter in trials]
+    found[["stage", "score"]] = list(trials.values())
+    return found.assign(candidate=candidate.name)
 
 
 def _beyond(grid: list[float], edge: float) -> float:
@@ -168,39 +179,41 @@ def _beyond(grid: list[float], edge: float) -> float:
 def run(
     profile: Profile, device: str = "auto", seeds=None, store=None, log=print, only: str = ""
 ) -> pd.DataFrame:
-    """Tunes every candidate, or those whose name has `only` in it. ValueError where none has.
+    """Tunes every candidate, or those whose name contains `only`.
 
-    `seeds` is there for the common signature; tuning has its own.
+    `seeds` belongs to the common signature and is ignored: tuning has seeds of its own.
+
+    Raises:
+        ValueError: If no name contains `only`. The message lists the candidates.
     """
     chosen = [candidate for name, candidate in CANDIDATES.items() if only in name]
     if not chosen:
-        raise ValueError(f"no candidate has {only!r} in its name; there are {list(CANDIDATES)}.")
+        raise ValueError(f"no candidate's name contains {only!r}; there are {list(CANDIDATES)}.")
     return pd.concat([tune(c, profile, device, store, log) for c in chosen], ignore_index=True)
 
 
 def merge(kept: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
-    """The kept trials with those candidates replaced or added that were tuned again."""
+    """Returns the kept trials, with the candidates that were tuned again replaced or added."""
     kept = kept[~kept["candidate"].isin(trials["candidate"])]
     places = {name: place for place, name in enumerate(CANDIDATES)}
     merged = pd.concat([kept, trials], ignore_index=True)
-    return merged.sort_values("candidate", key=lambda names: names.map(places), kind="stable",
-                              ignore_index=True)  # fmt: skip
+    order = merged["candidate"].map(places).argsort(kind="stable")
+    return merged.iloc[order].reset_index(drop=True)
 
 
 _TUNED = Path(__file__).with_name("tuned.json")
 
 
 def write_tuned(trials: pd.DataFrame, path: Path = _TUNED) -> None:
-    """Keeps the best trial of each candidate where every profile finds it, beside those there."""
+    """Adds the best trial of each candidate to tuned.json, which every profile reads."""
     chosen = {
-        row.candidate: {"dense_lr": row.dense_lr, "embedding_lr": row.embedding_lr,
-                        "hyperparameter": json.loads(row.hyperparameter)}
+        row.candidate: asdict(Tuned(row.dense_lr, row.embedding_lr, json.loads(row.hyperparameter)))
         for row in trials[trials["best"]].itertuples()
-    }  # fmt: skip
+    }
     kept = json.loads(path.read_text()) if path.exists() else {}
     merged = kept | chosen
     in_order = {name: merged[name] for name in CANDIDATES if name in merged}
-    path.write_text(json.dumps(in_order, indent=1) + "\n")
+    write_text(path, json.dumps(in_order, indent=1) + "\n")
 
 
 @lru_cache(maxsize=1)
@@ -209,7 +222,11 @@ def _read() -> dict[str, dict]:
 
 
 def tuned(method: str, epochs: int = 3, **candidate) -> Tuned:
-    """The rates and hyperparameter chosen for a Candidate. KeyError names those that were tuned."""
+    """Returns the rates and the hyperparameter chosen for a Candidate.
+
+    Raises:
+        KeyError: If it was not tuned. The message lists those that were.
+    """
     name = Candidate(method, epochs, **candidate).name
     if name not in _read():
         raise KeyError(f"{name!r} was not tuned; tuned.json has {', '.join(_read())}.")

@@ -1,7 +1,7 @@
-"""What is done to the second epoch, to find out what in it does the harm.
+"""Interventions on the second epoch that isolate the cause of the jump.
 
-Each intervention takes (model, every_epoch, log, profile, run) and returns the data, as a function
-of the epoch, and what happens before each epoch.
+Each takes (model, every_epoch, log, profile, run) and returns the data, as a log or a function of
+the epoch, and an object whose `before_epoch` the training loop calls.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from torch import Tensor
 from multiepoch.data import Log
 from multiepoch.optim.lookups import gradient_of
 
-TAIL = 100  # impressions in the window under which a row counts as infrequent
+TAIL = 100  # a row with fewer impressions in the window counts as infrequent
 
 
 def thin(log: Log, objectives: tuple[str, ...], keep: float, seed: int) -> Log:
-    """The log with these objectives alone, each positive kept with probability `keep`.
+    """Returns the log with these objectives alone, each positive kept with probability `keep`.
 
-    The true probabilities are thinned with the labels, so the Bayes optimum stays one.
+    The true probabilities are thinned with the labels, so the Bayes optimum remains the optimum.
     """
     columns = [log.objectives.index(name) for name in objectives]
     labels, p_true = log.labels[:, columns], log.p_true[:, columns] * keep
     generator = torch.Generator().manual_seed(seed)
     kept = torch.rand(labels.shape, generator=generator) < keep
-    return replace(log, schema=replace(log.schema, objectives=objectives),
-                   labels=labels * kept.to(labels), p_true=p_true)  # fmt: skip
+    schema = replace(log.schema, objectives=objectives)
+    return replace(log, schema=schema, labels=labels * kept.to(labels), p_true=p_true)
 
 
 def resample(log: Log, seed: int) -> Log:
-    """The same impressions with labels drawn anew from the truth."""
+    """Returns the same impressions with labels drawn anew from the true probabilities."""
     generator = torch.Generator().manual_seed(seed)
     # One draw for all labels of an impression, as the world does: p_true falls along the funnel.
     draw = torch.rand((len(log), 1), generator=generator).to(log.device)
@@ -40,7 +40,7 @@ def resample(log: Log, seed: int) -> Log:
 
 
 class _FromSecondEpoch:
-    """Calls `action` once, before the second epoch, after whatever else happens there."""
+    """Calls `action` once, before the second epoch and after the method's own `before_epoch`."""
 
     def __init__(self, every_epoch, action) -> None:
         self.every_epoch, self.action = every_epoch, action
@@ -64,20 +64,22 @@ def _freeze(parameters) -> None:
 
 
 def freeze_dense(model, every_epoch, log, profile, run):
-    """From the second epoch on, only the tables learn."""
+    """Lets only the tables learn from the second epoch on."""
     return log, _FromSecondEpoch(every_epoch, lambda: _freeze(model.dense_parameters()))
 
 
 def freeze_tables(model, every_epoch, log, profile, run):
-    """From the second epoch on, only the dense layers learn."""
+    """Lets only the dense layers learn from the second epoch on."""
     tables = model.table_parameters().values()
     return log, _FromSecondEpoch(every_epoch, lambda: _freeze(tables))
 
 
 def _freeze_rows(weight: Tensor, frozen: Tensor) -> None:
-    """Takes frozen rows out of the gradient, so that no optimizer touches them.
+    """Removes frozen rows from the gradient, so that no optimizer touches them.
 
-    weight: (rows, dim); frozen: bool, (rows,).
+    Args:
+        weight: Shape (rows, dim).
+        frozen: bool, shape (rows,).
     """
 
     def keep_the_others(parameter: Tensor) -> None:
@@ -98,24 +100,26 @@ def _freeze_by_count(model, every_epoch, log, infrequent: bool):
 
 
 def freeze_tail(model, every_epoch, log, profile, run):
-    """From the second epoch on, rows seen fewer than TAIL times in the window stay as they are."""
+    """Freezes rows seen fewer than TAIL times in the window from the second epoch on."""
     return _freeze_by_count(model, every_epoch, log, infrequent=True)
 
 
 def freeze_head(model, every_epoch, log, profile, run):
-    """From the second epoch on, rows seen at least TAIL times stay: the control of `freeze_tail`."""
+    """Freezes rows seen at least TAIL times: the control of `freeze_tail`."""
     return _freeze_by_count(model, every_epoch, log, infrequent=False)
 
 
 def resample_labels(model, every_epoch, log, profile, run):
-    """Later epochs see the same impressions with labels drawn anew: nothing left to leak."""
-    return (
-        lambda index: log if index == 0 else resample(log, 1_000 * index + run.seed)
-    ), every_epoch
+    """Shows later epochs the same impressions with labels drawn anew, so that nothing leaks."""
+
+    def data(index: int) -> Log:
+        return resample(log, 1_000 * index + run.seed) if index else log
+
+    return data, every_epoch
 
 
 def fresh_impressions(model, every_epoch, log, profile, run):
-    """Later epochs see other impressions of the same days: more data instead of more epochs."""
+    """Shows later epochs other impressions of the same days: more data instead of more epochs."""
     world = profile.world(run.seed, run.scale, **run.world)
     n = math.ceil(len(log) / profile.train_days)
 

@@ -1,4 +1,4 @@
-"""A profile names sizes, seeds and epochs; an experiment is the same code in each."""
+"""Profiles: sizes, seeds and epochs by name. An experiment runs the same code in each."""
 
 from __future__ import annotations
 
@@ -11,12 +11,20 @@ from multiepoch.data import AdsWorld, Log
 class Profile:
     """Sizes of the world and of a run. Impressions, users and products keep their proportion.
 
-    n_users, n_products, n_campaigns, n_advertisers: cardinalities of the world.
-    impressions_per_day: training sees `train_days` such days; the next is for validation (tuning
-        only), the one after for the test (reported numbers only).
-    epochs: epochs over the window in a multi-epoch run.
-    tuning_seeds: worlds on which rates and hyperparameters are chosen; none of them is in `seeds`.
-    workers: processes that share the runs on a CPU, one thread each.
+    Attributes:
+        name: Of the profile.
+        n_users: Users of the world, as are the other cardinalities.
+        n_products: Products.
+        n_campaigns: Campaigns.
+        n_advertisers: Advertisers.
+        impressions_per_day: Training sees `train_days` such days. The next is for validation
+            (tuning only), the one after for the test (reported numbers only).
+        batch_size: Impressions per step.
+        seeds: Of the reported runs.
+        tuning_seeds: Worlds for choosing rates and hyperparameters; none of them is in `seeds`.
+        train_days: Days of the training window.
+        epochs: Over the window in a multi-epoch run.
+        workers: Processes of one thread that share the runs on a CPU.
     """
 
     name: str
@@ -33,7 +41,7 @@ class Profile:
     workers: int = 2
 
     def world(self, seed: int, scale: float = 1.0, **constants) -> AdsWorld:
-        """The world of that seed; `scale` multiplies users and products alone."""
+        """Returns the world of that seed. `scale` multiplies users and products alone."""
         return AdsWorld(
             seed=seed,
             n_users=round(self.n_users * scale),
@@ -45,9 +53,9 @@ class Profile:
         )
 
     def split(self, world: AdsWorld) -> tuple[Log, Log, Log]:
-        """Training window, validation day and test day, in the order of time.
+        """Returns the training window, the validation day and the test day.
 
-        All three carry the schema of the test day, so that a table has a row for each id.
+        All three have the schema of the test day, so that a table has a row for each id.
         """
         last = self.train_days + 1
         schema = world.schema(last)
@@ -56,28 +64,50 @@ class Profile:
 
 
 _QUICK = Profile(
-    name="quick", n_users=4_000, n_products=2_000, n_campaigns=200, n_advertisers=40,
-    impressions_per_day=10_000, batch_size=512, seeds=(0,), workers=1,
-)  # fmt: skip
+    name="quick",
+    n_users=4_000,
+    n_products=2_000,
+    n_campaigns=200,
+    n_advertisers=40,
+    impressions_per_day=10_000,
+    batch_size=512,
+    seeds=(0,),
+    workers=1,
+)
 _CPU = Profile(
-    name="cpu", n_users=50_000, n_products=25_000, n_campaigns=1_250, n_advertisers=125,
-    impressions_per_day=125_000, batch_size=2_048, seeds=(0, 1, 2),
-)  # fmt: skip
+    name="cpu",
+    n_users=50_000,
+    n_products=25_000,
+    n_campaigns=1_250,
+    n_advertisers=125,
+    impressions_per_day=125_000,
+    batch_size=2_048,
+    seeds=(0, 1, 2),
+)
 
 PROFILES: dict[str, Profile] = {
     "quick": _QUICK,
     "cpu": _CPU,
     "long": replace(_CPU, name="long", seeds=(0, 1, 2, 3, 4)),
     "gpu": Profile(
-        name="gpu", n_users=500_000, n_products=250_000, n_campaigns=12_500, n_advertisers=1_250,
-        impressions_per_day=1_250_000, batch_size=16_384,
+        name="gpu",
+        n_users=500_000,
+        n_products=250_000,
+        n_campaigns=12_500,
+        n_advertisers=1_250,
+        impressions_per_day=1_250_000,
+        batch_size=16_384,
         seeds=(0, 1, 2, 3, 4),
     ),
-}  # fmt: skip
+}
 
 
 def profile(name: str) -> Profile:
-    """The profile of that name. ValueError names those that exist."""
+    """Returns the profile of that name.
+
+    Raises:
+        ValueError: If there is none. The message lists those that exist.
+    """
     if name not in PROFILES:
         raise ValueError(f"profile {name!r} does not exist; choose from {', '.join(PROFILES)}.")
     return PROFILES[name]

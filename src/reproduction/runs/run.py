@@ -1,6 +1,6 @@
-"""One training run as data, and many of them: spread over processes, kept as they finish, resumed.
+"""One training run as data, and many runs spread over processes, kept as they finish, resumed.
 
-A `Run` holds everything that its result depends on; its key names the file that keeps the result.
+A `Run` holds everything that its result depends on. Its key names the file that keeps the result.
 """
 
 from __future__ import annotations
@@ -26,27 +26,37 @@ from multiepoch.train.metrics import entropy
 from reproduction.runs import interventions
 from reproduction.runs.profiles import Profile
 
-COLUMNS = ["profile", "device", "seed", "method", "setting", "epoch", "samples", "group",
-           "objective", "metric", "value"]  # fmt: skip
+IDENTITY = ["profile", "device", "seed", "method", "setting"]
+COLUMNS = [*IDENTITY, "epoch", "samples", "group", "objective", "metric", "value"]
 
-# Chapter 2's. KuaiRand is small: with the profile's batch an epoch would be some sixty steps.
+# KuaiRand is small: with the profile's batch size an epoch would be some sixty steps.
 KUAIRAND_BATCH = 512
+
 
 @dataclass(frozen=True)
 class Run:
-    """One model trained once. Everything a result depends on, beside the profile, is here.
+    """One model trained once. Its result depends on these fields and the profile alone.
 
-    method: a key of ALL_METHODS; hyperparameter: its own setting; dense_lr, embedding_lr: the two rates.
-    setting: what tells this run from others of the same method, as figures call it.
-    data: "world", "kuairand", or "kuairand without cross".
-    days: 0 for several epochs over one window; else so many days, `epochs` over each, evaluated
-        on the next day. times_data: impressions a day, in multiples of the profile's.
-    scale, world: changes of the world (see Profile.world).
-    intervention: a key of interventions.INTERVENTIONS, "" for none.
-    keep_positives: the share of the positives that keep their label.
-    objectives: those trained on, all by default.
-    on: "test" or "validation", the day it is evaluated on.
-    group_by: an id column whose row-frequency tenths are evaluated apart, "" for none.
+    Attributes:
+        method: A key of ALL_METHODS.
+        seed: Draws the world, the first weights and the order of the impressions.
+        dense_lr: Learning rate of the dense layers.
+        embedding_lr: Learning rate of the tables.
+        hyperparameter: The method's own.
+        setting: Distinguishes this run from others of the same method; figures show it.
+        epochs: Over the window, or over each day.
+        data: "world", "kuairand", or "kuairand without cross".
+        days: Days trained on one after the other, each evaluated on the next; 0 for one window.
+        times_data: Impressions per day, in multiples of the profile's.
+        rule: The tables' update rule.
+        scale: Multiplies users and products (see Profile.world).
+        world: Other constants of the world.
+        intervention: A key of interventions.INTERVENTIONS, "" for none.
+        keep_positives: The share of the positives that keep their label.
+        objectives: To train on; empty for all.
+        evaluate_at: Fractions of each epoch after which the model is evaluated.
+        on: The held-out day, "test" or "validation".
+        group_by: An id column whose row-frequency tenths are evaluated apart, "" for none.
     """
 
     method: str
@@ -74,7 +84,7 @@ class Run:
         return " ".join(filter(None, [self.method, self.setting, f"seed {self.seed}"]))
 
     def key(self, profile: Profile, device: str) -> str:
-        """Names the file that keeps the result of this run."""
+        """Returns the name of the file that keeps the result of this run."""
         leave_out = ("name", "seeds", "tuning_seeds", "epochs", "workers")
         sizes = {name: size for name, size in asdict(profile).items() if name not in leave_out}
         return run_key([asdict(self), sizes, device], "multiepoch", "reproduction.runs")
@@ -82,7 +92,7 @@ class Run:
 
 @lru_cache(maxsize=2)
 def _window(profile: Profile, data: str, seed: int, scale: float, world: str):
-    """Training window, validation day and test days of a source."""
+    """Returns the training window, the validation day and the test days of a source."""
     if data == "world":
         return profile.split(profile.world(seed, scale, **json.loads(world)))
     return split_by_day(load_kuairand(cross=data == "kuairand"), **PACKAGED_SPLIT)
@@ -94,16 +104,15 @@ def execute(run: Run, profile: Profile, device: str = "cpu") -> pd.DataFrame:
     started = time.perf_counter()
     rows, extra = train_one(run, profile, device)
     extra.append({"metric": "seconds", "value": time.perf_counter() - started})
-    last = {"epoch": rows["epoch"].max(), "samples": rows["samples"].max(), "group": "all",
-            "objective": ""}  # fmt: skip
+    last = {"epoch": rows["epoch"].max(), "samples": rows["samples"].max()}
+    last |= {"group": "all", "objective": ""}
     rows = pd.concat([rows, pd.DataFrame([last | one for one in extra])], ignore_index=True)
-    rows = rows.assign(profile=profile.name, device=_device_name(device), seed=run.seed,
-                       method=run.method, setting=run.setting)  # fmt: skip
+    rows[IDENTITY] = profile.name, _device_name(device), run.seed, run.method, run.setting
     return rows[COLUMNS]
 
 
 def _train_window(run: Run, profile: Profile, device: str) -> tuple[pd.DataFrame, list[dict]]:
-    """Several epochs over one window: its test points, and what belongs to the run as a whole."""
+    """Trains over one window; returns its points and the rows about the run as a whole."""
     world = json.dumps(run.world, sort_keys=True)
     log, validation, test = _window(profile, run.data, run.seed, run.scale, world)
     batch_size = profile.batch_size if run.data == "world" else KUAIRAND_BATCH
@@ -119,34 +128,48 @@ def _train_window(run: Run, profile: Profile, device: str) -> tuple[pd.DataFrame
     if run.intervention:
         make = interventions.INTERVENTIONS[run.intervention]
         data, between_epochs = make(model, every_epoch, log, profile, run)
+    groups = partial(frequency_groups, column=run.group_by) if run.group_by else None
     rows = train(
-        model, optimizer, data, epochs=run.epochs, batch_size=batch_size, seed=run.seed,
-        evaluate=held_out, evaluate_at=run.evaluate_at, between_epochs=between_epochs,
-        groups=partial(frequency_groups, column=run.group_by) if run.group_by else None,
+        model,
+        optimizer,
+        data,
+        epochs=run.epochs,
+        batch_size=batch_size,
+        seed=run.seed,
+        evaluate=held_out,
+        evaluate_at=run.evaluate_at,
+        between_epochs=between_epochs,
+        groups=groups,
         progress=None,
-    )  # fmt: skip
-    # "test" is what train calls the held-out day, whichever it is.
+    )
+    # train names the held-out day "test", whichever it is.
     return rows[rows["split"] == "test"], [*_ends(held_out), *_bytes(model, optimizer, every_epoch)]
 
 
 def _train_days(run: Run, profile: Profile, device: str) -> tuple[pd.DataFrame, list[dict]]:
-    """Day after day: what the model predicts of the next one. `epoch` counts the days."""
+    """Trains day after day, evaluated on the next one. In the rows `epoch` counts the days."""
     world = profile.world(run.seed, run.scale, **run.world)
     schema = world.schema(run.days)
-
     per_day = profile.impressions_per_day
 
-    @lru_cache(maxsize=2)  # every epoch over a day asks for it anew, and the day before was its test
+    @lru_cache(maxsize=2)  # a day is asked for in each of its epochs, and before as a test day
     def day_log(n: int, day: int) -> Log:
         return replace(world.day(day, n), schema=schema)
 
     model, optimizer, every_epoch = _build(run, schema, device)
     rows = train_days(
-        model, optimizer, partial(day_log, round(run.times_data * per_day)),
-        range(run.days + 1), epochs=run.epochs, evaluate_on=partial(day_log, per_day),
-        evaluate_epochs=[run.epochs - 1], batch_size=profile.batch_size, seed=run.seed,
-        between_epochs=every_epoch, progress=None,
-    )  # fmt: skip
+        model,
+        optimizer,
+        partial(day_log, round(run.times_data * per_day)),
+        range(run.days + 1),
+        epochs=run.epochs,
+        evaluate_on=partial(day_log, per_day),
+        evaluate_epochs=[run.epochs - 1],
+        batch_size=profile.batch_size,
+        seed=run.seed,
+        between_epochs=every_epoch,
+        progress=None,
+    )
     rows = rows[rows["split"] == "next_day"]
     extra = [*_ends(day_log(per_day, run.days)), *_bytes(model, optimizer, every_epoch)]
     return rows.assign(epoch=rows["day"] + 1.0), extra
@@ -156,26 +179,36 @@ def _build(run: Run, schema: Schema, device: str):
     torch.manual_seed(run.seed)
     model = ConversionModel(schema).to(device)
     optimizer, every_epoch = ALL_METHODS[run.method].build(
-        model, dense_lr=run.dense_lr, embedding_lr=run.embedding_lr, hyperparameter=run.hyperparameter,
-        seed=run.seed, rule=run.rule, epochs=run.epochs,
-    )  # fmt: skip
+        model,
+        dense_lr=run.dense_lr,
+        embedding_lr=run.embedding_lr,
+        hyperparameter=run.hyperparameter,
+        seed=run.seed,
+        rule=run.rule,
+        epochs=run.epochs,
+    )
     return model, optimizer, every_epoch
 
 
 def _ends(held_out: Log) -> list[dict]:
-    """The best constant's logloss on the held-out day and, where the truth is known, the best."""
+    """Returns the best constant's logloss on the held-out day and, if known, the optimum's."""
     if held_out.p_true is not None:
         ends = bayes_optimum(held_out)
     else:
         rate = held_out.labels.double().mean(dim=0).tolist()
-        ends = pd.DataFrame({"positive_rate": rate, "constant_logloss": map(entropy, rate)},
-                            index=held_out.objectives)  # fmt: skip
-    return [{"objective": objective, "metric": metric, "value": value}
-            for objective, row in ends.iterrows() for metric, value in row.items()]  # fmt: skip
+        known = {"positive_rate": rate, "constant_logloss": map(entropy, rate)}
+        ends = pd.DataFrame(known, index=held_out.objectives)
+    return [
+        {"objective": objective, "metric": metric, "value": value}
+        for objective, row in ends.iterrows()
+        for metric, value in row.items()
+    ]
 
 
-def _bytes(model: ConversionModel, optimizer: SparseOptimizer, every_epoch: EveryEpoch) -> list[dict]:
-    """Memory of the tables, of what their optimizer keeps, and of what is kept for going back."""
+def _bytes(
+    model: ConversionModel, optimizer: SparseOptimizer, every_epoch: EveryEpoch
+) -> list[dict]:
+    """Returns the memory of the tables, of the optimizer's row state and of the remedy."""
     state = optimizer.embedding.state.values()
     sizes = {
         "table_bytes": sum(table.nbytes for table in model.table_parameters().values()),
@@ -196,10 +229,17 @@ def run_all(
     store: Path | None = None,
     log: Callable[[str], None] = print,
 ) -> pd.DataFrame:
-    """Every run's rows, in the order given. Finished runs are kept in `store` and not run again.
+    """Returns every run's rows, in the order given.
 
-    On a CPU `profile.workers` processes share the runs, one thread each; on a GPU one after the
-    other. One line a run says how far it is and about how long the rest takes.
+    Finished runs are kept in `store` and not repeated. On a CPU `profile.workers` processes of one
+    thread share the runs; on a GPU they run one after the other.
+
+    Args:
+        runs: The runs, in the order wanted.
+        profile: Sizes of the world and the runs.
+        device: "auto", "cpu" or "cuda".
+        store: Folder of the finished runs, by default `default_store`.
+        log: Receives one line per run, with an estimate of the time left.
     """
     device = resolve_device(device)
     store = store or default_store(profile)
@@ -213,7 +253,7 @@ def run_all(
 
 
 def workers(profile: Profile, device: str) -> int:
-    """Processes that share the runs: one on a GPU."""
+    """Returns how many processes share the runs: one on a GPU."""
     return profile.workers if device == "cpu" else 1
 
 
@@ -222,10 +262,10 @@ def _keep(profile: Profile, device: str, run: Run, path: Path) -> None:
 
 
 def default_store(profile: Profile) -> Path:
-    """MULTIEPOCH_RUNS, or `runs/` where the command is called, by profile."""
+    """Returns the profile's folder in MULTIEPOCH_RUNS, by default in `runs/`."""
     return Path(os.environ.get("MULTIEPOCH_RUNS", "runs")) / profile.name
 
 
 def over_seeds(seeds: Sequence[int], runs: Sequence[Run]) -> list[Run]:
-    """The same runs for each seed."""
+    """Returns the same runs for each seed."""
     return [replace(run, seed=seed) for seed in seeds for run in runs]
