@@ -1,10 +1,11 @@
-"""Chapter 3, claim C1: which rows of the tables a batch gives a gradient to.
+"""Chapter 3, claim C1: which rows of the tables get a gradient from a batch.
 
-Nothing is trained: a row has a gradient where the batch looks it up, whatever the weights are.
+Nothing is trained: a row has a gradient if the batch looks it up, whatever the weights are.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
@@ -14,18 +15,19 @@ import torch
 from torch import Tensor
 
 from multiepoch.data import PACKAGED_SPLIT, Log, load_kuairand, split_by_day
-from reproduction.measure import evidence
+from reproduction.measure import evidence, intervals
 from reproduction.runs import Profile, resolve_device
 
 CHAPTER = "03"
 NAME = "ch03_gradient_sparsity"
 COLUMNS = ["profile", "seed", "source", "table", "metric", "at", "value"]
 
-BATCH = 4_096  # the claim's, whatever batch a profile trains with
+BATCH = 4_096  # the claim's batch size, whatever a profile trains with
+WIDTH = 16  # numbers in a row
 BATCHES = (64, 256, 1_024, BATCH, 16_384, 65_536)
 RARE = 1 / 20  # of the steps
-SHARES = tuple(np.round(np.geomspace(1e-4, 1, 41), 6).tolist())  # of a table's rows; holds 0.1
-_SAMPLE = 20  # batches of each size; their mean is known to a percent or so
+SHARES = tuple(np.round(np.geomspace(1e-4, 1, 41), 6).tolist())  # of a table's rows; 0.1 is one
+_SAMPLE = 20  # batches of each size: enough for their mean to about a percent
 
 
 def run(
@@ -36,14 +38,17 @@ def run(
 ) -> pd.DataFrame:
     """Measures both sources: the training window of each seed's AdsWorld, and KuaiRand's.
 
-    One row a number, with columns COLUMNS. `table` is an id column, or "all" for all tables
-    together; `at` says where the number was measured:
-        rows: how many rows a table has.
-        touched: mean number of rows with a gradient in a batch of `at` impressions.
-        head: % of the impressions that the most frequent share `at` of the rows gets.
-        rare: % of the rows that get a gradient in fewer than `at` of an epoch's steps, batches of
-            BATCH.
     A seed names a world and an order of the impressions; for KuaiRand, the order alone.
+
+    Returns:
+        Columns COLUMNS, one number per row. `table` is an id column, or "all" for all tables
+        together. The metrics, with the meaning of `at`:
+
+        - rows: the rows of the table.
+        - touched: the mean number of rows with a gradient in a batch of `at` impressions.
+        - head: the % of the impressions that go to the most frequent share `at` of the rows.
+        - rare: the % of the rows that get a gradient in fewer than `at` of an epoch's steps, in
+          batches of BATCH.
     """
     device = resolve_device(device)
     kuairand = split_by_day(load_kuairand(), **PACKAGED_SPLIT)[0]
@@ -53,13 +58,13 @@ def run(
         for source, one in (("AdsWorld", window), ("KuaiRand", kuairand)):
             found = pd.DataFrame(measure(one.to(device), seed), columns=COLUMNS[3:])
             rows.append(found.assign(profile=profile.name, seed=seed, source=source))
-            log(f"{source}, seed {seed}: {100 * touched_share(found, 'all'):.2f} % of all rows "
-                f"have a gradient in a batch of {BATCH:,}")  # fmt: skip
+            touched = 100 * touched_share(found, "all")
+            log(f"{source}, seed {seed}: a batch of {BATCH:,} touches {touched:.2f} % of all rows")
     return pd.concat(rows, ignore_index=True)[COLUMNS]
 
 
 def measure(log: Log, seed: int) -> Iterator[tuple[str, str, float, float]]:
-    """(table, metric, at, value) of one log, which must have at least BATCH impressions."""
+    """Yields (table, metric, at, value) of one log, which needs at least BATCH impressions."""
     n_rows = log.schema.cardinality
     yield from ((name, "rows", np.nan, n) for name, n in (n_rows | {"all": total(n_rows)}).items())
 
@@ -89,27 +94,27 @@ def measure(log: Log, seed: int) -> Iterator[tuple[str, str, float, float]]:
 
 
 def batches(n: int, size: int, seed: int) -> Iterator[Tensor]:
-    """The full batches of one shuffled epoch over n impressions, (size,) int64 each."""
+    """Returns the full batches of one shuffled epoch over n impressions, (size,) int64 each."""
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     return (order[k : k + size] for k in range(0, n - size + 1, size))
 
 
 def touched_rows(log: Log, batch: Tensor) -> dict[str, Tensor]:
-    """By table, the rows that a batch gives a gradient to: the ids in it, each once."""
+    """Returns by table the rows that get a gradient from a batch: the ids in it, each once."""
     batch = batch.to(log.device)
     return {name: ids[batch].unique() for name, ids in log.ids.items()}
 
 
 def head(frequency: np.ndarray, shares: Sequence[float]) -> np.ndarray:
-    """The share of the impressions on the most frequent share of the rows, (len(shares),).
+    """Returns the share of the impressions that the most frequent rows get, (len(shares),).
 
-    frequency: (rows,), descending. Linear within a row, so that small tables have a curve too.
+    Args:
+        frequency: Impressions by row, (rows,), descending.
+        shares: Of the rows. Linear within a row, so that small tables have a curve too.
     """
     cumulated = np.concatenate([[0], frequency.cumsum()])
-    return (
-        np.interp(np.multiply(shares, len(frequency)), np.arange(len(cumulated)), cumulated)
-        / (cumulated[-1])
-    )
+    found = np.interp(np.multiply(shares, len(frequency)), np.arange(len(cumulated)), cumulated)
+    return found / cumulated[-1]
 
 
 def total(by_table: dict[str, int]) -> int:
@@ -117,14 +122,74 @@ def total(by_table: dict[str, int]) -> int:
 
 
 def touched_share(rows: pd.DataFrame, table: str, batch: int = BATCH) -> float:
-    """Rows with a gradient over rows of the table, in the rows of one seed and source."""
+    """Returns rows with a gradient over rows of the table, for the rows of one seed and source."""
     mine = rows[rows["table"] == table]
     touched = mine[(mine["metric"] == "touched") & (mine["at"] == batch)]["value"].item()
     return touched / mine[mine["metric"] == "rows"]["value"].item()
 
 
+def touched_percent(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns the % of a table's rows with a gradient: mean, low, high by source, table, at."""
+    keys = ["source", "seed", "table"]
+    size = rows[rows["metric"] == "rows"].set_index(keys)["value"]
+    touched = rows[rows["metric"] == "touched"].set_index([*keys, "at"])["value"]
+    return intervals((100 * touched / size).rename("value"), ["source", "table", "at"])
+
+
+def top_tenth(rows: pd.DataFrame) -> pd.Series:
+    """Returns the % of the impressions on a table's most frequent tenth, by source and table."""
+    head = rows[(rows["metric"] == "head") & np.isclose(rows["at"], 0.1)]
+    return head.groupby(["source", "table"])["value"].mean()
+
+
+def rarely_touched(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns the % of rows with a gradient in fewer than 1 of 20 steps: mean, low, high."""
+    return intervals(rows[rows["metric"] == "rare"], ["source", "table"])
+
+
+def megabytes(n_rows: float, sparse: bool) -> float:
+    """Returns the memory traffic of an Adam step on `n_rows` rows, at least.
+
+    Weight and two means are read and written, the gradient is read; 4 bytes each. A sparse
+    gradient also has an 8-byte index per row.
+    """
+    numbers = n_rows * WIDTH * (3 + 3 + 1)
+    return (4 * numbers + (8 * n_rows if sparse else 0)) / 1e6
+
+
+def traffic(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns megabytes per step of dense and sparse Adam (the index), a column per source."""
+    mean = rows.groupby(["source", "metric", "table", "at"], dropna=False)["value"].mean()
+    return pd.DataFrame(
+        {
+            source: {
+                "dense Adam": megabytes(mean[source, "rows", "all"].item(), sparse=False),
+                "sparse Adam": megabytes(mean[source, "touched", "all", BATCH], sparse=True),
+            }
+            for source in rows["source"].unique()
+        }
+    )
+
+
+def step_seconds(ids: Tensor, n_rows: int, sparse: bool, repeats: int = 5) -> float:
+    """Returns the best time of an Adam step on one table, on the device of the ids."""
+    table = torch.nn.Embedding(n_rows, WIDTH, sparse=sparse, device=ids.device)
+    adam = (torch.optim.SparseAdam if sparse else torch.optim.Adam)(table.parameters(), lr=1e-2)
+    wait = torch.cuda.synchronize if ids.is_cuda else lambda: None
+    taken = []
+    for _ in range(repeats):
+        adam.zero_grad()
+        table(ids).sum().backward()
+        wait()
+        started = time.perf_counter()
+        adam.step()
+        wait()
+        taken.append(time.perf_counter() - started)
+    return min(taken)
+
+
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
-    """The evidence for C1, from AdsWorld."""
+    """Returns the evidence for C1, from AdsWorld."""
     rows = rows[rows["source"] == "AdsWorld"]
     shares = {seed: 100 * touched_share(mine, "all") for seed, mine in rows.groupby("seed")}
 

@@ -1,4 +1,4 @@
-"""Chapter 4, claim C2: what a learning rate of the tables' own is worth in one epoch."""
+"""Chapter 4, claim C2: the gain in one epoch from a learning rate of the tables' own."""
 
 from __future__ import annotations
 
@@ -16,19 +16,32 @@ OWN = "tables' own rate, tuned"
 WHOLE = "whole network at the tables' rate"
 MULTIPLES = (1, 3, 10, 30, 100)
 POINTS = tuple(np.round(np.arange(0.1, 1.01, 0.1), 1).tolist())
+RIVALS = {  # settings by the label that figures show
+    "tables' own rate": OWN,
+    "whole network at it": WHOLE,
+    "Adagrad on the tables": "adagrad, tuned",
+    "row-wise Adagrad": "rowwise_adagrad, tuned",
+}
+CANDIDATES = {  # of the tuning
+    "shared, 1 epoch": "one shared rate",
+    "plain, 1 epoch": "tables' own rate",
+    "plain adagrad, 1 epoch": "Adagrad on the tables",
+    "plain rowwise_adagrad, 1 epoch": "row-wise Adagrad on the tables",
+}
 
 
 def multiple(times: float) -> str:
-    """The setting of the sweep in which the tables learn at `times` the dense rate."""
+    """Returns the setting of the sweep with the tables at `times` the dense rate."""
     return f"{times:g}x"
 
 
 def runs() -> list[Run]:
+    """Returns the runs of one seed: the headline, the sweep of the ratio, the other rules."""
     shared, own = tuned("plain", 1, shared=True), tuned("plain", 1)
 
     def run(setting: str, dense_lr: float, embedding_lr: float, **changes) -> Run:
-        return Run("plain", 0, dense_lr, embedding_lr, setting=setting, evaluate_at=POINTS,
-                   group_by="product", **changes)  # fmt: skip
+        changes |= {"setting": setting, "evaluate_at": POINTS, "group_by": "product"}
+        return Run("plain", 0, dense_lr, embedding_lr, **changes)
 
     headline = [
         run(SHARED, shared.dense_lr, shared.embedding_lr),
@@ -45,13 +58,14 @@ def runs() -> list[Run]:
 
 
 def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
+    """Returns rows of runs.COLUMNS."""
     return run_all(over_seeds(seeds or profile.seeds, runs()), profile, device, store, log)
 
 
 def speed_up(rows: pd.DataFrame, setting: str = OWN) -> pd.Series:
-    """Samples of one epoch over the samples `setting` needs to the shared rate's loss there.
+    """Returns the samples of one epoch over those `setting` needs to the shared rate's loss.
 
-    By seed and objective; 0 where it never gets there.
+    By seed and objective; 0 if it never gets there.
     """
     target = at(pick(rows, "plain", SHARED), 1.0).droplevel(["method", "setting"])
     found = {}
@@ -60,14 +74,46 @@ def speed_up(rows: pd.DataFrame, setting: str = OWN) -> pd.Series:
     return pd.Series(found).rename_axis(["seed", "objective"])
 
 
+def against(rows: pd.DataFrame, ours: str, theirs: str = OWN, group: str = "all") -> pd.Series:
+    """Returns the logloss after one epoch of one setting against another's in %."""
+    ends = (at(pick(rows, "plain", setting), 1.0, group=group) for setting in (ours, theirs))
+    return percent_change(*ends)
+
+
+def by_frequency(rows: pd.DataFrame) -> pd.Series:
+    """Returns the own rate's logloss against the shared rate's in % by tenth of the products."""
+    groups = sorted(set(rows["group"]) - {"all"}, key=int)
+    tenths = {group: against(rows, OWN, SHARED, group) for group in groups}
+    return pd.concat(tenths, names=["group"])
+
+
+def contrast(rows: pd.DataFrame) -> pd.Series:
+    """Returns by seed the change on the rarest tenth of the products minus the most frequent."""
+    tenths = by_frequency(rows)
+    return by_seed(tenths["0"]) - by_seed(tenths["9"])
+
+
+def trials(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns the extent of each rival's tuning and its best rates, as text."""
+    found = {}
+    for name, label in CANDIDATES.items():
+        mine = rows[rows["candidate"] == name]
+        best = mine[mine["best"]].iloc[0]
+        line = {"trials": str(len(mine))}
+        for rate, column in (("tables' rate", "embedding_lr"), ("dense rate", "dense_lr")):
+            line[f"{rate}, tried"] = f"{mine[column].min():.2g} to {mine[column].max():.2g}"
+            line[f"{rate}, best"] = f"{best[column]:.2g}"
+        found[label] = line
+    return pd.DataFrame(found).T.rename_axis("rival")
+
+
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
-    """The evidence for C2."""
-    end = {name: at(pick(rows, "plain", name), 1.0) for name in (SHARED, OWN, WHOLE)}
+    """Returns the evidence for C2."""
     speed = speed_up(rows)
     return evidence(
         "C2",
         speedup_click=speed.xs("click", level="objective"),
         speedup_checkout=speed.xs("checkout", level="objective"),
-        one_epoch=by_seed(percent_change(end[OWN], end[SHARED])),
-        control=by_seed(percent_change(end[WHOLE], end[OWN])),
+        one_epoch=by_seed(against(rows, OWN, SHARED)),
+        control=by_seed(against(rows, WHOLE, OWN)),
     )

@@ -1,10 +1,10 @@
-"""Chapter 5, claims C3 to C5: the jump at the epoch boundary, and what in it does the harm."""
+"""Chapter 5, claims C3 to C5: the jump at the epoch boundary, and its cause."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-from reproduction.measure import by_seed, evidence, jump, pick
+from reproduction.measure import at, by_seed, evidence, jump, pick
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.runs.interventions import INTERVENTIONS
 from reproduction.tuning import tuned
@@ -17,47 +17,93 @@ FINE = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
 
 
 def thinned(kept: float) -> str:
-    """The setting in which a click keeps its label with probability `kept`."""
+    """Returns the setting in which a click keeps its label with probability `kept`."""
     return f"1/{round(1 / kept)} of the clicks"
 
 
 def runs(epochs: int) -> list[Run]:
-    """At the rates that are best for one epoch: those that one would be using."""
+    """Returns the runs of one seed, at the rates that are best for one epoch."""
     rates = tuned("plain", 1)
     base = dict(method="plain", seed=0, dense_lr=rates.dense_lr, embedding_lr=rates.embedding_lr)
     several = Run(**base, setting=PLAIN, epochs=epochs, evaluate_at=FINE, group_by="product")
     causes = [Run(**base, setting=name, epochs=2, intervention=name) for name in INTERVENTIONS]
-    thin = [Run(**base, setting=thinned(kept), epochs=2, objectives=("click",),
-                keep_positives=kept) for kept in KEPT]  # fmt: skip
+    click = {"epochs": 2, "objectives": ("click",)}
+    thin = [Run(**base, **click, setting=thinned(kept), keep_positives=kept) for kept in KEPT]
     return [several, *causes, *thin]
 
 
 def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
+    """Returns rows of runs.COLUMNS."""
     seeds = seeds or profile.seeds
     return run_all(over_seeds(seeds, runs(profile.epochs)), profile, device, store, log)
 
 
+def plain_jump(rows: pd.DataFrame, group: str = "all") -> pd.Series:
+    """Returns the boundary jump of plain training in %, by seed and objective."""
+    return jump(pick(rows, "plain", PLAIN), group=group).droplevel(["method", "setting"])
+
+
+def quarters(rows: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Returns the rise in % over epoch 2's first quarter, and per quarter over its other three.
+
+    By seed, mean over objectives.
+    """
+    plain = pick(rows, "plain", PLAIN)
+    end, quarter = (at(plain, epoch).droplevel(["method", "setting"]) for epoch in (2.0, 1.25))
+    return by_seed(plain_jump(rows)), by_seed(100 * (end / quarter - 1)) / 3
+
+
 def part_gone(rows: pd.DataFrame) -> pd.Series:
-    """% of the plain jump that an intervention takes away, by setting, seed and objective."""
-    plain = jump(pick(rows, "plain", PLAIN)).droplevel(["method", "setting"])
-    found = {}
+    """Returns the % of the plain jump that an intervention removes.
+
+    By setting, seed and objective.
+    """
+    plain, left = plain_jump(rows), {}
     for name in INTERVENTIONS:
-        left = jump(pick(rows, "plain", name)).droplevel(["method", "setting"])
-        found[name] = 100 * (1 - left / plain)
-    return pd.concat(found, names=["setting"])
+        left[name] = jump(pick(rows, "plain", name)).droplevel(["method", "setting"])
+    return pd.concat({name: 100 * (1 - left[name] / plain) for name in left}, names=["setting"])
+
+
+def part_left(rows: pd.DataFrame) -> pd.Series:
+    """Returns the % of the plain jump that is left, mean over objectives, by setting and seed."""
+    return 100 - part_gone(rows).groupby(["setting", "seed"]).mean()
 
 
 def jump_by_group(rows: pd.DataFrame) -> pd.Series:
-    """The plain jump in each tenth of the product rows' frequency, by group, seed, objective."""
-    mine = pick(rows, "plain", PLAIN)
-    groups = [group for group in mine["group"].unique() if group != "all"]
-    found = {group: jump(mine, group=group).droplevel(["method", "setting"]) for group in groups}
-    return pd.concat(found, names=["group"])
+    """Returns the plain jump in each tenth of the product rows' frequency.
+
+    By group, seed and objective.
+    """
+    groups = [group for group in pick(rows, "plain", PLAIN)["group"].unique() if group != "all"]
+    return pd.concat({group: plain_jump(rows, group) for group in groups}, names=["group"])
+
+
+def directions(rows: pd.DataFrame) -> dict[str, bool]:
+    """Returns the conditions that hold for every seed."""
+    jumps, left = plain_jump(rows), part_left(rows)
+    order = {
+        "the tables alone do less harm than the dense layers alone": (
+            "dense layers frozen",
+            "tables frozen",
+        ),
+        "freezing infrequent rows helps more than freezing frequent ones": (
+            "infrequent rows frozen",
+            "frequent rows frozen",
+        ),
+    }
+    return {
+        **{f"the test loss of {o} jumps": (j > 0).all() for o, j in jumps.groupby("objective")},
+        **{
+            f"{name} leave less than half of the jump": (left[name] < 50).all()
+            for name in ("labels drawn anew", "fresh impressions")
+        },
+        **{name: (left[less] < left[more]).all() for name, (less, more) in order.items()},
+    }
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
-    """The evidence for C3, C4 and C5."""
-    jumps = jump(pick(rows, "plain", PLAIN)).droplevel(["method", "setting"]).unstack("objective")
+    """Returns the evidence for C3, C4 and C5."""
+    jumps = plain_jump(rows).unstack("objective")
     few, all_clicks = (
         by_seed(jump(pick(rows, "plain", thinned(kept)))) for kept in (KEPT[-1], KEPT[0])
     )

@@ -1,7 +1,7 @@
-"""Chapter 5: what the rows know of the very impressions they were trained on, after one epoch.
+"""Chapter 5: measures how much rows remember of the impressions they were trained on.
 
-The same model is evaluated on impressions it was trained on and on fresh ones of the same days,
-apart by how often the training window has the impression's row of the ultra-sparse cross.
+After one epoch the model is evaluated on impressions it was trained on and on fresh ones of the
+same days, grouped by how often the training window has the impression's row of the sparsest table.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ SEEN, FRESH, NEXT = "trained on", "fresh, same days", "test day"
 
 
 def by_count(train_log: Log, eval_log: Log) -> Tensor:
-    """For each impression of `eval_log`, (n,): which of GROUPS its cross row belongs to."""
+    """Returns for each impression of `eval_log`, (n,), the index in GROUPS of its cross row."""
     size = train_log.schema.cardinality[COLUMN]
     count = torch.bincount(train_log.ids[COLUMN], minlength=size)[eval_log.ids[COLUMN]]
     return torch.bucketize(count, torch.tensor(EDGES, device=count.device), right=True)
 
 
 def fresh_of_the_same_days(profile: Profile, seed: int, n: int) -> Log:
-    """n impressions of the training window's days that are not in the window."""
+    """Returns n impressions of the training window's days that are not in the window."""
     world, per_day = profile.world(seed), n // profile.train_days
     made = profile.impressions_per_day + per_day
     log = Log.concat([world.day(d, made)[-per_day:] for d in range(profile.train_days)])
@@ -43,13 +43,13 @@ def fresh_of_the_same_days(profile: Profile, seed: int, n: int) -> Log:
 
 
 def run(profile: Profile, device: str = "auto", seeds=None, log=print) -> pd.DataFrame:
-    """Logloss by seed, epoch, split, count of the cross row, objective."""
+    """Returns the logloss by seed, epoch, split, group of the cross row, and objective."""
     device, seeds = resolve_device(device), list(seeds or profile.seeds)
     found = {}
     with Runner(partial(_one_seed, profile, device), workers(profile, device)) as runner:
         for seed, rows in runner.map(seeds):
             found[seed] = rows
-            log(f"what the rows know, seed {seed}: done")
+            log(f"the rows' memory, seed {seed}: done")
     return pd.concat([found[seed] for seed in seeds], ignore_index=True)
 
 
@@ -57,15 +57,36 @@ def _one_seed(profile: Profile, device: str, seed: int) -> pd.DataFrame:
     rates = tuned("plain", 1)
     window, _, test = (one.to(device) for one in profile.split(profile.world(seed)))
     sample = torch.arange(0, len(window), profile.train_days, device=device)
-    logs = {SEEN: window[sample], NEXT: test,
-            FRESH: fresh_of_the_same_days(profile, seed, len(sample))}  # fmt: skip
+    fresh = fresh_of_the_same_days(profile, seed, len(sample))
+    logs = {SEEN: window[sample], FRESH: fresh, NEXT: test}
     torch.manual_seed(seed)
     model = ConversionModel(window.schema).to(device)
     optimizer = SparseOptimizer.from_model(model, rates.dense_lr, rates.embedding_lr)
     rows = train(
-        model, optimizer, window, epochs=2, evaluate=logs, evaluate_at=(0.25, 1.0),
-        groups=by_count, batch_size=profile.batch_size, seed=seed, progress=None,
-    )  # fmt: skip
+        model,
+        optimizer,
+        window,
+        epochs=2,
+        batch_size=profile.batch_size,
+        seed=seed,
+        evaluate=logs,
+        evaluate_at=(0.25, 1.0),
+        groups=by_count,
+        progress=None,
+    )
     rows = rows[rows["metric"] == "logloss"].assign(seed=seed)
     names = {str(k): name for k, name in enumerate(GROUPS)} | {"all": "all"}
     return rows.assign(group=rows["group"].map(names))
+
+
+def memory(rows: pd.DataFrame, objective: str = "click") -> tuple[pd.Series, pd.Series]:
+    """Returns the loss on seen against fresh impressions after epoch 1, and the jump, in %.
+
+    By group and seed.
+    """
+    losses = rows[rows["objective"] == objective].pivot_table(
+        index=["group", "seed"], columns=["split", "epoch"], values="value"
+    )
+    known = losses[SEEN, 1.0] / losses[FRESH, 1.0]
+    jumped = losses[NEXT, 1.25] / losses[NEXT, 1.0]
+    return 100 * (known - 1).dropna(), 100 * (jumped - 1).dropna()

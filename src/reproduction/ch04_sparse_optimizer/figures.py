@@ -1,0 +1,162 @@
+"""Draws the figures of chapter 4 from result rows, live or recorded, for `style.show`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from reproduction import style
+from reproduction.ch04_sparse_optimizer import experiment as chapter
+from reproduction.measure import curve, intervals, pick
+from reproduction.style import (
+    DASHED,
+    MARKERS,
+    OBJECTIVES,
+    REFERENCE,
+    figure,
+    legend_above,
+    line,
+    line_style,
+    spelled,
+    styled,
+)
+
+
+@styled
+def row_travel(touched: np.ndarray, moved: np.ndarray, lr: float) -> Figure:
+    """Draws the distance rows moved in an epoch against the steps that touched them.
+
+    Args:
+        touched: Steps that touched each row, (rows,), each at least 1.
+        moved: Root mean square over a row's weights, (rows,).
+        lr: The rate; touched times lr is about as far as Adam can carry a weight.
+    """
+    fig, axes = figure(height=3.8)
+    dots = {"color": line_style("plain")["color"], "alpha": 0.12, "ms": 4, "rasterized": True}
+    axes.plot(touched, moved, ".", **dots)
+    counts = np.unique(touched)
+    edges = np.unique(np.geomspace(1, counts.max() + 1, 14).astype(int))
+    bins = np.digitize(touched, edges)
+    middle = [(np.median(touched[bins == b]), np.median(moved[bins == b])) for b in np.unique(bins)]
+    color = line_style("FAL")["color"]
+    axes.plot(*zip(*middle), color=color, marker="o", ms=5, label="median row")
+    axes.plot(counts, counts * lr, color=REFERENCE, linestyle=DASHED, label="steps × rate")
+    axes.set(xscale="log", yscale="log", xlabel="steps of the epoch that touched the row")
+    axes.set_ylabel("distance moved")
+    axes.legend(loc="lower right")
+    return fig
+
+
+@styled
+def rate_sweep(rows: pd.DataFrame) -> Figure:
+    """Draws logloss after one epoch against the tables' rate, in multiples of the dense rate."""
+    fig, axes = figure(height=3.6)
+    base = chapter.multiple(1)
+    found = {m: chapter.against(rows, chapter.multiple(m), base) for m in chapter.MULTIPLES}
+    change = pd.concat(found, names=["times"]).rename("value").reset_index()
+    for objective in [o for o in OBJECTIVES if o in set(change["objective"])]:
+        mine = change[change["objective"] == objective]
+        line(axes, mine, "times", objective, marker=MARKERS[objective], markersize=5)
+    axes.axhline(0, color=REFERENCE, linewidth=1)
+    axes.set(xscale="log", xlabel="tables' rate, in multiples of the dense rate")
+    axes.set_ylabel("logloss against 1×, %")
+    axes.set_xticks(chapter.MULTIPLES, [f"{m}×" for m in chapter.MULTIPLES])
+    axes.minorticks_off()
+    legend_above(axes)
+    return fig
+
+
+@styled
+def first_epoch(rows: pd.DataFrame, objectives: tuple[str, ...] = ("click", "checkout")) -> Figure:
+    """Draws test logloss over the epoch: shared rate, tables' own rate, whole network at it."""
+    fig, grid = figure(len(objectives), height=2.9, sharex=True)
+    points = curve(rows)
+    unit, size = ("million", 1e6) if points["samples"].max() >= 1e6 else ("thousand", 1e3)
+    points = points.assign(samples=points["samples"] / size)
+    for axes, objective in zip(np.atleast_1d(grid), objectives):
+        shown = points[points["objective"] == objective]
+        shared, own = pick(shown, "plain", chapter.SHARED), pick(shown, "plain", chapter.OWN)
+        line(axes, shared, "samples", "plain", "shared, tuned")
+        line(axes, own, "samples", "sparse optimizer", "tables' own, tuned")
+        whole = intervals(pick(shown, "plain", chapter.WHOLE), ["samples"]).sort_index()["mean"]
+        look = {"color": REFERENCE, "linestyle": (0, (1, 1)), "label": "whole network at it"}
+        axes.plot(whole.index, whole, **look)
+        mean = shared.groupby("epoch")["value"].mean()
+        low, high = shown["value"].min(), mean[mean.index >= 0.2].iloc[0]
+        axes.set_ylim(low - 0.1 * (high - low), high + 0.5 * (high - low))
+        axes.set(title=spelled(objective), ylabel="test logloss")
+    axes.set_xlabel(f"{unit} impressions trained on")
+    np.atleast_1d(grid)[0].legend(loc="upper right", handlelength=2.2)
+    return fig
+
+
+@styled
+def against_shared(rows: pd.DataFrame) -> Figure:
+    """Draws the logloss of each rival after one epoch against the tuned shared rate."""
+    change = {
+        label: chapter.against(rows, setting, chapter.SHARED)
+        for label, setting in chapter.RIVALS.items()
+    }
+    return _rivals(change, 0, "logloss after one epoch\nagainst the tuned shared rate, %")
+
+
+@styled
+def speed_up(rows: pd.DataFrame) -> Figure:
+    """Draws the speed-up in samples of each rival over the tuned shared rate."""
+    found = {label: chapter.speed_up(rows, setting) for label, setting in chapter.RIVALS.items()}
+    return _rivals(found, 1, "speed-up in samples\n(0: never reaches the shared rate's loss)")
+
+
+def _rivals(found: dict[str, pd.Series], same: float, xlabel: str) -> Figure:
+    fig, axes = figure(height=0.75 * len(found) + 1.3)
+    style.estimates(axes, pd.concat(found, names=["rival"]), "rival")
+    axes.axvline(same, color=REFERENCE, linewidth=1.2, linestyle=DASHED)
+    axes.set_xlabel(xlabel)
+    legend_above(axes)
+    return fig
+
+
+def gain_by_frequency(rows: pd.DataFrame) -> Figure:
+    """Draws the own rate against the shared one by tenth of the products' frequency."""
+    return style.by_tenth(chapter.by_frequency(rows), "logloss against\nthe tuned shared rate, %")
+
+
+@styled
+def tuning_grid(trials: pd.DataFrame, candidate: str) -> Figure:
+    """Draws each trial of a candidate over the two rates: the % its score exceeds the best."""
+    mine = trials[trials["candidate"] == candidate]
+    excess = 100 * (mine["score"] / mine["score"].min() - 1)
+    dark = float(excess.quantile(0.8)) or 1.0  # beyond it all squares are equally dark
+    places = mine["embedding_lr"], mine["dense_lr"]
+    fig, axes = figure(height=4.0)
+    axes.scatter(*places, c=excess.clip(upper=dark), cmap="cividis_r", s=620, marker="s")
+    for x, y, value in zip(*places, excess):
+        text, color = f"{value:.1f}", "white" if value > 0.55 * dark else "black"
+        text = text if value < 99.5 else ">99"
+        axes.annotate(text, (x, y), ha="center", va="center", fontsize=9, color=color)
+    best = mine[mine["best"]]
+    frame = {"mfc": "none", "mec": line_style("MEDA")["color"], "mew": 2.5, "ms": 27}
+    axes.plot(best["embedding_lr"], best["dense_lr"], "s", **frame)
+    axes.set(xscale="log", yscale="log", xlabel="tables' rate", ylabel="dense rate")
+    axes.margins(0.14)
+    axes.grid(visible=False)
+    return fig
+
+
+@styled
+def warm_up(rates: pd.DataFrame) -> Figure:
+    """Draws two rates by step, and their ratio.
+
+    Args:
+        rates: Columns dense and tables, a row per step.
+    """
+    ratio = rates["tables"] / rates["dense"]
+    fig, (above, below) = figure(2, height=2.3, sharex=True)
+    above.plot(rates.index, rates["tables"], **line_style("sparse optimizer"), label="tables")
+    above.plot(rates.index, rates["dense"], **line_style("plain"), label="dense layers")
+    above.set(yscale="log", ylabel="rate")
+    above.legend(loc="lower right")
+    below.plot(rates.index, ratio, color=REFERENCE)
+    below.set(ylabel="ratio", xlabel="step", ylim=(0, 1.4 * ratio.max()))
+    return fig

@@ -1,0 +1,143 @@
+"""Draws the figures of chapter 5 from result rows, live or recorded, for `style.show`."""
+
+from __future__ import annotations
+
+import textwrap
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from reproduction import style
+from reproduction.ch05_multi_epoch_overfitting import experiment as chapter
+from reproduction.ch05_multi_epoch_overfitting import leak
+from reproduction.measure import at, curve, intervals, jump, pick
+from reproduction.style import (
+    DASHED,
+    MARKERS,
+    OBJECTIVES,
+    REFERENCE,
+    figure,
+    legend_above,
+    line,
+    line_style,
+    spelled,
+    styled,
+)
+
+
+@styled
+def within_epochs(rows: pd.DataFrame) -> Figure:
+    """Draws test logloss over the epochs against that at the end of the first, by objective."""
+    mine = pick(rows, "plain", chapter.PLAIN)
+    points = curve(mine).merge(at(mine, 1.0).rename("base").reset_index())
+    points = points.assign(value=100 * (points["value"] / points["base"] - 1))
+    points = points[points["epoch"] >= 0.5]
+    fig, axes = figure(height=4.0)
+    for boundary in range(1, int(points["epoch"].max())):
+        axes.axvline(boundary, color=REFERENCE, linewidth=1.2, linestyle=DASHED)
+    for objective in [o for o in OBJECTIVES if o in set(points["objective"])]:
+        line(axes, points[points["objective"] == objective], "epoch", objective)
+    axes.set(xlabel="epochs over the data", ylabel="test logloss against\nthe end of epoch 1, %")
+    legend_above(axes)
+    return fig
+
+
+@styled
+def jumps(rows: pd.DataFrame, reported: float) -> Figure:
+    """Draws the boundary jump of each objective beside a reported number."""
+    found = intervals(chapter.plain_jump(rows).rename("value"), ["objective"])
+    found = found.reindex([o for o in OBJECTIVES if o in found.index])
+    fig, axes = figure(height=3.2)
+    axes.bar(range(len(found)), found["mean"], 0.55, color=[OBJECTIVES[o][0] for o in found.index])
+    for k, (low, high) in enumerate(zip(found["low"], found["high"])):
+        if np.isfinite(low):
+            axes.vlines(k, low, high, color=REFERENCE, linewidth=3)
+    axes.set_xticks(range(len(found)), map(spelled, found.index))
+    axes.set_xlim(-0.5, len(found) + 0.2)
+    style.reference(axes, reported, "reported\n(second-hand)")
+    axes.axhline(0, color="black", linewidth=1)
+    axes.set_ylabel("boundary jump, %")
+    axes.grid(axis="x", visible=False)
+    return fig
+
+
+@styled
+def jump_by_labels(rows: pd.DataFrame) -> Figure:
+    """Draws click's jump, alone in the model, against the share of clicks that keep the label."""
+    kept = {k: jump(pick(rows, "plain", chapter.thinned(k))) for k in chapter.KEPT}
+    values = pd.concat(kept, names=["kept"]).rename("value").reset_index()
+    fig, axes = figure(height=3.4)
+    line(axes, values, "kept", "click", label="click alone", marker="o", markersize=6)
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(1.15, chapter.KEPT[-1] / 1.15)
+    axes.set_xticks(chapter.KEPT, ["all", *(f"1/{round(1 / k)}" for k in chapter.KEPT[1:])])
+    axes.minorticks_off()
+    axes.axhline(0, color=REFERENCE, linewidth=1)
+    axes.set(xlabel="clicks that keep their label", ylabel="boundary jump, %")
+    return fig
+
+
+def jump_by_frequency(rows: pd.DataFrame) -> Figure:
+    """Draws the jump by tenth of the product rows' frequency, by objective."""
+    return style.by_tenth(chapter.jump_by_group(rows), "boundary jump, %")
+
+
+@styled
+def part_left(rows: pd.DataFrame) -> Figure:
+    """Draws the part of the jump that each intervention leaves, mean over objectives."""
+    left = chapter.part_left(rows).rename("value")
+    found = intervals(left, ["setting"]).sort_values("mean", ascending=False)
+    fig, axes = figure(height=4.2)
+    y = np.arange(len(found))
+    axes.barh(y, found["mean"], color="#B9C6CF", height=0.62)
+    known = np.isfinite(found["low"].to_numpy())
+    axes.hlines(y[known], found["low"][known], found["high"][known], color="black", linewidth=2)
+    ends = np.where(known, found["high"], found["mean"]).clip(min=0)
+    place = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "fontsize": 11}
+    for k, value in enumerate(found["mean"]):
+        axes.annotate(f"{value:.0f} %", (ends[k], k), **place)
+    axes.axvline(100, color=REFERENCE, linewidth=1.2, linestyle=DASHED)
+    axes.axvline(0, color="black", linewidth=1)
+    axes.set_xlim(right=1.18 * max(100, ends.max()))
+    axes.set_yticks(y, [textwrap.fill(name, 16) for name in found.index])
+    axes.set_ylim(len(found) - 0.4, -0.6)
+    axes.set_xlabel("part of the jump that is left, %")
+    axes.grid(axis="y", visible=False)
+    return fig
+
+
+@styled
+def memory(rows: pd.DataFrame) -> Figure:
+    """Draws click's loss on seen against fresh impressions, and the jump, by row count."""
+    fig, grid = figure(2, height=2.6, sharex=True)
+    titles = ("memory after one epoch", "the jump on the test day")
+    labels = ("logloss, seen\nagainst fresh, %", "boundary jump, %")
+    places = {group: k for k, group in enumerate(leak.GROUPS)}
+    for axes, values, title, label in zip(grid, leak.memory(rows), titles, labels):
+        points = values.rename("value").reset_index()
+        points = points.assign(place=points["group"].map(places)).dropna()
+        line(axes, points, "place", "click", marker=MARKERS["click"], markersize=6)
+        axes.axhline(0, color=REFERENCE, linewidth=1)
+        axes.set(title=title, ylabel=label)
+    names = [group.replace(" or more", "+").replace(" to ", "–") for group in leak.GROUPS]
+    axes.set_xticks(range(len(names)), names)
+    axes.set_xlabel("impressions on the same user × advertiser row")
+    return fig
+
+
+@styled
+def toy_leak(found: pd.DataFrame) -> Figure:
+    """Draws the harm of trusting row statistics against impressions per row (the index).
+
+    Args:
+        found: Columns "its own label among them" and "earlier labels only", in %.
+    """
+    fig, axes = figure(height=3.4)
+    for column, look, marker in zip(found, ("plain", "tail rewind"), "os"):
+        axes.plot(found.index, found[column], **line_style(look), marker=marker, label=column)
+    axes.axhline(0, color=REFERENCE, linewidth=1)
+    axes.set(xscale="log", xlabel="impressions per row")
+    axes.set_ylabel("logloss on fresh impressions\nagainst the base rate, %")
+    axes.legend()
+    return fig
