@@ -55,3 +55,11 @@ def gap_closed(rows: pd.DataFrame) -> dict[str, np.ndarray]:
     gap = share_of_gap_closed(pick(rows, "plain", "AdsWorld"))
     gap = gap[gap["epoch"] == 1.0]
     return {name: part["value"].to_numpy() for name, part in gap.groupby("objective", sort=False)}
+
+
+def auc_below_optimum(rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Returns by objective how far the model's AUC on AdsWorld is below the Bayes optimum's."""
+    return {
+        name: final(rows, "AdsWorld", "bayes_auc", name) - final(rows, "AdsWorld", "auc", name)
+        for name in objectives(rows, "AdsWorld")
+    }
