@@ -18,9 +18,16 @@ from reproduction.runs import run as runs
 from reproduction.tuning import Tuned
 
 TINY = replace(
-    profile("quick"), n_users=300, n_products=200, n_campaigns=20, n_advertisers=5,
-    impressions_per_day=1_000, batch_size=256, train_days=2, epochs=2,
-)  # fmt: skip
+    profile("quick"),
+    n_users=300,
+    n_products=200,
+    n_campaigns=20,
+    n_advertisers=5,
+    impressions_per_day=1_000,
+    batch_size=256,
+    train_days=2,
+    epochs=2,
+)
 PLAIN = Run("plain", 0, 1e-3, 1e-2, epochs=2)
 
 
@@ -52,8 +59,10 @@ def test_every_method_trains_and_is_deterministic(method):
 
 
 def test_methods_differ_in_the_second_epoch():
-    ends = [final(execute(replace(PLAIN, method=m, hyperparameter=METHODS[m].grid[0]), TINY))[2.0]
-            for m in METHODS]  # fmt: skip
+    ends = [
+        final(execute(replace(PLAIN, method=m, hyperparameter=METHODS[m].grid[0]), TINY))[2.0]
+        for m in METHODS
+    ]
     assert len(set(ends)) == len(METHODS)
 
 
@@ -164,20 +173,31 @@ def rows(**curves):
     """Rows of one method "m" from seed-0 click curves by setting: {epoch: logloss}."""
     return pd.DataFrame(
         [
-            {"method": "m", "setting": setting, "seed": 0, "objective": "click", "group": "all",
-             "metric": "logloss", "epoch": epoch, "samples": 1000 * epoch, "value": value}
+            {
+                "method": "m",
+                "setting": setting,
+                "seed": 0,
+                "objective": "click",
+                "group": "all",
+                "metric": "logloss",
+                "epoch": epoch,
+                "samples": 1000 * epoch,
+                "value": value,
+            }
             for setting, curve in curves.items()
             for epoch, value in curve.items()
         ]
-    )  # fmt: skip
+    )
 
 
 def test_measures_by_hand():
     table = rows(a={0.5: 0.6, 1.0: 0.5, 1.25: 0.55}, b={0.5: 0.5, 1.0: 0.4, 1.25: 0.4})
     jumps = measure.jump(table).droplevel(["method", "seed", "objective"])
     assert jumps["a"] == pytest.approx(10.0) and jumps["b"] == pytest.approx(0.0)
-    difference = measure.percent_change(measure.at(measure.pick(table, "m", "b"), 1.0),
-                               measure.at(measure.pick(table, "m", "a"), 1.0))  # fmt: skip
+    difference = measure.percent_change(
+        measure.at(measure.pick(table, "m", "b"), 1.0),
+        measure.at(measure.pick(table, "m", "a"), 1.0),
+    )
     assert difference.item() == pytest.approx(-20.0)
     assert measure.samples_to(measure.pick(table, "m", "a"), 0.55) == pytest.approx(750.0)
     assert measure.samples_to(measure.pick(table, "m", "a"), 0.3) == float("inf")
@@ -187,14 +207,19 @@ def test_measures_by_hand():
 
 def days(**lines):
     """Rows of days 1, 2, ... at the default drift and churn: by setting, the logloss by day."""
-    return rows(**{f"{setting}; {continual.DEFAULT}": dict(enumerate(values, start=1))
-                   for setting, values in lines.items()})  # fmt: skip
+    return rows(
+        **{
+            f"{setting}; {continual.DEFAULT}": dict(enumerate(values, start=1))
+            for setting, values in lines.items()
+        }
+    )
 
 
 def test_gains_by_day_by_hand():
     gains = (-4.0, -3.0, -2.0, -1.0, 0.0)  # in %
-    table = days(**{continual.ONE_EPOCH: [0.5] * 5,
-                    "ours": [0.5 * (1 + gain / 100) for gain in gains]})  # fmt: skip
+    table = days(
+        **{continual.ONE_EPOCH: [0.5] * 5, "ours": [0.5 * (1 + gain / 100) for gain in gains]}
+    )
     found = continual.gain(table, "ours")
     assert continual.mean_by_day(found)[0].tolist() == pytest.approx(gains)
     assert continual.first_days(found)[0] == pytest.approx(-3.0)

@@ -15,22 +15,38 @@ QUICK = profile("quick")
 
 @pytest.fixture
 def landscape(monkeypatch):
-    """Instead of training, a bowl around (dense, embedding, hyperparameter); notes the runs asked for."""
+    """Replaces training by a bowl around (dense, embedding, hyperparameter) and notes the runs."""
     asked = []
 
     def around(dense, embedding, hyperparameter=None):
         def run_all(runs, profile, device, store, log):
             asked.extend(runs)
-            off = [abs(run.dense_lr / dense - 1) + abs(run.embedding_lr / embedding - 1)
-                   + (run.hyperparameter != hyperparameter) for run in runs]  # fmt: skip
-            common = {"profile": "quick", "device": "cpu", "method": runs[0].method, "group": "all",
-                      "objective": "click", "samples": 1}  # fmt: skip
+            off = [
+                abs(run.dense_lr / dense - 1)
+                + abs(run.embedding_lr / embedding - 1)
+                + (run.hyperparameter != hyperparameter)
+                for run in runs
+            ]
+            common = {
+                "profile": "quick",
+                "device": "cpu",
+                "method": runs[0].method,
+                "group": "all",
+                "objective": "click",
+                "samples": 1,
+            }
             return pd.DataFrame(
-                common | {"seed": run.seed, "setting": run.setting, "epoch": float(run.epochs),
-                          "metric": metric, "value": value}
+                common
+                | {
+                    "seed": run.seed,
+                    "setting": run.setting,
+                    "epoch": float(run.epochs),
+                    "metric": metric,
+                    "value": value,
+                }
                 for run, distance in zip(runs, off)
                 for metric, value in (("logloss", 1 + distance), ("constant_logloss", 2.0))
-            )  # fmt: skip
+            )
 
         monkeypatch.setattr(tuning, "run_all", run_all)
         return asked
@@ -84,10 +100,20 @@ def test_only_some_are_tuned_again_and_the_others_are_kept(landscape, monkeypatc
 
 def test_days_are_scored_after_the_first_two():
     rows = pd.DataFrame(
-        {"profile": "quick", "device": "cpu", "method": "plain", "setting": "", "seed": 0,
-         "group": "all", "objective": "click", "samples": 1, "epoch": [1.0, 2.0, 3.0, 4.0, 4.0],
-         "metric": ["logloss"] * 4 + ["constant_logloss"], "value": [9.0, 9.0, 1.0, 3.0, 2.0]}
-    )  # fmt: skip
+        {
+            "profile": "quick",
+            "device": "cpu",
+            "method": "plain",
+            "setting": "",
+            "seed": 0,
+            "group": "all",
+            "objective": "click",
+            "samples": 1,
+            "epoch": [1.0, 2.0, 3.0, 4.0, 4.0],
+            "metric": ["logloss"] * 4 + ["constant_logloss"],
+            "value": [9.0, 9.0, 1.0, 3.0, 2.0],
+        }
+    )
     candidate = Candidate("plain", 2, days=4)
     assert tuning.score(rows, candidate).tolist() == [1.0]
     assert tuning.score(rows, replace(candidate, epochs=4, days=0)).tolist() == [1.5]
