@@ -1,1 +1,1 @@
-"""One module a chapter: `run(profile, device, seeds) -> table`, for notebooks and command line."""
+"""The paper's claims and the chapters: one folder per chapter, which its notebook imports."""
