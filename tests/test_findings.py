@@ -40,9 +40,10 @@ def test_a_record_comes_back_as_it_was_written(tmp_path, monkeypatch):
 
 def test_verdicts_name_runs_without_a_record():
     evidence = pd.DataFrame([{"claim": "C6", "measure": "log_linear", "seed": 0, "value": -1.0}])
-    table = claims.verdicts(["C6"], {"this run": evidence, "gpu": None}).splitlines()
+    table = claims.verdicts(["C6"], evidence, "quick", {"gpu": None}).splitlines()
     assert "this run" in table[0] and "gpu" in table[0]
-    assert "not settled" in table[-1] and "no record" in table[-1]
+    assert "not settled" in table[2] and "no record" in table[2]
+    assert table[-1] == "- `gpu`: no record found"
 
 
 def test_the_command_finds_every_experiment():

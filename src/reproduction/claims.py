@@ -18,6 +18,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from multiepoch.stats import interval
+from reproduction.records import Record
 
 Verdict = Literal["reproduced", "partly", "not reproduced", "not settled", "not yet run"]
 
@@ -171,21 +172,27 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def verdicts(ids: Sequence[str], runs: Mapping[str, pd.DataFrame | None]) -> str:
-    """Returns a Markdown table of the verdict on each claim in each run.
+def verdicts(
+    ids: Sequence[str], here: pd.DataFrame, profile: str, records: Mapping[str, Record | None]
+) -> str:
+    """Returns a Markdown table of the verdict on each claim, live and recorded.
 
     Args:
         ids: Of the claims.
-        runs: Evidence by the name of the run, in the order shown; None if there is no record.
+        here: Evidence of the live run.
+        profile: Of the live run.
+        records: By profile, in the order shown; None if there is none.
     """
+    runs = {f"this run ({profile})": here}
+    runs |= {f"record `{name}`": one and one.evidence for name, one in records.items()}
     lines = []
     for one in map(claim, ids):
-        found = [
-            "no record" if rows is None else verdict(one, weigh(one, rows))
-            for rows in runs.values()
-        ]
-        lines.append([f"{one.id} · {one.title}", *found])
-    return tabulate(lines, ["claim", *runs], tablefmt="pipe")
+        line = [f"{one.id} · {one.title}"]
+        for rows in runs.values():
+            line.append("no record" if rows is None else verdict(one, weigh(one, rows)))
+        lines.append(line)
+    origins = [f"- `{name}`: {one or 'no record found'}" for name, one in records.items()]
+    return "\n".join([tabulate(lines, ["claim", *runs], tablefmt="pipe"), "", *origins])
 
 
 def table(records: Mapping[str, pd.DataFrame], chapters: str = "../notebooks/") -> str:

@@ -7,6 +7,7 @@ import importlib
 import pkgutil
 import sys
 from functools import partial
+from inspect import signature
 from types import ModuleType
 
 import reproduction
@@ -41,14 +42,14 @@ def command(arguments: list[str]) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", help="default: those of the profile")
     parser.add_argument("--record", help="folder under results/ (default: the profile's name)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--only", help="tune only the candidates whose name contains this")
+    parser.add_argument("--only", help="of tuning: the candidates whose name contains this")
     options = parser.parse_args(arguments)
-    if options.only and options.chapter != "tuning":
-        parser.error("--only applies to tuning alone")
+    module = modules[options.chapter]
+    if options.only and "only" not in signature(module.run).parameters:
+        parser.error(f"--only does not apply to {options.chapter}")
 
     sizes = profile(options.profile)
-    seeds = tuple(options.seeds or sizes.seeds)
-    module = modules[options.chapter]
+    seeds = tuple(options.seeds or getattr(module, "SEEDS", sizes.seeds))
     folder = options.record or sizes.name
     which = {"only": options.only} if options.only else {}
     try:
