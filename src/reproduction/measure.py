@@ -59,6 +59,12 @@ def against(rows: pd.DataFrame, setting: str, method: str, other: str) -> pd.Dat
     return (100 * (mine / theirs - 1)).unstack("epoch")
 
 
+def relative(rows: pd.DataFrame, base: pd.Series) -> pd.DataFrame:
+    """Returns the logloss points of `rows` in % above `base`, paired on the levels of its index."""
+    points = curve(rows).merge(base.rename("base").reset_index(), on=base.index.names)
+    return points.assign(value=100 * (points["value"] / points["base"] - 1)).drop(columns="base")
+
+
 def pick(rows: pd.DataFrame, method: str, setting: str | None = None) -> pd.DataFrame:
     """Returns the rows of one method and, if given, of one of its settings."""
     rows = rows[rows["method"] == method]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import io
-import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from reproduction.measure import intervals
+from reproduction.measure import at, intervals, relative
+from reproduction.records import Record
 
 WIDTH = 5.6  # inches: 12 pt text is still readable when the figure is 350 px wide, on a phone
 
@@ -161,28 +161,96 @@ def line(axes: Axes, values: pd.DataFrame, x: str, name: str, label: str = "", *
     band(axes, mean.index, mean["mean"], mean["low"], mean["high"], name, label=label, **kind)
 
 
-def estimates(axes: Axes, values: pd.Series, by: str, width: int = 20) -> None:
-    """Draws one row for each value of the level `by`, with a dot and interval per objective.
+def boundaries(axes: Axes, last: float) -> None:
+    """Draws a grey line at each whole epoch before `last`, where the data begin again."""
+    for boundary in range(1, int(np.ceil(last))):
+        axes.axvline(boundary, color=REFERENCE, linewidth=1.2, zorder=1)
+
+
+def zero(axes: Axes, vertical: bool = False) -> None:
+    """Draws a dashed line at zero."""
+    draw = axes.axvline if vertical else axes.axhline
+    draw(0, color=REFERENCE, linewidth=1.2, linestyle=DASHED)
+
+
+def by_objective(axes: Axes, rows: pd.DataFrame, last: float = np.inf) -> None:
+    """Draws each objective's test logloss against the end of its own first epoch, in %."""
+    points = relative(rows, at(rows, 1.0))
+    points = points[points["epoch"].between(0.5, last)]
+    for objective, mine in points.groupby("objective", sort=False):
+        line(axes, mine, "epoch", objective)
+    boundaries(axes, points["epoch"].max())
+    zero(axes)
+
+
+def by_epoch(
+    points: pd.DataFrame,
+    looks: Mapping[str, dict],
+    ylabel: str,
+    panels: str = "objective",
+    height: float = 2.0,
+    ylim: tuple[float, float] | None = None,
+) -> Figure:
+    """Draws values against epochs: a panel for each of `panels`, a line for each of `looks`.
 
     Args:
-        axes: Where to draw.
-        values: Indexed by `by`, seed and objective.
-        by: The level whose values name the rows, in their order.
-        width: Characters at which a row's name wraps.
+        points: Columns line, seed, epoch, value and the one named by `panels`.
+        looks: Colour and dashes by the name in the column line.
     """
-    rows = list(values.index.unique(by))
-    objectives = [o for o in OBJECTIVES if o in values.index.unique("objective")]
-    for k, objective in enumerate(objectives):
-        mine = values.rename("value").xs(objective, level="objective")
-        found = intervals(mine, [by]).reindex(rows)
-        y = np.arange(len(rows)) + 0.22 * (k - (len(objectives) - 1) / 2)
-        marker, color = MARKERS.get(objective, "o"), line_style(objective)["color"]
-        axes.plot(found["mean"], y, marker, color=color, ms=6, label=spelled(objective))
-        known = np.isfinite(found["low"].to_numpy())
-        axes.hlines(y[known], found["low"][known], found["high"][known], color=color, linewidth=2)
-    axes.set_yticks(range(len(rows)), [textwrap.fill(spelled(str(row)), width) for row in rows])
+    fig, grid = figure(points[panels].nunique(), height=height, sharex=True, squeeze=False)
+    for axes, (panel, mine) in zip(grid[:, 0], points.groupby(panels, sort=False)):
+        for name in [name for name in looks if name in set(mine["line"])]:
+            line(axes, mine[mine["line"] == name], "epoch", "plain", name, **looks[name])
+        boundaries(axes, points["epoch"].max())
+        axes.set_title(spelled(panel))
+        if ylim:
+            axes.set_ylim(*ylim)
+    axes.set_xlabel("epochs over the training window")
+    fig.supylabel(ylabel, fontsize=12)
+    legend_outside(fig, grid[0, 0])
+    return fig
+
+
+def legend_outside(fig: Figure, axes: Axes, columns: int = 3) -> None:
+    """Puts the legend of one of the axes above the whole figure."""
+    handles, labels = axes.get_legend_handles_labels()
+    columns = min(columns, len(labels))
+    fig.legend(handles, labels, loc="outside upper center", ncols=columns)
+
+
+def dots(axes: Axes, values: pd.Series, row: str, kind: str, looks: Mapping[str, dict]) -> None:
+    """Draws a row for each value of the level `row`; in it a dot with interval for each `kind`.
+
+    Args:
+        values: By `row`, `kind` and seed.
+        looks: Colour and marker of each kind, in the order drawn.
+    """
+    rows = list(values.index.unique(row))
+    found = intervals(values.rename("value"), [kind, row])
+    for k, (name, look) in enumerate(looks.items()):
+        mine = found.loc[name].reindex(rows)
+        y = np.arange(len(rows)) + 0.24 * (k - (len(looks) - 1) / 2)
+        axes.plot(mine["mean"], y, linestyle="none", markersize=7, label=spelled(name), **look)
+        known = np.isfinite(mine["low"].to_numpy())
+        axes.hlines(y[known], mine["low"][known], mine["high"][known], look["color"], linewidth=2)
+    axes.set_yticks(range(len(rows)), rows)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
+
+
+def percent_axis(axes: Axes) -> None:
+    """Makes the y axis linear up to 1 % and logarithmic beyond, for tenths and a collapse."""
+    low, high = axes.get_ylim()
+    axes.set_yscale("symlog", linthresh=1, linscale=0.8)
+    ticks = [-30, -10, -3, -1, -0.5, 0, 0.5, 1, 3, 10, 30, 100]
+    axes.set_yticks(ticks, [signed(f"{tick:+g}") if tick else "0" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_ylim(1.15 * min(low, -0.2), 1.15 * max(high, 0.2))
+
+
+def signed(number: str) -> str:
+    """Returns a number in text with a proper minus."""
+    return number.replace("-", "−")
 
 
 @styled
@@ -200,7 +268,7 @@ def by_tenth(values: pd.Series, ylabel: str) -> Figure:
     for axes, objective in zip(np.atleast_1d(grid), objectives):
         mine = frame[frame["objective"] == objective]
         line(axes, mine, "tenth", objective, marker=MARKERS[objective], markersize=5)
-        axes.axhline(0, color=REFERENCE, linewidth=1)
+        zero(axes)
         axes.set_title(spelled(objective))
         axes.set_xticks(range(1, 11))
     fig.supylabel(ylabel, fontsize=12)
@@ -208,12 +276,6 @@ def by_tenth(values: pd.Series, ylabel: str) -> Figure:
         "tenth of the impressions, by how often their product\nwas trained on: 1 rarest"
     )
     return fig
-
-
-def legend_above(axes: Axes, columns: int = 3) -> None:
-    """Puts a legend between the title's place and the axes, clear of the data."""
-    place = {"loc": "lower left", "bbox_to_anchor": (0, 1.0), "borderaxespad": 0.2}
-    axes.legend(**place, ncols=columns, columnspacing=1.2, handlelength=2.2)
 
 
 def reference(axes: Axes, y: float, text: str) -> None:
@@ -261,3 +323,30 @@ def show(fig: Figure, alt: str, caption: str, name: str, record: object = None) 
     display(bundle, raw=True, metadata={"multiepoch_figure": about})
     display(Markdown(f"*{about['caption']}*"), metadata={"multiepoch_caption": True})
     plt.close(fig)
+
+
+def shown(name: str, alt: str, caption: str) -> Callable:
+    """Makes a function that draws a figure into one that shows it, for `@shown(...)`.
+
+    The function takes result rows and returns a figure, or a figure and the values that `name`,
+    `alt` and `caption` have in braces. Called with a `Record`, it draws the record's rows under
+    the name `<name>-record`; called with None, a record that was not found, it shows nothing.
+    """
+
+    def decorate(draw: Callable) -> Callable:
+        @functools.wraps(draw)
+        def inside(source, *arguments, **keywords) -> None:
+            if source is None:
+                return
+            record = source if isinstance(source, Record) else None
+            with plt.rc_context(STYLE):
+                drawn = draw(record.rows if record else source, *arguments, **keywords)
+            fig, numbers = drawn if isinstance(drawn, tuple) else (drawn, {})
+            profile = record and record.about["profile"]
+            ending = "" if record is None else "-record" if profile == "long" else f"-{profile}"
+            texts = [text.format_map(numbers) for text in (alt, caption, name + ending)]
+            show(fig, *texts, record)
+
+        return inside
+
+    return decorate

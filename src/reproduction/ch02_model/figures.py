@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from reproduction.ch02_model.experiment import final, gap_closed, objectives
 from reproduction.findings import cell
 from reproduction.measure import curve, pick, share_of_gap_closed
-from reproduction.style import REFERENCE, figure, line, line_style, reference, spelled, styled
+from reproduction.style import figure, line, line_style, reference, spelled, styled, zero
 
 
 @styled
@@ -37,7 +37,7 @@ def gap(rows: pd.DataFrame) -> Figure:
     points = _later(points)
     for name in objectives(rows, "AdsWorld"):
         line(axes, points[points["objective"] == name], "thousands", name)
-    axes.axhline(0, color=REFERENCE, linewidth=1)
+    zero(axes)
     axes.set(xlabel="thousand impressions trained on", ylabel="share of the gap closed, %")
     axes.set_ylim(-20, 1.4 * points["value"].max())
     axes.legend(loc="lower right")

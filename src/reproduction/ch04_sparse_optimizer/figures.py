@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -15,11 +17,12 @@ from reproduction.style import (
     OBJECTIVES,
     REFERENCE,
     figure,
-    legend_above,
+    legend_outside,
     line,
     line_style,
     spelled,
     styled,
+    zero,
 )
 
 
@@ -58,12 +61,12 @@ def rate_sweep(rows: pd.DataFrame) -> Figure:
     for objective in [o for o in OBJECTIVES if o in set(change["objective"])]:
         mine = change[change["objective"] == objective]
         line(axes, mine, "times", objective, marker=MARKERS[objective], markersize=5)
-    axes.axhline(0, color=REFERENCE, linewidth=1)
+    zero(axes)
     axes.set(xscale="log", xlabel="tables' rate, in multiples of the dense rate")
     axes.set_ylabel("logloss against 1×, %")
     axes.set_xticks(chapter.MULTIPLES, [f"{m}×" for m in chapter.MULTIPLES])
     axes.minorticks_off()
-    legend_above(axes)
+    legend_outside(fig, axes)
     return fig
 
 
@@ -110,10 +113,13 @@ def speed_up(rows: pd.DataFrame) -> Figure:
 
 def _rivals(found: dict[str, pd.Series], same: float, xlabel: str) -> Figure:
     fig, axes = figure(height=0.75 * len(found) + 1.3)
-    style.estimates(axes, pd.concat(found, names=["rival"]), "rival")
+    values = pd.concat({textwrap.fill(label, 20): one for label, one in found.items()})
+    values = values.rename_axis(["rival", "seed", "objective"])
+    looks = {o: {"color": OBJECTIVES[o][0], "marker": marker} for o, marker in MARKERS.items()}
+    style.dots(axes, values, "rival", "objective", looks)
     axes.axvline(same, color=REFERENCE, linewidth=1.2, linestyle=DASHED)
     axes.set_xlabel(xlabel)
-    legend_above(axes)
+    legend_outside(fig, axes)
     return fig
 
 

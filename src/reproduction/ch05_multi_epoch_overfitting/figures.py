@@ -11,35 +11,29 @@ from matplotlib.figure import Figure
 from reproduction import style
 from reproduction.ch05_multi_epoch_overfitting import experiment as chapter
 from reproduction.ch05_multi_epoch_overfitting import leak
-from reproduction.measure import at, curve, intervals, jump, pick
+from reproduction.measure import intervals, jump, pick
 from reproduction.style import (
     DASHED,
     MARKERS,
     OBJECTIVES,
     REFERENCE,
     figure,
-    legend_above,
+    legend_outside,
     line,
     line_style,
     spelled,
     styled,
+    zero,
 )
 
 
 @styled
 def within_epochs(rows: pd.DataFrame) -> Figure:
     """Draws test logloss over the epochs against that at the end of the first, by objective."""
-    mine = pick(rows, "plain", chapter.PLAIN)
-    points = curve(mine).merge(at(mine, 1.0).rename("base").reset_index())
-    points = points.assign(value=100 * (points["value"] / points["base"] - 1))
-    points = points[points["epoch"] >= 0.5]
     fig, axes = figure(height=4.0)
-    for boundary in range(1, int(points["epoch"].max())):
-        axes.axvline(boundary, color=REFERENCE, linewidth=1.2, linestyle=DASHED)
-    for objective in [o for o in OBJECTIVES if o in set(points["objective"])]:
-        line(axes, points[points["objective"] == objective], "epoch", objective)
+    style.by_objective(axes, pick(rows, "plain", chapter.PLAIN))
     axes.set(xlabel="epochs over the data", ylabel="test logloss against\nthe end of epoch 1, %")
-    legend_above(axes)
+    legend_outside(fig, axes)
     return fig
 
 
@@ -73,7 +67,7 @@ def jump_by_labels(rows: pd.DataFrame) -> Figure:
     axes.set_xlim(1.15, chapter.KEPT[-1] / 1.15)
     axes.set_xticks(chapter.KEPT, ["all", *(f"1/{round(1 / k)}" for k in chapter.KEPT[1:])])
     axes.minorticks_off()
-    axes.axhline(0, color=REFERENCE, linewidth=1)
+    zero(axes)
     axes.set(xlabel="clicks that keep their label", ylabel="boundary jump, %")
     return fig
 
@@ -118,7 +112,7 @@ def memory(rows: pd.DataFrame) -> Figure:
         points = values.rename("value").reset_index()
         points = points.assign(place=points["group"].map(places)).dropna()
         line(axes, points, "place", "click", marker=MARKERS["click"], markersize=6)
-        axes.axhline(0, color=REFERENCE, linewidth=1)
+        zero(axes)
         axes.set(title=title, ylabel=label)
     names = [group.replace(" or more", "+").replace(" to ", "–") for group in leak.GROUPS]
     axes.set_xticks(range(len(names)), names)
@@ -136,7 +130,7 @@ def toy_leak(found: pd.DataFrame) -> Figure:
     fig, axes = figure(height=3.4)
     for column, look, marker in zip(found, ("plain", "tail rewind"), "os"):
         axes.plot(found.index, found[column], **line_style(look), marker=marker, label=column)
-    axes.axhline(0, color=REFERENCE, linewidth=1)
+    zero(axes)
     axes.set(xscale="log", xlabel="impressions per row")
     axes.set_ylabel("logloss on fresh impressions\nagainst the base rate, %")
     axes.legend()
