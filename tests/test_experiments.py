@@ -229,34 +229,6 @@ def test_gains_by_day_by_hand():
     assert continual.slope(continual.gain(bent, "ours"), first=2)[0] == pytest.approx(2.0)
 
 
-@pytest.mark.parametrize(
-    ("gains", "words"),
-    [
-        ([-4, -3, -2, -1], "its gain shrinks"),
-        ([-6, -4, -2, 0, 1, -1.1], "its gain shrinks to none that these seeds can tell"),
-        ([-3, -2, -1, 1, 2, 3], "its gain turns into a lag"),
-        ([1, 2, 3, 4], "its lag grows"),
-        ([-1, 0, 1, 2], "it loses ground, from no gain or lag that these seeds can tell"),
-        ([4, 3, 2, 1], "its lag shrinks"),
-        ([3, 2, 1, -1, -2, -3], "its lag turns into a gain"),
-        ([-1, -2, -3, -4], "its gain grows"),
-        ([1, 1, 1, 1], "no rise or fall that these seeds can tell"),
-    ],
-)
-def test_the_course_of_a_gain_is_told_from_its_intervals(gains, words):
-    def by_day(*noise):
-        index = pd.MultiIndex.from_product(
-            [range(1, len(gains) + 1), range(len(noise)), ["click"]],
-            names=["day", "seed", "objective"],
-        )
-        return pd.Series([g + shift for g in gains for shift in noise], index)
-
-    steady = by_day(-0.1, 0.0, 0.1)
-    tilt = steady.index.get_level_values("day") * (steady.index.get_level_values("seed") - 1)
-    assert continual.course(steady + 0.01 * tilt) == words
-    assert continual.course(by_day(0.0)) == "from one seed, which settles nothing"
-
-
 def test_c8_and_half_of_c11_are_judged_on_days():
     lines = {continual.label(name, 2): [1.0] * 4 for name in continual.TWO_EPOCHS}
     lines[continual.label("fal", 2)] = [0.97, 0.98, 0.99, 1.0]

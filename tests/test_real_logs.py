@@ -15,12 +15,16 @@ from reproduction.tuning import Tuned
 @pytest.fixture
 def rates(monkeypatch):
     """Rates by method and epochs, so that the tests need no tuned ones."""
-    found = {("plain", 1): Tuned(1e-3, 2e-2, None), ("fal", 3): Tuned(1e-3, 3e-3, "linear"),
-             ("tail_rewind", 3): Tuned(1e-3, 1e-2, 50)}  # fmt: skip
+    found = {
+        ("plain", 1): Tuned(1e-3, 2e-2, None),
+        ("fal", 3): Tuned(1e-3, 3e-3, "linear"),
+        ("tail_rewind", 3): Tuned(1e-3, 1e-2, 50),
+    }
     monkeypatch.setattr(
-        real_logs, "tuned",
+        real_logs,
+        "tuned",
         lambda name, epochs, data: found.get((name, epochs), Tuned(1e-3, 1e-2, None)),
-    )  # fmt: skip
+    )
 
 
 def test_no_run_is_there_twice_and_each_setting_has_the_methods_that_it_compares(rates):
@@ -46,10 +50,20 @@ def test_at_the_rates_for_one_epoch_all_share_them_and_fal_has_the_logarithm(rat
 def test_the_quick_runs_are_enough_for_c10_and_a_part_of_the_others(rates):
     quick, every = real_logs.quick_runs(), real_logs.runs(3)
     points = [
-        {"method": run.method, "setting": run.setting, "seed": 0, "objective": "click",
-         "group": "all", "metric": "logloss", "epoch": float(k) + part, "value": 0.5}
-        for run in quick for k in range(run.epochs) for part in run.evaluate_at
-    ]  # fmt: skip
+        {
+            "method": run.method,
+            "setting": run.setting,
+            "seed": 0,
+            "objective": "click",
+            "group": "all",
+            "metric": "logloss",
+            "epoch": float(k) + part,
+            "value": 0.5,
+        }
+        for run in quick
+        for k in range(run.epochs)
+        for part in run.evaluate_at
+    ]
     table = pd.DataFrame(points)
     after = (table["method"] == "plain") & (table["epoch"] == 1.25)
     table.loc[after, "value"] = 0.6
@@ -109,13 +123,20 @@ def test_the_groups_by_frequency_are_never_once_and_more_often():
     group = frequency_groups(window, test, real_logs.CROSS).unique().tolist()
     table = pd.DataFrame(
         [
-            {"method": "plain", "setting": setting(WITH, ONE_EPOCH), "seed": 0,
-             "objective": "click", "group": name, "metric": "logloss", "epoch": epoch,
-             "value": 0.5 * (1 + rise * (epoch > 1))}
+            {
+                "method": "plain",
+                "setting": setting(WITH, ONE_EPOCH),
+                "seed": 0,
+                "objective": "click",
+                "group": name,
+                "metric": "logloss",
+                "epoch": epoch,
+                "value": 0.5 * (1 + rise * (epoch > 1)),
+            }
             for name, rise in [("all", 0.2), *zip(map(str, group), (0.1, 0.2, 0.4))]
             for epoch in (1.0, 1.25)
         ]
-    )  # fmt: skip
+    )
     found = real_logs.jump_by_frequency(table)
     assert found["never"].item() == pytest.approx(10.0)
     assert found["more often"].item() == pytest.approx(40.0)
@@ -123,8 +144,14 @@ def test_the_groups_by_frequency_are_never_once_and_more_often():
 
 def test_against_pairs_by_seed_objective_and_epoch():
     columns = ["method", "seed", "epoch", "value"]
-    points = [["fal", 0, 1.0, 0.51], ["meda", 0, 1.0, 0.5], ["fal", 1, 1.0, 0.5],
-              ["meda", 1, 1.0, 0.4], ["fal", 0, 2.0, 0.3], ["meda", 0, 2.0, 0.6]]  # fmt: skip
+    points = [
+        ["fal", 0, 1.0, 0.51],
+        ["meda", 0, 1.0, 0.5],
+        ["fal", 1, 1.0, 0.5],
+        ["meda", 1, 1.0, 0.4],
+        ["fal", 0, 2.0, 0.3],
+        ["meda", 0, 2.0, 0.6],
+    ]
     table = pd.DataFrame(points, columns=columns)
     table = table.assign(setting="s", objective="click", group="all", metric="logloss")
     found = measure.against(table, "s", "fal", "meda")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import torch
 
 from multiepoch.stats import interval
 from multiepoch.train.metrics import boundary_jump, share_of_gap
@@ -123,3 +124,23 @@ def share_of_gap_closed(rows: pd.DataFrame) -> pd.DataFrame:
     points = curve(rows).merge(ends, on=KEYS)
     ends = points["constant_logloss"], points["bayes_logloss"]
     return points.assign(value=100 * share_of_gap(points["value"], *ends))
+
+
+def tally(ids: torch.Tensor, labels: torch.Tensor, n_rows: int) -> torch.Tensor:
+    """Returns the lookups and the sum of labels of each row of a table, (2, n_rows).
+
+    Args:
+        ids: The row of each impression, (n,).
+        labels: One label an impression, (n,).
+    """
+    ones = torch.ones_like(labels)
+    return torch.stack([torch.bincount(ids, part, minlength=n_rows) for part in (ones, labels)])
+
+
+def mean_labels(counts: torch.Tensor) -> torch.Tensor:
+    """Returns each row's mean label from its `tally`, with one average impression added.
+
+    The addition gives a row without lookups a mean, too.
+    """
+    lookups, total = counts
+    return (total + total.sum() / lookups.sum()) / (lookups + 1)

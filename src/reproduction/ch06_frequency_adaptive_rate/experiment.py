@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from multiepoch.methods import FAL_SCALES
-from reproduction.measure import KEYS, by_seed, curve, evidence, jump, percent_change, pick
+from reproduction.measure import at, by_seed, curve, evidence, jump, percent_change, pick
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import tuned
 
@@ -15,7 +15,7 @@ PLAIN = "no FAL"
 
 
 def runs(epochs: int) -> list[Run]:
-    """Plain and every scale at the plain optimizer's own best rates for one epoch."""
+    """Returns plain and every scale at the plain optimizer's own best rates for one epoch."""
     rates = tuned("plain", 1)
     base = dict(seed=0, dense_lr=rates.dense_lr, embedding_lr=rates.embedding_lr, epochs=epochs)
     points = (0.1, 0.25, 0.5, 0.75, 1.0)
@@ -29,25 +29,39 @@ def runs(epochs: int) -> list[Run]:
 
 
 def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
+    """Trains every scale for up to three epochs and returns rows of `runs.COLUMNS`."""
     epochs = min(3, profile.epochs)
     return run_all(over_seeds(seeds or profile.seeds, runs(epochs)), profile, device, store, log)
 
 
 def jump_left(rows: pd.DataFrame) -> pd.DataFrame:
-    """Each scale's jump as % of the plain one, both averaged over objectives: seed by setting."""
+    """Returns each scale's jump as % of the plain one, both averaged over objectives.
+
+    Seed by setting.
+    """
     plain = by_seed(jump(pick(rows, "plain")))
     left = jump(pick(rows, "fal")).groupby(["setting", "seed"]).mean().unstack("setting")
     return left.div(plain, axis=0) * 100
 
 
-def best(rows: pd.DataFrame) -> pd.Series:
-    """The lowest logloss of each run, by KEYS."""
-    return curve(rows).groupby(KEYS, sort=False)["value"].min()
+def best_against(rows: pd.DataFrame, other: str) -> pd.DataFrame:
+    """Returns each run's lowest logloss against that of the setting `other`, in %.
+
+    Mean over objectives: seed by setting.
+    """
+    best = curve(rows).groupby(["setting", "seed", "objective"], sort=False)["value"].min()
+    best = best.unstack("setting")
+    return 100 * (best.div(best[other], axis=0) - 1).groupby("seed").mean()
+
+
+def against_plain(rows: pd.DataFrame, scale: str, epoch: float) -> pd.Series:
+    """Returns a scale's logloss against the plain one at a point of training, in % by seed."""
+    ours, theirs = pick(rows, "fal", scale), pick(rows, "plain")
+    return by_seed(percent_change(at(ours, epoch), at(theirs, epoch)))
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
-    """The evidence for C6."""
-    log, linear = (best(pick(rows, "fal", name)) for name in ("log", "linear"))
+    """Returns the evidence for C6."""
     return evidence(
-        "C6", jump_left=jump_left(rows)["log"], log_linear=by_seed(percent_change(log, linear))
+        "C6", jump_left=jump_left(rows)["log"], log_linear=best_against(rows, "linear")["log"]
     )

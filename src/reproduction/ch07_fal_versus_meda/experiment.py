@@ -7,19 +7,20 @@ import math
 import pandas as pd
 import torch
 
+from multiepoch.data import Log
 from multiepoch.methods import METHODS
 from multiepoch.model import ConversionModel
 from multiepoch.remedies import Rewind
-from multiepoch.stats import interval
+from multiepoch.train.metrics import auc
 from reproduction import measure
 from reproduction.measure import (
-    at,
-    by_seed,
     curve,
     evidence,
     intervals,
-    percent_change,
+    mean_labels,
     pick,
+    share_of_gap_closed,
+    tally,
 )
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import tuned
@@ -27,15 +28,24 @@ from reproduction.tuning import tuned
 CHAPTER = "07"
 NAME = "ch07_fal_versus_meda"
 TUNED = "tuned"
+UNDO_LOG = "tail_rewind, undo log"
+GROUPS = {"1": (1, 1), "2–3": (2, 3), "4–9": (4, 9), "10–29": (10, 29), "30 up": (30, math.inf)}
 TAUS = (10, 50, 100, 500, 2_000, "all")
 POINTS = (1.25, 1.5, 2.0, 2.25, 2.5, 3.0, 3.25, 3.5, 4.0)
 MAP_METHODS = ("fal", "meda", "tail_rewind")
 MAP_RATES = (10**-1.5, 10**-0.75, 1.0)  # of the tables' best rate for one epoch
 MAP_SCALES = (0.5, 1.0, 2.0)  # of users and products; impressions stay the same
+# The meaning of a setting in the records.
+TAU_OF = {f"tau {tau}": tau for tau in TAUS}
+CELLS = {
+    f"rate x{rate:.2g}, cardinality x{scale:g}": (rate, scale)
+    for scale in MAP_SCALES
+    for rate in MAP_RATES
+}
 
 
 def headline(epochs: int) -> list[Run]:
-    """Each method at its own best rates and hyperparameter for three epochs."""
+    """Returns each method at its own best rates and hyperparameter for three epochs."""
     return [
         Run(name, 0, t.dense_lr, t.embedding_lr, t.hyperparameter, setting=TUNED, epochs=epochs)
         for name in METHODS
@@ -44,35 +54,32 @@ def headline(epochs: int) -> list[Run]:
 
 
 def threshold_sweep(epochs: int) -> list[Run]:
-    """Tail rewind from few rows to all of them, at its own best rates."""
+    """Returns runs of tail rewind from few rows to all of them, at its own best rates."""
     t = tuned("tail_rewind", 3)
-    return [Run("tail_rewind", 0, t.dense_lr, t.embedding_lr, tau, setting=f"tau {tau}",
-                epochs=epochs) for tau in TAUS]  # fmt: skip
+    more = dict(dense_lr=t.dense_lr, embedding_lr=t.embedding_lr, epochs=epochs)
+    return [
+        Run("tail_rewind", 0, hyperparameter=tau, setting=setting, **more)
+        for setting, tau in TAU_OF.items()
+    ]
 
 
 def map_runs(methods=MAP_METHODS, rates=MAP_RATES, scales=MAP_SCALES) -> list[Run]:
-    """Methods over the tables' rate and the cardinality, at the plain dense rate for one epoch."""
+    """Returns methods over the tables' rate and the cardinality, at plain's dense rate."""
     one_epoch = tuned("plain", 1)
-    return [
-        Run(name, 0, one_epoch.dense_lr, rate * one_epoch.embedding_lr, tuned(name, 3).hyperparameter,
-            setting=cell(rate, scale), epochs=3, scale=scale)
-        for scale in scales
-        for rate in rates
-        for name in methods
-    ]  # fmt: skip
-
-
-def cell(rate: float, scale: float) -> str:
-    """How the map names a cell."""
-    return f"rate x{rate:.2g}, cardinality x{scale:g}"
-
-
-_CELLS = pd.DataFrame([(cell(rate, scale), rate, scale) for scale in MAP_SCALES
-                       for rate in MAP_RATES], columns=["setting", "rate", "scale"])  # fmt: skip
+    found = []
+    for setting, (rate, scale) in CELLS.items():
+        if rate in rates and scale in scales:
+            more = dict(dense_lr=one_epoch.dense_lr, embedding_lr=rate * one_epoch.embedding_lr)
+            more |= dict(setting=setting, epochs=3, scale=scale)
+            found += [
+                Run(name, 0, hyperparameter=tuned(name, 3).hyperparameter, **more)
+                for name in methods
+            ]
+    return found
 
 
 def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
-    """The long profile has the whole map and the sweep of tau, others the corners of the map.
+    """Trains the whole map and the sweep of tau in the profile long, else the map's corners.
 
     In the quick profile the corners stay at one cardinality, which saves making more worlds.
     """
@@ -87,112 +94,148 @@ def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=prin
 
 
 def wins(rows: pd.DataFrame, method: str = "fal", other: str = "meda") -> pd.DataFrame:
-    """One method against another, case by case: setting, objective, epoch, seed, value in %."""
-    points = curve(rows[rows["setting"].str.startswith("rate")])
+    """Compares two methods over the map, case by case, after the first epoch.
+
+    Returns:
+        Columns setting, objective, epoch, seed, and value: the first's logloss against the
+        other's in %.
+    """
+    points = curve(rows[rows["setting"].isin(CELLS)])
     points = points[points["epoch"] > 1]
     keys = ["setting", "objective", "epoch", "seed"]
     mine, theirs = (pick(points, name).set_index(keys)["value"] for name in (method, other))
     return (100 * (mine / theirs - 1)).rename("value").reset_index()
 
 
+def share_won(rows: pd.DataFrame, method: str = "fal", other: str = "meda") -> pd.Series:
+    """Returns the % of the map's cases in which `method` has the lower logloss, by seed."""
+    cases = wins(rows, method, other)
+    return 100.0 * (cases["value"] < 0).groupby(cases["seed"]).mean()
+
+
 def on_the_map(rows: pd.DataFrame, method: str = "fal", other: str = "meda") -> pd.DataFrame:
-    """`wins` with its interval: rate, scale, objective, epoch, mean, low, high."""
+    """Returns `wins` with its interval: rate, scale, objective, epoch, mean, low, high."""
     found = intervals(wins(rows, method, other), ["setting", "objective", "epoch"]).reset_index()
-    return found.merge(_CELLS, on="setting")
-
-
-def best_on_the_map(rows: pd.DataFrame, methods=MAP_METHODS) -> pd.DataFrame:
-    """The method of the lowest mean logloss in each cell: rate, scale, objective, epoch, method.
-
-    clear: whether the interval of its difference to the second best leaves zero out.
-    """
-    keys = ["setting", "objective", "epoch"]
-    points = curve(rows[rows["setting"].isin(_CELLS["setting"]) & rows["method"].isin(methods)])
-    points = points[points["epoch"] > 1]
-    found = []
-    for where, cell in points.groupby(keys, sort=False):
-        by_seed = cell.pivot(index="seed", columns="method", values="value")
-        first, second = by_seed.mean().nsmallest(2).index
-        high = interval(by_seed[first] / by_seed[second] - 1)[2]
-        found.append((*where, first, high < 0))
-    return pd.DataFrame(found, columns=[*keys, "method", "clear"]).merge(_CELLS, on="setting")
+    cells = pd.DataFrame.from_dict(CELLS, orient="index", columns=["rate", "scale"])
+    return found.join(cells, on="setting")
 
 
 def against(rows: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
-    """Logloss of one tuned method against another's in %, mean over objectives: seed by epoch."""
+    """Returns one tuned method's logloss against another's in %, mean over objectives.
+
+    Seed by epoch.
+    """
     return measure.against(rows, TUNED, method, other).groupby("seed").mean()
 
 
+def worst(rows: pd.DataFrame, other: str) -> pd.Series:
+    """Returns tail rewind's logloss against another's at its worst point, in % by seed."""
+    change = against(rows, "tail_rewind", other)
+    return change[[epoch for epoch in change if epoch in POINTS]].max(axis=1)
+
+
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
-    """The evidence for C7 and for the fixed-window half of C11."""
-    fal_wins = wins(rows).assign(value=lambda w: 100.0 * (w["value"] < 0))
-    end = {name: at(pick(rows, name, TUNED), 3.0) for name in ("fal", "meda")}
-    after_first = [epoch for epoch in POINTS if epoch <= rows["epoch"].max()]
-    worst = {f"worst_{other}": against(rows, "tail_rewind", other)[after_first].max(axis=1)
-             for other in ("fal", "meda")}  # fmt: skip
-    return pd.concat(
-        [
-            evidence("C7", cases=fal_wins.groupby("seed")["value"].mean(),
-                     tuned=by_seed(percent_change(end["fal"], end["meda"]))),
-            evidence("C11", **worst),
-        ],
-        ignore_index=True,
-    )  # fmt: skip
+    """Returns the evidence for C7 and for the fixed-window half of C11."""
+    end = against(rows, "fal", "meda")[3.0]
+    found = [
+        evidence("C7", cases=share_won(rows), tuned=end),
+        evidence("C11", **{f"worst_{other}": worst(rows, other) for other in ("fal", "meda")}),
+    ]
+    return pd.concat(found, ignore_index=True)
 
 
 def sweep(rows: pd.DataFrame) -> pd.DataFrame:
-    """Tail rewind's tau against putting all rows back, in %, mean over objectives.
+    """Compares each tau of tail rewind with putting all rows back, after the first epoch.
 
-    Columns tau, epoch, mean, low, high, after the first epoch.
+    Returns:
+        Columns tau, epoch, seed, and value: in %, mean over objectives.
     """
-    points = curve(rows[rows["setting"].str.startswith("tau ")])
+    points = curve(rows[rows["setting"].isin(TAU_OF)])
     points = points[points["epoch"] > 1]
     loss = points.groupby(["setting", "epoch", "seed"])["value"].mean().unstack("setting")
-    change = 100 * (loss.div(loss["tau all"], axis=0) - 1)
-    taus = {f"tau {tau}": tau for tau in TAUS}
-    found = change.rename(columns=taus).rename_axis(columns="tau").stack().rename("value")
-    return intervals(found, ["tau", "epoch"]).reset_index()
+    loss = loss.rename(columns=TAU_OF).rename_axis(columns="tau")
+    change = 100 * (loss.div(loss["all"], axis=0) - 1)
+    return change.stack().rename("value").reset_index()
 
 
-UNDO_LOG = "tail_rewind, undo log"
+def gap_closed(rows: pd.DataFrame) -> pd.Series:
+    """Returns the % of the gap to the Bayes optimum that each tuned method closes.
+
+    Mean over objectives, by method, epoch and seed.
+    """
+    points = share_of_gap_closed(rows[rows["setting"] == TUNED])
+    return points.groupby(["method", "epoch", "seed"])["value"].mean()
+
+
+def leak(window: Log, test: Log, column: str = "user_x_advertiser") -> pd.DataFrame:
+    """Measures how well a row's mean click tells clicks from non-clicks, without any training.
+
+    Returns:
+        AUC by lookups of the row in the window (the index). Columns second_epoch: the mean
+        includes the impression itself; first_epoch: only earlier ones; new_day: on the test day.
+    """
+    ids, clicks = window.ids[column], window.labels[:, 0]
+    counts = tally(ids, clicks, window.schema.cardinality[column])
+    lookups, mean, rate = counts[0], mean_labels(counts), clicks.mean().item()
+    frame = pd.DataFrame({"row": ids.numpy(), "click": clicks.numpy()})
+    by_row = frame.groupby("row")["click"]
+    earlier = (by_row.cumsum() - frame["click"] + rate) / (by_row.cumcount() + 1)
+    earlier = torch.tensor(earlier.to_numpy())
+    test_ids, test_clicks = test.ids[column], test.labels[:, 0]
+    found = {}
+    for name, (low, high) in GROUPS.items():
+        seen = (lookups[ids] >= low) & (lookups[ids] <= high)
+        new = (lookups[test_ids] >= low) & (lookups[test_ids] <= high)
+        found[name] = {
+            "second_epoch": auc(mean[ids][seen], clicks[seen]),
+            "first_epoch": auc(earlier[seen], clicks[seen]),
+            "new_day": auc(mean[test_ids][new], test_clicks[new]),
+        }
+    return pd.DataFrame.from_dict(found, orient="index")
 
 
 def memory(profile: Profile, seed: int = 0, device: str = "cpu") -> pd.DataFrame:
-    """Bytes that each method keeps: columns tables, moments, beside; indexed by method.
+    """Counts the bytes that each method keeps.
 
-    beside: what the method needs beyond Adam: counters, last steps, counts of a rewind or its
-    undo log (`to="start"`, after a whole epoch, in a row of its own). Redrawing also needs room for
-    one table for a moment, which isn't counted.
+    Returns:
+        Columns tables, moments and beside, by method. `beside` is what the method needs beyond
+        Adam: counters, last steps, the counts of a rewind. A row of its own has tail rewind with
+        an undo log (`to="start"`) after a whole epoch. Drawing rows anew also needs room for one
+        table for a moment, which isn't counted.
     """
     window = profile.split(profile.world(seed))[0].to(device)
-    found = {}
-    for name in [*METHODS, UNDO_LOG]:
-        t = tuned(name.split(",")[0], 3)
-        torch.manual_seed(seed)
-        model = ConversionModel(window.schema).to(device)
-        optimizer, every_epoch = METHODS[name.split(",")[0]].build(
-            model,
-            dense_lr=t.dense_lr,
-            embedding_lr=t.embedding_lr,
-            hyperparameter=t.hyperparameter,
-            seed=seed,
-        )
-        if name == UNDO_LOG:
-            below = math.inf if t.hyperparameter == "all" else t.hyperparameter
-            every_epoch = Rewind(model, optimizer, below, to="start")
-        every_epoch.before_epoch(0)
-        size = profile.batch_size
-        for start in range(0, len(window) if name == UNDO_LOG else size, size):
-            batch = window[start : start + size]
-            optimizer.zero_grad()
-            model.loss(model(batch.ids, batch.dense), batch.labels).backward()
-            optimizer.step()
-        found[name] = {"tables": 0, "moments": 0, "beside": every_epoch.n_bytes}
-        for table in model.table_parameters().values():
-            found[name]["tables"] += table.nbytes
-            for key, value in optimizer.embedding.state[table].items():
-                if key in ("exp_avg", "exp_avg_sq"):
-                    found[name]["moments"] += value.nbytes
-                elif value.dim():
-                    found[name]["beside"] += value.nbytes
-    return pd.DataFrame.from_dict(found, orient="index").rename_axis("method")
+    methods = {name: name for name in METHODS} | {UNDO_LOG: "tail_rewind"}
+    return pd.DataFrame.from_dict(
+        {
+            name: _bytes_of(method, window, profile, seed, name == UNDO_LOG)
+            for name, method in methods.items()
+        },
+        orient="index",
+    )
+
+
+def _bytes_of(method: str, window: Log, profile: Profile, seed: int, undo_log: bool) -> dict:
+    t = tuned(method, 3)
+    rates = dict(dense_lr=t.dense_lr, embedding_lr=t.embedding_lr)
+    torch.manual_seed(seed)
+    model = ConversionModel(window.schema).to(window.labels.device)
+    built = METHODS[method].build(model, **rates, hyperparameter=t.hyperparameter, seed=seed)
+    optimizer, between_epochs = built
+    if undo_log:
+        below = math.inf if t.hyperparameter == "all" else t.hyperparameter
+        between_epochs = Rewind(model, optimizer, below, to="start")
+    between_epochs.before_epoch(0)
+    size = profile.batch_size
+    for start in range(0, len(window) if undo_log else size, size):
+        batch = window[start : start + size]
+        optimizer.zero_grad()
+        model.loss(model(batch.ids, batch.dense), batch.labels).backward()
+        optimizer.step()
+    found = {"tables": 0, "moments": 0, "beside": between_epochs.n_bytes}
+    for table in model.table_parameters().values():
+        found["tables"] += table.nbytes
+        for key, value in optimizer.embedding.state[table].items():
+            if value.dim():
+                kind = "moments" if key in ("exp_avg", "exp_avg_sq") else "beside"
+                found[kind] += value.nbytes
+    return found

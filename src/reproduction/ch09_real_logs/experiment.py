@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -11,7 +12,7 @@ from multiepoch.data import PACKAGED_SPLIT, Log, load_kuairand, split_by_day
 from multiepoch.methods import METHODS
 from multiepoch.model import ConversionModel
 from multiepoch.train import train
-from reproduction.measure import at, evidence, jump, percent_change, pick
+from reproduction.measure import against, at, evidence, jump, pick, relative
 from reproduction.runs import (
     COLUMNS,
     KUAIRAND_BATCH,
@@ -21,7 +22,7 @@ from reproduction.runs import (
     resolve_device,
     run_all,
 )
-from reproduction.tuning import tuned
+from reproduction.tuning import Tuned, tuned
 
 CHAPTER = "09"
 NAME = "ch09_real_logs"
@@ -32,6 +33,7 @@ CROSS = "user_x_author"
 # The methods that the claims speak of; the others are tuned and run with the cross alone.
 COMPARED = ("plain", "fal", "meda", "tail_rewind")
 TRAINED_ON = ("never", "once", "more often")  # how often a row of the cross was, in the window
+MEAN = "mean of the three"
 # What tells a label's own part in the jump from that of the labels that it shares its rows with.
 CLICK_ALONE, LIKE_ALONE, RARE_CLICK = "click alone", "like alone", "click alone, as rare as like"
 HEAVY_LIKE, SLOW_TABLES = "like weighs more", "a tenth of the tables' rate"
@@ -40,35 +42,39 @@ LABEL_ABLATIONS = (CLICK_ALONE, LIKE_ALONE, RARE_CLICK, HEAVY_LIKE, SLOW_TABLES)
 
 
 def setting(cross: str, rates: str) -> str:
+    """Returns how rows name a choice of cross and rates."""
     return f"{cross}, {rates}"
 
 
 def runs(epochs: int) -> list[Run]:
-    """Each method at its own best rates, and some at those that are best for one plain epoch.
+    """Returns each method at its own best rates, and some at the best for one plain epoch.
 
-    Rates and hyperparameters are tuned with the cross, on the validation day. At the rates for one epoch FAL
-    has the logarithm, as claim C6 has it, and tail rewind the tau that was tuned for its own rates.
+    Rates and hyperparameters are tuned with the cross, on the validation day. At the rates for
+    one epoch FAL has the logarithm, as claim C6 has it, and tail rewind the tau that was tuned
+    for its own rates.
     """
-    found = []
-    for cross, source in SOURCES.items():
-        more = dict(epochs=epochs, data=source)
+
+    def run(name: str, cross: str, rates: str, tuned_rates: Tuned, hyperparameter) -> Run:
+        by_rows = CROSS if (name, cross, rates) == ("plain", WITH, ONE_EPOCH) else ""
+        more = dict(epochs=epochs, data=SOURCES[cross], group_by=by_rows)
+        dense_lr, embedding_lr = tuned_rates.dense_lr, tuned_rates.embedding_lr
+        where = setting(cross, rates)
+        return Run(name, 0, dense_lr, embedding_lr, hyperparameter, setting=where, **more)
+
+    found, one_epoch = [], tuned("plain", 1, data="kuairand")
+    for cross in SOURCES:
         for name in METHODS if cross == WITH else COMPARED:
             t = tuned(name, 3, data="kuairand")
-            found.append(Run(name, 0, t.dense_lr, t.embedding_lr, t.hyperparameter,
-                             setting=setting(cross, TUNED), **more))  # fmt: skip
-        rates = tuned("plain", 1, data="kuairand")
+            found.append(run(name, cross, TUNED, t, t.hyperparameter))
         for name in COMPARED if cross == WITH else ("plain", "fal"):
-            hyperparameter = (
-                "log" if name == "fal" else tuned(name, 3, data="kuairand").hyperparameter
-            )
-            by_rows = CROSS if (cross, name) == (WITH, "plain") else ""
-            found.append(Run(name, 0, rates.dense_lr, rates.embedding_lr, hyperparameter, group_by=by_rows,
-                             setting=setting(cross, ONE_EPOCH), **more))  # fmt: skip
+            hyperparameter = tuned(name, 3, data="kuairand").hyperparameter
+            hyperparameter = "log" if name == "fal" else hyperparameter
+            found.append(run(name, cross, ONE_EPOCH, one_epoch, hyperparameter))
     return found
 
 
 def quick_runs() -> list[Run]:
-    """What C10 needs and no more: the log has one size, so only fewer runs are quicker."""
+    """Returns what C10 needs and no more: the log has one size, so only fewer runs are quicker."""
     found = []
     for one in runs(epochs=3):
         if one.setting == setting(WITH, ONE_EPOCH) and one.method in ("plain", "fal"):
@@ -79,9 +85,10 @@ def quick_runs() -> list[Run]:
 
 
 def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
-    """Rows of runs.COLUMNS. A seed draws first weights and the order of batches, not the log.
+    """Trains on KuaiRand and returns rows of `runs.COLUMNS`.
 
-    The runs of LABEL_ABLATIONS, which belong to no claim, are left to the profiles long and gpu.
+    A seed draws first weights and the order of batches, not the log. The runs of LABEL_ABLATIONS,
+    which belong to no claim, are left to the profiles long and gpu.
     """
     device, seeds = resolve_device(device), seeds or profile.seeds
     quick = profile.name == "quick"
@@ -97,24 +104,24 @@ def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=prin
 
 
 def label_ablation(name: str, profile: Profile, device: str, seed: int, log=print) -> pd.DataFrame:
-    """Two plain epochs of one of LABEL_ABLATIONS, at the rates that suit one epoch of all three labels."""
+    """Trains two plain epochs of one of LABEL_ABLATIONS, at the rates that suit one epoch."""
     window, test = label_ablation_logs(name, seed)
     rates = tuned("plain", 1, data="kuairand")
     embedding_lr = rates.embedding_lr / (10 if name == SLOW_TABLES else 1)
     torch.manual_seed(seed)
     model = ConversionModel(window.schema).to(device)
     optimizer, _ = METHODS["plain"].build(model, dense_lr=rates.dense_lr, embedding_lr=embedding_lr)
-    rows = train(model, optimizer, window, epochs=2, batch_size=KUAIRAND_BATCH, seed=seed,
-                 loss_weights={"like": LIKE_WEIGHT} if name == HEAVY_LIKE else None,
-                 evaluate=test, progress=None)  # fmt: skip
+    weights = {"like": LIKE_WEIGHT} if name == HEAVY_LIKE else None
+    more = dict(loss_weights=weights, evaluate=test, progress=None)
+    size = KUAIRAND_BATCH
+    rows = train(model, optimizer, window, epochs=2, batch_size=size, seed=seed, **more)
     log(f"plain {name} seed {seed}: done")
-    rows = rows[rows["split"] == "test"]
-    return rows.assign(profile=profile.name, device=device, seed=seed, method="plain",
-                       setting=name)[COLUMNS]  # fmt: skip
+    about = dict(profile=profile.name, device=device, seed=seed, method="plain", setting=name)
+    return rows[rows["split"] == "test"].assign(**about)[COLUMNS]
 
 
 def label_ablation_logs(name: str, seed: int) -> tuple[Log, Log]:
-    """Window and test days with the labels of one of LABEL_ABLATIONS.
+    """Returns window and test days with the labels of one of LABEL_ABLATIONS.
 
     RARE_CLICK drops clicks at random, in both, so that the window's rate is that of like.
     """
@@ -132,31 +139,89 @@ def label_ablation_logs(name: str, seed: int) -> tuple[Log, Log]:
     return tuple(part.with_labels(part.labels * keep) for part, keep in zip((window, test), kept))
 
 
-def jump_by_frequency(rows: pd.DataFrame) -> pd.Series:
-    """The plain jump by how often the cross's row was trained on; by group, seed, objective.
+def ran(rows: pd.DataFrame, where: str) -> list[str]:
+    """Returns the methods that the rows have in a setting, in the order of METHODS."""
+    found = set(rows[rows["setting"] == where]["method"])
+    return [name for name in METHODS if name in found]
 
-    Of the tenths that `frequency_groups` makes, only these three have impressions: most rows were
-    never trained on, so the edges between tenths are one lookup or two.
+
+def has_label_ablations(rows: pd.DataFrame) -> bool:
+    """Returns whether the rows have every run of LABEL_ABLATIONS."""
+    return set(LABEL_ABLATIONS) <= set(rows["setting"])
+
+
+def jumps(rows: pd.DataFrame, method: str, where: str) -> pd.DataFrame:
+    """Returns a method's jumps in a setting in %: seed by objective."""
+    found = jump(pick(rows, method, where)).droplevel(["method", "setting"])
+    return found.unstack("objective")
+
+
+def change(rows: pd.DataFrame, method: str, where: str, epoch: float, objective: str) -> pd.Series:
+    """Returns an objective's logloss at a point against the run's end of epoch 1, in % by seed."""
+    mine = pick(rows, method, where)
+    points = relative(mine, at(mine, 1.0))
+    points = points[np.isclose(points["epoch"], epoch) & (points["objective"] == objective)]
+    return points.set_index("seed")["value"]
+
+
+def end_of_three(rows: pd.DataFrame, cross: str, method: str, other: str) -> pd.DataFrame:
+    """Returns one tuned method's logloss against another's after epoch 3, in %.
+
+    Seed by objective, with a last column MEAN.
+    """
+    found = against(rows, setting(cross, TUNED), method, other)[3.0].unstack("objective")
+    return found.assign(**{MEAN: found.mean(axis=1)})
+
+
+def worst(rows: pd.DataFrame, cross: str, other: str) -> pd.Series:
+    """Returns tail rewind's logloss against another's at its worst point, in % by seed."""
+    found = against(rows, setting(cross, TUNED), "tail_rewind", other)
+    return found[[epoch for epoch in found if epoch > 1]].groupby("seed").mean().max(axis=1)
+
+
+def to_one_epoch(rows: pd.DataFrame, cross: str, rates: str) -> pd.DataFrame:
+    """Returns logloss points in % of plain's after one epoch at the rates for one."""
+    base = at(pick(rows, "plain", setting(cross, ONE_EPOCH)), 1.0)
+    points = rows[rows["setting"] == setting(cross, rates)]
+    points = relative(points, base.droplevel(["method", "setting"]))
+    return points[points["epoch"] >= 1]
+
+
+def pairs_seen(window: Log, test: Log) -> tuple[float, float]:
+    """Counts how many test impressions show a pair of user and author that the window had.
+
+    Returns:
+        Their share in %, and of the test impressions whose row of the cross was trained on, the
+        share in % whose row was trained on other pairs alone.
+    """
+    n_authors = window.schema.cardinality["author"]
+    pairs, test_pairs = (p.ids["user"] * n_authors + p.ids["author"] for p in (window, test))
+    known, seen = (
+        torch.isin(test_pairs, pairs),
+        torch.isin(test.ids[CROSS], window.ids[CROSS]),
+    )
+    stranger = (seen & ~known).sum() / seen.sum()
+    return 100 * known.float().mean().item(), 100 * stranger.item()
+
+
+def jump_by_frequency(rows: pd.DataFrame) -> pd.Series:
+    """Returns the plain jump by how often the cross's row was trained on.
+
+    By group, seed and objective. Of the tenths that `frequency_groups` makes, only these three
+    have impressions: most rows were never trained on, so the edges between tenths are one lookup
+    or two.
     """
     mine = pick(rows, "plain", setting(WITH, ONE_EPOCH))
     groups = dict(zip(TRAINED_ON, sorted(set(mine["group"]) - {"all"}), strict=True))
-    found = {name: jump(mine, group=group).droplevel(["method", "setting"])
-             for name, group in groups.items()}  # fmt: skip
+    found = {
+        name: jump(mine, group=group).droplevel(["method", "setting"])
+        for name, group in groups.items()
+    }
     return pd.concat(found, names=["group"])
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
-    """The evidence for C10: jumps at the rates of one epoch, FAL against MEDA both tuned."""
-
-    def click(values: pd.Series) -> pd.Series:
-        return values.xs("click", level="objective").groupby("seed").mean()
-
-    one_epoch = setting(WITH, ONE_EPOCH)
-    plain, fal = (click(jump(pick(rows, name, one_epoch))) for name in ("plain", "fal"))
-    end = {name: at(pick(rows, name, setting(WITH, TUNED)), 3.0) for name in ("fal", "meda")}
-    return evidence(
-        "C10",
-        jump=plain,
-        jump_left=100 * fal / plain,
-        fal_meda=click(percent_change(end["fal"], end["meda"])),
-    )
+    """Returns the evidence for C10: jumps at the rates of one epoch, FAL against MEDA tuned."""
+    plain, fal = (jumps(rows, name, setting(WITH, ONE_EPOCH))["click"] for name in ("plain", "fal"))
+    fal_meda = end_of_three(rows, WITH, "fal", "meda")["click"]
+    return evidence("C10", jump=plain, jump_left=100 * fal / plain, fal_meda=fal_meda)

@@ -1,0 +1,217 @@
+"""The figures and tables of chapter 7."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import SymLogNorm
+from matplotlib.figure import Figure
+
+from multiepoch.methods import METHODS
+from reproduction import style, tables
+from reproduction.ch07_fal_versus_meda import experiment
+from reproduction.findings import estimate
+from reproduction.measure import share_of_gap_closed
+
+LABELS = {name: method.label for name, method in METHODS.items()}
+LOOKS = {label: style.line_style(label) for label in LABELS.values()}
+POINTS = {
+    1.25: "a quarter into epoch 2",
+    1.5: "half of epoch 2",
+    2.0: "end of epoch 2",
+    2.25: "a quarter into epoch 3",
+    2.5: "half of epoch 3",
+    3.0: "end of epoch 3",
+    3.25: "a quarter into epoch 4",
+    3.5: "half of epoch 4",
+    4.0: "end of epoch 4",
+}
+MB = 2**20
+
+
+@style.shown(
+    "fig-seven-leak",
+    alt="AUC of a row's mean click against the row's number of lookups. In a second epoch it is "
+    "perfect for rows seen once and falls as rows are seen more often; in a first epoch and on a "
+    "new day it is near chance for rare rows.",
+    caption="In a second epoch, a row that the window looks up once reveals its label with an AUC "
+    "of {once:.2f}. The same number is worth {once_new:.2f} on a new day. For rows of thirty "
+    "lookups and more it is {often:.2f} against {often_new:.2f}.",
+)
+def leak(found: pd.DataFrame) -> tuple[Figure, dict]:
+    """Draws what `experiment.leak` measured."""
+    lines = {
+        "second_epoch": ("second epoch: all of the window", "plain", "o"),
+        "first_epoch": ("first epoch: before this impression", "tail rewind", "s"),
+        "new_day": ("a new day: all of the window", "MEDA", "D"),
+    }
+    fig, axes = style.figure(height=3.8)
+    for column, (words, look, mark) in lines.items():
+        axes.plot(found.index, found[column], label=words, marker=mark, **style.line_style(look))
+    style.reference(axes, 0.5, "chance")
+    axes.set(xlabel="lookups of the row in the window", ylabel="AUC of the row's mean click")
+    style.legend_outside(fig, axes, columns=1)
+    first, last = found.iloc[0], found.iloc[-1]
+    numbers = {"once": first["second_epoch"], "once_new": first["new_day"]}
+    return fig, numbers | {"often": last["second_epoch"], "often_new": last["new_day"]}
+
+
+@style.shown(
+    "fig-seven-curves",
+    alt="Share of the gap to the Bayes optimum that six methods close, against epochs, a panel for "
+    "each objective.",
+    caption="Share of the gap between the best constant (0 %) and the best possible prediction "
+    "(100 %) that a method closes, from the end of the first epoch. Below 0 % a model is worse "
+    "than the best constant; lines may leave a panel at its lower edge. A dip after an epoch "
+    "boundary is the price of learning rows again.",
+)
+def curves(rows: pd.DataFrame) -> Figure:
+    """Draws the share of the gap closed by each tuned method."""
+    points = share_of_gap_closed(rows[rows["setting"] == experiment.TUNED])
+    points = points[points["epoch"] >= 1].assign(line=points["method"].map(LABELS))
+    low = points[points["method"].isin(["meda", "tail_rewind"])]["value"].min()
+    ylim = (min(0, low) - 5, 1.08 * points["value"].max())
+    return style.by_epoch(points, LOOKS, "share of the gap closed, %", ylim=ylim)
+
+
+@style.shown(
+    "fig-seven-against",
+    alt="Logloss of five methods against MEDA by point of training, on an axis that is linear up "
+    "to one percent and logarithmic beyond.",
+    caption="Test logloss against MEDA's, paired by seed, mean over objectives. Below zero a "
+    "method is ahead of MEDA. The axis is linear up to 1 % and logarithmic beyond.",
+)
+def against_meda(rows: pd.DataFrame) -> Figure:
+    """Draws each tuned method against MEDA from the end of epoch 1."""
+    fig, axes = style.figure(height=4.2)
+    for name in [name for name in METHODS if name != "meda"]:
+        change = experiment.against(rows, name, "meda").stack().rename("value").reset_index()
+        style.line(axes, change[change["epoch"] >= 1], "epoch", LABELS[name])
+    style.reference(axes, 0, "MEDA")
+    style.percent_axis(axes)
+    style.boundaries(axes, change["epoch"].max())
+    axes.set(xlabel="epochs over the training window", ylabel="logloss against MEDA, %")
+    style.legend_outside(fig, axes)
+    return fig
+
+
+def gap_table(rows: pd.DataFrame) -> None:
+    """Displays the share of the gap that each method closes by the end of each epoch."""
+    gap = experiment.gap_closed(rows)
+    ends = [epoch for epoch in sorted(gap.index.unique("epoch")) if epoch % 1 == 0]
+    found = {
+        label: {f"epoch {end:g}": tables.cell(gap[name, end], digits=1) for end in ends}
+        for name, label in LABELS.items()
+    }
+    tables.show(found, "share of the gap closed, %", "Mean over objectives:")
+
+
+def difference_table(rows: pd.DataFrame, method: str, others: Sequence[str]) -> None:
+    """Displays a method's logloss against others' in %, by point of training."""
+    changes = {f"against {LABELS[o]}": experiment.against(rows, method, o) for o in others}
+    last = rows["epoch"].max()
+    found = {
+        words: {name: tables.cell(change[epoch]) for name, change in changes.items()}
+        for epoch, words in POINTS.items()
+        if epoch <= last
+    }
+    tables.show(found, f"{LABELS[method]}'s logloss, %")
+
+
+@style.shown(
+    "fig-seven-map-{which}",
+    alt="Small heat maps of {ours}'s logloss against {theirs}'s over the rate of the tables and "
+    "the number of users and products, a row for each point of training and a column for each "
+    "objective.",
+    caption="Logloss of {ours} against {theirs}, %. Violet: {ours} is ahead, which is so in "
+    "{share} of the cases; orange: {theirs} is. Rates are multiples of the best for one epoch. "
+    "Bold: the interval over seeds leaves zero out, cell by cell, not corrected for the number of "
+    "cells. Colours end at 10 %.",
+)
+def heat_map(rows: pd.DataFrame, method: str = "fal", other: str = "meda") -> tuple[Figure, dict]:
+    """Draws one method against another over the map of rate and cardinality.
+
+    Violet, the dark end of the colours below zero, is where the first has the lower loss.
+    """
+    cells = experiment.on_the_map(rows, method, other)
+    epochs, objectives = sorted(cells["epoch"].unique()), list(cells["objective"].unique())
+    rates, scales = sorted(cells["rate"].unique()), sorted(cells["scale"].unique(), reverse=True)
+    height = 0.27 * max(2, len(scales)) + 0.4
+    size = (len(epochs), len(objectives))
+    fig, grid = style.figure(*size, height=height, sharex=True, sharey=True, squeeze=False)
+    norm = SymLogNorm(linthresh=1, vmin=-10, vmax=10)
+    for (epoch, objective), here in cells.groupby(["epoch", "objective"]):
+        axes = grid[epochs.index(epoch), objectives.index(objective)]
+        shown = here.pivot(index="scale", columns="rate", values="mean").loc[scales, rates]
+        image = axes.imshow(shown.clip(-10, 10), cmap="PuOr_r", norm=norm, aspect="auto")
+        for cell in here.itertuples():
+            far = abs(norm(np.clip(cell.mean, -10, 10)) - 0.5) > 0.36
+            number = f"{cell.mean:+.1f}" if abs(cell.mean) < 9.95 else f"{cell.mean:+.0f}"
+            place = rates.index(cell.rate), scales.index(cell.scale)
+            look = {"color": "white" if far else "black", "fontsize": 9}
+            look["weight"] = "bold" if cell.low > 0 or cell.high < 0 else "normal"
+            axes.text(*place, style.signed(number), ha="center", va="center", **look)
+        axes.grid(visible=False)
+        axes.tick_params(length=0, labelsize=9)
+    for axes, epoch in zip(grid[:, 0], epochs):
+        axes.set_ylabel(f"epoch {epoch:g}", fontsize=11)
+    for axes, objective in zip(grid[0], objectives):
+        axes.set_title(style.spelled(objective), fontsize=11)
+    grid[0, 0].set_xticks(range(len(rates)), [f"×{rate:.2g}" for rate in rates])
+    grid[0, 0].set_yticks(range(len(scales)), [f"×{scale:g}" for scale in scales])
+    fig.supxlabel("rate of the tables", fontsize=11)
+    fig.supylabel("users and products", fontsize=11)
+    bar = fig.colorbar(image, ax=grid, location="top", aspect=45, pad=0.02, shrink=0.9)
+    ticks = [-10, -1, 0, 1, 10]
+    bar.set_ticks(ticks, labels=[style.signed(f"{tick:+g} %") if tick else "0" for tick in ticks])
+    bar.minorticks_off()
+    share = estimate(experiment.share_won(rows, method, other), "%", 0)
+    words = {"ours": LABELS[method], "theirs": LABELS[other], "share": share}
+    return fig, words | {"which": f"{method}-{other}".replace("_", "-")}
+
+
+@style.shown(
+    "fig-seven-tau",
+    alt="Logloss of tail rewind against putting all rows back, over the threshold tau, for four "
+    "points of training.",
+    caption="Tail rewind by its threshold tau, between plain training (left) and putting all rows "
+    "back (right). All runs have tail rewind's own rates, so the right end is not MEDA at its "
+    "best.",
+)
+def tau_sweep(rows: pd.DataFrame) -> Figure:
+    """Draws tail rewind against putting all rows back, a line for each point of training."""
+    places = {tau: k for k, tau in enumerate(experiment.TAUS)}
+    found = experiment.sweep(rows)
+    found = found.assign(place=found["tau"].map(places))
+    fig, axes = style.figure(height=3.8)
+    looks = {1.25: ("#B5538F", "o"), 2.0: ("#00835F", "s"), 3.0: ("#0072B2", "^")}
+    for epoch, (color, mark) in (looks | {4.0: ("#000000", "D")}).items():
+        mine = found[found["epoch"] == epoch]
+        look = {"color": color, "marker": mark, "linestyle": "-"}
+        style.line(axes, mine, "place", "plain", POINTS[epoch], **look)
+    style.reference(axes, 0, "all rows put back")
+    style.percent_axis(axes)
+    axes.set_xticks(range(len(places)), [f"{t:,}" if t != "all" else "all" for t in places])
+    axes.set_xlabel("tau: rows with fewer lookups are put back")
+    axes.set_ylabel("logloss against\nall rows put back, %")
+    style.legend_outside(fig, axes, columns=2)
+    return fig
+
+
+def costs(rows: pd.DataFrame, memory: pd.DataFrame) -> None:
+    """Displays what each method keeps, from `experiment.memory`, and how long a run takes."""
+    seconds = rows[(rows["setting"] == experiment.TUNED) & (rows["metric"] == "seconds")]
+    seconds = seconds.groupby(["method", "seed"])["value"].first()
+    found = {}
+    for name, size in memory.iterrows():
+        timed = name in LABELS
+        found[LABELS.get(name, "tail rewind (undo log)")] = {
+            "tables, MB": f"{size['tables'] / MB:.1f}",
+            "Adam's moments, MB": f"{size['moments'] / MB:.1f}",
+            "beside, MB": f"{size['beside'] / MB:.2f}",
+            "beside, % of the tables": f"{100 * size['beside'] / size['tables']:.1f}",
+            "a run, seconds": tables.cell(seconds[name], digits=1) if timed else "not timed",
+        }
+    tables.show(found, "method")
