@@ -252,11 +252,7 @@ def extra_times(size: Size) -> dict[str, dict[str, dict[str, list[float]]]]:
 
 
 def switched(
-    optimizer: EmbeddingOptimizer,
-    options: dict,
-    batches: list[Tensor],
-    values: Tensor,
-    ahead: int,
+    optimizer: EmbeddingOptimizer, options: dict, batches: list[Tensor], values: Tensor, ahead: int
 ) -> Contestant:
     """The optimizer's step with these options of its one group."""
     (group,) = optimizer.param_groups

@@ -73,8 +73,7 @@ def test_ids_lie_in_the_tables_and_the_hierarchy_is_fixed():
     for child, parent in (("product", "campaign"), ("campaign", "advertiser")):
         assert_one_value_each(log.ids[child], log.ids[parent])
     assert_one_value_each(
-        log.ids["user"] * world.n_advertisers + log.ids["advertiser"],
-        log.ids["user_x_advertiser"],
+        log.ids["user"] * world.n_advertisers + log.ids["advertiser"], log.ids["user_x_advertiser"]
     )
 
 

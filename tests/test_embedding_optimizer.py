@@ -475,8 +475,7 @@ def test_a_row_hook_sees_the_rows_before_they_change(table, path):
 
 
 @pytest.mark.parametrize(
-    ("rule", "names"),
-    [("adam", {"exp_avg", "exp_avg_sq"}), ("adagrad", {"sum"}), ("sgd", set())],
+    ("rule", "names"), [("adam", {"exp_avg", "exp_avg_sq"}), ("adagrad", {"sum"}), ("sgd", set())]
 )
 def test_row_state_is_live_and_exists_before_the_first_step(table, rule, names):
     optimizer = EmbeddingOptimizer([table], 0.1, rule, row_lr=FAL, row_decay=AR)

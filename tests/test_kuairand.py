@@ -148,10 +148,7 @@ BAD = {
         changed(LATE, ",400,1,1,", ",400,2,1,"),
         "column 'is_click', row 1: 2; it must be a whole number from 0 to 1",
     ),
-    "missing label": (
-        changed(LATE, ",400,1,1,", ",400,,1,"),
-        "column 'is_click', row 1: no value",
-    ),
+    "missing label": (changed(LATE, ",400,1,1,", ",400,,1,"), "column 'is_click', row 1: no value"),
     "negative id": (
         changed(EARLY, "\n5,", "\n-5,"),
         "column 'user_id', row 2: -5; it must be a whole number 0 or more",
@@ -181,10 +178,7 @@ BAD = {
         changed(VIDEOS, "\n10,", "\n11,"),
         "column 'video_id', row 2: 11 appears twice",
     ),
-    "missing file": (
-        {LATE: OFFICIAL[LATE], VIDEOS: OFFICIAL[VIDEOS]},
-        f"{EARLY} is missing",
-    ),
+    "missing file": ({LATE: OFFICIAL[LATE], VIDEOS: OFFICIAL[VIDEOS]}, f"{EARLY} is missing"),
 }
 
 

@@ -14,13 +14,7 @@ from multiepoch.optim import (
     FrequencyAdaptiveLR,
     SparseOptimizer,
 )
-from multiepoch.remedies import (
-    Rewind,
-    meda,
-    meda_groups,
-    meda_restored,
-    tail_rewind,
-)
+from multiepoch.remedies import Rewind, meda, meda_groups, meda_restored, tail_rewind
 from multiepoch.remedies.undo_log import Counts, UndoLog
 
 ROWS, DIMS = (40, 25), (3, 5)

@@ -54,10 +54,7 @@ class Row:
 
 
 def compare(
-    outcomes: Sequence[Outcome],
-    reference: dict,
-    gone: Sequence[str] = (),
-    elsewhere: bool = False,
+    outcomes: Sequence[Outcome], reference: dict, gone: Sequence[str] = (), elsewhere: bool = False
 ) -> list[Row]:
     """A row for each quantity of each notebook, in the order of the book.
 
