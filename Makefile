@@ -31,7 +31,7 @@ pdf: $(PAGES) ## Print the built book as a PDF in _build
 	@$(RUN) -m tools.pdf
 
 regression: $(STAMP) ## Run every notebook and compare with references/PROFILE.json
-	@$(RUN) -m pytest tests/regression --profile $(PROFILE)
+	@$(RUN) -m pytest tests/regression --profile $(PROFILE) --junitxml=regression/$(PROFILE).xml
 
 mutations: $(STAMP) ## Break the package on purpose and check that the regression notices
 	@$(RUN) -m tests.mutations

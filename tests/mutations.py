@@ -1,173 +1,207 @@
-"""Breaks the package in eight ways, each in a copy of the tree; the regression has to say so.
+"""Mutation tests: breaks the package in one place, and runs the notebooks until one notices.
 
-    python tests/mutation.py [NAME ...]
+    python -m tests.mutations [NAME ...]
 
-The untouched copy must pass. Each broken one must fail, and its report must say to start with the
-chapter that the break belongs to. Of a broken copy the chapters up to that one are run: the later
-ones cannot change where the report says to start. Reports are kept in regression/mutation/.
+A mutation replaces functions in the notebook's kernel, in a cell before all others, and the quick
+regression must fail in the notebook that it is listed under; if it does not, the later notebooks
+run, too. Those under NONE go unnoticed: the untouched package, which must pass, and known gaps.
 """
 
-from __future__ import annotations
-
-import json
+import functools
+import inspect
+import math
 import os
-import shutil
-import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+from tabulate import tabulate
+
+from multiepoch import stats
+from multiepoch.data import AdsWorld, hashing, split
+from multiepoch.optim import AdaptiveRegularization as AdamAR
+from multiepoch.optim import EmbeddingOptimizer, SparseOptimizer, compiled
+from multiepoch.optim import FrequencyAdaptiveLR as FAL
+from multiepoch.remedies import Rewind, TableGroups
+from multiepoch.remedies.undo_log import Counts, UndoLog
+from multiepoch.runner import Runner
+from multiepoch.train import metrics
+from reproduction.runs import Profile, interventions
+from tests.regression.compare import compare
+from tests.regression.reference import read
+from tests.regression.run import run
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = Path("src/multiepoch")
+NONE = "none"
 
 
-@dataclass(frozen=True)
-class Mutation:
-    """What is broken, the chapter that must tell, and (file, old text, new text) that break it."""
+def patch(owner, name: str, change: Callable) -> None:
+    """Calls change(real, ...) in place of the function `owner.name`, whoever has imported it."""
+    real = getattr(owner, name)
 
-    what: str
-    chapter: str
-    edits: tuple[tuple[str, str, str], ...]
+    @functools.wraps(real)
+    def changed(*args, **kwargs):
+        return change(real, *args, **kwargs)
 
-
-MUTATIONS = {
-    "fal-at-one": Mutation(
-        "FAL's scale is held at 1", "06_frequency_adaptive_rate",
-        (("optim/frequency.py",
-          "        gap = self.gap_decay**epoch\n",
-          "        factor = torch.ones_like(max_count.float() + count)\n"
-          "        gap = self.gap_decay**epoch\n"),
-         ("optim/compiled.py",
-          "                 row_lr.gap_decay ** group[\"epoch\"])  # fmt: skip\n",
-          "                 0.0)  # fmt: skip\n")),
-    ),
-    "meda-does-nothing": Mutation(
-        "MEDA does not reset", "07_fal_versus_meda",
-        (("rewind.py",
-          "every table is redrawn before each repeated epoch.\"\"\"\n"
-          "    return Rewind(model, optimizer, math.inf,",
-          "every table is redrawn before each repeated epoch.\"\"\"\n"
-          "    return Rewind(model, optimizer, 0,"),),
-    ),
-    "meda-keeps-state": Mutation(
-        "MEDA resets the weights, not the optimizer's state", "07_fal_versus_meda",
-        (("rewind.py",
-          "            value[rows] = step if name == \"last_step\" else 0\n",
-          "            value[rows] = step if name == \"last_step\" else value[rows]\n"),),
-    ),
-    "one-rate": Mutation(
-        # Chapter 2 is the first that trains with two rates, and holds them against torch's own.
-        "the tables learn at the dense rate", "02_model",
-        (("optim/sparse.py",
-          "EmbeddingOptimizer(groups, lr=embedding_lr, **embedding_options)",
-          "EmbeddingOptimizer(groups, lr=dense_lr, **embedding_options)"),),
-    ),
-    "test-day-in-training": Mutation(
-        "the test day is in the training window", "01_conversion_data",
-        (("experiments/profiles.py",
-          "logs = world.days(0, self.train_days - 1),",
-          "logs = world.days(0, last),"),),
-    ),
-    "labels-swapped": Mutation(
-        "the labels of add-to-cart and checkout are swapped", "01_conversion_data",
-        (("data/ads_world.py",
-          "labels[rows] = draw < p_true[rows]",
-          "labels[rows] = (draw < p_true[rows])[:, [0, 2, 1]]"),),
-    ),
-    "sign-of-the-jump": Mutation(
-        "the boundary jump has the wrong sign", "05_multi_epoch_overfitting",
-        (("metrics.py",
-          "return after / before - 1", "return 1 - after / before"),),
-    ),
-    "tau-ignored": Mutation(
-        "tail rewind ignores tau and puts all rows back", "07_fal_versus_meda",
-        (("rewind.py",
-          "        self.below, self.to = below, to\n",
-          "        self.below, self.to = (math.inf if below > 0 else 0), to\n"),),
-    ),
-}  # fmt: skip
+    setattr(owner, name, staticmethod(changed) if inspect.ismethod(real) else changed)
+    for module in list(sys.modules.values()):
+        if module.__name__.startswith(("multiepoch", "reproduction")):
+            for alias in [key for key, value in vars(module).items() if value is real]:
+                setattr(module, alias, changed)
 
 
-def copy(target: Path) -> None:
-    """What the regression needs of the tree."""
-    for name in ("src", "notebooks", "references", "results"):
-        if (ROOT / name).exists():
-            leave = shutil.ignore_patterns("__pycache__", "*.egg-info", "runs")
-            shutil.copytree(ROOT / name, target / name, ignore=leave)
+def in_kernel(name: str, change: Callable) -> None:
+    """Passes a field of the compiled kernel's arguments through `change`."""
+
+    def library(real):
+        kernels = real()
+
+        def update_rows(*args):
+            for struct in args:
+                if hasattr(struct, name):
+                    setattr(struct, name, change(getattr(struct, name)))
+            kernels.update_rows(*args)
+
+        return kernels and SimpleNamespace(
+            touched_rows=kernels.touched_rows, update_rows=update_rows
+        )
+
+    patch(compiled, "library", library)
 
 
-def apply(mutation: Mutation, root: Path) -> None:
-    """SystemExit where a text to be replaced is not there exactly once."""
-    for name, old, new in mutation.edits:
-        path = root / PACKAGE / name
-        text = path.read_text()
-        if text.count(old) != 1:
-            sys.exit(
-                f"{mutation.what}: {PACKAGE / name} has this {text.count(old)} times, not once; "
-                f"bring tests/mutation.py up to date:\n{old}"
-            )
-        path.write_text(text.replace(old, new))
+def option(kind: type, name: str, value: object) -> None:
+    """Gives every instance of a frozen dataclass the same value of a field."""
+    patch(kind, "__post_init__", lambda real, self: vars(self).update({name: value}))
 
 
-def regression(root: Path, only: list[str]) -> dict:
-    """The report of the quick regression in that tree."""
-    environment = os.environ | {"PYTHONPATH": str(root / "src")}
-    where = subprocess.run(
-        [sys.executable, "-c", "import multiepoch; print(multiepoch.__file__)"],
-        env=environment, cwd=root, capture_output=True, text=True, check=True,
-    ).stdout.strip()  # fmt: skip
-    if not Path(where).is_relative_to(root):
-        sys.exit(f"the copy in {root} imports {where}, not its own package.")
-    outcome = subprocess.run(
-        [sys.executable, "-m", "tests.regression.command", "regression", "--only", *only],
-        env=environment, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    report = root / "regression" / "report.json"
-    if not report.exists():
-        sys.exit(f"the regression wrote no report:\n{outcome.stdout}")
-    said = json.loads(report.read_text())
-    if said["ok"] != (outcome.returncode == 0):
-        sys.exit(f"report.json says ok={said['ok']} and the exit code is {outcome.returncode}.")
-    return said
+def without_kernel(*arguments) -> None:
+    """Patches, and updates by PyTorch operations instead of the compiled kernel."""
+    os.environ["MULTIEPOCH_COMPILE"] = "0"
+    patch(*arguments)
+
+
+def threshold(change: Callable) -> None:
+    """Passes tau, the `below` of each Rewind, through `change`."""
+
+    def init(real, self, model, optimizer, below=math.inf, *args):
+        real(self, model, optimizer, change(below), *args)
+
+    patch(Rewind, "__init__", init)
+
+
+def once_per_step(real, self, rows, occurrences, values):
+    real(self, rows, occurrences.clamp(max=1), values)
+
+
+def test_for_all(real, *args, **days):
+    return real(*args, **days)[2:] * 3
+
+
+def swap_labels(real, *args):
+    log = real(*args)
+    return log.with_labels(log.labels[:, [0, 2, 1]])
+
+
+def one_rate(real, model, dense_lr, embedding_lr, *args, **options):
+    return real(model, dense_lr, dense_lr, *args, **options)
+
+
+def at_one(real, self, count, *_, **options):
+    return (count > 0).float()
+
+
+def half_as_wide(real, *args):
+    mean, low, high = real(*args)
+    return mean, (mean + low) / 2, (mean + high) / 2
+
+
+# By the number of the notebook that must fail, and by name: a function and its arguments.
+MUTATIONS: dict[str, dict[str, tuple]] = {
+    "01": {
+        "test day in training": (patch, Profile, "split", test_for_all),
+        "KuaiRand's test days in training": (patch, split, "split_by_day", test_for_all),
+        "labels swapped": (patch, AdsWorld, "_log", swap_labels),
+        "AUC of the negatives": (patch, metrics, "auc", lambda f, *a: 1 - f(*a)),
+    },
+    "02": {
+        "tables at the dense rate": (patch, SparseOptimizer, "from_model", one_rate),
+        "dense layers untrained": (patch, SparseOptimizer, "step", lambda f, o: o.embedding.step()),
+        "logloss in bits": (patch, metrics, "logloss", lambda f, *a: f(*a) / math.log(2)),
+    },
+    "03": {"cross in one row": (patch, hashing, "hashed_cross", lambda f, ids, *_: 0 * ids)},
+    "04": {"Adam's bias not corrected": (in_kernel, "root_scale", lambda _: 1.0)},
+    "05": {
+        "jump with the wrong sign": (patch, metrics, "boundary_jump", lambda f, *a: -f(*a)),
+        "labels not drawn anew": (patch, interventions, "resample", lambda f, log, _: log),
+    },
+    "06": {
+        "FAL's scale at 1": (in_kernel, "count", lambda _: None),
+        "FAL's scale at 1, eager": (without_kernel, FAL, "factor", at_one),
+        "FAL counts steps": (option, FAL, "count", "steps"),
+        "epochs not announced": (patch, EmbeddingOptimizer, "set_epoch", lambda *_: None),
+    },
+    "07": {
+        "AdamAR's decay halved": (in_kernel, "alpha", lambda alpha: alpha / 2),
+        "AdamAR halved, eager": (without_kernel, AdamAR, "keep", lambda f, *a: 0.5 + f(*a) / 2),
+        "MEDA resets nothing": (threshold, lambda tau: 0 if tau == math.inf else tau),
+        "rewind keeps the moments": (patch, EmbeddingOptimizer, "row_state", lambda *_: {}),
+        "tail rewind ignores tau": (threshold, lambda tau: math.inf if tau else 0),
+        "tail rewind counts steps": (patch, Counts, "add", once_per_step),
+        "undo log counts steps": (patch, UndoLog, "add", once_per_step),
+        "undo log loses rows": (patch, UndoLog, "put_back", lambda f, *a: f(*a)[:1]),
+    },
+    "08": {
+        "table groups never change": (patch, TableGroups, "before_epoch", lambda *_: None),
+        "resuming loses the moments": (patch, SparseOptimizer, "load_state_dict", lambda *_: None),
+    },
+    NONE: {
+        "FAL's gap stays open": (option, FAL, "gap_decay", 1.0),
+        "interval half as wide": (patch, stats, "interval", half_as_wide),
+        "untouched": (lambda: None,),
+    },
+}
+
+
+def apply(expected: str, name: str) -> None:
+    """Breaks the package of this process."""
+    change, *arguments = MUTATIONS[expected][name]
+    change(*arguments)
+
+
+def first_to_fail(mutation: tuple[str, str]) -> tuple[str, str]:
+    """Returns the number of the first notebook, from the expected one on, that fails, and why."""
+    expected, name = mutation
+    reference = read(ROOT, "quick")
+    with tempfile.TemporaryDirectory() as folder:
+        for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+            if expected != NONE and path.stem < expected:
+                continue
+            broken = Path(folder) / path.name
+            document = nbformat.read(path, as_version=4)
+            source = f"import tests.mutations\n\ntests.mutations.apply({expected!r}, {name!r})"
+            document.cells.insert(0, nbformat.v4.new_code_cell(source))
+            nbformat.write(document, broken)
+            outcome = run(broken, Path(folder), Path(folder) / "executed", {"profile": "quick"})
+            for row in compare(outcome, reference, elsewhere=True):
+                if not row.ok:
+                    return path.stem[:2], f"{row.quantity}: {row.verdict}: {row.what}"
+    return NONE, ""
 
 
 def main(names: list[str]) -> int:
-    unknown = set(names) - MUTATIONS.keys()
-    if unknown:
-        sys.exit(f"no mutation {', '.join(unknown)}; there are {', '.join(MUTATIONS)}.")
-    chosen = {name: MUTATIONS[name] for name in names or MUTATIONS}
-    chapters = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
-    kept = ROOT / "regression" / "mutation"
-    missed, began = 0, time.perf_counter()
-    runs: dict[str, Mutation | None] = {"untouched": None, **chosen}
-    for name, mutation in runs.items():
-        started = time.perf_counter()
-        with tempfile.TemporaryDirectory() as folder:
-            root = Path(folder).resolve()
-            copy(root)
-            if mutation:
-                apply(mutation, root)
-            only = [one for one in chapters if mutation is None or one <= mutation.chapter]
-            report = regression(root, only)
-            shutil.rmtree(kept / name, ignore_errors=True)
-            shutil.copytree(root / "regression", kept / name, ignore=shutil.ignore_patterns("runs"))
-        wanted = mutation.chapter if mutation else None
-        good = report["start_with"] == wanted
-        missed += not good
-        print(f"{name}: {'as it should be' if good else 'NOT AS IT SHOULD BE'}, "
-              f"{time.perf_counter() - started:.0f} s", flush=True)  # fmt: skip
-        print(f"  {mutation.what if mutation else 'nothing is broken'}: {report['headline']}")
-        for row in report["rows"]:
-            if row["notebook"] == report["start_with"] and row["verdict"] != "ok":
-                print(f"  {row['quantity']}: {row['verdict']}: {row['what']}")
-        if mutation is None and not good:
-            print("Nothing can be said of broken copies where the untouched one fails.")
-            return 1
-    print(f"{len(runs) - missed} of {len(runs)} as they should be, "
-          f"{time.perf_counter() - began:.0f} s; the reports are in {kept}")  # fmt: skip
-    return 1 if missed else 0
+    """Returns 1 if a mutation goes unnoticed in the notebook that must fail."""
+    chosen = [(n, m) for n in MUTATIONS for m in MUTATIONS[n] if m in names or not names]
+    os.environ["PYTHONPATH"] = f"{ROOT / 'src'}{os.pathsep}{ROOT}"
+    lines = []
+    with Runner(first_to_fail, os.cpu_count() or 1) as runner:
+        for (expected, name), (found, why) in runner.map(chosen):
+            lines.append((expected, found, name, why[:90]))
+            print(*lines[-1], sep="  ", flush=True)
+    print(tabulate(sorted(lines), ["expected", "fails", "mutation", "because"], tablefmt="pipe"))
+    return int(any(expected != found for expected, found, *_ in lines))
 
 
 if __name__ == "__main__":

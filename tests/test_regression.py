@@ -1,4 +1,4 @@
-"""The regression: what it allows, how each failure is told, and that a kill costs nothing."""
+"""The regression: what it allows, how it names each failure, and that a kill costs nothing."""
 
 import json
 import math
@@ -15,14 +15,12 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
-from bs4 import BeautifulSoup
 
-from tests.regression import command as commands
+from tests.regression import record
 from tests.regression import reference as references
-from tests.regression import report as reports
-from tests.regression.command import main
-from tests.regression.compare import FALSE_ALARMS, band, compare, start_with, t_quantile
-from tests.regression.execution import Job, Outcome, execute_all
+from tests.regression.compare import FALSE_ALARMS, band, compare
+from tests.regression.conftest import headline
+from tests.regression.run import Outcome
 
 ROOT = Path(__file__).parents[1]
 SEEDS = [0, 1, 2, 3, 4]
@@ -58,12 +56,15 @@ def recorded(loss=1.0, rows=7.0, up=True, evidence=(), **more):
     return {"numbers": numbers, "directions": {"up": up}, "evidence": list(evidence)}
 
 
-def ended(content, name="01_a"):
-    return Outcome(name, "ended", seconds=1.0, recorded=[content])
+def outcome(content=None, name="01_a", **more):
+    found = Outcome(name, **more)
+    if content:
+        found.add(content)
+    return found
 
 
-def verdicts(outcome, reference=None):
-    rows = compare([outcome], reference or a_reference())
+def verdicts(found, reference=None, elsewhere=False):
+    rows = compare(found, reference or a_reference(), elsewhere)
     return {row.quantity: row.verdict for row in rows}
 
 
@@ -94,13 +95,6 @@ def root(tmp_path):
 # What is allowed.
 
 
-@pytest.mark.parametrize("df", [1, 2, 3, 4, 7, 10, 29])
-@pytest.mark.parametrize("level", [0.5, 0.95, 0.999, 0.99999])
-def test_students_quantile(df, level):
-    t = pytest.importorskip("scipy.stats").t
-    assert t_quantile(level, df) == pytest.approx(t.ppf((1 + level) / 2, df), rel=1e-6)
-
-
 def test_the_band_is_the_prediction_interval_for_one_more_seed():
     low, high = band([1.0, 2.0, 3.0, 4.0, 5.0], 0.95)
     half = 2.776445 * math.sqrt(2.5) * math.sqrt(1.2)
@@ -126,21 +120,22 @@ def test_another_seed_seldom_fails_and_a_moved_mean_does():
 
 
 def test_more_numbers_make_wider_bands_so_that_all_together_seldom_fail():
-    (one,) = [r for r in compare([ended(recorded())], a_reference()) if r.quantity == "loss"]
+    def allowed(reference):
+        rows = compare(outcome(recorded()), reference)
+        return next((row.low, row.high) for row in rows if row.quantity == "loss")
+
     many = a_reference()
-    many["notebooks"]["02_b"] = {
-        "seconds": 1.0, "directions": {},
-        "numbers": {f"n{k}": {"exact": False, "values": VALUES} for k in range(99)},
-    }  # fmt: skip
-    (other,) = [r for r in compare([ended(recorded())], many) if r.quantity == "loss"]
-    assert other.allowed[0] < one.allowed[0] < one.allowed[1] < other.allowed[1]
+    numbers = {f"n{k}": {"exact": False, "values": VALUES} for k in range(99)}
+    many["notebooks"]["02_b"] = {"seconds": 1.0, "directions": {}, "numbers": numbers}
+    (low, high), (lower, higher) = allowed(a_reference()), allowed(many)
+    assert lower < low < high < higher
 
 
-# Failures, each in its own words.
+# Each failure has a verdict of its own.
 
 
-def test_as_it_was():
-    assert set(verdicts(ended(recorded())).values()) == {"ok"}
+def test_as_in_the_reference():
+    assert set(verdicts(outcome(recorded())).values()) == {"ok"}
 
 
 @pytest.mark.parametrize(
@@ -159,250 +154,216 @@ def test_as_it_was():
     ],
 )
 def test_each_failure_has_a_verdict_of_its_own(content, quantity, verdict):
-    found = verdicts(ended(content))
-    assert found[quantity] == verdict
-    others = {k: v for k, v in found.items() if k != quantity and "numbers" in content}
-    assert content["numbers"] == {} or set(others.values()) == {"ok"}
+    found = verdicts(outcome(content))
+    assert found.pop(quantity) == verdict
+    assert content["numbers"] == {} or set(found.values()) == {"ok"}
 
 
 @pytest.mark.parametrize(
-    ("outcome", "verdict", "words"),
+    ("found", "verdict", "words"),
     [
-        (Outcome("01_a", "raised", "raised ValueError: no", "fit"), "raised", "in cell 'fit'"),
-        (Outcome("01_a", "hung", "ran past its limit of 3 s"), "hung", "limit of 3 s"),
-        (Outcome("01_a", "died", "died with exit code -9"), "died", "exit code -9"),
-        (Outcome("01_a", "ended"), "nothing recorded", "no Checks cell recorded anything"),
-        (ended(recorded(), "09_new"), "not in the reference", "lacks this notebook"),
+        (outcome(status="raised", error="cell [3] raised"), "raised", "cell [3]"),
+        (outcome(status="died", error="DeadKernelError"), "died", "DeadKernelError"),
+        (outcome(), "nothing recorded", "no Checks cell"),
+        (outcome(recorded(), "09_new"), "not in the reference", "not in the reference"),
     ],
 )
-def test_a_notebook_that_fails_as_a_whole(outcome, verdict, words):
-    (row,) = [row for row in compare([outcome], a_reference()) if row.quantity == "the notebook"]
+def test_a_notebook_that_fails_as_a_whole(found, verdict, words):
+    (row,) = [row for row in compare(found, a_reference()) if row.quantity == "the notebook"]
     assert row.verdict == verdict
     assert words in row.what
 
 
 def test_what_was_recorded_before_a_cell_raised_is_still_compared():
-    outcome = Outcome("01_a", "raised", "raised ValueError: no", recorded=[recorded(loss=9.0)])
-    assert verdicts(outcome) == {
-        "the notebook": "raised",
-        "loss": "outside",
-        "rows": "ok",
-        "up": "ok",
-    }
+    found = verdicts(outcome(recorded(loss=9.0), status="raised", error="no"))
+    assert found == {"the notebook": "raised", "loss": "outside", "rows": "ok", "up": "ok"}
 
 
-def test_a_direction_that_fails_is_told_once():
-    outcome = Outcome("01_a", "raised", "raised AssertionError", recorded=[recorded(up=False)])
-    assert verdicts(outcome) == {"loss": "ok", "rows": "ok", "up": "does not hold"}
-
-
-def test_a_notebook_that_is_gone():
-    rows = compare([ended(recorded())], a_reference(), gone=["02_b"])
-    assert [(row.notebook, row.verdict) for row in rows if not row.ok] == [
-        ("02_b", "notebook gone")
-    ]
+def test_a_direction_that_fails_is_reported_once():
+    found = verdicts(outcome(recorded(up=False), status="raised", error="does not hold"))
+    assert found == {"loss": "ok", "rows": "ok", "up": "does not hold"}
 
 
 def test_a_claim_that_no_longer_holds_is_named():
-    values = [1.4, 1.5, 1.6, 1.5, 1.5]  # C3's bar is 0.5, to be exceeded
+    values = [1.4, 1.5, 1.6, 1.5, 1.5]  # C3's threshold is 0.5, to be exceeded
     number = {"C3: jump_click": {"exact": False, "values": values}}
     reference = a_reference(numbers=number, directions={})
 
-    def outcome(values):
-        evidence = [{"claim": "C3", "measure": "jump_click", "seed": seed, "value": value}
-                    for seed, value in enumerate(values)]  # fmt: skip
-        return ended({"numbers": {}, "directions": {}, "evidence": evidence})
+    def measured(values):
+        evidence = [
+            {"claim": "C3", "measure": "jump_click", "seed": seed, "value": value}
+            for seed, value in enumerate(values)
+        ]
+        return outcome({"numbers": {}, "directions": {}, "evidence": evidence})
 
-    assert set(verdicts(outcome(values[:3]), reference).values()) == {"ok"}
-    fallen = compare([outcome([0.1, 0.1, 0.2])], reference)
-    assert {row.quantity: row.verdict for row in fallen} == {
-        "C3: jump_click": "outside", "verdict on C3": "another verdict"
-    }  # fmt: skip
-    assert "on the other side of C3's bar of 0.5, which it met" in fallen[0].what
-    assert fallen[1].what == "C3 was partly and is not reproduced"
-    assert not compare([outcome([0.1, 0.1, 0.2])], reference, elsewhere=True)[1].ok
+    assert set(verdicts(measured(values[:3]), reference).values()) == {"ok"}
+    fallen = measured([0.1, 0.1, 0.2])
+    failed = {"C3: jump_click": "outside", "verdict on C3": "another verdict"}
+    assert verdicts(fallen, reference) == verdicts(fallen, reference, elsewhere=True) == failed
+    number_row, verdict_row = compare(fallen, reference)
+    assert "across C3's threshold of 0.5, which it met" in number_row.what
+    assert verdict_row.what == "C3 was partly and is not reproduced"
 
-    # An interval that has come to reach the bar: on another machine rounding may do that.
+    # An interval that now includes the threshold: on another machine rounding may do that.
     number["C3: jump_click"]["values"] = [1.1, 1.5, 1.9, 1.0, 2.0]
-    near, wide = outcome([1.0, 1.5, 1.9]), a_reference(numbers=number, directions={})
-    assert [row.verdict for row in compare([near], wide)] == ["ok", "another verdict"]
-    there = compare([near], wide, elsewhere=True)
+    near, wide = measured([1.0, 1.5, 1.9]), a_reference(numbers=number, directions={})
+    assert list(verdicts(near, wide).values()) == ["ok", "another verdict"]
+    there = compare(near, wide, elsewhere=True)
     assert [(row.now, row.verdict) for row in there[1:]] == [("not settled", "ok")]
 
 
 def test_start_with_the_first_chapter_that_says_what_is_wrong():
-    reference = a_reference()
-    for name in ("02_b", "03_c"):
-        reference["notebooks"][name] = reference["notebooks"]["01_a"]
+    def first(*kinds):
+        found = [
+            {"notebook": f"0{k}", "quantities": 3, "failed": kind != "ok", "failures": 1}
+            | {"only numbers moved": kind == "moved"}
+            for k, kind in enumerate(kinds)
+        ]
+        return headline(reversed(found))
 
-    def first(*contents):
-        outcomes = [ended(c, name) for c, name in zip(contents, reference["notebooks"])]
-        return start_with(compare(outcomes, reference))
-
-    assert first(recorded(), recorded(), recorded()) is None
-    assert first(recorded(), recorded(loss=9.0), recorded(loss=9.0)) == "02_b"
-    assert first(recorded(loss=9.0), recorded(), recorded(up=False)) == "03_c"
-    assert first(recorded(), recorded(up=False), recorded(up=False)) == "02_b"
-
-
-# Notebooks in processes of their own.
-
-
-def job(root, name, *cells, limit=300.0):
-    path, folder = root / "notebooks" / f"{name}.ipynb", root / "executed"
-    write_notebook(path, *cells)
-    return Job(path, root, folder, folder / "failed" / path.name, {"profile": "quick"}, limit)
-
-
-@pytest.mark.notebook
-def test_whatever_a_notebook_does_the_others_run(tmp_path):
-    (tmp_path / "src").mkdir()
-    nan = CHECKS.replace('"loss", 1.0', '"loss", float("nan")')
-    jobs = [
-        job(tmp_path, "hangs", "print('before')\nimport time\ntime.sleep(1e6)", limit=12.0),
-        job(tmp_path, "dies", "import os\nos._exit(1)"),
-        job(tmp_path, "raises", "x = 1", "total = x / 0  # the culprit", CHECKS),
-        job(tmp_path, "empty", "x = 1"),
-        job(tmp_path, "nan", nan),
-        job(tmp_path, "fails", CHECKS.replace('"up", True', '"up", False')),
-        job(tmp_path, "well", CHECKS),
-    ]
-    before = set(psutil.Process().children(recursive=True))
-    found = {outcome.notebook: outcome for _, outcome in execute_all(jobs, 2, 1)}
-    assert set(psutil.Process().children(recursive=True)) <= before, "a kernel is left"
-
-    assert found["well"].status == "ended"
-    assert found["well"].recorded[0]["numbers"]["loss"]["value"] == 1.0
-    assert found["empty"].recorded == []
-    assert (found["hangs"].status, found["dies"].status) == ("hung", "died")
-    assert found["hangs"].what.startswith("ran past its limit of 12 s")
-    assert "DeadKernelError" in found["dies"].what
-    raised = found["raises"]
-    assert raised.what == "raised ZeroDivisionError: division by zero"
-    assert raised.where == "cell-2"
-    assert "# the culprit" in raised.traceback
-    assert "# the culprit" in raised.executed.read_text(), "kept, with the traceback"
-    assert found["fails"].status == "raised"
-    assert found["fails"].recorded[0]["directions"] == {"up": False}
-
-    reference = a_reference()
-    for name in found:
-        reference["notebooks"][name] = reference["notebooks"]["01_a"]
-    rows = compare(list(found.values()), reference)
-    whole = {row.notebook: row.verdict for row in rows if row.quantity == "the notebook"}
-    assert whole == {"hangs": "hung", "dies": "died", "raises": "raised", "nan": "not a number",
-                     "empty": "nothing recorded"}  # fmt: skip
-
-    folder = tmp_path / "regression"
-    report = reports.Report({"profile": "quick"}, {"seeds": SEEDS}, list(found.values()), rows)
-    reports.write(report, folder)
-    page = BeautifulSoup((folder / "report.html").read_text(), "html.parser")
-    assert any("ZeroDivisionError" in pre.get_text() for pre in page.select("pre"))
-    links = [link["href"] for link in page.select("a[href$='.ipynb']")]
-    assert "../executed/failed/raises.ipynb" in links
-    assert all((folder / link).is_file() for link in links)
-    assert not page.select("script, link, img, [src]"), "needs nothing beside it"
-
-
-@pytest.mark.notebook
-def test_killed_and_resumed(root, capsys):
-    go = root / "go"
-    wait = (
-        f"import pathlib, time\nwhile not pathlib.Path({str(go)!r}).exists():\n    time.sleep(.05)"
+    assert first("ok", "ok") == "All 6 quantities of 2 notebooks are as in the reference."
+    assert first("ok", "moved", "moved").endswith("Start with 01.")
+    assert first("moved", "ok", "wrong").endswith("Start with 02.")
+    assert first("ok", "wrong", "wrong") == (
+        "2 of 9 quantities fail, in 2 of 3 notebooks. Start with 01."
     )
-    write_notebook(root / "notebooks" / "02_b.ipynb", wait, CHECKS)
-    arguments = ["regression", "--root", str(root)]
-    killed = subprocess.Popen([sys.executable, "-m", "tests.regression.command", *arguments],
-                              stdout=subprocess.PIPE, text=True)  # fmt: skip
-    executed = root / "regression" / "quick"
-    assert killed.stdout.readline().startswith("01_a: "), "02_b still waits"
-    children = psutil.Process(killed.pid).children(recursive=True)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
-    gone, alive = psutil.wait_procs(children, timeout=60)
-    assert gone and not alive, "the kernel ends with the regression"
-    assert [path.name[:4] for path in executed.glob("0*.ipynb")] == ["01_a"]
-
-    go.touch()
-    assert main([*arguments, "--resume"]) == 0
-    said = capsys.readouterr().out
-    assert "01_a: kept, ok" in said
-    report = json.loads((root / "regression" / "report.json").read_text())
-    assert report["ok"]
-    assert [one["kept"] for one in report["notebooks"]] == [True, False]
-    cases = ET.parse(root / "regression" / "junit.xml").findall(".//testcase")
-    assert len(cases) == 6
-
-    # Without --resume everything is run anew.
-    assert main([*arguments, "--only", "01"]) == 0
-    assert "01_a: kept" not in capsys.readouterr().out
+    hung = {"notebook": "00", "failed": True}
+    assert headline([hung]) == "1 of 1 quantities fail, in 1 of 1 notebooks. Start with 00."
 
 
-# The commands, with the processes left out.
+# With real notebooks.
+
+
+def command(root, *options):
+    """The command that runs the regression on the book in `root`."""
+    report = f"--junitxml={root / 'report.xml'}"
+    arguments = [sys.executable, "-m", "pytest", "tests/regression", "--rootdir", str(root), report]
+    return [*arguments, *options]
+
+
+def regression(root, *options):
+    """Exit code, output, and the properties and failures by notebook of the JUnit report."""
+    done = subprocess.run(command(root, *options), cwd=ROOT, capture_output=True, text=True)
+    cases = ET.parse(root / "report.xml").findall(".//testcase")
+    failures = {}
+    for case in cases:
+        failure = case.find("failure")
+        name = case.get("name").partition("[")[2].rstrip("]")
+        failures[name] = "" if failure is None else failure.get("message") + (failure.text or "")
+    return done.returncode, done.stdout, failures
+
+
+@pytest.mark.notebook
+def test_whatever_a_notebook_does_the_others_run(root):
+    sources = {
+        "hangs": ["print('before')\nimport time\ntime.sleep(1e6)"],
+        "dies": ["import os\nos._exit(1)"],
+        "raises": ["x = 1", "total = x / 0  # the culprit", CHECKS],
+        "empty": ["x = 1"],
+        "nan": [CHECKS.replace('"loss", 1.0', '"loss", float("nan")')],
+        "fails": [CHECKS.replace('"up", True', '"up", False')],
+    }
+    for name, cells in sources.items():
+        write_notebook(root / "notebooks" / f"{name}.ipynb", *cells)
+    (root / "notebooks" / "02_b.ipynb").unlink()
+    known = a_reference()
+    known["notebooks"] |= dict.fromkeys(["02_b", *sources], known["notebooks"]["01_a"])
+    references.write(root, "quick", known)
+    code, said, failures = regression(root, "--timeout", "15")
+    folders = [process.info["cwd"] for process in psutil.process_iter(["cwd"])]
+    assert str(root / "notebooks") not in folders, "a kernel is left"
+    assert code == 1
+    words = {
+        "01_a": "",
+        "02_b": "notebook gone",
+        "hangs": "Timeout",
+        "dies": "died: DeadKernelError",
+        "raises": "raised ZeroDivisionError: division by zero",
+        "empty": "nothing recorded",
+        "nan": "not a number",
+        "fails": "does not hold",
+    }
+    for name, expected in words.items():
+        assert expected in failures[name]
+    assert failures.keys() == words.keys() and failures["01_a"] == ""
+    assert "Start with 02_b." in said
+    assert "# the culprit" in said
+    for name in ("raises", "hangs"):
+        kept = root / "regression" / "quick" / "failed" / f"{name}.ipynb"
+        assert "output_type" in kept.read_text(), "kept as far as it came"
+
+
+@pytest.mark.notebook
+def test_killed_at_any_moment_and_resumed(root):
+    draw = random.Random(0)
+    _, _, expected = regression(root)
+    for _ in range(2):
+        shutil.rmtree(root / "regression")
+        killed = subprocess.Popen(command(root), cwd=ROOT, stdout=subprocess.DEVNULL)
+        with pytest.raises(subprocess.TimeoutExpired):
+            killed.wait(draw.uniform(2, 6))
+        children = psutil.Process(killed.pid).children(recursive=True)
+        os.kill(killed.pid, signal.SIGKILL)
+        killed.wait()
+        assert not psutil.wait_procs(children, timeout=60)[1], "kernels end with the regression"
+        code, _, failures = regression(root)
+        assert (code, failures) == (0, expected)
+    executed = {path: path.stat().st_mtime_ns for path in root.glob("regression/quick/*.ipynb")}
+    assert len(executed) == 2
+    regression(root)
+    assert executed == {path: path.stat().st_mtime_ns for path in executed}, (
+        "finished runs are kept"
+    )
+
+
+# Recording, without running notebooks.
 
 
 @pytest.fixture
 def runs(monkeypatch):
-    """What notebooks record, by name and seed, in place of running them."""
-    content = {
-        "01_a": lambda seed: recorded(VALUES[seed]),
-        "02_b": lambda seed: recorded(VALUES[seed]),
-    }
+    """What notebooks record, by name and seed, instead of running them."""
+    content = dict.fromkeys(("01_a", "02_b"), lambda seed: recorded(VALUES[seed]))
 
-    def pretend(jobs, at_once, threads):
-        for one in jobs:
-            seed = one.parameters.get("seeds", [0])[0]
-            made = content[one.notebook.stem](seed)
-            yield one, made if isinstance(made, Outcome) else ended(made, one.notebook.stem)
+    def pretend(notebook, root, folder, parameters):
+        made = content[notebook.stem](*parameters["seeds"])
+        return made if isinstance(made, Outcome) else outcome(made, notebook.stem)
 
-    monkeypatch.setattr(commands, "execute_all", pretend)
+    monkeypatch.setattr(record, "run", pretend)
+    monkeypatch.setattr(record.os, "cpu_count", lambda: 1)
     return content
 
 
-def record(root, *more):
-    return main(["reference", "--root", str(root), "--seeds", *map(str, SEEDS), *more])
+def recording(root, *more):
+    record.main(["--root", str(root), "--seeds", *map(str, SEEDS), *more])
 
 
-def test_a_failure_is_told_and_the_exit_code_says_so(root, runs, capsys):
-    assert main(["regression", "--root", str(root)]) == 0
-    assert "All 6 quantities of 2 notebooks are as they were." in capsys.readouterr().out
-    runs["02_b"] = lambda seed: recorded(loss=9.0)
-    assert main(["regression", "--root", str(root)]) == 1
-    said = capsys.readouterr().out
-    assert "1 of 6 quantities fail, in 1 of 2 notebooks. Start with 02_b." in said
-    (line,) = [line for line in said.splitlines() if line.startswith("02_b: loss")]
-    assert "9 is outside" in line
-    report = json.loads((root / "regression" / "report.json").read_text())
-    assert (report["ok"], report["start_with"]) == (False, "02_b")
-    (failure,) = ET.parse(root / "regression" / "junit.xml").findall(".//failure")
-    assert failure.get("type") == "outside"
-    assert main(["regression", "--root", str(root), "--only", "01"]) == 0
+def refused(root, words, *more):
+    with pytest.raises(SystemExit, match=words) as refusal:
+        recording(root, *more)
+    assert "Not written: " in str(refusal.value)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
-    [(["--profile", "cpu"], "record it with"), (["--only", "77"], "no notebook begins so")],
+    ("options", "words"),
+    [(["--profile", "cpu"], "record it with"), (["-k", "77"], "deselected")],
 )
-def test_what_cannot_run_is_said_in_one_sentence(root, runs, capsys, arguments, words):
-    assert main(["regression", "--root", str(root), *arguments]) == 2
-    assert words in capsys.readouterr().err
+def test_what_cannot_run_is_said(root, options, words):
+    done = subprocess.run(command(root, *options), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED)
+    assert words in done.stdout + done.stderr
 
 
-def test_recording_shows_old_and_new_and_hides_no_changed_verdict(root, runs, capsys):
-    assert record(root) == 0
+def test_recording_hides_no_changed_verdict(root, runs, capsys):
+    recording(root)
     before = (root / "references" / "quick.json").read_text()
     assert json.loads(before)["notebooks"]["01_a"]["numbers"]["loss"]["values"] == VALUES
 
     runs["02_b"] = lambda seed: recorded(VALUES[seed] + 5)
-    capsys.readouterr()
-    assert record(root) == 1
-    said = capsys.readouterr()
-    assert "02_b: loss\n    old 1 +- 0.079, new 6 +- 0.079" in said.out
-    assert "02_b: loss: outside" in said.out
-    assert "--accept-verdicts" in said.err
+    refused(root, "--accept-verdicts")
+    assert "02_b: loss: outside: 6 is not in" in capsys.readouterr().out
     assert (root / "references" / "quick.json").read_text() == before
 
-    assert record(root, "--accept-verdicts") == 0
+    recording(root, "--accept-verdicts")
     kept = references.read(root, "quick")["notebooks"]["02_b"]["numbers"]["loss"]["values"]
     assert statistics.fmean(kept) == pytest.approx(6.0)
 
@@ -410,65 +371,59 @@ def test_recording_shows_old_and_new_and_hides_no_changed_verdict(root, runs, ca
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (lambda seed: recorded(rows=float(seed)), "rows is recorded as exact and differs"),
+        (lambda seed: recorded(rows=float(seed)), "rows is exact and differs"),
         (lambda seed: recorded(**({"b": 1.0} if seed else {})), "other quantities than the first"),
         (lambda seed: recorded(loss=math.nan), "is not finite"),
-        (lambda seed: Outcome("01_a", "raised", "raised ValueError: no"), "raised ValueError: no"),
-        (lambda seed: Outcome("01_a", "ended"), "recorded nothing"),
+        (
+            lambda seed: outcome(status="raised", error="raised ValueError: no"),
+            "raised ValueError: no",
+        ),
+        (lambda seed: outcome(), "recorded nothing"),
     ],
 )
-def test_what_must_not_become_a_reference(root, runs, capsys, content, words):
+def test_what_must_not_become_a_reference(root, runs, content, words):
     before = (root / "references" / "quick.json").read_text()
     runs["01_a"] = content
-    assert record(root) == 1
-    said = capsys.readouterr().err
-    assert words in said and "Nothing was written" in said
+    refused(root, words)
     assert (root / "references" / "quick.json").read_text() == before
 
 
-def test_a_spread_needs_seeds(root, runs, capsys):
-    assert main(["reference", "--root", str(root), "--seeds", "0", "1"]) == 1
-    assert "at least 5" in capsys.readouterr().err
-    document = nbformat.read(root / "notebooks" / "01_a.ipynb", as_version=4)
-    document.cells[0].source = 'profile = "cpu"'
-    nbformat.write(document, root / "notebooks" / "01_a.ipynb")
-    assert record(root) == 1
-    assert "its parameters cell has no `seeds`" in capsys.readouterr().err
+@pytest.mark.parametrize("profile", ["quick", "cpu"])
+def test_writing_a_reference_keeps_a_line_per_quantity(tmp_path, profile):
+    committed = references.path(ROOT, profile).read_text()
+    assert references.write(tmp_path, profile, json.loads(committed)).read_text() == committed
+
+
+def test_a_spread_needs_seeds(root, runs):
+    refused(root, "at least 5", "--seeds", "0", "1")
+    refused(root, "no notebook begins with 77", "--only", "77")
 
 
 def test_a_direction_that_fails_for_a_seed_is_recorded_with_it(root, runs, capsys):
     runs["01_a"] = lambda seed: recorded(VALUES[seed], up=seed != 3)
-    assert record(root) == 0
+    recording(root)
     assert "'up' does not hold for seeds [3]" in capsys.readouterr().out
     assert references.read(root, "quick")["notebooks"]["01_a"]["directions"] == {"up": [3]}
 
 
 def test_one_notebook_can_be_recorded_alone(root, runs):
-    assert record(root) == 0
+    recording(root)
     runs["01_a"] = lambda seed: recorded(VALUES[seed] + 1e-3)
     runs["02_b"] = None  # not to be run
-    assert record(root, "--only", "01") == 0
+    recording(root, "--only", "01")
     found = references.read(root, "quick")["notebooks"]
     assert found["01_a"]["numbers"]["loss"]["values"][0] == pytest.approx(1.001)
     assert found["02_b"]["numbers"]["loss"]["values"] == VALUES
 
 
-def test_every_mutation_still_fits_the_package(tmp_path):
-    mutation = pytest.importorskip("mutation")
-    for name, one in mutation.MUTATIONS.items():
-        shutil.copytree(ROOT / "src", tmp_path / name / "src")
-        mutation.apply(one, tmp_path / name)  # SystemExit where a text is not there
-        assert (ROOT / "notebooks" / f"{one.chapter}.ipynb").exists()
+def test_every_mutation_still_fits_the_package():
+    code = "from tests.mutations import *; [apply(n, m) for n in MUTATIONS for m in MUTATIONS[n]]"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-def test_every_notebook_of_the_book_takes_seeds():
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        assert commands.takes(path, "seeds"), path.name
-
-
-def test_every_notebook_of_the_book_has_a_reference():
-    if not references.path(ROOT, "quick").exists():
-        pytest.skip("no reference is recorded yet: python -m multiepoch reference")
-    known = references.read(ROOT, "quick")
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        assert path.stem in known["notebooks"], f"{path.name}: python -m multiepoch reference"
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_every_notebook_of_the_book_takes_seeds_and_has_a_reference(path):
+    cells = nbformat.read(path, as_version=4).cells
+    parameters = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    assert any(line.startswith("seeds =") for line in parameters[0].source.splitlines())
+    assert path.stem in references.read(ROOT, "quick")["notebooks"]
