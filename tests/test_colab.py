@@ -68,7 +68,7 @@ def test_the_library_fetches_its_data_from_the_address_of_the_config():
     addresses = re.findall(
         r"https://(?:raw\.githubusercontent|github)\.com/([\w-]+/[\w-]+)", source
     )
-    assert set(addresses) <= {owner_and_name}
+    assert set(addresses) == {owner_and_name}
 
 
 @each_notebook
