@@ -1,6 +1,6 @@
 """The ledger: a verdict on each claim, as a pure function of its prediction and the evidence.
 
-A `Claim` has one or more `Measure`s, each a number with a threshold, written down in claims.toml
+A `Claim` has one or more of `Measure`, numbers with a threshold, written down in claims.toml
 before its run. A chapter's experiment hands in evidence: one value per measure and seed. The
 interval over seeds then lies on the predicted side of the threshold, on the other side, or across.
 """
