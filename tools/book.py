@@ -22,6 +22,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import yaml
+from nbformat import NotebookNode
 from tabulate import tabulate
 
 from reproduction import checks, claims, records
@@ -31,6 +32,7 @@ from tools.colab import with_badge
 from tools.notebooks import PROFILES, NotebookFailed, Run, execute, files_under
 from tools.toc import pages
 
+Ledger = dict[str, pd.DataFrame]  # the evidence by profile, as from `records.ledger`
 RENDERERS = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "pydata-sphinx-theme")
 FIGURE = "multiepoch_figure"  # the output metadata that style.show writes
 CAPTION = "multiepoch_caption"
@@ -41,14 +43,9 @@ class BookFailed(RuntimeError):
 
 
 def build(root: Path, profile: str, html: Path | None = None) -> Path:
-    """Runs the notebooks in `profile` and renders the book.
+    """Runs the notebooks in `profile`, renders the book and returns the folder of its pages.
 
-    Returns:
-        The folder of the pages: `html`, by default _build/html.
-
-    Raises:
-        NotebookFailed: If a notebook raises. The previous pages remain.
-        BookFailed: If the pages cannot be rendered. The previous pages remain.
+    Raises NotebookFailed or BookFailed if that cannot be done; the previous pages remain.
     """
     html = html or root / "_build" / "html"
     work = html.with_name(f"{html.name}.work")
@@ -69,10 +66,7 @@ def build(root: Path, profile: str, html: Path | None = None) -> Path:
 
 
 def run_notebooks(root: Path, profile: str) -> dict[str, Run]:
-    """Runs the notebooks of the book in order and returns the runs by page.
-
-    Prints one progress line for each.
-    """
+    """Runs the notebooks of the book in order, a progress line for each; returns them by page."""
     runs = {}
     for page in pages(root):
         notebook = root / f"{page}.ipynb"
@@ -112,9 +106,8 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
     cost.generate(results, generated)
     interactive_figure.generate(results, generated, source / "book" / "_static")
     config = yaml.safe_load((root / "_config.yml").read_text())
-    config["parse"]["myst_substitutions"] = (
-        cost.numbers(results) | numbers.front(results) | numbers.ledger_cells(ledger)
-    )
+    known = cost.numbers(results) | numbers.front(results) | numbers.ledger_cells(ledger)
+    config["parse"]["myst_substitutions"] = known
     (source / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True))
     for page, document in documents.items():
         target = source / f"{page}.ipynb"
@@ -122,7 +115,7 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
         nbformat.write(with_badge(for_pages(document, page)), target)
 
 
-def for_pages(document: nbformat.NotebookNode, page: str) -> nbformat.NotebookNode:
+def for_pages(document: NotebookNode, page: str) -> NotebookNode:
     """Prepares an executed notebook for its page.
 
     The parameters cell shows the values of this run, so papermill's own cell is dropped. The alt
@@ -156,9 +149,7 @@ def for_pages(document: nbformat.NotebookNode, page: str) -> nbformat.NotebookNo
     return document
 
 
-def _with_this_run(
-    ledger: dict[str, pd.DataFrame], profile: str, documents: Iterable[nbformat.NotebookNode]
-) -> dict[str, pd.DataFrame]:
+def _with_this_run(ledger: Ledger, profile: str, documents: Iterable[NotebookNode]) -> Ledger:
     """Replaces the profile's record in the ledger by what the notebooks have just measured."""
     if profile not in ledger:
         return ledger
@@ -170,15 +161,15 @@ def _with_this_run(
     return ledger | {profile: kept.reset_index(drop=True)}
 
 
-def _run_times(profile: str, documents: dict[str, nbformat.NotebookNode]) -> str:
+def _run_times(profile: str, documents: dict[str, NotebookNode]) -> str:
     if not documents:
         return "No notebook was run for these pages.\n"
-    names = ["seconds", "date", "torch", "python", "machine"]
-    facts = {page: document.metadata["multiepoch"] for page, document in documents.items()}
-    links = [f"[{Path(page).stem}](../{page}.ipynb)" for page in facts]
-    rows = [[link, *(one[name] for name in names)] for link, one in zip(links, facts.values())]
+    names, rows, total = ["seconds", "date", "torch", "python", "machine"], [], 0.0
+    for page, document in documents.items():
+        facts = document.metadata["multiepoch"]
+        rows.append([f"[{Path(page).stem}](../{page}.ipynb)", *(facts[name] for name in names)])
+        total += facts["seconds"]
     table = tabulate(rows, ["notebook", *names], tablefmt="pipe", disable_numparse=True)
-    total = sum(one["seconds"] for one in facts.values())
     return f"Profile `{profile}`, {total:.0f} seconds in total.\n\n{table}\n"
 
 
@@ -186,15 +177,10 @@ def render(work: Path) -> Path:
     """Runs jupyter-book over work/source with warnings as errors; returns the page folder."""
     command = "from jupyter_book.cli.main import main; main()"
     options = ["build", "source", "--path-output", ".", "-W", "--keep-going", "-q"]
-    outcome = subprocess.run(
-        [sys.executable, "-c", command, *options],
-        cwd=work,
-        env=os.environ | {"PYTHONWARNINGS": "ignore"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    environment = os.environ | {"PYTHONWARNINGS": "ignore"}
+    call = [sys.executable, "-c", command, *options]
+    outcome = subprocess.run(call, cwd=work, env=environment, text=True, **streams)
     if outcome.returncode:
         text = re.sub(r"\x1b\[[0-9;]*m", "", outcome.stdout)
         lines = [line for line in text.splitlines() if "WARNING" in line or "ERROR" in line]
@@ -222,9 +208,8 @@ def _key(source: Path, root: Path) -> str:
 
 
 def command(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "python -m tools.book", description="Runs the notebooks and builds the book in _build/html."
-    )
+    purpose = "Runs the notebooks and builds the book in _build/html."
+    parser = argparse.ArgumentParser("python -m tools.book", description=purpose)
     parser.add_argument("--profile", choices=PROFILES, default="cpu")
     parser.add_argument("--root", type=Path, default=Path("."), help="the repository")
     options = parser.parse_args(arguments)

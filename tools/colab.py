@@ -1,7 +1,6 @@
 """Writes what opens a notebook on Colab: its link, the package it installs, its page's badge.
 
-The address of the repository is set in `_config.yml`, under `repository`. `make strip` copies it
-into the notebooks.
+The address is set in `_config.yml`, under `repository`; `make strip` copies it into the notebooks.
 """
 
 from __future__ import annotations
@@ -10,8 +9,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import nbformat
 import yaml
+from nbformat import NotebookNode
 
 OPEN = "Open in Colab"
 BADGE = "../book/_static/colab.svg"  # as seen from notebooks/
@@ -36,10 +35,8 @@ class Repository:
         setting = yaml.safe_load((root / "_config.yml").read_text())["repository"]
         url, branch = str(setting["url"]), str(setting["branch"])
         if not re.fullmatch(r"https://github\.com/[\w-]+/[\w-][\w.-]*(?<!\.git)", url):
-            raise ValueError(
-                f"_config.yml: repository.url is {url!r}; Colab opens notebooks from "
-                "https://github.com/OWNER/NAME."
-            )
+            needed = "Colab opens notebooks from https://github.com/OWNER/NAME"
+            raise ValueError(f"_config.yml: repository.url is {url!r}; {needed}.")
         return cls(url, branch)
 
     @property
@@ -65,13 +62,10 @@ class Repository:
         )
 
 
-def addressed(
-    document: nbformat.NotebookNode, name: str, repository: Repository
-) -> nbformat.NotebookNode:
+def addressed(document: NotebookNode, name: str, repository: Repository) -> NotebookNode:
     """Replaces the address in a notebook by the repository's, and writes the link line.
 
-    The address to replace is the one the setup cell installs from. A notebook without such a cell
-    is left alone.
+    The address to replace is the one that the setup cell installs from, if there is such a cell.
     """
     match = next((m for cell in document.cells if (m := SOURCE.search(cell.source))), None)
     if match is None:
@@ -86,7 +80,7 @@ def addressed(
     return document
 
 
-def with_badge(document: nbformat.NotebookNode) -> nbformat.NotebookNode:
+def with_badge(document: NotebookNode) -> NotebookNode:
     """Replaces the link line by a badge, for the page.
 
     A stored notebook has no badge: on Colab its image would have to come from another site.

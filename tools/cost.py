@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -37,16 +38,12 @@ THEIRS = "DeepCTR-Torch, its fit"
 
 
 def load(folder: Path) -> dict | None:
-    """Reads both files of results/bench as one: by kind of page, then by part.
-
-    Returns None if either is missing.
-    """
+    """Reads both files of results/bench as one, by kind of page; None if either is missing."""
     files = [folder / "steps.json", folder / "end_to_end.json"]
     if not all(file.exists() for file in files):
         return None
     steps, training = (json.loads(file.read_text()) for file in files)
-    pages = {kind: {**steps[kind], "training": training[kind]} for kind in PAGES}
-    return {"about": steps["about"], **pages}
+    return steps | {kind: {**steps[kind], "training": training[kind]} for kind in PAGES}
 
 
 def paired(above: Iterable[float], below: Iterable[float]) -> np.ndarray:
@@ -65,20 +62,20 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def step(bench: dict) -> str:
-    rows = []
-    for rule, name in RULES.items():
-        for path in ("compiled", "eager"):
-            cells = [f"ours, {name}, {path}"]
-            for times in (bench[kind]["step"] for kind in PAGES):
-                ms, theirs = times.get(f"{rule}, {path}"), COUNTERPART[rule]
-                faster = ms and f"{_spread(paired(times[theirs], ms), 1)} {theirs.split(',')[0]}"
-                cells += [_spread(ms), faster] if ms else ["–", "–"]
-            rows.append(cells)
+    head, rows = ["optimizer"], []
+    for rule, path in product(RULES, ("compiled", "eager")):
+        cells, theirs = [f"ours, {RULES[rule]}, {path}"], COUNTERPART[rule]
+        for times in (bench[kind]["step"] for kind in PAGES):
+            ms = times.get(f"{rule}, {path}")
+            faster = ms and f"{_spread(paired(times[theirs], ms), 1)} {theirs.split(',')[0]}"
+            cells += [_spread(ms), faster] if ms else ["–", "–"]
+        rows.append(cells)
     for name in (*dict.fromkeys(COUNTERPART.values()), *DENSE):
         small, huge = (_spread(bench[kind]["step"][name]) for kind in PAGES)
         rows.append([f"torch, {name}", small, "", huge, ""])
-    columns = [[f"ms, {pages} pages", "times as fast as torch's"] for pages in PAGES.values()]
-    return _table(["optimizer", *columns[0], *columns[1]], rows)
+    for pages in PAGES.values():
+        head += [f"ms, {pages} pages", "times as fast as torch's"]
+    return _table(head, rows)
 
 
 def lookup(bench: dict) -> str:
@@ -94,13 +91,12 @@ def lookup(bench: dict) -> str:
 
 def size(bench: dict) -> str:
     rows = []
-    for optimizer, name in SCALED.items():
-        for kind, pages in PAGES.items():
-            times = bench[kind]["size"][optimizer]
-            first = next(iter(times.values()))
-            for n, ms in times.items():
-                ratio = "" if ms is first else _spread(paired(ms, first))
-                rows.append([name, pages, f"{int(n):,}", _spread(ms), ratio])
+    for optimizer, kind in product(SCALED, PAGES):
+        times = bench[kind]["size"][optimizer]
+        first = next(iter(times.values()))
+        for n, ms in times.items():
+            ratio = "" if ms is first else _spread(paired(ms, first))
+            rows.append([SCALED[optimizer], PAGES[kind], f"{int(n):,}", _spread(ms), ratio])
     return _table(["optimizer", "pages", "rows", "ms", "times the smallest table's"], rows)
 
 
@@ -116,11 +112,10 @@ def _pooled(bench: dict, kind: str, rule: str, what: str) -> str:
 
 def extra(bench: dict) -> str:
     rows = []
-    for rule, name in RULES.items():
-        for kind, pages in PAGES.items():
-            plain = np.concatenate([ms["plain"] for ms in bench[kind]["extra"][rule].values()])
-            added = (_pooled(bench, kind, rule, what) for what in ("FAL", "AdamAR", "both"))
-            rows.append([name, pages, _spread(plain), *added])
+    for rule, kind in product(RULES, PAGES):
+        plain = np.concatenate([ms["plain"] for ms in bench[kind]["extra"][rule].values()])
+        added = (_pooled(bench, kind, rule, what) for what in ("FAL", "AdamAR", "both"))
+        rows.append([RULES[rule], PAGES[kind], _spread(plain), *added])
     return _table(["rule", "pages", "ms without", "FAL", "AdamAR", "both"], rows)
 
 
@@ -130,12 +125,10 @@ def memory(bench: dict) -> str:
     def cell(state: float) -> str:
         return f"{state:,.0f} ({1 + state / found['table']:.3g}x)"
 
-    rows = []
-    for rule, name in RULES.items():
-        added = (cell(found[rule + more]) for more in ("", " + FAL", " + AdamAR"))
-        rows.append([f"ours, {name}", *added])
-    for name in ("SparseAdam", "Adagrad, sparse", "Adam, dense"):
-        rows.append([f"torch, {name}", cell(found[name]), "", ""])
+    more = ("", " + FAL", " + AdamAR")
+    rows = [[f"ours, {RULES[rule]}", *(cell(found[rule + m]) for m in more)] for rule in RULES]
+    theirs = ("SparseAdam", "Adagrad, sparse", "Adam, dense")
+    rows += [[f"torch, {name}", cell(found[name]), "", ""] for name in theirs]
     return _table(["optimizer", "state", "with FAL", "with AdamAR"], rows)
 
 
@@ -158,10 +151,9 @@ def evidence(bench: dict) -> pd.DataFrame:
 
     The time of a seed is the median extra of the rule to which FAL adds most.
     """
-    by_rule = {rule: extras(bench, "small", rule, "FAL") for rule in RULES}
-    rows = []
-    for seed in by_rule["adam"]:
-        time = max(float(np.median(by_seed[seed])) for by_seed in by_rule.values())
+    by_rule, rows = [extras(bench, "small", rule, "FAL") for rule in RULES], []
+    for seed in by_rule[0]:
+        time = max(float(np.median(by_seed[seed])) for by_seed in by_rule)
         rows.append(("C9", "time", int(seed), time))
         rows.append(("C9", "memory", int(seed), _counter_percent(bench)))
     return pd.DataFrame(rows, columns=["claim", "measure", "seed", "value"])
@@ -189,9 +181,8 @@ def numbers(results: Path) -> dict[str, str]:
         faster = {users: _spread(paired(of["ours"], of[THEIRS]), 1) for users, of in rates}
         return " and ".join(f"{ratio} with {int(n):,} users" for n, ratio in faster.items())
 
-    examples = [bench[kind]["training"]["examples"] for kind in PAGES]
-    medians = [[np.median(of["ours"]) for of in users.values()] for users in examples]
-    apart = max(abs(np.divide(*medians) - 1))
+    ours = [[of["ours"] for of in bench[kind]["training"]["examples"].values()] for kind in PAGES]
+    apart = max(abs(np.divide(*np.median(ours, axis=-1)) - 1))
     time = evidence(bench).query("measure == 'time'")["value"]
     return {
         "cost_speedup_adam": speedup("adam"),

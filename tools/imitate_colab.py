@@ -23,6 +23,7 @@ import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
+from multiepoch.files import write_text
 from tools.colab import Repository
 
 ROOT = Path(__file__).parents[1]
@@ -45,8 +46,7 @@ def run(*command: str | Path) -> str:
 def environment(asked: str) -> Path:
     """Returns the Python of the environment, which is rebuilt only if PACKAGES change.
 
-    Raises:
-        Failed: If `asked` is not a Python of Colab's version.
+    Raises Failed if `asked` is not a Python of Colab's version.
     """
     python, stamp = KEPT / "venv" / "bin" / "python", KEPT / "venv" / "packages"
     if stamp.exists() and stamp.read_text() == " ".join(PACKAGES):
@@ -77,9 +77,7 @@ def snapshot(target: Path, branch: str) -> str:
 
 def prepare_kernel(work: Path, repository: Repository) -> None:
     """Sets what kernels inherit: google.colab is loaded, and nothing needs a network."""
-    startup = work / "ipython" / "profile_default" / "startup" / "colab.py"
-    startup.parent.mkdir(parents=True)
-    startup.write_text(STARTUP)
+    write_text(work / "ipython" / "profile_default" / "startup" / "colab.py", STARTUP)
     for name in ("PYTHONPATH", "MULTIEPOCH_RESULTS"):  # they would reach back to this repository
         os.environ.pop(name, None)
     os.environ |= {
@@ -94,10 +92,9 @@ def prepare_kernel(work: Path, repository: Repository) -> None:
 
 
 def execute(notebook: Path, content: Path) -> float:
-    """Runs a copy that is alone in `content` and returns the seconds.
+    """Runs a copy that is alone in `content`, and returns the seconds.
 
-    Raises:
-        Failed: If a cell raises or writes to stderr.
+    Raises Failed if a cell raises or writes to stderr.
     """
     content.mkdir(parents=True)
     copy, executed = str(shutil.copy(notebook, content)), KEPT / notebook.name
@@ -122,17 +119,15 @@ def main() -> int:
     parser.add_argument("--python", default=f"python{PYTHON}", help=f"a Python {PYTHON}")
     options = parser.parse_args()
     chosen = options.notebooks or sorted((ROOT / "notebooks").glob("*.ipynb"))
-    repository = Repository.of(ROOT)
+    repository, failures = Repository.of(ROOT), 0
     try:
-        python = environment(options.python)
+        pip = (environment(options.python), "-m", "pip")
     except Failed as error:
         print(error, file=sys.stderr)
         return 1
-    pip = (python, "-m", "pip")
     uninstall = (*pip, "uninstall", "-qq", "--yes", "multiepoch")
     run(*uninstall)
     before = run(*pip, "freeze").splitlines()
-    failures = 0
     with tempfile.TemporaryDirectory(prefix="colab-") as name:
         work = Path(name)
         commit = snapshot(work / "snapshot", repository.branch)
@@ -142,18 +137,14 @@ def main() -> int:
             print(f"{notebook.stem} ... ", end="", flush=True)
             try:
                 seconds = execute(notebook, work / "content" / notebook.stem)
-                changed = {*before, ours} ^ set(run(*pip, "freeze").splitlines())
-                if changed:
+                if changed := {*before, ours} ^ set(run(*pip, "freeze").splitlines()):
                     raise Failed(f"these packages changed: {', '.join(sorted(changed))}")
                 print(f"{seconds:.1f} s", flush=True)
             except Failed as error:
                 failures += 1
                 print(f"failed: {error}", flush=True)
             run(*uninstall)  # every notebook starts without the package
-    print(f"{len(chosen) - failures} of {len(chosen)} notebooks passed.")
-    if not failures:
-        kept = [one for one in before if one.startswith(("torch==", "numpy==", "pandas=="))]
-        print(f"Unchanged: {', '.join(kept)}, and every other package.")
+    print(f"{len(chosen) - failures} of {len(chosen)} notebooks passed, on {', '.join(VERSIONS)}.")
     return min(failures, 1)
 
 

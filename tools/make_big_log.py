@@ -28,15 +28,13 @@ def chunk(index: int, n: int, rows: int, days: int) -> pa.Table:
     def skewed(size: int) -> np.ndarray:
         return (size * rng.random(n) ** 3).astype(np.int64)
 
-    first = index * CHUNK
-    day = (first + np.arange(n, dtype=np.int64)) * days // rows
+    day = (index * CHUNK + np.arange(n, dtype=np.int64)) * days // rows
     click = rng.random(n) < 0.1
     hashed = skewed(200_000) * 0x9E3779B97F4A7  # integers of sixty bits
+    user = pa.array(skewed(max(1, rows // 10))).cast(pa.string())
     return pa.table(
         {
-            "user": pa.compute.binary_join_element_wise(
-                "u", pa.array(skewed(max(1, rows // 10))).cast(pa.string()), ""
-            ),
+            "user": pa.compute.binary_join_element_wise("u", user, ""),
             "item": hashed,
             "campaign": skewed(5_000),
             "advertiser": skewed(500),
@@ -50,25 +48,18 @@ def chunk(index: int, n: int, rows: int, days: int) -> pa.Table:
     )
 
 
-def write(out: Path, rows: int, days: int) -> None:
-    writer = None
-    for index, first in enumerate(range(0, rows, CHUNK)):
-        table = chunk(index, min(CHUNK, rows - first), rows, days)
-        if writer is None:
-            kind = pq.ParquetWriter if out.suffix == ".parquet" else pa.csv.CSVWriter
-            writer = kind(out, table.schema)
-        writer.write_table(table)
-    writer.close()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--rows", type=int, default=20_000_000)
     parser.add_argument("--days", type=int, default=10)
     options = parser.parse_args()
-    write(options.out, options.rows, options.days)
-    print(f"{options.out}: {options.rows:,} rows, {options.out.stat().st_size / 1e6:,.0f} MB")
+    out, rows = options.out, options.rows
+    kind = pq.ParquetWriter if out.suffix == ".parquet" else pa.csv.CSVWriter
+    with kind(out, chunk(0, 1, rows, options.days).schema) as writer:
+        for index, first in enumerate(range(0, rows, CHUNK)):
+            writer.write_table(chunk(index, min(CHUNK, rows - first), rows, options.days))
+    print(f"{out}: {rows:,} rows, {out.stat().st_size / 1e6:,.0f} MB")
 
 
 if __name__ == "__main__":

@@ -27,8 +27,6 @@ from tools.colab import Repository, addressed
 
 PROFILES = ("quick", "cpu", "long", "gpu")
 DEPENDS_ON = ("src", "data", "results")  # what a notebook reads besides itself
-
-
 # Select the kernel of this very Python, without start-up files or progress bars.
 KERNEL = {
     "JUPYTER_PREFER_ENV_PATH": "1",
@@ -59,19 +57,12 @@ def key(notebook: Path, root: Path, parameters: dict) -> str:
     Covers its source, its parameters, the folders in DEPENDS_ON, and the versions of torch, NumPy
     and Python. It does not cover the machine, which may round the last bit differently.
     """
-    digest = hashlib.sha256()
-
-    def add(*parts: str | bytes) -> None:
-        for part in parts:
-            part = part.encode() if isinstance(part, str) else part
-            digest.update(f"{len(part)}:".encode() + part)  # lengths keep the parts apart
-
-    add(notebook.name, notebook.read_bytes(), json.dumps(parameters, sort_keys=True))
-    add(version("torch"), version("numpy"), platform.python_version())
-    for folder in DEPENDS_ON:
-        for path in files_under(root / folder):
-            add(path.relative_to(root).as_posix(), path.read_bytes())
-    return digest.hexdigest()[:16]
+    parts = [notebook.name, notebook.read_bytes(), json.dumps(parameters, sort_keys=True)]
+    parts += [version("torch"), version("numpy"), platform.python_version()]
+    for path in (path for folder in DEPENDS_ON for path in files_under(root / folder)):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        parts += [path.relative_to(root).as_posix(), content]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def files_under(folder: Path) -> list[Path]:
@@ -86,8 +77,7 @@ def execute(
 ) -> Run:
     """Runs a notebook, or returns the run that `folder` keeps under the same key.
 
-    The result replaces earlier runs of the same notebook in `folder`; it appears whole or not at
-    all.
+    The result replaces earlier runs of the notebook in `folder`, and is complete or absent.
 
     Args:
         notebook: The notebook to run.
@@ -141,10 +131,8 @@ def _papermill(
         if not isinstance(error, PapermillExecutionError):
             raise
         source = "\n".join(f"    {line}" for line in error.source.splitlines())
-        raise NotebookFailed(
-            f"{notebook.name}: cell [{error.exec_count}] raised {error.ename}: {error.evalue}\n"
-            f"\n{source}\n"
-        ) from error
+        raised = f"cell [{error.exec_count}] raised {error.ename}: {error.evalue}"
+        raise NotebookFailed(f"{notebook.name}: {raised}\n\n{source}\n") from error
 
 
 def stripped(document: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -162,10 +150,8 @@ def stripped(document: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def command(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "python -m tools.notebooks",
-        description="Removes the outputs and writes the address in _config.yml into the notebooks.",
-    )
+    purpose = "Removes the outputs and writes the address in _config.yml into the notebooks."
+    parser = argparse.ArgumentParser("python -m tools.notebooks", description=purpose)
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: all in notebooks/")
     chosen = parser.parse_args(arguments).notebooks or sorted(Path("notebooks").glob("*.ipynb"))
     try:

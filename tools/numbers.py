@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from string import ascii_lowercase
 
 import pandas as pd
 
@@ -85,10 +86,8 @@ def signed(values: Iterable[float]) -> str:
 def assertions(results: Path) -> dict[str, bool]:
     """Returns what the sentences of the front page and the summary assert, and whether it holds."""
     m = measured(results)
-    said = {
-        f"plain training jumps at once: {name}": above(m[name], 0.5)
-        for name in ("jump_click", "jump_add_to_cart", "jump_checkout")
-    }
+    jumps = ("jump_click", "jump_add_to_cart", "jump_checkout")
+    said = {f"plain training jumps at once: {name}": above(m[name], 0.5) for name in jumps}
     said |= {
         "plain training jumps by about 40 %": 35 < m["jump"].mean() < 45,
         "FAL leaves most of the jump": above(m["left_fal"], 50),
@@ -106,21 +105,16 @@ def assertions(results: Path) -> dict[str, bool]:
     ledger = records.ledger(results)
     for id, (name, status) in SO_WHAT_RELIES_ON.items():
         _, evidence = _preferred(claims.claim(id), ledger)
-        found = {one.measure.name: one.status for one in evidence}[name]
-        said[f"the so-what of {id}: {name} {status}"] = found == status
+        said[f"the so-what of {id}: {name} {status}"] = evidence[name].status == status
     return said
 
 
 def ledger_cells(ledger: dict[str, pd.DataFrame]) -> dict[str, str]:
-    """Returns the computed cells of the table in book/summary.md: CLAIM_COLUMN for each claim.
-
-    Args:
-        ledger: Evidence by profile, as from `records.ledger`.
-    """
+    """Returns the computed cells of the table in book/summary.md: CLAIM_COLUMN for each claim."""
     cells, counts = {}, Counter()
     for one in claims.CLAIMS:
         profile, evidence = _preferred(one, ledger)
-        counts[claims.verdict(one, evidence)] += 1
+        counts[claims.verdict(one, list(evidence.values()))] += 1
         predicted = (f"{m.text} {m.sign}{NBSP}{m.threshold:g}{_unit(m)}" for m in one.measures)
         cells |= {
             f"{one.id}_claim": f"[{one.id}](#{one.id}) {one.title}{' (our own)' * one.ours}",
@@ -133,19 +127,18 @@ def ledger_cells(ledger: dict[str, pd.DataFrame]) -> dict[str, str]:
     return cells
 
 
-def _preferred(one: Claim, ledger: dict[str, pd.DataFrame]) -> tuple[str, list[Evidence]]:
-    """Returns the profile that the summary shows for a claim, and its evidence there."""
+def _preferred(one: Claim, ledger: dict[str, pd.DataFrame]) -> tuple[str, dict[str, Evidence]]:
+    """Returns the profile that the summary shows for a claim, and its evidence by measure."""
     for profile in (name for name in PREFERRED if name in ledger):
-        evidence = claims.weigh(one, ledger[profile])
-        if evidence:
-            return profile, evidence
-    return "", []
+        if evidence := claims.weigh(one, ledger[profile]):
+            return profile, {e.measure.name: e for e in evidence}
+    return "", {}
 
 
 def _lettered(parts: Iterable[str]) -> str:
     """Puts the parts of a cell below each other, lettered so that cells can be compared."""
     parts = list(parts)
-    letters = [f"{chr(97 + k)}) " for k in range(len(parts))] if len(parts) > 1 else [""]
+    letters = [f"{letter}) " for letter in ascii_lowercase] if len(parts) > 1 else [""]
     return "<br>".join(letter + part for letter, part in zip(letters, parts))
 
 
@@ -153,13 +146,12 @@ def _unit(measure: claims.Measure) -> str:
     return f"{NBSP}{measure.unit}" if measure.unit else ""
 
 
-def _found(one: Claim, evidence: list[Evidence], profile: str) -> str:
+def _found(one: Claim, evidence: dict[str, Evidence], profile: str) -> str:
     if not evidence:
         return "not yet run"
-    by_name = {e.measure.name: e for e in evidence}
 
     def words(measure: claims.Measure) -> str:
-        e = by_name.get(measure.name)
+        e = evidence.get(measure.name)
         if e is None:
             return "not yet run"
         known = f" [{e.low:.3g},{NBSP}{e.high:.3g}]" if len(e.seeds) > 1 else " (one seed)"
@@ -171,8 +163,7 @@ def _found(one: Claim, evidence: list[Evidence], profile: str) -> str:
 def _verdicts(one: Claim, ledger: dict[str, pd.DataFrame]) -> str:
     by_verdict: dict[str, list[str]] = {}
     for profile, rows in ledger.items():
-        evidence = claims.weigh(one, rows)
-        if evidence:
+        if evidence := claims.weigh(one, rows):
             by_verdict.setdefault(claims.verdict(one, evidence), []).append(profile)
     words = [f"{verdict} ({', '.join(names)})" for verdict, names in by_verdict.items()]
     words += ["The profiles disagree."] * (len(words) > 1)

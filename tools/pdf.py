@@ -6,7 +6,6 @@ print shows on which sheet a page begins, which the table of contents needs.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import shutil
 import sys
@@ -22,6 +21,7 @@ from jinja2 import Environment, FileSystemLoader
 
 from tools.toc import pages
 
+ROOT = Path(__file__).parents[1]
 NAME = "the-second-epoch.pdf"
 BROWSERS = (
     "chromium",
@@ -46,7 +46,7 @@ class PdfFailed(RuntimeError):
 
 
 class Heading(NamedTuple):
-    """An entry of the contents and the outline. Level 1 is a page, level 2 a section of it."""
+    """An entry of the contents and the outline; level 1 is a page, level 2 a section of it."""
 
     level: int
     anchor: str
@@ -61,11 +61,7 @@ def browser() -> str | None:
 
 @contextmanager
 def chromium() -> Iterator:
-    """Starts a headless Chromium.
-
-    Raises:
-        PdfFailed: If there is none.
-    """
+    """Starts a headless Chromium; raises PdfFailed if there is none."""
     from playwright.sync_api import sync_playwright
 
     executable = browser()
@@ -78,14 +74,9 @@ def chromium() -> Iterator:
 
 
 def joined(html: Path, pages: dict[str, str]) -> tuple[str, str, list[Heading]]:
-    """Joins pages that all lie one folder below `html`.
+    """Joins pages, given with their part of the book, that all lie one folder below `html`.
 
-    Args:
-        html: The built book.
-        pages: The part of the book that each page belongs to.
-
-    Returns:
-        The style sheets and scripts, the articles, and the headings in order.
+    Returns the style sheets and scripts, the articles, and the headings in order.
     """
     from bs4 import BeautifulSoup
 
@@ -102,7 +93,7 @@ def joined(html: Path, pages: dict[str, str]) -> tuple[str, str, list[Heading]]:
         for element in (article, *article.select("[id]")):
             element["id"] = _anchor(name, element["id"])
         for link in article.select("a[href]"):
-            _point_into_the_book(link, html, name, pages)
+            _point_into_the_book(link, html / f"{name}.html", html, pages)
         for heading in article.select("h1, section[id] > h2"):
             level = int(heading.name[1])
             anchor = article["id"] if level == 1 else heading.parent["id"]
@@ -117,12 +108,11 @@ def _anchor(name: str, fragment: str = "") -> str:
     return f"{name}--{fragment}".replace("/", "-").removesuffix("--")
 
 
-def _point_into_the_book(link, html: Path, name: str, pages: dict[str, str]) -> None:
+def _point_into_the_book(link, page: Path, html: Path, pages: dict[str, str]) -> None:
     target = urlsplit(link["href"])
     if target.scheme:
         return
-    file = html / f"{name}.html"
-    file = (file.parent / unquote(target.path)).resolve() if target.path else file.resolve()
+    file = (page.parent / (unquote(target.path) or page.name)).resolve()
     there = file.relative_to(html.resolve()).with_suffix("").as_posix()
     if there in pages:
         link["href"] = f"#{_anchor(there, unquote(target.fragment))}"
@@ -131,10 +121,9 @@ def _point_into_the_book(link, html: Path, name: str, pages: dict[str, str]) -> 
 
 
 def write(browser, root: Path, html: Path, target: Path) -> int:
-    """Prints the book in `html` into `target` and returns the number of sheets.
+    """Prints the book in `html` into `target`, and returns the number of sheets.
 
-    Raises:
-        PdfFailed: If there is no book.
+    Raises PdfFailed if there is no book.
     """
     from pypdf import PdfReader, PdfWriter
 
@@ -142,30 +131,28 @@ def write(browser, root: Path, html: Path, target: Path) -> int:
         raise PdfFailed(NO_BOOK.format(html=html))
     head, body, headings = joined(html, pages(root))
     config = yaml.safe_load((root / "_config.yml").read_text())
-    about = {"title": config["title"], "author": config["author"]}
+    about = {name: config[name] for name in ("title", "author")}
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     template = environment.get_template("print.html.j2")
-    content = {**about, "head": head, "body": body, "headings": headings}
     numbers: dict[str, int] = {}
     # Beside the pages, so that their addresses of images and style sheets remain valid.
     with tempfile.TemporaryDirectory(dir=html) as folder:
         source, printed = Path(folder) / "book.html", Path(folder) / "book.pdf"
         for _ in range(2):
-            source.write_text(template.render(content, numbers=numbers))
+            content = {"head": head, "body": body, "headings": headings, "numbers": numbers}
+            source.write_text(template.render(about, **content))
             _print(browser, source, printed)
             reader = PdfReader(printed)
-            places = reader.named_destinations
-            sheets = (places[f"/{one.anchor}"] for one in headings)
-            sheets = [reader.get_destination_page_number(place) for place in sheets]
+            places = [reader.named_destinations[f"/{one.anchor}"] for one in headings]
+            sheets = [reader.get_destination_page_number(place) for place in places]
             numbers = {one.anchor: 1 + sheet for one, sheet in zip(headings, sheets)}
         logging.getLogger("pypdf").setLevel(logging.ERROR)  # Chromium miscounts its objects
         writer = PdfWriter(clone_from=printed)
     # Chromium's own outline drops the space at a line break within a heading.
-    page = None
+    parents = {1: None}
     for one, sheet in zip(headings, sheets):
-        parent = page if one.level == 2 else None
-        item = writer.add_outline_item(title=one.title, page_number=sheet, parent=parent)
-        page = item if one.level == 1 else page
+        item = writer.add_outline_item(one.title, sheet, parent=parents[one.level])
+        parents[one.level + 1] = item
     writer.add_metadata({f"/{name.title()}": value for name, value in about.items()})
     target.parent.mkdir(parents=True, exist_ok=True)
     writer.write(target)
@@ -182,15 +169,11 @@ def _print(browser, source: Path, printed: Path) -> None:
     sheet.close()
 
 
-def command(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "python -m tools.pdf", description=f"Prints the built book into _build/{NAME}."
-    )
-    parser.add_argument("--root", type=Path, default=Path("."), help="the repository")
-    build = parser.parse_args(arguments).root.resolve() / "_build"
+def command() -> int:
+    build = ROOT / "_build"
     try:
         with chromium() as started:
-            n = write(started, build.parent, build / "html", build / NAME)
+            n = write(started, ROOT, build / "html", build / NAME)
     except PdfFailed as error:
         print(error, file=sys.stderr)
         return 1
@@ -199,4 +182,4 @@ def command(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command(sys.argv[1:]))
+    sys.exit(command())

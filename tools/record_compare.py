@@ -5,8 +5,7 @@
         --cross user_id,author_id
     python tools/record_compare.py report
 
-Writes results/cpu/compare_kuairand.json, its table, two of its figures, the call and the output of
-`multiepoch inspect`.
+Writes results/cpu/compare_kuairand.json, its table, two figures, the call and what inspect prints.
 """
 
 from __future__ import annotations

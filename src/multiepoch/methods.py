@@ -1,7 +1,6 @@
 """The registry of methods: the name, the construction and the hyperparameter of each remedy.
 
-To add a method, add its class to `multiepoch.optim` or `multiepoch.remedies` and one entry to
-`METHODS`.
+A new method is a class in `multiepoch.optim` or `multiepoch.remedies`, and one entry here.
 """
 
 from __future__ import annotations
@@ -9,14 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import nn
 
 from multiepoch.optim import AdaptiveRegularization, FrequencyAdaptiveLR, SparseOptimizer
-from multiepoch.remedies import Rewind, TableGroups, meda, meda_groups, meda_restored
+from multiepoch.remedies import Rewind, TableGroups, meda, meda_groups, meda_restored, tail_rewind
 
 Hyperparameter = float | str | None
+Resets = Rewind | TableGroups
 
 # The scales of chapter 6, as arguments of FrequencyAdaptiveLR.
 FAL_SCALES: dict[str, dict] = {
@@ -33,9 +34,7 @@ FAL_SCALES: dict[str, dict] = {
 class EveryEpoch:
     """Announces each epoch to FAL and to the rewind: the `between_epochs` of `train`."""
 
-    def __init__(
-        self, optimizer: SparseOptimizer, rewind: Rewind | TableGroups | None = None
-    ) -> None:
+    def __init__(self, optimizer: SparseOptimizer, rewind: Resets | None = None) -> None:
         self.optimizer, self.rewind = optimizer, rewind
 
     def before_epoch(self, index: int) -> None:
@@ -57,22 +56,6 @@ class EveryEpoch:
 
 
 @dataclass(frozen=True)
-class Build:
-    """Arguments for building the rewind of a method."""
-
-    model: nn.Module
-    optimizer: SparseOptimizer
-    hyperparameter: Hyperparameter
-    seed: int
-    epochs: int
-
-    @property
-    def below(self) -> float:
-        """The hyperparameter as the threshold of a tail rewind."""
-        return math.inf if self.hyperparameter == "all" else float(self.hyperparameter)
-
-
-@dataclass(frozen=True)
 class Method:
     """Describes how to build a method, and its hyperparameter beside the two learning rates.
 
@@ -80,7 +63,7 @@ class Method:
         label: Its name in figures and tables.
         row_lr: Builds the optimizer's `row_lr` from the hyperparameter.
         row_decay: Builds the optimizer's `row_decay` from the hyperparameter.
-        rewind: Builds the object that acts between epochs.
+        rewind: Builds the object that acts between epochs; called as in `build`.
         hyperparameter: The name of the hyperparameter; "" for none.
         grid: The values to try, the default first.
     """
@@ -88,7 +71,7 @@ class Method:
     label: str
     row_lr: Callable[[Any], FrequencyAdaptiveLR] | None = None
     row_decay: Callable[[Any], AdaptiveRegularization] | None = None
-    rewind: Callable[[Build], Rewind | TableGroups] | None = None
+    rewind: Callable[..., Resets] | None = None
     hyperparameter: str = ""
     grid: tuple[Hyperparameter, ...] = (None,)
 
@@ -112,15 +95,17 @@ class Method:
             row_lr=self.row_lr and self.row_lr(hyperparameter),
             row_decay=self.row_decay and self.row_decay(hyperparameter),
         )
-        build = Build(model, optimizer, hyperparameter, seed, epochs)
-        return optimizer, EveryEpoch(optimizer, self.rewind and self.rewind(build))
+        given = {"hyperparameter": hyperparameter, "seed": seed, "epochs": epochs}
+        rewind = self.rewind and self.rewind(model=model, optimizer=optimizer, **given)
+        return optimizer, EveryEpoch(optimizer, rewind)
 
 
-def _redraw_tail(b: Build) -> Rewind:
-    return Rewind(b.model, b.optimizer, b.below, "reinit", b.seed)
+def _rewind_tail(model, optimizer, hyperparameter, seed, epochs, to="reinit") -> Rewind:
+    below = math.inf if hyperparameter == "all" else float(hyperparameter)
+    return tail_rewind(model, optimizer, below, to, seed)
 
 
-_THRESHOLDS = (100, 20, 50, 200, 500, 2000)
+_TAU = {"hyperparameter": "tau", "grid": (100, 20, 50, 200, 500, 2000)}
 
 METHODS: dict[str, Method] = {
     "plain": Method("plain"),
@@ -130,22 +115,16 @@ METHODS: dict[str, Method] = {
         hyperparameter="scale",
         grid=tuple(scale for scale in FAL_SCALES if scale != "log of steps"),
     ),
-    "meda": Method("MEDA", rewind=lambda b: meda(b.model, b.optimizer, b.seed)),
+    "meda": Method("MEDA", rewind=lambda model, optimizer, seed, **_: meda(model, optimizer, seed)),
     "adamar": Method(
         "AdamAR",
         row_decay=AdaptiveRegularization,
         hyperparameter="alpha",
         grid=(1e-2, 1e-4, 1e-3, 3e-3, 3e-2, 1e-1),
     ),
-    "tail_rewind": Method(
-        "tail rewind", rewind=_redraw_tail, hyperparameter="tau", grid=_THRESHOLDS
-    ),
+    "tail_rewind": Method("tail rewind", rewind=_rewind_tail, **_TAU),
     "fal_tail_rewind": Method(
-        "FAL + tail rewind",
-        row_lr=lambda tau: FrequencyAdaptiveLR(),
-        rewind=_redraw_tail,
-        hyperparameter="tau",
-        grid=_THRESHOLDS,
+        "FAL + tail rewind", lambda tau: FrequencyAdaptiveLR(), rewind=_rewind_tail, **_TAU
     ),
 }
 
@@ -153,16 +132,16 @@ METHODS: dict[str, Method] = {
 # the start of the day. The entry "meda" above redraws the tables there, too.
 DAY_METHODS: dict[str, Method] = {
     "meda_restored": Method(
-        "MEDA (restored)", rewind=lambda b: meda_restored(b.model, b.optimizer)
+        "MEDA (restored)", rewind=lambda model, optimizer, **_: meda_restored(model, optimizer)
     ),
     "meda_groups": Method(
-        "MEDA (groups)", rewind=lambda b: meda_groups(b.model, b.optimizer, b.epochs, b.seed)
+        "MEDA (groups)",
+        rewind=lambda model, optimizer, seed, epochs, **_: meda_groups(
+            model, optimizer, epochs, seed
+        ),
     ),
     "day_tail_rewind": Method(
-        "tail rewind (to the day's start)",
-        rewind=lambda b: Rewind(b.model, b.optimizer, b.below, "start", b.seed),
-        hyperparameter="tau",
-        grid=_THRESHOLDS,
+        "tail rewind (to the day's start)", rewind=partial(_rewind_tail, to="start"), **_TAU
     ),
 }
 

@@ -7,7 +7,7 @@ sparse gradients, so that the cost of a step depends on its batch, not on the si
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import torch
 import torch.nn.functional as F
@@ -55,14 +55,10 @@ class ConversionModel(nn.Module):
         if n_buckets < 1:
             raise ValueError(f"n_buckets is {n_buckets}; unknown ids need at least 1.")
         self.schema, self.n_buckets, self.embedding_std = schema, n_buckets, embedding_std
-        self.tables = nn.ModuleDict(
-            {
-                _module_name(name): nn.Embedding(
-                    cardinality + n_buckets, embedding_dim, sparse=True
-                )
-                for name, cardinality in schema.cardinality.items()
-            }
-        )
+        self.tables = nn.ModuleDict()
+        for name, cardinality in schema.cardinality.items():
+            table = nn.Embedding(cardinality + n_buckets, embedding_dim, sparse=True)
+            self.tables[_module_name(name)] = table
         for table in self.tables.values():
             table.weight.data = use_huge_pages(torch.empty_like(table.weight))
             self.init_table_(table.weight)
@@ -70,27 +66,21 @@ class ConversionModel(nn.Module):
         self.cross = nn.ModuleList(nn.Linear(width, width) for _ in range(cross_layers))
         self.bottom = _layers(width, *hidden)
         shared = hidden[-1] if hidden else width
-        self.towers = nn.ModuleDict(
-            {
-                _module_name(name): nn.Sequential(
-                    *_layers(shared, *tower), nn.Linear(tower[-1] if tower else shared, 1)
-                )
-                for name in schema.objectives
-            }
-        )
+        self.towers = nn.ModuleDict()
+        for name in schema.objectives:
+            layers = _layers(shared, *tower)
+            self.towers[_module_name(name)] = layers.append(nn.Linear([shared, *tower][-1], 1))
         if len(self.tables) < len(schema.cardinality) or len(self.towers) < len(schema.objectives):
             raise ValueError(
-                "the names of two columns differ only in a dot or a final underscore; rename one."
+                "two column names differ only by a dot or final underscore; rename one."
             )
         self.register_buffer("n_overflow", torch.zeros(len(self.tables), dtype=torch.int64))
 
     def forward(self, ids: dict[str, Tensor], dense: Tensor) -> Tensor:
         """Returns logits, (n, n_objectives). ids: (n,) by column; dense: (n, n_dense)."""
-        rows = self.rows(ids)
-        # (n, embedding_dim) each
-        vectors = [table(column) for table, column in zip(self.tables.values(), rows.values())]
-        x0 = torch.cat([*vectors, dense], dim=1)  # (n, width)
-        x = x0
+        rows = self.rows(ids).values()
+        vectors = [table(column) for table, column in zip(self.tables.values(), rows)]
+        x = x0 = torch.cat([*vectors, dense], dim=1)  # (n, width)
         for cross in self.cross:
             x = x0 * cross(x) + x
         x = self.bottom(x)  # (n, hidden[-1])
@@ -125,8 +115,7 @@ class ConversionModel(nn.Module):
 
     def table_parameters(self) -> dict[str, nn.Parameter]:
         """Returns the weight of each table, by id column."""
-        weights = (table.weight for table in self.tables.values())
-        return dict(zip(self.schema.cardinality, weights))
+        return {k: t.weight for k, t in zip(self.schema.cardinality, self.tables.values())}
 
     def dense_parameters(self) -> list[nn.Parameter]:
         """Returns every parameter that is not a table."""
@@ -145,7 +134,5 @@ def _module_name(name: str) -> str:
 
 def _layers(*widths: int) -> nn.Sequential:
     """Stacks linear layers from each width to the next, each followed by a ReLU."""
-    layers: list[nn.Module] = []
-    for n_in, n_out in pairwise(widths):
-        layers += [nn.Linear(n_in, n_out), nn.ReLU()]
-    return nn.Sequential(*layers)
+    layers = ((nn.Linear(n_in, n_out), nn.ReLU()) for n_in, n_out in pairwise(widths))
+    return nn.Sequential(*chain.from_iterable(layers))

@@ -29,11 +29,7 @@ Item = TypeVar("Item")
 
 
 def resolve_device(device: str) -> str:
-    """Returns the device for "auto": the GPU if there is one.
-
-    Raises:
-        ValueError: If a GPU is requested and torch sees none.
-    """
+    """Returns the device for "auto": the GPU if there is one; ValueError if torch lacks it."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
@@ -42,12 +38,7 @@ def resolve_device(device: str) -> str:
 
 
 def run_key(settings: Any, *packages: str) -> str:
-    """Names the file that keeps a run: a hash of its settings, the code and the torch version.
-
-    Args:
-        settings: Everything that the result depends on, as JSON values.
-        packages: The packages whose code the result depends on.
-    """
+    """Names the file that keeps a run by a hash of its settings (JSON), code and torch version."""
     text = json.dumps([settings, code_hash(*packages), torch.__version__], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
@@ -123,11 +114,8 @@ class Runner(Generic[Item]):
                     yield item, self.work(item)
             return
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(
-                self.workers,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_start_worker,
-            )
+            spawn = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self.workers, spawn, initializer=_start_worker)
         futures = {self._pool.submit(self.work, item): item for item in items}
         for future in as_completed(futures):
             yield futures[future], future.result()
@@ -158,15 +146,14 @@ class KeptRunner(Runner[tuple[Item, Path]]):
 
     def __call__(self, items: Iterable[Item], paths: Sequence[Path]) -> None:
         """Writes each path that does not exist yet."""
-        pairs = {path: item for item, path in zip(items, paths)}
+        pairs = dict(zip(paths, items))
         todo = [(item, path) for path, item in pairs.items() if not path.exists()]
         total = self.total or len(pairs)
         if kept := len(pairs) - len(todo):
             self._done += kept
             self.log(f"{kept} of {len(pairs)} runs are kept from before")
         for (item, _), seconds in self.map(todo):
-            self._done += 1
-            self._ran += 1
+            self._done, self._ran = self._done + 1, self._ran + 1
             rest = max(total - self._done, 0)
             # On average, the other workers are half done with theirs.
             share = self._ran + min(self.workers - 1, rest) / 2
@@ -180,11 +167,10 @@ def machine(device: str = "cpu") -> str:
     """Describes the device, and for a CPU its number of cores."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name()
-    model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        found = re.search(r"^model name\s*: (.*)$", cpuinfo.read_text(), re.M)
-        model = found[1] if found else model
+    text = cpuinfo.read_text() if cpuinfo.exists() else ""
+    found = re.search(r"^model name\s*: (.*)$", text, re.M)
+    model = found[1] if found else platform.processor() or platform.machine()
     return f"{model}, {os.cpu_count()} cores"
 
 

@@ -34,10 +34,9 @@ def command(arguments: list[str]) -> int:
     except OSError as error:
         raise disk_error(error, options.out, output.REMEDY) from error
     except BrokenProcessPool as error:
-        raise DataError(
-            "a worker process was killed, probably for lack of memory; finished trials are kept, "
-            "so free some memory and repeat the command."
-        ) from error
+        what = "a worker process was killed, probably for lack of memory"
+        remedy = "finished trials are kept, so free some memory and repeat the command"
+        raise DataError(f"{what}; {remedy}.") from error
     except KeyboardInterrupt:
         print("\nstopped; finished trials are kept: repeat the command to resume", file=sys.stderr)
         return 130
@@ -58,9 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--labels", help="columns of zeros and ones", default=(), **names)
     add("--day", help="column with the day; in a folder without one, each file is a day")
     add("--dense", help="columns of numbers", default=(), **names)
-    add(
-        "--cross", help="adds an id for each pair; repeatable", action="append", default=[], **names
-    )
+    add("--cross", help="adds an id per pair; repeatable", action="append", default=[], **names)
     add("--format", choices=FORMATS, help="a public data set, instead of columns")
     add("--epochs", type=int, default=3, help="number of epochs (default: 3)")
     add("--seeds", type=int, default=3, help="number of seeds (default: 3)")
@@ -79,17 +76,13 @@ def columns_of(options: argparse.Namespace) -> Columns:
     """Returns the columns that the options name; DataError if they contradict each other."""
     if options.format:
         if options.ids or options.labels or options.day or options.dense:
-            raise DataError(
-                f"--format {options.format} names the columns; leave out --ids, --labels, --day "
-                "and --dense."
-            )
+            remedy = "leave out --ids, --labels, --day and --dense"
+            raise DataError(f"--format {options.format} names the columns; {remedy}.")
         columns = FORMATS[options.format].columns
     else:
         if options.day is None and not options.file.is_dir():
-            raise DataError(
-                "--day is missing; name the column with the day, or give a folder with one file "
-                "per day."
-            )
+            remedy = "name the column with the day, or give a folder with one file per day"
+            raise DataError(f"--day is missing; {remedy}.")
         columns = Columns(options.ids, options.labels, options.day, options.dense)
     for pair in options.cross:
         if len(pair) != 2:
@@ -120,8 +113,8 @@ def _compare(options: argparse.Namespace, arguments: list[str]) -> None:
         say(report.data_line(data))
         budget = 2 if options.quick else 4
         results, choices = tune_and_run(setup, out / "trials", budget, options.seeds, say)
-        found = {
-            **record(columns.labels, options.epochs, parts, results, choices),
+        found = record(columns.labels, options.epochs, parts, results, choices)
+        found |= {
             "seeds": options.seeds,
             "trials_a_method": len(plan.trials(budget)["plain"]),
             "call": shlex.join(["multiepoch", "compare", *arguments]),

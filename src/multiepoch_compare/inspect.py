@@ -133,14 +133,12 @@ def _all_match(unique: pa.Array, pattern: str) -> bool:
 
 
 def _advice(path: Path, guesses: list[Guess], n_files: int) -> list[str]:
-    ids, labels, days, dense = (
-        [g.name for g in guesses if g.kind == kind] for kind in ("id", "label", "day", "dense")
-    )
+    kinds = ("id", "label", "day", "dense")
+    ids, labels, days, dense = ([g.name for g in guesses if g.kind == kind] for kind in kinds)
     if not ids or not labels:
         missing = " or ".join(name for name, of in (("ids", ids), ("labels", labels)) if not of)
-        return [
-            f"No column looks like {missing}: name them yourself, see multiepoch compare --help."
-        ]
+        remedy = "name them yourself, see multiepoch compare --help"
+        return [f"No column looks like {missing}: {remedy}."]
     if not days and n_files < 3:
         return ["No column looks like a day: add one, or give a folder with one file per day."]
     words = ["multiepoch", "compare", str(path), "--ids", ",".join(ids)]

@@ -30,10 +30,8 @@ def folder(out: Path, call: list[str]) -> Iterator[Path]:
     if others := [name for name in others if name not in _OURS]:
         raise DataError(f"{out}: holds other files, such as {others[0]}; {REMEDY}.")
     if record.exists() and (before := json.loads(record.read_text())) != call:
-        words = " ".join(before)
-        raise DataError(
-            f"{out}: holds the report of another call ({words}); {REMEDY}, or delete the folder."
-        )
+        other = f"the report of another call ({' '.join(before)})"
+        raise DataError(f"{out}: holds {other}; {REMEDY}, or delete the folder.")
     try:
         out.mkdir(parents=True, exist_ok=True)
         _lock(lock)

@@ -53,8 +53,7 @@ class Trial:
 def trials(budget: int = 4) -> dict[str, list[Trial]]:
     """Returns the same number of trials for each method, by its label, the most promising first.
 
-    Each method gets three learning rates, and either a second value of its hyperparameter or a
-    fourth rate.
+    Each gets three learning rates, and a second value of its hyperparameter or a fourth rate.
     """
     shared = [DENSE_LR, DENSE_LR * STEP, DENSE_LR / STEP, DENSE_LR * STEP**2]
     found = {"plain": [Trial("plain", "plain", lr, lr) for lr in shared]}
@@ -76,8 +75,7 @@ class Split:
 
     def read(self, mapped: MappedLog, part: str) -> Log:
         """Reads a part, cut to its latest MAX_TRAIN or MAX_TEST impressions."""
-        rows = self._rows(mapped, part)
-        most = MAX_TRAIN if part == "train" else MAX_TEST
+        rows, most = self._rows(mapped, part), MAX_TRAIN if part == "train" else MAX_TEST
         if isinstance(rows, slice):
             day = mapped.day[rows]
             if (day[1:] >= day[:-1]).all():
@@ -116,11 +114,9 @@ def split(mapped: MappedLog, source: str, look: bool) -> Split:
     if look and n >= 1_000:
         a, b = n * 8 // 10, n * 9 // 10
         return Split(((0, a - 1), (a, b - 1), (b, n - 1)), by_rows=True)
-    there = "a single day" if n_days == 1 else "2 days"
-    raise DataError(
-        f"{source}: column {mapped.columns.day or 'day'!r} has {there}, "
-        f"{' and '.join(mapped.days)}; at least 3 are needed: to train, to tune and to test on."
-    )
+    there = f"{'a single day' if n_days == 1 else '2 days'}, {' and '.join(mapped.days)}"
+    remedy = "at least 3 are needed: to train, to tune and to test on"
+    raise DataError(f"{source}: column {mapped.columns.day or 'day'!r} has {there}; {remedy}.")
 
 
 def check_labels(log: Log, part: str, when: str, source: str) -> None:
@@ -128,10 +124,9 @@ def check_labels(log: Log, part: str, when: str, source: str) -> None:
     n = len(log)
     for name, positives in zip(log.objectives, log.labels.sum(0, dtype=float).tolist()):
         if not 0 < positives < n:
-            what = "no 1" if positives == 0 else "no 0"
+            what = f"no {int(positives == 0)} in any of the {n:,} rows of {when} ({part})"
             raise DataError(
-                f"{source}: column {name!r} has {what} in any of the {n:,} rows of {when} "
-                f"({part}); leave out this label or that day."
+                f"{source}: column {name!r} has {what}; leave out this label or that day."
             )
 
 

@@ -11,14 +11,8 @@ from multiepoch_compare import verdict
 from multiepoch_compare.run import GROUPS, Parts
 
 
-def record(
-    objectives: tuple[str, ...],
-    epochs: int,
-    parts: Parts,
-    results: dict[str, list[dict]],
-    choices: dict[str, verdict.Choice],
-) -> dict:
-    """Judges the results of all methods, given by label with the settings chosen for them."""
+def record(objectives: tuple[str, ...], epochs: int, parts: Parts, results, choices) -> dict:
+    """Judges the results and choices by label, as from `run.tune_and_run`."""
     block_sizes, group_sizes = parts.sizes()
     losses = {label: verdict.Losses(several, block_sizes) for label, several in results.items()}
     found = verdict.verdicts(choices, losses, epochs)
@@ -27,7 +21,7 @@ def record(
     for v in found:
         own, several = losses[v.label], results[v.label]
         groups = np.mean([r["groups"] for r in several], axis=0)  # (epochs, objectives, groups)
-        seconds = float(np.median([r["seconds"] for r in several])) / epochs
+        by_objective = {k: verdict.difference(own, 2, own, 1, i) for i, k in enumerate(objectives)}
         methods.append(
             {
                 "label": v.label,
@@ -39,14 +33,11 @@ def record(
                 "second": asdict(v.second),
                 "collapses": v.collapses,
                 "verdict": v.in_words(epochs),
-                "second_by_objective": {
-                    name: asdict(verdict.difference(own, 2, own, 1, k))
-                    for k, name in enumerate(objectives)
-                },
+                "second_by_objective": {k: asdict(change) for k, change in by_objective.items()},
                 "logloss_by_epoch": [own.at(p)[0].mean(0).tolist() for p in range(1, epochs + 1)],
                 "curves": _curves(several),
                 "groups": (groups / np.maximum(group_sizes, 1)).tolist(),
-                "seconds_an_epoch": seconds,
+                "seconds_an_epoch": float(np.median([r["seconds"] for r in several])) / epochs,
                 "bytes": several[0]["bytes"],
             }
         )
@@ -72,10 +63,9 @@ def _curves(several: list[dict]) -> dict:
             if part == "test":
                 points = curves.setdefault(metric, {}).setdefault(objective, {})
                 points.setdefault(epoch, [epoch]).append(value)
-    return {
-        metric: {objective: sorted(points.values()) for objective, points in of.items()}
-        for metric, of in curves.items()
-    }
+    for of in curves.values():
+        of.update({objective: sorted(points.values()) for objective, points in of.items()})
+    return curves
 
 
 def finite(value):

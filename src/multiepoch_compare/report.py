@@ -88,10 +88,8 @@ def _ties(found: dict) -> list[str]:
 def _limits(found: dict) -> list[str]:
     data, limits = found["data"], []
     if data["quick"]:
-        limits.append(
-            f"Quick look: at most the first {data['rows_read']:,} rows were read, and each method "
-            "got fewer trials."
-        )
+        read = f"at most the first {data['rows_read']:,} rows were read"
+        limits.append(f"Quick look: {read}, and each method got fewer trials.")
     if data["by_rows"]:
         limits.append("These rows cover fewer than 3 days, so they were split by position.")
     if data["cut"]:

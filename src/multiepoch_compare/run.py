@@ -77,14 +77,11 @@ def read_parts(setup: Setup) -> Parts:
     test = logs["test"]
     by_column = (_blocks(test.ids[name]) for name in setup.columns.ids)
     small = (b for b in by_column if torch.bincount(b).max() <= len(test) * LARGEST_BLOCK)
+    block = next(small, _blocks(torch.arange(len(test))))
     cardinality = test.schema.cardinality
     column = max(cardinality, key=cardinality.get)
-    return Parts(
-        **logs,
-        block=next(small, _blocks(torch.arange(len(test)))),
-        group=frequency_group(logs["train"], test, column),
-        column=column,
-    )
+    group = frequency_group(logs["train"], test, column)
+    return Parts(**logs, block=block, group=group, column=column)
 
 
 def _blocks(ids: Tensor) -> Tensor:
@@ -112,36 +109,26 @@ class _TestLosses:
         self.inner.before_epoch(index)
 
     def add(self) -> None:
-        test = self.parts.test
-        loss = F.binary_cross_entropy_with_logits(
-            predict(self.model, test), test.labels, reduction="none"
-        ).double()  # (n_test, n_objectives)
-        kinds = (
-            (self.blocks, self.parts.block, BLOCKS),
-            (self.groups, self.parts.group, len(GROUPS)),
-        )
-        for sums, of, n in kinds:
-            total = torch.zeros(n, loss.shape[1], dtype=torch.float64).index_add_(0, of, loss)
-            sums.append(total.T.tolist())
+        parts, logits = self.parts, predict(self.model, self.parts.test)
+        loss = F.binary_cross_entropy_with_logits(logits, parts.test.labels, reduction="none")
+        blocks, groups = (self.blocks, parts.block, BLOCKS), (self.groups, parts.group, len(GROUPS))
+        for sums, of, n in (blocks, groups):
+            total = torch.zeros(n, loss.shape[1], dtype=torch.float64)
+            sums.append(total.index_add_(0, of, loss.double()).T.tolist())
 
 
 def execute(trial: plan.Trial, setup: Setup) -> dict:
     """Trains one model and returns its result as JSON values.
 
     "points" are the curves as (split, epoch, objective, metric, value); "blocks" and "groups" are
-    test losses summed after each epoch; "seconds" are of CPU time. Raises NonFiniteLoss if training
-    diverges.
+    test losses summed after each epoch; "seconds" are of CPU time.
     """
     parts = read_parts(setup)
     torch.manual_seed(trial.seed)
     model = ConversionModel(parts.train.schema)
-    optimizer, every_epoch = METHODS[trial.method].build(
-        model,
-        dense_lr=trial.dense_lr,
-        embedding_lr=trial.embedding_lr,
-        hyperparameter=trial.hyperparameter,
-        seed=trial.seed,
-    )
+    settings = asdict(trial)
+    del settings["label"]
+    optimizer, every_epoch = METHODS[settings.pop("method")].build(model, **settings)
     losses = _TestLosses(every_epoch, model, parts)
     started = time.process_time()  # unaffected by other processes
     rows = train(
@@ -171,11 +158,11 @@ def execute(trial: plan.Trial, setup: Setup) -> dict:
 
 def _n_bytes(state) -> int:
     """Adds up the tensors in nested dicts and lists."""
-    if isinstance(state, Tensor):
-        return state.numel() * state.element_size()
     if isinstance(state, dict):
         state = list(state.values())
-    return sum(map(_n_bytes, state)) if isinstance(state, list | tuple) else 0
+    if isinstance(state, list | tuple):
+        return sum(map(_n_bytes, state))
+    return state.nbytes if isinstance(state, Tensor) else 0
 
 
 # Many trials --------------------------------------------------------------------------------------
@@ -226,14 +213,12 @@ def tune_and_run(
                 if again.trial != choice.trial:
                     choices[verdict.RETUNED], tuned[verdict.RETUNED] = again, tuned[label]
                     runner.total += seeds - 1
-        rest = run_all(
-            [replace(c.trial, seed=seed) for c in choices.values() for seed in range(1, seeds)]
-        )
+        chosen = [choice.trial for choice in choices.values()]
+        rest = run_all([replace(one, seed=seed) for one in chosen for seed in range(1, seeds)])
     for label, choice in choices.items():
         first = next(r for r in tuned[label] if r["trial"] == asdict(choice.trial))
         results[label], rest = [first, *rest[: seeds - 1]], rest[seeds - 1 :]
-        for result in results[label]:
+        for seed, result in enumerate(results[label]):
             if result["status"] != "ok":
-                seed = result["trial"]["seed"]
                 raise DataError(f"{label} diverges with seed {seed}; {remedy}.")
     return results, choices

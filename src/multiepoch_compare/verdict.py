@@ -66,13 +66,10 @@ class Choice:
     score: float
 
 
-def choose(
-    results: list[dict], rates: dict[str, float], for_one_epoch: bool = False
-) -> Choice | None:
+def choose(results: list[dict], rates: dict, for_one_epoch: bool = False) -> Choice | None:
     """Chooses the trial and epoch with the lowest validation score; None if every trial diverged.
 
-    With `for_one_epoch`, the trial is the one that is best after its first epoch, at its best
-    epoch.
+    With `for_one_epoch`, the trial is the best after its first epoch, taken at its best epoch.
     """
     scores = [score(result, rates) for result in results]
     best = int(np.argmin([s[0] if for_one_epoch else s.min() for s in scores]))
@@ -136,10 +133,9 @@ class Verdict:
     def in_words(self, epochs: int) -> str:
         if self.later is None:
             return f"no collapse in {epochs} epochs"
+        words = "no clear change"
         if self.later.low > 0:
             words = "collapses" if self.collapses else "gets slightly worse"
-        else:
-            words = "no clear change"
         return f"{words} after epoch {self.choice.epochs}: {self.later} by epoch {epochs}"
 
 
@@ -149,9 +145,8 @@ def baseline(labels: Iterable[str]) -> str:
 
 
 def verdicts(choices: dict[str, Choice], losses: dict[str, Losses], epochs: int) -> list[Verdict]:
-    label = baseline(choices)
+    label, found = baseline(choices), []
     plain = losses[label], choices[label].epochs
-    found = []
     for label, choice in choices.items():
         own, best = losses[label], choice.epochs
         later = difference(own, epochs, own, best) if best < epochs else None
@@ -164,19 +159,16 @@ def recommend(found: list[Verdict], losses: dict[str, Losses]) -> tuple[str, lis
     """Returns one sentence of advice, and the methods that tie with the one it names."""
     by_label = {v.label: v for v in found}
     plain = by_label[baseline(by_label)].choice
-    against = (
-        f"plain training at one shared learning rate ({plain.trial.dense_lr:.2g}) "
-        f"for {_epochs(plain.epochs)}"
-    )
+    against = f"plain training at one shared learning rate ({plain.trial.dense_lr:.2g}) "
+    against += f"for {_epochs(plain.epochs)}"
     others = [v for v in found if v.label not in ("plain", RETUNED)]
-    best = min(others, key=lambda v: v.against_plain.mean)
     better = [v for v in others if v.against_plain.high < 0]
+    best = min(better or others, key=lambda v: v.against_plain.mean)
     if not better:
         return (
             f"These data show no method to be better than {against}: the test logloss of the best "
             f"of them, {best.label}, differs by {best.against_plain}."
         ), []
-    best = min(better, key=lambda v: v.against_plain.mean)
     ties = []
     for v in better:
         gap = difference(losses[v.label], v.choice.epochs, losses[best.label], best.choice.epochs)

@@ -38,9 +38,7 @@ TASTE_SCALE = 1.5
 USER_BIAS = 0.5  # standard deviation over users
 PRODUCT_BIAS = 0.5  # standard deviation over products
 # Rows have mean square 1. The logits' taste parts correlate at .8 (click with either) and .64.
-MIXTURE = np.array(
-    [[1.0, 1.0, 1.0, 1.0], [1.4, 1.4, 0.2, 0.2], [0.2, 1.4, 1.4, 0.2]], dtype=np.float32
-)
+MIXTURE = np.array([[1, 1, 1, 1], [1.4, 1.4, 0.2, 0.2], [0.2, 1.4, 1.4, 0.2]], dtype=np.float32)
 # Logits for one standard deviation. Assumed: evenings sell, active users act more, high prices
 # deter buyers more than they deter lookers, and depth in the feed costs attention only.
 DENSE_EFFECT = np.array(
@@ -119,28 +117,22 @@ class AdsWorld:
         for name, minimum in least.items():
             value = getattr(self, name)
             if not isinstance(value, Integral) or value < minimum:
-                raise ValueError(
-                    f"AdsWorld: {name} is {value!r}; it must be an integer from {minimum} on."
-                )
+                raise ValueError(f"AdsWorld: {name} is {value!r}; give an integer >= {minimum}.")
         if not 0 <= self.churn <= 1:
-            raise ValueError(
-                f"AdsWorld: churn is {self.churn!r}; it is a share a day, between 0 and 1."
-            )
+            raise ValueError(f"AdsWorld: churn is {self.churn!r}; give a share a day, from 0 to 1.")
         if not 0 <= self.drift < float("inf"):
-            raise ValueError(
-                f"AdsWorld: drift is {self.drift!r}; it must be radians a day, 0 or more."
-            )
+            raise ValueError(f"AdsWorld: drift is {self.drift!r}; give radians a day, 0 or more.")
 
     def day(self, day: int, n: int | None = None) -> Log:
-        """Generates n impressions of one day (by default `impressions_per_day`), in any order.
+        """Generates n impressions of one day, by default `impressions_per_day`, in any order.
 
         The same (world, day, n) gives the same bytes with the same version of NumPy.
         """
-        return self._log(day, day, n)
+        return self._log(day, day, self.impressions_per_day if n is None else n)
 
     def days(self, first: int, last: int) -> Log:
         """Generates days first to last, both included, one after the other."""
-        return self._log(first, last, None)
+        return self._log(first, last, self.impressions_per_day)
 
     def schema(self, last_day: int) -> Schema:
         """Returns the schema, with the number of ids used up to and including `last_day`."""
@@ -187,11 +179,10 @@ class AdsWorld:
     @cached_property
     def _shared_draws(self) -> np.ndarray:
         """Sums each slot's factors of campaign and advertiser, (n_products, N_FACTORS + 1)."""
-        campaign = self._rng(_CAMPAIGNS).standard_normal(
-            (self.n_campaigns, N_FACTORS + 1), dtype=np.float32
-        )
-        advertiser = self._rng(_ADVERTISERS).standard_normal(
-            (self.n_advertisers, N_FACTORS + 1), dtype=np.float32
+        sizes = ((_CAMPAIGNS, self.n_campaigns), (_ADVERTISERS, self.n_advertisers))
+        campaign, advertiser = (
+            self._rng(kind).standard_normal((n, N_FACTORS + 1), dtype=np.float32)
+            for kind, n in sizes
         )
         of_campaign = np.arange(self.n_campaigns) % self.n_advertisers
         both = CAMPAIGN_SHARE**0.5 * campaign + ADVERTISER_SHARE**0.5 * advertiser[of_campaign]
@@ -264,23 +255,21 @@ class AdsWorld:
             low, high = -20.0, 20.0
             for _ in range(22):  # bisection, to 1e-5 logits
                 middle = (low + high) / 2
-                if np.mean(reached * _sigmoid(logit[k] + middle)) < rate:
-                    low = middle
-                else:
-                    high = middle
+                too_low = np.mean(reached * _sigmoid(logit[k] + middle)) < rate
+                low, high = (middle, high) if too_low else (low, middle)
             intercept[k] = middle
             reached *= _sigmoid(logit[k] + intercept[k])
         return intercept
 
     # What is logged ----------------------------------------------------------------------------
 
-    def _log(self, first: int, last: int, n: int | None) -> Log:
+    def _log(self, first: int, last: int, n: int) -> Log:
         if not 0 <= first <= last:
             raise ValueError(f"AdsWorld: days {first!r} to {last!r}; they count up from 0.")
-        n = self.impressions_per_day if n is None else n
         if n < 0:
             raise ValueError(f"AdsWorld: n is {n!r}; it must be 0 or more impressions.")
         schema, total = self.schema(last), n * (last - first + 1)
+        n_crosses = schema.cardinality["user_x_advertiser"]
         ids = {name: np.empty(total, dtype=np.int64) for name in schema.cardinality}
         dense = np.empty((total, len(DENSE)), dtype=np.float32)
         p_true = np.empty((total, len(OBJECTIVES)), dtype=np.float32)
@@ -293,19 +282,16 @@ class AdsWorld:
                 rng = self._rng(_IMPRESSIONS, day, chunk)
                 users, slots = self._draw_exposed(*rng.random((2, rows.stop - rows.start)))
                 dense[rows] = self._dense(truth, users, slots, rng)
-                p_true[rows] = _funnel(_logits(truth, users, slots, dense[rows]))
+                conditional = _sigmoid(_logits(truth, users, slots, dense[rows]))
+                p_true[rows] = np.cumprod(conditional, axis=1)
                 # One draw for all labels: p_true falls along the funnel, and so do the labels.
                 draw = rng.random((rows.stop - rows.start, 1), dtype=np.float32)
                 labels[rows] = draw < p_true[rows]
-                campaign = slots % self.n_campaigns
-                advertiser = campaign % self.n_advertisers
                 ids["user"][rows] = users
                 ids["product"][rows] = truth.product_id[slots]
-                ids["campaign"][rows] = campaign
-                ids["advertiser"][rows] = advertiser
-                ids["user_x_advertiser"][rows] = hashed_cross(
-                    users, advertiser, schema.cardinality["user_x_advertiser"]
-                )
+                ids["campaign"][rows] = campaign = slots % self.n_campaigns
+                ids["advertiser"][rows] = advertiser = campaign % self.n_advertisers
+                ids["user_x_advertiser"][rows] = hashed_cross(users, advertiser, n_crosses)
         return Log(
             schema=schema,
             ids={name: torch.from_numpy(column) for name, column in ids.items()},
@@ -315,9 +301,7 @@ class AdsWorld:
             p_true=torch.from_numpy(p_true),
         )
 
-    def _dense(
-        self, truth: _Truth, users: np.ndarray, slots: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray:
+    def _dense(self, truth: _Truth, users: np.ndarray, slots: np.ndarray, rng) -> np.ndarray:
         """Returns (n, len(DENSE)), each with mean 0 and standard deviation about 1."""
         n = len(users)
         dense = np.empty((n, len(DENSE)), dtype=np.float32)
@@ -336,11 +320,6 @@ def _logits(truth: _Truth, users: np.ndarray, slots: np.ndarray, dense: np.ndarr
     weight[:, :N_FACTORS] = TASTE_SCALE / N_FACTORS**0.5 * MIXTURE
     match = truth.users[users] * truth.products[slots]  # (n, K)
     return match @ weight.T + dense @ DENSE_EFFECT.T + truth.intercept
-
-
-def _funnel(logit: np.ndarray) -> np.ndarray:
-    """Returns unconditional probabilities, (n, n_objectives): products of the conditional ones."""
-    return np.cumprod(_sigmoid(logit), axis=1)
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -27,20 +28,17 @@ def read_csv(content: bytes, columns: Sequence[str], source: str) -> pa.Table:
             raise DataError(f"{source}: separated by {name}; write it with commas.")
     require_columns(names, columns, source)
     try:
-        return pyarrow.csv.read_csv(
-            pa.BufferReader(content),
-            convert_options=pyarrow.csv.ConvertOptions(
-                include_columns=columns,
-                column_types=dict.fromkeys(columns, pa.string()),
-                strings_can_be_null=True,
-                null_values=[""],
-            ),
-        )
+        texts = csv_columns(dict.fromkeys(columns, pa.string()))
+        return pyarrow.csv.read_csv(pa.BufferReader(content), convert_options=texts)
     except pa.ArrowInvalid as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise DataError(
-            f"{source}: not a whole CSV file ({reason}); every line must have {len(names)} fields."
-        ) from error
+        remedy = f"every line must have {len(names)} fields"
+        raise DataError(f"{source}: not a whole CSV file ({reason(error)}); {remedy}.") from error
+
+
+def csv_columns(types: dict[str, pa.DataType]) -> pyarrow.csv.ConvertOptions:
+    """Selects columns of a CSV file by name and type; an empty field is a missing value."""
+    missing = {"strings_can_be_null": True, "null_values": [""]}
+    return pyarrow.csv.ConvertOptions(include_columns=types, column_types=types, **missing)
 
 
 def read_parquet(path: Path, columns: Sequence[str]) -> pa.Table:
@@ -50,16 +48,32 @@ def read_parquet(path: Path, columns: Sequence[str]) -> pa.Table:
             require_columns(file.schema_arrow.names, columns, str(path))
             return file.read(columns)
     except (pa.ArrowInvalid, OSError) as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise DataError(f"{path}: not a whole Parquet file ({reason}); write it again.") from error
+        why = reason(error)
+        raise DataError(f"{path}: not a whole Parquet file ({why}); write it again.") from error
+
+
+def reason(error: Exception) -> str:
+    """Returns the message of an error on one line, without its full stop."""
+    return " ".join(str(error).split()).rstrip(".")
+
+
+def refuse(row: int, value: object, column: str, source: str, remedy: str) -> NoReturn:
+    """Raises the DataError for a value; rows in messages count from 1, without the header."""
+    raise DataError(f"{source}: column {column!r}, row {row + 1}: {value}; {remedy}.")
+
+
+def refuse_first(bad: np.ndarray, values: Any, column: str, source: str, remedy: str) -> None:
+    """Refuses the first of the values that is bad, (n,) bool, if any is."""
+    if bad.any():
+        row = int(np.argmax(bad))
+        refuse(row, values[row], column, source, remedy)
 
 
 def require_columns(names: Sequence[str], columns: Sequence[str], source: str) -> None:
     missing = [column for column in columns if column not in names]
     if missing:
-        raise DataError(
-            f"{source}: column {missing[0]!r} is missing; the columns are {', '.join(names)}."
-        )
+        found = ", ".join(names)
+        raise DataError(f"{source}: column {missing[0]!r} is missing; the columns are {found}.")
 
 
 def require_rows(table: pa.Table, source: str) -> None:
@@ -70,20 +84,14 @@ def require_rows(table: pa.Table, source: str) -> None:
 def integers(table: pa.Table, column: str, source: str, maximum: int | None = None) -> np.ndarray:
     """Returns a column of whole numbers from 0 to `maximum`, none missing; (n,) int64.
 
-    Strings, as in a CSV file, are read as numbers. Rows in messages count from 1, without the
-    header.
+    Strings, as in a CSV file, are read as numbers.
     """
     allowed = "0 or more" if maximum is None else f"from 0 to {maximum}"
+    place = column, source, f"it must be a whole number {allowed}"
     values = table[column].combine_chunks()
-
-    def refuse(row: int, what: str) -> None:
-        raise DataError(
-            f"{source}: column {column!r}, row {row + 1}: {what}; "
-            f"it must be a whole number {allowed}."
-        )
-
     if values.null_count:
-        refuse(int(np.argmax(values.is_null().to_numpy(zero_copy_only=False))), "no value")
+        row = int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
+        refuse(row, "no value", *place)
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         try:
             values = values.cast(pa.int64())
@@ -92,14 +100,12 @@ def integers(table: pa.Table, column: str, source: str, maximum: int | None = No
                 try:
                     pa.scalar(text).cast(pa.int64())
                 except pa.ArrowInvalid:
-                    refuse(row, repr(text))
+                    refuse(row, repr(text), *place)
     elif not pa.types.is_integer(values.type):
-        refuse(0, f"{values[0].as_py()!r} of type {values.type}")
+        refuse(0, f"{values[0].as_py()!r} of type {values.type}", *place)
     numbers = values.to_numpy(zero_copy_only=False).astype(np.int64)
     bad = numbers < 0 if maximum is None else (numbers < 0) | (numbers > maximum)
-    if bad.any():
-        row = int(np.argmax(bad))
-        refuse(row, str(numbers[row]))
+    refuse_first(bad, numbers, *place)
     return numbers
 
 
@@ -113,6 +119,4 @@ def checksum(path: Path, md5: str) -> None:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if found != md5:
-        raise DataError(
-            f"{path}: MD5 checksum {found}, but the official file has {md5}; download it again."
-        )
+        raise DataError(f"{path}: MD5 checksum {found} instead of {md5}; download it again.")

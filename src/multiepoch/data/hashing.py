@@ -9,8 +9,7 @@ def hashed_cross(left: np.ndarray, right: np.ndarray, rows: int) -> np.ndarray:
     """Hashes each pair (left[k], right[k]) to a row in [0, rows).
 
     Mixes the bits with the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), so that
-    neighbouring ids land far apart. Distinct pairs may share a row, as in any hashed table. Takes
-    and returns int64, (n,).
+    neighbouring ids land far apart. Distinct pairs may share a row. Takes and returns int64, (n,).
     """
     x = left.astype(np.uint64)
     x *= np.uint64(0x9E3779B97F4A7C15)

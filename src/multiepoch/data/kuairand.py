@@ -21,9 +21,7 @@ try:
     import pandas as pd
     import pyarrow as pa
 except ImportError as error:
-    raise ImportError(
-        "KuaiRand needs pandas and PyArrow: pip install 'multiepoch[data]'."
-    ) from error
+    raise ImportError("This needs pandas and PyArrow: pip install 'multiepoch[data]'.") from error
 
 from multiepoch.data import check
 from multiepoch.data.hashing import hashed_cross
@@ -89,34 +87,25 @@ def load_kuairand(
         ImportError: If the download needs pooch and it is not installed.
         ValueError: If an objective is unknown.
     """
-    unknown = [name for name in objectives if name not in LABELS]
-    if unknown or not objectives:
-        raise ValueError(
-            f"load_kuairand: objectives are {tuple(objectives)}; choose from {tuple(LABELS)}."
-        )
+    objectives = tuple(objectives)
+    if not objectives or not LABELS.keys() >= set(objectives):
+        raise ValueError(f"load_kuairand: objectives {objectives}; choose from {tuple(LABELS)}.")
     path = _packaged() if path is None else Path(path)
     label_columns = [LABELS[name] for name in objectives]
     if not path.exists():
-        raise DataError(
-            f"{path}: no such file or folder; give KuaiRand-Pure.tar.gz, the folder it unpacks to, "
-            "or no path for the packaged part."
-        )
+        remedy = "give KuaiRand-Pure.tar.gz, its folder, or no path for the packaged part"
+        raise DataError(f"{path}: no such file or folder; {remedy}.")
     if path.suffix == ".parquet":
-        raw = _checked(
-            check.read_parquet(path, [*IDS.values(), "date", "hourmin", *label_columns]),
-            ["author_id", "tab"],
-            label_columns,
-            str(path),
-        ).sort_values("date", kind="stable", ignore_index=True)
+        table = check.read_parquet(path, [*IDS.values(), "date", "hourmin", *label_columns])
+        raw = _checked(table, ["author_id", "tab"], label_columns, str(path))
+        raw = raw.sort_values("date", kind="stable", ignore_index=True)
     else:
         raw = _read_official(path, label_columns, md5)
-    return _to_log(raw, tuple(objectives), cross)
+    return _to_log(raw, objectives, cross)
 
 
 def download_kuairand(folder: str | Path) -> Path:
-    """Downloads the official archive into `folder` and returns its path.
-
-    A file that already exists and has the right checksum is kept.
+    """Downloads the official archive into `folder`, unless it is there, and returns its path.
 
     Raises:
         DataError: If the download fails or has a wrong checksum; no partial file is left behind.
@@ -145,10 +134,8 @@ def _download(url: str, known_hash: str, folder: Path | None = None) -> Path:
         return Path(pooch.retrieve(url, known_hash, url.rpartition("/")[2], folder))
     except ValueError as error:  # pooch has removed the file
         kind, _, digest = known_hash.partition(":")
-        raise DataError(
-            f"{url}: the file received does not have the {kind.upper()} checksum {digest}; "
-            "try again."
-        ) from error
+        remedy = f"does not have the {kind.upper()} checksum {digest}; try again"
+        raise DataError(f"{url}: the file received {remedy}.") from error
     except OSError as error:
         raise DataError(f"{url}: cannot be downloaded ({error}); try again.") from error
 
@@ -156,6 +143,9 @@ def _download(url: str, known_hash: str, folder: Path | None = None) -> Path:
 def _read_official(path: Path, label_columns: list[str], md5: str | None) -> pd.DataFrame:
     """Reads the two logs in order of time, with author and tag joined from the video table."""
     contents = _read_folder(path) if path.is_dir() else _read_archive(path, md5)
+    for name in (*LOGS, VIDEOS):
+        if name not in contents:
+            raise DataError(f"{path}: {name} is missing; give all of the official KuaiRand-Pure.")
     logs = []
     for name in LOGS:
         source = f"{path}/{name}"
@@ -169,17 +159,13 @@ def _read_official(path: Path, label_columns: list[str], md5: str | None) -> pd.
     video_id = pd.Index(check.integers(videos, "video_id", source))
     if video_id.has_duplicates:
         row = int(np.argmax(video_id.duplicated()))
-        raise DataError(
-            f"{source}: column 'video_id', row {row + 1}: {video_id[row]} appears twice; "
-            "each video must have one row."
-        )
+        found, remedy = f"{video_id[row]} appears twice", "each video must have one row"
+        check.refuse(row, found, "video_id", source, remedy)
     at = video_id.get_indexer(raw["video_id"])
     if (at < 0).any():
-        row = int(np.argmax(at < 0))
-        raise DataError(
-            f"{source}: column 'video_id': no row for video {raw['video_id'][row]}, which is "
-            "in the logs; logs and videos must be of one release."
-        )
+        unknown = f"no row for video {raw['video_id'][int(np.argmax(at < 0))]} of the logs"
+        remedy = "logs and videos must be of one release"
+        raise DataError(f"{source}: column 'video_id': {unknown}; {remedy}.")
     raw["author_id"] = check.integers(videos, "author_id", source)[at]
     raw["tag"] = videos["tag"].to_pandas().to_numpy(dtype=object, na_value="unknown")[at]
     return raw.sort_values(["date", "time_ms"], kind="stable", ignore_index=True)
@@ -187,10 +173,7 @@ def _read_official(path: Path, label_columns: list[str], md5: str | None) -> pd.
 
 def _read_folder(folder: Path) -> dict[str, bytes]:
     found = {path.name: path for path in sorted(folder.rglob("*.csv"), reverse=True)}
-    for name in (*LOGS, VIDEOS):
-        if name not in found:
-            raise DataError(f"{folder}: {name} is missing; unpack KuaiRand-Pure.tar.gz here.")
-    return {name: found[name].read_bytes() for name in (*LOGS, VIDEOS)}
+    return {name: path.read_bytes() for name, path in found.items() if name in (*LOGS, VIDEOS)}
 
 
 def _read_archive(path: Path, md5: str | None) -> dict[str, bytes]:
@@ -205,33 +188,20 @@ def _read_archive(path: Path, md5: str | None) -> dict[str, bytes]:
                 if member.isfile() and name in (*LOGS, VIDEOS):
                     contents[name] = archive.extractfile(member).read()
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise DataError(
-            f"{path}: not a whole .tar.gz archive ({error}); download it again."
-        ) from error
-    for name in (*LOGS, VIDEOS):
-        if name not in contents:
-            raise DataError(f"{path}: {name} is missing; give the official KuaiRand-Pure.tar.gz.")
+        remedy = "download it again"
+        raise DataError(f"{path}: not a whole .tar.gz archive ({error}); {remedy}.") from error
     return contents
 
 
-def _checked(
-    table: pa.Table, extra: list[str], label_columns: list[str], source: str
-) -> pd.DataFrame:
+def _checked(table: pa.Table, extra: list[str], labels: list[str], source: str) -> pd.DataFrame:
     """Returns the columns of one file as checked numbers; tags stay strings."""
     check.require_rows(table, source)
-    raw = {
-        name: check.integers(table, name, source)
-        for name in ("user_id", "video_id", "hourmin", *extra)
-    }
+    names = ("user_id", "video_id", "hourmin", *extra)
+    raw = {name: check.integers(table, name, source) for name in names}
     raw["date"] = _dates(check.integers(table, "date", source), source)
-    bad = (raw["hourmin"] >= 2400) | (raw["hourmin"] % 100 >= 60)
-    if bad.any():
-        row = int(np.argmax(bad))
-        raise DataError(
-            f"{source}: column 'hourmin', row {row + 1}: {raw['hourmin'][row]}; "
-            "it must be hour and minute as HHMM."
-        )
-    raw |= {name: check.labels(table, name, source) for name in label_columns}
+    bad, must = (raw["hourmin"] >= 2400) | (raw["hourmin"] % 100 >= 60), "it must be a time as HHMM"
+    check.refuse_first(bad, raw["hourmin"], "hourmin", source, must)
+    raw |= {name: check.labels(table, name, source) for name in labels}
     if "tag" in table.column_names:
         raw["tag"] = table["tag"].to_pandas().to_numpy(dtype=object, na_value="unknown")
     return pd.DataFrame(raw)
@@ -244,11 +214,9 @@ def _dates(numbers: np.ndarray, source: str) -> np.ndarray:
     for value in values:
         try:
             dates.append(np.datetime64(datetime.strptime(str(value), "%Y%m%d").date()))
-        except ValueError as error:
-            row = int(np.argmax(numbers == value))
-            raise DataError(
-                f"{source}: column 'date', row {row + 1}: {value}; it must be a day as YYYYMMDD."
-            ) from error
+        except ValueError:
+            must = "it must be a day as YYYYMMDD"
+            check.refuse_first(numbers == value, numbers, "date", source, must)
     return np.array(dates)[inverse]
 
 

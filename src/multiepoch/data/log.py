@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,8 +19,7 @@ class Schema:
     """Describes the columns of a log, for building a model before any impression is read.
 
     Attributes:
-        cardinality: For each id column, in order, the number of rows its table needs; ids are in
-            [0, cardinality).
+        cardinality: For each id column, in order, its table's rows; ids are in [0, cardinality).
         dense: Names of the dense features, in order.
         objectives: Names of the labels, in order; by convention, each is sparser than the last.
     """
@@ -54,11 +54,8 @@ class Log:
     p_true: Tensor | None = None
 
     def __post_init__(self) -> None:
-        n, objectives = len(self.day), len(self.schema.objectives)
-        expected = {
-            f"ids[{name!r}]": (self.ids.get(name), torch.int64, (n,))
-            for name in self.schema.cardinality
-        }
+        n, objectives, ids = len(self.day), len(self.schema.objectives), self.schema.cardinality
+        expected = {f"ids[{k!r}]": (self.ids.get(k), torch.int64, (n,)) for k in ids}
         expected["dense"] = (self.dense, torch.float32, (n, len(self.schema.dense)))
         expected["labels"] = (self.labels, torch.float32, (n, objectives))
         expected["day"] = (self.day, torch.int32, (n,))
@@ -88,7 +85,7 @@ class Log:
         """Selects impressions by a slice, a boolean mask or an index tensor, in that order."""
         if isinstance(rows, int):
             raise TypeError("Log: index with a slice, a mask or an index tensor, not an integer.")
-        return self._map(lambda column: column[rows])
+        return replace(self, **_columns(lambda column: column[rows], self))
 
     def days(self, first: int, last: int | None = None) -> Log:
         """Selects the impressions of days first to last, both included; by default of one day."""
@@ -96,21 +93,11 @@ class Log:
         return self[(self.day >= first) & (self.day <= last)]
 
     def to(self, device: torch.device | str) -> Log:
-        return self._map(lambda column: column.to(device))
+        return replace(self, **_columns(lambda column: column.to(device), self))
 
     def with_labels(self, labels: Tensor) -> Log:
         """Returns the same impressions with other labels, (n, n_objectives) float32."""
         return replace(self, labels=labels)
-
-    def _map(self, f) -> Log:
-        return replace(
-            self,
-            ids={name: f(column) for name, column in self.ids.items()},
-            dense=f(self.dense),
-            labels=f(self.labels),
-            day=f(self.day),
-            p_true=None if self.p_true is None else f(self.p_true),
-        )
 
     @classmethod
     def concat(cls, logs: Sequence[Log]) -> Log:
@@ -120,24 +107,23 @@ class Log:
             DataError: If the columns differ.
         """
 
-        def columns(log: Log) -> tuple:
+        def names(log: Log) -> tuple:
             return tuple(log.ids), log.schema.dense, log.objectives, log.p_true is None
 
         first = logs[0]
         for log in logs:
-            if columns(log) != columns(first):
+            if names(log) != names(first):
                 raise DataError(
                     f"Log.concat: columns differ ({log.schema} and {first.schema}); "
                     "all logs must be of one source."
                 )
-        cardinality = {
-            name: max(log.schema.cardinality[name] for log in logs) for name in first.ids
-        }
-        return cls(
-            schema=replace(first.schema, cardinality=cardinality),
-            ids={name: torch.cat([log.ids[name] for log in logs]) for name in first.ids},
-            dense=torch.cat([log.dense for log in logs]),
-            labels=torch.cat([log.labels for log in logs]),
-            day=torch.cat([log.day for log in logs]),
-            p_true=None if first.p_true is None else torch.cat([log.p_true for log in logs]),
-        )
+        most = {k: max(log.schema.cardinality[k] for log in logs) for k in first.ids}
+        schema = replace(first.schema, cardinality=most)
+        return replace(first, schema=schema, **_columns(lambda *parts: torch.cat(parts), *logs))
+
+
+def _columns(function: Callable[..., Tensor], *logs: Log) -> dict[str, Any]:
+    """Applies a function to the tensors of each column, one from each log."""
+    ids = {name: function(*(log.ids[name] for log in logs)) for name in logs[0].ids}
+    names = ["dense", "labels", "day", *(["p_true"] if logs[0].p_true is not None else [])]
+    return {"ids": ids} | {k: function(*(getattr(log, k) for log in logs)) for k in names}

@@ -18,10 +18,10 @@ def split_by_day(log: Log, train: int, validation: int, test: int) -> tuple[Log,
             f"test={test}; they must be in ascending order, from day 0 on."
         )
     parts = log.days(0, train), log.days(train + 1, validation), log.days(validation + 1, test)
-    for name, part in zip(("train", "validation", "test"), parts):
+    for k, part in zip(("train", "validation", "test"), parts):
         if len(part) == 0:
             last = int(log.day.max()) if len(log) else None
             raise DataError(
-                f"split_by_day: no impression in {name}; the last day of this log is {last}."
+                f"split_by_day: no impression in {k}; the last day of this log is {last}."
             )
     return parts

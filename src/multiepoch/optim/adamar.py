@@ -31,10 +31,7 @@ class AdaptiveRegularization:
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
-            raise ValueError(
-                f"AdaptiveRegularization: alpha={self.alpha} must lie between 0 and 1; "
-                "the paper uses 10^-6.5 to 10^-1."
-            )
+            raise ValueError(f"AdaptiveRegularization: alpha={self.alpha} must be in [0, 1].")
 
     def keep(self, last_step: Tensor, step: int) -> Tensor:
         """Returns 1 - lambda for k rows, float32 (k,). last_step: int32 (k,), s of each row."""

@@ -48,9 +48,8 @@ class TouchedRows:
 
     def gradient(self) -> Tensor:
         """Returns the summed gradient of each row, float32 (k, dim)."""
-        shape = (len(self.rows), self.values.shape[1])
-        total = torch.zeros(shape, dtype=torch.float32, device=self.values.device)
-        total.index_add_(0, self.slot, self.values.float())
+        values = self.values.float()
+        total = values.new_zeros(len(self.rows), values.shape[1]).index_add_(0, self.slot, values)
         if self.surplus is None:
             return total
         return torch.where(self.surplus[:, None], total[0], total)

@@ -28,7 +28,7 @@ from multiepoch.optim.fal import SCALES, FrequencyAdaptiveLR
 from multiepoch.optim.rules import RULES
 
 FLAGS = ("-O3", "-std=c++17", "-fPIC", "-fno-math-errno", "-fopenmp-simd")
-Pointer, Int, Float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+Pointer, Int, Int32, Float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_float
 
 
 class Step(ctypes.Structure):
@@ -45,7 +45,7 @@ class Scale(ctypes.Structure):
 
     _fields_ = [
         *[(name, Pointer) for name in ("count", "max_count")],
-        *[(name, ctypes.c_int32) for name in ("by_steps", "kind", "threshold")],
+        *[(name, Int32) for name in ("by_steps", "kind", "threshold")],
         *[(name, Float) for name in ("exponent", "reduced", "gap")],
     ]
 
@@ -56,7 +56,7 @@ class Batch(ctypes.Structure):
     _fields_ = [
         *[(name, Pointer) for name in ("rows", "occurrences", "start", "order", "values")],
         *[(name, Int) for name in ("k", "dim")],
-        *[("last_step", Pointer), ("step", ctypes.c_int32), ("alpha", Float)],
+        *[("last_step", Pointer), ("step", Int32), ("alpha", Float)],
     ]
 
 
@@ -97,13 +97,10 @@ def _load(compiler: str, threads: str) -> ctypes.CDLL:
             ):
                 subprocess.run([compiler, *command], check=True, capture_output=True, timeout=60)
     kernels = ctypes.CDLL(str(path))
-    kernels.touched_rows.restype = Int
+    batch, step, scale = map(ctypes.POINTER, (Batch, Step, Scale))
+    kernels.touched_rows.restype, kernels.update_rows.restype = Int, None
     kernels.touched_rows.argtypes = [Pointer, Int, Int, *[Pointer] * 4]
-    kernels.update_rows.restype = None
-    kernels.update_rows.argtypes = [
-        *[ctypes.c_int, ctypes.POINTER(Batch), Pointer, Pointer, Pointer],
-        *[ctypes.POINTER(Step), ctypes.POINTER(Scale), ctypes.c_int],
-    ]
+    kernels.update_rows.argtypes = [Int32, batch, *[Pointer] * 3, step, scale, Int32]
     return kernels
 
 
@@ -126,31 +123,18 @@ def touched_rows(ids: Tensor, values: Tensor, n_rows: int) -> TouchedRows:
     pointers = (one.data_ptr() for one in (rows, occurrences, start, order))
     k = library().touched_rows(ids.data_ptr(), n, n_rows, *pointers)
     if k < 0:
-        raise IndexError(
-            f"EmbeddingOptimizer: a gradient has ids outside its table's {n_rows} rows."
-        )
-    return TouchedRows(
-        rows[:k], occurrences[:k], values.contiguous(), start=start[: k + 1], order=order
-    )
+        raise IndexError(f"EmbeddingOptimizer: a gradient has ids outside its {n_rows} rows.")
+    found, counts, values = rows[:k], occurrences[:k], values.contiguous()
+    return TouchedRows(found, counts, values, start=start[: k + 1], order=order)
 
 
-def update_rows(
-    group: dict[str, Any], table: Tensor, state: dict[str, Tensor], touched: TouchedRows
-) -> None:
+def update_rows(group: dict, table: Tensor, state: dict[str, Tensor], touched: TouchedRows) -> None:
     """Does what `eager.update_rows` does, in one sweep over the rows."""
     rule, step, decay = group["rule"], int(state["step"]), group["row_decay"]
-    batch = Batch(
-        rows=touched.rows.data_ptr(),
-        occurrences=touched.occurrences.data_ptr(),
-        start=touched.start.data_ptr(),
-        order=touched.order.data_ptr(),
-        values=touched.values.data_ptr(),
-        k=len(touched.rows),
-        dim=table.shape[1],
-        last_step=None if decay is None else state["last_step"].data_ptr(),
-        step=step,
-        alpha=0.0 if decay is None else decay.alpha,
-    )
+    arrays = touched.rows, touched.occurrences, touched.start, touched.order, touched.values
+    batch = Batch(*(one.data_ptr() for one in arrays), len(arrays[0]), table.shape[1], step=step)
+    if decay is not None:
+        batch.last_step, batch.alpha = state["last_step"].data_ptr(), decay.alpha
     (beta1, beta2), eps = group["betas"], group["eps"]
     correction1, correction2 = 1 - beta1**step, 1 - beta2**step
     corrected = eps * correction1, correction1 / math.sqrt(correction2)
@@ -164,16 +148,9 @@ def update_rows(
 
 
 def _scale(group: dict[str, Any], state: dict[str, Tensor]) -> Scale:
-    row_lr: FrequencyAdaptiveLR | None = group["row_lr"]
-    if row_lr is None:
+    lr: FrequencyAdaptiveLR | None = group["row_lr"]
+    if lr is None:
         return Scale()
-    return Scale(
-        count=state["count"].data_ptr(),
-        max_count=state["max_count"].data_ptr(),
-        by_steps=row_lr.count == "steps",
-        kind=SCALES.index(row_lr.scale),
-        threshold=row_lr.threshold,
-        exponent=row_lr.exponent,
-        reduced=row_lr.reduced,
-        gap=row_lr.gap_decay ** group["epoch"],
-    )
+    pointers = (state[name].data_ptr() for name in ("count", "max_count"))
+    kind, gap = SCALES.index(lr.scale), lr.gap_decay ** group["epoch"]
+    return Scale(*pointers, lr.count == "steps", kind, lr.threshold, lr.exponent, lr.reduced, gap)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -13,9 +11,7 @@ from multiepoch.optim.rules import RULES
 _FULL = torch.iinfo(torch.int32).max
 
 
-def frequency_factor(
-    group: dict[str, Any], state: dict[str, Tensor], touched: TouchedRows
-) -> Tensor:
+def frequency_factor(group: dict, state: dict[str, Tensor], touched: TouchedRows) -> Tensor:
     """Adds the batch to FAL's counts, then returns FAL's factor for its rows, float32 (k,)."""
     row_lr, count, max_count = group["row_lr"], state["count"], state["max_count"]
     seen = touched.occurrences.int()
@@ -29,15 +25,12 @@ def frequency_factor(
     return row_lr.factor(counted, max_count, group["epoch"])
 
 
-def update_rows(
-    group: dict[str, Any], table: Tensor, state: dict[str, Tensor], touched: TouchedRows
-) -> None:
+def update_rows(group: dict, table: Tensor, state: dict[str, Tensor], touched: TouchedRows) -> None:
     """Gathers the touched rows, updates them by the group's options, and writes them back::
 
         w <- keep * w - lr * factor * direction
 
-    AdamAR gives keep, FAL gives factor, the rule gives direction. FAL counts the batch before it
-    computes the factor.
+    AdamAR gives keep, the rule gives direction, and FAL gives factor after it counts the batch.
     """
     rule, rows = RULES[group["rule"]], touched.rows
     step = int(state["step"])  # on the CPU, so this does not wait for a GPU

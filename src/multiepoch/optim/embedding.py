@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -23,10 +23,6 @@ from multiepoch.optim.rules import RULES
 RowHook = Callable[[Tensor, Tensor, Tensor], None]
 _NOT_LEARNED = ("step", "count", "max_count")
 _ROW_OPTIONS = {"row_lr": FrequencyAdaptiveLR, "row_decay": AdaptiveRegularization}
-_WEIGHT_DECAY = (
-    "EmbeddingOptimizer: weight_decay={} is not supported because it would change rows that no "
-    "batch touches; use row_decay=AdaptiveRegularization(alpha) instead."
-)
 
 
 class EmbeddingOptimizer(Optimizer):
@@ -54,9 +50,10 @@ class EmbeddingOptimizer(Optimizer):
         weight_decay: Must be 0, since it would change rows that no batch touches.
 
     Raises:
-        ValueError, TypeError, RuntimeError: Before anything changes, if an option, a table or a
-            gradient is invalid.
+        ValueError, TypeError, RuntimeError: For invalid input, before anything changes.
     """
+
+    _path: str | None = None  # "unique", "fixed_size" or "compiled"; the tests force each
 
     def __init__(
         self,
@@ -70,25 +67,20 @@ class EmbeddingOptimizer(Optimizer):
         check_finite: bool = False,
         weight_decay: float = 0.0,
     ) -> None:
-        if weight_decay:
-            raise ValueError(_WEIGHT_DECAY.format(weight_decay))
+        _check_no_weight_decay(weight_decay)
         self._row_hooks: OrderedDict[int, RowHook] = OrderedDict()
-        self._path: str | None = None  # "unique", "fixed_size" or "compiled"; the tests force each
         defaults = dict(lr=lr, rule=rule, row_lr=row_lr, row_decay=row_decay, betas=betas)
         super().__init__(params, defaults | dict(eps=eps, check_finite=check_finite, epoch=0))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group as in torch.optim; accepts (name, parameter) pairs in any version."""
-        group = dict(param_group)
-        params = group["params"]
+        group, params = dict(param_group), param_group["params"]
         if not isinstance(params, Tensor | set):
             params = list(params)
             if params and all(isinstance(entry, tuple) for entry in params):
-                group["param_names"] = [name for name, _ in params]
-                params = [param for _, param in params]
+                group["param_names"], params = map(list, zip(*params))
             group["params"] = params
-        if group.get("weight_decay"):
-            raise ValueError(_WEIGHT_DECAY.format(group["weight_decay"]))
+        _check_no_weight_decay(group.get("weight_decay"))
         _check_options({**self.defaults, **group})
         tables = [params] if isinstance(params, Tensor) else params
         for index, table in enumerate(tables):
@@ -133,7 +125,12 @@ class EmbeddingOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        tables = [entry for entry in self._tables() if entry[2].grad is not None]
+        tables = [
+            (group, _name(group, index), param)
+            for group in self.param_groups
+            for index, param in enumerate(group["params"])
+            if param.grad is not None
+        ]
         for group, name, param in tables:
             _check_gradient(param.grad, name, group["check_finite"])
         for group, _, param in tables:
@@ -148,13 +145,12 @@ class EmbeddingOptimizer(Optimizer):
             return
         path = self._path or _fastest_path(param, values)
         if path == "compiled":
-            touched = compiled.touched_rows(ids, values, len(param))
+            touched, kernels = compiled.touched_rows(ids, values, len(param)), compiled
         else:
-            touched = getattr(TouchedRows, path)(ids, values)
+            touched, kernels = getattr(TouchedRows, path)(ids, values), eager
         for hook in tuple(self._row_hooks.values()):
             hook(param, touched.rows, touched.occurrences)
         state["step"] += 1
-        kernels = compiled if path == "compiled" else eager
         kernels.update_rows(group, param, state, touched)
 
     def _table_state(self, group: dict[str, Any], param: Tensor) -> dict[str, Tensor]:
@@ -165,11 +161,6 @@ class EmbeddingOptimizer(Optimizer):
                 fresh = torch.empty(shape, dtype=dtype, device=device)
                 state[name] = use_huge_pages(fresh).zero_()
         return state
-
-    def _tables(self) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
-        for group in self.param_groups:
-            for index, param in enumerate(group["params"]):
-                yield group, _name(group, index), param
 
     def state_dict(self) -> dict[str, Any]:
         """Returns tensors and plain values only, for torch.load(weights_only=True)."""
@@ -210,17 +201,17 @@ class EmbeddingOptimizer(Optimizer):
 
     def _check_loaded(self, state_dict: dict[str, Any]) -> None:
         for group, saved in zip(self.param_groups, state_dict["param_groups"]):
-            if saved.get("rule") != group["rule"]:
+            if (rule := saved.get("rule")) != group["rule"]:
                 raise ValueError(
-                    f"load_state_dict: the state is of rule {saved.get('rule')!r} and this "
-                    f"optimizer's is {group['rule']!r}; create the optimizer with the saved rule."
+                    f"load_state_dict: the state is of rule {rule!r} and this optimizer's is "
+                    f"{group['rule']!r}; create the optimizer with the saved rule."
                 )
             options = _unpack(dict(saved))
             for index, (param, key) in enumerate(zip(group["params"], saved["params"])):
                 loaded = state_dict["state"].get(key, {})
                 for name, (shape, dtype, _) in _state_layout(options, param).items():
                     value = loaded.get(name)
-                    if value is not None and (tuple(value.shape), value.dtype) != (shape, dtype):
+                    if value is not None and (value.shape, value.dtype) != (shape, dtype):
                         raise ValueError(
                             f"load_state_dict: {name} of {_name(group, index)} is {value.dtype} "
                             f"of shape {tuple(value.shape)}; it must be {dtype} of shape {shape}. "
@@ -230,7 +221,6 @@ class EmbeddingOptimizer(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.__dict__.setdefault("_row_hooks", OrderedDict())
-        self.__dict__.setdefault("_path", None)
 
 
 def _fastest_path(param: Tensor, values: Tensor) -> str:
@@ -242,15 +232,15 @@ def _fastest_path(param: Tensor, values: Tensor) -> str:
 
 def _state_layout(group: dict[str, Any], param: Tensor) -> dict[str, tuple]:
     """Returns shape, dtype and device of each state tensor of a table."""
-    n_rows, dim = param.shape
+    n_rows, device = len(param), param.device
     layout: dict[str, tuple] = {"step": ((), torch.int64, torch.device("cpu"))}
-    for name, shape in RULES[group["rule"]].state_shapes(n_rows, dim).items():
-        layout[name] = (shape, torch.float32, param.device)
+    for name, shape in RULES[group["rule"]].state_shapes(*param.shape).items():
+        layout[name] = (shape, torch.float32, device)
     if group["row_lr"] is not None:
-        layout["count"] = ((n_rows,), torch.int32, param.device)
-        layout["max_count"] = ((), torch.int32, param.device)
+        layout["count"] = ((n_rows,), torch.int32, device)
+        layout["max_count"] = ((), torch.int32, device)
     if group["row_decay"] is not None:
-        layout["last_step"] = ((n_rows,), torch.int32, param.device)
+        layout["last_step"] = ((n_rows,), torch.int32, device)
     return layout
 
 
@@ -268,6 +258,14 @@ def _name(group: dict[str, Any], index: int) -> str:
     return f"table {names[index]!r}" if names else f"table {index} of its group"
 
 
+def _check_no_weight_decay(weight_decay: float | None) -> None:
+    if weight_decay:
+        raise ValueError(
+            f"EmbeddingOptimizer: weight_decay={weight_decay} is not supported because it would "
+            "change rows that no batch touches; use row_decay=AdaptiveRegularization(alpha)."
+        )
+
+
 def _check_options(group: dict[str, Any]) -> None:
     def require(holds: bool, name: str, what: str) -> None:
         if not holds:
@@ -276,13 +274,11 @@ def _check_options(group: dict[str, Any]) -> None:
     def number(value: Any) -> bool:
         return isinstance(value, int | float) and math.isfinite(value)
 
-    known = ", ".join(map(repr, RULES))
-    require(group["rule"] in RULES, "rule", f"one of {known}")
-    require(number(group["lr"]) and group["lr"] >= 0, "lr", "a non-negative number")
-    require(number(group["eps"]) and group["eps"] >= 0, "eps", "a non-negative number")
-    betas = group["betas"]
-    inside = len(betas) == 2 and all(number(beta) and 0 <= beta < 1 for beta in betas)
-    require(inside, "betas", "two numbers in [0, 1)")
+    require(group["rule"] in RULES, "rule", f"one of {', '.join(map(repr, RULES))}")
+    for name in ("lr", "eps"):
+        require(number(group[name]) and group[name] >= 0, name, "a non-negative number")
+    inside = all(number(beta) and 0 <= beta < 1 for beta in group["betas"])
+    require(inside and len(group["betas"]) == 2, "betas", "two numbers in [0, 1)")
     for name, kind in _ROW_OPTIONS.items():
         holds = group[name] is None or isinstance(group[name], kind)
         require(holds, name, f"None or a multiepoch {kind.__name__}")
@@ -303,10 +299,8 @@ def _check_gradient(grad: Tensor, name: str, check_finite: bool) -> None:
             "or nn.EmbeddingBag with sparse=True."
         )
     if grad.sparse_dim() != 1:
-        raise RuntimeError(
-            f"EmbeddingOptimizer: the gradient of {name} has {grad.sparse_dim()} sparse "
-            "dimensions; it must have one, the row."
-        )
+        found = f"{grad.sparse_dim()} sparse dimensions; it must have one, the row"
+        raise RuntimeError(f"EmbeddingOptimizer: the gradient of {name} has {found}.")
     if check_finite:
         finite = grad._values().isfinite().all(dim=1)
         if not finite.all():

@@ -51,21 +51,15 @@ class FrequencyAdaptiveLR:
 
     def __post_init__(self) -> None:
         for name, allowed in (("scale", SCALES), ("count", COUNTS)):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"FrequencyAdaptiveLR: {name}={getattr(self, name)!r} is not known; "
-                    f"use one of {', '.join(map(repr, allowed))}."
-                )
-        for name, low, high in (("gap_decay", 0, 1), ("reduced", 0, 1), ("exponent", 0, 10)):
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(
-                    f"FrequencyAdaptiveLR: {name}={getattr(self, name)} must lie "
-                    f"between {low} and {high}."
-                )
+            if (value := getattr(self, name)) not in allowed:
+                known = ", ".join(map(repr, allowed))
+                raise ValueError(f"FrequencyAdaptiveLR: {name}={value!r} must be one of {known}.")
+        bounds = {"gap_decay": 1, "reduced": 1, "exponent": 10}
+        for name, high in bounds.items():
+            if not 0 <= (value := getattr(self, name)) <= high:
+                raise ValueError(f"FrequencyAdaptiveLR: {name}={value} must be in [0, {high}].")
         if self.threshold < 1:
-            raise ValueError(
-                f"FrequencyAdaptiveLR: threshold={self.threshold} must be a count of at least 1."
-            )
+            raise ValueError(f"FrequencyAdaptiveLR: threshold={self.threshold} must be at least 1.")
 
     def factor(self, count: Tensor, max_count: Tensor, epoch: int) -> Tensor:
         """Returns the factors of k rows, float32 (k,). count: int32 (k,), F_i; max_count: M."""

@@ -79,9 +79,8 @@ def _all_gather(entries: Tensor, group: Any) -> Tensor:
     sizes = [torch.empty_like(size) for _ in range(dist.get_world_size(group))]
     dist.all_gather(sizes, size, group=group)
     lengths = [int(n) for n in sizes]
-    padded = entries.new_zeros(
-        max(lengths), *entries.shape[1:]
-    )  # all processes must send the same size
+    # All processes must send the same size.
+    padded = entries.new_zeros(max(lengths), *entries.shape[1:])
     padded[: len(entries)] = entries
     gathered = [torch.empty_like(padded) for _ in lengths]
     dist.all_gather(gathered, padded, group=group)

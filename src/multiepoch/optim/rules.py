@@ -8,33 +8,35 @@ w <- keep * w - lr * factor * direction.
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 
-class Rule(Protocol):
+class Rule:
+    """Keeps float32 state tensors, one value per weight or one per row of a table."""
+
+    per_weight: tuple[str, ...] = ()
+    per_row: tuple[str, ...] = ()
+
     def state_shapes(self, n_rows: int, dim: int) -> dict[str, tuple[int, ...]]:
-        """Returns name and shape of the float32 state tensors of an (n_rows, dim) table."""
-        ...
+        """Returns name and shape of the state tensors of an (n_rows, dim) table."""
+        return dict.fromkeys(self.per_weight, (n_rows, dim)) | dict.fromkeys(
+            self.per_row, (n_rows,)
+        )
 
-    def update(
-        self, grad: Tensor, state: dict[str, Tensor], step: int, betas: tuple, eps: float
-    ) -> Tensor:
+    def update(self, grad: Tensor, state: dict, step: int, betas: tuple, eps: float) -> Tensor:
         """Updates the k gathered rows of `state` in place; returns the direction, (k, dim)."""
-        ...
+        raise NotImplementedError
 
 
-class Adam:
+class Adam(Rule):
     """Leaves the moments of absent rows unchanged: lazy Adam (Kingma and Ba 2015).
 
-    The bias correction uses the table's step count, so a row that is in every batch moves as under
-    torch.optim.Adam.
+    The bias correction uses the table's step, so a row in every batch moves as in torch.optim.Adam.
     """
 
-    def state_shapes(self, n_rows, dim):
-        return {"exp_avg": (n_rows, dim), "exp_avg_sq": (n_rows, dim)}
+    per_weight = ("exp_avg", "exp_avg_sq")
 
     def update(self, grad, state, step, betas, eps):
         beta1, beta2 = betas
@@ -48,33 +50,28 @@ class Adam:
         return torch.div(mean, denominator, out=denominator)
 
 
-class Adagrad:
+class Adagrad(Rule):
     """Keeps one accumulator per weight: Adagrad (Duchi et al. 2011)."""
 
-    def state_shapes(self, n_rows, dim):
-        return {"sum": (n_rows, dim)}
+    per_weight = ("sum",)
 
     def update(self, grad, state, step, betas, eps):
         denominator = state["sum"].addcmul_(grad, grad).sqrt().add_(eps)
         return torch.div(grad, denominator, out=denominator)
 
 
-class RowwiseAdagrad:
+class RowwiseAdagrad(Rule):
     """Keeps one accumulator per row, of its mean squared gradient (as in FBGEMM)."""
 
-    def state_shapes(self, n_rows, dim):
-        return {"sum": (n_rows,)}
+    per_row = ("sum",)
 
     def update(self, grad, state, step, betas, eps):
         total = state["sum"].add_(grad.square().mean(dim=1))
         return grad / total.sqrt().add_(eps)[:, None]
 
 
-class SGD:
+class SGD(Rule):
     """Follows the gradient: plain stochastic gradient descent."""
-
-    def state_shapes(self, n_rows, dim):
-        return {}
 
     def update(self, grad, state, step, betas, eps):
         return grad

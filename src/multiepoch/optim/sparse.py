@@ -19,8 +19,6 @@ from torch.optim import Optimizer
 
 from multiepoch.optim.embedding import EmbeddingOptimizer
 
-_EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
-
 
 class SparseOptimizer(Optimizer):
     """Steps, schedules and saves a dense optimizer and an `EmbeddingOptimizer` together.
@@ -47,12 +45,9 @@ class SparseOptimizer(Optimizer):
         if not isinstance(embedding, EmbeddingOptimizer):
             raise TypeError(f"embedding must be an EmbeddingOptimizer, not {type(embedding)}")
         if not isinstance(dense, Optimizer) or isinstance(dense, torch.optim.LBFGS):
-            raise TypeError(
-                "dense must be a torch optimizer that steps without a closure, "
-                f"not {type(dense).__name__}"
-            )
-        self.dense = dense
-        self.embedding = embedding
+            kind = type(dense).__name__
+            raise TypeError(f"dense must be a torch optimizer that needs no closure, not {kind}")
+        self.dense, self.embedding = dense, embedding
         self._parts = _parts(model)
         _check_each_in_one(self._parts, dense, embedding)
         # A scheduler may expect these options in every group.
@@ -85,24 +80,24 @@ class SparseOptimizer(Optimizer):
             ValueError: If the model has no table or no dense parameter, or if a table is also used
                 by a module that would give it a dense gradient.
         """
-        parts = [part for part in _parts(model) if part.parameter.requires_grad]
-        for part in parts:
+        groups, others = [], []
+        for part in _parts(model):
+            if not part.parameter.requires_grad:
+                continue
             if part.sparse_in and part.dense_in:
                 raise ValueError(
                     f"{part.name} is a sparse table in {' and '.join(part.sparse_in)}, but "
                     f"{' and '.join(part.dense_in)} gives it a dense gradient: use sparse=True "
                     "in all of them or in none"
                 )
-        tables = [part for part in parts if part.sparse_in]
-        others = [part.parameter for part in parts if not part.sparse_in]
-        if not tables:
-            raise ValueError(
-                "the model has no embedding with sparse=True: pass sparse=True to nn.Embedding "
-                "or nn.EmbeddingBag"
-            )
+            if part.sparse_in:
+                groups.append({"params": [(part.name, part.parameter)]})
+            else:
+                others.append(part.parameter)
+        if not groups:
+            raise ValueError("the model has no nn.Embedding or nn.EmbeddingBag with sparse=True")
         if not others:
             raise ValueError("the model has no dense parameter: use EmbeddingOptimizer by itself")
-        groups = [{"params": [(part.name, part.parameter)]} for part in tables]
         embedding = EmbeddingOptimizer(groups, lr=embedding_lr, **embedding_options)
         return cls(dense(others, lr=dense_lr), embedding, model)
 
@@ -188,18 +183,18 @@ class SparseOptimizer(Optimizer):
         tables = {id(p) for p in _parameters(self.embedding)}
         rows, others = [("optimizer", "parameter", "shape", "lr", "")], {}
         for part in self._parts:
-            lr = rate.get(id(part.parameter))
-            if lr is None:
-                rows.append(("none", part.name, part.shape, "-", "frozen"))
-            elif id(part.parameter) in tables:
+            key, shape = id(part.parameter), " x ".join(f"{n:,}" for n in part.parameter.shape)
+            lr = f"{float(rate[key]):g}" if key in rate else "-"
+            if key not in rate:
+                rows.append(("none", part.name, shape, lr, "frozen"))
+            elif key in tables:
                 users = part.sparse_in + part.dense_in
                 note = f"shared by {', '.join(users)}" if len(users) > 1 else ""
-                rows.append(("embedding", part.name, part.shape, f"{float(lr):g}", note))
+                rows.append(("embedding", part.name, shape, lr, note))
             elif part.is_embedding:
-                note = "an embedding without sparse=True"
-                rows.append(("dense", part.name, part.shape, f"{float(lr):g}", note))
+                rows.append(("dense", part.name, shape, lr, "an embedding without sparse=True"))
             else:
-                others.setdefault(f"{float(lr):g}", []).append(part.name)
+                others.setdefault(lr, []).append(part.name)
         for lr, names in others.items():
             shown = names if len(names) <= 4 else [*names[:3], f"{len(names) - 3} more"]
             rows.append(("dense", ", ".join(shown), "", lr, ""))
@@ -218,11 +213,9 @@ class SparseOptimizer(Optimizer):
 
     def _check_ratios(self) -> None:
         """Warns once if a scheduler has set the rates instead of multiplying them."""
-        if self._ratios is None:
-            return
         now = _ratios(self.param_groups)
-        if now is None:
-            return  # a schedule that starts or ends at zero
+        if self._ratios is None or now is None:  # warned before, or a schedule is at zero
+            return
         if len(now) != len(self._ratios):
             self._ratios = now  # a group was added
         elif any(not math.isclose(a, b, rel_tol=1e-3) for a, b in zip(now, self._ratios)):
@@ -245,10 +238,6 @@ class _Part:
     dense_in: list[str] = field(default_factory=list)
     is_embedding: bool = False
 
-    @property
-    def shape(self) -> str:
-        return " x ".join(f"{n:,}" for n in self.parameter.shape)
-
 
 def _parts(model: nn.Module) -> list[_Part]:
     """Lists every parameter of the model once, in the order of its modules."""
@@ -257,9 +246,9 @@ def _parts(model: nn.Module) -> list[_Part]:
         for name, parameter in module.named_parameters(recurse=False):
             full = f"{prefix}.{name}" if prefix else name
             part = parts.setdefault(id(parameter), _Part(parameter, full))
-            if isinstance(module, _EMBEDDINGS):
-                part.is_embedding = True
-            sparse = isinstance(module, _EMBEDDINGS) and name == "weight" and module.sparse
+            embeds = isinstance(module, nn.Embedding | nn.EmbeddingBag)
+            part.is_embedding |= embeds
+            sparse = embeds and name == "weight" and module.sparse
             (part.sparse_in if sparse else part.dense_in).append(prefix or type(module).__name__)
     return list(parts.values())
 
@@ -271,26 +260,21 @@ def _parameters(optimizer: Optimizer) -> Iterator[Tensor]:
 def _check_each_in_one(parts: list[_Part], dense: Optimizer, embedding: Optimizer) -> None:
     held = [{id(p) for p in _parameters(optimizer)} for optimizer in (dense, embedding)]
     for part in parts:
-        count = sum(id(part.parameter) in ids for ids in held)
+        count, name = sum(id(part.parameter) in ids for ids in held), f"parameter {part.name}"
         if count == 2:
-            raise ValueError(
-                f"parameter {part.name} is in the dense and in the embedding optimizer: "
-                "remove it from one"
-            )
+            both = "is in the dense and in the embedding optimizer: remove it from one"
+            raise ValueError(f"{name} {both}")
         if count == 0 and part.parameter.requires_grad:
-            raise ValueError(
-                f"parameter {part.name} is in neither optimizer: add it to one, or freeze it "
-                "with requires_grad_(False)"
-            )
+            remedy = "add it to one, or freeze it with requires_grad_(False)"
+            raise ValueError(f"{name} is in neither optimizer: {remedy}")
     known = {id(part.parameter) for part in parts}
     for which, optimizer in (("dense", dense), ("embedding", embedding)):
-        for k, group in enumerate(optimizer.param_groups):
-            for p in group["params"]:
-                if id(p) not in known:
-                    raise ValueError(
-                        f"group {k} of the {which} optimizer has a parameter of shape "
-                        f"{tuple(p.shape)} that is not the model's: build both from this model"
-                    )
+        for p in _parameters(optimizer):
+            if id(p) not in known:
+                raise ValueError(
+                    f"the {which} optimizer has a parameter of shape {tuple(p.shape)} that is not "
+                    "the model's: build both from this model"
+                )
 
 
 def _ratios(groups: list[dict[str, Any]]) -> list[float] | None:

@@ -11,8 +11,7 @@ the data touches fewer than `below` times, which leak the most, and keeps the ot
         for batch in data: ...
 
 A reset leaves FAL's counts alone: they say how often the data contains each row, which neither a
-reset nor another epoch changes. It also leaves the optimizer's step count, which belongs to the
-table and not to a row.
+reset nor another epoch changes. It also leaves the optimizer's step count, which is the table's.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 
 from multiepoch.optim.embedding import EmbeddingOptimizer
 from multiepoch.optim.sparse import SparseOptimizer
-from multiepoch.remedies.tables import Init, Tables
+from multiepoch.remedies.tables import Init, Tables, check_same
 from multiepoch.remedies.undo_log import Counts, UndoLog
 
 
@@ -39,8 +38,7 @@ class Rewind:
         model: The module of the tables.
         optimizer: The `EmbeddingOptimizer` of the tables, or the `SparseOptimizer` with it.
         below: The threshold tau, in lookups. 0 resets nothing (plain multi-epoch training),
-            math.inf resets every row. Lookups are counted in epoch 0; in a distributed run, over
-            all processes.
+            math.inf resets every row. Lookups are counted in epoch 0, over all processes.
         to: "reinit" draws new weights, zeroes the moments and restarts AdamAR's wait. If `below` is
             infinite, it redraws untouched rows, too. Counts take 4 bytes per row of the table, and
             a draw needs room for one more table. "start" restores the row as it was when epoch 0
@@ -64,9 +62,8 @@ class Rewind:
         init: Init | None = None,
     ) -> None:
         if to == "draw":
-            warnings.warn(
-                "to='draw' is deprecated: use to='reinit'", DeprecationWarning, stacklevel=2
-            )
+            words = "to='draw' is deprecated: use to='reinit'"
+            warnings.warn(words, DeprecationWarning, stacklevel=2)
             to = "reinit"
         if not below >= 0:
             raise ValueError(f"below={below} must be a number of lookups, 0 or more, or math.inf")
@@ -95,8 +92,7 @@ class Rewind:
             self._began = [self._tables.step(table) for table in self._tables]
         else:
             self._reset()
-        self._index = index
-        self._n_epochs += 1
+        self._index, self._n_epochs = index, self._n_epochs + 1
         self._listen()
 
     @property
@@ -120,22 +116,16 @@ class Rewind:
         """Restores a saved state; raises a ValueError if it has other arguments or tables."""
         saved = {"n_epochs": state_dict.get("n_passes")} | state_dict  # as version 0.1 named it
         saved["to"] = "reinit" if saved["to"] == "draw" else saved["to"]
-        for name, here in (("below", self.below), ("to", self.to), ("seed", self._tables.seed)):
-            if saved[name] != here:
-                raise ValueError(
-                    f"the state is of a Rewind with {name}={saved[name]!r}, this one has "
-                    f"{here!r}: create it with the saved arguments"
-                )
+        here = {"below": self.below, "to": self.to, "seed": self._tables.seed}
+        check_same(saved, here, "a Rewind", "this one has")
         records = [] if saved["index"] is None else self._new_records()
-        if len(records) != len(saved["records"]):
-            raise ValueError(
-                f"the state is of {len(saved['records'])} tables, this Rewind has {len(records)}"
-            )
+        n, n_saved = len(records), len(saved["records"])
+        if n != n_saved:
+            raise ValueError(f"the state is of {n_saved} tables, this Rewind has {n}")
         for record, state in zip(records, saved["records"]):
             record.load_state_dict(state)
-        self._records = records
+        self._records, self._began = records, list(saved["began"])
         self._index, self._n_epochs = saved["index"], saved["n_epochs"]
-        self._began = list(saved["began"])
         self._listen()
 
     def _new_records(self) -> list[Counts | UndoLog]:
@@ -148,9 +138,8 @@ class Rewind:
         """Follows the optimizer's steps in epoch 0 only."""
         if self._hook is not None:
             self._hook.remove()
-            self._hook = None
-        if self._index == 0 and self._records:
-            self._hook = self._tables.optimizer.register_row_hook(self._record)
+        listens = self._index == 0 and self._records
+        self._hook = self._tables.optimizer.register_row_hook(self._record) if listens else None
 
     @torch.no_grad()
     def _record(self, table: Tensor, rows: Tensor, occurrences: Tensor) -> None:
@@ -158,9 +147,7 @@ class Rewind:
         record.add(rows, occurrences, lambda: self._tables.values(table))
 
     def _reset(self) -> None:
-        if self.below == 0:
-            return
-        for k, table in enumerate(self._tables):
+        for k, table in enumerate(self._tables if self.below > 0 else ()):
             if self.to == "reinit":
                 rows = self._records[k].rows(self.below) if self._records else None
                 self._tables.redraw(table, rows, self._n_epochs)
@@ -188,12 +175,7 @@ def meda_restored(model, optimizer) -> Rewind:
 
 
 def tail_rewind(
-    model,
-    optimizer,
-    below: float,
-    to: Literal["reinit", "start"] = "start",
-    seed: int = 0,
-    init: Init | None = None,
+    model, optimizer, below: float, to: str = "start", seed: int = 0, init: Init | None = None
 ) -> Rewind:
     """Resets only the rows that the data touches fewer than `below` times.
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from multiepoch.optim.embedding import EmbeddingOptimizer
 from multiepoch.optim.sparse import SparseOptimizer
-from multiepoch.remedies.tables import Init, Tables
-from multiepoch.remedies.undo_log import copied, n_bytes_of
+from multiepoch.remedies.tables import Init, Tables, check_same
+from multiepoch.remedies.undo_log import copied
 
 
 class TableGroups:
@@ -66,7 +66,8 @@ class TableGroups:
     @property
     def n_bytes(self) -> int:
         """The memory of the waiting groups, in bytes."""
-        return sum(map(n_bytes_of, (v for group in self._waiting.values() for v in group)))
+        tables = (table for group in self._waiting.values() for table in group)
+        return sum(value.nbytes for table in tables for value in table.values())
 
     def state_dict(self) -> dict[str, Any]:
         """Copies the waiting groups; the active one is in the states of model and optimizer."""
@@ -76,19 +77,14 @@ class TableGroups:
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores a saved state; raises a ValueError if it has other arguments or tables."""
-        for name, here in (("n_epochs", self.n_epochs), ("seed", self._tables.seed)):
-            if state_dict[name] != here:
-                raise ValueError(
-                    f"the state is of table groups with {name}={state_dict[name]}, these have "
-                    f"{here}: create them with the saved arguments"
-                )
+        here = {"n_epochs": self.n_epochs, "seed": self._tables.seed}
+        check_same(state_dict, here, "table groups", "these have")
         shapes = [_shapes(self._tables.values(table)) for table in self._tables]
         for index, group in state_dict["waiting"].items():
             if [_shapes(values) for values in group] != shapes:
                 raise ValueError(f"group {index} of the state has tables of other shapes or rule")
-        devices = [table.device for table in self._tables]
         self._waiting = {
-            index: [copied(values, device) for values, device in zip(group, devices)]
+            index: [copied(values, table.device) for values, table in zip(group, self._tables)]
             for index, group in state_dict["waiting"].items()
         }
         self._index = state_dict["index"]
@@ -98,8 +94,4 @@ def _shapes(values: dict[str, Tensor]) -> dict[str, tuple]:
     return {name: (value.dtype, tuple(value.shape)) for name, value in values.items()}
 
 
-def meda_groups(
-    model, optimizer, n_epochs: int, seed: int = 0, init: Init | None = None
-) -> TableGroups:
-    """Applies MEDA to continual training by keeping one set of tables per epoch index."""
-    return TableGroups(model, optimizer, n_epochs, seed, init)
+meda_groups = TableGroups  # MEDA for continual training, named like the other remedies

@@ -15,6 +15,16 @@ from multiepoch.optim.sparse import SparseOptimizer
 Init = Callable[[Tensor], Any]
 
 
+def check_same(saved: dict[str, Any], here: dict[str, Any], kind: str, this: str) -> None:
+    """Raises a ValueError if an argument in a saved state differs from the one here."""
+    for name, value in here.items():
+        if saved[name] != value:
+            raise ValueError(
+                f"the state is of {kind} with {name}={saved[name]!r}, {this} {value!r}: "
+                "create it with the saved arguments"
+            )
+
+
 class Tables:
     """Iterates over the tables of an optimizer, and redraws rows; arguments as for `Rewind`."""
 
@@ -27,10 +37,8 @@ class Tables:
     ) -> None:
         embedding = optimizer.embedding if isinstance(optimizer, SparseOptimizer) else optimizer
         if not isinstance(embedding, EmbeddingOptimizer):
-            raise TypeError(
-                "optimizer must be an EmbeddingOptimizer or a SparseOptimizer, "
-                f"not {type(optimizer).__name__}"
-            )
+            kind = type(optimizer).__name__
+            raise TypeError(f"optimizer is {kind}, not an EmbeddingOptimizer or a SparseOptimizer")
         self.seed, self.optimizer = seed, embedding
         known = {id(p) for p in model.parameters()}
         for k, table in enumerate(self):
@@ -86,10 +94,9 @@ class Tables:
     def _draw(self, weight: Tensor, place: int, draw: int) -> Tensor:
         digest = hashlib.sha256(f"{self.seed} {place} {draw}".encode()).digest()
         seed = int.from_bytes(digest[:7], "little")
-        on_gpu = weight.is_cuda
-        with torch.random.fork_rng(devices=[weight.device] if on_gpu else []):
+        with torch.random.fork_rng(devices=[weight.device] if weight.is_cuda else []):
             torch.default_generator.manual_seed(seed)
-            if on_gpu:
+            if weight.is_cuda:
                 with torch.cuda.device(weight.device):
                     torch.cuda.manual_seed(seed)
             self._init(weight)

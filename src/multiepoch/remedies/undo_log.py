@@ -24,17 +24,17 @@ class Counts:
 
     @property
     def n_bytes(self) -> int:
-        return n_bytes_of(vars(self))
+        return self.counts.nbytes
 
     def state_dict(self) -> dict[str, Tensor]:
-        return copied(vars(self))
+        return {"counts": self.counts.clone()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         if state["counts"].shape != self.counts.shape:
-            raise ValueError(
-                f"the state counts {len(state['counts'])} rows, the table has "
-                f"{len(self.counts)}: load the state of a table of the same shape"
+            sizes = (
+                f"the state counts {len(state['counts'])} rows, the table has {len(self.counts)}"
             )
+            raise ValueError(f"{sizes}: load the state of a table of the same shape")
         self.counts.copy_(state["counts"])
 
 
@@ -84,9 +84,9 @@ class UndoLog:
 
     @property
     def n_bytes(self) -> int:
-        parts = [dict(enumerate(run)) for run in self.runs]
-        parts += [{"rows": rows, **values} for rows, values in self.chunks]
-        return sum(map(n_bytes_of, parts))
+        tensors = [part for run in self.runs for part in run]
+        tensors += [part for rows, values in self.chunks for part in (rows, *values.values())]
+        return sum(part.nbytes for part in tensors)
 
     def state_dict(self) -> dict[str, Any]:
         ids, counts = self._counts()
@@ -123,7 +123,3 @@ def _sorted(ids: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
 
 def copied(values: dict[str, Tensor], device: torch.device | None = None) -> dict[str, Tensor]:
     return {name: value.to(device or value.device, copy=True) for name, value in values.items()}
-
-
-def n_bytes_of(values: dict[Any, Tensor]) -> int:
-    return sum(value.numel() * value.element_size() for value in values.values())

@@ -35,8 +35,7 @@ def save(path: Path, content: dict[str, Any]) -> None:
 def load(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     """Returns what `save` wrote, on the CPU, or None if nothing was written yet.
 
-    Raises:
-        ValueError: If it is of a run with other settings, or no checkpoint at all.
+    Raises a ValueError if it is of a run with other settings, or no checkpoint at all.
     """
     if not path.exists():
         return None
@@ -49,11 +48,11 @@ def load(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
             "give another path, or delete it to start afresh."
         ) from error
     for name in settings | written:
-        if settings.get(name) != written.get(name):
+        here, there = settings.get(name), written.get(name)
+        if here != there:
             raise ValueError(
-                f"checkpoint {path} is of a run with {name} {written.get(name)!r}, and this one "
-                f"has {settings.get(name)!r}; give the same settings to resume, or another path "
-                "to start afresh."
+                f"checkpoint {path} is of a run with {name} {there!r}, and this one has {here!r}; "
+                "give the same settings to resume, or another path to start afresh."
             )
     return content
 
@@ -94,8 +93,8 @@ def interrupts_deferred() -> Iterator[threading.Event]:
     """Makes Ctrl-C set the yielded event; a second one interrupts at once."""
     pressed = threading.Event()
     before = signal.getsignal(signal.SIGINT)
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if not in_main_thread or not callable(before):  # cannot be caught, or is ignored
+    here = threading.current_thread()
+    if here is not threading.main_thread() or not callable(before):  # not caught, or ignored
         yield pressed
         return
 

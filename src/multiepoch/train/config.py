@@ -41,10 +41,9 @@ class TrainConfig:
         loss_weights: By objective; 1 for those not named.
         between_epochs: Its `before_epoch(k)` is called before epoch k.
         scheduler: A learning-rate scheduler, or several, stepped after every batch.
-        checkpoint: A file that an existing run resumes from. It is written at the end of each
-            epoch, on Ctrl-C, and every `checkpoint_seconds`. On the CPU a resumed run equals an
-            uninterrupted one, bit for bit.
-        checkpoint_seconds: See `checkpoint`.
+        checkpoint, checkpoint_seconds: A file that an existing run resumes from. It is written at
+            the end of each epoch, on Ctrl-C, and every so many seconds. On the CPU a resumed run
+            equals an uninterrupted one, bit for bit.
         progress: Is called with one line per epoch; None for silence.
 
     Raises:
@@ -66,15 +65,13 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1.")
         if not all(0 < fraction <= 1 for fraction in self.evaluate_at):
             raise ValueError(f"evaluate_at is {self.evaluate_at}; give fractions in (0, 1].")
         if not self.evaluated <= set(range(self.epochs)):
-            raise ValueError(
-                f"evaluate_epochs is {list(self.evaluate_epochs)}; the {self.epochs} epochs are "
-                f"counted from 0 to {self.epochs - 1}."
-            )
+            known = f"epochs are counted from 0 to {self.epochs - 1}"
+            raise ValueError(f"evaluate_epochs is {list(self.evaluate_epochs)}; {known}.")
 
     @property
     def evaluated(self) -> set[int]:

@@ -30,18 +30,16 @@ def predict(model: ConversionModel, log: Log, batch_size: int = 8_192) -> Tensor
     """
     was_training = model.training
     model.eval()
-    starts = range(0, len(log), batch_size)
-    batches = (log[start : start + batch_size] for start in starts)
-    logits = [model(batch.ids, batch.dense) for batch in batches]
+    batches = (log[start : start + batch_size] for start in range(0, len(log), batch_size))
+    logits = torch.cat([model(batch.ids, batch.dense) for batch in batches])
     model.train(was_training)
-    return torch.cat(logits)
+    return logits
 
 
 def frequency_edges(train_log: Log, eval_log: Log, column: str = "product", n: int = 10) -> Tensor:
     """Returns the frequencies between the groups of `frequency_groups`, int64 (n - 1,), ascending.
 
-    Group k contains the impressions whose row was trained on at least edges[k - 1] and fewer than
-    edges[k] times.
+    Rows of group k were trained on at least edges[k - 1] and fewer than edges[k] times.
     """
     frequency = _frequency(train_log, eval_log, column).sort().values
     edges = frequency[torch.arange(1, n, device=frequency.device) * len(frequency) // n]
@@ -77,11 +75,8 @@ def bayes_optimum(log: Log) -> pd.DataFrame:
     """
     if log.p_true is None:
         raise DataError("bayes_optimum: the log has no p_true; only a synthetic world knows it.")
-    rows = {
-        objective: metrics.bayes_optimum(log.labels[:, k], log.p_true[:, k])
-        for k, objective in enumerate(log.objectives)
-    }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("objective")
+    rows = [metrics.bayes_optimum(*columns) for columns in zip(log.labels.T, log.p_true.T)]
+    return pd.DataFrame(rows, index=pd.Index(log.objectives, name="objective"))
 
 
 def measure(

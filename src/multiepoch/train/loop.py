@@ -70,11 +70,10 @@ def train(
         TypeError: If an option is unknown.
         KeyboardInterrupt: On Ctrl-C, after the current step and a checkpoint.
     """
-    config = TrainConfig(**options)
+    config, settings = TrainConfig(**options), {}
     splits = {"test": evaluate} if isinstance(evaluate, Log) else dict(evaluate or {})
     if "running" in splits:
         raise ValueError("evaluate has a log named 'running', the name of the training batches.")
-    settings = {}
     if config.checkpoint is not None:
         describe = checkpoints.describe_log
         settings["data"] = describe(log(0) if callable(log) else log)
@@ -131,9 +130,10 @@ def train_days(
         settings["data"] = checkpoints.describe_log(load(0))
 
     def data(position: int, index: int) -> tuple[Log, dict[str, Log]]:
-        if evaluate_on is None:
-            return load(position), {"next_day": load(position + 1)}
-        return load(position), {"next_day": evaluate_on(days[position + 1]).to(device)}
+        log, after = load(position), position + 1
+        return log, {
+            "next_day": evaluate_on(days[after]).to(device) if evaluate_on else load(after)
+        }
 
     return _Run(model, optimizer, config, settings)(days[:-1], data)
 
@@ -156,10 +156,8 @@ class _Run:
         self.say = config.progress or (lambda line: None)
         self.said: set[str] = set()
         self.settings = settings | {
-            "epochs": config.epochs,
+            **{name: getattr(config, name) for name in ("epochs", "seed", "batch_size")},
             "evaluate_epochs": sorted(config.evaluated),
-            "seed": config.seed,
-            "batch_size": config.batch_size,
             "evaluate_at": list(config.evaluate_at),
             "loss_weights": weights,
             "schema": repr(model.schema),
@@ -196,7 +194,7 @@ class _Run:
         if self.step == 0 and self.between_epochs is not None:
             self.between_epochs.before_epoch(self.index)
         self.model.train()
-        self.log = log  # for `_stop`
+        self.log = log  # for `_check`
         self.latest: dict[str, list[float]] = {}  # logloss by split, for `_progress`
         order, batch_size = self._order(len(log)), self.config.batch_size
         n_steps = math.ceil(len(log) / batch_size)
@@ -254,18 +252,13 @@ class _Run:
         self.n_running = 0
         for split, other in splits.items():
             logits = predict(self.model, other)
-            finite = torch.isfinite(logits).all(dim=0).tolist()
-            if not all(finite):
-                self._stop(log.objectives[finite.index(False)], f"a logit on {split!r}")
+            self._check(torch.isfinite(logits).all(dim=0), f"a logit on {split!r}")
             group = None if self.config.groups is None else self.config.groups(log, other)
             rows[split] = list(measure(logits, other, group, partial(self._say_once, split)))
         for split, measured in rows.items():
             self.history += [(self.name, epoch, self.samples, split, *row) for row in measured]
-            self.latest[split] = [
-                value
-                for group, _, metric, value in measured
-                if group == "all" and metric == "logloss"
-            ]
+            whole = [row for row in measured if row[0] == "all" and row[2] == "logloss"]
+            self.latest[split] = [value for *_, value in whole]
 
     def _running_losses(self) -> list[float]:
         return (self.running / self.n_running).tolist()
@@ -287,13 +280,13 @@ class _Run:
 
     def _check_running(self) -> None:
         """Stops the run if a loss since the last evaluation was not finite."""
-        finite = torch.isfinite(self.running).tolist()
-        if not all(finite):
-            self._stop(self.model.schema.objectives[finite.index(False)], "the loss")
+        self._check(torch.isfinite(self.running), "the loss")
 
-    def _stop(self, objective: str, what: str) -> None:
-        """Searches for the values that are not finite, and names them."""
-        found = []
+    def _check(self, finite: Tensor, what: str) -> None:
+        """Stops the run if an objective is not finite, bool (n_objectives,), and says why."""
+        if all(ok := finite.tolist()):
+            return
+        objective, found = self.model.schema.objectives[ok.index(False)], []
         for name, weight in self.model.table_parameters().items():
             bad = (~torch.isfinite(weight)).any(dim=1).nonzero()[:, 0]
             if len(bad):
@@ -327,11 +320,9 @@ class _Run:
             checkpoints.save(self.path, content)
             self.saved_at = time.perf_counter()
         if self.interrupted.is_set():
-            advice = (
-                f"call again with checkpoint={str(self.path)!r} to resume."
-                if self.path
-                else "nothing is saved: give checkpoint= to be able to resume."
-            )
+            advice = "nothing is saved: give checkpoint= to be able to resume."
+            if self.path is not None:
+                advice = f"call again with checkpoint={str(self.path)!r} to resume."
             raise KeyboardInterrupt(f"interrupted after {self.samples:,} impressions; {advice}")
 
     def _resume(self) -> None:
@@ -347,18 +338,16 @@ class _Run:
         self.say(f"Resumes from {self.path}, {self.samples:,} impressions done.")
 
     def _parts(self) -> dict[str, Any]:
-        parts = {"model": self.model}
+        parts = {"model": self.model, "between epochs": self.between_epochs}
         parts |= {f"optimizer {k}": part for k, part in enumerate(self.optimizers)}
         parts |= {f"scheduler {k}": part for k, part in enumerate(self.schedulers)}
-        if self.between_epochs is not None:
-            parts["between epochs"] = self.between_epochs
-        return parts
+        return {name: part for name, part in parts.items() if part is not None}
 
 
-def _as_list(one_or_several: Any) -> list:
-    if one_or_several is None:
-        return []
-    return list(one_or_several) if isinstance(one_or_several, Sequence) else [one_or_several]
+def _as_list(given: Any) -> list:
+    if given is None or isinstance(given, Sequence):
+        return list(given or ())
+    return [given]
 
 
 def _check_columns(what: str, log: Log, schema: Schema) -> None:

@@ -108,10 +108,8 @@ def bayes_optimum(labels: Tensor, p_true: Tensor) -> dict[str, float]:
 
 def _check(logits: Tensor, labels: Tensor, both_classes_for: str | None = None) -> None:
     if logits.shape != labels.shape or logits.dim() != 1 or len(labels) == 0:
-        raise ValueError(
-            "Metrics take one objective of at least one impression: logits and labels of one "
-            f"shape (n,), not {tuple(logits.shape)} and {tuple(labels.shape)}."
-        )
+        found = f"{tuple(logits.shape)} and {tuple(labels.shape)}"
+        raise ValueError(f"Metrics need logits and labels of one shape (n,), n >= 1, not {found}.")
     if both_classes_for and labels.min() == labels.max():
         raise ValueError(
             f"{both_classes_for} needs labels of both classes, and all {len(labels)} are "

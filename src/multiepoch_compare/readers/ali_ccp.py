@@ -7,8 +7,7 @@ field \\x02 id \\x03 weight. Common features belong to a user and are shared by 
 FIELDS are those with one id per sample: 101, 121, 122, 124 to 129 (the user), 205, 206, 207, 216
 (the item), 508, 509, 702, 853 (user and item), 301 (the position on the page). The fields with
 several ids are not read: 210, and the histories 109_14, 110_14, 127_14, 150_14. The files hold no
-time, so the last tenth of the training file is the validation day. Their owner publishes no
-checksum.
+time, so the last tenth of the training file is the validation day. No checksum is published.
 """
 
 from __future__ import annotations
@@ -58,13 +57,9 @@ def join(folder: Path, cache: Path) -> Path:
         with atomic_write(out) as partial:
             partial.mkdir()
             left = n - n // 10  # until the validation day
-            names = ["0-train", "1-validation", "2-test"]
-            schema = pa.schema(
-                dict.fromkeys(LABELS, pa.uint8()) | dict.fromkeys(FIELDS, pa.string())
-            )
-            train, validation, test = (
-                pq.ParquetWriter(partial / f"{name}.parquet", schema) for name in names
-            )
+            types = dict.fromkeys(LABELS, pa.uint8()) | dict.fromkeys(FIELDS, pa.string())
+            paths = [partial / f"{name}.parquet" for name in ("0-train", "1-validation", "2-test")]
+            train, validation, test = (pq.ParquetWriter(path, pa.schema(types)) for path in paths)
             with train, validation, test:
                 for table in _samples(skeletons[0], commons[0]):
                     train.write_table(table.slice(0, left))
@@ -86,24 +81,17 @@ def _samples(skeleton: Path, common_path: Path) -> Iterator[pa.Table]:
         keys = batch["key"].cast(pa.string())
         user = pc.index_in(keys, common["key"])
         if user.null_count:
+            place, remedy = parse.Place(str(skeleton), "key", first), "use the files of one release"
             row = int(np.argmax(user.is_null().to_numpy(zero_copy_only=False)))
-            parse.Place(str(skeleton), "key", first).refuse(
-                row, f"no common features {keys[row].as_py()!r}", "use the files of one release"
-            )
-        labels = {
-            name: parse.labels(batch[name], parse.Place(str(skeleton), name, first))
-            for name in LABELS
-        }
-        ids = {
-            field: pc.coalesce(own, common[field].take(user))
-            for field, own in _fields(batch, skeleton, first).items()
-        }
+            place.refuse(row, f"no common features {keys[row].as_py()!r}", remedy)
+        places = {name: parse.Place(str(skeleton), name, first) for name in LABELS}
+        labels = {name: parse.labels(batch[name], place) for name, place in places.items()}
+        fields = _fields(batch, skeleton, first).items()
+        ids = {field: pc.coalesce(own, common[field].take(user)) for field, own in fields}
         yield pa.table(labels | ids)
 
 
-def _numbered(
-    path: Path, columns: list[str], header: tuple
-) -> Iterator[tuple[int, pa.RecordBatch]]:
+def _numbered(path: Path, columns: list, header: tuple) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Yields the rows of the file before each chunk, and the chunk."""
     first = 0
     for batch in files.chunks(path, columns, header=header):
@@ -116,11 +104,8 @@ def _fields(batch: pa.RecordBatch, path: Path, first: int) -> dict[str, pa.Array
     texts = pc.fill_null(batch["features"].cast(pa.string()), "")
     bad = pc.invert(pc.match_substring_regex(texts, _WELL_FORMED)).to_numpy(zero_copy_only=False)
     if bad.any():
-        parse.Place(str(path), "features", first).refuse_first(
-            bad, texts, "each must be a field, \\x02 and an id; unpack the file again"
-        )
+        remedy = "each must be a field, \\x02 and an id; unpack the file again"
+        parse.Place(str(path), "features", first).refuse_first(bad, texts, remedy)
     patterns = {field: rf"(?:^|\x01){field}\x02(?P<id>[^\x01\x03]*)" for field in FIELDS}
-    return {
-        field: pc.struct_field(pc.extract_regex(texts, pattern), "id")
-        for field, pattern in patterns.items()
-    }
+    found = {field: pc.extract_regex(texts, pattern) for field, pattern in patterns.items()}
+    return {field: pc.struct_field(one, "id") for field, one in found.items()}

@@ -47,9 +47,8 @@ class Columns:
         named = [*self.texts, *self.dense]
         for name in named:
             if named.count(name) > 1:
-                raise DataError(
-                    f"column {name!r} is named twice; name it as one of ids, labels, dense and day."
-                )
+                roles = "ids, labels, dense and day"
+                raise DataError(f"column {name!r} is named twice; name it as one of {roles}.")
         for name in (name for pair in self.cross for name in pair):
             if name not in self.ids:
                 known = ", ".join(self.ids)

@@ -45,9 +45,8 @@ def find(path: str | Path) -> list[Path]:
     found = (p for p in path.rglob("*") if p.is_file() and p.name[0] not in "._")
     found = sorted((p for p in found if p.name.lower().endswith(ENDINGS)), key=_in_order)
     if not found:
-        raise DataError(
-            f"{path}: no file in this folder ends in {endings}; put the files of your log there."
-        )
+        remedy = "put the files of your log there"
+        raise DataError(f"{path}: no file in this folder ends in {endings}; {remedy}.")
     return found
 
 
@@ -87,10 +86,8 @@ def column_names(path: Path, header: Sequence[str] | None = None) -> list[str]:
         raise DataError(f"{path}: the first line is empty; it must name the columns.")
     for k, name in enumerate(names):
         if name in names[:k]:
-            raise DataError(
-                f"{path}: column {name!r} appears twice, as columns {names.index(name) + 1} and "
-                f"{k + 1}; give each its own name."
-            )
+            twice = f"appears twice, as columns {names.index(name) + 1} and {k + 1}"
+            raise DataError(f"{path}: column {name!r} {twice}; give each its own name.")
         if not name.strip():
             raise DataError(f"{path}: column {k + 1} has no name; the first line must name all.")
     return names
@@ -114,7 +111,7 @@ def chunks(
             try:
                 yield from file.iter_batches(batch_size=CHUNK_ROWS, columns=wanted)
             except (pa.ArrowInvalid, OSError) as error:
-                raise _damaged_parquet(path, error) from error
+                raise _damaged(path, error) from error
         return
     delimiter = _header(path)[1]
     types = dict.fromkeys(columns, _TEXT) | dict.fromkeys(floats, pa.float64())
@@ -122,14 +119,9 @@ def chunks(
         with _open(path) as stream:
             yield from pyarrow.csv.open_csv(
                 stream,
-                read_options=pyarrow.csv.ReadOptions(block_size=_BLOCK, column_names=header),
-                parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter),
-                convert_options=pyarrow.csv.ConvertOptions(
-                    include_columns=wanted,
-                    column_types=types,
-                    strings_can_be_null=True,
-                    null_values=[""],
-                ),
+                pyarrow.csv.ReadOptions(block_size=_BLOCK, column_names=header),
+                pyarrow.csv.ParseOptions(delimiter=delimiter),
+                check.csv_columns(types),
             )
     except (pa.ArrowInvalid, OSError, EOFError, zlib.error) as error:
         first_row = 0 if header is None else 1
@@ -148,18 +140,16 @@ def _header(path: Path) -> tuple[list[str], str]:
         with _open(path) as stream:
             start = stream.read(1 << 16)
     except OSError as error:
-        raise _damaged_gzip(path) if _is_gzip(path) else _unreadable(path, error) from error
+        raise _damaged(path, error) from error
     line = start.decode("utf-8-sig", "replace").partition("\n")[0].rstrip("\r")
     delimiter = max(",\t;|", key=line.count)
     return next(csv.reader([line], delimiter=delimiter), []), delimiter
 
 
-def _bad_csv(
-    path: Path, names: list[str], floats: Sequence[str], delimiter: str, first: int, error
-) -> DataError:
+def _bad_csv(path: Path, names, floats, delimiter: str, first: int, error) -> DataError:
     """Looks for the row and column that could not be parsed, however slow that is."""
     if _is_gzip(path) and not isinstance(error, pa.ArrowInvalid):
-        return _damaged_gzip(path)
+        return _damaged(path, error)
     try:
         with _open(path) as stream:
             text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape")
@@ -167,18 +157,16 @@ def _bad_csv(
                 if row > 0 and fields and (problem := _problem(fields, names, floats, row)):
                     return DataError(f"{path}: {problem}")
     except (OSError, EOFError, zlib.error, pa.ArrowInvalid):
-        return _damaged_gzip(path) if _is_gzip(path) else _unreadable(path, error)
+        return _damaged(path, error)
     except csv.Error as reason:
         return DataError(f"{path}: not a CSV file ({reason}); write it again.")
-    return DataError(f"{path}: not a complete CSV file ({_reason(error)}); write it again.")
+    return DataError(f"{path}: not a complete CSV file ({check.reason(error)}); write it again.")
 
 
 def _problem(fields: list[str], names: list[str], floats: Sequence[str], row: int) -> str | None:
     if len(fields) != len(names):
-        return (
-            f"row {row} has {len(fields)} fields, but there are {len(names)} columns; "
-            "fix or remove that line."
-        )
+        counts = f"{len(fields)} fields, but there are {len(names)} columns"
+        return f"row {row} has {counts}; fix or remove that line."
     for name, value in zip(names, fields):
         if any("\udc80" <= character <= "\udcff" for character in value):
             return f"column {name!r}, row {row}: not UTF-8; write the file again in UTF-8."
@@ -209,23 +197,21 @@ def _parquet(path: Path) -> pq.ParquetFile:
     except PermissionError as error:
         raise _unreadable(path, error) from error
     except (pa.ArrowInvalid, OSError) as error:
-        raise _damaged_parquet(path, error) from error
+        raise _damaged(path, error) from error
 
 
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")
-
-
-def _damaged_parquet(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path}: not a complete Parquet file ({_reason(error)}); write it again.")
-
-
-def _damaged_gzip(path: Path) -> DataError:
-    return DataError(f"{path}: the gzip file is incomplete or damaged; compress or copy it again.")
+def _damaged(path: Path, error: Exception) -> DataError:
+    if _is_parquet(path):
+        reason = check.reason(error)
+        return DataError(f"{path}: not a complete Parquet file ({reason}); write it again.")
+    if _is_gzip(path):
+        what = "the gzip file is incomplete or damaged"
+        return DataError(f"{path}: {what}; compress or copy it again.")
+    return _unreadable(path, error)
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
-    reason = getattr(error, "strerror", None) or _reason(error)
+    reason = getattr(error, "strerror", None) or check.reason(error)
     return DataError(f"{path}: cannot be read ({reason}); check its permissions and its disk.")
 
 

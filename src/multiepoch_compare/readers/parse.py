@@ -47,9 +47,10 @@ def is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
-def is_number(kind: pa.DataType) -> bool:
-    tests = pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean
-    return any(test(kind) for test in tests)
+def _matches(texts: pa.Array, pattern: str) -> np.ndarray:
+    """Returns which texts a pattern matches, (n,) bool; no missing one."""
+    matches = pc.match_substring_regex(texts, pattern)
+    return pc.fill_null(matches, False).to_numpy(zero_copy_only=False)
 
 
 def encoded(column: pa.Array) -> tuple[np.ndarray, pa.Array]:
@@ -72,10 +73,8 @@ def check_ids(codes: np.ndarray, values: pa.Array, place: Place) -> None:
         place.refuse(0, f"a number of type {values.type}", remedy)
     if is_text(values.type):
         # An exponent needs a point or a sign: 05e12345 is a hash in hexadecimal digits.
-        like = pc.match_substring_regex(
-            values, r"^-?[0-9]+(\.0+$|\.[0-9]+[eE][+-]?[0-9]+$|[eE][+-][0-9]+$)"
-        )
-        bad = pc.fill_null(like, False).to_numpy(zero_copy_only=False)
+        like_a_float = r"^-?[0-9]+(\.0+$|\.[0-9]+[eE][+-]?[0-9]+$|[eE][+-][0-9]+$)"
+        bad = _matches(values, like_a_float)
         if bad.any():
             place.refuse_first(bad[codes], values.take(codes), remedy, "{!r} is a float".format)
     elif not pa.types.is_integer(values.type):
@@ -98,7 +97,8 @@ def labels(column: pa.Array, place: Place) -> np.ndarray:
 def dense(column: pa.Array, place: Place, counts: bool = False) -> np.ndarray:
     """Returns numbers, (n,) float32. Counts become sign(x) log(1 + |x|), a missing one 0."""
     remedy = "a dense feature must be a number; fill it, or leave the column out of --dense"
-    if not is_number(column.type):
+    tests = pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean
+    if not any(test(column.type) for test in tests):
         place.refuse_type(column.type, remedy)
     values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
     if counts:
@@ -166,13 +166,11 @@ def days(column: pa.Array, place: Place, form: str | None = None) -> tuple[np.nd
     if not (pa.types.is_integer(values.type) or is_text(values.type)):
         place.refuse_type(values.type, remedy)
     texts = values.cast(pa.string())
+    form = form or day_format(texts[int(codes[0])].as_py())
     if form is None:
-        form = day_format(texts[int(codes[0])].as_py())
-        if form is None:
-            place.refuse_first(np.ones(1, bool), values.take(codes[:1]), remedy)
+        place.refuse_first(np.ones(1, bool), values.take(codes[:1]), remedy)
     pattern, parse = DAYS[form]
-    matches = pc.fill_null(pc.match_substring_regex(texts, pattern), False)
-    bad = ~matches.to_numpy(zero_copy_only=False)
+    bad = ~_matches(texts, pattern)
     if form in _UNITS_A_DAY and not bad.any():
         ordinals = texts.cast(pa.int64()).to_numpy() // _UNITS_A_DAY[form]
     else:

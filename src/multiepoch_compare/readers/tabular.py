@@ -115,11 +115,8 @@ class MappedLog:
             matrix = np.stack(columns, 1) if columns else np.zeros((len(day), 0))
             return torch.from_numpy(matrix.astype(np.float32))
 
-        day = np.array(self.day[rows])
-        ids = {
-            name: self._array(f"id-{k}", np.int32)[rows].astype(np.int64)
-            for k, name in enumerate(self.columns.ids)
-        }
+        day, names = np.array(self.day[rows]), enumerate(self.columns.ids)
+        ids = {k: self._array(f"id-{i}", np.int32)[rows].astype(np.int64) for i, k in names}
         for a, b in self.columns.cross:
             ids[f"{a}_x_{b}"] = hashed_cross(ids[a], ids[b], self.cross_rows)
         return Log(
@@ -176,12 +173,10 @@ def _map(found: list[Path], columns: Columns, folder: Path, rows: int | None, sa
         ThreadPoolExecutor(os.cpu_count() or 1) as pool,  # for the id columns of a chunk
         ThreadPoolExecutor(1) as ahead,  # reads the next chunk meanwhile
     ):
-        ids = [
-            open_files.enter_context(closing(_IdColumn(folder / f"id-{k}")))
-            for k in range(len(columns.ids))
-        ]
+        opened = open_files.enter_context
+        ids = [opened(closing(_IdColumn(folder / f"id-{k}"))) for k in range(len(columns.ids))]
         out = {
-            name: open_files.enter_context((folder / f"{kind}-{k}").open("wb"))
+            name: opened((folder / f"{kind}-{k}").open("wb"))
             for kind, names in (("label", columns.labels), ("dense", columns.dense))
             for k, name in enumerate(names)
         }
@@ -190,10 +185,8 @@ def _map(found: list[Path], columns: Columns, folder: Path, rows: int | None, sa
         while (chunk := coming.result()) is not None:
             coming = ahead.submit(next, stream, None)
             batch, file_index, first = chunk
-            place = {
-                name: parse.Place(str(found[file_index]), name, first)
-                for name in batch.schema.names
-            }
+            file, names = str(found[file_index]), batch.schema.names
+            place = {name: parse.Place(file, name, first) for name in names}
             jobs = [
                 pool.submit(column.add, batch.column(name), place[name])
                 for column, name in zip(ids, columns.ids)
