@@ -7,10 +7,11 @@ from itertools import combinations
 import matplotlib.image
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
-from reproduction import style
+from reproduction import records, style
 
 # What a colour looks like to a person who lacks one kind of cone, on linear RGB
 # (Machado, Oliveira and Fernandes, 2009, severity 1).
@@ -75,9 +76,10 @@ def test_a_note_in_brackets_keeps_the_colour_and_a_stranger_has_none():
 
 def test_a_band_is_drawn_where_the_interval_is_finite():
     fig, axes = style.figure()
-    style.band(axes, [0, 1], [0, 1], [-np.inf, -np.inf], [np.inf, np.inf], "FAL")
+    mean = pd.DataFrame({"mean": [0, 1], "low": -np.inf, "high": np.inf})
+    style.band(axes, mean, "FAL")
     assert not axes.collections
-    style.band(axes, [0, 1], [0, 1], [-1, 0], [1, 2], "MEDA")
+    style.band(axes, mean.assign(low=[-1, 0], high=[1, 2]), "MEDA")
     assert len(axes.collections) == 1
     plt.close(fig)
 
@@ -108,3 +110,24 @@ def test_a_figure_without_its_words_is_refused(argument, value):
     with pytest.raises(ValueError, match=argument):
         style.show(fig, **words)
     plt.close(fig)
+
+
+def test_a_record_is_drawn_under_the_name_of_its_profile_and_a_missing_one_is_not(
+    monkeypatch, tmp_path
+):
+    display = pytest.importorskip("IPython.display")
+    shown = []
+    monkeypatch.setattr(display, "display", lambda what, **about: shown.append(about))
+    texts = '[fig-rise]\nalt = "A line."\ncaption = """\nIt rises\nby {rise:.1f}."""\n'
+    (tmp_path / "figures.toml").write_text(texts)
+    source = "def draw(rows):\n    return style.figure()[0], {'rise': rows['value'].sum()}\n"
+    module = {"__file__": str(tmp_path / "figures.py"), "style": style}
+    exec(source, module)
+    draw = style.shown("fig-rise")(module["draw"])
+    rows = pd.DataFrame({"value": [1.0, 0.5]})
+    about = {"profile": "long", "seeds": [0], "machine": "a machine", "torch": "2"}
+    draw(records.Record(rows, rows, about | {"date": "today", "commit": "abc"}))
+    draw(None)
+    (figure, _) = shown
+    assert figure["metadata"]["multiepoch_figure"]["name"] == "fig-rise-long"
+    assert "It rises by 1.5. Record: profile long" in str(figure)

@@ -95,11 +95,9 @@ class Checks:
             shown = judged[["claim", "what", "predicted", "found", "verdict"]]
             head = ["claim", "measure", "predicted", "here, with 95 % interval", "verdict"]
             tables.append(tabulate(shown.values.tolist(), head, tablefmt="pipe"))
+        words = {True: "holds", False: "**does not hold**"}
         recorded = [[name, f"{one['value']:.6g}"] for name, one in self._numbers.items()]
-        recorded += [
-            [name, "holds" if holds else "**does not hold**"]
-            for name, holds in self._directions.items()
-        ]
+        recorded += [[name, words[holds]] for name, holds in self._directions.items()]
         if recorded:
             tables.append(tabulate(recorded, ["recorded", "value"], "pipe", disable_numparse=True))
         return "\n\n".join(tables)

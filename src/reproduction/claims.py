@@ -1,6 +1,6 @@
 """The ledger: a verdict on each claim, as a pure function of its prediction and the evidence.
 
-A `Claim` has one or more of `Measure`, numbers with a threshold, written down in claims.toml
+A claim has one or more measures, each a number with a threshold, written down in claims.toml
 before its run. A chapter's experiment hands in evidence: one value per measure and seed. The
 interval over seeds then lies on the predicted side of the threshold, on the other side, or across.
 """
@@ -25,21 +25,13 @@ Verdict = Literal["reproduced", "partly", "not reproduced", "not settled", "not 
 
 @dataclass(frozen=True)
 class Measure:
-    """A number that decides a claim: it holds if the whole interval lies beyond the threshold.
+    """A number that decides a claim: it holds if the whole interval lies beyond the threshold."""
 
-    Attributes:
-        name: Its name in the evidence rows.
-        sign: ">" if the claim needs the value above the threshold, "<" if below.
-        threshold: In the measure's own unit.
-        unit: "%", "points" for a difference of two values in percent, or "" for a ratio.
-        text: The quantity, in one line.
-    """
-
-    name: str
-    sign: Literal["<", ">"]
+    name: str  # in the evidence rows
+    sign: Literal["<", ">"]  # ">" if the claim needs the value above the threshold
     threshold: float
-    unit: str
-    text: str
+    unit: str  # "%", "points" for a difference of two values in percent, or "" for a ratio
+    text: str  # the quantity, in one line
 
     @property
     def predicted(self) -> str:
@@ -60,14 +52,11 @@ class Claim:
     ours: bool = False
 
 
-def _read(path: Path) -> tuple[Claim, ...]:
-    claims = tomllib.loads(path.read_text(encoding="utf-8"))["claim"]
-    return tuple(
-        Claim(**one | {"measures": tuple(Measure(**m) for m in one["measures"])}) for one in claims
-    )
-
-
-CLAIMS: tuple[Claim, ...] = _read(Path(__file__).with_name("claims.toml"))
+_WRITTEN = tomllib.loads(Path(__file__).with_name("claims.toml").read_text(encoding="utf-8"))
+CLAIMS: tuple[Claim, ...] = tuple(
+    Claim(**one | {"measures": tuple(Measure(**measure) for measure in one["measures"])})
+    for one in _WRITTEN["claim"]
+)
 
 
 def claim(id: str) -> Claim:
@@ -95,12 +84,9 @@ class Evidence:
     @property
     def status(self) -> Literal["holds", "fails", "open"]:
         """The side of the threshold that the interval lies on; "open" if it lies across."""
-        threshold, above = self.measure.threshold, self.measure.sign == ">"
-        if self.low > threshold:
-            return "holds" if above else "fails"
-        if self.high < threshold:
-            return "fails" if above else "holds"
-        return "open"
+        above, below = self.low > self.measure.threshold, self.high < self.measure.threshold
+        holds, fails = (above, below) if self.measure.sign == ">" else (below, above)
+        return "holds" if holds else "fails" if fails else "open"
 
     @property
     def found(self) -> str:
@@ -111,11 +97,7 @@ class Evidence:
 
 
 def weigh(claim: Claim, rows: pd.DataFrame) -> list[Evidence]:
-    """Returns the evidence of a claim, one entry per measure that was run.
-
-    Args:
-        claim: The claim.
-        rows: Columns claim, measure, seed, value, of one profile.
+    """Returns the evidence of a claim, one entry per measure that was run, from one profile's rows.
 
     Raises:
         ValueError: If a measure is unknown or has two values for a seed.
@@ -155,42 +137,34 @@ def verdict(claim: Claim, evidence: Sequence[Evidence]) -> Verdict:
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns one line per claim and measure: prediction, estimate, interval, status, verdict.
-
-    Args:
-        rows: Columns claim, measure, seed, value, of one profile. Claims without rows are left out.
-    """
+    """Returns one line per claim and measure that one profile's rows have evidence for."""
     lines = []
     for one in CLAIMS:
         evidence = weigh(one, rows)
-        said = verdict(one, evidence)
         for e in evidence:
             line = {"claim": one.id, "measure": e.measure.name, "what": e.measure.text}
-            line |= {"predicted": e.measure.predicted, "found": e.found, "estimate": e.estimate}
-            line |= {"low": e.low, "high": e.high, "seeds": len(e.seeds)}
-            lines.append(line | {"status": e.status, "verdict": said})
+            line |= {"predicted": e.measure.predicted, "found": e.found, "seeds": len(e.seeds)}
+            lines.append(line | {"status": e.status, "verdict": verdict(one, evidence)})
     return pd.DataFrame(lines)
 
 
 def verdicts(
     ids: Sequence[str], here: pd.DataFrame, profile: str, records: Mapping[str, Record | None]
 ) -> str:
-    """Returns a Markdown table of the verdict on each claim, live and recorded.
+    """Returns a Markdown table of the verdict on each claim: of the live run, `here`, and recorded.
 
-    Args:
-        ids: Of the claims.
-        here: Evidence of the live run.
-        profile: Of the live run.
-        records: By profile, in the order shown; None if there is none.
+    A record is None if there is none.
     """
     runs = {f"this run ({profile})": here}
     runs |= {f"record `{name}`": one and one.evidence for name, one in records.items()}
-    lines = []
-    for one in map(claim, ids):
-        line = [f"{one.id} · {one.title}"]
-        for rows in runs.values():
-            line.append("no record" if rows is None else verdict(one, weigh(one, rows)))
-        lines.append(line)
+
+    def said(one: Claim, rows: pd.DataFrame | None) -> str:
+        return "no record" if rows is None else verdict(one, weigh(one, rows))
+
+    lines = [
+        [f"{one.id} · {one.title}", *(said(one, rows) for rows in runs.values())]
+        for one in map(claim, ids)
+    ]
     origins = [f"- `{name}`: {one or 'no record found'}" for name, one in records.items()]
     return "\n".join([tabulate(lines, ["claim", *runs], tablefmt="pipe"), "", *origins])
 
@@ -198,9 +172,7 @@ def verdicts(
 def table(records: Mapping[str, pd.DataFrame], chapters: str = "../notebooks/") -> str:
     """Returns the ledger in Markdown: each claim, its prediction, its evidence in each profile.
 
-    Args:
-        records: Evidence by profile (columns claim, measure, seed, value), in the order shown.
-        chapters: The folder of the chapters, as seen from the page.
+    The folder of the chapters is as seen from the page.
     """
     blocks = []
     for one in CLAIMS:

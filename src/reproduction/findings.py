@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from multiepoch.stats import interval
+from reproduction import tables
 
 
 class FindingContradicted(AssertionError):
@@ -28,9 +29,8 @@ class FindingContradicted(AssertionError):
 def estimate(values: Iterable[float], unit: str = "", digits: int = 2) -> str:
     """Formats the mean and 95 % interval over seeds, such as "1.23 % [1.05, 1.41]"."""
     mean, low, high = interval(list(values))
-    space = " " if unit else ""
-    known = f" [{low:.{digits}f}, {high:.{digits}f}]" if math.isfinite(low) else " (one seed)"
-    return f"{mean:.{digits}f}{space}{unit}{known}"
+    known = f"[{low:.{digits}f}, {high:.{digits}f}]" if math.isfinite(low) else "(one seed)"
+    return " ".join(filter(None, [f"{mean:.{digits}f}", unit, known]))
 
 
 def cell(values: Iterable[float], unit: str = "", digits: int = 2) -> str:
@@ -69,6 +69,4 @@ def finding(text: str, numbers: Mapping[str, str], holds: Mapping[str, bool]) ->
 
 def show(text: str, record, numbers: Mapping[str, str], holds: Mapping[str, bool]) -> None:
     """Displays a finding in a notebook and, below it, the record that it is about."""
-    from IPython.display import Markdown, display
-
-    display(Markdown(f"{finding(text, numbers, holds)}\n\n*Record: {record}.*"))
+    tables.text(f"{finding(text, numbers, holds)}\n\n*Record: {record}.*")

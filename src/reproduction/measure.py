@@ -77,10 +77,11 @@ def by_seed(values: pd.Series) -> pd.Series:
     return values.groupby("seed").mean()
 
 
-def evidence(claim: str, **measures: pd.Series) -> pd.DataFrame:
-    """Returns rows for the ledger from one series over seeds for each measure."""
+def evidence(**claims: dict[str, pd.Series]) -> pd.DataFrame:
+    """Returns rows for the ledger from one series over seeds for each measure of each claim."""
     found = [
         {"claim": claim, "measure": name, "seed": int(seed), "value": float(value)}
+        for claim, measures in claims.items()
         for name, values in measures.items()
         for seed, value in values.items()
     ]
@@ -99,11 +100,9 @@ def intervals(
 
 
 def samples_to(points: pd.DataFrame, loss: float) -> float:
-    """Returns after how many samples a falling curve first reaches `loss`.
+    """Returns after how many samples a falling curve, linear in between, first reaches `loss`.
 
-    Args:
-        points: One seed and objective, with columns samples and value; linear in between.
-        loss: The value to reach. If the curve never does, the result is infinite.
+    The points are of one seed and objective. If none of them reaches it, the result is infinite.
     """
     points = points.sort_values("samples")
     samples, best = points["samples"].to_numpy(float), points["value"].cummin().to_numpy()
@@ -127,12 +126,7 @@ def share_of_gap_closed(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def tally(ids: torch.Tensor, labels: torch.Tensor, n_rows: int) -> torch.Tensor:
-    """Returns the lookups and the sum of labels of each row of a table, (2, n_rows).
-
-    Args:
-        ids: The row of each impression, (n,).
-        labels: One label an impression, (n,).
-    """
+    """Returns the lookups and the sum of labels of each row of a table, (2, n_rows)."""
     ones = torch.ones_like(labels)
     return torch.stack([torch.bincount(ids, part, minlength=n_rows) for part in (ones, labels)])
 

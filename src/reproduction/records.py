@@ -33,17 +33,11 @@ def folder() -> Path:
 
 @dataclass(frozen=True)
 class Record:
-    """A committed record.
+    """A committed record."""
 
-    Attributes:
-        rows: Columns runs.COLUMNS, or the chapter's own.
-        evidence: Columns EVIDENCE.
-        about: The content of the JSON file.
-    """
-
-    rows: pd.DataFrame
-    evidence: pd.DataFrame
-    about: dict
+    rows: pd.DataFrame  # columns runs.COLUMNS, or the chapter's own
+    evidence: pd.DataFrame  # columns EVIDENCE
+    about: dict  # the content of the JSON file
 
     def __str__(self) -> str:
         a = self.about
@@ -82,13 +76,7 @@ def write(
 
 
 def read(chapter: str, profile: str, results: Path | None = None) -> Record | None:
-    """Returns the record of a chapter in a profile, or None if there is none.
-
-    Args:
-        chapter: The NAME of its experiment.
-        profile: The folder under results/.
-        results: By default `folder()`.
-    """
+    """Returns the record of an experiment's NAME in a profile, or None if there is none."""
     path = (results or folder()) / profile / f"{chapter}.parquet"
     if not path.exists():
         return None

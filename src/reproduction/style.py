@@ -5,16 +5,19 @@ from __future__ import annotations
 import base64
 import functools
 import io
-from collections.abc import Callable, Mapping, Sequence
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib import rc_params_from_file
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from reproduction.measure import at, intervals, relative
+from reproduction.measure import at, intervals, jump, relative
 from reproduction.records import Record
 
 WIDTH = 5.6  # inches: 12 pt text is still readable when the figure is 350 px wide, on a phone
@@ -38,7 +41,7 @@ OBJECTIVES = {
     "long_view": ("#8A7A2C", (0, (4, 1.5))),
     "like": ("#5A2A0C", (0, (1, 1))),
 }
-MARKERS = {"click": "o", "add_to_cart": "s", "checkout": "D"}
+MARKERS = {"click": "o", "add_to_cart": "s", "checkout": "D", "long_view": "s", "like": "D"}
 # One look per kind of table: the rarer its rows, the darker.
 TABLES = {
     "user": ("#C0517B", (0, (5, 1.5))),
@@ -55,54 +58,17 @@ TABLES = {
 REFERENCE = "#6B6B6B"  # for lines that are not a method: the Bayes optimum, a threshold
 DASHED = (0, (2, 2))
 
-STYLE = {
-    "figure.facecolor": "white",  # opaque, so that a page in dark mode keeps the figure legible
-    "savefig.facecolor": "white",
-    "savefig.transparent": False,
-    "figure.dpi": 160,
-    "figure.constrained_layout.use": True,
-    "font.size": 12,
-    "axes.titlesize": 12,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.labelsize": 12,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#E3E3E3",
-    "grid.linewidth": 0.8,
-    "legend.frameon": False,
-    "legend.fontsize": 11,
-    "legend.handlelength": 2.6,
-    "lines.linewidth": 2.0,
-    "xtick.labelsize": 11,
-    "ytick.labelsize": 11,
-}
+_SHEET = Path(__file__).with_name("book.mplstyle")
+STYLE = dict(rc_params_from_file(_SHEET, use_default_template=False))
 
 
 def figure(rows: int = 1, columns: int = 1, height: float = 3.4, **subplots):
     """Returns a figure of the book's width and its axes, as plt.subplots does.
 
-    Args:
-        rows: Panels below each other. On a phone they read better than columns.
-        columns: Panels side by side.
-        height: Of one row, in inches.
-        **subplots: Further arguments of plt.subplots.
+    The height, in inches, is that of one row. On a phone, rows read better than columns.
     """
     with plt.rc_context(STYLE):
         return plt.subplots(rows, columns, figsize=(WIDTH, rows * height), **subplots)
-
-
-def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Makes a function draw in the book's style, which titles and legends take when created."""
-
-    @functools.wraps(draw)
-    def inside(*arguments, **keywords) -> Figure:
-        with plt.rc_context(STYLE):
-            return draw(*arguments, **keywords)
-
-    return inside
 
 
 def spelled(name: str) -> str:
@@ -126,39 +92,35 @@ def line_style(name: str) -> dict:
     return {"color": color, "linestyle": dashes}
 
 
-def band(
-    axes: Axes,
-    x: Sequence[float],
-    mean: Sequence[float],
-    low: Sequence[float],
-    high: Sequence[float],
-    name: str,
-    **keywords,
-) -> None:
+def band(axes: Axes, found: pd.DataFrame, name: str, **keywords) -> None:
     """Draws a line with its interval as a band, in the style of `name`.
 
     Args:
-        axes: Where to draw.
-        x: Shape (n,), as are `mean`, `low` and `high`.
-        mean: The line.
-        low: Lower end of the interval. Where it is not finite (one seed), no band is drawn.
-        high: Upper end of the interval.
+        axes: The panel to draw in.
+        found: Columns mean, low and high by x, as `intervals` returns them. If an interval is not
+            finite (one seed), it has no band.
         name: A method, an objective or a table.
         **keywords: For Axes.plot; they override the style.
     """
-    own = {"label": name} | line_style(name) | keywords
-    axes.plot(x, mean, **own)
-    low, high = np.asarray(low, float), np.asarray(high, float)
-    known = np.isfinite(low) & np.isfinite(high)
+    found = found.sort_index()
+    own = {"label": spelled(name)} | line_style(name) | keywords
+    axes.plot(found.index, found["mean"], **own)
+    known = np.isfinite(found["low"]) & np.isfinite(found["high"])
     if known.any():
-        axes.fill_between(x, low, high, where=known, color=own["color"], alpha=0.16, linewidth=0)
+        ends = {"where": known, "color": own["color"], "alpha": 0.16, "linewidth": 0}
+        axes.fill_between(found.index, found["low"], found["high"], **ends)
 
 
 def line(axes: Axes, values: pd.DataFrame, x: str, name: str, label: str = "", **kind) -> None:
     """Draws the mean over seeds of the column `value` along the column `x`, as `band` does."""
-    mean = intervals(values, [x]).sort_index()
-    label = label or spelled(name)
-    band(axes, mean.index, mean["mean"], mean["low"], mean["high"], name, label=label, **kind)
+    band(axes, intervals(values, [x]), name, label=label or spelled(name), **kind)
+
+
+def columns(axes: Axes, found: pd.DataFrame, lines: Mapping[str, tuple], **kind) -> None:
+    """Draws columns along the index. `lines` has the label, the style and the marker of each."""
+    for column, (label, name, marker) in lines.items():
+        look = line_style(name) | {"marker": marker, "label": label}
+        axes.plot(found.index, found[column], **look, **kind)
 
 
 def boundaries(axes: Axes, last: float) -> None:
@@ -167,20 +129,41 @@ def boundaries(axes: Axes, last: float) -> None:
         axes.axvline(boundary, color=REFERENCE, linewidth=1.2, zorder=1)
 
 
-def zero(axes: Axes, vertical: bool = False) -> None:
-    """Draws a dashed line at zero."""
+def reference(axes: Axes, at: float = 0, text: str = "", vertical: bool = False) -> None:
+    """Draws a dashed line, named at its right end, for a value that is not a method's."""
     draw = axes.axvline if vertical else axes.axhline
-    draw(0, color=REFERENCE, linewidth=1.2, linestyle=DASHED)
+    draw(at, color=REFERENCE, linewidth=1.2, linestyle=DASHED)
+    if text:
+        place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+        look = {"ha": "right", "va": "bottom", "color": REFERENCE, "fontsize": 10}
+        axes.annotate(text, (1, at), xytext=(0, 3), **place, **look)
+
+
+def objectives(axes: Axes, points: pd.DataFrame, x: str, marked: bool = True) -> None:
+    """Draws a line along the column `x` for each objective, as `line` does."""
+    for name in [name for name in OBJECTIVES if name in set(points["objective"])]:
+        marker = {"marker": MARKERS[name], "markersize": 5} if marked else {}
+        line(axes, points[points["objective"] == name], x, name, **marker)
+
+
+def rises(rows: pd.DataFrame, height: float, last: float = np.inf) -> tuple[Figure, Axes, dict]:
+    """Draws `by_objective` as a figure of its own, and returns the jumps in words, too."""
+    fig, axes = figure(height=height)
+    by_objective(axes, rows, last)
+    axes.set_xlabel("epochs over the training window")
+    axes.set_ylabel("test logloss against\nthe end of epoch 1, %")
+    jumps = jump(rows).groupby("objective", sort=False).mean()
+    said = ", ".join(f"{value:.1f} % ({spelled(name)})" for name, value in jumps.items())
+    return fig, axes, {"jumps": said}
 
 
 def by_objective(axes: Axes, rows: pd.DataFrame, last: float = np.inf) -> None:
     """Draws each objective's test logloss against the end of its own first epoch, in %."""
     points = relative(rows, at(rows, 1.0))
     points = points[points["epoch"].between(0.5, last)]
-    for objective, mine in points.groupby("objective", sort=False):
-        line(axes, mine, "epoch", objective)
+    objectives(axes, points, "epoch", marked=False)
     boundaries(axes, points["epoch"].max())
-    zero(axes)
+    reference(axes)
 
 
 def by_epoch(
@@ -193,9 +176,7 @@ def by_epoch(
 ) -> Figure:
     """Draws values against epochs: a panel for each of `panels`, a line for each of `looks`.
 
-    Args:
-        points: Columns line, seed, epoch, value and the one named by `panels`.
-        looks: Colour and dashes by the name in the column line.
+    The points have a column `line`; `looks` has colour and dashes by the names in it.
     """
     fig, grid = figure(points[panels].nunique(), height=height, sharex=True, squeeze=False)
     for axes, (panel, mine) in zip(grid[:, 0], points.groupby(panels, sort=False)):
@@ -218,13 +199,17 @@ def legend_outside(fig: Figure, axes: Axes, columns: int = 3) -> None:
     fig.legend(handles, labels, loc="outside upper center", ncols=columns)
 
 
-def dots(axes: Axes, values: pd.Series, row: str, kind: str, looks: Mapping[str, dict]) -> None:
-    """Draws a row for each value of the level `row`; in it a dot with interval for each `kind`.
+def dots(
+    axes: Axes, values: pd.Series, row: str, kind: str, looks: Mapping[str, dict] | None = None
+) -> None:
+    """Draws a row for each value of the level `row`, with a dot and its interval for each `kind`.
 
-    Args:
-        values: By `row`, `kind` and seed.
-        looks: Colour and marker of each kind, in the order drawn.
+    The values are by `row`, `kind` and seed; `looks` has the colour and the marker of each kind,
+    by default an objective.
     """
+    if looks is None:
+        names = [name for name in OBJECTIVES if name in values.index.unique(kind)]
+        looks = {name: {"color": OBJECTIVES[name][0], "marker": MARKERS[name]} for name in names}
     rows = list(values.index.unique(row))
     found = intervals(values.rename("value"), [kind, row])
     for k, (name, look) in enumerate(looks.items()):
@@ -253,50 +238,31 @@ def signed(number: str) -> str:
     return number.replace("-", "−")
 
 
-@styled
 def by_tenth(values: pd.Series, ylabel: str) -> Figure:
     """Draws one panel per objective along the tenths of the products' frequency.
 
-    Args:
-        values: Indexed by group ("0", the rarest, to "9"), seed and objective.
-        ylabel: The quantity and its unit.
+    The values are by group ("0", the rarest, to "9"), seed and objective.
     """
     frame = values.rename("value").reset_index()
     frame["tenth"] = frame["group"].astype(int) + 1
-    objectives = [o for o in OBJECTIVES if o in set(frame["objective"])]
-    fig, grid = figure(len(objectives), height=2.0, sharex=True)
-    for axes, objective in zip(np.atleast_1d(grid), objectives):
-        mine = frame[frame["objective"] == objective]
-        line(axes, mine, "tenth", objective, marker=MARKERS[objective], markersize=5)
-        zero(axes)
-        axes.set_title(spelled(objective))
+    names = [name for name in OBJECTIVES if name in set(frame["objective"])]
+    fig, grid = figure(len(names), height=2.0, sharex=True, squeeze=False)
+    for axes, name in zip(grid[:, 0], names):
+        objectives(axes, frame[frame["objective"] == name], "tenth")
+        reference(axes)
+        axes.set_title(spelled(name))
         axes.set_xticks(range(1, 11))
     fig.supylabel(ylabel, fontsize=12)
-    axes.set_xlabel(
-        "tenth of the impressions, by how often their product\nwas trained on: 1 rarest"
-    )
+    label = "tenth of the impressions, by how often their product\nwas trained on: 1 rarest"
+    axes.set_xlabel(label)
     return fig
-
-
-def reference(axes: Axes, y: float, text: str) -> None:
-    """Draws a thin horizontal line, named at its right end, for a value that is not a method's."""
-    axes.axhline(y, color=REFERENCE, linewidth=1.2, linestyle=DASHED)
-    place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-    look = {"ha": "right", "va": "bottom", "color": REFERENCE, "fontsize": 10}
-    axes.annotate(text, (1, y), xytext=(0, 3), **place, **look)
 
 
 def show(fig: Figure, alt: str, caption: str, name: str, record: object = None) -> None:
     """Shows a figure in a notebook with its caption below, and closes it.
 
-    The book's builder turns the three texts into a numbered figure. Use one figure per cell.
-
-    Args:
-        fig: The figure.
-        alt: Its content, for readers who do not see it.
-        caption: What to see in it.
-        name: The label that pages refer to it by, such as "fig-zipf"; letters, digits and dashes.
-        record: The Record it was drawn from, named at the end of the caption.
+    The book's builder turns the three texts into a numbered figure, one per cell. A record that it
+    was drawn from is named at the end of the caption.
 
     Raises:
         ValueError: If a text is empty or the name has other characters.
@@ -325,28 +291,35 @@ def show(fig: Figure, alt: str, caption: str, name: str, record: object = None) 
     plt.close(fig)
 
 
-def shown(name: str, alt: str, caption: str) -> Callable:
-    """Makes a function that draws a figure into one that shows it, for `@shown(...)`.
+def shown(name: str) -> Callable:
+    """Makes a function that draws a figure into one that shows it, for `@shown("fig-zipf")`.
 
-    The function takes result rows and returns a figure, or a figure and the values that `name`,
-    `alt` and `caption` have in braces. Called with a `Record`, it draws the record's rows under
-    the name `<name>-record`; called with None, a record that was not found, it shows nothing.
+    The function returns a figure, or a figure and the values that `name` and its texts have in
+    braces. The texts are in figures.toml beside its module: [fig-zipf] with `alt` and `caption`.
+    Called with a `Record`, it draws the record's rows under the name `fig-zipf-long`, after the
+    profile; called with None, a record that was not found, it shows nothing.
     """
 
     def decorate(draw: Callable) -> Callable:
+        texts = _texts(Path(draw.__globals__["__file__"]).with_name("figures.toml"))[name]
+
         @functools.wraps(draw)
         def inside(source, *arguments, **keywords) -> None:
             if source is None:
                 return
             record = source if isinstance(source, Record) else None
-            with plt.rc_context(STYLE):
+            with plt.rc_context(STYLE):  # titles and legends take it when created
                 drawn = draw(record.rows if record else source, *arguments, **keywords)
             fig, numbers = drawn if isinstance(drawn, tuple) else (drawn, {})
-            profile = record and record.about["profile"]
-            ending = "" if record is None else "-record" if profile == "long" else f"-{profile}"
-            texts = [text.format_map(numbers) for text in (alt, caption, name + ending)]
-            show(fig, *texts, record)
+            words = {key: text.format_map(numbers) for key, text in texts.items()}
+            ending = f"-{record.about['profile']}" if record else ""
+            show(fig, name=name.format_map(numbers) + ending, record=record, **words)
 
         return inside
 
     return decorate
+
+
+@functools.cache
+def _texts(path: Path) -> dict[str, dict[str, str]]:
+    return tomllib.loads(path.read_text(encoding="utf-8"))

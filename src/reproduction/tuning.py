@@ -9,6 +9,7 @@ trials differs.
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -54,24 +55,18 @@ class Candidate:
         return f"{method}, {self.epochs} epoch{'s' if self.epochs > 1 else ''}{data}"
 
 
-ONE_EPOCH = [
-    Candidate("plain", 1, shared=True),
-    Candidate("plain", 1),
-    Candidate("plain", 1, rule="adagrad"),
-    Candidate("plain", 1, rule="rowwise_adagrad"),
-]
-THREE_EPOCHS = [Candidate(name, 3) for name in METHODS]
-ON_KUAIRAND = [
-    Candidate("plain", 1, data="kuairand"),
-    *(Candidate(name, 3, data="kuairand") for name in METHODS),
-]
 TUNING_DAYS = 5
 TWO_EPOCHS = ("plain", "fal", "meda", "meda_restored", "meda_groups", "adamar", "day_tail_rewind")
-DAY_BY_DAY = [
+_CANDIDATES = [
+    Candidate("plain", 1, shared=True),
+    *(Candidate("plain", 1, rule=rule) for rule in ("adam", "adagrad", "rowwise_adagrad")),
+    *(Candidate(name, 3) for name in METHODS),
+    Candidate("plain", 1, data="kuairand"),
+    *(Candidate(name, 3, data="kuairand") for name in METHODS),
     Candidate("plain", 1, days=TUNING_DAYS),
     *(Candidate(name, 2, days=TUNING_DAYS) for name in TWO_EPOCHS),
 ]
-CANDIDATES = {one.name: one for one in [*ONE_EPOCH, *THREE_EPOCHS, *ON_KUAIRAND, *DAY_BY_DAY]}
+CANDIDATES = {one.name: one for one in _CANDIDATES}
 
 
 @dataclass(frozen=True)
@@ -109,14 +104,8 @@ def tune(
     # A day-by-day trial costs as much as several windows, so it has one tuning world.
     seeds = profile.tuning_seeds[:1] if candidate.days else profile.tuning_seeds
     trials: dict[tuple, tuple[str, float]] = {}
-    fixed = {
-        "epochs": candidate.epochs,
-        "rule": candidate.rule,
-        "data": candidate.data,
-        "days": candidate.days,
-        "evaluate_at": (1.0,),
-        "on": "validation",
-    }
+    fixed = {name: getattr(candidate, name) for name in ("epochs", "rule", "data", "days")}
+    fixed |= {"evaluate_at": (1.0,), "on": "validation"}
 
     def evaluate(stage: str, points: list[tuple[float, float, Hyperparameter]]) -> None:
         points = [p for p in points if p not in trials]
@@ -134,46 +123,33 @@ def tune(
         return min(trials, key=lambda point: trials[point][1])
 
     default = method.grid[0]
-    if candidate.shared:
-        grid = {lr: lr for lr in SHARED_LR}
-        evaluate("rates", [(lr, lr, default) for lr in grid])
-        while best()[0] in (min(grid), max(grid)):
-            at_low = best()[0] == min(grid)
-            lr = min(grid) / STEP if at_low else max(grid) * STEP
-            grid[lr] = lr
-            evaluate("widened", [(lr, lr, default)])
-    else:
-        dense_grid = list(DENSE_LR)
-        embedding_grid = list(ADAGRAD_LR if "adagrad" in candidate.rule else EMBEDDING_LR)
-        evaluate("rates", [(d, e, default) for d in dense_grid for e in embedding_grid])
-        while True:
-            dense, embedding, _ = best()
-            if dense in (min(dense_grid), max(dense_grid)):
-                dense_grid.append(_beyond(dense_grid, dense))
-                evaluate("widened", [(dense_grid[-1], e, default) for e in embedding_grid])
-            elif embedding in (min(embedding_grid), max(embedding_grid)):
-                embedding_grid.append(_beyond(embedding_grid, embedding))
-                evaluate("widened", [(d, embedding_grid[-1], default) for d in dense_grid])
-            else:
-                break
+    tables = ADAGRAD_LR if "adagrad" in candidate.rule else EMBEDDING_LR
+    grids = [list(SHARED_LR)] if candidate.shared else [list(DENSE_LR), list(tables)]
+
+    def rates() -> list[tuple[float, float, Hyperparameter]]:
+        return [(lrs[0], lrs[-1], default) for lrs in itertools.product(*grids)]
+
+    evaluate("rates", rates())
+    while True:
+        edges = [(g, lr) for g, lr in zip(grids, best()) if lr in (min(g), max(g))]
+        if not edges:
+            break
+        grid, edge = edges[0]
+        grid.append(edge / STEP if edge == min(grid) else edge * STEP)
+        evaluate("widened", rates())
     dense, embedding, _ = best()
+    up, down = FINER, 1 / FINER
     if method.hyperparameter:
         evaluate("hyperparameter", [(dense, embedding, value) for value in method.grid[1:]])
-    elif candidate.shared:
-        evaluate("finer", [(dense * f, dense * f, default) for f in (FINER, 1 / FINER)])
     else:
-        up, down = FINER, 1 / FINER
-        steps = [(up, 1), (down, 1), (1, up), (1, down), (up, up)]
+        both, apart = [(up, up), (down, down)], [(up, 1), (down, 1), (1, up), (1, down), (up, up)]
+        steps = both if candidate.shared else apart
         evaluate("finer", [(dense * f, embedding * g, default) for f, g in steps])
     found = pd.DataFrame(list(trials), columns=["dense_lr", "embedding_lr", "hyperparameter"])
     found["best"] = [point == best() for point in trials]
     found["hyperparameter"] = [json.dumps(hyperparameter) for _, _, hyperparameter in trials]
     found[["stage", "score"]] = list(trials.values())
     return found.assign(candidate=candidate.name)
-
-
-def _beyond(grid: list[float], edge: float) -> float:
-    return edge / STEP if edge == min(grid) else edge * STEP
 
 
 def run(

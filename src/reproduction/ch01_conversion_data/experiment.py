@@ -67,15 +67,12 @@ def churn(
         "AdsWorld": (window, {k: world.day(last + k) for k in AHEAD}),
         "KuaiRand": (kuairand_window, {k: kuairand.days(split + k) for k in ahead}),
     }
-    return {
-        source: pd.DataFrame(
-            {
-                name: {day: never_seen(log, train, name) for day, log in days.items()}
-                for name in (ITEM[source], "user")
-            }
-        )
-        for source, (train, days) in later.items()
-    }
+    found = {}
+    for source, (train, days) in later.items():
+        columns = (ITEM[source], "user")
+        shares = {k: [never_seen(log, train, name) for name in columns] for k, log in days.items()}
+        found[source] = pd.DataFrame.from_dict(shares, orient="index", columns=columns)
+    return found
 
 
 def click_correlation(one: Log, other: Log) -> float:
@@ -83,12 +80,10 @@ def click_correlation(one: Log, other: Log) -> float:
 
     A pair is a user and a product.
     """
-    keys, logits = [], []
-    for log in (one, other):
-        pair = log.ids["user"] * log.schema.cardinality["product"] + log.ids["product"]
-        keys.append(pair.numpy())
-        logits.append(torch.logit(log.p_true[:, 0].double()).numpy())
-    _, first, later = np.intersect1d(*keys, return_indices=True)
+    n = one.schema.cardinality["product"]
+    pairs = ((log.ids["user"] * n + log.ids["product"]).numpy() for log in (one, other))
+    _, first, later = np.intersect1d(*pairs, return_indices=True)
+    logits = [torch.logit(log.p_true[:, 0].double()).numpy() for log in (one, other)]
     return np.corrcoef(logits[0][first], logits[1][later])[0, 1]
 
 
@@ -97,25 +92,22 @@ def drift(profile: Profile, seeds: Sequence[int]) -> dict[float, pd.DataFrame]:
 
     By drift in radians per day: the default, and none. Churn is off, to keep the products.
     """
+
+    def of_world(world: AdsWorld) -> list[float]:
+        return [click_correlation(world.day(0), world.day(k)) for k in APART]
+
     found = {}
     for turn in (AdsWorld.drift, 0.0):
         worlds = {seed: profile.world(seed, churn=0.0, drift=turn) for seed in seeds}
-        found[turn] = pd.DataFrame(
-            {
-                seed: [click_correlation(world.day(0), world.day(k)) for k in APART]
-                for seed, world in worlds.items()
-            },
-            index=APART,
-        )
+        found[turn] = pd.DataFrame({s: of_world(one) for s, one in worlds.items()}, index=APART)
     return found
 
 
 def calibration(log: Log, groups: int = 12) -> pd.DataFrame:
     """Groups impressions by `p_true` and compares it with the share that has the label.
 
-    Returns:
-        Columns objective, expected, observed and error, the standard error of `observed`. Groups
-        with fewer than 20 expected positives are left out.
+    The columns are objective, expected, observed and error, the standard error of `observed`.
+    Groups with fewer than 20 expected positives are left out.
     """
     found = []
     for k, objective in enumerate(log.objectives):
@@ -129,24 +121,16 @@ def calibration(log: Log, groups: int = 12) -> pd.DataFrame:
 
 
 def optimum_table(optimum: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
-    """Returns the best constant and the Bayes optimum with intervals, a column per objective.
-
-    Args:
-        optimum: By seed, as `bayes_optimum` returns it.
-    """
+    """Returns constant and optimum with intervals by objective, from `bayes_optimum` by seed."""
     found = pd.concat(optimum).rename_axis(["seed", "objective"])
+    by = found.assign(positive_rate=100 * found["positive_rate"]).groupby("objective", sort=False)
     lines = {
-        "positives, %": (100 * found["positive_rate"], 2),
-        "logloss, best constant": (found["constant_logloss"], 4),
-        "logloss, Bayes optimum": (found["bayes_logloss"], 4),
-        "AUC, Bayes optimum": (found["bayes_auc"], 3),
+        "positives, %": by["positive_rate"].apply(cell, digits=2),
+        "logloss, best constant": by["constant_logloss"].apply(cell, digits=4),
+        "logloss, Bayes optimum": by["bayes_logloss"].apply(cell, digits=4),
+        "AUC, Bayes optimum": by["bayes_auc"].apply(cell, digits=3),
     }
-    return pd.DataFrame(
-        {
-            name: values.groupby("objective", sort=False).apply(cell, digits=digits)
-            for name, (values, digits) in lines.items()
-        }
-    ).T.rename(columns=spelled)
+    return pd.DataFrame(lines).T.rename(columns=spelled)
 
 
 def portrait(source: str, log: Log, train: Log, test: Log) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from reproduction.measure import pick, share_of_gap_closed
+from reproduction.measure import at, pick, share_of_gap_closed
 from reproduction.runs import Profile, Run, over_seeds, run_all
 
 CHAPTER = "02"
@@ -45,9 +45,7 @@ def objectives(rows: pd.DataFrame, source: str) -> list[str]:
 
 def final(rows: pd.DataFrame, source: str, metric: str, objective: str) -> np.ndarray:
     """Returns a metric at the end of the epoch, one value per seed."""
-    mine = pick(rows, "plain", source)
-    mine = mine[(mine["metric"] == metric) & (mine["objective"] == objective)]
-    return mine[(mine["group"] == "all") & (mine["epoch"] == 1.0)]["value"].to_numpy()
+    return at(pick(rows, "plain", source), 1.0, metric).xs(objective, level="objective").to_numpy()
 
 
 def gap_closed(rows: pd.DataFrame) -> dict[str, np.ndarray]:

@@ -58,7 +58,7 @@ def run(
         for source, one in (("AdsWorld", window), ("KuaiRand", kuairand)):
             found = pd.DataFrame(measure(one.to(device), seed), columns=COLUMNS[3:])
             rows.append(found.assign(profile=profile.name, seed=seed, source=source))
-            touched = 100 * touched_share(found, "all")
+            touched = _touched(rows[-1]).loc[source, seed, "all", BATCH]
             log(f"{source}, seed {seed}: a batch of {BATCH:,} touches {touched:.2f} % of all rows")
     return pd.concat(rows, ignore_index=True)[COLUMNS]
 
@@ -66,17 +66,16 @@ def run(
 def measure(log: Log, seed: int) -> Iterator[tuple[str, str, float, float]]:
     """Yields (table, metric, at, value) of one log, which needs at least BATCH impressions."""
     n_rows = log.schema.cardinality
-    yield from ((name, "rows", np.nan, n) for name, n in (n_rows | {"all": total(n_rows)}).items())
+    size_of = n_rows | {"all": sum(n_rows.values())}
+    yield from ((name, "rows", np.nan, n) for name, n in size_of.items())
 
-    for size in BATCHES:
-        if size <= len(log):
-            touched = [
-                {name: len(ids) for name, ids in touched_rows(log, batch).items()}
-                for batch in islice(batches(len(log), size, seed), _SAMPLE)
-            ]
-            for name in n_rows:
-                yield name, "touched", size, np.mean([one[name] for one in touched])
-            yield "all", "touched", size, np.mean([total(one) for one in touched])
+    for size in [size for size in BATCHES if size <= len(log)]:
+        sample = islice(batches(len(log), size, seed), _SAMPLE)
+        touched = pd.DataFrame(
+            {name: len(ids) for name, ids in touched_rows(log, batch).items()} for batch in sample
+        )
+        touched["all"] = touched.sum(axis=1)
+        yield from ((name, "touched", size, mean) for name, mean in touched.mean().items())
 
     for name, ids in log.ids.items():
         frequency = torch.bincount(ids, minlength=n_rows[name]).sort(descending=True).values
@@ -89,8 +88,8 @@ def measure(log: Log, seed: int) -> Iterator[tuple[str, str, float, float]]:
         for name, ids in touched_rows(log, batch).items():
             steps[name][ids] += 1
     rare = {name: int((count < RARE * n_steps).sum()) for name, count in steps.items()}
-    for name, n in (rare | {"all": total(rare)}).items():
-        yield name, "rare", RARE, 100 * n / (n_rows | {"all": total(n_rows)})[name]
+    for name, n in (rare | {"all": sum(rare.values())}).items():
+        yield name, "rare", RARE, 100 * n / size_of[name]
 
 
 def batches(n: int, size: int, seed: int) -> Iterator[Tensor]:
@@ -106,34 +105,25 @@ def touched_rows(log: Log, batch: Tensor) -> dict[str, Tensor]:
 
 
 def head(frequency: np.ndarray, shares: Sequence[float]) -> np.ndarray:
-    """Returns the share of the impressions that the most frequent rows get, (len(shares),).
+    """Returns the share of the impressions that the most frequent `shares` of the rows get.
 
-    Args:
-        frequency: Impressions by row, (rows,), descending.
-        shares: Of the rows. Linear within a row, so that small tables have a curve too.
+    The frequencies descend. Within a row it is linear, so that small tables have a curve, too.
     """
     cumulated = np.concatenate([[0], frequency.cumsum()])
     found = np.interp(np.multiply(shares, len(frequency)), np.arange(len(cumulated)), cumulated)
     return found / cumulated[-1]
 
 
-def total(by_table: dict[str, int]) -> int:
-    return sum(by_table.values())
-
-
-def touched_share(rows: pd.DataFrame, table: str, batch: int = BATCH) -> float:
-    """Returns rows with a gradient over rows of the table, for the rows of one seed and source."""
-    mine = rows[rows["table"] == table]
-    touched = mine[(mine["metric"] == "touched") & (mine["at"] == batch)]["value"].item()
-    return touched / mine[mine["metric"] == "rows"]["value"].item()
+def _touched(rows: pd.DataFrame) -> pd.Series:
+    keys = ["source", "seed", "table"]
+    size = rows[rows["metric"] == "rows"].set_index(keys)["value"]
+    touched = rows[rows["metric"] == "touched"].set_index([*keys, "at"])["value"]
+    return (100 * touched / size).rename("value")
 
 
 def touched_percent(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the % of a table's rows with a gradient: mean, low, high by source, table, at."""
-    keys = ["source", "seed", "table"]
-    size = rows[rows["metric"] == "rows"].set_index(keys)["value"]
-    touched = rows[rows["metric"] == "touched"].set_index([*keys, "at"])["value"]
-    return intervals((100 * touched / size).rename("value"), ["source", "table", "at"])
+    return intervals(_touched(rows), ["source", "table", "at"])
 
 
 def top_tenth(rows: pd.DataFrame) -> pd.Series:
@@ -160,15 +150,12 @@ def megabytes(n_rows: float, sparse: bool) -> float:
 def traffic(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns megabytes per step of dense and sparse Adam (the index), a column per source."""
     mean = rows.groupby(["source", "metric", "table", "at"], dropna=False)["value"].mean()
-    return pd.DataFrame(
-        {
-            source: {
-                "dense Adam": megabytes(mean[source, "rows", "all"].item(), sparse=False),
-                "sparse Adam": megabytes(mean[source, "touched", "all", BATCH], sparse=True),
-            }
-            for source in rows["source"].unique()
-        }
-    )
+    found = {}
+    for source in rows["source"].unique():
+        dense = megabytes(mean[source, "rows", "all"].item(), sparse=False)
+        sparse = megabytes(mean[source, "touched", "all", BATCH], sparse=True)
+        found[source] = {"dense Adam": dense, "sparse Adam": sparse}
+    return pd.DataFrame(found)
 
 
 def step_seconds(ids: Tensor, n_rows: int, sparse: bool, repeats: int = 5) -> float:
@@ -191,15 +178,11 @@ def step_seconds(ids: Tensor, n_rows: int, sparse: bool, repeats: int = 5) -> fl
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the evidence for C1, from AdsWorld."""
     rows = rows[rows["source"] == "AdsWorld"]
-    shares = {seed: 100 * touched_share(mine, "all") for seed, mine in rows.groupby("seed")}
 
     def by_seed(metric: str, table: str, at: float) -> pd.Series:
         chosen = (rows["metric"] == metric) & (rows["table"] == table) & (rows["at"] == at)
         return rows[chosen].set_index("seed")["value"]
 
-    return evidence(
-        "C1",
-        touched=pd.Series(shares),
-        head=by_seed("head", "product", 0.1),
-        rare=by_seed("rare", "all", RARE),
-    )
+    found = {"touched": _touched(rows)["AdsWorld", :, "all", BATCH]}
+    found |= {"head": by_seed("head", "product", 0.1), "rare": by_seed("rare", "all", RARE)}
+    return evidence(C1=found)

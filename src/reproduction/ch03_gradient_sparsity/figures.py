@@ -8,28 +8,25 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from reproduction import style
 from reproduction.ch03_gradient_sparsity.experiment import BATCH, touched_percent
 from reproduction.measure import intervals
-from reproduction.style import DASHED, REFERENCE, TABLES, figure, line_style, spelled, styled
 
 SOURCES = ("AdsWorld", "KuaiRand")
 LARGE = ("product", "video", "user", "user_x_advertiser", "user_x_author")
 
 
-@styled
+@style.shown("fig-steps")
 def steps(trained: list[Tensor], ids: Tensor, n_rows: int) -> Figure:
     """Draws a dot for each row with a gradient, one line per step.
 
-    Args:
-        trained: The rows with a gradient in each step.
-        ids: The column's ids in the whole log, which rank the rows by frequency.
-        n_rows: Rows of the table.
+    The ids are those of the column in the whole log. They rank the rows by frequency.
     """
     order = torch.bincount(ids, minlength=n_rows).argsort(descending=True)
     rank = torch.empty_like(order)
     rank[order] = torch.arange(1, n_rows + 1)
-    fig, axes = figure(height=3.0)
-    color = line_style("click")["color"]
+    fig, axes = style.figure(height=3.0)
+    color = style.line_style("click")["color"]
     for step, rows in enumerate(trained, start=1):
         axes.plot(rank[rows], np.full(len(rows), step), "s", color=color, ms=1.6, mew=0)
     axes.grid(False)
@@ -38,16 +35,17 @@ def steps(trained: list[Tensor], ids: Tensor, n_rows: int) -> Figure:
     return fig
 
 
-@styled
+@style.shown("fig-batch")
 def by_batch_size(rows: pd.DataFrame) -> Figure:
     """Draws the share of rows with a gradient against the batch size, one panel per source."""
     found = touched_percent(rows)["mean"]
-    fig, grid = figure(2, height=3.3, sharex=True, sharey=True)
+    fig, grid = style.figure(2, height=3.3, sharex=True, sharey=True)
     for axes, source in zip(grid, SOURCES):
         shares = found[source]
-        for table in [name for name in TABLES if name in shares.index]:
+        for table in [name for name in style.TABLES if name in shares.index]:
             points = shares[table]
-            axes.plot(points.index, points, **line_style(table), label=spelled(table), lw=1.8)
+            look = style.line_style(table) | {"label": style.spelled(table), "lw": 1.8}
+            axes.plot(points.index, points, **look)
         points = shares["all"]
         axes.plot(points.index, points, color="black", lw=3, label="all tables")
         axes.set(xscale="log", yscale="log", title=source, ylabel="rows with a gradient, %")
@@ -59,20 +57,20 @@ def by_batch_size(rows: pd.DataFrame) -> Figure:
     return fig
 
 
-@styled
+@style.shown("fig-lorenz")
 def lorenz(rows: pd.DataFrame) -> Figure:
     """Draws the share of the impressions on the most frequent rows, one panel per source."""
-    fig, grid = figure(2, height=2.9, sharex=True, sharey=True)
+    fig, grid = style.figure(2, height=2.9, sharex=True, sharey=True)
     head = rows[rows["metric"] == "head"]
     equal = np.geomspace(0.1, 100)
     for axes, source in zip(grid, SOURCES):
         mine = intervals(head[head["source"] == source], ["table", "at"])["mean"]
         for table in [table for table in LARGE if table in mine.index]:
             points = mine[table]
-            label = spelled(table)
-            axes.plot(100 * points.index, points, **line_style(table), label=label, lw=1.8)
-        axes.plot(equal, equal, color=REFERENCE, lw=1)
-        axes.axvline(10, color=REFERENCE, lw=1.2, ls=DASHED)
+            look = style.line_style(table) | {"label": style.spelled(table), "lw": 1.8}
+            axes.plot(100 * points.index, points, **look)
+        axes.plot(equal, equal, color=style.REFERENCE, lw=1)
+        style.reference(axes, 10, vertical=True)
         axes.set(xscale="log", xlim=(0.1, 100), ylim=(0, 100), title=source)
         axes.set_ylabel("impressions, %")
         axes.legend(fontsize=9, loc="upper left")
@@ -80,12 +78,12 @@ def lorenz(rows: pd.DataFrame) -> Figure:
     return fig
 
 
-@styled
-def traffic(megabytes: pd.DataFrame) -> Figure:
+@style.shown("fig-bytes")
+def traffic(megabytes: pd.DataFrame) -> tuple[Figure, dict]:
     """Draws megabytes per step of dense and sparse Adam (the index) for each source."""
-    fig, axes = figure(height=2.6)
+    fig, axes = style.figure(height=2.6)
     places = np.arange(len(megabytes.columns))
-    colors = (REFERENCE, line_style("click")["color"])
+    colors = (style.REFERENCE, style.line_style("click")["color"])
     for offset, color, (kind, values) in zip((-0.2, 0.2), colors, megabytes.iterrows()):
         bars = axes.barh(places + offset, values, height=0.36, color=color, label=kind)
         axes.bar_label(bars, [f"{value:.3g} MB" for value in values], padding=4)
@@ -94,4 +92,4 @@ def traffic(megabytes: pd.DataFrame) -> Figure:
     axes.set(xscale="log", xlim=(0.1, 12 * megabytes.to_numpy().max()))
     axes.set_xlabel("megabytes read and written per step (log scale)")
     axes.legend(loc="upper center", bbox_to_anchor=(0.45, 1.2), ncols=2)
-    return fig
+    return fig, {"batch": BATCH}

@@ -11,22 +11,9 @@ from matplotlib.figure import Figure
 from reproduction import style
 from reproduction.ch04_sparse_optimizer import experiment as chapter
 from reproduction.measure import curve, intervals, pick
-from reproduction.style import (
-    DASHED,
-    MARKERS,
-    OBJECTIVES,
-    REFERENCE,
-    figure,
-    legend_outside,
-    line,
-    line_style,
-    spelled,
-    styled,
-    zero,
-)
 
 
-@styled
+@style.shown("fig-travel")
 def row_travel(touched: np.ndarray, moved: np.ndarray, lr: float) -> Figure:
     """Draws the distance rows moved in an epoch against the steps that touched them.
 
@@ -35,76 +22,72 @@ def row_travel(touched: np.ndarray, moved: np.ndarray, lr: float) -> Figure:
         moved: Root mean square over a row's weights, (rows,).
         lr: The rate; touched times lr is about as far as Adam can carry a weight.
     """
-    fig, axes = figure(height=3.8)
-    dots = {"color": line_style("plain")["color"], "alpha": 0.12, "ms": 4, "rasterized": True}
+    fig, axes = style.figure(height=3.8)
+    dots = {"color": style.line_style("plain")["color"], "alpha": 0.12, "ms": 4, "rasterized": True}
     axes.plot(touched, moved, ".", **dots)
     counts = np.unique(touched)
     edges = np.unique(np.geomspace(1, counts.max() + 1, 14).astype(int))
     bins = np.digitize(touched, edges)
     middle = [(np.median(touched[bins == b]), np.median(moved[bins == b])) for b in np.unique(bins)]
-    color = line_style("FAL")["color"]
+    color = style.line_style("FAL")["color"]
     axes.plot(*zip(*middle), color=color, marker="o", ms=5, label="median row")
-    axes.plot(counts, counts * lr, color=REFERENCE, linestyle=DASHED, label="steps × rate")
+    look = {"color": style.REFERENCE, "linestyle": style.DASHED, "label": "steps × rate"}
+    axes.plot(counts, counts * lr, **look)
     axes.set(xscale="log", yscale="log", xlabel="steps of the epoch that touched the row")
     axes.set_ylabel("distance moved")
     axes.legend(loc="lower right")
     return fig
 
 
-@styled
+@style.shown("fig-sweep")
 def rate_sweep(rows: pd.DataFrame) -> Figure:
     """Draws logloss after one epoch against the tables' rate, in multiples of the dense rate."""
-    fig, axes = figure(height=3.6)
+    fig, axes = style.figure(height=3.6)
     base = chapter.multiple(1)
     found = {m: chapter.against(rows, chapter.multiple(m), base) for m in chapter.MULTIPLES}
     change = pd.concat(found, names=["times"]).rename("value").reset_index()
-    for objective in [o for o in OBJECTIVES if o in set(change["objective"])]:
-        mine = change[change["objective"] == objective]
-        line(axes, mine, "times", objective, marker=MARKERS[objective], markersize=5)
-    zero(axes)
+    style.objectives(axes, change, "times")
+    style.reference(axes)
     axes.set(xscale="log", xlabel="tables' rate, in multiples of the dense rate")
     axes.set_ylabel("logloss against 1×, %")
     axes.set_xticks(chapter.MULTIPLES, [f"{m}×" for m in chapter.MULTIPLES])
     axes.minorticks_off()
-    legend_outside(fig, axes)
+    style.legend_outside(fig, axes)
     return fig
 
 
-@styled
+@style.shown("fig-first-epoch")
 def first_epoch(rows: pd.DataFrame, objectives: tuple[str, ...] = ("click", "checkout")) -> Figure:
     """Draws test logloss over the epoch: shared rate, tables' own rate, whole network at it."""
-    fig, grid = figure(len(objectives), height=2.9, sharex=True)
+    fig, grid = style.figure(len(objectives), height=2.9, sharex=True, squeeze=False)
     points = curve(rows)
     unit, size = ("million", 1e6) if points["samples"].max() >= 1e6 else ("thousand", 1e3)
     points = points.assign(samples=points["samples"] / size)
-    for axes, objective in zip(np.atleast_1d(grid), objectives):
+    for axes, objective in zip(grid[:, 0], objectives):
         shown = points[points["objective"] == objective]
         shared, own = pick(shown, "plain", chapter.SHARED), pick(shown, "plain", chapter.OWN)
-        line(axes, shared, "samples", "plain", "shared, tuned")
-        line(axes, own, "samples", "sparse optimizer", "tables' own, tuned")
+        style.line(axes, shared, "samples", "plain", "shared, tuned")
+        style.line(axes, own, "samples", "sparse optimizer", "tables' own, tuned")
         whole = intervals(pick(shown, "plain", chapter.WHOLE), ["samples"]).sort_index()["mean"]
-        look = {"color": REFERENCE, "linestyle": (0, (1, 1)), "label": "whole network at it"}
+        look = {"color": style.REFERENCE, "linestyle": (0, (1, 1)), "label": "whole network at it"}
         axes.plot(whole.index, whole, **look)
         mean = shared.groupby("epoch")["value"].mean()
         low, high = shown["value"].min(), mean[mean.index >= 0.2].iloc[0]
         axes.set_ylim(low - 0.1 * (high - low), high + 0.5 * (high - low))
-        axes.set(title=spelled(objective), ylabel="test logloss")
+        axes.set(title=style.spelled(objective), ylabel="test logloss")
     axes.set_xlabel(f"{unit} impressions trained on")
-    np.atleast_1d(grid)[0].legend(loc="upper right", handlelength=2.2)
+    grid[0, 0].legend(loc="upper right", handlelength=2.2)
     return fig
 
 
-@styled
+@style.shown("fig-rivals")
 def against_shared(rows: pd.DataFrame) -> Figure:
     """Draws the logloss of each rival after one epoch against the tuned shared rate."""
-    change = {
-        label: chapter.against(rows, setting, chapter.SHARED)
-        for label, setting in chapter.RIVALS.items()
-    }
-    return _rivals(change, 0, "logloss after one epoch\nagainst the tuned shared rate, %")
+    found = {k: chapter.against(rows, name, chapter.SHARED) for k, name in chapter.RIVALS.items()}
+    return _rivals(found, 0, "logloss after one epoch\nagainst the tuned shared rate, %")
 
 
-@styled
+@style.shown("fig-speed-up")
 def speed_up(rows: pd.DataFrame) -> Figure:
     """Draws the speed-up in samples of each rival over the tuned shared rate."""
     found = {label: chapter.speed_up(rows, setting) for label, setting in chapter.RIVALS.items()}
@@ -112,37 +95,37 @@ def speed_up(rows: pd.DataFrame) -> Figure:
 
 
 def _rivals(found: dict[str, pd.Series], same: float, xlabel: str) -> Figure:
-    fig, axes = figure(height=0.75 * len(found) + 1.3)
+    fig, axes = style.figure(height=0.75 * len(found) + 1.3)
     values = pd.concat({textwrap.fill(label, 20): one for label, one in found.items()})
     values = values.rename_axis(["rival", "seed", "objective"])
-    looks = {o: {"color": OBJECTIVES[o][0], "marker": marker} for o, marker in MARKERS.items()}
-    style.dots(axes, values, "rival", "objective", looks)
-    axes.axvline(same, color=REFERENCE, linewidth=1.2, linestyle=DASHED)
+    style.dots(axes, values, "rival", "objective")
+    style.reference(axes, same, vertical=True)
     axes.set_xlabel(xlabel)
-    legend_outside(fig, axes)
+    style.legend_outside(fig, axes)
     return fig
 
 
+@style.shown("fig-gain-by-frequency")
 def gain_by_frequency(rows: pd.DataFrame) -> Figure:
     """Draws the own rate against the shared one by tenth of the products' frequency."""
     return style.by_tenth(chapter.by_frequency(rows), "logloss against\nthe tuned shared rate, %")
 
 
-@styled
+@style.shown("fig-tuning")
 def tuning_grid(trials: pd.DataFrame, candidate: str) -> Figure:
     """Draws each trial of a candidate over the two rates: the % its score exceeds the best."""
     mine = trials[trials["candidate"] == candidate]
     excess = 100 * (mine["score"] / mine["score"].min() - 1)
     dark = float(excess.quantile(0.8)) or 1.0  # beyond it all squares are equally dark
     places = mine["embedding_lr"], mine["dense_lr"]
-    fig, axes = figure(height=4.0)
+    fig, axes = style.figure(height=4.0)
     axes.scatter(*places, c=excess.clip(upper=dark), cmap="cividis_r", s=620, marker="s")
     for x, y, value in zip(*places, excess):
         text, color = f"{value:.1f}", "white" if value > 0.55 * dark else "black"
         text = text if value < 99.5 else ">99"
         axes.annotate(text, (x, y), ha="center", va="center", fontsize=9, color=color)
     best = mine[mine["best"]]
-    frame = {"mfc": "none", "mec": line_style("MEDA")["color"], "mew": 2.5, "ms": 27}
+    frame = {"mfc": "none", "mec": style.line_style("MEDA")["color"], "mew": 2.5, "ms": 27}
     axes.plot(best["embedding_lr"], best["dense_lr"], "s", **frame)
     axes.set(xscale="log", yscale="log", xlabel="tables' rate", ylabel="dense rate")
     axes.margins(0.14)
@@ -150,19 +133,15 @@ def tuning_grid(trials: pd.DataFrame, candidate: str) -> Figure:
     return fig
 
 
-@styled
+@style.shown("fig-warm-up")
 def warm_up(rates: pd.DataFrame) -> Figure:
-    """Draws two rates by step, and their ratio.
-
-    Args:
-        rates: Columns dense and tables, a row per step.
-    """
+    """Draws the columns dense and tables, a rate by step each, and their ratio."""
     ratio = rates["tables"] / rates["dense"]
-    fig, (above, below) = figure(2, height=2.3, sharex=True)
-    above.plot(rates.index, rates["tables"], **line_style("sparse optimizer"), label="tables")
-    above.plot(rates.index, rates["dense"], **line_style("plain"), label="dense layers")
+    fig, (above, below) = style.figure(2, height=2.3, sharex=True)
+    above.plot(rates.index, rates["tables"], **style.line_style("sparse optimizer"), label="tables")
+    above.plot(rates.index, rates["dense"], **style.line_style("plain"), label="dense layers")
     above.set(yscale="log", ylabel="rate")
     above.legend(loc="lower right")
-    below.plot(rates.index, ratio, color=REFERENCE)
+    below.plot(rates.index, ratio, color=style.REFERENCE)
     below.set(ylabel="ratio", xlabel="step", ylim=(0, 1.4 * ratio.max()))
     return fig

@@ -38,30 +38,22 @@ def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=prin
     return run_all(over_seeds(seeds, runs(profile.epochs)), profile, device, store, log)
 
 
-def plain_jump(rows: pd.DataFrame, group: str = "all") -> pd.Series:
+def plain_jump(rows: pd.DataFrame, group: str = "all", setting: str = PLAIN) -> pd.Series:
     """Returns the boundary jump of plain training in %, by seed and objective."""
-    return jump(pick(rows, "plain", PLAIN), group=group).droplevel(["method", "setting"])
+    return jump(pick(rows, "plain", setting), group=group).droplevel(["method", "setting"])
 
 
 def quarters(rows: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Returns the rise in % over epoch 2's first quarter, and per quarter over its other three.
-
-    By seed, mean over objectives.
-    """
+    """Returns the rise over epoch 2's first quarter, and per quarter over the others, in %."""
     plain = pick(rows, "plain", PLAIN)
     end, quarter = (at(plain, epoch).droplevel(["method", "setting"]) for epoch in (2.0, 1.25))
     return by_seed(plain_jump(rows)), by_seed(100 * (end / quarter - 1)) / 3
 
 
 def part_gone(rows: pd.DataFrame) -> pd.Series:
-    """Returns the % of the plain jump that an intervention removes.
-
-    By setting, seed and objective.
-    """
-    plain, left = plain_jump(rows), {}
-    for name in INTERVENTIONS:
-        left[name] = jump(pick(rows, "plain", name)).droplevel(["method", "setting"])
-    return pd.concat({name: 100 * (1 - left[name] / plain) for name in left}, names=["setting"])
+    """Returns the % of the plain jump that is gone by intervention (setting), seed, objective."""
+    left = {name: plain_jump(rows, setting=name) for name in INTERVENTIONS}
+    return 100 * (1 - pd.concat(left, names=["setting"]) / plain_jump(rows))
 
 
 def part_left(rows: pd.DataFrame) -> pd.Series:
@@ -70,61 +62,39 @@ def part_left(rows: pd.DataFrame) -> pd.Series:
 
 
 def jump_by_group(rows: pd.DataFrame) -> pd.Series:
-    """Returns the plain jump in each tenth of the product rows' frequency.
-
-    By group, seed and objective.
-    """
+    """Returns the plain jump by tenth of the products' frequency (group), seed and objective."""
     groups = [group for group in pick(rows, "plain", PLAIN)["group"].unique() if group != "all"]
     return pd.concat({group: plain_jump(rows, group) for group in groups}, names=["group"])
 
 
 def directions(rows: pd.DataFrame) -> dict[str, bool]:
     """Returns the conditions that hold for every seed."""
-    jumps, left = plain_jump(rows), part_left(rows)
-    order = {
-        "the tables alone do less harm than the dense layers alone": (
-            "dense layers frozen",
-            "tables frozen",
-        ),
-        "freezing infrequent rows helps more than freezing frequent ones": (
-            "infrequent rows frozen",
-            "frequent rows frozen",
-        ),
-    }
-    return {
-        **{f"the test loss of {o} jumps": (j > 0).all() for o, j in jumps.groupby("objective")},
-        **{
-            f"{name} leave less than half of the jump": (left[name] < 50).all()
-            for name in ("labels drawn anew", "fresh impressions")
-        },
-        **{name: (left[less] < left[more]).all() for name, (less, more) in order.items()},
-    }
+    jumps, left = plain_jump(rows), part_left(rows).unstack("setting")
+    found = {f"the test loss of {o} jumps": (j > 0).all() for o, j in jumps.groupby("objective")}
+    for name in ("labels drawn anew", "fresh impressions"):
+        found[f"{name} leave less than half of the jump"] = (left[name] < 50).all()
+    alone = left["dense layers frozen"] < left["tables frozen"]
+    found["the tables alone do less harm than the dense layers alone"] = alone.all()
+    rows_apart = left["infrequent rows frozen"] < left["frequent rows frozen"]
+    found["freezing infrequent rows helps more than freezing frequent ones"] = rows_apart.all()
+    return found
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the evidence for C3, C4 and C5."""
     jumps = plain_jump(rows).unstack("objective")
-    few, all_clicks = (
-        by_seed(jump(pick(rows, "plain", thinned(kept)))) for kept in (KEPT[-1], KEPT[0])
-    )
+    thin = {kept: by_seed(plain_jump(rows, setting=thinned(kept))) for kept in KEPT}
     tenths = jump_by_group(rows).groupby(["group", "seed"]).mean().unstack("group")
     gone = part_gone(rows).groupby(["setting", "seed"]).mean().unstack("setting")
-    return pd.concat(
-        [
-            evidence("C3", **{f"jump_{name}": jumps[name] for name in jumps}),
-            evidence(
-                "C4",
-                cart_over_click=jumps["add_to_cart"] - jumps["click"],
-                checkout_over_cart=jumps["checkout"] - jumps["add_to_cart"],
-                thinned=few - all_clicks,
-            ),
-            evidence(
-                "C5",
-                decile=tenths["0"] - tenths["9"],
-                tail_frozen=gone["infrequent rows frozen"],
-                resampled=gone["labels drawn anew"],
-                dense_frozen=gone["dense layers frozen"],
-            ),
-        ],
-        ignore_index=True,
-    )
+    c4 = {
+        "cart_over_click": jumps["add_to_cart"] - jumps["click"],
+        "checkout_over_cart": jumps["checkout"] - jumps["add_to_cart"],
+        "thinned": thin[KEPT[-1]] - thin[KEPT[0]],
+    }
+    c5 = {
+        "decile": tenths["0"] - tenths["9"],
+        "tail_frozen": gone["infrequent rows frozen"],
+        "resampled": gone["labels drawn anew"],
+        "dense_frozen": gone["dense layers frozen"],
+    }
+    return evidence(C3={f"jump_{name}": jumps[name] for name in jumps}, C4=c4, C5=c5)

@@ -12,42 +12,27 @@ from reproduction import style
 from reproduction.ch05_multi_epoch_overfitting import experiment as chapter
 from reproduction.ch05_multi_epoch_overfitting import leak
 from reproduction.measure import intervals, jump, pick
-from reproduction.style import (
-    DASHED,
-    MARKERS,
-    OBJECTIVES,
-    REFERENCE,
-    figure,
-    legend_outside,
-    line,
-    line_style,
-    spelled,
-    styled,
-    zero,
-)
 
 
-@styled
+@style.shown("fig-within")
 def within_epochs(rows: pd.DataFrame) -> Figure:
     """Draws test logloss over the epochs against that at the end of the first, by objective."""
-    fig, axes = figure(height=4.0)
-    style.by_objective(axes, pick(rows, "plain", chapter.PLAIN))
-    axes.set(xlabel="epochs over the data", ylabel="test logloss against\nthe end of epoch 1, %")
-    legend_outside(fig, axes)
+    fig, axes, _ = style.rises(pick(rows, "plain", chapter.PLAIN), height=4.0)
+    style.legend_outside(fig, axes)
     return fig
 
 
-@styled
+@style.shown("fig-jumps")
 def jumps(rows: pd.DataFrame, reported: float) -> Figure:
     """Draws the boundary jump of each objective beside a reported number."""
     found = intervals(chapter.plain_jump(rows).rename("value"), ["objective"])
-    found = found.reindex([o for o in OBJECTIVES if o in found.index])
-    fig, axes = figure(height=3.2)
-    axes.bar(range(len(found)), found["mean"], 0.55, color=[OBJECTIVES[o][0] for o in found.index])
-    for k, (low, high) in enumerate(zip(found["low"], found["high"])):
-        if np.isfinite(low):
-            axes.vlines(k, low, high, color=REFERENCE, linewidth=3)
-    axes.set_xticks(range(len(found)), map(spelled, found.index))
+    found = found.reindex([o for o in style.OBJECTIVES if o in found.index])
+    fig, axes = style.figure(height=3.2)
+    colors = [style.OBJECTIVES[name][0] for name in found.index]
+    axes.bar(range(len(found)), found["mean"], 0.55, color=colors)
+    known = found.reset_index().query("low > -inf")
+    axes.vlines(known.index, known["low"], known["high"], color=style.REFERENCE, linewidth=3)
+    axes.set_xticks(range(len(found)), map(style.spelled, found.index))
     axes.set_xlim(-0.5, len(found) + 0.2)
     style.reference(axes, reported, "reported\n(second-hand)")
     axes.axhline(0, color="black", linewidth=1)
@@ -56,33 +41,34 @@ def jumps(rows: pd.DataFrame, reported: float) -> Figure:
     return fig
 
 
-@styled
+@style.shown("fig-labels")
 def jump_by_labels(rows: pd.DataFrame) -> Figure:
     """Draws click's jump, alone in the model, against the share of clicks that keep the label."""
     kept = {k: jump(pick(rows, "plain", chapter.thinned(k))) for k in chapter.KEPT}
     values = pd.concat(kept, names=["kept"]).rename("value").reset_index()
-    fig, axes = figure(height=3.4)
-    line(axes, values, "kept", "click", label="click alone", marker="o", markersize=6)
+    fig, axes = style.figure(height=3.4)
+    style.line(axes, values, "kept", "click", label="click alone", marker="o", markersize=6)
     axes.set_xscale("log", base=2)
     axes.set_xlim(1.15, chapter.KEPT[-1] / 1.15)
     axes.set_xticks(chapter.KEPT, ["all", *(f"1/{round(1 / k)}" for k in chapter.KEPT[1:])])
     axes.minorticks_off()
-    zero(axes)
+    style.reference(axes)
     axes.set(xlabel="clicks that keep their label", ylabel="boundary jump, %")
     return fig
 
 
+@style.shown("fig-jump-by-frequency")
 def jump_by_frequency(rows: pd.DataFrame) -> Figure:
     """Draws the jump by tenth of the product rows' frequency, by objective."""
     return style.by_tenth(chapter.jump_by_group(rows), "boundary jump, %")
 
 
-@styled
+@style.shown("fig-causes")
 def part_left(rows: pd.DataFrame) -> Figure:
     """Draws the part of the jump that each intervention leaves, mean over objectives."""
     left = chapter.part_left(rows).rename("value")
     found = intervals(left, ["setting"]).sort_values("mean", ascending=False)
-    fig, axes = figure(height=4.2)
+    fig, axes = style.figure(height=4.2)
     y = np.arange(len(found))
     axes.barh(y, found["mean"], color="#B9C6CF", height=0.62)
     known = np.isfinite(found["low"].to_numpy())
@@ -91,7 +77,7 @@ def part_left(rows: pd.DataFrame) -> Figure:
     place = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "fontsize": 11}
     for k, value in enumerate(found["mean"]):
         axes.annotate(f"{value:.0f} %", (ends[k], k), **place)
-    axes.axvline(100, color=REFERENCE, linewidth=1.2, linestyle=DASHED)
+    style.reference(axes, 100, vertical=True)
     axes.axvline(0, color="black", linewidth=1)
     axes.set_xlim(right=1.18 * max(100, ends.max()))
     axes.set_yticks(y, [textwrap.fill(name, 16) for name in found.index])
@@ -101,18 +87,18 @@ def part_left(rows: pd.DataFrame) -> Figure:
     return fig
 
 
-@styled
+@style.shown("fig-memory")
 def memory(rows: pd.DataFrame) -> Figure:
     """Draws click's loss on seen against fresh impressions, and the jump, by row count."""
-    fig, grid = figure(2, height=2.6, sharex=True)
+    fig, grid = style.figure(2, height=2.6, sharex=True)
     titles = ("memory after one epoch", "the jump on the test day")
     labels = ("logloss, seen\nagainst fresh, %", "boundary jump, %")
     places = {group: k for k, group in enumerate(leak.GROUPS)}
     for axes, values, title, label in zip(grid, leak.memory(rows), titles, labels):
         points = values.rename("value").reset_index()
         points = points.assign(place=points["group"].map(places)).dropna()
-        line(axes, points, "place", "click", marker=MARKERS["click"], markersize=6)
-        zero(axes)
+        style.line(axes, points, "place", "click", marker="o", markersize=6)
+        style.reference(axes)
         axes.set(title=title, ylabel=label)
     names = [group.replace(" or more", "+").replace(" to ", "–") for group in leak.GROUPS]
     axes.set_xticks(range(len(names)), names)
@@ -120,17 +106,18 @@ def memory(rows: pd.DataFrame) -> Figure:
     return fig
 
 
-@styled
+@style.shown("fig-toy")
 def toy_leak(found: pd.DataFrame) -> Figure:
     """Draws the harm of trusting row statistics against impressions per row (the index).
 
     Args:
         found: Columns "its own label among them" and "earlier labels only", in %.
     """
-    fig, axes = figure(height=3.4)
-    for column, look, marker in zip(found, ("plain", "tail rewind"), "os"):
-        axes.plot(found.index, found[column], **line_style(look), marker=marker, label=column)
-    zero(axes)
+    fig, axes = style.figure(height=3.4)
+    own, earlier = found
+    lines = {own: (own, "plain", "o"), earlier: (earlier, "tail rewind", "s")}
+    style.columns(axes, found, lines)
+    style.reference(axes)
     axes.set(xscale="log", xlabel="impressions per row")
     axes.set_ylabel("logloss on fresh impressions\nagainst the base rate, %")
     axes.legend()

@@ -62,28 +62,16 @@ def _one_seed(profile: Profile, device: str, seed: int) -> pd.DataFrame:
     torch.manual_seed(seed)
     model = ConversionModel(window.schema).to(device)
     optimizer = SparseOptimizer.from_model(model, rates.dense_lr, rates.embedding_lr)
-    rows = train(
-        model,
-        optimizer,
-        window,
-        epochs=2,
-        batch_size=profile.batch_size,
-        seed=seed,
-        evaluate=logs,
-        evaluate_at=(0.25, 1.0),
-        groups=by_count,
-        progress=None,
-    )
+    more = dict(epochs=2, batch_size=profile.batch_size, seed=seed, progress=None)
+    more |= dict(evaluate=logs, evaluate_at=(0.25, 1.0), groups=by_count)
+    rows = train(model, optimizer, window, **more)
     rows = rows[rows["metric"] == "logloss"].assign(seed=seed)
     names = {str(k): name for k, name in enumerate(GROUPS)} | {"all": "all"}
     return rows.assign(group=rows["group"].map(names))
 
 
 def memory(rows: pd.DataFrame, objective: str = "click") -> tuple[pd.Series, pd.Series]:
-    """Returns the loss on seen against fresh impressions after epoch 1, and the jump, in %.
-
-    By group and seed.
-    """
+    """Returns the loss on seen impressions against fresh ones, and the jump: % by group, seed."""
     losses = rows[rows["objective"] == objective].pivot_table(
         index=["group", "seed"], columns=["split", "epoch"], values="value"
     )

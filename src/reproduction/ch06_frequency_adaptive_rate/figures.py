@@ -11,7 +11,8 @@ from multiepoch.methods import FAL_SCALES
 from multiepoch.optim import FrequencyAdaptiveLR
 from reproduction import style, tables
 from reproduction.ch06_frequency_adaptive_rate import experiment
-from reproduction.measure import at, jump, pick, relative
+from reproduction.findings import cell
+from reproduction.measure import at, pick, relative
 
 # FAL's scales are told apart like methods: a colour and a dash pattern each.
 SCALES = {
@@ -26,35 +27,15 @@ REPORTED = 100 * 0.23 / 1.19  # % of the jump left, from the two jumps reported 
 DOT = {"": {"color": style.line_style("FAL")["color"], "marker": "o"}}
 
 
-@style.shown(
-    "fig-six-problem",
-    alt="Test logloss against epochs for three objectives. Each falls until the end of the first "
-    "epoch and rises steeply when the second begins.",
-    caption="The plain optimizer. A quarter into the second epoch, test logloss is above that at "
-    "the end of the first by {jumps}.",
-)
+@style.shown("fig-six-problem")
 def problem(rows: pd.DataFrame) -> tuple[Figure, dict]:
     """Draws the plain optimizer's test loss through the first two epochs."""
-    fig, axes = style.figure(height=3.6)
-    style.by_objective(axes, rows, last=2)
-    axes.set_xlabel("epochs over the training window")
-    axes.set_ylabel("test logloss against\nthe end of epoch 1, %")
+    fig, axes, jumps = style.rises(rows, height=3.6, last=2)
     axes.legend()
-    jumps = jump(rows).groupby("objective", sort=False).mean()
-    said = ", ".join(f"{value:.1f} % ({style.spelled(name)})" for name, value in jumps.items())
-    return fig, {"jumps": said}
+    return fig, jumps
 
 
-@style.shown(
-    "fig-six-scales",
-    alt="Above, the scale of a row against its count: the logarithm is a straight line on the log "
-    "axis, the square root and the count itself stay near zero until late, thresholds are steps. "
-    "Below, the cumulative share of rows: most rows have small counts.",
-    caption="Above: at ten lookups the logarithm leaves {log:.0f} % of the product table's rate, "
-    "the count itself {linear:.1g} %. Below: {product:.0f} % of the products in the window and "
-    "{user_x_advertiser:.0f} % of the user × advertiser rows have ten lookups or fewer. For them, "
-    "linear is close to not training at all.",
-)
+@style.shown("fig-six-scales")
 def scales(window: Log) -> tuple[Figure, dict]:
     """Draws each scale over a row's count, and how many rows have how small a count."""
     shades = {"product": ("#000000", "-"), "user_x_advertiser": ("#B5538F", (0, (4, 1.5)))}
@@ -70,14 +51,8 @@ def scales(window: Log) -> tuple[Figure, dict]:
     above.set(xscale="log", ylabel="scale of the rate", title="The scale of a row")
     for name, (color, dashes) in shades.items():
         share = 100 * torch.arange(1, len(counts[name]) + 1) / len(counts[name])
-        below.step(
-            counts[name],
-            share,
-            where="post",
-            label=name.replace("_x_", " × "),
-            color=color,
-            linestyle=dashes,
-        )
+        look = {"color": color, "linestyle": dashes, "label": style.spelled(name)}
+        below.step(counts[name], share, where="post", **look)
     below.set(xlabel="lookups of the row in the window (log scale)", ylabel="rows at most there, %")
     below.set_title("Where the rows are")
     below.legend(loc="lower right")
@@ -100,13 +75,7 @@ def growing_scales(window: Log, epochs: int = 4) -> None:
     tables.show(rows, "lookups", "Scale of a product row under the logarithm:")
 
 
-@style.shown(
-    "fig-six-curves",
-    alt="Test logloss against epochs, a panel for each objective. Without FAL the loss leaps at "
-    "each epoch boundary; the scales with a lower rate for infrequent rows rise less.",
-    caption="Test logloss of the plain optimizer and of FAL. At each grey line an epoch begins. "
-    "Compare how far each curve rises after the first of them, and after the second.",
-)
+@style.shown("fig-six-curves")
 def curves(rows: pd.DataFrame) -> Figure:
     """Draws logloss against the plain optimizer's after one epoch, by scale."""
     base = at(pick(rows, "plain"), 1.0).droplevel(["method", "setting"])
@@ -115,39 +84,22 @@ def curves(rows: pd.DataFrame) -> Figure:
     return style.by_epoch(points, SCALES, "logloss against no FAL's at the end of epoch 1, %")
 
 
-@style.shown(
-    "fig-six-left",
-    alt="Two dot plots with intervals over seeds. Above, the part of the jump that each kind of "
-    "FAL leaves. Below, the best logloss of each against that of the logarithm.",
-    caption="Above, the part of the plain jump at the second epoch that FAL leaves. The dashed "
-    "lines are the threshold set beforehand, and the part left by the jumps that notes of the "
-    "paper report for its own data. Below, the lowest logloss that a run reaches at any point. "
-    "Bars are 95 % intervals over seeds.",
-)
+@style.shown("fig-six-left")
 def left_and_best(rows: pd.DataFrame) -> Figure:
     """Draws the part of the jump that each scale leaves, and its best logloss."""
     fig, (above, below) = style.figure(2, height=2.9)
     left = experiment.jump_left(rows)[list(FAL_SCALES)].unstack()
     best = experiment.best_against(rows, "log")[[experiment.PLAIN, *FAL_SCALES]].unstack()
-    for axes, values, words in (
-        (above, left, "jump left, % of the plain one"),
-        (below, best, "best logloss against that of log, %"),
-    ):
+    for axes, values in ((above, left), (below, best)):
         values = pd.concat({"": values}, names=["kind"])
         style.dots(axes, values, "setting", "kind", DOT)
-        axes.set_xlabel(words)
+    above.set_xlabel("jump left, % of the plain one")
+    below.set_xlabel("best logloss against that of log, %")
+    look = {"va": "top", "color": style.REFERENCE, "fontsize": 10}
     for x, words in ((50, "threshold"), (REPORTED, "reported")):
-        above.axvline(x, color=style.REFERENCE, linewidth=1.2, linestyle=(0, (2, 2)))
-        above.annotate(
-            words,
-            (x, -0.55),
-            xytext=(3, 0),
-            textcoords="offset points",
-            va="top",
-            color=style.REFERENCE,
-            fontsize=10,
-        )
-    style.zero(below, vertical=True)
+        style.reference(above, x, vertical=True)
+        above.annotate(words, (x, -0.55), xytext=(3, 0), textcoords="offset points", **look)
+    style.reference(below, vertical=True)
     return fig
 
 
@@ -158,12 +110,8 @@ def numbers(rows: pd.DataFrame) -> None:
     points = {"quarter of epoch 1": 0.25, "end of epoch 1": 1.0, f"end of epoch {last:g}": last}
     found = {}
     for name in FAL_SCALES:
-        found[name] = {
-            "jump left": tables.cell(left[name], "%", 0),
-            "best": tables.cell(best[name], "%"),
-        }
+        found[name] = {"jump left": cell(left[name], "%", 0), "best": cell(best[name], "%")}
         for words, epoch in points.items():
-            change = experiment.against_plain(rows, name, epoch)
-            found[name][words] = tables.cell(change, "%")
+            found[name][words] = cell(experiment.against_plain(rows, name, epoch), "%")
     note = "Logloss against the plain optimizer, with 95 % intervals if there are several seeds."
     tables.show(found, "scale", note)

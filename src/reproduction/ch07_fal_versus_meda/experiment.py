@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict, replace
 
 import pandas as pd
 import torch
@@ -13,15 +14,7 @@ from multiepoch.model import ConversionModel
 from multiepoch.remedies import Rewind
 from multiepoch.train.metrics import auc
 from reproduction import measure
-from reproduction.measure import (
-    curve,
-    evidence,
-    intervals,
-    mean_labels,
-    pick,
-    share_of_gap_closed,
-    tally,
-)
+from reproduction.measure import curve, evidence, intervals, pick, share_of_gap_closed
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import tuned
 
@@ -31,7 +24,8 @@ TUNED = "tuned"
 UNDO_LOG = "tail_rewind, undo log"
 GROUPS = {"1": (1, 1), "2–3": (2, 3), "4–9": (4, 9), "10–29": (10, 29), "30 up": (30, math.inf)}
 TAUS = (10, 50, 100, 500, 2_000, "all")
-POINTS = (1.25, 1.5, 2.0, 2.25, 2.5, 3.0, 3.25, 3.5, 4.0)
+PARTS = {0.25: "a quarter into", 0.5: "half of", 1.0: "end of"}
+POINTS = {n + part: f"{words} epoch {n + 1}" for n in (1, 2, 3) for part, words in PARTS.items()}
 MAP_METHODS = ("fal", "meda", "tail_rewind")
 MAP_RATES = (10**-1.5, 10**-0.75, 1.0)  # of the tables' best rate for one epoch
 MAP_SCALES = (0.5, 1.0, 2.0)  # of users and products; impressions stay the same
@@ -46,21 +40,14 @@ CELLS = {
 
 def headline(epochs: int) -> list[Run]:
     """Returns each method at its own best rates and hyperparameter for three epochs."""
-    return [
-        Run(name, 0, t.dense_lr, t.embedding_lr, t.hyperparameter, setting=TUNED, epochs=epochs)
-        for name in METHODS
-        for t in [tuned(name, 3)]
-    ]
+    more = {"setting": TUNED, "epochs": epochs}
+    return [Run(name, 0, **asdict(tuned(name, 3)), **more) for name in METHODS]
 
 
 def threshold_sweep(epochs: int) -> list[Run]:
     """Returns runs of tail rewind from few rows to all of them, at its own best rates."""
-    t = tuned("tail_rewind", 3)
-    more = dict(dense_lr=t.dense_lr, embedding_lr=t.embedding_lr, epochs=epochs)
-    return [
-        Run("tail_rewind", 0, hyperparameter=tau, setting=setting, **more)
-        for setting, tau in TAU_OF.items()
-    ]
+    run = Run("tail_rewind", 0, **asdict(tuned("tail_rewind", 3)), epochs=epochs)
+    return [replace(run, setting=name, hyperparameter=tau) for name, tau in TAU_OF.items()]
 
 
 def map_runs(methods=MAP_METHODS, rates=MAP_RATES, scales=MAP_SCALES) -> list[Run]:
@@ -68,13 +55,10 @@ def map_runs(methods=MAP_METHODS, rates=MAP_RATES, scales=MAP_SCALES) -> list[Ru
     one_epoch = tuned("plain", 1)
     found = []
     for setting, (rate, scale) in CELLS.items():
-        if rate in rates and scale in scales:
-            more = dict(dense_lr=one_epoch.dense_lr, embedding_lr=rate * one_epoch.embedding_lr)
-            more |= dict(setting=setting, epochs=3, scale=scale)
-            found += [
-                Run(name, 0, hyperparameter=tuned(name, 3).hyperparameter, **more)
-                for name in methods
-            ]
+        for name in methods if rate in rates and scale in scales else ():
+            lr = one_epoch.dense_lr, rate * one_epoch.embedding_lr
+            more = dict(setting=setting, epochs=3, scale=scale)
+            found.append(Run(name, 0, *lr, tuned(name, 3).hyperparameter, **more))
     return found
 
 
@@ -83,22 +67,19 @@ def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=prin
 
     In the quick profile the corners stay at one cardinality, which saves making more worlds.
     """
-    epochs = profile.epochs
+    todo = headline(profile.epochs)
     if profile.name == "long":
-        todo = headline(epochs) + map_runs() + threshold_sweep(epochs)
+        todo += map_runs() + threshold_sweep(profile.epochs)
     else:
         scales = MAP_SCALES[1:2] if profile.name == "quick" else MAP_SCALES[::2]
-        corners = map_runs(("fal", "meda"), MAP_RATES[::2], scales)
-        todo = headline(epochs) + corners
+        todo += map_runs(("fal", "meda"), MAP_RATES[::2], scales)
     return run_all(over_seeds(seeds or profile.seeds, todo), profile, device, store, log)
 
 
 def wins(rows: pd.DataFrame, method: str = "fal", other: str = "meda") -> pd.DataFrame:
-    """Compares two methods over the map, case by case, after the first epoch.
+    """Returns one method's logloss against another's in %, in each case of the map after epoch 1.
 
-    Returns:
-        Columns setting, objective, epoch, seed, and value: the first's logloss against the
-        other's in %.
+    The columns are setting, objective, epoch, seed and value.
     """
     points = curve(rows[rows["setting"].isin(CELLS)])
     points = points[points["epoch"] > 1]
@@ -121,10 +102,7 @@ def on_the_map(rows: pd.DataFrame, method: str = "fal", other: str = "meda") -> 
 
 
 def against(rows: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
-    """Returns one tuned method's logloss against another's in %, mean over objectives.
-
-    Seed by epoch.
-    """
+    """Returns one tuned method's logloss against another's in %, over objectives: seed by epoch."""
     return measure.against(rows, TUNED, method, other).groupby("seed").mean()
 
 
@@ -137,18 +115,14 @@ def worst(rows: pd.DataFrame, other: str) -> pd.Series:
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the evidence for C7 and for the fixed-window half of C11."""
     end = against(rows, "fal", "meda")[3.0]
-    found = [
-        evidence("C7", cases=share_won(rows), tuned=end),
-        evidence("C11", **{f"worst_{other}": worst(rows, other) for other in ("fal", "meda")}),
-    ]
-    return pd.concat(found, ignore_index=True)
+    worst_points = {f"worst_{other}": worst(rows, other) for other in ("fal", "meda")}
+    return evidence(C7={"cases": share_won(rows), "tuned": end}, C11=worst_points)
 
 
 def sweep(rows: pd.DataFrame) -> pd.DataFrame:
-    """Compares each tau of tail rewind with putting all rows back, after the first epoch.
+    """Returns tail rewind's mean logloss by tau against putting all rows back, after epoch 1, in %.
 
-    Returns:
-        Columns tau, epoch, seed, and value: in %, mean over objectives.
+    The columns are tau, epoch, seed and value.
     """
     points = curve(rows[rows["setting"].isin(TAU_OF)])
     points = points[points["epoch"] > 1]
@@ -159,10 +133,7 @@ def sweep(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def gap_closed(rows: pd.DataFrame) -> pd.Series:
-    """Returns the % of the gap to the Bayes optimum that each tuned method closes.
-
-    Mean over objectives, by method, epoch and seed.
-    """
+    """Returns the % of the gap that a tuned method closes, over objectives: method, epoch, seed."""
     points = share_of_gap_closed(rows[rows["setting"] == TUNED])
     return points.groupby(["method", "epoch", "seed"])["value"].mean()
 
@@ -175,8 +146,8 @@ def leak(window: Log, test: Log, column: str = "user_x_advertiser") -> pd.DataFr
         includes the impression itself; first_epoch: only earlier ones; new_day: on the test day.
     """
     ids, clicks = window.ids[column], window.labels[:, 0]
-    counts = tally(ids, clicks, window.schema.cardinality[column])
-    lookups, mean, rate = counts[0], mean_labels(counts), clicks.mean().item()
+    counts = measure.tally(ids, clicks, window.schema.cardinality[column])
+    lookups, mean, rate = counts[0], measure.mean_labels(counts), clicks.mean().item()
     frame = pd.DataFrame({"row": ids.numpy(), "click": clicks.numpy()})
     by_row = frame.groupby("row")["click"]
     earlier = (by_row.cumsum() - frame["click"] + rate) / (by_row.cumcount() + 1)
@@ -204,23 +175,16 @@ def memory(profile: Profile, seed: int = 0, device: str = "cpu") -> pd.DataFrame
         table for a moment, which isn't counted.
     """
     window = profile.split(profile.world(seed))[0].to(device)
-    methods = {name: name for name in METHODS} | {UNDO_LOG: "tail_rewind"}
-    return pd.DataFrame.from_dict(
-        {
-            name: _bytes_of(method, window, profile, seed, name == UNDO_LOG)
-            for name, method in methods.items()
-        },
-        orient="index",
-    )
+    found = {name: _bytes_of(name, window, profile, seed) for name in (*METHODS, UNDO_LOG)}
+    return pd.DataFrame.from_dict(found, orient="index")
 
 
-def _bytes_of(method: str, window: Log, profile: Profile, seed: int, undo_log: bool) -> dict:
+def _bytes_of(name: str, window: Log, profile: Profile, seed: int) -> dict:
+    undo_log, method = name == UNDO_LOG, name.split(",")[0]
     t = tuned(method, 3)
-    rates = dict(dense_lr=t.dense_lr, embedding_lr=t.embedding_lr)
     torch.manual_seed(seed)
     model = ConversionModel(window.schema).to(window.labels.device)
-    built = METHODS[method].build(model, **rates, hyperparameter=t.hyperparameter, seed=seed)
-    optimizer, between_epochs = built
+    optimizer, between_epochs = METHODS[method].build(model, **asdict(t), seed=seed)
     if undo_log:
         below = math.inf if t.hyperparameter == "all" else t.hyperparameter
         between_epochs = Rewind(model, optimizer, below, to="start")

@@ -12,34 +12,15 @@ from matplotlib.figure import Figure
 from multiepoch.methods import METHODS
 from reproduction import style, tables
 from reproduction.ch07_fal_versus_meda import experiment
-from reproduction.findings import estimate
+from reproduction.findings import cell, estimate
 from reproduction.measure import share_of_gap_closed
 
 LABELS = {name: method.label for name, method in METHODS.items()}
 LOOKS = {label: style.line_style(label) for label in LABELS.values()}
-POINTS = {
-    1.25: "a quarter into epoch 2",
-    1.5: "half of epoch 2",
-    2.0: "end of epoch 2",
-    2.25: "a quarter into epoch 3",
-    2.5: "half of epoch 3",
-    3.0: "end of epoch 3",
-    3.25: "a quarter into epoch 4",
-    3.5: "half of epoch 4",
-    4.0: "end of epoch 4",
-}
 MB = 2**20
 
 
-@style.shown(
-    "fig-seven-leak",
-    alt="AUC of a row's mean click against the row's number of lookups. In a second epoch it is "
-    "perfect for rows seen once and falls as rows are seen more often; in a first epoch and on a "
-    "new day it is near chance for rare rows.",
-    caption="In a second epoch, a row that the window looks up once reveals its label with an AUC "
-    "of {once:.2f}. The same number is worth {once_new:.2f} on a new day. For rows of thirty "
-    "lookups and more it is {often:.2f} against {often_new:.2f}.",
-)
+@style.shown("fig-seven-leak")
 def leak(found: pd.DataFrame) -> tuple[Figure, dict]:
     """Draws what `experiment.leak` measured."""
     lines = {
@@ -48,8 +29,7 @@ def leak(found: pd.DataFrame) -> tuple[Figure, dict]:
         "new_day": ("a new day: all of the window", "MEDA", "D"),
     }
     fig, axes = style.figure(height=3.8)
-    for column, (words, look, mark) in lines.items():
-        axes.plot(found.index, found[column], label=words, marker=mark, **style.line_style(look))
+    style.columns(axes, found, lines)
     style.reference(axes, 0.5, "chance")
     axes.set(xlabel="lookups of the row in the window", ylabel="AUC of the row's mean click")
     style.legend_outside(fig, axes, columns=1)
@@ -58,15 +38,7 @@ def leak(found: pd.DataFrame) -> tuple[Figure, dict]:
     return fig, numbers | {"often": last["second_epoch"], "often_new": last["new_day"]}
 
 
-@style.shown(
-    "fig-seven-curves",
-    alt="Share of the gap to the Bayes optimum that six methods close, against epochs, a panel for "
-    "each objective.",
-    caption="Share of the gap between the best constant (0 %) and the best possible prediction "
-    "(100 %) that a method closes, from the end of the first epoch. Below 0 % a model is worse "
-    "than the best constant; lines may leave a panel at its lower edge. A dip after an epoch "
-    "boundary is the price of learning rows again.",
-)
+@style.shown("fig-seven-curves")
 def curves(rows: pd.DataFrame) -> Figure:
     """Draws the share of the gap closed by each tuned method."""
     points = share_of_gap_closed(rows[rows["setting"] == experiment.TUNED])
@@ -76,13 +48,7 @@ def curves(rows: pd.DataFrame) -> Figure:
     return style.by_epoch(points, LOOKS, "share of the gap closed, %", ylim=ylim)
 
 
-@style.shown(
-    "fig-seven-against",
-    alt="Logloss of five methods against MEDA by point of training, on an axis that is linear up "
-    "to one percent and logarithmic beyond.",
-    caption="Test logloss against MEDA's, paired by seed, mean over objectives. Below zero a "
-    "method is ahead of MEDA. The axis is linear up to 1 % and logarithmic beyond.",
-)
+@style.shown("fig-seven-against")
 def against_meda(rows: pd.DataFrame) -> Figure:
     """Draws each tuned method against MEDA from the end of epoch 1."""
     fig, axes = style.figure(height=4.2)
@@ -102,7 +68,7 @@ def gap_table(rows: pd.DataFrame) -> None:
     gap = experiment.gap_closed(rows)
     ends = [epoch for epoch in sorted(gap.index.unique("epoch")) if epoch % 1 == 0]
     found = {
-        label: {f"epoch {end:g}": tables.cell(gap[name, end], digits=1) for end in ends}
+        label: {f"epoch {end:g}": cell(gap[name, end], digits=1) for end in ends}
         for name, label in LABELS.items()
     }
     tables.show(found, "share of the gap closed, %", "Mean over objectives:")
@@ -113,23 +79,14 @@ def difference_table(rows: pd.DataFrame, method: str, others: Sequence[str]) -> 
     changes = {f"against {LABELS[o]}": experiment.against(rows, method, o) for o in others}
     last = rows["epoch"].max()
     found = {
-        words: {name: tables.cell(change[epoch]) for name, change in changes.items()}
-        for epoch, words in POINTS.items()
+        words: {name: cell(change[epoch]) for name, change in changes.items()}
+        for epoch, words in experiment.POINTS.items()
         if epoch <= last
     }
     tables.show(found, f"{LABELS[method]}'s logloss, %")
 
 
-@style.shown(
-    "fig-seven-map-{which}",
-    alt="Small heat maps of {ours}'s logloss against {theirs}'s over the rate of the tables and "
-    "the number of users and products, a row for each point of training and a column for each "
-    "objective.",
-    caption="Logloss of {ours} against {theirs}, %. Violet: {ours} is ahead, which is so in "
-    "{share} of the cases; orange: {theirs} is. Rates are multiples of the best for one epoch. "
-    "Bold: the interval over seeds leaves zero out, cell by cell, not corrected for the number of "
-    "cells. Colours end at 10 %.",
-)
+@style.shown("fig-seven-map-{which}")
 def heat_map(rows: pd.DataFrame, method: str = "fal", other: str = "meda") -> tuple[Figure, dict]:
     """Draws one method against another over the map of rate and cardinality.
 
@@ -146,12 +103,12 @@ def heat_map(rows: pd.DataFrame, method: str = "fal", other: str = "meda") -> tu
         axes = grid[epochs.index(epoch), objectives.index(objective)]
         shown = here.pivot(index="scale", columns="rate", values="mean").loc[scales, rates]
         image = axes.imshow(shown.clip(-10, 10), cmap="PuOr_r", norm=norm, aspect="auto")
-        for cell in here.itertuples():
-            far = abs(norm(np.clip(cell.mean, -10, 10)) - 0.5) > 0.36
-            number = f"{cell.mean:+.1f}" if abs(cell.mean) < 9.95 else f"{cell.mean:+.0f}"
-            place = rates.index(cell.rate), scales.index(cell.scale)
+        for one in here.itertuples():
+            far = abs(norm(np.clip(one.mean, -10, 10)) - 0.5) > 0.36
+            number = f"{one.mean:+.1f}" if abs(one.mean) < 9.95 else f"{one.mean:+.0f}"
+            place = rates.index(one.rate), scales.index(one.scale)
             look = {"color": "white" if far else "black", "fontsize": 9}
-            look["weight"] = "bold" if cell.low > 0 or cell.high < 0 else "normal"
+            look["weight"] = "bold" if one.low > 0 or one.high < 0 else "normal"
             axes.text(*place, style.signed(number), ha="center", va="center", **look)
         axes.grid(visible=False)
         axes.tick_params(length=0, labelsize=9)
@@ -172,14 +129,7 @@ def heat_map(rows: pd.DataFrame, method: str = "fal", other: str = "meda") -> tu
     return fig, words | {"which": f"{method}-{other}".replace("_", "-")}
 
 
-@style.shown(
-    "fig-seven-tau",
-    alt="Logloss of tail rewind against putting all rows back, over the threshold tau, for four "
-    "points of training.",
-    caption="Tail rewind by its threshold tau, between plain training (left) and putting all rows "
-    "back (right). All runs have tail rewind's own rates, so the right end is not MEDA at its "
-    "best.",
-)
+@style.shown("fig-seven-tau")
 def tau_sweep(rows: pd.DataFrame) -> Figure:
     """Draws tail rewind against putting all rows back, a line for each point of training."""
     places = {tau: k for k, tau in enumerate(experiment.TAUS)}
@@ -190,7 +140,7 @@ def tau_sweep(rows: pd.DataFrame) -> Figure:
     for epoch, (color, mark) in (looks | {4.0: ("#000000", "D")}).items():
         mine = found[found["epoch"] == epoch]
         look = {"color": color, "marker": mark, "linestyle": "-"}
-        style.line(axes, mine, "place", "plain", POINTS[epoch], **look)
+        style.line(axes, mine, "place", "plain", experiment.POINTS[epoch], **look)
     style.reference(axes, 0, "all rows put back")
     style.percent_axis(axes)
     axes.set_xticks(range(len(places)), [f"{t:,}" if t != "all" else "all" for t in places])
@@ -212,6 +162,6 @@ def costs(rows: pd.DataFrame, memory: pd.DataFrame) -> None:
             "Adam's moments, MB": f"{size['moments'] / MB:.1f}",
             "beside, MB": f"{size['beside'] / MB:.2f}",
             "beside, % of the tables": f"{100 * size['beside'] / size['tables']:.1f}",
-            "a run, seconds": tables.cell(seconds[name], digits=1) if timed else "not timed",
+            "a run, seconds": cell(seconds[name], digits=1) if timed else "not timed",
         }
     tables.show(found, "method")

@@ -96,7 +96,7 @@ def figure(record: Record):
     ends = []
     for name in SHOWN:
         line = intervals(points[points["method"] == name], ["epoch"]).sort_index()
-        style.band(axes, line.index, line["mean"], line["low"], line["high"], METHODS[name].label)
+        style.band(axes, line, METHODS[name].label)
         ends += [end for end in line.loc[1.0:].to_numpy().flat if np.isfinite(end)]
     room = 0.06 * (max(ends) - min(ends))
     axes.set_ylim(min(ends) - room, max(ends) + room)  # cuts off the first steps at the top

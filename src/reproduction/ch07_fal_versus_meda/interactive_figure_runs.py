@@ -6,6 +6,8 @@ any two of them can be compared.
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
+
 import pandas as pd
 
 from multiepoch.methods import METHODS
@@ -23,16 +25,11 @@ def runs(epochs: int) -> list[Run]:
     At the rates for one epoch, a method has its default hyperparameter, since none was tuned there.
     """
 
-    def at_rates(name: str, rates, hyperparameter, setting: str) -> Run:
-        lr = (rates.dense_lr, rates.embedding_lr)
-        points = {"evaluate_at": POINTS, "group_by": "product"}
-        return Run(name, 0, *lr, hyperparameter, setting=setting, epochs=epochs, **points)
-
-    found = []
+    more, found = dict(epochs=epochs, evaluate_at=POINTS, group_by="product"), []
     for name, method in METHODS.items():
-        own = tuned(name, 3)
-        found.append(at_rates(name, own, own.hyperparameter, TUNED))
-        found.append(at_rates(name, tuned("plain", 1), method.grid[0], ONE_EPOCH))
+        one_epoch = replace(tuned("plain", 1), hyperparameter=method.grid[0])
+        for setting, rates in {TUNED: tuned(name, 3), ONE_EPOCH: one_epoch}.items():
+            found.append(Run(name, 0, **asdict(rates), setting=setting, **more))
     return found
 
 

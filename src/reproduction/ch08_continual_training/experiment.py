@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from multiepoch.data import AdsWorld, Log
+from multiepoch.data import AdsWorld
 from multiepoch.train.metrics import auc
 from reproduction.measure import curve, evidence, mean_labels, tally
 from reproduction.runs import Profile, Run, over_seeds, run_all
-from reproduction.tuning import TUNING_DAYS, tuned
+from reproduction.tuning import TUNING_DAYS, TWO_EPOCHS, tuned
 
 CHAPTER = "08"
 NAME = "ch08_continual_training"
@@ -26,7 +26,6 @@ CHANGES = {
     "strong drift and churn": {"drift": 0.12, "churn": 0.15},
 }
 MEDA = ("meda", "meda_restored", "meda_groups")
-TWO_EPOCHS = ("plain", "fal", *MEDA, "adamar", "day_tail_rewind")
 SPAN = 3  # days at the start and at the end over which a method is summed up
 TUNED_FROM = 3  # the first day whose loss tuning looked at
 LEAKING = ("user", "user_x_advertiser")  # the tables whose leak is measured
@@ -94,10 +93,7 @@ def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=prin
 def gain(
     rows: pd.DataFrame, setting: str, base: str = ONE_EPOCH, changes: str = DEFAULT
 ) -> pd.Series:
-    """Returns a setting's next-day logloss against that of `base` in %; negative is better.
-
-    By day, seed and objective.
-    """
+    """Returns a setting's next-day logloss against another's in %, by day, seed and objective."""
     keys = ["epoch", "seed", "objective"]
     ours, theirs = (
         curve(rows[rows["setting"] == in_world(name, changes)]).set_index(keys)["value"]
@@ -138,11 +134,10 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
     plain, fal, groups, ours, meda = (label(name, 2) for name in names)
     fades = {"fal_slope": fal, "meda_slope": groups}
     ahead = {"days_fal": fal, "days_meda": meda}
-    found = [
-        evidence("C8", **{name: slope(gain(rows, s, plain)) for name, s in fades.items()}),
-        evidence("C11", **{name: last_days(gain(rows, ours, s)) for name, s in ahead.items()}),
-    ]
-    return pd.concat(found, ignore_index=True)
+    return evidence(
+        C8={name: slope(gain(rows, setting, plain)) for name, setting in fades.items()},
+        C11={name: last_days(gain(rows, ours, setting)) for name, setting in ahead.items()},
+    )
 
 
 def bytes_at_end(rows: pd.DataFrame, setting: str, metric: str) -> pd.Series:
@@ -152,12 +147,10 @@ def bytes_at_end(rows: pd.DataFrame, setting: str, metric: str) -> pd.Series:
 
 
 def leak(world: AdsWorld, days: int) -> pd.DataFrame:
-    """Measures how well a row's mean click tells clicks from non-clicks, day by day.
+    """Returns the AUC of a row's mean click by table and day.
 
-    Returns:
-        AUC by table and day. Columns second_epoch: rows that know all days so far, on today's
-        impressions; all_days: the same rows on tomorrow's; today: rows that know only today, on
-        tomorrow's.
+    Columns second_epoch: rows that know all days so far, on today's impressions; all_days: the
+    same rows on tomorrow's; today: rows that know only today, on tomorrow's.
     """
     n_rows = world.schema(days).cardinality
     so_far = {table: torch.zeros(2, n_rows[table]) for table in LEAKING}
@@ -168,25 +161,19 @@ def leak(world: AdsWorld, days: int) -> pd.DataFrame:
             alone = tally(today.ids[table], today.labels[:, 0], n_rows[table])
             so_far[table] += alone
 
-            def on(log: Log, counts: torch.Tensor, table: str = table) -> float:
-                return auc(mean_labels(counts)[log.ids[table]], log.labels[:, 0])
-
+            known = {"second_epoch": (today, so_far[table]), "all_days": (tomorrow, so_far[table])}
             found[table, day + 1] = {
-                "second_epoch": on(today, so_far[table]),
-                "all_days": on(tomorrow, so_far[table]),
-                "today": on(tomorrow, alone),
+                name: auc(mean_labels(counts)[log.ids[table]], log.labels[:, 0])
+                for name, (log, counts) in (known | {"today": (tomorrow, alone)}).items()
             }
         today = tomorrow
-    index = pd.MultiIndex.from_tuples(found, names=["table", "day"])
-    return pd.DataFrame(list(found.values()), index=index)
+    return pd.DataFrame(found).T.rename_axis(["table", "day"])
 
 
 def growth(profile: Profile, seed: int, below: float) -> pd.DataFrame:
-    """Counts the rows of each table by day.
+    """Counts the rows of each table by day: seen so far, touched, and fewer than `below` times.
 
-    Returns:
-        Columns day (from 1 on, as in result rows), table, rows: seen so far, touched: on the day,
-        infrequent: touched fewer than `below` times.
+    The columns are day (from 1 on, as in result rows), table, rows, touched and infrequent.
     """
     world, days, found = profile.world(seed), n_days(profile), []
     tables = world.schema(days).cardinality

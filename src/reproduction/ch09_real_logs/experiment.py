@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -11,17 +11,10 @@ import torch
 from multiepoch.data import PACKAGED_SPLIT, Log, load_kuairand, split_by_day
 from multiepoch.methods import METHODS
 from multiepoch.model import ConversionModel
+from multiepoch.runner import resolve_device
 from multiepoch.train import train
 from reproduction.measure import against, at, evidence, jump, pick, relative
-from reproduction.runs import (
-    COLUMNS,
-    KUAIRAND_BATCH,
-    Profile,
-    Run,
-    over_seeds,
-    resolve_device,
-    run_all,
-)
+from reproduction.runs import COLUMNS, KUAIRAND_BATCH, Profile, Run, over_seeds, run_all
 from reproduction.tuning import Tuned, tuned
 
 CHAPTER = "09"
@@ -54,22 +47,20 @@ def runs(epochs: int) -> list[Run]:
     for its own rates.
     """
 
-    def run(name: str, cross: str, rates: str, tuned_rates: Tuned, hyperparameter) -> Run:
+    def run(name: str, cross: str, rates: str, best: Tuned) -> Run:
         by_rows = CROSS if (name, cross, rates) == ("plain", WITH, ONE_EPOCH) else ""
         more = dict(epochs=epochs, data=SOURCES[cross], group_by=by_rows)
-        dense_lr, embedding_lr = tuned_rates.dense_lr, tuned_rates.embedding_lr
-        where = setting(cross, rates)
-        return Run(name, 0, dense_lr, embedding_lr, hyperparameter, setting=where, **more)
+        return Run(name, 0, **asdict(best), setting=setting(cross, rates), **more)
 
     found, one_epoch = [], tuned("plain", 1, data="kuairand")
+    best = {name: tuned(name, 3, data="kuairand") for name in METHODS}
     for cross in SOURCES:
         for name in METHODS if cross == WITH else COMPARED:
-            t = tuned(name, 3, data="kuairand")
-            found.append(run(name, cross, TUNED, t, t.hyperparameter))
+            found.append(run(name, cross, TUNED, best[name]))
         for name in COMPARED if cross == WITH else ("plain", "fal"):
-            hyperparameter = tuned(name, 3, data="kuairand").hyperparameter
-            hyperparameter = "log" if name == "fal" else hyperparameter
-            found.append(run(name, cross, ONE_EPOCH, one_epoch, hyperparameter))
+            hyperparameter = "log" if name == "fal" else best[name].hyperparameter
+            slow = replace(one_epoch, hyperparameter=hyperparameter)
+            found.append(run(name, cross, ONE_EPOCH, slow))
     return found
 
 
@@ -94,12 +85,8 @@ def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=prin
     quick = profile.name == "quick"
     todo = over_seeds(seeds, quick_runs() if quick else runs(profile.epochs))
     found = [run_all(todo, profile, device, store, log)]
-    if profile.name in ("long", "gpu"):
-        found += [
-            label_ablation(name, profile, device, seed, log)
-            for seed in seeds
-            for name in LABEL_ABLATIONS
-        ]
+    for seed in seeds if profile.name in ("long", "gpu") else ():
+        found += [label_ablation(name, profile, device, seed, log) for name in LABEL_ABLATIONS]
     return pd.concat(found, ignore_index=True)
 
 
@@ -125,10 +112,8 @@ def label_ablation_logs(name: str, seed: int) -> tuple[Log, Log]:
 
     RARE_CLICK drops clicks at random, in both, so that the window's rate is that of like.
     """
-    if name in (HEAVY_LIKE, SLOW_TABLES):
-        log = load_kuairand()
-    else:
-        log = load_kuairand(objectives=("like",) if name == LIKE_ALONE else ("click",))
+    labels = {HEAVY_LIKE: None, SLOW_TABLES: None, LIKE_ALONE: ("like",)}.get(name, ("click",))
+    log = load_kuairand(objectives=labels) if labels else load_kuairand()
     window, _, test = split_by_day(log, **PACKAGED_SPLIT)
     if name != RARE_CLICK:
         return window, test
@@ -165,10 +150,7 @@ def change(rows: pd.DataFrame, method: str, where: str, epoch: float, objective:
 
 
 def end_of_three(rows: pd.DataFrame, cross: str, method: str, other: str) -> pd.DataFrame:
-    """Returns one tuned method's logloss against another's after epoch 3, in %.
-
-    Seed by objective, with a last column MEAN.
-    """
+    """Returns a tuned method's logloss against another's after epoch 3 in %: seed by objective."""
     found = against(rows, setting(cross, TUNED), method, other)[3.0].unstack("objective")
     return found.assign(**{MEAN: found.mean(axis=1)})
 
@@ -188,11 +170,9 @@ def to_one_epoch(rows: pd.DataFrame, cross: str, rates: str) -> pd.DataFrame:
 
 
 def pairs_seen(window: Log, test: Log) -> tuple[float, float]:
-    """Counts how many test impressions show a pair of user and author that the window had.
+    """Returns the % of test impressions with a pair of user and author that the window had.
 
-    Returns:
-        Their share in %, and of the test impressions whose row of the cross was trained on, the
-        share in % whose row was trained on other pairs alone.
+    Also, of those whose row of the cross was trained on, the % with a row of other pairs alone.
     """
     n_authors = window.schema.cardinality["author"]
     pairs, test_pairs = (p.ids["user"] * n_authors + p.ids["author"] for p in (window, test))
@@ -202,23 +182,19 @@ def pairs_seen(window: Log, test: Log) -> tuple[float, float]:
 
 
 def jump_by_frequency(rows: pd.DataFrame) -> pd.Series:
-    """Returns the plain jump by how often the cross's row was trained on.
+    """Returns the plain jump by how often the cross's row was trained on (group).
 
-    By group, seed and objective. Of the tenths that `frequency_groups` makes, only these three
-    have impressions: most rows were never trained on, so the edges between tenths are one lookup
-    or two.
+    Of the tenths that `frequency_groups` makes, only these three have impressions: most rows were
+    never trained on, so the edges between tenths are one lookup or two.
     """
     mine = pick(rows, "plain", setting(WITH, ONE_EPOCH))
     groups = dict(zip(TRAINED_ON, sorted(set(mine["group"]) - {"all"}), strict=True))
-    found = {
-        name: jump(mine, group=group).droplevel(["method", "setting"])
-        for name, group in groups.items()
-    }
-    return pd.concat(found, names=["group"])
+    found = {name: jump(mine, group=group) for name, group in groups.items()}
+    return pd.concat(found, names=["group"]).droplevel(["method", "setting"])
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the evidence for C10: jumps at the rates of one epoch, FAL against MEDA tuned."""
     plain, fal = (jumps(rows, name, setting(WITH, ONE_EPOCH))["click"] for name in ("plain", "fal"))
     fal_meda = end_of_three(rows, WITH, "fal", "meda")["click"]
-    return evidence("C10", jump=plain, jump_left=100 * fal / plain, fal_meda=fal_meda)
+    return evidence(C10={"jump": plain, "jump_left": 100 * fal / plain, "fal_meda": fal_meda})

@@ -11,7 +11,7 @@ from reproduction.ch05_multi_epoch_overfitting import experiment as overfitting
 from reproduction.ch06_frequency_adaptive_rate import experiment as frequency
 from reproduction.ch07_fal_versus_meda import experiment as remedies
 from reproduction.ch09_real_logs import experiment as logs
-from reproduction.findings import above, below
+from reproduction.findings import above, below, cell
 
 # By measure: its words, its threshold, and the chapter, claim and measures that have it.
 MEAN = "%, mean of objectives"
@@ -60,13 +60,9 @@ def show(rows: pd.DataFrame) -> None:
     ours, found = of_log(rows), {}
     for name, (words, threshold, *where) in MEASURES.items():
         both = of_world(*where), ours.get(name)
-        world, log = ("no record found" if one is None else tables.cell(one) for one in both)
-        found[words] = {
-            "threshold": f"{threshold:g}",
-            "AdsWorld": world,
-            "KuaiRand": log,
-            "carries over": _verdict(both, threshold),
-        }
+        world, log = ("no record found" if one is None else cell(one) for one in both)
+        found[words] = {"threshold": f"{threshold:g}", "AdsWorld": world, "KuaiRand": log}
+        found[words]["carries over"] = _verdict(both, threshold)
     tables.show(found, "measure")
 
 
