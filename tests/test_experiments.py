@@ -1,5 +1,6 @@
 """Interventions do what they say, runs are kept and paired, and measures are right by hand."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -281,3 +282,27 @@ def test_a_gpu_asked_for_in_vain_is_refused_in_words(monkeypatch):
         runs.resolve_device("cuda")
     with pytest.raises(ValueError, match="choose from quick, cpu, long, gpu"):
         profile("huge")
+
+
+def test_the_dense_rate_falls_in_the_second_epoch_and_is_back_on_a_new_day(tiny_log):
+    model = ConversionModel(tiny_log().schema, embedding_dim=2)
+    optimizer, every_epoch = METHODS["plain"].build(
+        model, dense_lr=0.1, embedding_lr=1.0, dense_factor=0.5
+    )
+    rates = []
+    for index in (0, 1, 2, 0):
+        every_epoch.before_epoch(index)
+        rates.append([group["lr"] for group in optimizer.param_groups])
+    dense, tables = zip(*[(rate[0], set(rate[1:])) for rate in rates])
+    assert dense == (0.1, 0.05, 0.05, 0.1) and all(one == {1.0} for one in tables)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the changed ratio is meant
+        optimizer.step()
+
+
+def test_a_world_without_its_cross_is_the_same_world():
+    run = replace(PLAIN, data="world without cross")
+    without, whole = execute(run, TINY), execute(PLAIN, TINY)
+    best = [rows[rows["metric"] == "bayes_logloss"]["value"].tolist() for rows in (without, whole)]
+    assert best[0] == best[1]
+    assert final(without)[1.0] != final(whole)[1.0]

@@ -34,11 +34,22 @@ FAL_SCALES: dict[str, dict] = {
 class EveryEpoch:
     """Announces each epoch to FAL and to the rewind: the `between_epochs` of `train`."""
 
-    def __init__(self, optimizer: SparseOptimizer, rewind: Resets | None = None) -> None:
-        self.optimizer, self.rewind = optimizer, rewind
+    def __init__(
+        self,
+        optimizer: SparseOptimizer,
+        rewind: Resets | None = None,
+        dense_factor: float = 1.0,
+    ) -> None:
+        self.optimizer, self.rewind, self.dense_factor = optimizer, rewind, dense_factor
+        self._dense_lrs = [group["lr"] for group in optimizer.dense.param_groups]
 
     def before_epoch(self, index: int) -> None:
         self.optimizer.embedding.set_epoch(index)
+        if self.dense_factor != 1:
+            factor = self.dense_factor if index > 0 else 1.0
+            for group, lr in zip(self.optimizer.dense.param_groups, self._dense_lrs):
+                group["lr"] = factor * lr
+            self.optimizer.keep_ratio()
         if self.rewind is not None:
             self.rewind.before_epoch(index)
 
@@ -85,8 +96,12 @@ class Method:
         seed: int = 0,
         rule: str = "adam",
         epochs: int = 1,
+        dense_factor: float = 1.0,
     ) -> tuple[SparseOptimizer, EveryEpoch]:
-        """Returns the optimizer, and the `between_epochs` of `train`."""
+        """Returns the optimizer, and the `between_epochs` of `train`.
+
+        From the second epoch over the data on, dense_factor multiplies the dense learning rate.
+        """
         optimizer = SparseOptimizer.from_model(
             model,
             dense_lr=dense_lr,
@@ -97,7 +112,7 @@ class Method:
         )
         given = {"hyperparameter": hyperparameter, "seed": seed, "epochs": epochs}
         rewind = self.rewind and self.rewind(model=model, optimizer=optimizer, **given)
-        return optimizer, EveryEpoch(optimizer, rewind)
+        return optimizer, EveryEpoch(optimizer, rewind, dense_factor)
 
 
 def _rewind_tail(model, optimizer, hyperparameter, seed, epochs, to="reinit") -> Rewind:

@@ -177,6 +177,13 @@ class SparseOptimizer(Optimizer):
         for hook in self._optimizer_load_state_dict_post_hooks.values():
             hook(self)
 
+    def keep_ratio(self) -> None:
+        """Takes the present ratio of the learning rates as the one that `step` expects.
+
+        Call it after changing the rate of one part on purpose; `step` warns of a changed ratio.
+        """
+        self._ratios = _ratios(self.param_groups)
+
     def summary(self) -> str:
         """Tabulates each parameter's optimizer, shape and learning rate."""
         rate = {id(p): group["lr"] for group in self.param_groups for p in group["params"]}

@@ -45,7 +45,7 @@ class Run:
         hyperparameter: The method's own.
         setting: Distinguishes this run from others of the same method; figures show it.
         epochs: Over the window, or over each day.
-        data: "world", "kuairand", or "kuairand without cross".
+        data: "world" or "kuairand", or either with " without cross" after it.
         days: Days trained on one after the other, each evaluated on the next; 0 for one window.
         times_data: Impressions per day, in multiples of the profile's.
         rule: The tables' update rule.
@@ -57,6 +57,7 @@ class Run:
         evaluate_at: Fractions of each epoch after which the model is evaluated.
         on: The held-out day, "test" or "validation".
         group_by: An id column whose row-frequency tenths are evaluated apart, "" for none.
+        dense_factor: The factor of the dense learning rate from epoch 2 on.
     """
 
     method: str
@@ -78,6 +79,7 @@ class Run:
     evaluate_at: tuple[float, ...] = (0.25, 0.5, 1.0)
     on: str = "test"
     group_by: str = ""
+    dense_factor: float = 1.0
 
     def describe(self) -> str:
         """Names the run in a progress line."""
@@ -93,9 +95,17 @@ class Run:
 @lru_cache(maxsize=2)
 def _window(profile: Profile, data: str, seed: int, scale: float, world: str):
     """Returns the training window, the validation day and the test days of a source."""
-    if data == "world":
-        return profile.split(profile.world(seed, scale, **json.loads(world)))
+    if data.startswith("world"):
+        logs = profile.split(profile.world(seed, scale, **json.loads(world)))
+        return logs if data == "world" else tuple(map(_without_cross, logs))
     return split_by_day(load_kuairand(cross=data == "kuairand"), **PACKAGED_SPLIT)
+
+
+def _without_cross(log: Log) -> Log:
+    """Returns the log of a world without its ultra-sparse id column."""
+    ids = {name: column for name, column in log.ids.items() if name != "user_x_advertiser"}
+    cardinality = {name: log.schema.cardinality[name] for name in ids}
+    return replace(log, schema=replace(log.schema, cardinality=cardinality), ids=ids)
 
 
 def execute(run: Run, profile: Profile, device: str = "cpu") -> pd.DataFrame:
@@ -115,7 +125,7 @@ def _train_window(run: Run, profile: Profile, device: str) -> tuple[pd.DataFrame
     """Trains over one window; returns its points and the rows about the run as a whole."""
     world = json.dumps(run.world, sort_keys=True)
     log, validation, test = _window(profile, run.data, run.seed, run.scale, world)
-    batch_size = profile.batch_size if run.data == "world" else KUAIRAND_BATCH
+    batch_size = profile.batch_size if run.data.startswith("world") else KUAIRAND_BATCH
     held_out = {"test": test, "validation": validation}[run.on]
     if run.objectives or run.keep_positives < 1:
         log, held_out = (
@@ -186,6 +196,7 @@ def _build(run: Run, schema: Schema, device: str):
         seed=run.seed,
         rule=run.rule,
         epochs=run.epochs,
+        dense_factor=run.dense_factor,
     )
     return model, optimizer, every_epoch
 

@@ -1,0 +1,265 @@
+"""Dose and response: the same methods along a curve of learning rates of the tables.
+
+How much a second epoch hurts depends on the tables' learning rate, while the loss of one epoch
+hardly does. So no verdict is taken at one rate: every method is trained at each of several, and
+its effect is set against the dose, the jump of plain training at the same rate, seed and stratum.
+Chapters 5, 6, 7 and 9 read the record of these runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from multiepoch.methods import METHODS
+from reproduction.measure import curve
+from reproduction.runs import Profile, Run, over_seeds, run_all
+
+CHAPTER = "dose"
+NAME = "dose_response"
+
+# No pilot has seen these.
+SEEDS = tuple(range(20, 28))
+
+RATES = tuple(10**exponent for exponent in (-3.0, -2.5, -2.0, -1.5, -1.25))
+ADAGRAD_RATES = tuple(10**exponent for exponent in (-2.0, -1.5, -1.0, -0.5))
+ALL = ("plain", "fal", "meda", "adamar", "tail_rewind")
+FEW = ("plain", "fal", "meda")
+
+EXPECTED, DRAWN = "expected_logloss", "logloss"  # under the true probabilities; of the labels
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """Conditions under which one curve is measured.
+
+    Attributes:
+        name: Its key in the record, column `setting`.
+        data: A source of runs.Run.
+        rule: The rule of the tables' optimizer.
+        dense_lr: The dense learning rate.
+        rates: The tables' learning rates.
+        methods: Keys of METHODS, each with its default hyperparameter.
+        epochs: Epochs over the window.
+        dense_factor: The factor of the dense rate from epoch 2 on.
+    """
+
+    name: str
+    data: str = "world"
+    rule: str = "adam"
+    dense_lr: float = 1e-3
+    rates: tuple[float, ...] = RATES
+    methods: tuple[str, ...] = FEW
+    epochs: int = 2
+    dense_factor: float = 1.0
+
+    def runs(self) -> list[Run]:
+        return [
+            Run(
+                method,
+                0,
+                self.dense_lr,
+                rate,
+                METHODS[method].grid[0],
+                setting=f"{self.name}@{rate:.3g}",
+                data=self.data,
+                rule=self.rule,
+                epochs=self.epochs,
+                dense_factor=self.dense_factor,
+            )
+            for rate in self.rates
+            for method in self.methods
+        ]
+
+
+# The first decides the claims; the others say whether its curve holds under other conditions.
+STRATA = {
+    stratum.name: stratum
+    for stratum in (
+        Stratum("AdsWorld", methods=ALL, epochs=3),
+        Stratum("KuaiRand", data="kuairand", methods=ALL, epochs=3),
+        Stratum("AdsWorld, row-wise Adagrad", rule="rowwise_adagrad", rates=ADAGRAD_RATES),
+        Stratum("AdsWorld, no cross", data="world without cross"),
+        Stratum("KuaiRand, no cross", data="kuairand without cross"),
+        Stratum("AdsWorld, dense rate 3.2e-3", dense_lr=10**-2.5),
+        Stratum("AdsWorld, dense rate 3.2e-4", dense_lr=10**-3.5),
+        Stratum("AdsWorld, dense rate x 0.03 from epoch 2 on", dense_factor=0.03),
+    )
+}
+
+
+def run(
+    profile: Profile, device: str = "auto", seeds=None, store=None, log=print, only: str = ""
+) -> pd.DataFrame:
+    """Measures every stratum, or the one named `only`.
+
+    Returns:
+        Losses on the test day: the columns of runs.COLUMNS with `stratum` and `rate` (of the
+        tables) in place of `setting`.
+    """
+    strata = [stratum for name, stratum in STRATA.items() if only in ("", name)]
+    if not strata:
+        raise ValueError(f"no stratum is named {only!r}; there are {', '.join(STRATA)}.")
+    todo = {run.setting: (s.name, run.embedding_lr) for s in strata for run in s.runs()}
+    # Seed by seed, so that what is finished early is complete.
+    runs = over_seeds(seeds or SEEDS, [run for s in strata for run in s.runs()])
+    rows = run_all(runs, profile, device, store, log)
+    rows = rows[rows["metric"].isin([EXPECTED, DRAWN, "auc"])]
+    names, rates = zip(*rows["setting"].map(todo))
+    return rows.drop(columns="setting").assign(stratum=names, rate=rates)
+
+
+def losses(rows: pd.DataFrame, stratum: str) -> pd.Series:
+    """The losses of a stratum, by rate, method, objective, seed and epoch.
+
+    They are expected under the true probabilities if these are known.
+    """
+    mine = rows[rows["stratum"] == stratum]
+    metric = EXPECTED if (mine["metric"] == EXPECTED).any() else DRAWN
+    keys = ["rate", "method", "objective", "seed", "epoch"]
+    return curve(mine, metric).set_index(keys)["value"].sort_index()
+
+
+def jumps(rows: pd.DataFrame, stratum: str, boundary: int = 1) -> pd.Series:
+    """The boundary jump in % by rate, method, objective and seed."""
+    loss = losses(rows, stratum).unstack("epoch")
+    return 100 * (loss[boundary + 0.25] / loss[float(boundary)] - 1)
+
+
+def dose(rows: pd.DataFrame, stratum: str, objective: str | None = None) -> pd.Series:
+    """Plain training's jump in % by rate and seed: of one objective, or the mean over all."""
+    return _jump_of(rows, stratum, "plain", objective)
+
+
+def share_left(
+    rows: pd.DataFrame, stratum: str, method: str = "fal", objective: str | None = None
+) -> pd.Series:
+    """The % of plain training's mean jump that a method leaves, by rate and seed.
+
+    The seeds share the denominator, since a seed whose jump is near zero has no share of its own.
+    """
+    plain = dose(rows, stratum, objective)
+    jump = _jump_of(rows, stratum, method, objective)
+    return 100 * jump / plain.groupby("rate").transform("mean")
+
+
+def _jump_of(rows: pd.DataFrame, stratum: str, method: str, objective: str | None) -> pd.Series:
+    jump = jumps(rows, stratum).xs(method, level="method")
+    if objective is not None:
+        jump = jump.xs(objective, level="objective")
+    return jump.groupby(["rate", "seed"]).mean()
+
+
+def against(
+    rows: pd.DataFrame, stratum: str, method: str, other: str, objective: str | None = None
+) -> pd.DataFrame:
+    """One method's loss against another's in %, of one objective or the mean over all.
+
+    Returns:
+        A row for each rate and seed, a column for each epoch.
+    """
+    loss = losses(rows, stratum)
+    if objective is not None:
+        loss = loss[loss.index.get_level_values("objective") == objective]
+    mine, theirs = (loss.xs(name, level="method") for name in (method, other))
+    change = 100 * (mine / theirs - 1)
+    return change.groupby(["rate", "seed", "epoch"]).mean().unstack("epoch")
+
+
+def valley(rows: pd.DataFrame, stratum: str) -> pd.Series:
+    """Plain training's loss after one epoch against its best rate's in %, by rate and seed.
+
+    Mean over the objectives; the best rate is the one with the lowest mean over the seeds.
+    """
+    end = losses(rows, stratum).xs("plain", level="method").xs(1.0, level="epoch")
+    best = end.groupby(["objective", "rate"]).mean().groupby("objective").idxmin()
+    found = {}
+    for objective, (_, rate) in best.items():
+        mine = end.xs(objective, level="objective")
+        found[objective] = 100 * (mine / mine.xs(rate, level="rate") - 1)
+    return pd.concat(found).groupby(["rate", "seed"]).mean()
+
+
+QUARTER = 1.25
+ENDS = (2.0, 3.0)
+INSIDE = (1.25, 1.5, 2.25, 2.5)
+
+
+def judge(rows: pd.DataFrame) -> pd.DataFrame:
+    """The evidence of the second round: one value for each claim, measure, point and seed."""
+    found = []
+    if "AdsWorld" in set(rows["stratum"]):
+        found += [*_c3(rows), *_c4(rows), *_c6(rows, "C6", "AdsWorld", None)]
+        found += [*_c7(rows, "C7", "AdsWorld", None), *_c11(rows)]
+    if "KuaiRand" in set(rows["stratum"]):
+        found += [*_c6(rows, "C10", "KuaiRand", "click"), *_c7(rows, "C10", "KuaiRand", "click")]
+    return pd.DataFrame(
+        [
+            {"claim": claim, "measure": measure, "point": point, "seed": int(seed), "value": value}
+            for claim, measure, point, values in found
+            for seed, value in values.items()
+        ],
+        columns=["claim", "measure", "point", "seed", "value"],
+    )
+
+
+def mean_dose(rows: pd.DataFrame, stratum: str, objective: str | None = None) -> pd.Series:
+    """Plain's mean jump in % by rate: the dose that decides which rates a prediction is about."""
+    return dose(rows, stratum, objective).groupby("rate").mean()
+
+
+def _rate(rate: float) -> str:
+    return f"tables at {rate:.2g}"
+
+
+def _c3(rows: pd.DataFrame):
+    plain = jumps(rows, "AdsWorld").xs("plain", level="method")
+    for (rate, objective), values in plain.groupby(["rate", "objective"]):
+        yield "C3", "jump", f"{objective}, {_rate(rate)}", values.droplevel(["rate", "objective"])
+
+
+def _c4(rows: pd.DataFrame):
+    plain = jumps(rows, "AdsWorld").xs("plain", level="method").unstack("objective")
+    steps = {
+        "cart_over_click": plain["add_to_cart"] - plain["click"],
+        "checkout_over_cart": plain["checkout"] - plain["add_to_cart"],
+    }
+    for rate, size in mean_dose(rows, "AdsWorld").items():
+        if 2 <= size <= 20:
+            for name, values in steps.items():
+                yield "C4", name, _rate(rate), values.xs(rate, level="rate")
+        elif size > 25:
+            smaller = pd.concat(steps, axis=1).min(axis=1)
+            yield "C4", "large_dose", _rate(rate), smaller.xs(rate, level="rate")
+
+
+def _c6(rows: pd.DataFrame, claim: str, stratum: str, objective: str | None):
+    left = share_left(rows, stratum, "fal", objective)
+    for rate, size in mean_dose(rows, stratum, objective).items():
+        if 1 <= size <= 10:
+            yield claim, "left_small_dose", _rate(rate), left.xs(rate, level="rate")
+        elif size > 30:
+            yield claim, "left_large_dose", _rate(rate), left.xs(rate, level="rate")
+
+
+def _c7(rows: pd.DataFrame, claim: str, stratum: str, objective: str | None):
+    change = against(rows, stratum, "fal", "meda", objective)
+    for rate, size in mean_dose(rows, stratum, objective).items():
+        mine = change.xs(rate, level="rate")
+        if size <= 5:
+            yield claim, "fal_meda_quarter", _rate(rate), mine[QUARTER]
+        for end in ENDS:
+            yield claim, "fal_meda_end", f"end of epoch {end:.0f}, {_rate(rate)}", mine[end]
+
+
+def _c11(rows: pd.DataFrame):
+    fal, meda = (against(rows, "AdsWorld", "tail_rewind", other) for other in ("fal", "meda"))
+    for rate, size in mean_dose(rows, "AdsWorld").items():
+        if 1 <= size <= 10:
+            for end in ENDS:
+                point = f"end of epoch {end:.0f}, {_rate(rate)}"
+                yield "C11", "tail_fal_end", point, fal.xs(rate, level="rate")[end]
+            for epoch in INSIDE:
+                point = f"{epoch:g} epochs, {_rate(rate)}"
+                yield "C11", "tail_meda_inside", point, meda.xs(rate, level="rate")[epoch]

@@ -1,0 +1,132 @@
+"""The second round of the ledger: claims judged along a curve, at every point by itself."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+from tabulate import tabulate
+
+from multiepoch.stats import holm, interval, t_test
+from reproduction.claims import Measure, Verdict, claim
+
+Status = Literal["holds", "fails", "open"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the second round predicts about a claim. second_round.toml holds them."""
+
+    id: str
+    prediction: str
+    measures: tuple[Measure, ...]
+
+
+def _read(path: Path) -> tuple[Prediction, ...]:
+    found = tomllib.loads(path.read_text(encoding="utf-8"))["claim"]
+    return tuple(
+        Prediction(one["id"], one["prediction"], tuple(Measure(**m) for m in one["measures"]))
+        for one in found
+    )
+
+
+PREDICTIONS = _read(Path(__file__).with_name("second_round.toml"))
+
+
+@dataclass(frozen=True)
+class PointEvidence:
+    """One measure at one point, with its mean, interval and p-value over seeds.
+
+    Attributes:
+        p: The p-value that the mean equals the threshold, adjusted for the points of the claim.
+    """
+
+    measure: Measure
+    point: str
+    seeds: tuple[int, ...]
+    estimate: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def status(self) -> Status:
+        """The side of the threshold; "open" if the adjusted p-value is 5 % or more."""
+        if self.p >= 0.05:
+            return "open"
+        above = self.estimate > self.measure.threshold
+        return "holds" if above == (self.measure.sign == ">") else "fails"
+
+
+def weigh(prediction: Prediction, rows: pd.DataFrame) -> list[PointEvidence]:
+    """Returns the evidence of a claim, one entry per measure and point.
+
+    Args:
+        prediction: The prediction.
+        rows: Columns claim, measure, point, seed, value.
+    """
+    rows = rows[rows["claim"] == prediction.id]
+    measures = {measure.name: measure for measure in prediction.measures}
+    groups = list(rows.groupby(["measure", "point"], sort=False))
+    adjusted = holm([t_test(g["value"], measures[name].threshold) for (name, _), g in groups])
+    found = [
+        PointEvidence(
+            measures[name], point, tuple(group["seed"]), *interval(group["value"]), float(p)
+        )
+        for ((name, point), group), p in zip(groups, adjusted)
+    ]
+    order = list(measures)
+    return sorted(found, key=lambda one: order.index(one.measure.name))
+
+
+def status(evidence: Sequence[PointEvidence]) -> Status:
+    """Returns the status of one measure over its points."""
+    statuses = {one.status for one in evidence}
+    if "fails" in statuses:
+        return "fails"
+    return "holds" if statuses == {"holds"} else "open"
+
+
+def verdict(evidence: Sequence[PointEvidence]) -> Verdict:
+    """Judges a claim by its measures: those without a point at which they apply do not count."""
+    if not evidence:
+        return "not yet run"
+    by_measure: dict[str, list[PointEvidence]] = {}
+    for one in evidence:
+        by_measure.setdefault(one.measure.name, []).append(one)
+    statuses = {status(points) for points in by_measure.values()}
+    if statuses == {"holds"}:
+        return "reproduced"
+    if "holds" in statuses:
+        return "partly"
+    return "not settled" if "open" in statuses else "not reproduced"
+
+
+def table(rows: pd.DataFrame, profile: str) -> str:
+    """Returns the second round in Markdown: each prediction, its verdict and its evidence."""
+    blocks = []
+    for one in PREDICTIONS:
+        evidence = weigh(one, rows)
+        ours = claim(one.id)
+        blocks += [
+            f"### {one.id} · {ours.title}",
+            f"**Predicted before the run:** {one.prediction}",
+            f"**Verdict:** **{verdict(evidence)}** ({profile}).",
+        ]
+        lines = [
+            [e.measure.text, e.point, e.measure.predicted, _estimate(e), len(e.seeds), e.status]
+            for e in evidence
+        ]
+        head = ["measure", "point", "predicted", "estimate and 95 % interval", "seeds", ""]
+        if lines:
+            blocks.append(tabulate(lines, head, tablefmt="pipe", disable_numparse=True))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _estimate(evidence: PointEvidence) -> str:
+    e = evidence
+    return f"{e.estimate:.3g} {e.measure.unit} [{e.low:.3g}, {e.high:.3g}]"

@@ -1,0 +1,121 @@
+"""Dose and response on made-up losses whose effects are known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from multiepoch.methods import METHODS
+from multiepoch.stats import holm, interval, t_test
+from reproduction import second_round
+from reproduction.dose_response import experiment as dose_response
+from reproduction.dose_response.experiment import STRATA, Stratum
+from reproduction.runs import profile
+
+OBJECTIVES = ("click", "add_to_cart", "checkout")
+# By rate: plain's jump in %, FAL's share of it, and FAL against MEDA a quarter into epoch 2 in %.
+TRUTH = {0.001: (4.0, 0.1, -2.0), 0.01: (36.0, 0.8, 5.0)}
+
+
+def made_up(stratum: str = "AdsWorld", seeds=range(20, 24)) -> pd.DataFrame:
+    """Losses of plain, FAL, MEDA and tail rewind; one after epoch 1, with a little noise."""
+    rng, rows = np.random.default_rng(0), []
+    for rate, (jump, share, difference) in TRUTH.items():
+        for seed in seeds:
+            for k, objective in enumerate(OBJECTIVES):
+                plain = 1 + (jump + k) / 100
+                fal = 1 + share * (jump + k) / 100
+                at = {
+                    "plain": {1.25: plain, 2.0: plain, 3.0: plain},
+                    "fal": {1.25: fal, 2.0: 1.03, 3.0: 1.03},
+                    "meda": {1.25: fal / (1 + difference / 100), 2.0: 1.01, 3.0: 1.01},
+                    "tail_rewind": {1.25: 1.0, 2.0: 1.0, 3.0: 1.0},
+                }
+                inside = {
+                    name: dict.fromkeys((1.5, 2.25, 2.5), 1.1 if name == "tail_rewind" else 1.2)
+                    for name in at
+                }
+                for method, curve in at.items():
+                    for epoch, loss in {1.0: 1.0, **inside[method], **curve}.items():
+                        loss = loss if epoch == 1.0 else loss * (1 + 1e-5 * rng.standard_normal())
+                        rows.append((stratum, rate, method, seed, objective, epoch, loss))
+    columns = ["stratum", "rate", "method", "seed", "objective", "epoch", "value"]
+    return pd.DataFrame(rows, columns=columns).assign(metric="expected_logloss", group="all")
+
+
+def test_dose_share_and_difference_are_those_that_were_put_in():
+    rows = made_up()
+    dose = dose_response.mean_dose(rows, "AdsWorld")
+    assert dose.round(2).to_dict() == {0.001: 5.0, 0.01: 37.0}, "the objectives' mean"
+    left = dose_response.share_left(rows, "AdsWorld").groupby("rate").mean()
+    assert left.to_dict() == pytest.approx({0.001: 10, 0.01: 80}, rel=0.01)
+    click = dose_response.share_left(rows, "AdsWorld", objective="click").groupby("rate").mean()
+    assert click.to_dict() == pytest.approx({0.001: 10, 0.01: 80}, rel=0.01)
+    quarter = dose_response.against(rows, "AdsWorld", "fal", "meda")[1.25].groupby("rate").mean()
+    assert quarter.to_dict() == pytest.approx({0.001: -2, 0.01: 5}, rel=0.01)
+    assert dose_response.valley(rows, "AdsWorld").abs().max() == 0, "one epoch is as good anywhere"
+
+
+def test_a_prediction_is_judged_where_its_dose_says():
+    found = dose_response.judge(made_up()).groupby(["claim", "measure"])["point"].unique()
+    assert list(found["C6", "left_small_dose"]) == ["tables at 0.001"]
+    assert list(found["C6", "left_large_dose"]) == ["tables at 0.01"]
+    assert list(found["C7", "fal_meda_quarter"]) == ["tables at 0.001"]
+    assert len(found["C7", "fal_meda_end"]) == 4, "two ends at both rates"
+    assert len(found["C3", "jump"]) == 6
+    assert "C10" not in found.index.get_level_values("claim"), "no row of KuaiRand"
+
+
+def test_without_a_known_truth_the_drawn_labels_are_scored():
+    rows = made_up("KuaiRand").assign(metric="logloss")
+    assert set(dose_response.judge(rows)["claim"]) == {"C10"}
+
+
+def test_a_stratum_trains_each_method_at_each_rate_with_its_default():
+    runs = Stratum("s", methods=("plain", "fal"), rates=(0.1, 0.2)).runs()
+    assert [(r.method, r.embedding_lr) for r in runs] == [
+        ("plain", 0.1), ("fal", 0.1), ("plain", 0.2), ("fal", 0.2)
+    ]  # fmt: skip
+    assert all(r.hyperparameter == METHODS[r.method].grid[0] for r in runs)
+    settings = [run.setting for s in STRATA.values() for run in s.runs() if run.method == "plain"]
+    assert len(set(settings)) == len(settings), "no two runs of one name"
+
+
+def test_an_unknown_stratum_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"no stratum is named 'AdsWorlds'; there are AdsWorld"):
+        dose_response.run(profile("quick"), "cpu", only="AdsWorlds")
+
+
+def test_holm_adjusts_as_published_and_a_t_test_agrees_with_the_interval():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    values = [1.0, 1.2, 0.9, 1.4, 1.1]
+    low = interval(values)[1]
+    assert t_test(values, low) == pytest.approx(0.05)
+    assert t_test([1.0], 0.0) == 1 and t_test([2.0, 2.0], 2.0) == 1 and t_test([2.0, 2.0], 1.0) == 0
+
+
+def test_every_measure_of_the_judge_is_predicted_and_made_up_losses_get_their_verdicts():
+    rows = dose_response.judge(pd.concat([made_up(), made_up("KuaiRand")]))
+    predicted = {(p.id, m.name) for p in second_round.PREDICTIONS for m in p.measures}
+    assert set(zip(rows["claim"], rows["measure"])) <= predicted
+    weighed = {p.id: second_round.weigh(p, rows) for p in second_round.PREDICTIONS}
+    found = {name: second_round.verdict(evidence) for name, evidence in weighed.items()}
+    assert found["C3"] == found["C6"] == found["C7"] == found["C11"] == "reproduced"
+    wrong = rows.assign(value=rows["value"].where(rows["measure"] != "fal_meda_end", -1.0))
+    c7 = next(p for p in second_round.PREDICTIONS if p.id == "C7")
+    assert second_round.verdict(second_round.weigh(c7, wrong)) == "partly"
+    assert second_round.verdict([]) == "not yet run"
+    assert "| holds" in second_round.table(rows, "long")
+
+
+def test_one_point_that_fails_fails_its_measure_and_noise_leaves_it_open():
+    (c3,) = (p for p in second_round.PREDICTIONS if p.id == "C3")
+    rows = pd.DataFrame(
+        [("C3", "jump", point, seed, value + 0.01 * seed)
+         for point, value in (("a", 2.0), ("b", 0.1)) for seed in range(4)],
+        columns=["claim", "measure", "point", "seed", "value"],
+    )  # fmt: skip
+    evidence = second_round.weigh(c3, rows)
+    assert [e.status for e in evidence] == ["holds", "fails"]
+    assert second_round.status(evidence) == "fails"
+    noisy = rows.assign(value=[-5.0, 9.0] * 4)
+    assert second_round.status(second_round.weigh(c3, noisy)) == "open"
