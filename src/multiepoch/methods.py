@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from multiepoch.optim import AdaptiveRegularization, FrequencyAdaptiveLR, SparseOptimizer
@@ -28,6 +29,20 @@ FAL_SCALES: dict[str, dict] = {
     "threshold 100": {"scale": "threshold", "threshold": 100},
     "log of steps": {"scale": "log", "count": "steps"},
     "log, gap decay 0.5": {"scale": "log", "gap_decay": 0.5},
+}
+# More values of their parameters, which no tuning tries.
+FAL_VARIANTS = FAL_SCALES | {
+    "threshold 5": {"scale": "threshold", "threshold": 5},
+    "threshold 500": {"scale": "threshold", "threshold": 500},
+    "log, gap decay 0.1": {"scale": "log", "gap_decay": 0.1},
+    "log, gap decay 0.9": {"scale": "log", "gap_decay": 0.9},
+}
+
+
+DENSE_RULES = {
+    "adam": torch.optim.Adam,
+    "adagrad": torch.optim.Adagrad,
+    "sgd": torch.optim.SGD,
 }
 
 
@@ -96,16 +111,19 @@ class Method:
         seed: int = 0,
         rule: str = "adam",
         epochs: int = 1,
+        dense_rule: str = "adam",
         dense_factor: float = 1.0,
     ) -> tuple[SparseOptimizer, EveryEpoch]:
         """Returns the optimizer, and the `between_epochs` of `train`.
 
-        From the second epoch over the data on, dense_factor multiplies the dense learning rate.
+        The dense layers learn by dense_rule, a key of DENSE_RULES. From the second epoch over the
+        data on, dense_factor multiplies their learning rate.
         """
         optimizer = SparseOptimizer.from_model(
             model,
             dense_lr=dense_lr,
             embedding_lr=embedding_lr,
+            dense=DENSE_RULES[dense_rule],
             rule=rule,
             row_lr=self.row_lr and self.row_lr(hyperparameter),
             row_decay=self.row_decay and self.row_decay(hyperparameter),
@@ -126,7 +144,7 @@ METHODS: dict[str, Method] = {
     "plain": Method("plain"),
     "fal": Method(
         "FAL",
-        row_lr=lambda scale: FrequencyAdaptiveLR(**FAL_SCALES[scale]),
+        row_lr=lambda scale: FrequencyAdaptiveLR(**FAL_VARIANTS[scale]),
         hyperparameter="scale",
         grid=tuple(scale for scale in FAL_SCALES if scale != "log of steps"),
     ),

@@ -58,6 +58,9 @@ class Run:
         on: The held-out day, "test" or "validation".
         group_by: An id column whose row-frequency tenths are evaluated apart, "" for none.
         dense_factor: The factor of the dense learning rate from epoch 2 on.
+        dense_rule: The dense layers' update rule.
+        hidden: Widths of the shared dense layers; empty for the model's default.
+        fal_maximum: FAL's M of every table, where it is larger than the largest count; 0 for none.
     """
 
     method: str
@@ -80,6 +83,9 @@ class Run:
     on: str = "test"
     group_by: str = ""
     dense_factor: float = 1.0
+    dense_rule: str = "adam"
+    hidden: tuple[int, ...] = ()
+    fal_maximum: int = 0
 
     def describe(self) -> str:
         """Names the run in a progress line."""
@@ -187,7 +193,8 @@ def _train_days(run: Run, profile: Profile, device: str) -> tuple[pd.DataFrame, 
 
 def _build(run: Run, schema: Schema, device: str):
     torch.manual_seed(run.seed)
-    model = ConversionModel(schema).to(device)
+    layers = {"hidden": run.hidden} if run.hidden else {}
+    model = ConversionModel(schema, **layers).to(device)
     optimizer, every_epoch = ALL_METHODS[run.method].build(
         model,
         dense_lr=run.dense_lr,
@@ -196,8 +203,12 @@ def _build(run: Run, schema: Schema, device: str):
         seed=run.seed,
         rule=run.rule,
         epochs=run.epochs,
+        dense_rule=run.dense_rule,
         dense_factor=run.dense_factor,
     )
+    if run.fal_maximum:
+        for state in optimizer.embedding.state.values():
+            state["max_count"].fill_(run.fal_maximum)
     return model, optimizer, every_epoch
 
 
