@@ -11,7 +11,7 @@ from inspect import signature
 from types import ModuleType
 
 import reproduction
-from reproduction import claims, records
+from reproduction import claims, records, second_round
 from reproduction.runs import PROFILES, profile, resolve_device
 
 
@@ -68,7 +68,9 @@ def command(arguments: list[str]) -> int:
         if options.only and kept:
             rows = module.merge(kept.rows, rows)
     path = records.write(module.NAME, folder, rows, evidence, seeds, device)
-    if evidence is not None:
+    if evidence is not None and "point" in evidence:
+        print(second_round.table(evidence, folder))
+    elif evidence is not None:
         print(claims.judge(evidence).to_string(index=False))
     print(f"wrote {path}")
     return 0

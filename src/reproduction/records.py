@@ -1,7 +1,8 @@
 """Committed records: the results of a chapter in a profile, with the machine they were made on.
 
 results/<profile>/<chapter>.parquet holds the result rows, <chapter>.evidence.csv the evidence for
-the ledger, <chapter>.json the date, the seeds, the machine and the versions.
+the ledger (<chapter>.points.csv that of its second round, which is judged point by point), and
+<chapter>.json the date, the seeds, the machine and the versions.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from multiepoch.files import atomic_write, write_text
 from multiepoch.runner import machine
 
 EVIDENCE = ["claim", "measure", "seed", "value"]
+POINTS = ["claim", "measure", "point", "seed", "value"]
 # The profiles of the ledger, in order. "replication" is the cpu profile with seeds 10, 11 and 12.
 LEDGER = ("cpu", "replication", "long", "gpu")
 
@@ -60,8 +62,9 @@ def write(
     with atomic_write(path) as partial:
         rows.astype({name: "float32" for name in floats}).to_parquet(partial, compression="zstd")
     if evidence is not None:
-        csv = evidence[EVIDENCE].to_csv(index=False)
-        write_text(path.with_suffix(".evidence.csv"), csv)
+        second = "point" in evidence
+        csv = evidence[POINTS if second else EVIDENCE].to_csv(index=False)
+        write_text(path.with_suffix(".points.csv" if second else ".evidence.csv"), csv)
     about = {
         "profile": profile,
         "seeds": [int(seed) for seed in seeds],
@@ -96,6 +99,13 @@ def ledger(results: Path | None = None) -> dict[str, pd.DataFrame]:
         if files:
             found[name] = pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
     return found
+
+
+def second_round(profile: str = "long", results: Path | None = None) -> pd.DataFrame:
+    """Returns the evidence of the second round: columns POINTS, of every record of a profile."""
+    files = sorted(((results or folder()) / profile).glob("*.points.csv"))
+    found = [pd.read_csv(file) for file in files] or [pd.DataFrame(columns=POINTS)]
+    return pd.concat(found, ignore_index=True)
 
 
 def commit() -> str:

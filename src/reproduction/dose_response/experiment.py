@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from multiepoch.methods import METHODS
+from multiepoch.methods import FAL_VARIANTS, METHODS
 from reproduction.measure import curve
 from reproduction.runs import Profile, Run, over_seeds, run_all
 
@@ -26,6 +26,9 @@ RATES = tuple(10**exponent for exponent in (-3.0, -2.5, -2.0, -1.5, -1.25))
 ADAGRAD_RATES = tuple(10**exponent for exponent in (-2.0, -1.5, -1.0, -0.5))
 ALL = ("plain", "fal", "meda", "adamar", "tail_rewind")
 FEW = ("plain", "fal", "meda")
+
+# Of FAL beside the logarithm, measured at a small and at a large dose.
+FORMS = tuple(scale for scale in FAL_VARIANTS if scale not in ("log", "linear"))
 
 EXPECTED, DRAWN = "expected_logloss", "logloss"  # under the true probabilities; of the labels
 
@@ -43,6 +46,9 @@ class Stratum:
         methods: Keys of METHODS, each with its default hyperparameter.
         epochs: Epochs over the window.
         dense_factor: The factor of the dense rate from epoch 2 on.
+        scales: Of FAL, in place of the default: keys of FAL_VARIANTS.
+        maxima: Of FAL(log): log10 of an M that every table has in place of its largest count.
+        seeds: How many of SEEDS. The strata that decide a claim have all.
     """
 
     name: str
@@ -53,23 +59,31 @@ class Stratum:
     methods: tuple[str, ...] = FEW
     epochs: int = 2
     dense_factor: float = 1.0
+    scales: tuple[str, ...] = ()
+    maxima: tuple[int, ...] = ()
+    seeds: int = 3
 
     def runs(self) -> list[Run]:
+        """Returns the runs of one seed. A setting names stratum, rate and, if any, variant."""
+        variants = [(method, "", METHODS[method].grid[0], 0) for method in self.methods]
+        variants += [("fal", scale, scale, 0) for scale in self.scales]
+        variants += [("fal", f"M = 1e{m}", "log", 10**m) for m in self.maxima]
         return [
             Run(
                 method,
                 0,
                 self.dense_lr,
                 rate,
-                METHODS[method].grid[0],
-                setting=f"{self.name}@{rate:.3g}",
+                hyperparameter,
+                setting="@".join(filter(None, (self.name, f"{rate:.3g}", variant))),
                 data=self.data,
                 rule=self.rule,
                 epochs=self.epochs,
                 dense_factor=self.dense_factor,
+                fal_maximum=maximum,
             )
             for rate in self.rates
-            for method in self.methods
+            for method, variant, hyperparameter, maximum in variants
         ]
 
 
@@ -77,14 +91,22 @@ class Stratum:
 STRATA = {
     stratum.name: stratum
     for stratum in (
-        Stratum("AdsWorld", methods=ALL, epochs=3),
-        Stratum("KuaiRand", data="kuairand", methods=ALL, epochs=3),
+        Stratum("AdsWorld", methods=ALL, epochs=3, seeds=8),
+        Stratum("KuaiRand", data="kuairand", methods=ALL, epochs=3, seeds=8),
+        Stratum("AdsWorld, linear", methods=(), scales=("linear",), epochs=3, seeds=8),
         Stratum("AdsWorld, row-wise Adagrad", rule="rowwise_adagrad", rates=ADAGRAD_RATES),
         Stratum("AdsWorld, no cross", data="world without cross"),
         Stratum("KuaiRand, no cross", data="kuairand without cross"),
         Stratum("AdsWorld, dense rate 3.2e-3", dense_lr=10**-2.5),
         Stratum("AdsWorld, dense rate 3.2e-4", dense_lr=10**-3.5),
         Stratum("AdsWorld, dense rate x 0.03 from epoch 2 on", dense_factor=0.03),
+        Stratum(
+            "AdsWorld, forms",
+            methods=(),
+            scales=FORMS,
+            maxima=(5, 7, 9),
+            rates=(RATES[1], RATES[3]),
+        ),
     )
 }
 
@@ -101,13 +123,14 @@ def run(
     strata = [stratum for name, stratum in STRATA.items() if only in ("", name)]
     if not strata:
         raise ValueError(f"no stratum is named {only!r}; there are {', '.join(STRATA)}.")
-    todo = {run.setting: (s.name, run.embedding_lr) for s in strata for run in s.runs()}
-    # Seed by seed, so that what is finished early is complete.
-    runs = over_seeds(seeds or SEEDS, [run for s in strata for run in s.runs()])
+    runs = [run for s in strata for run in over_seeds((seeds or SEEDS)[: s.seeds], s.runs())]
     rows = run_all(runs, profile, device, store, log)
     rows = rows[rows["metric"].isin([EXPECTED, DRAWN, "auc"])]
-    names, rates = zip(*rows["setting"].map(todo))
-    return rows.drop(columns="setting").assign(stratum=names, rate=rates)
+    parts = rows["setting"].str.split("@", expand=True).reindex(columns=range(3))
+    rates = {f"{rate:.3g}": rate for s in strata for rate in s.rates}
+    method = (rows["method"] + ", " + parts[2]).fillna(rows["method"])
+    rows = rows.drop(columns="setting").assign(stratum=parts[0], method=method)
+    return rows.assign(rate=parts[1].map(rates))
 
 
 def losses(rows: pd.DataFrame, stratum: str) -> pd.Series:
@@ -192,6 +215,9 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
     if "AdsWorld" in set(rows["stratum"]):
         found += [*_c3(rows), *_c4(rows), *_c6(rows, "C6", "AdsWorld", None)]
         found += [*_c7(rows, "C7", "AdsWorld", None), *_c11(rows)]
+    if "AdsWorld, linear" in set(rows["stratum"]):
+        for end in ENDS:
+            found.append(("C6", "log_linear_end", f"end of epoch {end:.0f}", log_linear(rows, end)))
     if "KuaiRand" in set(rows["stratum"]):
         found += [*_c6(rows, "C10", "KuaiRand", "click"), *_c7(rows, "C10", "KuaiRand", "click")]
     return pd.DataFrame(
@@ -241,6 +267,22 @@ def _c6(rows: pd.DataFrame, claim: str, stratum: str, objective: str | None):
             yield claim, "left_small_dose", _rate(rate), left.xs(rate, level="rate")
         elif size > 30:
             yield claim, "left_large_dose", _rate(rate), left.xs(rate, level="rate")
+
+
+def log_linear(rows: pd.DataFrame, end: float) -> pd.Series:
+    """Returns FAL(log)'s loss against FAL(linear)'s in %, mean over objectives, by seed.
+
+    Each has the table rate with the lowest mean loss over seeds and objectives at that end.
+    """
+    names = (("AdsWorld", "fal"), ("AdsWorld, linear", "fal, linear"))
+    log, linear = (
+        losses(rows, stratum).xs(name, level="method").xs(end, level="epoch")
+        for stratum, name in names
+    )
+    log, linear = (
+        loss.xs(loss.groupby("rate").mean().idxmin(), level="rate") for loss in (log, linear)
+    )
+    return (100 * (log / linear - 1)).groupby("seed").mean()
 
 
 def _c7(rows: pd.DataFrame, claim: str, stratum: str, objective: str | None):
