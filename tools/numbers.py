@@ -15,7 +15,7 @@ from string import ascii_lowercase
 import pandas as pd
 
 from multiepoch.stats import interval
-from reproduction import claims, records
+from reproduction import claims, records, second_round
 from reproduction.ch07_fal_versus_meda.interactive_figure_runs import ONE_EPOCH, TUNED
 from reproduction.ch08_continual_training import experiment as continual
 from reproduction.claims import Claim, Evidence
@@ -124,6 +124,16 @@ def ledger_cells(ledger: dict[str, pd.DataFrame]) -> dict[str, str]:
         }
     cells["claim_count"] = str(len(claims.CLAIMS))
     cells["verdict_counts"] = ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
+    return cells
+
+
+def second_round_cells(points: pd.DataFrame) -> dict[str, str]:
+    """Returns the cells CLAIM_second of book/summary.md, from the evidence of the second round."""
+    cells = {f"{one.id}_second": "not measured again" for one in claims.CLAIMS}
+    for one in second_round.PREDICTIONS:
+        evidence = second_round.weigh(one, points)
+        found = _lettered(second_round.in_brief(evidence))
+        cells[f"{one.id}_second"] = f"**{second_round.verdict(evidence)}**<br>{found}"
     return cells
 
 

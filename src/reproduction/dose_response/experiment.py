@@ -191,6 +191,17 @@ def against(
     return change.groupby(["rate", "seed", "epoch"]).mean().unstack("epoch")
 
 
+def to_one_epoch(rows: pd.DataFrame, stratum: str) -> pd.Series:
+    """Returns each loss against plain's after one epoch at the same rate, in %.
+
+    Mean over the objectives, by rate, method, epoch and seed.
+    """
+    loss = losses(rows, stratum)
+    base = loss.xs("plain", level="method").xs(1.0, level="epoch")
+    base = base.reindex(loss.index.droplevel(["method", "epoch"])).to_numpy()
+    return (100 * (loss / base - 1)).groupby(["rate", "method", "epoch", "seed"]).mean()
+
+
 def valley(rows: pd.DataFrame, stratum: str) -> pd.Series:
     """Plain training's loss after one epoch against its best rate's in %, by rate and seed.
 
