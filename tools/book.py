@@ -109,7 +109,7 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
     interactive_figure.generate(results, generated, source / "book" / "_static")
     config = yaml.safe_load((root / "_config.yml").read_text())
     known = cost.numbers(results) | numbers.front(results) | numbers.ledger_cells(ledger)
-    known |= numbers.second_round_cells(points)
+    known |= numbers.second_round_cells(points, ledger)
     config["parse"]["myst_substitutions"] = known
     (source / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True))
     for page, document in documents.items():

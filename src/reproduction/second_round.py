@@ -14,6 +14,7 @@ from tabulate import tabulate
 
 from multiepoch.stats import holm, interval, t_test
 from reproduction.claims import Measure, Verdict, claim
+from reproduction.records import Record
 
 Status = Literal["holds", "fails", "open"]
 
@@ -120,6 +121,19 @@ def in_brief(evidence: Sequence[PointEvidence]) -> list[str]:
         found = " to ".join(values[:: max(1, len(values) - 1)])
         lines.append(f"{measure.text} ({measure.predicted}): **{found} {measure.unit}**, {words}")
     return lines
+
+
+def verdicts(ids: Sequence[str], *records: Record | None) -> str:
+    """Returns a Markdown table of the second round's verdicts and their evidence in brief."""
+    found = [record.evidence for record in records if record is not None]
+    if not found:
+        return "Second round: no record found."
+    rows, lines = pd.concat(found, ignore_index=True), []
+    for one in (one for one in PREDICTIONS if one.id in ids):
+        evidence = weigh(one, rows)
+        brief = "<br>".join(in_brief(evidence))
+        lines.append([f"{one.id} · {claim(one.id).title}", f"**{verdict(evidence)}**", brief])
+    return tabulate(lines, ["claim", "second round", "found"], tablefmt="pipe")
 
 
 def table(rows: pd.DataFrame, profile: str) -> str:

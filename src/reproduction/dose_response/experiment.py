@@ -216,6 +216,23 @@ def valley(rows: pd.DataFrame, stratum: str) -> pd.Series:
     return pd.concat(found).groupby(["rate", "seed"]).mean()
 
 
+def best_against_one_epoch(
+    rows: pd.DataFrame, stratum: str, method: str, epoch: float
+) -> pd.Series:
+    """Returns a method's loss against one plain epoch's in %, mean over objectives, by seed.
+
+    Each has the table rate with the lowest mean loss over objectives and seeds at its point.
+    """
+    loss = losses(rows, stratum)
+
+    def best(name: str, point: float) -> pd.Series:
+        there = loss.xs(name, level="method").xs(point, level="epoch")
+        return there.xs(there.groupby("rate").mean().idxmin(), level="rate")
+
+    change = 100 * (best(method, epoch) / best("plain", 1.0) - 1)
+    return change.groupby("seed").mean()
+
+
 QUARTER = 1.25
 ENDS = (2.0, 3.0)
 INSIDE = (1.25, 1.5, 2.25, 2.5)

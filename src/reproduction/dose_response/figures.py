@@ -29,6 +29,8 @@ STRATA = {
     "AdsWorld, dense rate 3.2e-4": ("#8A7A2C", "X"),
     "AdsWorld, dense rate x 0.03 from epoch 2 on": ("#000000", "*"),
 }
+# Those compared by point of training.
+DECIDING = ("AdsWorld", "AdsWorld, row-wise Adagrad", "KuaiRand", "KuaiRand, no cross")
 POINTS = {1.25: "¼ into epoch 2", 2.0: "end of epoch 2", 3.0: "end of epoch 3"}
 
 
@@ -54,7 +56,8 @@ def valley_and_jump(
     style.reference(below, 1.19, "the paper's, as reported")
     below.set(xscale="log", xlabel="learning rate of the tables", ylabel="boundary jump, %")
     style.percent_axis(below)
-    below.legend(loc="upper left")
+    below.set_ylim(bottom=min(0, points["value"].min()))
+    below.legend(loc="lower right")
     dose = experiment.mean_dose(rows, stratum)
     return fig, {"which": which, "low": dose.min(), "high": dose.max(), "stratum": stratum}
 
@@ -163,8 +166,9 @@ def _points(axes: Axes, x: pd.DataFrame, y: pd.DataFrame, stratum: str) -> None:
 
 
 def _dose_axis(axes: Axes) -> None:
-    axes.set_xscale("symlog", linthresh=1)
-    ticks = [0, 1, 3, 10, 30]
+    low = axes.dataLim.x0  # of a dose near zero, the scale is linear
+    axes.set_xscale("log" if low > 0.3 else "symlog", **({} if low > 0.3 else {"linthresh": 1}))
+    ticks = [tick for tick in (0, 1, 3, 10, 30) if tick >= min(low, 1)]
     axes.set_xticks(ticks, [f"{tick}" for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel("plain training's jump at the same rate, %")
