@@ -31,13 +31,13 @@ NBSP = "\u00a0"  # keeps a number, its unit and its interval together in a narro
 # if the claim was measured again.
 SO_WHAT_RELIES_ON = {
     "C1": ("touched", "holds"),
-    "C2": ("adam", "holds"),
+    "C2": ("one_epoch", "open"),
     "C3": ("jump", "holds"),
     "C4": ("large_dose", "holds"),
     "C5": ("tail_frozen", "fails"),
     "C6": ("left_small_dose", "holds"),
     "C7": ("fal_meda_end", "holds"),
-    "C8": ("fal_tuned", "holds"),
+    "C8": ("fal_slope", "holds"),
     "C9": ("time", "holds"),
     "C10": ("fal_meda_end", "holds"),
     "C11": ("tail_meda_inside", "holds"),
@@ -152,17 +152,16 @@ def ledger_cells(ledger: dict[str, pd.DataFrame]) -> dict[str, str]:
 def second_round_cells(points: pd.DataFrame, ledger: dict[str, pd.DataFrame]) -> dict[str, str]:
     """Returns the cells CLAIM_now of book/summary.md: verdict and findings of the newest round."""
     again = {one.id: second_round.weigh(one, points) for one in second_round.PREDICTIONS}
-    cells = {}
+    cells, first = {}, ledger_cells(ledger)
     for one in claims.CLAIMS:
         if evidence := again.get(one.id):
             found = _lettered(second_round.in_brief(evidence))
             cells[f"{one.id}_now"] = f"**{second_round.verdict(evidence)}**<br>{found}"
         else:
-            first = ledger_cells(ledger)
-            cells[f"{one.id}_now"] = "<br>".join(
-                [f"{first[f'{one.id}_verdict']}, first round", first[f"{one.id}_predicted"]]
-                + [f"found: {first[f'{one.id}_found']}"]
+            verdict, predicted, found = (
+                first[f"{one.id}_{column}"] for column in ("verdict", "predicted", "found")
             )
+            cells[f"{one.id}_now"] = f"{verdict}, first round<br>{predicted}<br>found: {found}"
     return cells
 
 

@@ -88,6 +88,7 @@ def difference(
 ) -> tuple[Figure, dict]:
     """Draws one method's loss against another's by plain's jump, a panel for each point."""
     fig, grid = style.figure(len(POINTS), height=2.3, sharex=True)
+    strata = [name for name in strata if name in set(rows["stratum"])]
     for axes, (epoch, title) in zip(grid, POINTS.items()):
         for name in strata:
             against = experiment.against(rows, name, method, other)
