@@ -6,6 +6,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -112,11 +113,52 @@ class EmbeddingOptimizer(Optimizer):
         This is what the rows have learned: moments or accumulators, and AdamAR's last step. FAL's
         counts, which describe the data, are left out. Missing state is created.
         """
+        state = self._table_state(*self._find(param))
+        return {key: value for key, value in state.items() if key not in _NOT_LEARNED}
+
+    def _find(self, table: str | Tensor) -> tuple[dict[str, Any], Tensor]:
+        """Returns a table's group and parameter."""
+        names = []
         for group in self.param_groups:
-            if any(param is table for table in group["params"]):
-                state = self._table_state(group, param)
-                return {key: value for key, value in state.items() if key not in _NOT_LEARNED}
-        raise ValueError("row_state: the parameter is in none of this optimizer's groups.")
+            for param, name in zip_longest(group["params"], group.get("param_names", ())):
+                if table is param or (isinstance(table, str) and table == name):
+                    return group, param
+                names.append(name)
+        which = f"{table!r}" if isinstance(table, str) else f"of shape {tuple(table.shape)}"
+        raise ValueError(f"table {which} is in none of this optimizer's groups: {names}.")
+
+    @torch.no_grad()
+    def grow_table(self, table: str | Tensor, new_rows: int | Tensor) -> None:
+        """Appends rows to a table and to its state, for ids that are new since it was built.
+
+        The parameter stays the same object, so modules and optimizers keep it; its gradient is
+        cleared. The new rows have no moments and no counts. Wrap the model in
+        DistributedDataParallel, or compile it, after this and not before.
+
+        Args:
+            table: The parameter or, if the optimizer was given names, its name.
+            new_rows: The values of the rows to append, (k, dim); or k, and they are drawn from a
+                normal distribution with the mean and standard deviation of the table.
+
+        Raises:
+            ValueError: If the table is not this optimizer's, or the rows do not fit it.
+        """
+        _, param = self._find(table)
+        if isinstance(new_rows, int):
+            new_rows = torch.normal(0.0, 1.0, (new_rows, param.shape[1]), device=param.device)
+            new_rows = new_rows * param.float().std() + param.float().mean()
+        if new_rows.dim() != 2 or new_rows.shape[1] != param.shape[1]:
+            raise ValueError(
+                f"grow_table: the new rows have shape {tuple(new_rows.shape)}; "
+                f"they must be rows of {param.shape[1]} weights."
+            )
+        state, k = self.state.get(param, {}), len(new_rows)
+        for name, value in state.items():
+            if value.dim() > 0:
+                # A new row has not waited for AdamAR.
+                fresh = state["step"] if name == "last_step" else 0
+                state[name] = _appended(value, value.new_full((k, *value.shape[1:]), int(fresh)))
+        param.data, param.grad = _appended(param.data, new_rows.to(param)), None
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -132,10 +174,22 @@ class EmbeddingOptimizer(Optimizer):
             if param.grad is not None
         ]
         for group, name, param in tables:
-            _check_gradient(param.grad, name, group["check_finite"])
+            _check_gradient(param, name, group["check_finite"])
+            self._check_state(group, param, name)
         for group, _, param in tables:
             self._update(group, param)
         return loss
+
+    def _check_state(self, group: dict[str, Any], param: Tensor, name: str) -> None:
+        """Refuses a table that no longer fits its state, which a kernel would write past."""
+        for key, wanted in _state_layout(group, param).items():
+            value = self.state.get(param, {}).get(key)
+            if value is not None and (value.shape, value.dtype, value.device) != wanted:
+                raise RuntimeError(
+                    f"EmbeddingOptimizer: {name} is now {_described(param)}, but its {key} is "
+                    f"{_described(value)}; append rows with optimizer.grow_table, or build a new "
+                    "optimizer."
+                )
 
     def _update(self, group: dict[str, Any], param: Tensor) -> None:
         state = self._table_state(group, param)
@@ -252,6 +306,15 @@ def _unpack(group: dict[str, Any]) -> dict[str, Any]:
     return group
 
 
+def _appended(values: Tensor, more: Tensor) -> Tensor:
+    grown = use_huge_pages(values.new_empty(len(values) + len(more), *values.shape[1:]))
+    return torch.cat([values, more], out=grown)
+
+
+def _described(tensor: Tensor) -> str:
+    return f"{tensor.dtype} of shape {tuple(tensor.shape)} on {tensor.device}"
+
+
 def _name(group: dict[str, Any], index: int) -> str:
     """Names a table in errors."""
     names = group.get("param_names")
@@ -292,7 +355,13 @@ def _check_table(table: Tensor, name: str) -> None:
         )
 
 
-def _check_gradient(grad: Tensor, name: str, check_finite: bool) -> None:
+def _check_gradient(param: Tensor, name: str, check_finite: bool) -> None:
+    grad = param.grad
+    if grad.shape != param.shape:  # possible if `.data` was assigned
+        raise RuntimeError(
+            f"EmbeddingOptimizer: {name} has shape {tuple(param.shape)}, but its gradient has "
+            f"{tuple(grad.shape)}; clear the gradients after changing a table."
+        )
     if not grad.is_sparse:
         raise RuntimeError(
             f"EmbeddingOptimizer: {name} has a dense gradient; create its nn.Embedding "

@@ -142,6 +142,13 @@ class SparseOptimizer(Optimizer):
         self.dense.zero_grad(set_to_none)
         self.embedding.zero_grad(set_to_none)
 
+    def grow_table(self, table: str | Tensor, new_rows: int | Tensor) -> None:
+        """Appends rows to a table, its state and its modules; see `EmbeddingOptimizer`."""
+        self.embedding.grow_table(table, new_rows)
+        for part in self._parts:
+            for module in part.tables:
+                module.num_embeddings = len(part.parameter)
+
     def state_dict(self) -> dict[str, Any]:
         """Returns `{"dense": ..., "embedding": ...}`, the state dicts of the two."""
         for hook in self._optimizer_state_dict_pre_hooks.values():
@@ -198,7 +205,7 @@ class SparseOptimizer(Optimizer):
                 users = part.sparse_in + part.dense_in
                 note = f"shared by {', '.join(users)}" if len(users) > 1 else ""
                 rows.append(("embedding", part.name, shape, lr, note))
-            elif part.is_embedding:
+            elif part.tables:
                 rows.append(("dense", part.name, shape, lr, "an embedding without sparse=True"))
             else:
                 others.setdefault(lr, []).append(part.name)
@@ -243,7 +250,7 @@ class _Part:
     name: str
     sparse_in: list[str] = field(default_factory=list)
     dense_in: list[str] = field(default_factory=list)
-    is_embedding: bool = False
+    tables: list[nn.Module] = field(default_factory=list)  # the embedding modules among them
 
 
 def _parts(model: nn.Module) -> list[_Part]:
@@ -254,7 +261,8 @@ def _parts(model: nn.Module) -> list[_Part]:
             full = f"{prefix}.{name}" if prefix else name
             part = parts.setdefault(id(parameter), _Part(parameter, full))
             embeds = isinstance(module, nn.Embedding | nn.EmbeddingBag)
-            part.is_embedding |= embeds
+            if embeds:
+                part.tables.append(module)
             sparse = embeds and name == "weight" and module.sparse
             (part.sparse_in if sparse else part.dense_in).append(prefix or type(module).__name__)
     return list(parts.values())
