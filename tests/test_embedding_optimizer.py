@@ -571,7 +571,8 @@ def test_the_state_of_another_rule_or_shape_is_refused(table):
     for other, message in (
         (EmbeddingOptimizer([small], 0.1), r"exp_avg of table 0 .*\(5, 3\).*\(6, 3\)"),
         (EmbeddingOptimizer([small], 0.1, "sgd"), "rule 'sgd' and this optimizer's is 'adam'"),
-        (torch.optim.SparseAdam([small], 0.1), "rule None"),
+        (torch.optim.SparseAdam([small], 0.1), r"exp_avg of table 0 .*\(5, 3\)"),
+        (torch.optim.Adagrad([small], 0.1), "rule 'adagrad' and this optimizer's is 'adam'"),
     ):
         lookup(small, [1])
         other.step()

@@ -18,6 +18,7 @@ from multiepoch.optim import compiled, eager
 from multiepoch.optim.adamar import AdaptiveRegularization
 from multiepoch.optim.batch import TouchedRows
 from multiepoch.optim.fal import FrequencyAdaptiveLR
+from multiepoch.optim.loading import arranged
 from multiepoch.optim.memory import use_huge_pages
 from multiepoch.optim.rules import RULES
 
@@ -174,17 +175,23 @@ class EmbeddingOptimizer(Optimizer):
             if param.grad is not None
         ]
         for group, name, param in tables:
-            _check_gradient(param, name, group["check_finite"])
             self._check_state(group, param, name)
+            if not _makes_state_only(group, param.grad):
+                _check_gradient(param, name, group["check_finite"])
         for group, _, param in tables:
-            self._update(group, param)
+            if param.grad.is_sparse:
+                self._update(group, param)
+            else:
+                self._table_state(group, param)
         return loss
 
     def _check_state(self, group: dict[str, Any], param: Tensor, name: str) -> None:
         """Refuses a table that no longer fits its state, which a kernel would write past."""
         for key, wanted in _state_layout(group, param).items():
             value = self.state.get(param, {}).get(key)
-            if value is not None and (value.shape, value.dtype, value.device) != wanted:
+            if key == "step" or value is None:  # other code may move the step to a GPU
+                continue
+            if (value.shape, value.dtype, value.device) != wanted:
                 raise RuntimeError(
                     f"EmbeddingOptimizer: {name} is now {_described(param)}, but its {key} is "
                     f"{_described(value)}; append rows with optimizer.grow_table, or build a new "
@@ -227,14 +234,18 @@ class EmbeddingOptimizer(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores a saved state, options included, bit for bit.
 
+        Tables are matched by name if both sides have names, else by order. Takes states of torch's
+        SparseAdam, Adam and Adagrad, too; these keep this optimizer's FAL and AdamAR.
+
         Raises:
             ValueError: If the state is of other tables or of another rule; nothing changes then.
         """
         given: dict[str, Any] = {}
 
-        def check(_, final: dict[str, Any]) -> None:  # runs after the pre-hooks of others
-            given.update(final)
-            self._check_loaded(final)
+        def check(_, final: dict[str, Any]) -> dict[str, Any]:  # runs after the hooks of others
+            given.update(arranged(final, self.param_groups))
+            self._check_loaded(given)
+            return given
 
         handle = self.register_load_state_dict_pre_hook(check)
         try:
@@ -255,7 +266,7 @@ class EmbeddingOptimizer(Optimizer):
 
     def _check_loaded(self, state_dict: dict[str, Any]) -> None:
         for group, saved in zip(self.param_groups, state_dict["param_groups"]):
-            if (rule := saved.get("rule")) != group["rule"]:
+            if (rule := saved["rule"]) != group["rule"]:
                 raise ValueError(
                     f"load_state_dict: the state is of rule {rule!r} and this optimizer's is "
                     f"{group['rule']!r}; create the optimizer with the saved rule."
@@ -353,6 +364,14 @@ def _check_table(table: Tensor, name: str) -> None:
             f"EmbeddingOptimizer: {name} is {table.dtype} of shape {tuple(table.shape)}; "
             "it must be a float32 or bfloat16 matrix with one row per id."
         )
+
+
+def _makes_state_only(group: dict[str, Any], grad: Tensor) -> bool:
+    """Recognizes the step by which torch.distributed.checkpoint makes an optimizer's state.
+
+    It sets every rate to 0 and every gradient to a dense one of zeros.
+    """
+    return not grad.is_sparse and float(group["lr"]) == 0 and not grad.any()
 
 
 def _check_gradient(param: Tensor, name: str, check_finite: bool) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import torch
@@ -52,7 +53,9 @@ class SparseOptimizer(Optimizer):
         _check_each_in_one(self._parts, dense, embedding)
         # A scheduler may expect these options in every group.
         common = dense.defaults.keys() & embedding.defaults.keys()
+        state = dict(self.state)  # Optimizer.__init__ assigns an empty one
         super().__init__(self.param_groups, {key: dense.defaults[key] for key in common})
+        self.state = state
         self._ratios: list[float] | None = _ratios(self.param_groups)
 
     @classmethod
@@ -108,16 +111,20 @@ class SparseOptimizer(Optimizer):
 
     @param_groups.setter
     def param_groups(self, groups: list[dict[str, Any]]) -> None:
-        """Ignores the empty list of `Optimizer.__init__`: the two optimizers own the groups."""
+        """Refuses groups, save the empty list of `Optimizer.__init__`: the two have their own."""
+        if groups:
+            raise RuntimeError("set optimizer.dense.param_groups and optimizer.embedding's instead")
 
     @property
-    def state(self) -> dict[Tensor, Any]:
-        """Merges the states of both optimizers."""
-        return {**self.dense.state, **self.embedding.state}
+    def state(self) -> MutableMapping[Tensor, Any]:
+        """Reads and writes the states of both optimizers as one mapping."""
+        return _State(self.dense, self.embedding)
 
     @state.setter
-    def state(self, state: dict[Tensor, Any]) -> None:
-        """Ignores the empty state of `Optimizer.__init__`."""
+    def state(self, state: Mapping[Tensor, Any]) -> None:
+        new = dict(state)  # before clearing, since it may be a view of the same
+        self.state.clear()
+        self.state.update(new)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Refuses new groups, since it cannot know which of the two optimizers should have them."""
@@ -150,10 +157,21 @@ class SparseOptimizer(Optimizer):
                 module.num_embeddings = len(part.parameter)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns `{"dense": ..., "embedding": ...}`, the state dicts of the two."""
+        """Returns torch's layout: the `state` by number, and the `param_groups`, dense ones first.
+
+        It fits `torch.distributed.checkpoint.state_dict`, too.
+        """
         for hook in self._optimizer_state_dict_pre_hooks.values():
             hook(self)
-        state = {"dense": self.dense.state_dict(), "embedding": self.embedding.state_dict()}
+        dense, tables = self.dense.state_dict(), self.embedding.state_dict()
+        n = sum(len(group["params"]) for group in dense["param_groups"])
+        for group in tables["param_groups"]:
+            group["params"] = [key + n for key in group["params"]]
+        state = {
+            **dense,
+            "state": dense["state"] | {key + n: its for key, its in tables["state"].items()},
+            "param_groups": dense["param_groups"] + tables["param_groups"],
+        }
         for hook in self._optimizer_state_dict_post_hooks.values():
             changed = hook(self, state)
             state = state if changed is None else changed
@@ -162,21 +180,19 @@ class SparseOptimizer(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores a saved state, all of it or, if it does not fit, none.
 
+        Takes the states of version 0.1, `{"dense": ..., "embedding": ...}`, too.
+
         Raises:
             ValueError: If it is the state of another kind of optimizer or of other parameters.
         """
         for hook in self._optimizer_load_state_dict_pre_hooks.values():
             changed = hook(self, state_dict)
             state_dict = state_dict if changed is None else changed
-        if set(state_dict) != {"dense", "embedding"}:
-            raise ValueError(
-                f"this is no state of a SparseOptimizer: its keys are {sorted(state_dict)}, "
-                "not 'dense' and 'embedding'"
-            )
+        dense, embedding = _parted(state_dict)
         before = self.embedding.state_dict()
-        self.embedding.load_state_dict(state_dict["embedding"])
+        self.embedding.load_state_dict(embedding)
         try:
-            self.dense.load_state_dict(state_dict["dense"])
+            self.dense.load_state_dict(dense)
         except Exception:
             self.embedding.load_state_dict(before)
             raise
@@ -240,6 +256,67 @@ class SparseOptimizer(Optimizer):
                 "as [group['lr'] for group in optimizer.param_groups]",
                 stacklevel=3,
             )
+
+
+class _State(MutableMapping):
+    """The states of both optimizers; each parameter's is in the optimizer that has it."""
+
+    def __init__(self, dense: Optimizer, embedding: EmbeddingOptimizer) -> None:
+        self._both = dense.state, embedding.state
+        self._tables = {id(table) for table in _parameters(embedding)}
+
+    def _of(self, key: Any) -> dict[Any, Any]:
+        return self._both[id(key) in self._tables]
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._of(key)[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._of(key)[key] = value
+
+    def __delitem__(self, key: Any) -> None:
+        del self._of(key)[key]
+
+    def __contains__(self, key: Any) -> bool:  # the default would create the key
+        return key in self._of(key)
+
+    def __iter__(self) -> Iterator[Any]:
+        return chain(*self._both)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._both))
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """Returns the state of a parameter, or `default`."""
+        return self._of(key).get(key, default)
+
+    def clear(self) -> None:
+        """Removes all state of both optimizers."""
+        for state in self._both:
+            state.clear()
+
+
+def _parted(state_dict: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Splits a saved state into that of the dense optimizer and that of the tables."""
+    if set(state_dict) == {"dense", "embedding"}:
+        return state_dict["dense"], state_dict["embedding"]
+    groups = state_dict.get("param_groups", [])
+    tables = [group for group in groups if "rule" in group]
+    if not tables:
+        raise ValueError(
+            f"this is no state of a SparseOptimizer: its keys are {sorted(state_dict)}, and no "
+            "group has a rule; load the state of one optimizer into .dense or .embedding"
+        )
+    keys = {key for group in tables for key in group["params"]}
+    state = state_dict["state"]
+    return (
+        {
+            **state_dict,
+            "state": {key: its for key, its in state.items() if key not in keys},
+            "param_groups": [group for group in groups if "rule" not in group],
+        },
+        {"state": {key: state[key] for key in keys if key in state}, "param_groups": tables},
+    )
 
 
 @dataclass
