@@ -149,6 +149,10 @@ class SparseOptimizer(Optimizer):
         self.dense.zero_grad(set_to_none)
         self.embedding.zero_grad(set_to_none)
 
+    def table_modules(self) -> list[nn.Module]:
+        """Lists the `nn.Embedding` and `nn.EmbeddingBag` of the model that use a table."""
+        return [module for part in self._parts for module in part.tables]
+
     def grow_table(self, table: str | Tensor, new_rows: int | Tensor) -> None:
         """Appends rows to a table, its state and its modules; see `EmbeddingOptimizer`."""
         self.embedding.grow_table(table, new_rows)
