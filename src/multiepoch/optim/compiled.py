@@ -1,8 +1,7 @@
-"""The optional compiled path: builds `_kernels.cpp` on first use and calls it through ctypes.
+"""The fused path on a CPU: calls the kernels of `_kernels.cpp` through ctypes.
 
-The source is plain C++ without torch's headers. c++, g++ or clang++ builds it in about a second at
-the first step on a CPU; the library is kept in the user's cache. Without a compiler, or with
-MULTIEPOCH_COMPILE=0 in the environment, the eager path does the same work.
+`pip install` builds them as plain shared libraries if there is a C++ compiler; nothing compiles
+later. Without them the eager path does the same work.
 """
 
 from __future__ import annotations
@@ -10,24 +9,25 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import logging
 import math
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from multiepoch.files import atomic_write
 from multiepoch.optim.batch import TouchedRows
 from multiepoch.optim.fal import SCALES, FrequencyAdaptiveLR
 from multiepoch.optim.rules import RULES
 
-FLAGS = ("-O3", "-std=c++17", "-fPIC", "-fno-math-errno", "-fopenmp-simd")
+FOLDER = Path(__file__).parent
+ABSENT = (
+    "multiepoch: tables are updated by PyTorch operations, 3 to 5 times slower than by the "
+    "compiled kernels, since %s. `pip install` of the package builds them if there is a C++ "
+    "compiler."
+)
+log = logging.getLogger("multiepoch")
 Pointer, Int, Int32, Float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_float
 
 
@@ -62,41 +62,35 @@ class Batch(ctypes.Structure):
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """Returns the compiled kernels, or None if they are turned off or cannot be built."""
-    compiler = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
-    if os.environ.get("MULTIEPOCH_COMPILE", "1") == "0" or sys.platform == "win32" or not compiler:
-        return None
-    for threads in ("-fopenmp", "-pthread"):
-        try:
-            return _load(compiler, threads)
-        except (OSError, subprocess.SubprocessError):
+    """Returns the compiled kernels, or None if there are none; the log says which, once."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    vectors = {"AVX512": ["avx512", "avx2"], "AVX2": ["avx2"]}.get(capability, [])
+    why = "they were not built when the package was installed"
+    for name in (*vectors, "plain"):
+        path = FOLDER / f"_kernels_{name}.so"
+        if not path.exists():
             continue
+        try:
+            kernels = _load(path)
+        except (OSError, AttributeError) as error:
+            why = f"{path.name} does not load ({error})"
+            continue
+        log.info("multiepoch: tables are updated by the compiled kernels %s.", path.name)
+        return kernels
+    log.warning(ABSENT, why)
     return None
 
 
-def _load(compiler: str, threads: str) -> ctypes.CDLL:
-    """Builds and loads the library; `threads` is "-fopenmp" or "-pthread".
+def _load(path: Path) -> ctypes.CDLL:
+    """Raises an OSError if the library was built from another source than the one here.
 
-    It is not linked with -fopenmp, so that its OpenMP calls use the runtime that torch has loaded
-    instead of a second set of threads. If they do not find it, loading raises an OSError.
+    Such a library, left over in a checkout, would take its arguments for something else.
     """
-    source = Path(__file__).with_name("_kernels.cpp")
-    flags = [*FLAGS, threads]
-    if torch.backends.cpu.get_cpu_capability().startswith("AVX"):
-        flags += ["-mavx2", "-mfma"]
-    key = hashlib.sha256(source.read_bytes() + repr((compiler, flags)).encode()).hexdigest()[:16]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "multiepoch"
-    path = cache / f"kernels-{key}.so"
-    if not path.exists():
-        # Complete or absent, even if several processes build at the same time.
-        with tempfile.TemporaryDirectory() as folder, atomic_write(path) as linked:
-            compiled = f"{folder}/kernels.o"
-            for command in (
-                ["-c", *flags, str(source), "-o", compiled],
-                ["-shared", "-pthread", compiled, "-o", str(linked)],
-            ):
-                subprocess.run([compiler, *command], check=True, capture_output=True, timeout=60)
     kernels = ctypes.CDLL(str(path))
+    kernels.source_hash.restype = ctypes.c_char_p
+    source = path.with_name("_kernels.cpp").read_bytes()
+    if kernels.source_hash().decode() != hashlib.sha256(source).hexdigest():
+        raise OSError("built from another version of _kernels.cpp")
     batch, step, scale = map(ctypes.POINTER, (Batch, Step, Scale))
     kernels.touched_rows.restype, kernels.update_rows.restype = Int, None
     kernels.touched_rows.argtypes = [Pointer, Int, Int, *[Pointer] * 4]

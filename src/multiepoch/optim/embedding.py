@@ -33,8 +33,8 @@ class EmbeddingOptimizer(Optimizer):
     Works with nn.Embedding and nn.EmbeddingBag created with sparse=True. The cost of a step depends
     on the rows it touches, not on the size of the table. On CUDA, `step()` never waits for the
     device, and sums a row's gradients in an order that varies, unless
-    torch.use_deterministic_algorithms(True) is set. On a CPU, float32 tables use the kernels of
-    `multiepoch.optim.compiled` if they can be built.
+    torch.use_deterministic_algorithms(True) is set. On a CPU, float32 tables use compiled kernels
+    if the installation has them; `print(optimizer)` shows which path runs.
 
     `state[param]` holds "step", the rule's moments or accumulators, FAL's "count" (int32, one per
     row) and "max_count", and AdamAR's "last_step" (int32, one per row).
@@ -50,6 +50,8 @@ class EmbeddingOptimizer(Optimizer):
         eps: Added to the denominator of Adam and Adagrad.
         check_finite: Checks for infinities and NaN before each step; on CUDA this waits.
         weight_decay: Must be 0, since it would change rows that no batch touches.
+        fused: None uses the compiled kernels where it can, False never does, and True raises an
+            error if it cannot.
 
     Raises:
         ValueError, TypeError, RuntimeError: For invalid input, before anything changes.
@@ -68,11 +70,13 @@ class EmbeddingOptimizer(Optimizer):
         eps: float = 1e-8,
         check_finite: bool = False,
         weight_decay: float = 0.0,
+        fused: bool | None = None,
     ) -> None:
         _check_no_weight_decay(weight_decay)
         self._row_hooks: OrderedDict[int, RowHook] = OrderedDict()
         defaults = dict(lr=lr, rule=rule, row_lr=row_lr, row_decay=row_decay, betas=betas)
-        super().__init__(params, defaults | dict(eps=eps, check_finite=check_finite, epoch=0))
+        defaults |= dict(eps=eps, check_finite=check_finite, fused=fused, epoch=0)
+        super().__init__(params, defaults)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group as in torch.optim; accepts (name, parameter) pairs in any version."""
@@ -88,6 +92,7 @@ class EmbeddingOptimizer(Optimizer):
         for index, table in enumerate(tables):
             if isinstance(table, Tensor):
                 _check_table(table, _name(group, index))
+                _fastest_path({**self.defaults, **group}, table, table)  # it may refuse fused=True
         super().add_param_group(group)
 
     def set_epoch(self, epoch: int) -> None:
@@ -204,7 +209,7 @@ class EmbeddingOptimizer(Optimizer):
         if len(ids) == 0:
             state["step"] += 1
             return
-        path = self._path or _fastest_path(param, values)
+        path = self._path or _fastest_path(group, param, values)
         if path == "compiled":
             touched, kernels = compiled.touched_rows(ids, values, len(param)), compiled
         else:
@@ -283,16 +288,34 @@ class EmbeddingOptimizer(Optimizer):
                             "Load the state of a table of the same shape."
                         )
 
+    @property
+    def path(self) -> str:
+        """Says whether the compiled kernels update the tables: fused, partly fused, not fused."""
+        paths = {_fastest_path(g, p, p) for g in self.param_groups for p in g["params"]}
+        some = "partly fused" if "compiled" in paths else "not fused"
+        return "fused" if paths == {"compiled"} else some
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()}, {self.path}"
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.__dict__.setdefault("_row_hooks", OrderedDict())
+        for group in self.param_groups:  # of a state that was saved before there was this option
+            group.setdefault("fused", None)
 
 
-def _fastest_path(param: Tensor, values: Tensor) -> str:
+def _fastest_path(group: dict[str, Any], param: Tensor, values: Tensor) -> str:
     """Names the way to find and update the rows of a batch."""
-    if param.is_cuda:
-        return "fixed_size"
-    return "compiled" if compiled.usable(param, values) else "unique"
+    if group["fused"] is not False and compiled.usable(param, values):
+        return "compiled"
+    if group["fused"]:
+        why = "" if compiled.library() else ", and compiled kernels, which this installation lacks"
+        raise RuntimeError(
+            f"EmbeddingOptimizer: fused=True needs contiguous float32 tables on a CPU{why}; this "
+            f"one is {_described(param)}. Use fused=None."
+        )
+    return "fixed_size" if param.is_cuda else "unique"
 
 
 def _state_layout(group: dict[str, Any], param: Tensor) -> dict[str, tuple]:

@@ -238,7 +238,7 @@ class SparseOptimizer(Optimizer):
 
     def __repr__(self) -> str:
         kinds = f"{type(self.dense).__name__} and {type(self.embedding).__name__}"
-        return f"{type(self).__name__} of {kinds}\n{self.summary()}"
+        return f"{type(self).__name__} of {kinds}, {self.embedding.path}\n{self.summary()}"
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles the two optimizers, which hold everything else."""
