@@ -59,6 +59,15 @@ def test_a_gradient_of_the_table_before_it_changed_is_refused():
         optimizer.step()
 
 
+def test_a_table_that_changed_its_dtype_is_refused():
+    layer, optimizer = trained()
+    layer.bfloat16()
+    step(layer, optimizer, [1])  # the state of a bfloat16 table is float32, too
+    layer.double()
+    with pytest.raises((RuntimeError, TypeError), match=r"'users' is (now )?torch\.float64"):
+        step(layer, optimizer, [1])
+
+
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("path", paths())
 def test_a_grown_table_trains_as_one_that_was_larger_from_the_start(rule, path):

@@ -553,9 +553,31 @@ def test_an_id_outside_the_table_changes_nothing(table, path, bad):
     optimizer._path = path
     lookup(table, [1, bad])
     before = table.detach().clone()
-    with pytest.raises((IndexError, RuntimeError)):
+    with pytest.raises(IndexError, match="table 0 of its group has ids outside its 6 rows"):
         optimizer.step()
     assert torch.equal(table, before)
+
+
+@pytest.mark.parametrize("path", paths())
+def test_an_id_outside_the_second_table_does_not_change_the_first(table, path):
+    second = nn.Parameter(torch.randn(4, 2))
+    optimizer = EmbeddingOptimizer([("first", table), ("second", second)], 0.1, row_lr=FAL)
+    optimizer._path, seen = path, []
+    optimizer.register_row_hook(lambda *row: seen.append(row))
+    lookup(table, [1])
+    lookup(second, [3, 4])
+    before = table.detach().clone()
+    with pytest.raises(IndexError, match="table 'second' has ids outside its 4 rows"):
+        optimizer.step()
+    assert torch.equal(table, before) and not optimizer.state[table] and not seen
+
+
+def test_a_finite_gradient_with_an_infinite_sum_is_finite(table):
+    optimizer = EmbeddingOptimizer([table], 0.1, "sgd", check_finite=True)
+    lookup(table, [1, 2])
+    table.grad._values().fill_(3e38)
+    optimizer.step()
+    assert table[0].isfinite().all()
 
 
 def test_row_state_of_a_stranger_is_refused(table):

@@ -109,15 +109,15 @@ def usable(table: Tensor, values: Tensor) -> bool:
     )
 
 
-def touched_rows(ids: Tensor, values: Tensor, n_rows: int) -> TouchedRows:
-    """Finds the rows of a batch by the radix sort of _kernels.cpp, for `update_rows`."""
+def touched_rows(ids: Tensor, values: Tensor, n_rows: int) -> TouchedRows | None:
+    """Finds the rows of a batch by a radix sort, for `update_rows`; None if an id is no row."""
     n, ids = len(ids), ids.contiguous()
     rows, start = torch.empty(n, dtype=torch.int64), torch.empty(n + 1, dtype=torch.int64)
     occurrences, order = (torch.empty(n, dtype=torch.int32) for _ in range(2))
     pointers = (one.data_ptr() for one in (rows, occurrences, start, order))
     k = library().touched_rows(ids.data_ptr(), n, n_rows, *pointers)
     if k < 0:
-        raise IndexError(f"EmbeddingOptimizer: a gradient has ids outside its {n_rows} rows.")
+        return None
     found, counts, values = rows[:k], occurrences[:k], values.contiguous()
     return TouchedRows(found, counts, values, start=start[: k + 1], order=order)
 

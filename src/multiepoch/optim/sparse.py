@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, zip_longest
 from typing import Any
 
 import torch
@@ -56,7 +56,7 @@ class SparseOptimizer(Optimizer):
         state = dict(self.state)  # Optimizer.__init__ assigns an empty one
         super().__init__(self.param_groups, {key: dense.defaults[key] for key in common})
         self.state = state
-        self._ratios: list[float] | None = _ratios(self.param_groups)
+        self._rates: list[float] | None = _rates(self.param_groups)
 
     @classmethod
     def from_model(
@@ -200,7 +200,7 @@ class SparseOptimizer(Optimizer):
         except Exception:
             self.embedding.load_state_dict(before)
             raise
-        self._ratios = _ratios(self.param_groups)
+        self._rates = _rates(self.param_groups)
         for hook in self._optimizer_load_state_dict_post_hooks.values():
             hook(self)
 
@@ -209,14 +209,22 @@ class SparseOptimizer(Optimizer):
 
         Call it after changing the rate of one part on purpose; `step` warns of a changed ratio.
         """
-        self._ratios = _ratios(self.param_groups)
+        self._rates = _rates(self.param_groups)
 
     def summary(self) -> str:
         """Tabulates each parameter's optimizer, shape and learning rate."""
         rate = {id(p): group["lr"] for group in self.param_groups for p in group["params"]}
         tables = {id(p) for p in _parameters(self.embedding)}
-        rows, others = [("optimizer", "parameter", "shape", "lr", "")], {}
-        for part in self._parts:
+        rows: list[tuple[str, ...]] = [("optimizer", "parameter", "shape", "lr", "")]
+        others: dict[str, list[str]] = {}
+        known = {id(part.parameter) for part in self._parts}
+        later = [
+            _Part(p, name or "added later, without a name")
+            for group in self.param_groups
+            for p, name in zip_longest(group["params"], group.get("param_names") or ())
+            if id(p) not in known
+        ]
+        for part in [*self._parts, *later]:
             key, shape = id(part.parameter), " x ".join(f"{n:,}" for n in part.parameter.shape)
             lr = f"{float(rate[key]):g}" if key in rate else "-"
             if key not in rate:
@@ -242,18 +250,21 @@ class SparseOptimizer(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles the two optimizers, which hold everything else."""
-        kept = ("defaults", "dense", "embedding", "_parts", "_ratios")
+        kept = ("defaults", "dense", "embedding", "_parts", "_rates")
         return {key: self.__dict__[key] for key in kept}
 
     def _check_ratios(self) -> None:
         """Warns once if a scheduler has set the rates instead of multiplying them."""
-        now = _ratios(self.param_groups)
-        if self._ratios is None or now is None:  # warned before, or a schedule is at zero
+        before, now = self._rates, _rates(self.param_groups)
+        if before is None or now is None or not any(now):  # warned before, or at zero
             return
-        if len(now) != len(self._ratios):
-            self._ratios = now  # a group was added
-        elif any(not math.isclose(a, b, rel_tol=1e-3) for a, b in zip(now, self._ratios)):
-            self._ratios = None
+        if len(now) != len(before) or not any(before):
+            self._rates = now  # a group was added, or a schedule begins
+            return
+        largest = max(range(len(now)), key=before.__getitem__)
+        factor = now[largest] / before[largest]
+        if any(not math.isclose(a, factor * b, rel_tol=1e-3) for a, b in zip(now, before)):
+            self._rates = None
             warnings.warn(
                 "the ratio of the tables' learning rates to the dense rate has changed: give a "
                 "scheduler that takes an absolute rate (max_lr, eta_min, min_lr, ...) a list, such "
@@ -373,12 +384,10 @@ def _check_each_in_one(parts: list[_Part], dense: Optimizer, embedding: Optimize
                 )
 
 
-def _ratios(groups: list[dict[str, Any]]) -> list[float] | None:
-    """Divides each group's rate by the first's; None if one is a tensor or the first is zero.
+def _rates(groups: list[dict[str, Any]]) -> list[float] | None:
+    """Returns each group's rate; None if one is a tensor.
 
     A tensor may be on a GPU, and reading it would make the host wait.
     """
     rates = [group["lr"] for group in groups]
-    if any(isinstance(rate, Tensor) for rate in rates) or rates[0] == 0:
-        return None
-    return [rate / rates[0] for rate in rates]
+    return None if any(isinstance(rate, Tensor) for rate in rates) else rates
