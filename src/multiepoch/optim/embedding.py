@@ -421,8 +421,9 @@ def _check_gradient(param: Tensor, name: str, check_finite: bool) -> None:
     if not grad.is_sparse:
         raise RuntimeError(
             f"EmbeddingOptimizer: {name} has a dense gradient; create its nn.Embedding or "
-            "nn.EmbeddingBag with sparse=True. If it is, the loss uses the whole table besides, "
-            "such as in an L2 penalty: leave the table out of it, and use row_decay."
+            "nn.EmbeddingBag with sparse=True, or call make_sparse(model). If it is sparse, the "
+            "loss uses the whole table besides, such as in an L2 penalty: leave the table out of "
+            "it, and use row_decay."
         )
     if grad.sparse_dim() != 1:
         found = f"{grad.sparse_dim()} sparse dimensions; it must have one, the row"

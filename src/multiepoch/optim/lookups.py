@@ -43,10 +43,10 @@ def accumulate_lookups(
         Handles; remove them all to undo the call.
     """
     modules = list(model.modules()) if model is not None else []
-    embedding = optimizer
-    if isinstance(optimizer, SparseOptimizer):
-        embedding = optimizer.embedding
-        modules = modules or optimizer.table_modules()
+    embedding = getattr(optimizer, "optimizer", optimizer)  # as Accelerate wraps it
+    if isinstance(embedding, SparseOptimizer):
+        modules = modules or embedding.table_modules()
+        embedding = embedding.embedding
     handles = []
     for table in (table for group in embedding.param_groups for table in group["params"]):
         kept = _Kept(table)

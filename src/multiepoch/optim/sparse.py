@@ -83,8 +83,8 @@ class SparseOptimizer(Optimizer):
             ValueError: If the model has no table or no dense parameter, or if a table is also used
                 by a module that would give it a dense gradient.
         """
-        groups, others = [], []
-        for part in _parts(model):
+        groups, others, parts = [], [], _parts(model)
+        for part in parts:
             if not part.parameter.requires_grad:
                 continue
             if part.sparse_in and part.dense_in:
@@ -98,7 +98,15 @@ class SparseOptimizer(Optimizer):
             else:
                 others.append(part.parameter)
         if not groups:
-            raise ValueError("the model has no nn.Embedding or nn.EmbeddingBag with sparse=True")
+            dense_tables = [
+                f"{part.name} ({' x '.join(map(str, part.parameter.shape))})"
+                for part in parts
+                if part.tables
+            ]
+            raise ValueError(
+                "the model has no nn.Embedding or nn.EmbeddingBag with sparse=True; those without "
+                f"it are {', '.join(dense_tables) or 'none'}: make_sparse(model) changes large ones"
+            )
         if not others:
             raise ValueError("the model has no dense parameter: use EmbeddingOptimizer by itself")
         embedding = EmbeddingOptimizer(groups, lr=embedding_lr, **embedding_options)
