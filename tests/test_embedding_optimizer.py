@@ -499,9 +499,9 @@ def test_a_wrong_scale_or_decay_is_named(make, message):
         make()
 
 
-@pytest.mark.parametrize("values", [torch.zeros(4, 2).half(), torch.zeros(4), torch.zeros(4, 2, 2)])
+@pytest.mark.parametrize("values", [torch.zeros(4, 2) * 1j, torch.zeros(4), torch.zeros(4, 2, 2)])
 def test_a_table_of_another_kind_is_refused(values):
-    with pytest.raises(TypeError, match="float32 or bfloat16 matrix"):
+    with pytest.raises(TypeError, match="matrix of floating-point numbers"):
         EmbeddingOptimizer([nn.Parameter(values)], 0.1)
 
 

@@ -132,7 +132,7 @@ def update_rows(group: dict, table: Tensor, state: dict[str, Tensor], touched: T
     (beta1, beta2), eps = group["betas"], group["eps"]
     correction1, correction2 = 1 - beta1**step, 1 - beta2**step
     corrected = eps * correction1, correction1 / math.sqrt(correction2)
-    options = Step(group["lr"], eps, 1 - beta1, beta2, 1 - beta2, *corrected)
+    options = Step(float(group["lr"]), eps, 1 - beta1, beta2, 1 - beta2, *corrected)
     states = [state[name].data_ptr() for name in RULES[rule].state_shapes(*table.shape)]
     one, two = (*states, None, None)[:2]
     weight, scale, threads = table.data_ptr(), _scale(group, state), torch.get_num_threads()

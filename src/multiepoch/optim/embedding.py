@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from multiepoch.optim import compiled, eager
 from multiepoch.optim.adamar import AdaptiveRegularization
-from multiepoch.optim.batch import TouchedRows
+from multiepoch.optim.batch import TouchedRows, at_least_float32
 from multiepoch.optim.fal import FrequencyAdaptiveLR
 from multiepoch.optim.loading import arranged
 from multiepoch.optim.memory import use_huge_pages
@@ -40,9 +40,10 @@ class EmbeddingOptimizer(Optimizer):
     row) and "max_count", and AdamAR's "last_step" (int32, one per row).
 
     Args:
-        params: Tables (2-dim, float32 or bfloat16) as parameters, (name, parameter) pairs or group
-            dicts, which may set every argument below. The state, and all arithmetic, is float32.
-        lr: Learning rate of the tables.
+        params: Tables (2-dim, floating-point) as parameters, (name, parameter) pairs or group
+            dicts, which may set every argument below. The state, and all arithmetic, is float32;
+            it is float64 for float64 tables.
+        lr: Learning rate of the tables; a number, or a tensor with one.
         rule: "adam" (lazy), "adagrad", "rowwise_adagrad" or "sgd"; see `multiepoch.optim.rules`.
         row_lr: A `FrequencyAdaptiveLR`, or None for the same rate in all rows.
         row_decay: An `AdaptiveRegularization`, or None.
@@ -53,6 +54,7 @@ class EmbeddingOptimizer(Optimizer):
         weight_decay: Must be 0, since it would change rows that no batch touches.
         fused: None uses the compiled kernels where it can, False never does, and True raises an
             error if it cannot.
+        maximize: Follows the gradient upwards.
 
     Raises:
         ValueError, TypeError, RuntimeError: For invalid input, before anything changes.
@@ -72,12 +74,13 @@ class EmbeddingOptimizer(Optimizer):
         check_finite: bool = False,
         weight_decay: float = 0.0,
         fused: bool | None = None,
+        maximize: bool = False,
     ) -> None:
         _check_no_weight_decay(weight_decay)
         self._row_hooks: OrderedDict[int, RowHook] = OrderedDict()
         defaults = dict(lr=lr, rule=rule, row_lr=row_lr, row_decay=row_decay, betas=betas)
-        defaults |= dict(eps=eps, check_finite=check_finite, fused=fused, epoch=0)
-        super().__init__(params, defaults)
+        defaults |= dict(eps=eps, check_finite=check_finite, fused=fused)
+        super().__init__(params, defaults | dict(maximize=maximize, epoch=0))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group as in torch.optim; accepts (name, parameter) pairs in any version."""
@@ -196,6 +199,7 @@ class EmbeddingOptimizer(Optimizer):
         if not param.grad.is_sparse or param.grad._nnz() == 0:
             return None
         ids, values = param.grad._indices()[0], param.grad._values()
+        values = -values if group["maximize"] else values
         path = self._path or _fastest_path(group, param, values)
         if path == "compiled":
             touched = compiled.touched_rows(ids, values, len(param))
@@ -315,8 +319,9 @@ class EmbeddingOptimizer(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.__dict__.setdefault("_row_hooks", OrderedDict())
-        for group in self.param_groups:  # of a state that was saved before there was this option
+        for group in self.param_groups:  # of a state that was saved before there were these options
             group.setdefault("fused", None)
+            group.setdefault("maximize", False)
 
 
 def _fastest_path(group: dict[str, Any], param: Tensor, values: Tensor) -> str:
@@ -334,10 +339,10 @@ def _fastest_path(group: dict[str, Any], param: Tensor, values: Tensor) -> str:
 
 def _state_layout(group: dict[str, Any], param: Tensor) -> dict[str, tuple]:
     """Returns shape, dtype and device of each state tensor of a table."""
-    n_rows, device = len(param), param.device
+    n_rows, device, dtype = len(param), param.device, at_least_float32(param.dtype)
     layout: dict[str, tuple] = {"step": ((), torch.int64, torch.device("cpu"))}
     for name, shape in RULES[group["rule"]].state_shapes(*param.shape).items():
-        layout[name] = (shape, torch.float32, device)
+        layout[name] = (shape, dtype, device)
     if group["row_lr"] is not None:
         layout["count"] = ((n_rows,), torch.int32, device)
         layout["max_count"] = ((), torch.int32, device)
@@ -386,8 +391,11 @@ def _check_options(group: dict[str, Any]) -> None:
         return isinstance(value, int | float) and math.isfinite(value)
 
     require(group["rule"] in RULES, "rule", f"one of {', '.join(map(repr, RULES))}")
+    if isinstance(group["lr"], Tensor):
+        require(group["lr"].numel() == 1, "lr", "a number or a tensor with one")
     for name in ("lr", "eps"):
-        require(number(group[name]) and group[name] >= 0, name, "a non-negative number")
+        holds = isinstance(group[name], Tensor) or (number(group[name]) and group[name] >= 0)
+        require(holds, name, "a non-negative number")
     inside = all(number(beta) and 0 <= beta < 1 for beta in group["betas"])
     require(inside and len(group["betas"]) == 2, "betas", "two numbers in [0, 1)")
     for name, kind in _ROW_OPTIONS.items():
@@ -396,10 +404,10 @@ def _check_options(group: dict[str, Any]) -> None:
 
 
 def _check_table(table: Tensor, name: str) -> None:
-    if table.dtype not in (torch.float32, torch.bfloat16) or table.dim() != 2:
+    if not table.is_floating_point() or table.dim() != 2:
         raise TypeError(
             f"EmbeddingOptimizer: {name} is {table.dtype} of shape {tuple(table.shape)}; "
-            "it must be a float32 or bfloat16 matrix with one row per id."
+            "it must be a matrix of floating-point numbers with one row per id."
         )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from multiepoch.optim.batch import at_least_float32
+
 Entry = tuple[Any, dict[str, Any], str | None]  # a parameter or its key, its group, its name
 
 
@@ -88,7 +90,8 @@ def _as_ours(options: dict, group: dict, keys: list, state: dict[Any, dict]) -> 
         if "step" in its:
             its["step"] = torch.tensor(int(its["step"]))
         state[key] = {
-            name: value if name == "step" else value.float() for name, value in its.items()
+            name: value if name == "step" else value.to(at_least_float32(value.dtype))
+            for name, value in its.items()
         }
     taken = ("lr", "initial_lr", "betas", "eps", "maximize")
     return {
