@@ -80,6 +80,14 @@ def test_agrees_with_the_reference(case):
     assert case.error() <= 1e-6
 
 
+@pytest.mark.parametrize("first", range(0, 120, 20))
+def test_random_cases_agree_with_the_reference(first):
+    """Of gradients from bags, shared tables, several passes, padding, clipping, grown tables."""
+    cases = [Case.random(seed) for seed in range(first, first + 20)]
+    assert any(case.through is not None for case in cases)
+    assert max(case.error() for case in cases) <= 1e-6
+
+
 @property_test
 @given(cases(torch.bfloat16))
 def test_a_bfloat16_table_agrees_to_its_own_step(case):
