@@ -110,9 +110,9 @@ def test_a_round_trip_through_the_distributed_tools(tmp_path, through_a_file, de
     weights, state = get_state_dict(model, optimizer)
     assert "user.weight" in state["state"]
     if through_a_file:
-        dcp.save({"model": weights, "optimizer": state}, checkpoint_id=tmp_path, no_dist=True)
+        dcp.save({"model": weights, "optimizer": state}, checkpoint_id=tmp_path)
         weights, state = get_state_dict(other, resumed)  # of an optimizer that made no step yet
-        dcp.load({"model": weights, "optimizer": state}, checkpoint_id=tmp_path, no_dist=True)
+        dcp.load({"model": weights, "optimizer": state}, checkpoint_id=tmp_path)
     set_state_dict(other, resumed, model_state_dict=weights, optim_state_dict=state)
     assert all(torch.equal(before[name], value) for name, value in other.state_dict().items())
     train(other, resumed, range(4, 8))

@@ -53,6 +53,7 @@ class TouchedRows:
 
     def gradient(self) -> Tensor:
         """Returns the summed gradient of each row, (k, dim), in at least float32."""
+        assert self.slot is not None
         values = self.values.to(at_least_float32(self.values.dtype))
         total = values.new_zeros(len(self.rows), values.shape[1]).index_add_(0, self.slot, values)
         if self.surplus is None:

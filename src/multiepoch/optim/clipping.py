@@ -34,10 +34,10 @@ def clip_grad_norm_(
     Returns:
         The total norm of the gradients before they were clipped, a scalar.
     """
-    with_gradient = _with_gradient(parameters)
-    if not with_gradient:
+    pairs = _with_gradient(parameters)
+    if not pairs:
         return torch.tensor(0.0)
-    norms = [torch.linalg.vector_norm(_entries(p.grad), norm_type) for p in with_gradient]
+    norms = [torch.linalg.vector_norm(_entries(grad), norm_type) for _, grad in pairs]
     together = torch.stack([norm.to(norms[0].device) for norm in norms])
     total = torch.linalg.vector_norm(together, norm_type)
     if error_if_nonfinite and not total.isfinite():
@@ -46,12 +46,12 @@ def clip_grad_norm_(
             "be clipped; lower the learning rate or look for an overflow in the loss."
         )
     scale = (max_norm / (total + 1e-6)).clamp(max=1.0)
-    for p in with_gradient:
-        here = scale.to(p.grad.device)
-        if p.grad.is_sparse:
-            _set_values(p, p.grad._values() * here)
+    for p, grad in pairs:
+        here = scale.to(grad.device)
+        if grad.is_sparse:
+            p.grad = _with_values(grad, grad._values() * here)
         else:
-            p.grad.mul_(here)
+            grad.mul_(here)
     return total
 
 
@@ -65,21 +65,22 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
         parameters: The parameters, or one; those without a gradient are skipped.
         clip_value: Entries are clamped to [-clip_value, clip_value].
     """
-    for p in _with_gradient(parameters):
-        if not p.grad.is_sparse:
-            p.grad.clamp_(-clip_value, clip_value)
+    for p, grad in _with_gradient(parameters):
+        if not grad.is_sparse:
+            grad.clamp_(-clip_value, clip_value)
             continue
-        ids, values = p.grad._indices()[0], p.grad._values()
+        ids, values = grad._indices()[0], grad._values()
         touched = TouchedRows.unique(ids, values)
+        assert touched.slot is not None
         one_of = torch.empty_like(touched.rows)
         one_of.scatter_(0, touched.slot, torch.arange(len(ids), device=ids.device))
         clamped = touched.gradient().clamp_(-clip_value, clip_value).to(values.dtype)
-        _set_values(p, torch.zeros_like(values).index_copy_(0, one_of, clamped))
+        p.grad = _with_values(grad, torch.zeros_like(values).index_copy_(0, one_of, clamped))
 
 
-def _with_gradient(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
+def _with_gradient(parameters: Tensor | Iterable[Tensor]) -> list[tuple[Tensor, Tensor]]:
     every = [parameters] if isinstance(parameters, Tensor) else parameters
-    return [p for p in every if p.grad is not None]
+    return [(p, p.grad) for p in every if p.grad is not None]
 
 
 def _entries(grad: Tensor) -> Tensor:
@@ -92,6 +93,6 @@ def _entries(grad: Tensor) -> Tensor:
     return TouchedRows.unique(grad._indices()[0], values).gradient().to(values.dtype)
 
 
-def _set_values(p: Tensor, values: Tensor) -> None:
-    """Replaces the values of a sparse gradient; torch may share the old ones with other tensors."""
-    p.grad = gradient_of(p.grad._indices(), values, p.grad.shape)
+def _with_values(grad: Tensor, values: Tensor) -> Tensor:
+    """Returns a new gradient, since torch may share the old values with other tensors."""
+    return gradient_of(grad._indices(), values, grad.shape)

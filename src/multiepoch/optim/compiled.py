@@ -56,7 +56,9 @@ class Batch(ctypes.Structure):
     _fields_ = [
         *[(name, Pointer) for name in ("rows", "occurrences", "start", "order", "values")],
         *[(name, Int) for name in ("k", "dim")],
-        *[("last_step", Pointer), ("step", Int32), ("alpha", Float)],
+        ("last_step", Pointer),
+        ("step", Int32),
+        ("alpha", Float),
     ]
 
 
@@ -115,7 +117,9 @@ def touched_rows(ids: Tensor, values: Tensor, n_rows: int) -> TouchedRows | None
     rows, start = torch.empty(n, dtype=torch.int64), torch.empty(n + 1, dtype=torch.int64)
     occurrences, order = (torch.empty(n, dtype=torch.int32) for _ in range(2))
     pointers = (one.data_ptr() for one in (rows, occurrences, start, order))
-    k = library().touched_rows(ids.data_ptr(), n, n_rows, *pointers)
+    kernels = library()
+    assert kernels is not None
+    k = kernels.touched_rows(ids.data_ptr(), n, n_rows, *pointers)
     if k < 0:
         return None
     found, counts, values = rows[:k], occurrences[:k], values.contiguous()
@@ -125,8 +129,9 @@ def touched_rows(ids: Tensor, values: Tensor, n_rows: int) -> TouchedRows | None
 def update_rows(group: dict, table: Tensor, state: dict[str, Tensor], touched: TouchedRows) -> None:
     """Does what `eager.update_rows` does, in one sweep over the rows."""
     rule, step, decay = group["rule"], int(state["step"]), group["row_decay"]
+    assert touched.start is not None and touched.order is not None
     arrays = touched.rows, touched.occurrences, touched.start, touched.order, touched.values
-    batch = Batch(*(one.data_ptr() for one in arrays), len(arrays[0]), table.shape[1], step=step)
+    batch = Batch(*(one.data_ptr() for one in arrays), len(touched.rows), table.shape[1], step=step)
     if decay is not None:
         batch.last_step, batch.alpha = state["last_step"].data_ptr(), decay.alpha
     (beta1, beta2), eps = group["betas"], group["eps"]
@@ -136,8 +141,9 @@ def update_rows(group: dict, table: Tensor, state: dict[str, Tensor], touched: T
     states = [state[name].data_ptr() for name in RULES[rule].state_shapes(*table.shape)]
     one, two = (*states, None, None)[:2]
     weight, scale, threads = table.data_ptr(), _scale(group, state), torch.get_num_threads()
-    place = list(RULES).index(rule)
-    library().update_rows(place, batch, weight, one, two, options, scale, threads)
+    place, kernels = list(RULES).index(rule), library()
+    assert kernels is not None
+    kernels.update_rows(place, batch, weight, one, two, options, scale, threads)
     torch.autograd.graph.increment_version(table)  # as an in-place operation of torch does
 
 

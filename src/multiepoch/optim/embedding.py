@@ -178,27 +178,29 @@ class EmbeddingOptimizer(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         tables = [
-            (group, _name(group, index), param)
+            (group, _name(group, index), param, param.grad)
             for group in self.param_groups
             for index, param in enumerate(group["params"])
             if param.grad is not None
         ]
-        for group, name, param in tables:
+        for group, name, param, grad in tables:
             _check_table(param, name)
             self._check_state(group, param, name)
-            if not _makes_state_only(group, param.grad):
-                _check_gradient(param, name, group["check_finite"])
+            if not _makes_state_only(group, grad):
+                _check_gradient(param, grad, name, group["check_finite"])
         # All rows are found before the first table changes, since an id may be out of range.
-        found = [self._touched(group, name, param) for group, name, param in tables]
-        for (group, _, param), touched in zip(tables, found):
-            self._update(group, param, touched)
+        found = [self._touched(*table) for table in tables]
+        for (group, _, param, grad), touched in zip(tables, found):
+            self._update(group, param, grad, touched)
         return loss
 
-    def _touched(self, group: dict[str, Any], name: str, param: Tensor) -> TouchedRows | None:
+    def _touched(
+        self, group: dict[str, Any], name: str, param: Tensor, grad: Tensor
+    ) -> TouchedRows | None:
         """Finds the rows of a table's batch; None if there are none."""
-        if not param.grad.is_sparse or param.grad._nnz() == 0:
+        if not grad.is_sparse or grad._nnz() == 0:
             return None
-        ids, values = param.grad._indices()[0], param.grad._values()
+        ids, values = grad._indices()[0], grad._values()
         values = -values if group["maximize"] else values
         path = self._path or _fastest_path(group, param, values)
         if path == "compiled":
@@ -226,10 +228,12 @@ class EmbeddingOptimizer(Optimizer):
                     "optimizer."
                 )
 
-    def _update(self, group: dict[str, Any], param: Tensor, touched: TouchedRows | None) -> None:
+    def _update(
+        self, group: dict[str, Any], param: Tensor, grad: Tensor, touched: TouchedRows | None
+    ) -> None:
         state = self._table_state(group, param)
         if touched is None:
-            state["step"] += param.grad.is_sparse  # and not if the step makes the state only
+            state["step"] += grad.is_sparse  # and not if the step makes the state only
             return
         for hook in tuple(self._row_hooks.values()):
             hook(param, touched.rows, touched.occurrences)
@@ -419,8 +423,7 @@ def _makes_state_only(group: dict[str, Any], grad: Tensor) -> bool:
     return not grad.is_sparse and float(group["lr"]) == 0 and not grad.any()
 
 
-def _check_gradient(param: Tensor, name: str, check_finite: bool) -> None:
-    grad = param.grad
+def _check_gradient(param: Tensor, grad: Tensor, name: str, check_finite: bool) -> None:
     if grad.shape != param.shape:  # possible if `.data` was assigned
         raise RuntimeError(
             f"EmbeddingOptimizer: {name} has shape {tuple(param.shape)}, but its gradient has "

@@ -10,7 +10,7 @@ import torch
 
 from multiepoch.optim.batch import at_least_float32
 
-Entry = tuple[Any, dict[str, Any], str | None]  # a parameter or its key, its group, its name
+Entry = tuple[Any, dict[str, Any], str]  # a parameter or its key, its group, its name or ""
 
 
 def arranged(saved: dict[str, Any], groups: list[dict[str, Any]]) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def arranged(saved: dict[str, Any], groups: list[dict[str, Any]]) -> dict[str, A
     known = {"state": dict(saved["state"]), "param_groups": saved["param_groups"]}
     entries, ours = list(_entries(saved["param_groups"])), list(_entries(groups))
     names, our_names = ({_bare(name) for *_, name in side} for side in (entries, ours))
-    if None not in names | our_names:
+    if "" not in names | our_names:
         if names != our_names:
             apart = sorted(names - our_names), sorted(our_names - names)
             raise ValueError(
@@ -53,20 +53,20 @@ def arranged(saved: dict[str, Any], groups: list[dict[str, Any]]) -> dict[str, A
         arranged_groups.append({**options, "params": keys})
         if "param_names" in group:
             arranged_groups[-1]["param_names"] = group["param_names"]
-        elif all(name is not None for *_, name in chosen):
+        elif all(name for *_, name in chosen):
             arranged_groups[-1]["param_names"] = [name for *_, name in chosen]
     return {**saved, "state": known["state"], "param_groups": arranged_groups}
 
 
 def _entries(groups: list[dict[str, Any]]) -> Iterable[Entry]:
     for group in groups:
-        names = group.get("param_names") or [None] * len(group["params"])
+        names = group.get("param_names") or [""] * len(group["params"])
         yield from ((key, group, name) for key, name in zip(group["params"], names))
 
 
-def _bare(name: str | None) -> str | None:
+def _bare(name: str) -> str:
     """Strips what DistributedDataParallel and torch.compile put before a name."""
-    return name and re.sub(r"^(module\.|_orig_mod\.)+", "", name)
+    return re.sub(r"^(module\.|_orig_mod\.)+", "", name)
 
 
 def _without_tables(group: dict[str, Any]) -> dict[str, Any]:

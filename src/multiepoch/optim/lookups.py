@@ -45,7 +45,7 @@ def accumulate_lookups(
     modules = list(model.modules()) if model is not None else []
     embedding = getattr(optimizer, "optimizer", optimizer)  # as Accelerate wraps it
     if isinstance(embedding, SparseOptimizer):
-        modules = modules or embedding.table_modules()
+        modules = modules or [*embedding.table_modules()]
         embedding = embedding.embedding
     handles = []
     for table in (table for group in embedding.param_groups for table in group["params"]):
@@ -74,9 +74,10 @@ class _Kept:
 
     def in_forward(self, module: nn.Module, inputs: tuple, output: Tensor) -> None:
         node = output.grad_fn
-        edges = () if node is None else node.next_functions
-        if edges and getattr(edges[0][0], "variable", self) is self.table:
-            node.register_hook(self._from_feature)
+        if node is not None and node.next_functions:
+            of_weight = node.next_functions[0][0]
+            if getattr(of_weight, "variable", self) is self.table:
+                node.register_hook(self._from_feature)
 
     def _from_feature(self, gradients: tuple, _: tuple) -> tuple | None:
         """Puts an empty gradient in the place of a feature's, for torch to add."""
@@ -92,7 +93,7 @@ class _Kept:
         if not gradient.is_sparse:
             return sum(parts[:-1], gradient)
         gradient = _concatenated(parts)
-        earlier, self.all = self.table.grad, []
+        earlier, self.all = self.table.grad if self.table is not None else None, []
         if earlier is not None and earlier.is_sparse:
             self.all = [_concatenated([earlier]), gradient]  # torch adds to `earlier` in place
         return gradient
@@ -126,7 +127,8 @@ def gather_lookups(group: Any, bucket: dist.GradBucket) -> torch.futures.Future[
     ids = _all_gather(gradient._indices()[0], group)
     values = _all_gather(gradient._values(), group) / dist.get_world_size(group)
     everything = gradient_of(ids[None], values, gradient.shape)
-    done = torch.futures.Future(devices=[gradient.device] if gradient.is_cuda else [])
+    devices = [gradient.device] if gradient.is_cuda else []
+    done: torch.futures.Future[Tensor] = torch.futures.Future(devices=devices)
     done.set_result(everything)
     return done
 

@@ -29,15 +29,15 @@ def make_sparse(model: nn.Module, min_rows: int = 10_000) -> dict[str, tuple[int
             users.setdefault(id(parameter), []).append((prefix or type(module).__name__, module))
     changed = {}
     for name, parameter in model.named_parameters():
-        modules = [module for _, module in users[id(parameter)]]
-        tables = [m for m in modules if isinstance(m, nn.Embedding | nn.EmbeddingBag)]
+        everyone = [module for _, module in users[id(parameter)]]
+        tables = [one for one in everyone if isinstance(one, nn.Embedding | nn.EmbeddingBag)]
         if not tables or len(parameter) < min_rows or all(table.sparse for table in tables):
             continue
         rows, dim = parameter.shape
         reasons = [why for user, module in users[id(parameter)] if (why := _obstacle(user, module))]
         if reasons:
-            table = f"make_sparse: {name} ({rows:,} x {dim})"
-            text = f"{table} keeps its dense gradient, since {'; '.join(reasons)}"
+            which = f"make_sparse: {name} ({rows:,} x {dim})"
+            text = f"{which} keeps its dense gradient, since {'; '.join(reasons)}"
             warnings.warn(text, stacklevel=2)
             continue
         for table in tables:

@@ -123,7 +123,7 @@ class SparseOptimizer(Optimizer):
         if groups:
             raise RuntimeError("set optimizer.dense.param_groups and optimizer.embedding's instead")
 
-    @property
+    @property  # type: ignore[override]
     def state(self) -> MutableMapping[Tensor, Any]:
         """Reads and writes the states of both optimizers as one mapping."""
         return _State(self.dense, self.embedding)
@@ -157,7 +157,7 @@ class SparseOptimizer(Optimizer):
         self.dense.zero_grad(set_to_none)
         self.embedding.zero_grad(set_to_none)
 
-    def table_modules(self) -> list[nn.Module]:
+    def table_modules(self) -> list[nn.Embedding | nn.EmbeddingBag]:
         """Lists the `nn.Embedding` and `nn.EmbeddingBag` of the model that use a table."""
         return [module for part in self._parts for module in part.tables]
 
@@ -173,8 +173,8 @@ class SparseOptimizer(Optimizer):
 
         It fits `torch.distributed.checkpoint.state_dict`, too.
         """
-        for hook in self._optimizer_state_dict_pre_hooks.values():
-            hook(self)
+        for before in self._optimizer_state_dict_pre_hooks.values():
+            before(self)
         dense, tables = self.dense.state_dict(), self.embedding.state_dict()
         n = sum(len(group["params"]) for group in dense["param_groups"])
         for group in tables["param_groups"]:
@@ -184,8 +184,8 @@ class SparseOptimizer(Optimizer):
             "state": dense["state"] | {key + n: its for key, its in tables["state"].items()},
             "param_groups": dense["param_groups"] + tables["param_groups"],
         }
-        for hook in self._optimizer_state_dict_post_hooks.values():
-            changed = hook(self, state)
+        for after in self._optimizer_state_dict_post_hooks.values():
+            changed = after(self, state)
             state = state if changed is None else changed
         return state
 
@@ -197,20 +197,20 @@ class SparseOptimizer(Optimizer):
         Raises:
             ValueError: If it is the state of another kind of optimizer or of other parameters.
         """
-        for hook in self._optimizer_load_state_dict_pre_hooks.values():
-            changed = hook(self, state_dict)
+        for before_loading in self._optimizer_load_state_dict_pre_hooks.values():
+            changed = before_loading(self, state_dict)
             state_dict = state_dict if changed is None else changed
         dense, embedding = _parted(state_dict)
-        before = self.embedding.state_dict()
+        earlier = self.embedding.state_dict()
         self.embedding.load_state_dict(embedding)
         try:
             self.dense.load_state_dict(dense)
         except Exception:
-            self.embedding.load_state_dict(before)
+            self.embedding.load_state_dict(earlier)
             raise
         self._rates = _rates(self.param_groups)
-        for hook in self._optimizer_load_state_dict_post_hooks.values():
-            hook(self)
+        for after_loading in self._optimizer_load_state_dict_post_hooks.values():
+            after_loading(self)
 
     def keep_ratio(self) -> None:
         """Takes the present ratio of the learning rates as the one that `step` expects.
@@ -344,13 +344,13 @@ def _parted(state_dict: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
 
 @dataclass
 class _Part:
-    """A parameter of the model and the modules that use it."""
+    """A parameter of the model and the modules that use it; `tables` are those that embed."""
 
     parameter: nn.Parameter
     name: str
     sparse_in: list[str] = field(default_factory=list)
     dense_in: list[str] = field(default_factory=list)
-    tables: list[nn.Module] = field(default_factory=list)  # the embedding modules among them
+    tables: list[nn.Embedding | nn.EmbeddingBag] = field(default_factory=list)
 
 
 def _parts(model: nn.Module) -> list[_Part]:
@@ -360,10 +360,10 @@ def _parts(model: nn.Module) -> list[_Part]:
         for name, parameter in module.named_parameters(recurse=False):
             full = f"{prefix}.{name}" if prefix else name
             part = parts.setdefault(id(parameter), _Part(parameter, full))
-            embeds = isinstance(module, nn.Embedding | nn.EmbeddingBag)
-            if embeds:
+            sparse = False
+            if isinstance(module, nn.Embedding | nn.EmbeddingBag):
                 part.tables.append(module)
-            sparse = embeds and name == "weight" and module.sparse
+                sparse = name == "weight" and module.sparse
             (part.sparse_in if sparse else part.dense_in).append(prefix or type(module).__name__)
     return list(parts.values())
 
