@@ -127,9 +127,14 @@ def run(
     runs = [run for s in strata for run in over_seeds((seeds or SEEDS)[: s.seeds], s.runs())]
     rows = run_all(runs, profile, device, store, log)
     rows = rows[rows["metric"].isin([EXPECTED, DRAWN, "auc"])]
-    parts = rows["setting"].str.split("@", expand=True).reindex(columns=range(3))
+    parts = (
+        rows["setting"]
+        .str.split("@", expand=True)
+        .reindex(columns=range(3), fill_value="")
+        .fillna("")
+    )
     rates = {f"{rate:.3g}": rate for s in strata for rate in s.rates}
-    method = (rows["method"] + ", " + parts[2]).fillna(rows["method"])
+    method = (rows["method"] + ", " + parts[2]).str.removesuffix(", ")
     rows = rows.drop(columns="setting").assign(stratum=parts[0], method=method)
     return rows.assign(rate=parts[1].map(rates))
 
