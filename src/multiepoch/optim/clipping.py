@@ -23,7 +23,7 @@ def clip_grad_norm_(
     norm_type: float = 2.0,
     error_if_nonfinite: bool = False,
 ) -> Tensor:
-    """Scales all gradients down to a total norm of `max_norm`, as torch.nn.utils.clip_grad_norm_.
+    """Scales all gradients down to a total norm of `max_norm`, as `torch.nn.utils.clip_grad_norm_`.
 
     Args:
         parameters: The parameters, or one; those without a gradient are skipped.
@@ -57,7 +57,7 @@ def clip_grad_norm_(
 
 @torch.no_grad()
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
-    """Clamps every entry of the gradients, as torch.nn.utils.clip_grad_value_.
+    """Clamps every entry of the gradients, as `torch.nn.utils.clip_grad_value_`.
 
     One lookup of each row then carries the row's clamped sum, and the others carry zeros.
 
