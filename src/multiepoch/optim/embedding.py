@@ -65,7 +65,7 @@ class EmbeddingOptimizer(Optimizer):
     def __init__(
         self,
         params,
-        lr: float,
+        lr: float | Tensor,
         rule: str = "adam",
         row_lr: FrequencyAdaptiveLR | None = None,
         row_decay: AdaptiveRegularization | None = None,
