@@ -10,7 +10,7 @@ STAMP = $(VENV)/.installed
 PAGES = $(VENV)/.installed-pages
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-pages pdf bench regression mutations lint strip colab clean
+.PHONY: help book test test-pages pdf bench regression mutations gpu lint strip colab clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,9 @@ regression: $(STAMP) ## Run every notebook and compare with references/PROFILE.j
 
 mutations: $(STAMP) ## Break the package on purpose and check that the regression notices
 	@$(RUN) -m tests.mutations
+
+gpu: $(STAMP) ## Run all that needs a GPU, in pieces that resume (results/gpu)
+	@$(RUN) -m tools.gpu
 
 bench: $(STAMP) ## Time the optimizer and training against their peers (on an idle machine)
 	@$(RUN) benchmarks/bench.py

@@ -11,7 +11,7 @@ from inspect import signature
 from types import ModuleType
 
 import reproduction
-from reproduction import claims, records
+from reproduction import claims, records, second_round
 from reproduction.runs import PROFILES, profile, resolve_device
 
 
@@ -43,6 +43,9 @@ def command(arguments: list[str]) -> int:
     parser.add_argument("--record", help="folder under results/ (default: the profile's name)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--only", help="of tuning: the candidates whose name contains this")
+    parser.add_argument(
+        "--keep-rates", action="store_true", help="of tuning: only the record, not tuned.json"
+    )
     options = parser.parse_args(arguments)
     module = modules[options.chapter]
     if options.only and "only" not in signature(module.run).parameters:
@@ -64,11 +67,14 @@ def command(arguments: list[str]) -> int:
     evidence = module.judge(rows) if hasattr(module, "judge") else None
     if options.chapter == "tuning":
         seeds, kept = sizes.tuning_seeds, records.read(module.NAME, folder)
-        module.write_tuned(rows)
+        if not options.keep_rates:
+            module.write_tuned(rows)
         if options.only and kept:
             rows = module.merge(kept.rows, rows)
     path = records.write(module.NAME, folder, rows, evidence, seeds, device)
-    if evidence is not None:
+    if evidence is not None and "point" in evidence:
+        print(second_round.table(evidence, folder))
+    elif evidence is not None:
         print(claims.judge(evidence).to_string(index=False))
     print(f"wrote {path}")
     return 0

@@ -1,7 +1,8 @@
 """Committed records: the results of a chapter in a profile, with the machine they were made on.
 
 results/<profile>/<chapter>.parquet holds the result rows, <chapter>.evidence.csv the evidence for
-the ledger, <chapter>.json the date, the seeds, the machine and the versions.
+the ledger (<chapter>.points.csv that of its second round, which is judged point by point), and
+<chapter>.json the date, the seeds, the machine and the versions.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from multiepoch.files import atomic_write, write_text
 from multiepoch.runner import machine
 
 EVIDENCE = ["claim", "measure", "seed", "value"]
+POINTS = ["claim", "measure", "point", "seed", "value"]
 # The profiles of the ledger, in order. "replication" is the cpu profile with seeds 10, 11 and 12.
 LEDGER = ("cpu", "replication", "long", "gpu")
 
@@ -36,7 +38,7 @@ class Record:
     """A committed record."""
 
     rows: pd.DataFrame  # columns runs.COLUMNS, or the chapter's own
-    evidence: pd.DataFrame  # columns EVIDENCE
+    evidence: pd.DataFrame  # columns EVIDENCE, or POINTS in the second round
     about: dict  # the content of the JSON file
 
     def __str__(self) -> str:
@@ -56,12 +58,13 @@ def write(
 ) -> Path:
     """Writes a record and returns the path of its rows. Values are float32, to keep it small."""
     path = folder() / profile / f"{chapter}.parquet"
-    floats = rows.select_dtypes("float64").columns.difference(["epoch"])
+    floats = rows.select_dtypes("float64").columns.difference(["epoch", "rate"])
     with atomic_write(path) as partial:
         rows.astype({name: "float32" for name in floats}).to_parquet(partial, compression="zstd")
     if evidence is not None:
-        csv = evidence[EVIDENCE].to_csv(index=False)
-        write_text(path.with_suffix(".evidence.csv"), csv)
+        second = "point" in evidence
+        csv = evidence[POINTS if second else EVIDENCE].to_csv(index=False)
+        write_text(path.with_suffix(".points.csv" if second else ".evidence.csv"), csv)
     about = {
         "profile": profile,
         "seeds": [int(seed) for seed in seeds],
@@ -80,10 +83,11 @@ def read(chapter: str, profile: str, results: Path | None = None) -> Record | No
     path = (results or folder()) / profile / f"{chapter}.parquet"
     if not path.exists():
         return None
-    evidence = path.with_suffix(".evidence.csv")
+    files = [path.with_suffix(kind) for kind in (".evidence.csv", ".points.csv")]
+    evidence = [pd.read_csv(file) for file in files if file.exists()]
     return Record(
         rows=pd.read_parquet(path),
-        evidence=pd.read_csv(evidence) if evidence.exists() else pd.DataFrame(columns=EVIDENCE),
+        evidence=evidence[0] if evidence else pd.DataFrame(columns=EVIDENCE),
         about=json.loads(path.with_suffix(".json").read_text()),
     )
 
@@ -96,6 +100,13 @@ def ledger(results: Path | None = None) -> dict[str, pd.DataFrame]:
         if files:
             found[name] = pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
     return found
+
+
+def second_round(profile: str = "long", results: Path | None = None) -> pd.DataFrame:
+    """Returns the evidence of the second round: columns POINTS, of every record of a profile."""
+    files = sorted(((results or folder()) / profile).glob("*.points.csv"))
+    found = [pd.read_csv(file) for file in files] or [pd.DataFrame(columns=POINTS)]
+    return pd.concat(found, ignore_index=True)
 
 
 def commit() -> str:

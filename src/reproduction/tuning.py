@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,7 @@ import pandas as pd
 
 from multiepoch.files import write_text
 from multiepoch.methods import ALL_METHODS, METHODS, Hyperparameter
+from multiepoch.train.loop import NonFiniteLoss
 from reproduction.measure import KEYS, curve
 from reproduction.runs import Profile, Run, run_all
 
@@ -28,6 +30,9 @@ DENSE_LR = (10**-3.5, 1e-3, 10**-2.5)
 EMBEDDING_LR = (1e-3, 10**-2.5, 1e-2, 10**-1.5)
 SHARED_LR = (10**-3.5, 1e-3, 10**-2.5, 1e-2)
 ADAGRAD_LR = (10**-2.5, 1e-2, 10**-1.5, 1e-1)
+SGD_LR = (0.1, 10**-0.5, 1.0)
+SGD_EMBEDDING_LR = (10.0, 10**1.5, 100.0, 10**2.5)
+DEEP = (128,) * 6
 FINER = 10**0.25  # half a step, for methods without a hyperparameter
 
 
@@ -45,12 +50,16 @@ class Candidate:
     shared: bool = False  # one rate for the whole network
     data: str = "world"
     days: int = 0
+    dense_rule: str = "adam"
+    hidden: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
         """The name that tuned.json and the record know it by."""
         method = "shared" if self.shared else self.method
         method = method if self.rule == "adam" else f"{method} {self.rule}"
+        method += " throughout" if self.dense_rule != "adam" else ""
+        method += ", deep" if self.hidden else ""
         data = ", days" if self.days else "" if self.data == "world" else f", {self.data}"
         return f"{method}, {self.epochs} epoch{'s' if self.epochs > 1 else ''}{data}"
 
@@ -61,6 +70,13 @@ _CANDIDATES = [
     Candidate("plain", 1, shared=True),
     *(Candidate("plain", 1, rule=rule) for rule in ("adam", "adagrad", "rowwise_adagrad")),
     *(Candidate(name, 3) for name in METHODS),
+    *(
+        Candidate("plain", 1, rule=rule, dense_rule=rule, shared=shared)
+        for rule in ("adagrad", "sgd")
+        for shared in (True, False)
+    ),
+    Candidate("plain", 1, hidden=DEEP, shared=True),
+    Candidate("plain", 1, hidden=DEEP),
     Candidate("plain", 1, data="kuairand"),
     *(Candidate(name, 3, data="kuairand") for name in METHODS),
     Candidate("plain", 1, days=TUNING_DAYS),
@@ -104,7 +120,8 @@ def tune(
     # A day-by-day trial costs as much as several windows, so it has one tuning world.
     seeds = profile.tuning_seeds[:1] if candidate.days else profile.tuning_seeds
     trials: dict[tuple, tuple[str, float]] = {}
-    fixed = {name: getattr(candidate, name) for name in ("epochs", "rule", "data", "days")}
+    names = ("epochs", "rule", "data", "days", "dense_rule", "hidden")
+    fixed = {name: getattr(candidate, name) for name in names}
     fixed |= {"evaluate_at": (1.0,), "on": "validation"}
 
     def evaluate(stage: str, points: list[tuple[float, float, Hyperparameter]]) -> None:
@@ -114,17 +131,30 @@ def tune(
             for point in points
             for seed in seeds
         ]
-        if runs:
-            scores = score(run_all(runs, profile, device, store, log), candidate)
-            for point in points:
-                trials[point] = stage, float(scores[json.dumps(point)].mean())
+        try:
+            rows = [run_all(runs, profile, device, store, log)] if runs else []
+        except NonFiniteLoss:  # finished runs are kept, so asking one by one repeats none
+            rows = [
+                one
+                for run in runs
+                if (one := _or_none(run, profile, device, store, log)) is not None
+            ]
+        scores = score(pd.concat(rows), candidate) if rows else pd.Series()
+        for point in points:
+            mine = scores.get(json.dumps(point), pd.Series([math.inf]))
+            trials[point] = stage, float(mine.mean() if len(mine) == len(seeds) else math.inf)
 
     def best() -> tuple[float, float, Hyperparameter]:
         return min(trials, key=lambda point: trials[point][1])
 
     default = method.grid[0]
-    tables = ADAGRAD_LR if "adagrad" in candidate.rule else EMBEDDING_LR
-    grids = [list(SHARED_LR)] if candidate.shared else [list(DENSE_LR), list(tables)]
+    dense, tables = DENSE_LR, EMBEDDING_LR
+    if "adagrad" in candidate.rule:
+        tables = ADAGRAD_LR
+    if candidate.dense_rule != "adam":
+        dense, tables = (SGD_LR, SGD_EMBEDDING_LR) if candidate.rule == "sgd" else (tables, tables)
+    shared = SHARED_LR if candidate.dense_rule == "adam" else dense
+    grids = [list(shared)] if candidate.shared else [list(dense), list(tables)]
 
     def rates() -> list[tuple[float, float, Hyperparameter]]:
         return [(lrs[0], lrs[-1], default) for lrs in itertools.product(*grids)]
@@ -150,6 +180,14 @@ def tune(
     found["hyperparameter"] = [json.dumps(hyperparameter) for _, _, hyperparameter in trials]
     found[["stage", "score"]] = list(trials.values())
     return found.assign(candidate=candidate.name)
+
+
+def _or_none(run: Run, *how) -> pd.DataFrame | None:
+    """Returns the rows of a trial, or None if it diverged."""
+    try:
+        return run_all([run], *how)
+    except NonFiniteLoss:
+        return None
 
 
 def run(

@@ -21,7 +21,9 @@ try:
     import pandas as pd
     import pyarrow as pa
 except ImportError as error:
-    raise ImportError("KuaiRand needs pandas and PyArrow: pip install 'multiepoch[data]'.") from error
+    raise ImportError(
+        "KuaiRand needs pandas and PyArrow: pip install 'multiepoch[data]'."
+    ) from error
 
 from multiepoch.data import check
 from multiepoch.data.hashing import hashed_cross

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from multiepoch.methods import METHODS
+from multiepoch.methods import FAL_VARIANTS, METHODS
 from reproduction.measure import curve
 from reproduction.runs import Profile, Run, over_seeds, run_all
 
@@ -26,6 +26,9 @@ RATES = tuple(10**exponent for exponent in (-3.0, -2.5, -2.0, -1.5, -1.25))
 ADAGRAD_RATES = tuple(10**exponent for exponent in (-2.0, -1.5, -1.0, -0.5))
 ALL = ("plain", "fal", "meda", "adamar", "tail_rewind")
 FEW = ("plain", "fal", "meda")
+
+# Of FAL beside the logarithm, measured at a small and at a large dose.
+FORMS = tuple(scale for scale in FAL_VARIANTS if scale not in ("log", "linear"))
 
 EXPECTED, DRAWN = "expected_logloss", "logloss"  # under the true probabilities; of the labels
 
@@ -43,6 +46,9 @@ class Stratum:
         methods: Keys of METHODS, each with its default hyperparameter.
         epochs: Epochs over the window.
         dense_factor: The factor of the dense rate from epoch 2 on.
+        scales: Of FAL, in place of the default: keys of FAL_VARIANTS.
+        maxima: Of FAL(log): log10 of an M that every table has in place of its largest count.
+        seeds: How many of SEEDS. The strata that decide a claim have all.
     """
 
     name: str
@@ -53,38 +59,55 @@ class Stratum:
     methods: tuple[str, ...] = FEW
     epochs: int = 2
     dense_factor: float = 1.0
+    scales: tuple[str, ...] = ()
+    maxima: tuple[int, ...] = ()
+    seeds: int = 3
 
     def runs(self) -> list[Run]:
+        """Returns the runs of one seed. A setting names stratum, rate and, if any, variant."""
+        variants = [(method, "", METHODS[method].grid[0], 0) for method in self.methods]
+        variants += [("fal", scale, scale, 0) for scale in self.scales]
+        variants += [("fal", f"M = 1e{m}", "log", 10**m) for m in self.maxima]
         return [
             Run(
                 method,
                 0,
                 self.dense_lr,
                 rate,
-                METHODS[method].grid[0],
-                setting=f"{self.name}@{rate:.3g}",
+                hyperparameter,
+                setting="@".join(filter(None, (self.name, f"{rate:.3g}", variant))),
                 data=self.data,
                 rule=self.rule,
                 epochs=self.epochs,
                 dense_factor=self.dense_factor,
+                fal_maximum=maximum,
             )
             for rate in self.rates
-            for method in self.methods
+            for method, variant, hyperparameter, maximum in variants
         ]
 
 
+HIGH_DENSE = "AdsWorld, dense rate 3.2e-3"
 # The first decides the claims; the others say whether its curve holds under other conditions.
 STRATA = {
     stratum.name: stratum
     for stratum in (
-        Stratum("AdsWorld", methods=ALL, epochs=3),
-        Stratum("KuaiRand", data="kuairand", methods=ALL, epochs=3),
+        Stratum("AdsWorld", methods=ALL, epochs=3, seeds=8),
+        Stratum("KuaiRand", data="kuairand", methods=ALL, epochs=3, seeds=8),
+        Stratum("AdsWorld, linear", methods=(), scales=("linear",), epochs=3, seeds=8),
         Stratum("AdsWorld, row-wise Adagrad", rule="rowwise_adagrad", rates=ADAGRAD_RATES),
         Stratum("AdsWorld, no cross", data="world without cross"),
         Stratum("KuaiRand, no cross", data="kuairand without cross"),
-        Stratum("AdsWorld, dense rate 3.2e-3", dense_lr=10**-2.5),
+        Stratum(HIGH_DENSE, dense_lr=10**-2.5),
         Stratum("AdsWorld, dense rate 3.2e-4", dense_lr=10**-3.5),
         Stratum("AdsWorld, dense rate x 0.03 from epoch 2 on", dense_factor=0.03),
+        Stratum(
+            "AdsWorld, forms",
+            methods=(),
+            scales=FORMS,
+            maxima=(5, 7, 9),
+            rates=(RATES[1], RATES[3]),
+        ),
     )
 }
 
@@ -101,13 +124,19 @@ def run(
     strata = [stratum for name, stratum in STRATA.items() if only in ("", name)]
     if not strata:
         raise ValueError(f"no stratum is named {only!r}; there are {', '.join(STRATA)}.")
-    todo = {run.setting: (s.name, run.embedding_lr) for s in strata for run in s.runs()}
-    # Seed by seed, so that what is finished early is complete.
-    runs = over_seeds(seeds or SEEDS, [run for s in strata for run in s.runs()])
+    runs = [run for s in strata for run in over_seeds((seeds or SEEDS)[: s.seeds], s.runs())]
     rows = run_all(runs, profile, device, store, log)
     rows = rows[rows["metric"].isin([EXPECTED, DRAWN, "auc"])]
-    names, rates = zip(*rows["setting"].map(todo))
-    return rows.drop(columns="setting").assign(stratum=names, rate=rates)
+    parts = (
+        rows["setting"]
+        .str.split("@", expand=True)
+        .reindex(columns=range(3), fill_value="")
+        .fillna("")
+    )
+    rates = {f"{rate:.3g}": rate for s in strata for rate in s.rates}
+    method = (rows["method"] + ", " + parts[2]).str.removesuffix(", ")
+    rows = rows.drop(columns="setting").assign(stratum=parts[0], method=method)
+    return rows.assign(rate=parts[1].map(rates))
 
 
 def losses(rows: pd.DataFrame, stratum: str) -> pd.Series:
@@ -167,6 +196,17 @@ def against(
     return change.groupby(["rate", "seed", "epoch"]).mean().unstack("epoch")
 
 
+def to_one_epoch(rows: pd.DataFrame, stratum: str) -> pd.Series:
+    """Returns each loss against plain's after one epoch at the same rate, in %.
+
+    Mean over the objectives, by rate, method, epoch and seed.
+    """
+    loss = losses(rows, stratum)
+    base = loss.xs("plain", level="method").xs(1.0, level="epoch")
+    base = base.reindex(loss.index.droplevel(["method", "epoch"])).to_numpy()
+    return (100 * (loss / base - 1)).groupby(["rate", "method", "epoch", "seed"]).mean()
+
+
 def valley(rows: pd.DataFrame, stratum: str) -> pd.Series:
     """Plain training's loss after one epoch against its best rate's in %, by rate and seed.
 
@@ -181,6 +221,23 @@ def valley(rows: pd.DataFrame, stratum: str) -> pd.Series:
     return pd.concat(found).groupby(["rate", "seed"]).mean()
 
 
+def best_against_one_epoch(
+    rows: pd.DataFrame, stratum: str, method: str, epoch: float
+) -> pd.Series:
+    """Returns a method's loss against one plain epoch's in %, mean over objectives, by seed.
+
+    Each has the table rate with the lowest mean loss over objectives and seeds at its point.
+    """
+    loss = losses(rows, stratum)
+
+    def best(name: str, point: float) -> pd.Series:
+        there = loss.xs(name, level="method").xs(point, level="epoch")
+        return there.xs(there.groupby("rate").mean().idxmin(), level="rate")
+
+    change = 100 * (best(method, epoch) / best("plain", 1.0) - 1)
+    return change.groupby("seed").mean()
+
+
 QUARTER = 1.25
 ENDS = (2.0, 3.0)
 INSIDE = (1.25, 1.5, 2.25, 2.5)
@@ -192,6 +249,11 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
     if "AdsWorld" in set(rows["stratum"]):
         found += [*_c3(rows), *_c4(rows), *_c6(rows, "C6", "AdsWorld", None)]
         found += [*_c7(rows, "C7", "AdsWorld", None), *_c11(rows)]
+    if HIGH_DENSE in set(rows["stratum"]):  # where the first round was
+        found += _c6(rows, "C6", HIGH_DENSE, None)
+    if "AdsWorld, linear" in set(rows["stratum"]):
+        for end in ENDS:
+            found.append(("C6", "log_linear_end", f"end of epoch {end:.0f}", log_linear(rows, end)))
     if "KuaiRand" in set(rows["stratum"]):
         found += [*_c6(rows, "C10", "KuaiRand", "click"), *_c7(rows, "C10", "KuaiRand", "click")]
     return pd.DataFrame(
@@ -236,11 +298,28 @@ def _c4(rows: pd.DataFrame):
 
 def _c6(rows: pd.DataFrame, claim: str, stratum: str, objective: str | None):
     left = share_left(rows, stratum, "fal", objective)
+    dense = ", dense part at 0.0032" if stratum == HIGH_DENSE else ""
     for rate, size in mean_dose(rows, stratum, objective).items():
         if 1 <= size <= 10:
-            yield claim, "left_small_dose", _rate(rate), left.xs(rate, level="rate")
+            yield claim, "left_small_dose", _rate(rate) + dense, left.xs(rate, level="rate")
         elif size > 30:
-            yield claim, "left_large_dose", _rate(rate), left.xs(rate, level="rate")
+            yield claim, "left_large_dose", _rate(rate) + dense, left.xs(rate, level="rate")
+
+
+def log_linear(rows: pd.DataFrame, end: float) -> pd.Series:
+    """Returns FAL(log)'s loss against FAL(linear)'s in %, mean over objectives, by seed.
+
+    Each has the table rate with the lowest mean loss over seeds and objectives at that end.
+    """
+    names = (("AdsWorld", "fal"), ("AdsWorld, linear", "fal, linear"))
+    log, linear = (
+        losses(rows, stratum).xs(name, level="method").xs(end, level="epoch")
+        for stratum, name in names
+    )
+    log, linear = (
+        loss.xs(loss.groupby("rate").mean().idxmin(), level="rate") for loss in (log, linear)
+    )
+    return (100 * (log / linear - 1)).groupby("seed").mean()
 
 
 def _c7(rows: pd.DataFrame, claim: str, stratum: str, objective: str | None):
