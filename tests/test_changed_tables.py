@@ -68,6 +68,18 @@ def test_a_table_that_changed_its_dtype_is_refused():
         step(layer, optimizer, [1])
 
 
+@pytest.mark.parametrize("path", paths())
+def test_state_in_another_order_of_memory_is_read_right(path):
+    (layer, optimizer), (other, transposed) = trained(path), trained(path)
+    other.weight.data.copy_(layer.weight)
+    for name, value in optimizer.state[layer.weight].items():
+        its = value.t().contiguous().t() if value.dim() == 2 else value.clone()
+        transposed.state[other.weight][name] = its
+    for each, its in ((layer, optimizer), (other, transposed)):
+        step(each, its, [1, 2])
+    assert torch.equal(layer.weight, other.weight)
+
+
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("path", paths())
 def test_a_grown_table_trains_as_one_that_was_larger_from_the_start(rule, path):

@@ -8,6 +8,7 @@ import torch
 import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
     get_optimizer_state_dict,
     get_state_dict,
     set_optimizer_state_dict,
@@ -99,21 +100,26 @@ def test_a_state_of_the_layout_before_still_loads(halfway, straight):
     assert_same(other, straight)
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"flatten_optimizer_state_dict": True}, {"full_state_dict": True}]
+)
 @pytest.mark.parametrize("through_a_file", [False, True])
 @pytest.mark.parametrize("dense", [torch.optim.Adam, partial(torch.optim.SGD, momentum=0.9)])
-def test_a_round_trip_through_the_distributed_tools(tmp_path, through_a_file, dense):
+def test_a_round_trip_through_the_distributed_tools(tmp_path, through_a_file, dense, options):
+    options = StateDictOptions(**options)
     whole, model, other = Model(), Model(), Model(seed=3)
     train(whole, pair(whole, dense=dense, **OPTIONS), range(8))
     optimizer, resumed = (pair(m, dense=dense, **OPTIONS) for m in (model, other))
     train(model, optimizer, range(4))
     before = copy.deepcopy(model.state_dict())
-    weights, state = get_state_dict(model, optimizer)
-    assert "user.weight" in state["state"]
+    weights, state = get_state_dict(model, optimizer, options=options)
+    assert any("user.weight" in key for key in [*state, *state.get("state", ())])
     if through_a_file:
         dcp.save({"model": weights, "optimizer": state}, checkpoint_id=tmp_path)
-        weights, state = get_state_dict(other, resumed)  # of an optimizer that made no step yet
+        weights, state = get_state_dict(other, resumed, options=options)  # it made no step yet
         dcp.load({"model": weights, "optimizer": state}, checkpoint_id=tmp_path)
-    set_state_dict(other, resumed, model_state_dict=weights, optim_state_dict=state)
+    both = dict(model_state_dict=weights, optim_state_dict=state)
+    set_state_dict(other, resumed, **both, options=options)
     assert all(torch.equal(before[name], value) for name, value in other.state_dict().items())
     train(other, resumed, range(4, 8))
     assert_same(other, whole)

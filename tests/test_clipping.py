@@ -14,9 +14,18 @@ from multiepoch.optim import (
     FrequencyAdaptiveLR,
     clip_grad_norm_,
     clip_grad_value_,
+    compiled,
 )
 
 IDS = torch.tensor([1, 4, 4, 0, 4, 1])
+
+
+@pytest.fixture(autouse=True, params=["with kernels", "without"])
+def kernels(request, monkeypatch):
+    if request.param == "without":
+        monkeypatch.setattr(compiled, "library", lambda: None)
+    elif compiled.library() is None:
+        pytest.skip("no C++ compiler built the kernels")
 
 
 def parameters(seed=0, dtype=torch.float32):
@@ -111,6 +120,11 @@ def test_a_norm_that_is_not_finite_is_refused_on_request_and_no_gradient_is_no_e
         clip_grad_norm_(sparse, 1.0, error_if_nonfinite=True)
     assert torch.equal(before[2], sparse[2].grad)
     assert clip_grad_norm_([nn.Parameter(torch.ones(2))], 1.0) == 0
+    layer = nn.Embedding(6, 3, sparse=True)
+    layer(IDS[:0]).sum().backward()
+    assert clip_grad_norm_(layer.weight, 1.0) == 0
+    clip_grad_value_(layer.weight, 1.0)
+    assert layer.weight.grad._nnz() == 0
     clip_grad_value_(nn.Parameter(torch.ones(2)), 1.0)
 
 

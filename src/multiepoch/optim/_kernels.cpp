@@ -244,6 +244,18 @@ extern "C" int64_t touched_rows(const int64_t* ids, int64_t n, int64_t n_rows, i
     return k;
 }
 
+// Writes the summed gradient of each row, (k, dim).
+extern "C" void sum_rows(const Batch* b, float* sums, int threads) {
+    in_parallel(threads, b->k, [&](int64_t first, int64_t last) {
+        std::vector<double> sum(b->dim);
+        for (int64_t i = first; i < last; ++i) {
+            float* result = sums + i * b->dim;
+            const float* g = gradient(*b, i, sum.data(), result);
+            if (g != result) std::copy(g, g + b->dim, result);
+        }
+    });
+}
+
 // rule: its position in RULES of rules.py.
 extern "C" void update_rows(int rule, const Batch* b, float* weight, float* one, float* two,
                             const Step* s, const Scale* scale, int threads) {

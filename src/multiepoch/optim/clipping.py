@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from multiepoch.optim import compiled
 from multiepoch.optim.batch import TouchedRows
 from multiepoch.optim.lookups import gradient_of
 
@@ -37,7 +38,7 @@ def clip_grad_norm_(
     pairs = _with_gradient(parameters)
     if not pairs:
         return torch.tensor(0.0)
-    norms = [torch.linalg.vector_norm(_entries(grad), norm_type) for _, grad in pairs]
+    norms = [torch.linalg.vector_norm(_entries(p, grad), norm_type) for p, grad in pairs]
     together = torch.stack([norm.to(norms[0].device) for norm in norms])
     total = torch.linalg.vector_norm(together, norm_type)
     if error_if_nonfinite and not total.isfinite():
@@ -69,13 +70,10 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
         if not grad.is_sparse:
             grad.clamp_(-clip_value, clip_value)
             continue
-        ids, values = grad._indices()[0], grad._values()
-        touched = TouchedRows.unique(ids, values)
-        assert touched.slot is not None
-        one_of = torch.empty_like(touched.rows)
-        one_of.scatter_(0, touched.slot, torch.arange(len(ids), device=ids.device))
-        clamped = touched.gradient().clamp_(-clip_value, clip_value).to(values.dtype)
-        p.grad = _with_values(grad, torch.zeros_like(values).index_copy_(0, one_of, clamped))
+        lookups, sums = _rows(p, grad)
+        clamped = sums.clamp_(-clip_value, clip_value)
+        p.grad = _with_values(grad, torch.zeros_like(grad._values()))
+        p.grad._values().index_copy_(0, lookups, clamped)
 
 
 def _with_gradient(parameters: Tensor | Iterable[Tensor]) -> list[tuple[Tensor, Tensor]]:
@@ -83,14 +81,25 @@ def _with_gradient(parameters: Tensor | Iterable[Tensor]) -> list[tuple[Tensor, 
     return [(p, p.grad) for p in every if p.grad is not None]
 
 
-def _entries(grad: Tensor) -> Tensor:
+def _entries(p: Tensor, grad: Tensor) -> Tensor:
     """Returns what a gradient has beside zeros: of a sparse one, each row's sum, (k, dim)."""
     if not grad.is_sparse:
         return grad
-    values = grad._values()
-    if grad.is_coalesced():
-        return values
-    return TouchedRows.unique(grad._indices()[0], values).gradient().to(values.dtype)
+    return grad._values() if grad.is_coalesced() else _rows(p, grad)[1]
+
+
+def _rows(p: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the place of one lookup of each row, int64 (k,), and the row's sum, (k, dim)."""
+    ids, values = grad._indices()[0], grad._values()
+    if compiled.usable(p, values):
+        fused = compiled.touched_rows(ids, values, len(p))
+        if fused is not None and fused.order is not None and fused.start is not None:
+            return fused.order[fused.start[:-1]].long(), compiled.sum_rows(fused)
+    touched = TouchedRows.unique(ids, values)
+    assert touched.slot is not None
+    lookups = torch.empty_like(touched.rows)
+    lookups.scatter_(0, touched.slot, torch.arange(len(ids), device=ids.device))
+    return lookups, touched.gradient().to(values.dtype)
 
 
 def _with_values(grad: Tensor, values: Tensor) -> Tensor:

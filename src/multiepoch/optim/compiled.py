@@ -96,6 +96,7 @@ def _load(path: Path) -> ctypes.CDLL:
     batch, step, scale = map(ctypes.POINTER, (Batch, Step, Scale))
     kernels.touched_rows.restype, kernels.update_rows.restype = Int, None
     kernels.touched_rows.argtypes = [Pointer, Int, Int, *[Pointer] * 4]
+    kernels.sum_rows.restype, kernels.sum_rows.argtypes = None, [batch, Pointer, Int32]
     kernels.update_rows.argtypes = [Int32, batch, *[Pointer] * 3, step, scale, Int32]
     return kernels
 
@@ -126,12 +127,18 @@ def touched_rows(ids: Tensor, values: Tensor, n_rows: int) -> TouchedRows | None
     return TouchedRows(found, counts, values, start=start[: k + 1], order=order)
 
 
+def sum_rows(touched: TouchedRows) -> Tensor:
+    """Does what `TouchedRows.gradient` does."""
+    kernels, sums = library(), torch.empty(len(touched.rows), touched.values.shape[1])
+    assert kernels is not None
+    kernels.sum_rows(_batch(touched), sums.data_ptr(), torch.get_num_threads())
+    return sums
+
+
 def update_rows(group: dict, table: Tensor, state: dict[str, Tensor], touched: TouchedRows) -> None:
     """Does what `eager.update_rows` does, in one sweep over the rows."""
     rule, step, decay = group["rule"], int(state["step"]), group["row_decay"]
-    assert touched.start is not None and touched.order is not None
-    arrays = touched.rows, touched.occurrences, touched.start, touched.order, touched.values
-    batch = Batch(*(one.data_ptr() for one in arrays), len(touched.rows), table.shape[1], step=step)
+    batch = _batch(touched, step)
     if decay is not None:
         batch.last_step, batch.alpha = state["last_step"].data_ptr(), decay.alpha
     (beta1, beta2), eps = group["betas"], group["eps"]
@@ -145,6 +152,13 @@ def update_rows(group: dict, table: Tensor, state: dict[str, Tensor], touched: T
     assert kernels is not None
     kernels.update_rows(place, batch, weight, one, two, options, scale, threads)
     torch.autograd.graph.increment_version(table)  # as an in-place operation of torch does
+
+
+def _batch(touched: TouchedRows, step: int = 0) -> Batch:
+    assert touched.start is not None and touched.order is not None
+    arrays = touched.rows, touched.occurrences, touched.start, touched.order, touched.values
+    sizes = len(touched.rows), touched.values.shape[1]
+    return Batch(*(one.data_ptr() for one in arrays), *sizes, step=step)
 
 
 def _scale(group: dict[str, Any], state: dict[str, Tensor]) -> Scale:

@@ -65,7 +65,7 @@ class EmbeddingOptimizer(Optimizer):
     def __init__(
         self,
         params,
-        lr: float,
+        lr: float | Tensor,
         rule: str = "adam",
         row_lr: FrequencyAdaptiveLR | None = None,
         row_decay: AdaptiveRegularization | None = None,
@@ -221,6 +221,8 @@ class EmbeddingOptimizer(Optimizer):
             value = self.state.get(param, {}).get(key)
             if key == "step" or value is None:  # other code may move the step to a GPU
                 continue
+            if not value.is_contiguous():  # as the kernels expect
+                self.state[param][key] = value.contiguous()
             if (value.shape, value.dtype, value.device) != wanted:
                 raise RuntimeError(
                     f"EmbeddingOptimizer: {name} is now {_described(param)}, but its {key} is "

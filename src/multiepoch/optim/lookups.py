@@ -127,7 +127,7 @@ def gather_lookups(group: Any, bucket: dist.GradBucket) -> torch.futures.Future[
     ids = _all_gather(gradient._indices()[0], group)
     values = _all_gather(gradient._values(), group) / dist.get_world_size(group)
     everything = gradient_of(ids[None], values, gradient.shape)
-    devices = [gradient.device] if gradient.is_cuda else []
+    devices: list[int | str | torch.device] = [gradient.device] if gradient.is_cuda else []
     done: torch.futures.Future[Tensor] = torch.futures.Future(devices=devices)
     done.set_result(everything)
     return done
