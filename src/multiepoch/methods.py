@@ -66,6 +66,8 @@ class EveryEpoch:
                 group["lr"] = factor * lr
             self.optimizer.keep_ratio()
         if self.rewind is not None:
+            if index == 0 and isinstance(self.rewind, Rewind):
+                self.rewind.epoch = None  # `train` calls this at the start of an epoch only
             self.rewind.before_epoch(index)
 
     @property

@@ -45,8 +45,11 @@ class Rewind:
             began, from an undo log whose memory grows with the rows touched, not with the table.
         seed: Seed of the draws, which leave the global random state alone.
         init: Draws a whole table in place, as `nn.init.normal_` does. By default the model's own
-            `init_table_` if it has one, else a standard normal, as in `nn.Embedding`. The row of
-            `padding_idx` is never redrawn.
+            `init_table_` if it has one, else a normal of the mean and standard deviation that the
+            table has when the Rewind is built. The row of `padding_idx` is never redrawn.
+
+    `epoch` is the index of the current epoch, None before the first. A copy made together with the
+    model and the optimizer, by `copy.deepcopy` or `pickle`, continues as the original would.
 
     Raises:
         ValueError: If an argument is out of range, or a table is not a parameter of the model.
@@ -71,7 +74,8 @@ class Rewind:
             raise ValueError(f"to={to!r} must be 'reinit' or 'start'")
         self.below, self.to = below, to
         self._tables = Tables(model, optimizer, seed, init)
-        self._index: int | None = None  # of the current epoch
+        self.epoch: int | None = None
+        self._resumed = False  # no epoch has begun since a state was loaded
         self._n_epochs = 0  # begun so far, over all data
         self._records: list[Counts | UndoLog] = []  # one per table, if needed
         self._began: list[int] = []  # each table's step when epoch 0 began
@@ -81,18 +85,25 @@ class Rewind:
     def before_epoch(self, index: int) -> None:
         """Starts counting before epoch 0 over new data; resets rows before epochs 1, 2, ...
 
+        Skip the call if a resumed job continues within an epoch, that is if `epoch` is `index`.
+
         Raises:
-            RuntimeError: If an epoch is skipped.
+            RuntimeError: If an epoch is skipped, or if the call would discard a resumed epoch 0.
         """
-        if index != 0 and (self._index is None or index != self._index + 1):
-            last = "no epoch" if self._index is None else f"epoch {self._index}"
+        if index != 0 and (self.epoch is None or index != self.epoch + 1):
+            last = "no epoch" if self.epoch is None else f"epoch {self.epoch}"
             raise RuntimeError(f"before_epoch({index}) after {last}: call it for 0, 1, 2, ...")
+        if index == 0 == self.epoch and self._resumed and self._records:
+            raise RuntimeError(
+                "before_epoch(0) would discard what the loaded state recorded of epoch 0: skip the "
+                "call while rewind.epoch is 0, or set rewind.epoch = None first if new data begins"
+            )
         if index == 0:
             self._records = self._new_records()
             self._began = [self._tables.step(table) for table in self._tables]
         else:
             self._reset()
-        self._index, self._n_epochs = index, self._n_epochs + 1
+        self.epoch, self._n_epochs, self._resumed = index, self._n_epochs + 1, False
         self._listen()
 
     @property
@@ -106,8 +117,9 @@ class Rewind:
             "below": self.below,
             "to": self.to,
             "seed": self._tables.seed,
-            "index": self._index,
+            "index": self.epoch,
             "n_epochs": self._n_epochs,
+            "moments": list(self._tables.moments),
             "began": self._began,
             "records": [record.state_dict() for record in self._records],
         }
@@ -125,7 +137,15 @@ class Rewind:
         for record, state in zip(records, saved["records"]):
             record.load_state_dict(state)
         self._records, self._began = records, list(saved["began"])
-        self._index, self._n_epochs = saved["index"], saved["n_epochs"]
+        self.epoch, self._n_epochs, self._resumed = saved["index"], saved["n_epochs"], True
+        self._tables.moments = saved.get("moments") or self._tables.moments
+        self._listen()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_hook": None}  # the optimizer's copy has no hooks either
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
         self._listen()
 
     def _new_records(self) -> list[Counts | UndoLog]:
@@ -138,7 +158,7 @@ class Rewind:
         """Follows the optimizer's steps in epoch 0 only."""
         if self._hook is not None:
             self._hook.remove()
-        listens = self._index == 0 and self._records
+        listens = self.epoch == 0 and self._records
         self._hook = self._tables.optimizer.register_row_hook(self._record) if listens else None
 
     @torch.no_grad()
