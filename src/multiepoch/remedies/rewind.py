@@ -10,14 +10,26 @@ the data touches fewer than `below` times, which leak the most, and keeps the ot
         rewind.before_epoch(index)
         for batch in data: ...
 
+A reset row knows nothing at first, so a model that is served or evaluated while it trains dips
+after each reset. With `serve="blend"`, what the row had learned is served until the row has learned
+it anew (see `multiepoch.remedies.blend`)::
+
+    rewind = tail_rewind(model, optimizer, below=100, serve="blend")
+    ...
+    with rewind.serving():
+        evaluate(model)
+
 A reset leaves FAL's counts alone: they say how often the data contains each row, which neither a
 reset nor another epoch changes. It also leaves the optimizer's step count, which is the table's.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -25,6 +37,7 @@ from torch import Tensor, nn
 
 from multiepoch.optim.embedding import EmbeddingOptimizer
 from multiepoch.optim.sparse import SparseOptimizer
+from multiepoch.remedies.blend import Blend
 from multiepoch.remedies.tables import Init, Tables, check_same
 from multiepoch.remedies.undo_log import Counts, UndoLog
 
@@ -47,6 +60,12 @@ class Rewind:
         init: Draws a whole table in place, as `nn.init.normal_` does. By default the model's own
             `init_table_` if it has one, else a normal of the mean and standard deviation that the
             table has when the Rewind is built. The row of `padding_idx` is never redrawn.
+        serve: "trained" serves the rows as they are trained. "blend" serves a reset row as it was
+            before the reset, and replaces it in proportion to its lookups since. This keeps, for
+            each row that is reset, one more vector and 16 bytes, and counts its lookups in repeated
+            epochs, too. Untouched rows that MEDA redraws are served as redrawn. New data (epoch 0)
+            begins with the rows as they are served, which differ from the trained ones only where
+            the last epoch was not finished.
 
     `epoch` is the index of the current epoch, None before the first. A copy made together with the
     model and the optimizer, by `copy.deepcopy` or `pickle`, continues as the original would.
@@ -63,6 +82,7 @@ class Rewind:
         to: Literal["reinit", "start"] = "reinit",
         seed: int = 0,
         init: Init | None = None,
+        serve: Literal["trained", "blend"] = "trained",
     ) -> None:
         if to == "draw":
             words = "to='draw' is deprecated: use to='reinit'"
@@ -72,13 +92,17 @@ class Rewind:
             raise ValueError(f"below={below} must be a number of lookups, 0 or more, or math.inf")
         if to not in ("reinit", "start"):
             raise ValueError(f"to={to!r} must be 'reinit' or 'start'")
-        self.below, self.to = below, to
+        if serve not in ("trained", "blend"):
+            raise ValueError(f"serve={serve!r} must be 'trained' or 'blend'")
+        self.below, self.to, self.serve = below, to, serve
         self._tables = Tables(model, optimizer, seed, init)
         self.epoch: int | None = None
         self._resumed = False  # no epoch has begun since a state was loaded
         self._n_epochs = 0  # begun so far, over all data
         self._records: list[Counts | UndoLog] = []  # one per table, if needed
         self._began: list[int] = []  # each table's step when epoch 0 began
+        self._blends: list[Blend] = []  # one per table in repeated epochs, if serve is "blend"
+        self._serving = False
         self._hook: Any = None
 
     @torch.no_grad()
@@ -99,36 +123,81 @@ class Rewind:
                 "call while rewind.epoch is 0, or set rewind.epoch = None first if new data begins"
             )
         if index == 0:
-            self._records = self._new_records()
+            for blend in self._blends:
+                blend.write(blend.served())
+            self._blends, self._records = [], self._new_records()
             self._began = [self._tables.step(table) for table in self._tables]
         else:
+            if self.serve == "blend" and not self._blends:
+                few = [record.few(self.below) for record in self._records]
+                self._blends = [Blend(table, *of) for table, of in zip(self._tables, few)]
+            for blend in self._blends:
+                blend.restart()
             self._reset()
         self.epoch, self._n_epochs, self._resumed = index, self._n_epochs + 1, False
         self._listen()
 
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Puts the rows to serve into the model; puts the trained ones back, bit for bit, at exit.
+
+        Evaluate, or save the model to be served, within this context. It costs a copy of the rows
+        that are reset, and with serve="trained" it does nothing.
+
+        Raises:
+            RuntimeError: If the optimizer steps within the context, since the step would be lost.
+        """
+        if self._serving:  # within another one
+            yield
+            return
+        trained = [blend.trained() for blend in self._blends]
+        for blend in self._blends:
+            blend.write(blend.served())
+        self._serving = True
+        try:
+            yield
+        finally:
+            self._serving = False
+            for blend, rows in zip(self._blends, trained):
+                blend.write(rows)
+
+    def export(self, model: nn.Module) -> dict[str, Any]:
+        """Returns a copy of the model's state dict with the rows to serve.
+
+        It is for the served model only. To resume training, save the model's own state dict, the
+        optimizer's and this one's. To save without a copy of the tables, call
+        `torch.save(model.state_dict(), path)` within `serving`.
+        """
+        with self.serving():
+            return copy.deepcopy(model.state_dict())
+
     @property
     def n_bytes(self) -> int:
-        """The memory of the counts or the undo log, in bytes."""
-        return sum(record.n_bytes for record in self._records)
+        """The memory of the counts, the undo log and the old rows that are served, in bytes."""
+        return sum(record.n_bytes for record in [*self._records, *self._blends])
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state as copies; it can be saved in the middle of an epoch, too."""
         return {
             "below": self.below,
             "to": self.to,
+            "serve": self.serve,
             "seed": self._tables.seed,
             "index": self.epoch,
             "n_epochs": self._n_epochs,
             "moments": list(self._tables.moments),
             "began": self._began,
             "records": [record.state_dict() for record in self._records],
+            "blends": [blend.state_dict() for blend in self._blends],
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores a saved state; raises a ValueError if it has other arguments or tables."""
-        saved = {"n_epochs": state_dict.get("n_passes")} | state_dict  # as version 0.1 named it
+        saved = {"n_epochs": state_dict.get("n_passes"), "serve": "trained"}  # as in version 0.1
+        saved |= state_dict
         saved["to"] = "reinit" if saved["to"] == "draw" else saved["to"]
-        here = {"below": self.below, "to": self.to, "seed": self._tables.seed}
+        here = {"below": self.below, "to": self.to, "serve": self.serve}
+        here["seed"] = self._tables.seed
         check_same(saved, here, "a Rewind", "this one has")
         records = [] if saved["index"] is None else self._new_records()
         n, n_saved = len(records), len(saved["records"])
@@ -136,6 +205,8 @@ class Rewind:
             raise ValueError(f"the state is of {n_saved} tables, this Rewind has {n}")
         for record, state in zip(records, saved["records"]):
             record.load_state_dict(state)
+        blends = zip(self._tables, saved.get("blends", []))
+        self._blends = [Blend.loaded(table, state) for table, state in blends]
         self._records, self._began = records, list(saved["began"])
         self.epoch, self._n_epochs, self._resumed = saved["index"], saved["n_epochs"], True
         self._tables.moments = saved.get("moments") or self._tables.moments
@@ -149,27 +220,30 @@ class Rewind:
         self._listen()
 
     def _new_records(self) -> list[Counts | UndoLog]:
-        if self.below == 0 or (self.to == "reinit" and math.isinf(self.below)):
-            return []  # no row or every row is reset, whatever the counts
+        every_row = self.to == "reinit" and math.isinf(self.below)  # whatever the counts
+        if self.below == 0 or (every_row and self.serve == "trained"):
+            return []
         kind = Counts if self.to == "reinit" else UndoLog
         return [kind(table) for table in self._tables]
 
     def _listen(self) -> None:
-        """Follows the optimizer's steps in epoch 0 only."""
+        """Follows the optimizer's steps in epoch 0, and later only if the served rows need it."""
         if self._hook is not None:
             self._hook.remove()
-        listens = self.epoch == 0 and self._records
+        listens = self._records if self.epoch == 0 else self._blends
         self._hook = self._tables.optimizer.register_row_hook(self._record) if listens else None
 
     @torch.no_grad()
     def _record(self, table: Tensor, rows: Tensor, occurrences: Tensor) -> None:
-        record = self._records[self._tables.place(table)]
+        if self._serving:
+            raise RuntimeError("a step within rewind.serving() would be lost: train outside of it")
+        record = (self._records if self.epoch == 0 else self._blends)[self._tables.place(table)]
         record.add(rows, occurrences, lambda: self._tables.values(table))
 
     def _reset(self) -> None:
         for k, table in enumerate(self._tables if self.below > 0 else ()):
             if self.to == "reinit":
-                rows = self._records[k].rows(self.below) if self._records else None
+                rows = None if math.isinf(self.below) else self._records[k].rows(self.below)
                 self._tables.redraw(table, rows, self._n_epochs)
                 continue
             since = self._tables.step(table) - self._began[k]
@@ -180,26 +254,34 @@ class Rewind:
                     value.index_copy_(0, rows, before)
 
 
-def meda(model, optimizer, seed: int = 0, init: Init | None = None) -> Rewind:
+def meda(
+    model, optimizer, seed: int = 0, init: Init | None = None, serve: str = "trained"
+) -> Rewind:
     """Redraws every table before each repeated epoch: MEDA.
 
     Under continual training this discards what earlier days taught the tables; `meda_restored` and
     `meda_groups` are two other readings of MEDA.
     """
-    return Rewind(model, optimizer, math.inf, "reinit", seed, init)
+    return Rewind(model, optimizer, math.inf, "reinit", seed, init, serve)
 
 
-def meda_restored(model, optimizer) -> Rewind:
+def meda_restored(model, optimizer, serve: str = "trained") -> Rewind:
     """Restores every touched row to its state before the day: MEDA for continual training."""
-    return Rewind(model, optimizer, math.inf, "start")
+    return Rewind(model, optimizer, math.inf, "start", serve=serve)
 
 
 def tail_rewind(
-    model, optimizer, below: float, to: str = "start", seed: int = 0, init: Init | None = None
+    model,
+    optimizer,
+    below: float,
+    to: str = "start",
+    seed: int = 0,
+    init: Init | None = None,
+    serve: str = "trained",
 ) -> Rewind:
     """Resets only the rows that the data touches fewer than `below` times.
 
     "start" suits continual training, where a row holds what earlier days taught it. On a fixed
     window it restores the very draw that training began with; "reinit" draws anew, as MEDA does.
     """
-    return Rewind(model, optimizer, below, to, seed, init)
+    return Rewind(model, optimizer, below, to, seed, init, serve)

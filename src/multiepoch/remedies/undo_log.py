@@ -22,6 +22,11 @@ class Counts:
         """Returns the rows touched at least once and fewer than `below` times, int64 (k,)."""
         return ((self.counts > 0) & (self.counts < below)).nonzero().squeeze(1)
 
+    def few(self, below: float) -> tuple[Tensor, Tensor]:
+        """Returns the rows of `rows`, ascending, and their lookups, int32 (k,)."""
+        rows = self.rows(below)
+        return rows, self.counts.index_select(0, rows)
+
     @property
     def n_bytes(self) -> int:
         return self.counts.nbytes
@@ -75,6 +80,11 @@ class UndoLog:
             rows, *kept = _only(few, rows, *values.values())
             self.chunks[k] = (rows, dict(zip(values, kept)))
         return self.chunks
+
+    def few(self, below: float) -> tuple[Tensor, Tensor]:
+        """Returns the rows touched fewer than `below` times, ascending, and their lookups, (k,)."""
+        ids, counts = self._counts()
+        return _only(counts < below, ids, counts)
 
     def _counts(self) -> tuple[Tensor, Tensor]:
         if not self.runs:
