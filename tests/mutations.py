@@ -86,8 +86,8 @@ def without_kernel(*arguments) -> None:
 def threshold(change: Callable) -> None:
     """Passes tau, the `below` of each Rewind, through `change`."""
 
-    def init(real, self, model, optimizer, below=math.inf, *args):
-        real(self, model, optimizer, change(below), *args)
+    def init(real, self, model, optimizer, below=math.inf, *args, **options):
+        real(self, model, optimizer, change(below), *args, **options)
 
     patch(Rewind, "__init__", init)
 

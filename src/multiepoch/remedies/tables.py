@@ -117,6 +117,25 @@ def _moments(table: Tensor) -> tuple[float, float]:
     return mean.item(), std.item()
 
 
+def embeddings(model: nn.Module, tables: Tables) -> list[nn.Embedding]:
+    """Returns the `nn.Embedding` that looks each table up, in the order of the tables.
+
+    Raises:
+        ValueError: If a table is looked up by another kind of module, or by several.
+    """
+    found = []
+    for k, table in enumerate(tables):
+        users = [module for module in model.modules() if getattr(module, "weight", None) is table]
+        if len(users) != 1 or not isinstance(users[0], nn.Embedding):
+            kinds = ", ".join(type(module).__name__ for module in users) or "no module"
+            raise ValueError(
+                f"table {k} of the optimizer, of shape {tuple(table.shape)}, is the weight of "
+                f"{kinds}: it must be that of one nn.Embedding"
+            )
+        found.append(users[0])
+    return found
+
+
 def _padding_rows(model: nn.Module) -> dict[int, int]:
     """Maps the id of a table to its padding row, if all modules that share it agree on one."""
     rows: dict[int, set[int | None]] = {}
