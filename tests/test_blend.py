@@ -12,7 +12,7 @@ from multiepoch.optim import EmbeddingOptimizer, SparseOptimizer
 from multiepoch.optim.reference import new_state, reference_step
 from multiepoch.remedies import Rewind, meda, meda_restored, tail_rewind
 
-ROWS, DIM, LR = 30, 3, 0.05
+ROWS, DIM, LR, DENSE_LR = 30, 3, 0.05, 0.002
 RULES = ("adam", "adagrad", "rowwise_adagrad", "sgd")
 
 
@@ -54,6 +54,7 @@ class Reference:
         self.padding = (0, 1)
         self.counts = self.since = [torch.ones(ROWS)] * 2
         self.old = self.weights
+        self.scale = self.old_scale = 1.0
 
     def tail(self, k):
         return ((self.counts[k] > 0) & (self.counts[k] < self.below))[:, None]
@@ -66,13 +67,22 @@ class Reference:
             found.append(torch.where(self.tail(k), blend, weight))
         return found
 
+    def served_scale(self):
+        """Of the dense layer, which follows the mean of the rows that are reset."""
+        tail = torch.cat([self.tail(k)[:, 0] for k in range(2)])
+        since, counts = (torch.cat(c)[tail].sum().item() for c in (self.since, self.counts))
+        share = min(1.0, since / counts) if counts else 1.0
+        return share * self.scale + (1 - share) * self.old_scale
+
     def before_epoch(self, index):
         self.index = index
         if index == 0:
-            self.weights = self.served()
+            self.weights, self.scale = self.served(), self.served_scale()
             self.start = [w.clone() for w in self.weights], [copied(s) for s in self.states]
             self.counts = [torch.zeros(ROWS) for _ in self.weights]
+            self.since = [c.clone() for c in self.counts]
             return
+        self.old_scale = self.served_scale()
         self.old, self.since = self.served(), [torch.zeros(ROWS) for _ in self.weights]
         for k, weight in enumerate(self.weights):
             tail, every = self.tail(k), self.fresh is not None and math.isinf(self.below)
@@ -90,7 +100,9 @@ class Reference:
     def step(self, user, words):
         tables = [w.clone().requires_grad_() for w in self.weights]
         bags = F.embedding_bag(words, tables[1], mode="sum", padding_idx=1)
-        loss_of(F.embedding(user, tables[0], padding_idx=0), bags).backward()
+        loss = loss_of(F.embedding(user, tables[0], padding_idx=0), bags)
+        (loss * self.scale).backward()
+        self.scale -= DENSE_LR * loss.item()
         for k, ids in enumerate((user, words.flatten())):
             lookups = torch.bincount(ids[ids != self.padding[k]], minlength=ROWS).double()
             reference_step(
@@ -109,7 +121,7 @@ def copied(state):
 
 def build(rule, below, fresh):
     model = Model()
-    optimizer = SparseOptimizer.from_model(model, 0.0, LR, dense=torch.optim.SGD, rule=rule)
+    optimizer = SparseOptimizer.from_model(model, DENSE_LR, LR, dense=torch.optim.SGD, rule=rule)
     to = {"to": "start"} if fresh is None else {"to": "reinit", "init": lambda w: w.fill_(fresh)}
     return model, optimizer, Rewind(model, optimizer, below, serve="blend", **to)
 
@@ -149,10 +161,13 @@ def test_trained_and_served_rows_are_those_of_the_definition(rule, below, fresh,
                 model(*data[position]).backward()
                 optimizer.step()
                 reference.step(*data[position])
-                trained = [t.detach().clone() for t in model.tables]
+                trained, scale = [t.detach().clone() for t in model.tables], model.scale.item()
                 exported = rewind.export(model)
                 with rewind.serving():
                     served = [t.detach().clone() for t in model.tables]
+                    assert model.scale.item() == pytest.approx(reference.served_scale(), abs=1e-6)
+                assert exported["scale"] == pytest.approx(reference.served_scale(), abs=1e-6)
+                assert model.scale.item() == scale == pytest.approx(reference.scale, abs=1e-6)
                 for k, name in enumerate(("user.weight", "words.weight")):
                     torch.testing.assert_close(
                         trained[k].double(), reference.weights[k], rtol=1e-6, atol=1e-6

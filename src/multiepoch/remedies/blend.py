@@ -1,11 +1,13 @@
-"""Blended serving: what a reset row had learned is served until the row has learned it anew.
+"""Blended serving: what a reset model had learned is served until it has learned it anew.
 
-A reset row knows nothing, and a model that serves it is worse for a while. Its dense layers are
-not: they learn from the reset rows, which hold no label that they are about to see. So train the
-reset row alone, and serve it together with what it was before the reset::
+Just after a reset the rows know nothing, and within a tenth of an epoch the dense layers have
+adapted to that; a model that is served or evaluated then is worse for a while. Training needs the
+reset, since the reset rows hold no label that they are about to see, but serving does not. So the
+reset model is trained alone, and served together with what it was before::
 
     served = share * trained + (1 - share) * old
-    share = min(1, lookups since the reset / lookups in epoch 0)
+    share of a row = min(1, its lookups since the reset / its lookups in epoch 0)
+    share of the dense layers = the same, summed over all rows that were reset
 
 A row is served as it was until its first lookup after the reset, and as it is trained once it has
 been looked up as often as in the whole of epoch 0. Each row follows its own count, so a stream that
@@ -14,6 +16,7 @@ cannot tell when an epoch ends needs to announce only that the data begins to re
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -21,13 +24,92 @@ from torch import Tensor
 
 
 class Blend:
-    """Keeps the old values of the rows of one table that a rewind resets, and counts lookups since.
+    """Keeps what a model was before a reset, and how far it has learned anew.
 
     Args:
-        table: The table, (n_rows, dim).
-        rows: The rows that are reset, int64 (k,), ascending.
-        counts: Their lookups in epoch 0, int32 (k,), all positive.
+        tables: The tables, (n_rows, dim) each.
+        few: For each table, the rows that are reset, int64 (k,), ascending, and their lookups in
+            epoch 0, int32 (k,), all positive.
+        dense: The parameters and buffers that follow the rows.
     """
+
+    def __init__(
+        self,
+        tables: Iterable[Tensor],
+        few: Iterable[tuple[Tensor, Tensor]],
+        dense: list[Tensor],
+    ) -> None:
+        self.rows = [RowBlend(table, *of) for table, of in zip(tables, few)]
+        self.dense = [tensor.detach() for tensor in dense]
+        self.old = [tensor.clone() for tensor in self.dense]
+
+    def restart(self) -> None:
+        """Keeps the model as it is served now; the reset comes next."""
+        self.old = self._served_dense()
+        for rows in self.rows:
+            rows.restart()
+
+    def _served_dense(self) -> list[Tensor]:
+        since, counts = (
+            sum(int(getattr(rows, name).sum()) for rows in self.rows)
+            for name in ("since", "counts")
+        )
+        share = min(1.0, since / counts) if counts else 1.0
+        return [old.lerp(new, share) for old, new in zip(self.old, self.dense)]
+
+    def trained(self) -> list[Tensor]:
+        """Copies what serving replaces: the rows of each table, then the dense tensors."""
+        return [*(rows.trained() for rows in self.rows), *(one.clone() for one in self.dense)]
+
+    def served(self) -> list[Tensor]:
+        """Returns what to serve, in the order of `trained`."""
+        return [*(rows.served() for rows in self.rows), *self._served_dense()]
+
+    def write(self, values: list[Tensor]) -> None:
+        """Writes what `trained` or `served` returned into the model."""
+        n = len(self.rows)
+        for rows, value in zip(self.rows, values):
+            rows.write(value)
+        for tensor, value in zip(self.dense, values[n:], strict=True):
+            tensor.copy_(value)
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(part.n_bytes for part in self.rows) + sum(old.nbytes for old in self.old)
+
+    def state_dict(self) -> dict[str, Any]:
+        rows = [part.state_dict() for part in self.rows]
+        return {"rows": rows, "dense": [old.clone() for old in self.old]}
+
+    @classmethod
+    def loaded(cls, tables: Iterable[Tensor], dense: list[Tensor], state: dict[str, Any]) -> Blend:
+        """Builds the Blend of a saved state."""
+        tables, saved = list(tables), state["rows"]
+        shapes = [tensor.shape for tensor in dense]
+        if [old.shape for old in state["dense"]] != shapes:
+            raise ValueError("the state is of a model with other dense layers")
+        for table, one in zip(tables, saved, strict=True):
+            beyond = len(one["rows"]) > 0 and int(one["rows"][-1]) >= len(table)
+            if beyond or one["old"].shape[1:] != table.shape[1:]:
+                raise ValueError(
+                    "the served rows in the state are of a table of another shape than "
+                    f"{tuple(table.shape)}: load the state of a table of the same shape"
+                )
+        few = [
+            (one["rows"].to(table.device, copy=True), one["counts"].to(table.device, copy=True))
+            for table, one in zip(tables, saved)
+        ]
+        blend = cls(tables, few, dense)
+        for rows, one in zip(blend.rows, saved):
+            rows.since.copy_(one["since"])
+            rows.old.copy_(one["old"])
+        for old, value in zip(blend.old, state["dense"]):
+            old.copy_(value)
+        return blend
+
+
+class RowBlend:
+    """The part of a `Blend` that is the rows of one table; arguments as there."""
 
     def __init__(self, table: Tensor, rows: Tensor, counts: Tensor) -> None:
         self.table, self.rows, self.counts = table, rows, counts
@@ -35,7 +117,6 @@ class Blend:
         self.old = self.trained()
 
     def restart(self) -> None:
-        """Keeps the rows as they are served now; the reset comes next."""
         self.old = self.served()
         self.since.zero_()
 
@@ -57,29 +138,14 @@ class Blend:
         return self.old.float().lerp(self.trained().float(), share).to(self.table.dtype)
 
     def write(self, values: Tensor) -> None:
-        """Writes the rows, (k, dim), into the table."""
         self.table.detach().index_copy_(0, self.rows, values)
 
     @property
     def n_bytes(self) -> int:
-        return sum(t.nbytes for t in (self.rows, self.counts, self.since, self.old))
+        return sum(value.nbytes for value in self._values().values())
 
     def state_dict(self) -> dict[str, Tensor]:
-        names = ("rows", "counts", "since", "old")
-        return {name: getattr(self, name).clone() for name in names}
+        return {name: value.clone() for name, value in self._values().items()}
 
-    @classmethod
-    def loaded(cls, table: Tensor, state: dict[str, Tensor]) -> Blend:
-        """Builds the Blend of a saved state."""
-        rows, counts, since, old = (
-            state[name].to(table.device, copy=True) for name in ("rows", "counts", "since", "old")
-        )
-        beyond = len(rows) > 0 and int(rows[-1]) >= len(table)
-        if beyond or old.shape[1:] != table.shape[1:]:
-            raise ValueError(
-                "the served rows in the state are of a table of another shape than "
-                f"{tuple(table.shape)}: load the state of a table of the same shape"
-            )
-        blend = cls(table, rows, counts)
-        blend.since, blend.old = since, old
-        return blend
+    def _values(self) -> dict[str, Tensor]:
+        return {name: getattr(self, name) for name in ("rows", "counts", "since", "old")}

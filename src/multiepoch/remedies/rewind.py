@@ -11,8 +11,8 @@ the data touches fewer than `below` times, which leak the most, and keeps the ot
         for batch in data: ...
 
 A reset row knows nothing at first, so a model that is served or evaluated while it trains dips
-after each reset. With `serve="blend"`, what the row had learned is served until the row has learned
-it anew (see `multiepoch.remedies.blend`)::
+after each reset. With `serve="blend"`, what it had learned is served until it has learned it anew
+(see `multiepoch.remedies.blend`)::
 
     rewind = tail_rewind(model, optimizer, below=100, serve="blend")
     ...
@@ -60,12 +60,13 @@ class Rewind:
         init: Draws a whole table in place, as `nn.init.normal_` does. By default the model's own
             `init_table_` if it has one, else a normal of the mean and standard deviation that the
             table has when the Rewind is built. The row of `padding_idx` is never redrawn.
-        serve: "trained" serves the rows as they are trained. "blend" serves a reset row as it was
-            before the reset, and replaces it in proportion to its lookups since. This keeps, for
-            each row that is reset, one more vector and 16 bytes, and counts its lookups in repeated
-            epochs, too. Untouched rows that MEDA redraws are served as redrawn. New data (epoch 0)
-            begins with the rows as they are served, which differ from the trained ones only where
-            the last epoch was not finished.
+        serve: "trained" serves the model as it is trained. "blend" serves a reset row as it was
+            before the reset, and replaces it in proportion to its lookups since; the dense layers
+            follow the mean row. This keeps, for each row that is reset, one more vector and 16
+            bytes, and the dense layers once more; it counts lookups in repeated epochs, too.
+            Untouched rows that MEDA redraws are served as redrawn. New data (epoch 0) begins with
+            the model as it is served, which differs from the trained one only if the last epoch was
+            not finished.
 
     `epoch` is the index of the current epoch, None before the first. A copy made together with the
     model and the optimizer, by `copy.deepcopy` or `pickle`, continues as the original would.
@@ -101,7 +102,10 @@ class Rewind:
         self._n_epochs = 0  # begun so far, over all data
         self._records: list[Counts | UndoLog] = []  # one per table, if needed
         self._began: list[int] = []  # each table's step when epoch 0 began
-        self._blends: list[Blend] = []  # one per table in repeated epochs, if serve is "blend"
+        known = {id(table) for table in self._tables}
+        self._dense = [p for p in model.parameters() if id(p) not in known]
+        self._dense += [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+        self._blend: Blend | None = None  # in repeated epochs, if serve is "blend"
         self._serving = False
         self._hook: Any = None
 
@@ -123,46 +127,44 @@ class Rewind:
                 "call while rewind.epoch is 0, or set rewind.epoch = None first if new data begins"
             )
         if index == 0:
-            for blend in self._blends:
-                blend.write(blend.served())
-            self._blends, self._records = [], self._new_records()
+            if self._blend is not None:
+                self._blend.write(self._blend.served())
+            self._blend, self._records = None, self._new_records()
             self._began = [self._tables.step(table) for table in self._tables]
         else:
-            if self.serve == "blend" and not self._blends:
-                few = [record.few(self.below) for record in self._records]
-                self._blends = [Blend(table, *of) for table, of in zip(self._tables, few)]
-            for blend in self._blends:
-                blend.restart()
+            if self.serve == "blend" and self._records:
+                if self._blend is None:
+                    few = [record.few(self.below) for record in self._records]
+                    self._blend = Blend(self._tables, few, self._dense)
+                self._blend.restart()
             self._reset()
         self.epoch, self._n_epochs, self._resumed = index, self._n_epochs + 1, False
         self._listen()
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        """Puts the rows to serve into the model; puts the trained ones back, bit for bit, at exit.
+        """Puts what is to be served into the model, and at exit what is trained, bit for bit.
 
         Evaluate, or save the model to be served, within this context. It costs a copy of the rows
-        that are reset, and with serve="trained" it does nothing.
+        that are reset and of the dense layers; with serve="trained" it does nothing.
 
         Raises:
             RuntimeError: If the optimizer steps within the context, since the step would be lost.
         """
-        if self._serving:  # within another one
+        if self._serving or self._blend is None:  # within another one, or nothing to replace
             yield
             return
-        trained = [blend.trained() for blend in self._blends]
-        for blend in self._blends:
-            blend.write(blend.served())
+        trained = self._blend.trained()
+        self._blend.write(self._blend.served())
         self._serving = True
         try:
             yield
         finally:
             self._serving = False
-            for blend, rows in zip(self._blends, trained):
-                blend.write(rows)
+            self._blend.write(trained)
 
     def export(self, model: nn.Module) -> dict[str, Any]:
-        """Returns a copy of the model's state dict with the rows to serve.
+        """Returns a copy of the model's state dict with what is to be served.
 
         It is for the served model only. To resume training, save the model's own state dict, the
         optimizer's and this one's. To save without a copy of the tables, call
@@ -173,8 +175,9 @@ class Rewind:
 
     @property
     def n_bytes(self) -> int:
-        """The memory of the counts, the undo log and the old rows that are served, in bytes."""
-        return sum(record.n_bytes for record in [*self._records, *self._blends])
+        """The memory of the counts, the undo log and what is served, in bytes."""
+        records = sum(record.n_bytes for record in self._records)
+        return records + (0 if self._blend is None else self._blend.n_bytes)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state as copies; it can be saved in the middle of an epoch, too."""
@@ -188,7 +191,7 @@ class Rewind:
             "moments": list(self._tables.moments),
             "began": self._began,
             "records": [record.state_dict() for record in self._records],
-            "blends": [blend.state_dict() for blend in self._blends],
+            "blend": self._blend and self._blend.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -205,8 +208,8 @@ class Rewind:
             raise ValueError(f"the state is of {n_saved} tables, this Rewind has {n}")
         for record, state in zip(records, saved["records"]):
             record.load_state_dict(state)
-        blends = zip(self._tables, saved.get("blends", []))
-        self._blends = [Blend.loaded(table, state) for table, state in blends]
+        blend = saved.get("blend")
+        self._blend = blend and Blend.loaded(self._tables, self._dense, blend)
         self._records, self._began = records, list(saved["began"])
         self.epoch, self._n_epochs, self._resumed = saved["index"], saved["n_epochs"], True
         self._tables.moments = saved.get("moments") or self._tables.moments
@@ -227,17 +230,18 @@ class Rewind:
         return [kind(table) for table in self._tables]
 
     def _listen(self) -> None:
-        """Follows the optimizer's steps in epoch 0, and later only if the served rows need it."""
+        """Follows the optimizer's steps in epoch 0, and later only for a blend."""
         if self._hook is not None:
             self._hook.remove()
-        listens = self._records if self.epoch == 0 else self._blends
+        listens = self._records if self.epoch == 0 else self._blend
         self._hook = self._tables.optimizer.register_row_hook(self._record) if listens else None
 
     @torch.no_grad()
     def _record(self, table: Tensor, rows: Tensor, occurrences: Tensor) -> None:
         if self._serving:
             raise RuntimeError("a step within rewind.serving() would be lost: train outside of it")
-        record = (self._records if self.epoch == 0 else self._blends)[self._tables.place(table)]
+        records = self._records if self.epoch == 0 else self._blend.rows
+        record = records[self._tables.place(table)]
         record.add(rows, occurrences, lambda: self._tables.values(table))
 
     def _reset(self) -> None:
