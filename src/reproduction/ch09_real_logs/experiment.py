@@ -177,8 +177,8 @@ def pairs_seen(window: Log, test: Log) -> tuple[float, float]:
     n_authors = window.schema.cardinality["author"]
     pairs, test_pairs = (p.ids["user"] * n_authors + p.ids["author"] for p in (window, test))
     known, seen = (torch.isin(test_pairs, pairs), torch.isin(test.ids[CROSS], window.ids[CROSS]))
-    stranger = (seen & ~known).sum() / seen.sum()
-    return 100 * known.float().mean().item(), 100 * stranger.item()
+    stranger = int((seen & ~known).sum()) / int(seen.sum())
+    return 100 * int(known.sum()) / len(known), 100 * stranger
 
 
 def jump_by_frequency(rows: pd.DataFrame) -> pd.Series:

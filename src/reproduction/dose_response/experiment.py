@@ -87,6 +87,7 @@ class Stratum:
         ]
 
 
+HIGH_DENSE = "AdsWorld, dense rate 3.2e-3"
 # The first decides the claims; the others say whether its curve holds under other conditions.
 STRATA = {
     stratum.name: stratum
@@ -97,7 +98,7 @@ STRATA = {
         Stratum("AdsWorld, row-wise Adagrad", rule="rowwise_adagrad", rates=ADAGRAD_RATES),
         Stratum("AdsWorld, no cross", data="world without cross"),
         Stratum("KuaiRand, no cross", data="kuairand without cross"),
-        Stratum("AdsWorld, dense rate 3.2e-3", dense_lr=10**-2.5),
+        Stratum(HIGH_DENSE, dense_lr=10**-2.5),
         Stratum("AdsWorld, dense rate 3.2e-4", dense_lr=10**-3.5),
         Stratum("AdsWorld, dense rate x 0.03 from epoch 2 on", dense_factor=0.03),
         Stratum(
@@ -215,6 +216,8 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
     if "AdsWorld" in set(rows["stratum"]):
         found += [*_c3(rows), *_c4(rows), *_c6(rows, "C6", "AdsWorld", None)]
         found += [*_c7(rows, "C7", "AdsWorld", None), *_c11(rows)]
+    if HIGH_DENSE in set(rows["stratum"]):  # where the first round was
+        found += _c6(rows, "C6", HIGH_DENSE, None)
     if "AdsWorld, linear" in set(rows["stratum"]):
         for end in ENDS:
             found.append(("C6", "log_linear_end", f"end of epoch {end:.0f}", log_linear(rows, end)))
@@ -262,11 +265,12 @@ def _c4(rows: pd.DataFrame):
 
 def _c6(rows: pd.DataFrame, claim: str, stratum: str, objective: str | None):
     left = share_left(rows, stratum, "fal", objective)
+    dense = ", dense part at 0.0032" if stratum == HIGH_DENSE else ""
     for rate, size in mean_dose(rows, stratum, objective).items():
         if 1 <= size <= 10:
-            yield claim, "left_small_dose", _rate(rate), left.xs(rate, level="rate")
+            yield claim, "left_small_dose", _rate(rate) + dense, left.xs(rate, level="rate")
         elif size > 30:
-            yield claim, "left_large_dose", _rate(rate), left.xs(rate, level="rate")
+            yield claim, "left_large_dose", _rate(rate) + dense, left.xs(rate, level="rate")
 
 
 def log_linear(rows: pd.DataFrame, end: float) -> pd.Series:
