@@ -24,12 +24,13 @@ class Prediction:
     id: str
     prediction: str
     measures: tuple[Measure, ...]
+    title: str = ""  # of a claim that is new in this round
 
 
 def _read(path: Path) -> tuple[Prediction, ...]:
     found = tomllib.loads(path.read_text(encoding="utf-8"))["claim"]
     return tuple(
-        Prediction(one["id"], one["prediction"], tuple(Measure(**m) for m in one["measures"]))
+        Prediction(**one | {"measures": tuple(Measure(**m) for m in one["measures"])})
         for one in found
     )
 
@@ -111,9 +112,8 @@ def table(rows: pd.DataFrame, profile: str) -> str:
     blocks = []
     for one in PREDICTIONS:
         evidence = weigh(one, rows)
-        ours = claim(one.id)
         blocks += [
-            f"### {one.id} · {ours.title}",
+            f"### {one.id} · {one.title or claim(one.id).title}",
             f"**Predicted before the run:** {one.prediction}",
             f"**Verdict:** **{verdict(evidence)}** ({profile}).",
         ]
