@@ -4,10 +4,11 @@ import pandas as pd
 import pytest
 
 from reproduction import second_round
-from reproduction.ch10_own_label import experiment
+from reproduction.ch10_own_label import experiment, figures
 from reproduction.ch10_own_label.experiment import ENDS, INSIDE, REWINDS, STRATA, TENTHS
 from reproduction.runs import profile
 
+DATA = ("AdsWorld", "KuaiRand")
 OBJECTIVES = ("click", "checkout")
 # Loss of each method by point of an epoch from the second on; one plain epoch has 1.
 INSIDE_LOSS = {"plain": 1.4, "meda": 1.05, "meda_blend": 1.0, "tail_rewind": 1.03}
@@ -70,6 +71,16 @@ def test_each_is_compared_at_its_best_rate():
     assert experiment.best_rate(rows, "AdsWorld", "plain", 1.0) == 0.1
     found = experiment.against_one_epoch(rows, "AdsWorld").mean()
     assert found[1.25] == pytest.approx(-1, abs=0.1) and found[4.0] == pytest.approx(-3, abs=0.1)
+
+
+def test_the_figures_show_both_data_sets_and_every_remedy():
+    rows = made_up()
+    fig = figures.controls.__wrapped__(rows)
+    labels = [label.get_text() for label in fig.axes[1].get_yticklabels()]
+    assert [axes.get_title() or axes.get_title("left") for axes in fig.axes] == list(DATA)
+    assert labels == list(figures.CONTROLS.values())
+    fig = figures.served.__wrapped__(rows)
+    assert {line.get_label() for line in fig.axes[0].lines} >= set(figures.LOOKS)
 
 
 def test_runs_have_names_of_their_own_and_strata_are_refused_by_name():

@@ -107,10 +107,13 @@ def verdict(evidence: Sequence[PointEvidence]) -> Verdict:
     return "not settled" if "open" in statuses else "not reproduced"
 
 
-def table(rows: pd.DataFrame, profile: str) -> str:
-    """Returns the second round in Markdown: each prediction, its verdict and its evidence."""
+def table(rows: pd.DataFrame, profile: str, ids: Sequence[str] = ()) -> str:
+    """Returns the second round in Markdown: each prediction, its verdict and its evidence.
+
+    `ids` chooses the claims; all if there are none.
+    """
     blocks = []
-    for one in PREDICTIONS:
+    for one in [one for one in PREDICTIONS if not ids or one.id in ids]:
         evidence = weigh(one, rows)
         blocks += [
             f"### {one.id} · {one.title or claim(one.id).title}",

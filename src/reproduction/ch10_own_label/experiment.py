@@ -7,8 +7,8 @@ train, at nine points of epochs 2 to 4.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -85,18 +85,34 @@ STRATA = {
         Stratum("KuaiRand, Adam", "kuairand", REWINDS, ADAM_RATES, 4, rule="adam"),
     )
 }
+# What the notebook runs itself.
+LIVE = (
+    replace(STRATA["AdsWorld, sums"], rates=(0.3,)),
+    replace(
+        STRATA["AdsWorld"],
+        methods=("plain", "meda", "tail_rewind", "tail_rewind_blend"),
+        rates=ADAGRAD_RATES[1:2],
+        epochs=3,
+    ),
+)
 
 
 def run(
-    profile: Profile, device: str = "auto", seeds=None, store=None, log=print, only: str = ""
+    profile: Profile,
+    device: str = "auto",
+    seeds=None,
+    store=None,
+    log=print,
+    only: str = "",
+    strata: Sequence[Stratum] = tuple(STRATA.values()),
 ) -> pd.DataFrame:
-    """Measures every stratum, or the one named `only`.
+    """Measures the strata, or the one of them named `only`.
 
     Returns:
         Losses on the test day: the columns of runs.COLUMNS with `stratum` and `rate` (of the
         tables) in place of `setting`.
     """
-    strata = [stratum for name, stratum in STRATA.items() if only in ("", name)]
+    strata = [stratum for stratum in strata if only in ("", stratum.name)]
     if not strata:
         raise ValueError(f"no stratum is named {only!r}; there are {', '.join(STRATA)}.")
     runs = [run for stratum in strata for run in over_seeds(seeds or SEEDS, stratum.runs())]
@@ -111,6 +127,16 @@ def jump(rows: pd.DataFrame, stratum: str, method: str) -> pd.Series:
     """Returns the boundary jump in %, mean over the objectives, by rate and seed."""
     found = jumps(rows, stratum).xs(method, level="method")
     return found.groupby(["rate", "seed"]).mean()
+
+
+def against_first(rows: pd.DataFrame, stratum: str, rate: float) -> pd.DataFrame:
+    """Returns every method's loss in % of plain's at the end of epoch 1, at one rate of the tables.
+
+    The columns are method, objective, seed, epoch and value.
+    """
+    loss = losses(rows, stratum).xs(rate, level="rate")
+    first = loss.xs("plain", level="method").xs(1.0, level="epoch")
+    return (100 * (loss / first - 1)).rename("value").reset_index()
 
 
 def best_rate(rows: pd.DataFrame, stratum: str, method: str, epoch: float) -> float:
