@@ -1,7 +1,9 @@
 """Blended serving against plain copies of every table and plain counts of every lookup."""
 
+import copy
 import io
 import math
+import pickle
 
 import pytest
 import torch
@@ -300,3 +302,30 @@ def test_errors_say_what_would_do():
     optimizer = EmbeddingOptimizer([t.weight for t in small], lr=LR, rule="adagrad")
     with pytest.raises(ValueError, match="a table of the same shape"):
         MAKERS["tail rewind"](nn.ModuleList(small), optimizer).load_state_dict(rewind.state_dict())
+
+
+@pytest.mark.parametrize(
+    "copy_of", [copy.deepcopy, lambda parts: pickle.loads(pickle.dumps(parts))]
+)
+def test_a_copy_serves_and_goes_on_as_the_original_does(copy_of):
+    generator = torch.Generator().manual_seed(0)
+    data = batches(generator, 6)
+    parts = build("adagrad", 8, None)
+
+    def run(parts, part):
+        model, optimizer, _ = parts
+        for batch in part:
+            optimizer.zero_grad()
+            model(*batch).backward()
+            optimizer.step()
+
+    parts[2].before_epoch(0)
+    run(parts, data)
+    parts[2].before_epoch(1)
+    run(parts, data[:2])
+    twin = copy_of(parts)
+    for one in (parts, twin):
+        run(one, data[2:4])
+    theirs, ours = (one[2].export(one[0]) for one in (parts, twin))
+    assert theirs["scale"] != parts[0].scale
+    assert all(torch.equal(theirs[name], ours[name]) for name in theirs)

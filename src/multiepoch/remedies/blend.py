@@ -40,8 +40,8 @@ class Blend:
         dense: list[Tensor],
     ) -> None:
         self.rows = [RowBlend(table, *of) for table, of in zip(tables, few)]
-        self.dense = [tensor.detach() for tensor in dense]
-        self.old = [tensor.clone() for tensor in self.dense]
+        self.dense = dense
+        self.old = [tensor.detach().clone() for tensor in dense]
 
     def restart(self) -> None:
         """Keeps the model as it is served now; the reset comes next."""
@@ -55,11 +55,14 @@ class Blend:
             for name in ("since", "counts")
         )
         share = min(1.0, since / counts) if counts else 1.0
-        return [old.lerp(new, share) for old, new in zip(self.old, self.dense)]
+        return [old.lerp(new.detach(), share) for old, new in zip(self.old, self.dense)]
 
     def trained(self) -> list[Tensor]:
         """Copies what serving replaces: the rows of each table, then the dense tensors."""
-        return [*(rows.trained() for rows in self.rows), *(one.clone() for one in self.dense)]
+        return [
+            *(rows.trained() for rows in self.rows),
+            *(one.detach().clone() for one in self.dense),
+        ]
 
     def served(self) -> list[Tensor]:
         """Returns what to serve, in the order of `trained`."""
@@ -71,7 +74,7 @@ class Blend:
         for rows, value in zip(self.rows, values):
             rows.write(value)
         for tensor, value in zip(self.dense, values[n:], strict=True):
-            tensor.copy_(value)
+            tensor.detach().copy_(value)
 
     @property
     def n_bytes(self) -> int:
