@@ -10,7 +10,7 @@ STAMP = $(VENV)/.installed
 PAGES = $(VENV)/.installed-pages
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-pages pdf bench regression mutations lint strip colab clean
+.PHONY: help book test test-pages pdf bench regression mutations gpu lint strip colab clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,9 @@ regression: $(STAMP) ## Run every notebook and compare with references/PROFILE.j
 mutations: $(STAMP) ## Break the package on purpose and check that the regression notices
 	@$(RUN) -m tests.mutations
 
+gpu: $(STAMP) ## Run all that needs a GPU, in pieces that resume (results/gpu)
+	@$(RUN) -m tools.gpu
+
 bench: $(STAMP) ## Time the optimizer and training against their peers (on an idle machine)
 	@$(RUN) benchmarks/bench.py
 
@@ -50,11 +53,11 @@ colab: $(STAMP) ## Run every notebook as on Colab (needs python3.13 and several 
 	@$(RUN) -m tools.imitate_colab
 
 clean: ## Remove everything these targets create
-	rm -rf $(VENV) benchmarks/.venv-peers _build regression runs notebooks/runs .pytest_cache .hypothesis .ruff_cache src/multiepoch.egg-info
+	rm -rf $(VENV) benchmarks/.venv-peers _build regression runs notebooks/runs .pytest_cache .hypothesis .ruff_cache build src/multiepoch.egg-info src/multiepoch/optim/*.so
 	find src tests tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Runs once, and again when the requirements change.
-$(STAMP): pyproject.toml requirements.txt
+# Runs once, and again when the requirements or the compiled kernels change.
+$(STAMP): pyproject.toml requirements.txt setup.py src/multiepoch/optim/_kernels.cpp
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; choose a Python with make PYTHON=/path/to/python3." >&2; exit 1; }
 	@$(PYTHON) .ci/python_version.py
 	@test -x $(RUN) || $(PYTHON) -m venv --clear $(VENV)

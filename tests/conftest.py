@@ -1,7 +1,11 @@
 """Fixtures that several test modules share."""
 
 import signal
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -43,6 +47,19 @@ def make_tiny_log(
         day=torch.full((n,), day, dtype=torch.int32),
         p_true=p_true,
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Builds the kernels in a checkout that is used without an installation, if it can."""
+    from multiepoch.optim import compiled
+
+    if hasattr(config, "workerinput") or compiled.library() is not None:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+        build += ["--build-temp", folder, "--build-lib", folder]
+        subprocess.run(build, cwd=Path(__file__).parents[1], capture_output=True, timeout=300)
+    compiled.library.cache_clear()
 
 
 # Tensors this small gain nothing from threads and suffer from other programs on the same cores.

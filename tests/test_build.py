@@ -81,6 +81,7 @@ def test_the_key_ignores_the_files_that_python_creates(root):
     before = key(root)
     (root / "src" / "__pycache__").mkdir()
     (root / "src" / "__pycache__" / "number.pyc").write_text("compiled")
+    (root / "src" / "_kernels_plain.so").write_text("compiled")
     (root / "book" / "index.md").write_text("# Another page\n")
     assert key(root) == before
 

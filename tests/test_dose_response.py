@@ -119,3 +119,17 @@ def test_one_point_that_fails_fails_its_measure_and_noise_leaves_it_open():
     assert second_round.status(evidence) == "fails"
     noisy = rows.assign(value=[-5.0, 9.0] * 4)
     assert second_round.status(second_round.weigh(c3, noisy)) == "open"
+
+
+def test_the_rows_of_a_stratum_name_its_rate_and_variant(tmp_path, monkeypatch):
+    def run_all(runs, *_):
+        rows = [(one.method, one.setting, dose_response.EXPECTED) for one in runs]
+        return pd.DataFrame(rows, columns=["method", "setting", "metric"])
+
+    monkeypatch.setattr(dose_response, "run_all", run_all)
+    plain = dose_response.run(profile("quick"), seeds=[0], only="AdsWorld, no cross")
+    assert set(plain["method"]) == {"plain", "fal", "meda"}
+    assert sorted(set(plain["rate"])) == list(dose_response.RATES)
+    forms = dose_response.run(profile("quick"), seeds=[0], only="AdsWorld, forms")
+    assert {"fal, threshold 20", "fal, M = 1e7"} <= set(forms["method"])
+    assert set(forms["stratum"]) == {"AdsWorld, forms"}

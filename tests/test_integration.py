@@ -141,6 +141,71 @@ def test_a_shared_table_counts_the_lookups_of_both_features():
     assert torch.equal(optimizer.embedding.state[model.viewer.weight]["count"].long(), expected)
 
 
+class Small(nn.Module):
+    """Two tables with fewer weights than a batch has lookups; two features share the first."""
+
+    def __init__(self, n_rows=5):
+        super().__init__()
+        torch.manual_seed(0)
+        self.viewer = nn.Embedding(n_rows, 2, sparse=True)
+        self.words = nn.EmbeddingBag(n_rows, 2, sparse=True, mode="sum")
+        self.words.weight = self.viewer.weight
+        self.tag = nn.Embedding(n_rows, 2, sparse=True)
+        self.tower = nn.Linear(2, 1)
+
+    def forward(self, ids):
+        """ids: (n, 5). The module `viewer` is called twice."""
+        rows = self.viewer(ids[:, 0]) + self.viewer(ids[:, 1]) + self.words(ids[:, 2:4])
+        return self.tower(rows + self.tag(ids[:, 4]))
+
+
+@pytest.mark.parametrize("n_rows", [3, 5, 500])
+@pytest.mark.parametrize("by_pair", [True, False])
+@pytest.mark.parametrize("n_parts", [1, 4])
+def test_no_lookup_is_lost_however_small_the_table(n_parts, by_pair, n_rows):
+    model = Small(n_rows)
+    optimizer = pair(model, row_lr=FrequencyAdaptiveLR())
+    if by_pair:
+        accumulate_lookups(optimizer)
+    else:
+        accumulate_lookups(optimizer.embedding, model)
+    plain = copy.deepcopy(model)  # has the modules' hooks, but not those of the tables
+    ids = torch.randint(n_rows, (400, 5))
+    for _ in range(2):  # two steps, so that nothing is left over from the first
+        optimizer.zero_grad()
+        plain.zero_grad()
+        for part in ids.chunk(n_parts):
+            model(part).square().sum().backward()
+        plain.load_state_dict(model.state_dict())
+        plain(ids).square().sum().backward()
+        for p, its in zip(model.parameters(), plain.parameters()):
+            torch.testing.assert_close(p.grad.to_dense(), its.grad.to_dense(), rtol=1e-4, atol=1e-3)
+        optimizer.step()
+    for table, columns in ((model.viewer, ids[:, :4]), (model.tag, ids[:, 4])):
+        expected = 2 * torch.bincount(columns.flatten(), minlength=n_rows)
+        assert torch.equal(optimizer.embedding.state[table.weight]["count"].long(), expected)
+
+
+def test_the_gradient_of_autograd_grad_is_whole_and_leaves_no_trace():
+    model = Small()
+    optimizer = pair(model, row_lr=FrequencyAdaptiveLR())
+    accumulate_lookups(optimizer)
+    ids = torch.randint(5, (400, 5))
+    model(ids).sum().backward()
+    (whole,) = torch.autograd.grad(model(ids).sum(), model.viewer.weight)
+    torch.testing.assert_close(whole.to_dense(), model.viewer.weight.grad.to_dense())
+    optimizer.step()
+    assert optimizer.embedding.state[model.viewer.weight]["count"].sum() == 400 * 4
+
+
+def test_removed_handles_leave_torch_to_itself():
+    model = Small()
+    for handle in accumulate_lookups(pair(model)):
+        handle.remove()
+    model(torch.zeros(400, 5, dtype=torch.long)).sum().backward()
+    assert model.viewer.weight.grad._nnz() < 400 * 4
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_autocast_trains_tables_of_either_dtype(dtype):
     # torch on CPU cannot add two bfloat16 sparse gradients, so such a table has one feature.
@@ -191,6 +256,8 @@ def train(model, setting, batches, wrap=lambda model: model):
     if hook and wrapped is not model:
         wrapped.register_comm_hook(None, gather_lookups)
     optimizer = pair(wrapped, rule, row_lr)
+    if hook:
+        accumulate_lookups(optimizer)
     # Without the hook a lookup is a step, so only then the threshold tells the same rows apart.
     rewind = tail_rewind(wrapped, optimizer, TAU if hook else 1)
     for index in range(2):
@@ -202,6 +269,11 @@ def train(model, setting, batches, wrap=lambda model: model):
     return model, optimizer
 
 
+def counts_of(model, optimizer):
+    tables = model.words.weight, model.viewer.weight
+    return [optimizer.embedding.state[table].get("count") for table in tables]
+
+
 def one_of_two(rank, folder):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
@@ -209,8 +281,7 @@ def one_of_two(rank, folder):
     for setting in SETTINGS:
         halves = [tuple(column.chunk(2)[rank] for column in batch(s)) for s in range(N_STEPS)]
         model, optimizer = train(Model(), setting, halves, wrap=DistributedDataParallel)
-        state = optimizer.embedding.state[model.words.weight]
-        results[setting] = (model.state_dict(), state.get("count"))
+        results[setting] = (model.state_dict(), counts_of(model, optimizer))
     torch.save(results, f"{folder}/{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
@@ -228,9 +299,9 @@ def two_processes(tmp_path_factory):
 def test_two_processes_do_what_one_does_with_both_batches(two_processes, setting):
     model, optimizer = train(Model(), setting, [batch(s) for s in range(N_STEPS)])
     before = Model().state_dict()
-    for weights, count in (results[setting] for results in two_processes):
+    for weights, counts in (results[setting] for results in two_processes):
         for name, value in model.state_dict().items():
             torch.testing.assert_close(weights[name], value, rtol=0, atol=1e-5)
             assert not torch.equal(value, before[name])
-        if count is not None:
-            assert torch.equal(count, optimizer.embedding.state[model.words.weight]["count"])
+        for count, expected in zip(counts, counts_of(model, optimizer)):
+            assert count is expected is None or torch.equal(count, expected)

@@ -18,8 +18,7 @@ from multiepoch.methods import METHODS
 from multiepoch.stats import interval
 from reproduction import claims, records
 from reproduction.ch07_fal_versus_meda import interactive_figure
-from reproduction.ch07_fal_versus_meda import interactive_figure_runs as experiment
-from reproduction.runs import profile
+from reproduction.dose_response import experiment
 from tools import book, cost, numbers
 
 ROOT = Path(__file__).parents[1]
@@ -36,19 +35,17 @@ ABOUT = {
 }
 
 
+RATES = [f"{rate:.2g}" for rate in experiment.RATES]
+
+
 def made_up(seeds=range(5)) -> records.Record:
-    """A record as large as that of the profile `long`, with random losses."""
-    settings = {(run.setting, run.method) for run in experiment.runs(4)}
-    epochs = [0.25 * k for k in range(1, 17)]
-    groups = ["all", *map(str, range(10))]
-    where = product(sorted(settings), seeds, epochs, groups, OBJECTIVES)
-    rows = pd.DataFrame(
-        [(*one, seed, epoch, group, objective) for one, seed, epoch, group, objective in where],
-        columns=["setting", "method", "seed", "epoch", "group", "objective"],
-    )
+    """A record as large as the committed one, with random losses."""
+    epochs = [0.25, 0.5, 1.0, 1.25, 1.5, 2.0, 2.25, 2.5, 3.0]
+    where = product(experiment.RATES, experiment.ALL, seeds, epochs, OBJECTIVES)
+    rows = pd.DataFrame(list(where), columns=["rate", "method", "seed", "epoch", "objective"])
     values = np.random.default_rng(0).uniform(0.05, 0.5, len(rows))
-    rows = rows.assign(metric="logloss", value=values.astype("float32"))
-    return records.Record(rows, pd.DataFrame(), ABOUT)
+    rows = rows.assign(stratum="AdsWorld", group="all", metric=experiment.EXPECTED, value=values)
+    return records.Record(rows.astype({"value": "float32"}), pd.DataFrame(), ABOUT)
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +58,10 @@ def results(tmp_path, record):
     """A folder of results that holds the made-up record, and the rest as committed."""
     folder = tmp_path / "results"
     (folder / "long").mkdir(parents=True)
-    record.rows.to_parquet(folder / "long" / "interactive_figure.parquet")
-    (folder / "long" / "interactive_figure.json").write_text(json.dumps(ABOUT))
+    record.rows.to_parquet(folder / "long" / f"{experiment.NAME}.parquet")
+    (folder / "long" / f"{experiment.NAME}.json").write_text(json.dumps(ABOUT))
     for path in (ROOT / "results").glob("*/*"):
-        if path.match("ch08_continual_training.*") or path.match("*.evidence.csv"):
+        if any(map(path.match, ("ch08_continual_training.*", "*.evidence.csv", "*.points.csv"))):
             (folder / path.parent.name).mkdir(exist_ok=True)
             shutil.copy(path, folder / path.parent.name)
     return folder
@@ -78,75 +75,57 @@ def generated(tmp_path, results):
     return tmp_path
 
 
-def losses(rows, setting, method, objective, group="all"):
+def losses(rows, rate, method, objective):
     """One curve by hand: epochs by seeds."""
     mine = rows[
-        (rows["setting"] == setting)
-        & (rows["method"] == method)
-        & (rows["objective"] == objective)
-        & (rows["group"] == group)
+        (rows["rate"] == rate) & (rows["method"] == method) & (rows["objective"] == objective)
     ]
     return mine.pivot(index="epoch", columns="seed", values="value")
 
 
-def test_the_experiment_runs_each_method_at_both_rates_and_keeps_the_losses(tmp_path):
-    tiny = replace(
-        profile("quick"),
-        n_users=300,
-        n_products=200,
-        n_campaigns=20,
-        n_advertisers=5,
-        impressions_per_day=1_000,
-        batch_size=256,
-        train_days=2,
-        epochs=2,
-    )
-    rows = experiment.run(tiny, "cpu", (0,), tmp_path, log=lambda line: None)
-    assert set(rows["metric"]) == {"logloss"}
-    assert {(s, m) for s, m in zip(rows["setting"], rows["method"])} == set(
-        product((experiment.TUNED, experiment.ONE_EPOCH), METHODS)
-    )
-    assert sorted(rows["epoch"].unique()) == [0.25 * k for k in range(1, 9)]
-    assert {"all", "0", "9"} <= set(rows["group"])
-
-
-@pytest.mark.parametrize("setting", [experiment.TUNED, experiment.ONE_EPOCH])
-@pytest.mark.parametrize("method", METHODS)
-def test_the_datas_numbers_are_the_records(record, setting, method):
+@pytest.mark.parametrize("rate", experiment.RATES[::2])
+@pytest.mark.parametrize("method", experiment.ALL)
+def test_the_datas_numbers_are_the_records(record, rate, method):
     data = interactive_figure.content(record)
-    series = data["series"][setting][METHODS[method].label]
-    for group, objective in product(("all", "0", "9"), OBJECTIVES):
-        by_epoch = losses(record.rows, setting, method, objective, group)
+    series = data["series"][f"{rate:.2g}"][METHODS[method].label]
+    for objective in OBJECTIVES:
+        by_epoch = losses(record.rows, rate, method, objective)
         assert data["epochs"] == list(by_epoch.index)
-        mean, half = np.array(series[group][objective]["loss"]) * interactive_figure.LOSS_UNIT
+        mean, half = np.array(series[objective]["loss"]) * interactive_figure.LOSS_UNIT
         expected = np.array([interval(values) for values in by_epoch.to_numpy(float)])
         np.testing.assert_allclose(mean, expected[:, 0], atol=0.6 * interactive_figure.LOSS_UNIT)
         np.testing.assert_allclose(
             mean + half, expected[:, 2], atol=1.1 * interactive_figure.LOSS_UNIT
         )
         jumps = 100 * (by_epoch.loc[1.25] / by_epoch.loc[1.0] - 1)
-        mean, half = np.array(series[group][objective]["jump"]) * interactive_figure.JUMP_UNIT
+        mean, half = np.array(series[objective]["jump"]) * interactive_figure.JUMP_UNIT
         assert mean == pytest.approx(jumps.mean(), abs=0.6 * interactive_figure.JUMP_UNIT)
         high = interval(jumps)[2]
         assert mean + half == pytest.approx(high, abs=1.1 * interactive_figure.JUMP_UNIT)
+
+
+def test_the_slider_has_plains_jump_at_each_rate(record):
+    data = interactive_figure.content(record)
+    assert list(data["doses"]) == list(data["series"]) == RATES
+    plain = [
+        100 * (one.loc[1.25] / one.loc[1.0] - 1).mean()
+        for one in (losses(record.rows, experiment.RATES[0], "plain", o) for o in OBJECTIVES)
+    ]
+    assert data["doses"][RATES[0]] == pytest.approx(np.mean(plain), abs=0.06)
 
 
 def test_what_is_shown_first_is_there(record):
     data = interactive_figure.content(record)
     shown = data["shown"]
     for method in shown["methods"]:
-        assert data["series"][shown["setting"]][method][shown["group"]][shown["objective"]]
+        assert data["series"][shown["setting"]][method][shown["objective"]]
     assert set(shown["methods"]) <= {method["name"] for method in data["methods"]}
-    assert list(data["series"][shown["setting"]]["plain"]["all"]) == list(OBJECTIVES)
+    assert list(data["series"][shown["setting"]]["plain"]) == list(OBJECTIVES)
 
 
-def test_one_seed_has_no_interval_and_a_tenth_may_be_missing():
-    record = made_up(seeds=[0])
-    record = replace(record, rows=record.rows[record.rows["group"] != "3"])
-    data = interactive_figure.content(record)
-    one = data["series"][experiment.TUNED]["plain"]
-    assert "3" not in one
-    assert set(one["all"]["click"]["loss"][1]) == {None}
+def test_one_seed_has_no_interval():
+    data = interactive_figure.content(made_up(seeds=[0]))
+    assert set(data["series"][RATES[0]]["plain"]["click"]["loss"][1]) == {None}
     json.dumps(data, allow_nan=False)
 
 
@@ -190,17 +169,17 @@ def test_the_readme_shows_the_interactive_figure_that_the_record_gives(tmp_path)
     shown = ROOT / "results" / "long" / interactive_figure.README
     if f"Matplotlib v{matplotlib.__version__}," not in shown.read_text():
         pytest.skip("the README's figure was drawn by another Matplotlib, in other bytes")
-    record = records.read("interactive_figure", "long", ROOT / "results")
+    record = records.read(experiment.NAME, "long", ROOT / "results")
     interactive_figure.draw(record, tmp_path / "interactive_figure.svg")
     assert shown.read_bytes() == (tmp_path / "interactive_figure.svg").read_bytes(), again
 
 
 def test_the_static_figure_says_its_numbers(record):
     said = interactive_figure.words(record)
-    by_epoch = losses(record.rows, interactive_figure.SETTING, "fal", interactive_figure.OBJECTIVE)
+    by_epoch = losses(record.rows, interactive_figure.RATE, "fal", interactive_figure.OBJECTIVE)
     jump = 100 * (by_epoch.loc[1.25] / by_epoch.loc[1.0] - 1)
     assert f"FAL {jump.mean():.1f} % [" in said["alt"]
-    assert f"FAL {by_epoch.loc[4.0].mean():.4f}" in said["alt"]
+    assert f"FAL {by_epoch.loc[3.0].mean():.4f}" in said["alt"]
     assert str(record) in said["caption"]
 
 
@@ -287,32 +266,33 @@ def test_the_records_do_not_contradict_the_front_page_and_the_summary():
 def test_the_pages_interpolate_known_numbers_and_the_summary_has_every_claim():
     results = ROOT / "results"
     known = cost.numbers(results) | numbers.front(results) | numbers.ledger_cells({})
-    for page in ("index", "summary", "cost"):
+    now = numbers.second_round_cells(records.second_round(results=results), {})
+    known |= now
+    for page in ("index", "summary", "cost", "errata"):
         text = (ROOT / "book" / f"{page}.md").read_text()
         used = set(re.findall(r"\{\{ (\w+) \}\}", text))
         assert used and used <= set(known), page
         if page == "summary":
-            assert used == set(numbers.ledger_cells({})) | {"jump"}
+            columns = {f"{one.id}_{column}" for one in claims.CLAIMS for column in ("claim", "now")}
+            assert columns <= used
 
 
 def test_the_front_pages_numbers_are_the_records(results, record):
     front = {name: text.replace(numbers.NBSP, " ") for name, text in numbers.front(results).items()}
-    by_epoch = losses(record.rows, experiment.ONE_EPOCH, "plain", "add_to_cart")
-    jump = 100 * (by_epoch.loc[1.25] / by_epoch.loc[1.0] - 1)
-    assert front["jump_add_to_cart"].startswith(f"{jump.mean():.0f} % [")
-    end = sum(
-        losses(record.rows, experiment.TUNED, "tail_rewind", objective).loc[3.0]
-        / losses(record.rows, experiment.ONE_EPOCH, "plain", objective).loc[1.0]
-        for objective in OBJECTIVES
-    )
-    change = 100 * (end / len(OBJECTIVES) - 1).mean()
-    assert front["end_tail_rewind"].startswith(f"{change:+.1f} %".replace("-", "−"))
+
+    def at(method, objective, epoch):
+        return losses(record.rows, experiment.RATES[0], method, objective).loc[epoch]
+
+    jump = sum(at("plain", o, 1.25) / at("plain", o, 1.0) - 1 for o in OBJECTIVES) / 3
+    assert front["jump_small"].startswith(f"{100 * jump.mean():.1f} % [")
+    end = sum(at("fal", o, 2.0) / at("meda", o, 2.0) - 1 for o in OBJECTIVES) / 3
+    assert front["end_small"].startswith(f"{100 * end.mean():+.1f} %".replace("-", "−"))
     assert front["days_more_data"].startswith("−5.0 % [")
 
 
-def test_a_rise_is_not_asserted_if_there_is_none(results):
+def test_what_made_up_losses_do_not_show_is_not_asserted(results):
     assertions = numbers.assertions(results)  # the made-up losses are noise
-    assert not assertions["plain training jumps at once: jump_click"]
+    assert not assertions["the smallest jump is about the paper's"]
     assert assertions["day by day, tail rewind gains"]
 
 
@@ -325,7 +305,7 @@ def test_a_rise_is_not_asserted_if_there_is_none(results):
     ],
 )
 def test_the_built_pages_hold_the_interactive_figure_and_its_script(page, label):
-    if records.read("interactive_figure", "long", ROOT / "results") is None:
+    if records.read(experiment.NAME, "long", ROOT / "results") is None:
         pytest.skip("record not found")
     html = book.build(ROOT, "quick", ROOT / "_build" / "html-quick")
     path = html / f"{page}.html"

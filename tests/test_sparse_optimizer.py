@@ -208,6 +208,24 @@ def test_one_rate_for_all_groups_is_warned_of_once():
         train(model, optimizer, range(1, 4), scheduler)
 
 
+@pytest.mark.parametrize("frozen", ["dense", "embedding"])
+def test_a_changed_ratio_is_warned_of_although_a_rate_is_zero(frozen):
+    """The first group's rate is the dense one, which may be frozen; the tables have two groups."""
+    model = Model()
+    optimizer = pair(model)
+    for group in getattr(optimizer, frozen).param_groups[:1]:
+        group["lr"] = 0.0
+    optimizer.keep_ratio()
+    scheduler = lr_scheduler.ExponentialLR(optimizer, 0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(model, optimizer, range(3), scheduler)
+    optimizer.embedding.param_groups[1]["lr"] = 0.9
+    getattr(optimizer, frozen).param_groups[0]["lr"] = 0.8
+    with pytest.warns(UserWarning, match="ratio of the tables' learning rates"):
+        train(model, optimizer, [3])
+
+
 def test_the_ratio_of_a_loaded_state_is_the_one_to_keep():
     model = Model()
     saved = SparseOptimizer.from_model(model, DENSE_LR, 7 * EMBEDDING_LR).state_dict()
@@ -254,11 +272,11 @@ def test_a_state_whose_dense_half_does_not_fit_changes_nothing():
     train(model, optimizer, range(2))
     train(other, another, range(5))
     state, before = another.state_dict(), copy.deepcopy(optimizer.state_dict())
-    state["dense"]["param_groups"][0]["params"].pop()
+    state["param_groups"][0]["params"].pop()
     with pytest.raises(ValueError, match="parameter group"):
         optimizer.load_state_dict(state)
-    now = optimizer.state_dict()["embedding"]["state"]
-    for key, values in before["embedding"]["state"].items():
+    now = optimizer.state_dict()["state"]
+    for key, values in before["state"].items():
         assert all(torch.equal(values[name], now[key][name]) for name in values)
 
 
@@ -332,6 +350,27 @@ def test_a_refused_gradient_changes_nothing():
         optimizer.step()
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name
+
+
+def test_a_table_that_is_added_later_is_listed():
+    model = Model()
+    optimizer = pair(model)
+    seller, extra = nn.Parameter(torch.zeros(30, 4)), nn.Parameter(torch.zeros(5))
+    optimizer.embedding.add_param_group({"params": [("seller.weight", seller)], "lr": 0.25})
+    optimizer.dense.add_param_group({"params": [extra], "lr": 0.125})
+    lines = repr(optimizer).splitlines()
+    (line,) = [line for line in lines if "seller.weight" in line]
+    assert line.split() == ["embedding", "seller.weight", "30", "x", "4", "0.25"]
+    assert any(line.startswith("dense") and "0.125" in line for line in lines)
+
+
+def test_an_l2_penalty_on_a_table_is_named_as_a_cause():
+    model = Model()
+    optimizer = pair(model)
+    *inputs, _ = batch(0)
+    (model(*inputs).sum() + model.user.weight.square().sum()).backward()
+    with pytest.raises(RuntimeError, match=r"'user\.weight' has a dense gradient.*L2 penalty"):
+        optimizer.step()
 
 
 def test_groups_are_added_to_one_of_the_two():

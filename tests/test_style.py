@@ -68,10 +68,10 @@ def test_lines_stand_out_from_the_white_ground(name):
     assert 1.05 / (luminance + 0.05) >= 3  # WCAG 2.1, 1.4.11
 
 
-def test_a_note_in_brackets_keeps_the_colour_and_a_stranger_has_none():
+def test_a_note_in_brackets_keeps_the_colour_and_a_new_name_has_one():
     assert style.line_style("FAL (linear)") == style.line_style("FAL")
-    with pytest.raises(KeyError, match=r"no colour for 'FLA'; style\.py has one for plain"):
-        style.line_style("FLA")
+    new = style.line_style("freeze")
+    assert new == style.line_style("freeze (tables)") and new["color"] in style.SPARE
 
 
 def test_a_band_is_drawn_where_the_interval_is_finite():

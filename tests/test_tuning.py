@@ -3,9 +3,11 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from multiepoch.train.loop import NonFiniteLoss
 from reproduction import command, records, tuning
 from reproduction.runs import profile
 from reproduction.tuning import Candidate
@@ -96,6 +98,21 @@ def test_only_some_are_tuned_again_and_the_others_are_kept(landscape, monkeypatc
     rows = records.read("tuning", "quick").rows
     assert rows.groupby("candidate")["best"].sum().tolist() == [1, 1]
     assert command.command(["tuning", "--profile", "quick", "--only", "nobody"]) == 2
+
+
+def test_a_trial_that_diverges_loses_and_the_search_goes_on(landscape, monkeypatch):
+    landscape(1e-3, 10**-2.5)
+    calm = tuning.run_all
+
+    def run_all(runs, *how):
+        if any(run.embedding_lr > 1e-2 for run in runs):
+            raise NonFiniteLoss("the loss is not finite")
+        return calm(runs, *how)
+
+    monkeypatch.setattr(tuning, "run_all", run_all)
+    trials = tuning.tune(Candidate("plain", 1), QUICK, "cpu")
+    assert best(trials)[:2] == pytest.approx((1e-3, 10**-2.5))
+    assert (trials["score"][trials["embedding_lr"] > 1e-2] == np.inf).all()
 
 
 def test_days_are_scored_after_the_first_two():

@@ -25,7 +25,7 @@ import yaml
 from nbformat import NotebookNode
 from tabulate import tabulate
 
-from reproduction import checks, claims, records
+from reproduction import checks, claims, records, second_round
 from reproduction.ch07_fal_versus_meda import interactive_figure
 from tools import cost, numbers
 from tools.colab import with_badge
@@ -102,11 +102,14 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
     generated.mkdir()
     ledger = _with_this_run(records.ledger(results), profile, documents.values())
     (generated / "claims.md").write_text(claims.table(ledger))
+    points = records.second_round(results=results)
+    (generated / "second_round.md").write_text(second_round.table(points, "long"))
     (generated / "runs.md").write_text(_run_times(profile, documents))
     cost.generate(results, generated)
     interactive_figure.generate(results, generated, source / "book" / "_static")
     config = yaml.safe_load((root / "_config.yml").read_text())
     known = cost.numbers(results) | numbers.front(results) | numbers.ledger_cells(ledger)
+    known |= numbers.second_round_cells(points, ledger)
     config["parse"]["myst_substitutions"] = known
     (source / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True))
     for page, document in documents.items():

@@ -67,7 +67,7 @@ def key(notebook: Path, root: Path, parameters: dict) -> str:
 
 def files_under(folder: Path) -> list[Path]:
     """Returns every file in a folder, sorted, except those that Python and pip create."""
-    made = ("__pycache__", ".ipynb_checkpoints", ".egg-info")
+    made = ("__pycache__", ".ipynb_checkpoints", ".egg-info", ".so")
     files = (path for path in folder.rglob("*") if path.is_file())
     return sorted(p for p in files if not any(part.endswith(made) for part in p.parts))
 

@@ -15,48 +15,58 @@ from string import ascii_lowercase
 import pandas as pd
 
 from multiepoch.stats import interval
-from reproduction import claims, records
-from reproduction.ch07_fal_versus_meda.interactive_figure_runs import ONE_EPOCH, TUNED
+from reproduction import claims, records, second_round
 from reproduction.ch08_continual_training import experiment as continual
 from reproduction.claims import Claim, Evidence
+from reproduction.dose_response import experiment as dose_response
 from reproduction.findings import above, below, estimate
-from reproduction.measure import at, by_seed, jump, percent_change, pick
 
+WORLD = "AdsWorld"
+# The tables' rates whose jumps the front page calls small, middle and large.
+DOSES = {size: dose_response.RATES[k] for size, k in {"small": 0, "middle": 1, "large": -1}.items()}
 # The summary shows the profile with the most data, then the one with the most seeds.
 PREFERRED = ("gpu", "long", "cpu", "replication")
 NBSP = "\u00a0"  # keeps a number, its unit and its interval together in a narrow cell
-# The status of one measure that each "so what" in book/summary.md relies on.
+# The status of one measure that each "so what" in book/summary.md relies on: of the second round,
+# if the claim was measured again.
 SO_WHAT_RELIES_ON = {
     "C1": ("touched", "holds"),
     "C2": ("one_epoch", "open"),
-    "C3": ("jump_click", "holds"),
-    "C4": ("cart_over_click", "open"),
+    "C3": ("jump", "holds"),
+    "C4": ("large_dose", "holds"),
     "C5": ("tail_frozen", "fails"),
-    "C6": ("jump_left", "fails"),
-    "C7": ("tuned", "fails"),
+    "C6": ("left_small_dose", "holds"),
+    "C7": ("fal_meda_end", "holds"),
     "C8": ("fal_slope", "holds"),
     "C9": ("time", "holds"),
-    "C10": ("jump", "holds"),
-    "C11": ("days_meda", "holds"),
+    "C10": ("fal_meda_end", "holds"),
+    "C11": ("tail_meda_inside", "holds"),
 }
 
 
 def measured(results: Path) -> dict[str, pd.Series]:
     """Returns the values of the front page, in percent and by seed, from the long records.
 
-    `jump_OBJECTIVE` and `jump` are plain training's boundary jumps at the rates for one epoch,
-    `left_METHOD` is the part of them that a method leaves, `end_METHOD` its loss after three
-    epochs at its own rates against one plain epoch, and `days_METHOD` its loss over the last days
-    of continual training with two epochs a day against one.
+    At a small, a middle and a large dose: `jump_` is plain training's jump, `left_` the part of it
+    that FAL leaves, `quarter_` and `end_` FAL's loss against MEDA's a quarter into epoch 2 and at
+    its end, and `tail_` tail rewind's against MEDA's at that quarter. `valley` is the loss of one
+    epoch at the rate with the small dose against the best. `gain_METHOD` is a method's loss after
+    three epochs against one plain epoch, each at its best table rate. `days_METHOD` is its loss
+    over the last days of continual training with two epochs a day against one.
     """
-    rows = records.read("interactive_figure", "long", results).rows
-    plain = pick(rows, "plain", ONE_EPOCH)
-    found = {f"jump_{name}": of for name, of in jump(plain).groupby("objective")}
-    found["jump"] = by_seed(jump(plain))
-    for name in ("fal", "meda", "tail_rewind"):
-        found[f"left_{name}"] = 100 * by_seed(jump(pick(rows, name, ONE_EPOCH))) / found["jump"]
-        end = at(pick(rows, name, TUNED), 3.0)
-        found[f"end_{name}"] = by_seed(percent_change(end, at(plain, 1.0)))
+    rows, found = records.read(dose_response.NAME, "long", results).rows, {}
+    fal, tail = (
+        dose_response.against(rows, WORLD, name, "meda") for name in ("fal", "tail_rewind")
+    )
+    jumps, left = dose_response.dose(rows, WORLD), dose_response.share_left(rows, WORLD)
+    for size, rate in DOSES.items():
+        found[f"jump_{size}"], found[f"left_{size}"] = jumps.xs(rate), left.xs(rate)
+        found[f"quarter_{size}"] = fal.xs(rate)[1.25]
+        found[f"end_{size}"] = fal.xs(rate)[2.0]
+        found[f"tail_{size}"] = tail.xs(rate)[1.25]
+    found["valley"] = dose_response.valley(rows, WORLD).xs(DOSES["small"])
+    for name in ("plain", "fal", "meda", "tail_rewind"):
+        found[f"gain_{name}"] = dose_response.best_against_one_epoch(rows, WORLD, name, 3.0)
     rows = records.read("ch08_continual_training", "long", results).rows
     methods = ("plain", "fal", "meda_restored", "day_tail_rewind")
     days = {name: continual.label(name, 2) for name in methods}
@@ -67,10 +77,11 @@ def measured(results: Path) -> dict[str, pd.Series]:
 
 def front(results: Path) -> dict[str, str]:
     """Formats the values of the front page; none if there is no record."""
-    if records.read("interactive_figure", "long", results) is None:
+    if records.read(dose_response.NAME, "long", results) is None:
         return {}
+    plain = ("jump_", "left_", "valley")
     return {
-        name: signed(values) if name.startswith(("end_", "days_")) else estimate(values, "%", 0)
+        name: estimate(values, "%", 1) if name.startswith(plain) else signed(values)
         for name, values in measured(results).items()
     }
 
@@ -86,26 +97,37 @@ def signed(values: Iterable[float]) -> str:
 def assertions(results: Path) -> dict[str, bool]:
     """Returns what the sentences of the front page and the summary assert, and whether it holds."""
     m = measured(results)
-    jumps = ("jump_click", "jump_add_to_cart", "jump_checkout")
-    said = {f"plain training jumps at once: {name}": above(m[name], 0.5) for name in jumps}
-    said |= {
-        "plain training jumps by about 40 %": 35 < m["jump"].mean() < 45,
-        "FAL leaves most of the jump": above(m["left_fal"], 50),
-        "MEDA leaves little of the jump": below(m["left_meda"], 20),
-        "tail rewind leaves little of the jump": below(m["left_tail_rewind"], 20),
-        "MEDA gains over one epoch": below(m["end_meda"]),
-        "no gain is shown for FAL": not below(m["end_fal"]),
-        "no gain is shown for tail rewind": not below(m["end_tail_rewind"]),
+    said = {
+        "one epoch hardly differs between the rates": below(m["valley"], 2),
+        "the smallest jump is about the paper's": 0.8 < m["jump_small"].mean() < 1.6,
+        "the jump grows more than tenfold": m["jump_large"].mean() > 10 * m["jump_small"].mean(),
+        "FAL leaves less than a quarter of a middle jump": below(m["left_middle"], 25),
+        "with a small jump FAL's loss falls instead": below(m["left_small"]),
+        "FAL leaves a third or more of a large jump": above(m["left_large"], 33),
+        "right after the boundary FAL is ahead at small jumps": below(m["quarter_small"])
+        and below(m["quarter_middle"]),
+        "right after the boundary MEDA is ahead at a large jump": above(m["quarter_large"]),
+        "at the end of epoch 2 MEDA is ahead of FAL": all(above(m[f"end_{d}"]) for d in DOSES),
+        "tail rewind's dip is smaller than MEDA's": all(below(m[f"tail_{d}"]) for d in DOSES),
+        "MEDA gains over one epoch": below(m["gain_meda"]),
+        "tail rewind gains over one epoch": below(m["gain_tail_rewind"]),
+        "FAL loses against one epoch": above(m["gain_fal"]),
+        "plain training loses against one epoch": above(m["gain_plain"]),
         "day by day, tail rewind gains": below(m["days_day_tail_rewind"]),
         "day by day, no gain is shown for MEDA": not below(m["days_meda_restored"]),
         "day by day, FAL loses": above(m["days_fal"]),
         "day by day, plain training loses": above(m["days_plain"]),
         "more data gains more": below(m["days_more_data"] - m["days_day_tail_rewind"]),
     }
-    ledger = records.ledger(results)
+    ledger, points = records.ledger(results), records.second_round(results=results)
+    again = {one.id: second_round.weigh(one, points) for one in second_round.PREDICTIONS}
     for id, (name, status) in SO_WHAT_RELIES_ON.items():
-        _, evidence = _preferred(claims.claim(id), ledger)
-        said[f"the so-what of {id}: {name} {status}"] = evidence[name].status == status
+        mine = [one for one in again.get(id, ()) if one.measure.name == name]
+        if again.get(id):
+            found = second_round.status(mine)
+        else:
+            found = _preferred(claims.claim(id), ledger)[1][name].status
+        said[f"the so-what of {id}: {name} {status}"] = found == status
     return said
 
 
@@ -124,6 +146,22 @@ def ledger_cells(ledger: dict[str, pd.DataFrame]) -> dict[str, str]:
         }
     cells["claim_count"] = str(len(claims.CLAIMS))
     cells["verdict_counts"] = ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
+    return cells
+
+
+def second_round_cells(points: pd.DataFrame, ledger: dict[str, pd.DataFrame]) -> dict[str, str]:
+    """Returns the cells CLAIM_now of book/summary.md: verdict and findings of the newest round."""
+    again = {one.id: second_round.weigh(one, points) for one in second_round.PREDICTIONS}
+    cells, first = {}, ledger_cells(ledger)
+    for one in claims.CLAIMS:
+        if evidence := again.get(one.id):
+            found = _lettered(second_round.in_brief(evidence))
+            cells[f"{one.id}_now"] = f"**{second_round.verdict(evidence)}**<br>{found}"
+        else:
+            verdict, predicted, found = (
+                first[f"{one.id}_{column}"] for column in ("verdict", "predicted", "found")
+            )
+            cells[f"{one.id}_now"] = f"{verdict}, first round<br>{predicted}<br>found: {found}"
     return cells
 
 

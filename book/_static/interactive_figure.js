@@ -23,9 +23,7 @@
   const named = (objective) => objective.replaceAll("_", "-");
   const signed = (x) => (x < 0 ? "−" : "+") + Math.abs(x * data.units.jump).toFixed(1);
   const point = (epoch) => `${PARTS[epoch - Math.ceil(epoch) + 1]} epoch ${Math.ceil(epoch)}`;
-  const rowsOf = (group) =>
-    ({ all: "all", 0: "tenth 0, the least frequent", 9: "tenth 9, the most frequent" })[group]
-    ?? `tenth ${group}`;
+  const doseOf = (setting) => `plain jumps by ${data.doses[setting].toFixed(1)}\u00a0%`;
 
   /** Round numbers between two ends, about four of them, and how many digits they need. */
   function ticks(low, high) {
@@ -50,36 +48,34 @@
     }
   }
 
+  /** A range with a title and a text for its value; `choose` gets the place, from 0 on. */
+  function slider(parent, kind, title, places, chosen, choose) {
+    const label = make(parent, "label", { class: `touch-slider ${kind}` });
+    make(label, "b", {}, title);
+    const range = make(label, "input", { type: "range", min: 0, max: places - 1 });
+    range.value = chosen;
+    range.addEventListener("input", () => choose(Number(range.value)));
+    return [range, make(label, "output")];
+  }
+
   function build(image) {
     const figure = image.closest("figure");
     const state = { ...data.shown, methods: new Set(data.shown.methods), at: data.epochs.indexOf(1.25) };
     const host = document.createElement("div");
     host.className = "touch";
     const controls = make(host, "div", { class: "touch-controls" });
-    const settings = Object.keys(data.series);
+    const settings = Object.keys(data.doses).sort((a, b) => a - b);
     const first = data.series[settings[0]][data.methods[0].name];
-    radios(controls, figure.id, "Objective", Object.keys(first.all), state.objective, named,
+    radios(controls, figure.id, "Objective", Object.keys(first), state.objective, named,
       (value) => { state.objective = value; draw(); });
-    radios(controls, figure.id, "Rates", settings, state.setting, (name) => name,
-      (value) => { state.setting = value; draw(); });
-    const rows = make(controls, "label");
-    make(rows, "b", {}, "Product rows");
-    const select = make(rows, "select");
-    for (const group of ["all", ...Object.keys(first).filter((name) => name !== "all")]) {
-      make(select, "option", { value: group }, rowsOf(group));
-    }
-    select.value = state.group;
-    select.addEventListener("change", () => { state.group = select.value; draw(); });
 
     const body = make(host, "div", { class: "touch-body" });
     const left = make(body, "div");
     const chart = make(left, "svg", { class: "touch-chart", role: "img" });
-    const slider = make(left, "label", { class: "touch-point" });
-    make(slider, "b", {}, "Point of training");
-    const range = make(slider, "input", { type: "range", min: 0, max: data.epochs.length - 1 });
-    range.value = state.at;
-    const output = make(slider, "output");
-    range.addEventListener("input", () => { state.at = Number(range.value); draw(); });
+    const [dose, doseOutput] = slider(left, "touch-dose", "Size of the jump", settings.length,
+      settings.indexOf(state.setting), (value) => { state.setting = settings[value]; draw(); });
+    const [range, output] = slider(left, "touch-point", "Point of training", data.epochs.length,
+      state.at, (value) => { state.at = value; draw(); });
 
     const right = make(body, "div");
     const table = make(right, "table");
@@ -113,9 +109,9 @@
         "stroke-dasharray": method.dashes, d });
     }
 
-    const seriesOf = (method) => data.series[state.setting][method.name][state.group]?.[state.objective];
+    const seriesOf = (method) => data.series[state.setting][method.name]?.[state.objective];
 
-    /** Writes a mean and its interval, or a dash for a tenth without impressions; returns the text. */
+    /** Writes a mean and its interval, or a dash if there is none; returns the text. */
     function write(cell, pair, words) {
       cell.replaceChildren();
       const [mean, half] = pair ?? [];
@@ -130,7 +126,7 @@
     function numbers() {
       const where = point(data.epochs[state.at]);
       const heard = [];
-      lossHead.textContent = `Test logloss, ${where}`;
+      lossHead.textContent = `Expected logloss, ${where}`;
       data.methods.forEach((method, k) => {
         const one = seriesOf(method);
         const loss = write(cells[k].loss, one?.loss.map((values) => values[state.at]),
@@ -140,8 +136,9 @@
       });
       output.textContent = where;
       range.setAttribute("aria-valuetext", where);
-      const title = `Test logloss of ${named(state.objective)}, ${state.setting}, product rows: `
-        + `${rowsOf(state.group)}. `;
+      doseOutput.textContent = `${doseOf(state.setting)}, tables' rate ${state.setting}`;
+      dose.setAttribute("aria-valuetext", doseOutput.textContent);
+      const title = `Expected logloss of ${named(state.objective)}, ${doseOf(state.setting)}. `;
       chart.setAttribute("aria-label", `${title}${where}: ${heard.join("; ")}.`);
       said.textContent = chart.getAttribute("aria-label");
     }
@@ -171,7 +168,7 @@
       }
       const clip = make(make(chart, "clipPath", { id: `${figure.id}-clip` }), "rect",
         { x: left, y: top, width: width - left - right, height: height - top - bottom });
-      make(chart, "text", { x: 0, y: 12 }, `test logloss of ${named(state.objective)}`);
+      make(chart, "text", { x: 0, y: 12 }, `expected logloss of ${named(state.objective)}`);
       const [grid, digits] = ticks(low, high);
       for (const y of grid) {
         make(chart, "path", { class: "touch-grid", d: `M${left},${toY(y)}H${width - right}` });

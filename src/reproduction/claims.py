@@ -186,7 +186,7 @@ def table(records: Mapping[str, pd.DataFrame], chapters: str = "../notebooks/") 
         if one.chapter.endswith(".md"):
             page = f"[the page]({one.chapter})"
         blocks += [
-            f"({one.id})=\n## {one.id} · {one.title}",
+            f"({one.id})=\n### {one.id} · {one.title}",
             f"**{whose}:** {one.text}",
             f"**Predicted before the run:** {one.prediction}",
             f"**Verdict:** {words or 'not yet run'}.{disagree} Evidence: {page}.",

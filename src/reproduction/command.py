@@ -43,6 +43,9 @@ def command(arguments: list[str]) -> int:
     parser.add_argument("--record", help="folder under results/ (default: the profile's name)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--only", help="of tuning: the candidates whose name contains this")
+    parser.add_argument(
+        "--keep-rates", action="store_true", help="of tuning: only the record, not tuned.json"
+    )
     options = parser.parse_args(arguments)
     module = modules[options.chapter]
     if options.only and "only" not in signature(module.run).parameters:
@@ -64,7 +67,8 @@ def command(arguments: list[str]) -> int:
     evidence = module.judge(rows) if hasattr(module, "judge") else None
     if options.chapter == "tuning":
         seeds, kept = sizes.tuning_seeds, records.read(module.NAME, folder)
-        module.write_tuned(rows)
+        if not options.keep_rates:
+            module.write_tuned(rows)
         if options.only and kept:
             rows = module.merge(kept.rows, rows)
     path = records.write(module.NAME, folder, rows, evidence, seeds, device)

@@ -38,7 +38,7 @@ class Record:
     """A committed record."""
 
     rows: pd.DataFrame  # columns runs.COLUMNS, or the chapter's own
-    evidence: pd.DataFrame  # columns EVIDENCE
+    evidence: pd.DataFrame  # columns EVIDENCE, or POINTS in the second round
     about: dict  # the content of the JSON file
 
     def __str__(self) -> str:
@@ -58,7 +58,7 @@ def write(
 ) -> Path:
     """Writes a record and returns the path of its rows. Values are float32, to keep it small."""
     path = folder() / profile / f"{chapter}.parquet"
-    floats = rows.select_dtypes("float64").columns.difference(["epoch"])
+    floats = rows.select_dtypes("float64").columns.difference(["epoch", "rate"])
     with atomic_write(path) as partial:
         rows.astype({name: "float32" for name in floats}).to_parquet(partial, compression="zstd")
     if evidence is not None:
@@ -83,10 +83,11 @@ def read(chapter: str, profile: str, results: Path | None = None) -> Record | No
     path = (results or folder()) / profile / f"{chapter}.parquet"
     if not path.exists():
         return None
-    evidence = path.with_suffix(".evidence.csv")
+    files = [path.with_suffix(kind) for kind in (".evidence.csv", ".points.csv")]
+    evidence = [pd.read_csv(file) for file in files if file.exists()]
     return Record(
         rows=pd.read_parquet(path),
-        evidence=pd.read_csv(evidence) if evidence.exists() else pd.DataFrame(columns=EVIDENCE),
+        evidence=evidence[0] if evidence else pd.DataFrame(columns=EVIDENCE),
         about=json.loads(path.with_suffix(".json").read_text()),
     )
 

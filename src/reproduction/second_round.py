@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from tabulate import tabulate
 
 from multiepoch.stats import holm, interval, t_test
 from reproduction.claims import Measure, Verdict, claim
+from reproduction.records import Record
 
 Status = Literal["holds", "fails", "open"]
 
@@ -107,16 +109,42 @@ def verdict(evidence: Sequence[PointEvidence]) -> Verdict:
     return "not settled" if "open" in statuses else "not reproduced"
 
 
-def table(rows: pd.DataFrame, profile: str, ids: Sequence[str] = ()) -> str:
-    """Returns the second round in Markdown: each prediction, its verdict and its evidence.
+def in_brief(evidence: Sequence[PointEvidence]) -> list[str]:
+    """Returns a line for each measure: at how many points it holds, and the range of estimates."""
+    lines = []
+    for measure in dict.fromkeys(one.measure for one in evidence):
+        points = [one for one in evidence if one.measure == measure]
+        counts = Counter(one.status for one in points)
+        words = ", ".join(f"{name} at {n} of {len(points)}" for name, n in counts.items())
+        if len(points) == 1:
+            words = points[0].status
+        values = sorted({f"{one.estimate:.3g}" for one in points}, key=float)
+        found = " to ".join(values[:: max(1, len(values) - 1)])
+        lines.append(f"{measure.text} ({measure.predicted}): **{found} {measure.unit}**, {words}")
+    return lines
 
-    `ids` chooses the claims; all if there are none.
-    """
+
+def verdicts(ids: Sequence[str], *records: Record | None) -> str:
+    """Returns a Markdown table of the second round's verdicts and their evidence in brief."""
+    found = [record.evidence for record in records if record is not None]
+    if not found:
+        return "Second round: no record found."
+    rows, lines = pd.concat(found, ignore_index=True), []
+    for one in (one for one in PREDICTIONS if one.id in ids):
+        evidence = weigh(one, rows)
+        brief = "<br>".join(in_brief(evidence))
+        title = one.title or claim(one.id).title
+        lines.append([f"{one.id} · {title}", f"**{verdict(evidence)}**", brief])
+    return tabulate(lines, ["claim", "second round", "found"], tablefmt="pipe")
+
+
+def table(rows: pd.DataFrame, profile: str) -> str:
+    """Returns the second round in Markdown: each prediction, its verdict and its evidence."""
     blocks = []
-    for one in [one for one in PREDICTIONS if not ids or one.id in ids]:
+    for one in PREDICTIONS:
         evidence = weigh(one, rows)
         blocks += [
-            f"### {one.id} · {one.title or claim(one.id).title}",
+            f"({one.id}-second)=\n### {one.id} · {one.title or claim(one.id).title}",
             f"**Predicted before the run:** {one.prediction}",
             f"**Verdict:** **{verdict(evidence)}** ({profile}).",
         ]

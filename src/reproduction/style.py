@@ -6,6 +6,7 @@ import base64
 import functools
 import io
 import tomllib
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -33,6 +34,7 @@ METHODS = {
     "FAL + tail rewind": ("#8822EE", (0, (5, 1, 1, 1, 1, 1))),
     "sparse optimizer": ("#6B4400", (0, (6, 1.5))),
 }
+SPARE = ("#AA1100", "#6B4400", "#5A6B00", "#00707A", "#7A005C")
 # From light to dark: the sparser the objective, the darker.
 OBJECTIVES = {
     "click": ("#3E97C4", "-"),
@@ -79,16 +81,12 @@ def spelled(name: str) -> str:
 def line_style(name: str) -> dict:
     """Returns the colour and dashes of a method, objective or table, as keywords for Axes.plot.
 
-    A note in brackets is ignored: "FAL (linear)" has the style of "FAL".
-
-    Raises:
-        KeyError: If the name has no style. The message lists those that have.
+    A note in brackets is ignored: "FAL (linear)" has the style of "FAL". A name without a style
+    gets a spare colour, the same each time.
     """
-    known = METHODS | OBJECTIVES | TABLES
     base = name.split(" (")[0]
-    if base not in known:
-        raise KeyError(f"no colour for {name!r}; style.py has one for {', '.join(known)}")
-    color, dashes = known[base]
+    spare = SPARE[zlib.crc32(base.encode()) % len(SPARE)], (0, (2, 1))
+    color, dashes = (METHODS | OBJECTIVES | TABLES).get(base, spare)
     return {"color": color, "linestyle": dashes}
 
 

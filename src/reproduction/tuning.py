@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,7 @@ import pandas as pd
 
 from multiepoch.files import write_text
 from multiepoch.methods import ALL_METHODS, METHODS, Hyperparameter
+from multiepoch.train.loop import NonFiniteLoss
 from reproduction.measure import KEYS, curve
 from reproduction.runs import Profile, Run, run_all
 
@@ -129,10 +131,18 @@ def tune(
             for point in points
             for seed in seeds
         ]
-        if runs:
-            scores = score(run_all(runs, profile, device, store, log), candidate)
-            for point in points:
-                trials[point] = stage, float(scores[json.dumps(point)].mean())
+        try:
+            rows = [run_all(runs, profile, device, store, log)] if runs else []
+        except NonFiniteLoss:  # finished runs are kept, so asking one by one repeats none
+            rows = [
+                one
+                for run in runs
+                if (one := _or_none(run, profile, device, store, log)) is not None
+            ]
+        scores = score(pd.concat(rows), candidate) if rows else pd.Series()
+        for point in points:
+            mine = scores.get(json.dumps(point), pd.Series([math.inf]))
+            trials[point] = stage, float(mine.mean() if len(mine) == len(seeds) else math.inf)
 
     def best() -> tuple[float, float, Hyperparameter]:
         return min(trials, key=lambda point: trials[point][1])
@@ -170,6 +180,14 @@ def tune(
     found["hyperparameter"] = [json.dumps(hyperparameter) for _, _, hyperparameter in trials]
     found[["stage", "score"]] = list(trials.values())
     return found.assign(candidate=candidate.name)
+
+
+def _or_none(run: Run, *how) -> pd.DataFrame | None:
+    """Returns the rows of a trial, or None if it diverged."""
+    try:
+        return run_all([run], *how)
+    except NonFiniteLoss:
+        return None
 
 
 def run(

@@ -1,9 +1,11 @@
 """Optimizers for embedding tables, alone or together with the dense layers."""
 
 from multiepoch.optim.adamar import AdaptiveRegularization
+from multiepoch.optim.clipping import clip_grad_norm_, clip_grad_value_
 from multiepoch.optim.embedding import EmbeddingOptimizer
 from multiepoch.optim.fal import FrequencyAdaptiveLR
 from multiepoch.optim.lookups import accumulate_lookups, gather_lookups
+from multiepoch.optim.make_sparse import make_sparse
 from multiepoch.optim.sparse import SparseOptimizer
 
 __all__ = [
@@ -12,5 +14,8 @@ __all__ = [
     "FrequencyAdaptiveLR",
     "SparseOptimizer",
     "accumulate_lookups",
+    "clip_grad_norm_",
+    "clip_grad_value_",
     "gather_lookups",
+    "make_sparse",
 ]

@@ -1,13 +1,20 @@
 // The fast path of EmbeddingOptimizer on a CPU: one sweep over the touched rows sums a row's
 // gradients, updates its state and writes its weights, while the eager path reads and writes
-// every intermediate result. Plain C interface, no torch headers, so that it compiles in a second.
-// The mathematics is that of rules.py, term by term; compiled.py builds and calls it.
+// every intermediate result. Plain C interface without the headers of Python or torch, so that one
+// build serves all their versions. The mathematics is that of rules.py, term by term; setup.py builds
+// it and compiled.py calls it.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <thread>
 #include <vector>
+
+#ifdef __linux__
+// How compilers call OpenMP. Weak, so that the runtime is the one that torch has loaded; null if it
+// has loaded none.
+extern "C" __attribute__((weak)) void GOMP_parallel(void (*)(void*), void*, unsigned, unsigned);
+#endif
 
 namespace {
 
@@ -35,16 +42,17 @@ void in_parallel(int threads, int64_t n, Work work) {
         for (int64_t first; (first = next.fetch_add(chunk)) < n;)
             work(first, std::min(first + chunk, n));
     };
-    if (n < 2 * chunk) return loop();
-#ifdef _OPENMP
-#pragma omp parallel num_threads(threads)
-    loop();
-#else
+    if (n < 2 * chunk || threads < 2) return loop();
+#ifdef __linux__
+    if (GOMP_parallel) {
+        const auto call = [](void* one) { (*static_cast<decltype(loop)*>(one))(); };
+        return GOMP_parallel(call, &loop, threads, 0);
+    }
+#endif
     std::vector<std::thread> others;
     for (int t = 1; t < std::min<int64_t>(threads, n / chunk); ++t) others.emplace_back(loop);
     loop();
     for (auto& other : others) other.join();
-#endif
 }
 
 inline void prefetch_row(const float* row, int64_t dim) {
@@ -244,3 +252,6 @@ extern "C" void update_rows(int rule, const Batch* b, float* weight, float* one,
     if (rule == 2) update<Sgd, true>(*b, weight, one, two, *s, *scale, threads);
     if (rule == 3) update<Sgd, false>(*b, weight, one, two, *s, *scale, threads);
 }
+
+// Names the source that the library was built from, for compiled.py to compare.
+extern "C" const char* source_hash() { return SOURCE_HASH; }

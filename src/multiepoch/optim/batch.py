@@ -8,6 +8,11 @@ import torch
 from torch import Tensor
 
 
+def at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    """Returns the dtype of a table's state and arithmetic."""
+    return torch.promote_types(dtype, torch.float32)
+
+
 @dataclass(frozen=True)
 class TouchedRows:
     """The k rows that a gradient of n lookups touches.
@@ -47,8 +52,9 @@ class TouchedRows:
         return cls(rows, occurrences, values[order], slot, surplus=occurrences == 0)
 
     def gradient(self) -> Tensor:
-        """Returns the summed gradient of each row, float32 (k, dim)."""
-        values = self.values.float()
+        """Returns the summed gradient of each row, (k, dim), in at least float32."""
+        assert self.slot is not None
+        values = self.values.to(at_least_float32(self.values.dtype))
         total = values.new_zeros(len(self.rows), values.shape[1]).index_add_(0, self.slot, values)
         if self.surplus is None:
             return total

@@ -1,8 +1,7 @@
-"""The optional compiled path: builds `_kernels.cpp` on first use and calls it through ctypes.
+"""The fused path on a CPU: calls the kernels of `_kernels.cpp` through ctypes.
 
-The source is plain C++ without torch's headers. c++, g++ or clang++ builds it in about a second at
-the first step on a CPU; the library is kept in the user's cache. Without a compiler, or with
-MULTIEPOCH_COMPILE=0 in the environment, the eager path does the same work.
+`pip install` builds them as plain shared libraries if there is a C++ compiler; nothing compiles
+later. Without them the eager path does the same work.
 """
 
 from __future__ import annotations
@@ -10,24 +9,25 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import logging
 import math
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from multiepoch.files import atomic_write
 from multiepoch.optim.batch import TouchedRows
 from multiepoch.optim.fal import SCALES, FrequencyAdaptiveLR
 from multiepoch.optim.rules import RULES
 
-FLAGS = ("-O3", "-std=c++17", "-fPIC", "-fno-math-errno", "-fopenmp-simd")
+FOLDER = Path(__file__).parent
+ABSENT = (
+    "multiepoch: tables are updated by PyTorch operations, 3 to 5 times slower than by the "
+    "compiled kernels, since %s. `pip install` of the package builds them if there is a C++ "
+    "compiler."
+)
+log = logging.getLogger("multiepoch")
 Pointer, Int, Int32, Float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_float
 
 
@@ -56,47 +56,43 @@ class Batch(ctypes.Structure):
     _fields_ = [
         *[(name, Pointer) for name in ("rows", "occurrences", "start", "order", "values")],
         *[(name, Int) for name in ("k", "dim")],
-        *[("last_step", Pointer), ("step", Int32), ("alpha", Float)],
+        ("last_step", Pointer),
+        ("step", Int32),
+        ("alpha", Float),
     ]
 
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """Returns the compiled kernels, or None if they are turned off or cannot be built."""
-    compiler = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
-    if os.environ.get("MULTIEPOCH_COMPILE", "1") == "0" or sys.platform == "win32" or not compiler:
-        return None
-    for threads in ("-fopenmp", "-pthread"):
-        try:
-            return _load(compiler, threads)
-        except (OSError, subprocess.SubprocessError):
+    """Returns the compiled kernels, or None if there are none; the log says which, once."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    vectors = {"AVX512": ["avx512", "avx2"], "AVX2": ["avx2"]}.get(capability, [])
+    why = "they were not built when the package was installed"
+    for name in (*vectors, "plain"):
+        path = FOLDER / f"_kernels_{name}.so"
+        if not path.exists():
             continue
+        try:
+            kernels = _load(path)
+        except (OSError, AttributeError) as error:
+            why = f"{path.name} does not load ({error})"
+            continue
+        log.info("multiepoch: tables are updated by the compiled kernels %s.", path.name)
+        return kernels
+    log.warning(ABSENT, why)
     return None
 
 
-def _load(compiler: str, threads: str) -> ctypes.CDLL:
-    """Builds and loads the library; `threads` is "-fopenmp" or "-pthread".
+def _load(path: Path) -> ctypes.CDLL:
+    """Raises an OSError if the library was built from another source than the one here.
 
-    It is not linked with -fopenmp, so that its OpenMP calls use the runtime that torch has loaded
-    instead of a second set of threads. If they do not find it, loading raises an OSError.
+    Such a library, left over in a checkout, would take its arguments for something else.
     """
-    source = Path(__file__).with_name("_kernels.cpp")
-    flags = [*FLAGS, threads]
-    if torch.backends.cpu.get_cpu_capability().startswith("AVX"):
-        flags += ["-mavx2", "-mfma"]
-    key = hashlib.sha256(source.read_bytes() + repr((compiler, flags)).encode()).hexdigest()[:16]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "multiepoch"
-    path = cache / f"kernels-{key}.so"
-    if not path.exists():
-        # Complete or absent, even if several processes build at the same time.
-        with tempfile.TemporaryDirectory() as folder, atomic_write(path) as linked:
-            compiled = f"{folder}/kernels.o"
-            for command in (
-                ["-c", *flags, str(source), "-o", compiled],
-                ["-shared", "-pthread", compiled, "-o", str(linked)],
-            ):
-                subprocess.run([compiler, *command], check=True, capture_output=True, timeout=60)
     kernels = ctypes.CDLL(str(path))
+    kernels.source_hash.restype = ctypes.c_char_p
+    source = path.with_name("_kernels.cpp").read_bytes()
+    if kernels.source_hash().decode() != hashlib.sha256(source).hexdigest():
+        raise OSError("built from another version of _kernels.cpp")
     batch, step, scale = map(ctypes.POINTER, (Batch, Step, Scale))
     kernels.touched_rows.restype, kernels.update_rows.restype = Int, None
     kernels.touched_rows.argtypes = [Pointer, Int, Int, *[Pointer] * 4]
@@ -115,15 +111,17 @@ def usable(table: Tensor, values: Tensor) -> bool:
     )
 
 
-def touched_rows(ids: Tensor, values: Tensor, n_rows: int) -> TouchedRows:
-    """Finds the rows of a batch by the radix sort of _kernels.cpp, for `update_rows`."""
+def touched_rows(ids: Tensor, values: Tensor, n_rows: int) -> TouchedRows | None:
+    """Finds the rows of a batch by a radix sort, for `update_rows`; None if an id is no row."""
     n, ids = len(ids), ids.contiguous()
     rows, start = torch.empty(n, dtype=torch.int64), torch.empty(n + 1, dtype=torch.int64)
     occurrences, order = (torch.empty(n, dtype=torch.int32) for _ in range(2))
     pointers = (one.data_ptr() for one in (rows, occurrences, start, order))
-    k = library().touched_rows(ids.data_ptr(), n, n_rows, *pointers)
+    kernels = library()
+    assert kernels is not None
+    k = kernels.touched_rows(ids.data_ptr(), n, n_rows, *pointers)
     if k < 0:
-        raise IndexError(f"EmbeddingOptimizer: a gradient has ids outside its {n_rows} rows.")
+        return None
     found, counts, values = rows[:k], occurrences[:k], values.contiguous()
     return TouchedRows(found, counts, values, start=start[: k + 1], order=order)
 
@@ -131,19 +129,21 @@ def touched_rows(ids: Tensor, values: Tensor, n_rows: int) -> TouchedRows:
 def update_rows(group: dict, table: Tensor, state: dict[str, Tensor], touched: TouchedRows) -> None:
     """Does what `eager.update_rows` does, in one sweep over the rows."""
     rule, step, decay = group["rule"], int(state["step"]), group["row_decay"]
+    assert touched.start is not None and touched.order is not None
     arrays = touched.rows, touched.occurrences, touched.start, touched.order, touched.values
-    batch = Batch(*(one.data_ptr() for one in arrays), len(arrays[0]), table.shape[1], step=step)
+    batch = Batch(*(one.data_ptr() for one in arrays), len(touched.rows), table.shape[1], step=step)
     if decay is not None:
         batch.last_step, batch.alpha = state["last_step"].data_ptr(), decay.alpha
     (beta1, beta2), eps = group["betas"], group["eps"]
     correction1, correction2 = 1 - beta1**step, 1 - beta2**step
     corrected = eps * correction1, correction1 / math.sqrt(correction2)
-    options = Step(group["lr"], eps, 1 - beta1, beta2, 1 - beta2, *corrected)
+    options = Step(float(group["lr"]), eps, 1 - beta1, beta2, 1 - beta2, *corrected)
     states = [state[name].data_ptr() for name in RULES[rule].state_shapes(*table.shape)]
     one, two = (*states, None, None)[:2]
     weight, scale, threads = table.data_ptr(), _scale(group, state), torch.get_num_threads()
-    place = list(RULES).index(rule)
-    library().update_rows(place, batch, weight, one, two, options, scale, threads)
+    place, kernels = list(RULES).index(rule), library()
+    assert kernels is not None
+    kernels.update_rows(place, batch, weight, one, two, options, scale, threads)
     torch.autograd.graph.increment_version(table)  # as an in-place operation of torch does
 
 

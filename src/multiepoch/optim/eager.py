@@ -1,4 +1,4 @@
-"""The update of a batch's rows in PyTorch operations, on any device and for either dtype."""
+"""The update of a batch's rows in PyTorch operations, on any device and for any dtype."""
 
 from __future__ import annotations
 
@@ -36,15 +36,16 @@ def update_rows(group: dict, table: Tensor, state: dict[str, Tensor], touched: T
     step = int(state["step"])  # on the CPU, so this does not wait for a GPU
     gathered = {name: state[name].index_select(0, rows) for name in rule.state_shapes(*table.shape)}
     direction = rule.update(touched.gradient(), gathered, step, group["betas"], group["eps"])
-    weight = table.index_select(0, rows).float()
+    weight = table.index_select(0, rows).to(direction.dtype)
+    lr = float(group["lr"])
     if group["row_decay"] is not None:
         weight.mul_(group["row_decay"].keep(state["last_step"][rows], step)[:, None])
         state["last_step"].index_fill_(0, rows, step)
     if group["row_lr"] is None:
-        weight.add_(direction, alpha=-group["lr"])
+        weight.add_(direction, alpha=-lr)
     else:
         factor = frequency_factor(group, state, touched)
-        weight.addcmul_(direction, factor[:, None], value=-group["lr"])
+        weight.addcmul_(direction, factor[:, None].to(direction.dtype), value=-lr)
     table.index_copy_(0, rows, weight.to(table.dtype))
     for name, values in gathered.items():
         state[name].index_copy_(0, rows, values)

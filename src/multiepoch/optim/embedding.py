@@ -6,6 +6,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -15,8 +16,9 @@ from torch.utils.hooks import RemovableHandle
 
 from multiepoch.optim import compiled, eager
 from multiepoch.optim.adamar import AdaptiveRegularization
-from multiepoch.optim.batch import TouchedRows
+from multiepoch.optim.batch import TouchedRows, at_least_float32
 from multiepoch.optim.fal import FrequencyAdaptiveLR
+from multiepoch.optim.loading import arranged
 from multiepoch.optim.memory import use_huge_pages
 from multiepoch.optim.rules import RULES
 
@@ -31,23 +33,28 @@ class EmbeddingOptimizer(Optimizer):
     Works with nn.Embedding and nn.EmbeddingBag created with sparse=True. The cost of a step depends
     on the rows it touches, not on the size of the table. On CUDA, `step()` never waits for the
     device, and sums a row's gradients in an order that varies, unless
-    torch.use_deterministic_algorithms(True) is set. On a CPU, float32 tables use the kernels of
-    `multiepoch.optim.compiled` if they can be built.
+    torch.use_deterministic_algorithms(True) is set. On a CPU, float32 tables use compiled kernels
+    if the installation has them; `print(optimizer)` shows which path runs.
 
     `state[param]` holds "step", the rule's moments or accumulators, FAL's "count" (int32, one per
     row) and "max_count", and AdamAR's "last_step" (int32, one per row).
 
     Args:
-        params: Tables (2-dim, float32 or bfloat16) as parameters, (name, parameter) pairs or group
-            dicts, which may set every argument below. The state, and all arithmetic, is float32.
-        lr: Learning rate of the tables.
+        params: Tables (2-dim, floating-point) as parameters, (name, parameter) pairs or group
+            dicts, which may set every argument below. The state, and all arithmetic, is float32;
+            it is float64 for float64 tables.
+        lr: Learning rate of the tables; a number, or a tensor with one.
         rule: "adam" (lazy), "adagrad", "rowwise_adagrad" or "sgd"; see `multiepoch.optim.rules`.
         row_lr: A `FrequencyAdaptiveLR`, or None for the same rate in all rows.
         row_decay: An `AdaptiveRegularization`, or None.
         betas: Decay rates of Adam's two moments.
         eps: Added to the denominator of Adam and Adagrad.
-        check_finite: Checks for infinities and NaN before each step; on CUDA this waits.
+        check_finite: Checks for infinities and NaN before each step, which takes a sixth of the
+            time of a fused step; on CUDA it waits for the device.
         weight_decay: Must be 0, since it would change rows that no batch touches.
+        fused: None uses the compiled kernels where it can, False never does, and True raises an
+            error if it cannot.
+        maximize: Follows the gradient upwards.
 
     Raises:
         ValueError, TypeError, RuntimeError: For invalid input, before anything changes.
@@ -66,11 +73,14 @@ class EmbeddingOptimizer(Optimizer):
         eps: float = 1e-8,
         check_finite: bool = False,
         weight_decay: float = 0.0,
+        fused: bool | None = None,
+        maximize: bool = False,
     ) -> None:
         _check_no_weight_decay(weight_decay)
         self._row_hooks: OrderedDict[int, RowHook] = OrderedDict()
         defaults = dict(lr=lr, rule=rule, row_lr=row_lr, row_decay=row_decay, betas=betas)
-        super().__init__(params, defaults | dict(eps=eps, check_finite=check_finite, epoch=0))
+        defaults |= dict(eps=eps, check_finite=check_finite, fused=fused)
+        super().__init__(params, defaults | dict(maximize=maximize, epoch=0))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group as in torch.optim; accepts (name, parameter) pairs in any version."""
@@ -86,6 +96,7 @@ class EmbeddingOptimizer(Optimizer):
         for index, table in enumerate(tables):
             if isinstance(table, Tensor):
                 _check_table(table, _name(group, index))
+                _fastest_path({**self.defaults, **group}, table, table)  # it may refuse fused=True
         super().add_param_group(group)
 
     def set_epoch(self, epoch: int) -> None:
@@ -112,11 +123,52 @@ class EmbeddingOptimizer(Optimizer):
         This is what the rows have learned: moments or accumulators, and AdamAR's last step. FAL's
         counts, which describe the data, are left out. Missing state is created.
         """
+        state = self._table_state(*self._find(param))
+        return {key: value for key, value in state.items() if key not in _NOT_LEARNED}
+
+    def _find(self, table: str | Tensor) -> tuple[dict[str, Any], Tensor]:
+        """Returns a table's group and parameter."""
+        names = []
         for group in self.param_groups:
-            if any(param is table for table in group["params"]):
-                state = self._table_state(group, param)
-                return {key: value for key, value in state.items() if key not in _NOT_LEARNED}
-        raise ValueError("row_state: the parameter is in none of this optimizer's groups.")
+            for param, name in zip_longest(group["params"], group.get("param_names", ())):
+                if table is param or (isinstance(table, str) and table == name):
+                    return group, param
+                names.append(name)
+        which = f"{table!r}" if isinstance(table, str) else f"of shape {tuple(table.shape)}"
+        raise ValueError(f"table {which} is in none of this optimizer's groups: {names}.")
+
+    @torch.no_grad()
+    def grow_table(self, table: str | Tensor, new_rows: int | Tensor) -> None:
+        """Appends rows to a table and to its state, for ids that are new since it was built.
+
+        The parameter stays the same object, so modules and optimizers keep it; its gradient is
+        cleared. The new rows have no moments and no counts. Wrap the model in
+        DistributedDataParallel, or compile it, after this and not before.
+
+        Args:
+            table: The parameter or, if the optimizer was given names, its name.
+            new_rows: The values of the rows to append, (k, dim); or k, and they are drawn from a
+                normal distribution with the mean and standard deviation of the table.
+
+        Raises:
+            ValueError: If the table is not this optimizer's, or the rows do not fit it.
+        """
+        _, param = self._find(table)
+        if isinstance(new_rows, int):
+            new_rows = torch.normal(0.0, 1.0, (new_rows, param.shape[1]), device=param.device)
+            new_rows = new_rows * param.float().std() + param.float().mean()
+        if new_rows.dim() != 2 or new_rows.shape[1] != param.shape[1]:
+            raise ValueError(
+                f"grow_table: the new rows have shape {tuple(new_rows.shape)}; "
+                f"they must be rows of {param.shape[1]} weights."
+            )
+        state, k = self.state.get(param, {}), len(new_rows)
+        for name, value in state.items():
+            if value.dim() > 0:
+                # A new row has not waited for AdamAR.
+                fresh = state["step"] if name == "last_step" else 0
+                state[name] = _appended(value, value.new_full((k, *value.shape[1:]), int(fresh)))
+        param.data, param.grad = _appended(param.data, new_rows.to(param)), None
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -126,31 +178,67 @@ class EmbeddingOptimizer(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         tables = [
-            (group, _name(group, index), param)
+            (group, _name(group, index), param, param.grad)
             for group in self.param_groups
             for index, param in enumerate(group["params"])
             if param.grad is not None
         ]
-        for group, name, param in tables:
-            _check_gradient(param.grad, name, group["check_finite"])
-        for group, _, param in tables:
-            self._update(group, param)
+        for group, name, param, grad in tables:
+            _check_table(param, name)
+            self._check_state(group, param, name)
+            if not _makes_state_only(group, grad):
+                _check_gradient(param, grad, name, group["check_finite"])
+        # All rows are found before the first table changes, since an id may be out of range.
+        found = [self._touched(*table) for table in tables]
+        for (group, _, param, grad), touched in zip(tables, found):
+            self._update(group, param, grad, touched)
         return loss
 
-    def _update(self, group: dict[str, Any], param: Tensor) -> None:
-        state = self._table_state(group, param)
-        ids, values = param.grad._indices()[0], param.grad._values()
-        if len(ids) == 0:
-            state["step"] += 1
-            return
-        path = self._path or _fastest_path(param, values)
+    def _touched(
+        self, group: dict[str, Any], name: str, param: Tensor, grad: Tensor
+    ) -> TouchedRows | None:
+        """Finds the rows of a table's batch; None if there are none."""
+        if not grad.is_sparse or grad._nnz() == 0:
+            return None
+        ids, values = grad._indices()[0], grad._values()
+        values = -values if group["maximize"] else values
+        path = self._path or _fastest_path(group, param, values)
         if path == "compiled":
-            touched, kernels = compiled.touched_rows(ids, values, len(param)), compiled
+            touched = compiled.touched_rows(ids, values, len(param))
         else:
-            touched, kernels = getattr(TouchedRows, path)(ids, values), eager
+            touched = getattr(TouchedRows, path)(ids, values)
+            if not ids.is_cuda and not 0 <= touched.rows.min() <= touched.rows.max() < len(param):
+                touched = None
+        if touched is None:
+            raise IndexError(
+                f"EmbeddingOptimizer: the gradient of {name} has ids outside its {len(param)} rows."
+            )
+        return touched
+
+    def _check_state(self, group: dict[str, Any], param: Tensor, name: str) -> None:
+        """Refuses a table that no longer fits its state, which a kernel would write past."""
+        for key, wanted in _state_layout(group, param).items():
+            value = self.state.get(param, {}).get(key)
+            if key == "step" or value is None:  # other code may move the step to a GPU
+                continue
+            if (value.shape, value.dtype, value.device) != wanted:
+                raise RuntimeError(
+                    f"EmbeddingOptimizer: {name} is now {_described(param)}, but its {key} is "
+                    f"{_described(value)}; append rows with optimizer.grow_table, or build a new "
+                    "optimizer."
+                )
+
+    def _update(
+        self, group: dict[str, Any], param: Tensor, grad: Tensor, touched: TouchedRows | None
+    ) -> None:
+        state = self._table_state(group, param)
+        if touched is None:
+            state["step"] += grad.is_sparse  # and not if the step makes the state only
+            return
         for hook in tuple(self._row_hooks.values()):
             hook(param, touched.rows, touched.occurrences)
         state["step"] += 1
+        kernels = eager if touched.order is None else compiled
         kernels.update_rows(group, param, state, touched)
 
     def _table_state(self, group: dict[str, Any], param: Tensor) -> dict[str, Tensor]:
@@ -173,14 +261,18 @@ class EmbeddingOptimizer(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores a saved state, options included, bit for bit.
 
+        Tables are matched by name if both sides have names, else by order. Takes states of torch's
+        SparseAdam, Adam and Adagrad, too; these keep this optimizer's FAL and AdamAR.
+
         Raises:
             ValueError: If the state is of other tables or of another rule; nothing changes then.
         """
         given: dict[str, Any] = {}
 
-        def check(_, final: dict[str, Any]) -> None:  # runs after the pre-hooks of others
-            given.update(final)
-            self._check_loaded(final)
+        def check(_, final: dict[str, Any]) -> dict[str, Any]:  # runs after the hooks of others
+            given.update(arranged(final, self.param_groups))
+            self._check_loaded(given)
+            return given
 
         handle = self.register_load_state_dict_pre_hook(check)
         try:
@@ -201,7 +293,7 @@ class EmbeddingOptimizer(Optimizer):
 
     def _check_loaded(self, state_dict: dict[str, Any]) -> None:
         for group, saved in zip(self.param_groups, state_dict["param_groups"]):
-            if (rule := saved.get("rule")) != group["rule"]:
+            if (rule := saved["rule"]) != group["rule"]:
                 raise ValueError(
                     f"load_state_dict: the state is of rule {rule!r} and this optimizer's is "
                     f"{group['rule']!r}; create the optimizer with the saved rule."
@@ -218,24 +310,43 @@ class EmbeddingOptimizer(Optimizer):
                             "Load the state of a table of the same shape."
                         )
 
+    @property
+    def path(self) -> str:
+        """Says whether the compiled kernels update the tables: fused, partly fused, not fused."""
+        paths = {_fastest_path(g, p, p) for g in self.param_groups for p in g["params"]}
+        some = "partly fused" if "compiled" in paths else "not fused"
+        return "fused" if paths == {"compiled"} else some
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()}, {self.path}"
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.__dict__.setdefault("_row_hooks", OrderedDict())
+        for group in self.param_groups:  # of a state that was saved before there were these options
+            group.setdefault("fused", None)
+            group.setdefault("maximize", False)
 
 
-def _fastest_path(param: Tensor, values: Tensor) -> str:
+def _fastest_path(group: dict[str, Any], param: Tensor, values: Tensor) -> str:
     """Names the way to find and update the rows of a batch."""
-    if param.is_cuda:
-        return "fixed_size"
-    return "compiled" if compiled.usable(param, values) else "unique"
+    if group["fused"] is not False and compiled.usable(param, values):
+        return "compiled"
+    if group["fused"]:
+        why = "" if compiled.library() else ", and compiled kernels, which this installation lacks"
+        raise RuntimeError(
+            f"EmbeddingOptimizer: fused=True needs contiguous float32 tables on a CPU{why}; this "
+            f"one is {_described(param)}. Use fused=None."
+        )
+    return "fixed_size" if param.is_cuda else "unique"
 
 
 def _state_layout(group: dict[str, Any], param: Tensor) -> dict[str, tuple]:
     """Returns shape, dtype and device of each state tensor of a table."""
-    n_rows, device = len(param), param.device
+    n_rows, device, dtype = len(param), param.device, at_least_float32(param.dtype)
     layout: dict[str, tuple] = {"step": ((), torch.int64, torch.device("cpu"))}
     for name, shape in RULES[group["rule"]].state_shapes(*param.shape).items():
-        layout[name] = (shape, torch.float32, device)
+        layout[name] = (shape, dtype, device)
     if group["row_lr"] is not None:
         layout["count"] = ((n_rows,), torch.int32, device)
         layout["max_count"] = ((), torch.int32, device)
@@ -250,6 +361,15 @@ def _unpack(group: dict[str, Any]) -> dict[str, Any]:
         if isinstance(group.get(key), dict):
             group[key] = kind(**group[key])
     return group
+
+
+def _appended(values: Tensor, more: Tensor) -> Tensor:
+    grown = use_huge_pages(values.new_empty(len(values) + len(more), *values.shape[1:]))
+    return torch.cat([values, more], out=grown)
+
+
+def _described(tensor: Tensor) -> str:
+    return f"{tensor.dtype} of shape {tuple(tensor.shape)} on {tensor.device}"
 
 
 def _name(group: dict[str, Any], index: int) -> str:
@@ -275,8 +395,11 @@ def _check_options(group: dict[str, Any]) -> None:
         return isinstance(value, int | float) and math.isfinite(value)
 
     require(group["rule"] in RULES, "rule", f"one of {', '.join(map(repr, RULES))}")
+    if isinstance(group["lr"], Tensor):
+        require(group["lr"].numel() == 1, "lr", "a number or a tensor with one")
     for name in ("lr", "eps"):
-        require(number(group[name]) and group[name] >= 0, name, "a non-negative number")
+        holds = isinstance(group[name], Tensor) or (number(group[name]) and group[name] >= 0)
+        require(holds, name, "a non-negative number")
     inside = all(number(beta) and 0 <= beta < 1 for beta in group["betas"])
     require(inside and len(group["betas"]) == 2, "betas", "two numbers in [0, 1)")
     for name, kind in _ROW_OPTIONS.items():
@@ -285,23 +408,39 @@ def _check_options(group: dict[str, Any]) -> None:
 
 
 def _check_table(table: Tensor, name: str) -> None:
-    if table.dtype not in (torch.float32, torch.bfloat16) or table.dim() != 2:
+    if not table.is_floating_point() or table.dim() != 2:
         raise TypeError(
             f"EmbeddingOptimizer: {name} is {table.dtype} of shape {tuple(table.shape)}; "
-            "it must be a float32 or bfloat16 matrix with one row per id."
+            "it must be a matrix of floating-point numbers with one row per id."
         )
 
 
-def _check_gradient(grad: Tensor, name: str, check_finite: bool) -> None:
+def _makes_state_only(group: dict[str, Any], grad: Tensor) -> bool:
+    """Recognizes the step by which torch.distributed.checkpoint makes an optimizer's state.
+
+    It sets every rate to 0 and every gradient to a dense one of zeros.
+    """
+    return not grad.is_sparse and float(group["lr"]) == 0 and not grad.any()
+
+
+def _check_gradient(param: Tensor, grad: Tensor, name: str, check_finite: bool) -> None:
+    if grad.shape != param.shape:  # possible if `.data` was assigned
+        raise RuntimeError(
+            f"EmbeddingOptimizer: {name} has shape {tuple(param.shape)}, but its gradient has "
+            f"{tuple(grad.shape)}; clear the gradients after changing a table."
+        )
     if not grad.is_sparse:
         raise RuntimeError(
-            f"EmbeddingOptimizer: {name} has a dense gradient; create its nn.Embedding "
-            "or nn.EmbeddingBag with sparse=True."
+            f"EmbeddingOptimizer: {name} has a dense gradient; create its nn.Embedding or "
+            "nn.EmbeddingBag with sparse=True, or call make_sparse(model). If it is sparse, the "
+            "loss uses the whole table besides, such as in an L2 penalty: leave the table out of "
+            "it, and use row_decay."
         )
     if grad.sparse_dim() != 1:
         found = f"{grad.sparse_dim()} sparse dimensions; it must have one, the row"
         raise RuntimeError(f"EmbeddingOptimizer: the gradient of {name} has {found}.")
-    if check_finite:
+    # The sum is several times as fast; it may overflow although every value is finite.
+    if check_finite and not grad._values().sum().isfinite():
         finite = grad._values().isfinite().all(dim=1)
         if not finite.all():
             row = grad._indices()[0][~finite][0].item()

@@ -62,7 +62,10 @@ class FrequencyAdaptiveLR:
             raise ValueError(f"FrequencyAdaptiveLR: threshold={self.threshold} must be at least 1.")
 
     def factor(self, count: Tensor, max_count: Tensor, epoch: int) -> Tensor:
-        """Returns the factors of k rows, float32 (k,). count: int32 (k,), F_i; max_count: M."""
+        """Returns the factors of k rows, float32 (k,). count: int32 (k,), F_i; max_count: M.
+
+        `_kernels.cpp` repeats this formula for tables on a CPU; the tests hold the two together.
+        """
         if self.scale == "log":
             factor = count.float().log1p_() / max_count.float().log1p()
         elif self.scale == "linear":

@@ -1,7 +1,8 @@
 """Gradients that keep every lookup, for FAL and tail rewind, which count them.
 
 A table's gradient lists each lookup of the batch. When torch adds two such gradients, it merges
-some or all repetitions of a row. The weights come out right either way, but the counts do not.
+some repetitions of a row, or all of them if the list is longer than the table has weights. The
+weights come out right either way, but the counts do not.
 """
 
 # No `from __future__ import annotations` here: DistributedDataParallel inspects a hook's.
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.utils.hooks import RemovableHandle
 
@@ -24,29 +25,87 @@ def gradient_of(ids: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
         return torch.sparse_coo_tensor(ids, values, shape)
 
 
-def accumulate_lookups(optimizer: EmbeddingOptimizer | SparseOptimizer) -> list[RemovableHandle]:
-    """Makes accumulated gradients count lookups as one big batch would.
+def accumulate_lookups(
+    optimizer: EmbeddingOptimizer | SparseOptimizer, model: nn.Module | None = None
+) -> list[RemovableHandle]:
+    """Makes gradients that torch adds count lookups as those of one big batch would.
 
-    Without it, torch merges some entries of two sparse gradients, so a few percent of the lookups
-    go uncounted. Each backward pass after the first then costs a copy of its gradient. If two
-    features share a table, torch merges their lookups within one backward pass, and some may still
-    be lost. Returns one handle per table; remove them to undo the call.
+    torch adds gradients if a step has several backward passes, or if several features share a
+    table. A backward pass then costs some copies of its gradient more.
+
+    Args:
+        optimizer: The optimizer of the tables.
+        model: The module whose `nn.Embedding` and `nn.EmbeddingBag` share tables. A
+            `SparseOptimizer` knows its own; an `EmbeddingOptimizer` without `model` preserves the
+            lookups of several backward passes, but not those of several features.
+
+    Returns:
+        Handles; remove them all to undo the call.
     """
-    embedding = optimizer.embedding if isinstance(optimizer, SparseOptimizer) else optimizer
-    tables = [p for group in embedding.param_groups for p in group["params"]]
-    return [table.register_hook(_concatenated(table)) for table in tables]
+    modules = list(model.modules()) if model is not None else []
+    embedding = getattr(optimizer, "optimizer", optimizer)  # as Accelerate wraps it
+    if isinstance(embedding, SparseOptimizer):
+        modules = modules or [*embedding.table_modules()]
+        embedding = embedding.embedding
+    handles = []
+    for table in (table for group in embedding.param_groups for table in group["params"]):
+        kept = _Kept(table)
+        handles += [
+            table.register_hook(kept.before_torch_adds),
+            table.register_post_accumulate_grad_hook(kept.after_torch_added),
+        ]
+        for module in modules:
+            if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.weight is table:
+                handles.append(module.register_forward_hook(kept.in_forward))
+    return handles
 
 
-def _concatenated(table: Tensor):
-    def hook(gradient: Tensor) -> Tensor | None:
-        if table.grad is None or not gradient.is_sparse:
+class _Kept:
+    """Keeps the gradients of one table that torch is about to add, and concatenates them."""
+
+    def __init__(self, table: Tensor | None = None) -> None:
+        self.table = table
+        self.features: list[Tensor] = []  # of this backward pass, one for each use of the table
+        self.all: list[Tensor] = []  # of this pass and of those before
+
+    def __reduce__(self) -> tuple:
+        """Does nothing in a copy of the module, since the hooks of tensors are not copied."""
+        return _Kept, ()
+
+    def in_forward(self, module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        node = output.grad_fn
+        if node is not None and node.next_functions:
+            of_weight = node.next_functions[0][0]
+            if getattr(of_weight, "variable", self) is self.table:
+                node.register_hook(self._from_feature)
+
+    def _from_feature(self, gradients: tuple, _: tuple) -> tuple | None:
+        """Puts an empty gradient in the place of a feature's, for torch to add."""
+        gradient = gradients[0]
+        if gradient is None or not gradient.is_sparse:
             return None
-        # torch merges lists whose values are contiguous and concatenates all others.
-        values = gradient._values()
-        apart = torch.stack([values, values], dim=-1)[..., 0]
-        return gradient_of(gradient._indices(), apart, gradient.shape)
+        self.features.append(gradient)
+        ids, values = gradient._indices()[:, :0], gradient._values()[:0]
+        return gradient_of(ids, values, gradient.shape), *gradients[1:]
 
-    return hook
+    def before_torch_adds(self, gradient: Tensor) -> Tensor | None:
+        parts, self.features = [*self.features, gradient], []
+        if not gradient.is_sparse:
+            return sum(parts[:-1], gradient)
+        gradient = _concatenated(parts)
+        earlier, self.all = self.table.grad if self.table is not None else None, []
+        if earlier is not None and earlier.is_sparse:
+            self.all = [_concatenated([earlier]), gradient]  # torch adds to `earlier` in place
+        return gradient
+
+    def after_torch_added(self, table: Tensor) -> None:
+        if self.all:
+            table.grad, self.all = _concatenated(self.all), []
+
+
+def _concatenated(parts: list[Tensor]) -> Tensor:
+    ids = torch.cat([part._indices() for part in parts], dim=1)
+    return gradient_of(ids, torch.cat([part._values() for part in parts]), parts[0].shape)
 
 
 def gather_lookups(group: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
@@ -68,7 +127,8 @@ def gather_lookups(group: Any, bucket: dist.GradBucket) -> torch.futures.Future[
     ids = _all_gather(gradient._indices()[0], group)
     values = _all_gather(gradient._values(), group) / dist.get_world_size(group)
     everything = gradient_of(ids[None], values, gradient.shape)
-    done = torch.futures.Future(devices=[gradient.device] if gradient.is_cuda else [])
+    devices = [gradient.device] if gradient.is_cuda else []
+    done: torch.futures.Future[Tensor] = torch.futures.Future(devices=devices)
     done.set_result(everything)
     return done
 

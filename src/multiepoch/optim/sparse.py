@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from itertools import chain, zip_longest
 from typing import Any
 
 import torch
@@ -52,8 +53,10 @@ class SparseOptimizer(Optimizer):
         _check_each_in_one(self._parts, dense, embedding)
         # A scheduler may expect these options in every group.
         common = dense.defaults.keys() & embedding.defaults.keys()
+        state = dict(self.state)  # Optimizer.__init__ assigns an empty one
         super().__init__(self.param_groups, {key: dense.defaults[key] for key in common})
-        self._ratios: list[float] | None = _ratios(self.param_groups)
+        self.state = state
+        self._rates: list[float] | None = _rates(self.param_groups)
 
     @classmethod
     def from_model(
@@ -80,8 +83,8 @@ class SparseOptimizer(Optimizer):
             ValueError: If the model has no table or no dense parameter, or if a table is also used
                 by a module that would give it a dense gradient.
         """
-        groups, others = [], []
-        for part in _parts(model):
+        groups, others, parts = [], [], _parts(model)
+        for part in parts:
             if not part.parameter.requires_grad:
                 continue
             if part.sparse_in and part.dense_in:
@@ -95,7 +98,15 @@ class SparseOptimizer(Optimizer):
             else:
                 others.append(part.parameter)
         if not groups:
-            raise ValueError("the model has no nn.Embedding or nn.EmbeddingBag with sparse=True")
+            dense_tables = [
+                f"{part.name} ({' x '.join(map(str, part.parameter.shape))})"
+                for part in parts
+                if part.tables
+            ]
+            raise ValueError(
+                "the model has no nn.Embedding or nn.EmbeddingBag with sparse=True; those without "
+                f"it are {', '.join(dense_tables) or 'none'}: make_sparse(model) changes large ones"
+            )
         if not others:
             raise ValueError("the model has no dense parameter: use EmbeddingOptimizer by itself")
         embedding = EmbeddingOptimizer(groups, lr=embedding_lr, **embedding_options)
@@ -108,16 +119,20 @@ class SparseOptimizer(Optimizer):
 
     @param_groups.setter
     def param_groups(self, groups: list[dict[str, Any]]) -> None:
-        """Ignores the empty list of `Optimizer.__init__`: the two optimizers own the groups."""
+        """Refuses groups, save the empty list of `Optimizer.__init__`: the two have their own."""
+        if groups:
+            raise RuntimeError("set optimizer.dense.param_groups and optimizer.embedding's instead")
 
-    @property
-    def state(self) -> dict[Tensor, Any]:
-        """Merges the states of both optimizers."""
-        return {**self.dense.state, **self.embedding.state}
+    @property  # type: ignore[override]
+    def state(self) -> MutableMapping[Tensor, Any]:
+        """Reads and writes the states of both optimizers as one mapping."""
+        return _State(self.dense, self.embedding)
 
     @state.setter
-    def state(self, state: dict[Tensor, Any]) -> None:
-        """Ignores the empty state of `Optimizer.__init__`."""
+    def state(self, state: Mapping[Tensor, Any]) -> None:
+        new = dict(state)  # before clearing, since it may be a view of the same
+        self.state.clear()
+        self.state.update(new)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Refuses new groups, since it cannot know which of the two optimizers should have them."""
@@ -142,54 +157,82 @@ class SparseOptimizer(Optimizer):
         self.dense.zero_grad(set_to_none)
         self.embedding.zero_grad(set_to_none)
 
+    def table_modules(self) -> list[nn.Embedding | nn.EmbeddingBag]:
+        """Lists the `nn.Embedding` and `nn.EmbeddingBag` of the model that use a table."""
+        return [module for part in self._parts for module in part.tables]
+
+    def grow_table(self, table: str | Tensor, new_rows: int | Tensor) -> None:
+        """Appends rows to a table, its state and its modules; see `EmbeddingOptimizer`."""
+        self.embedding.grow_table(table, new_rows)
+        for part in self._parts:
+            for module in part.tables:
+                module.num_embeddings = len(part.parameter)
+
     def state_dict(self) -> dict[str, Any]:
-        """Returns `{"dense": ..., "embedding": ...}`, the state dicts of the two."""
-        for hook in self._optimizer_state_dict_pre_hooks.values():
-            hook(self)
-        state = {"dense": self.dense.state_dict(), "embedding": self.embedding.state_dict()}
-        for hook in self._optimizer_state_dict_post_hooks.values():
-            changed = hook(self, state)
+        """Returns torch's layout: the `state` by number, and the `param_groups`, dense ones first.
+
+        It fits `torch.distributed.checkpoint.state_dict`, too.
+        """
+        for before in self._optimizer_state_dict_pre_hooks.values():
+            before(self)
+        dense, tables = self.dense.state_dict(), self.embedding.state_dict()
+        n = sum(len(group["params"]) for group in dense["param_groups"])
+        for group in tables["param_groups"]:
+            group["params"] = [key + n for key in group["params"]]
+        state = {
+            **dense,
+            "state": dense["state"] | {key + n: its for key, its in tables["state"].items()},
+            "param_groups": dense["param_groups"] + tables["param_groups"],
+        }
+        for after in self._optimizer_state_dict_post_hooks.values():
+            changed = after(self, state)
             state = state if changed is None else changed
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores a saved state, all of it or, if it does not fit, none.
 
+        Takes the states of version 0.1, `{"dense": ..., "embedding": ...}`, too.
+
         Raises:
             ValueError: If it is the state of another kind of optimizer or of other parameters.
         """
-        for hook in self._optimizer_load_state_dict_pre_hooks.values():
-            changed = hook(self, state_dict)
+        for before_loading in self._optimizer_load_state_dict_pre_hooks.values():
+            changed = before_loading(self, state_dict)
             state_dict = state_dict if changed is None else changed
-        if set(state_dict) != {"dense", "embedding"}:
-            raise ValueError(
-                f"this is no state of a SparseOptimizer: its keys are {sorted(state_dict)}, "
-                "not 'dense' and 'embedding'"
-            )
-        before = self.embedding.state_dict()
-        self.embedding.load_state_dict(state_dict["embedding"])
+        dense, embedding = _parted(state_dict)
+        earlier = self.embedding.state_dict()
+        self.embedding.load_state_dict(embedding)
         try:
-            self.dense.load_state_dict(state_dict["dense"])
+            self.dense.load_state_dict(dense)
         except Exception:
-            self.embedding.load_state_dict(before)
+            self.embedding.load_state_dict(earlier)
             raise
-        self._ratios = _ratios(self.param_groups)
-        for hook in self._optimizer_load_state_dict_post_hooks.values():
-            hook(self)
+        self._rates = _rates(self.param_groups)
+        for after_loading in self._optimizer_load_state_dict_post_hooks.values():
+            after_loading(self)
 
     def keep_ratio(self) -> None:
         """Takes the present ratio of the learning rates as the one that `step` expects.
 
         Call it after changing the rate of one part on purpose; `step` warns of a changed ratio.
         """
-        self._ratios = _ratios(self.param_groups)
+        self._rates = _rates(self.param_groups)
 
     def summary(self) -> str:
         """Tabulates each parameter's optimizer, shape and learning rate."""
         rate = {id(p): group["lr"] for group in self.param_groups for p in group["params"]}
         tables = {id(p) for p in _parameters(self.embedding)}
-        rows, others = [("optimizer", "parameter", "shape", "lr", "")], {}
-        for part in self._parts:
+        rows: list[tuple[str, ...]] = [("optimizer", "parameter", "shape", "lr", "")]
+        others: dict[str, list[str]] = {}
+        known = {id(part.parameter) for part in self._parts}
+        later = [
+            _Part(p, name or "added later, without a name")
+            for group in self.param_groups
+            for p, name in zip_longest(group["params"], group.get("param_names") or ())
+            if id(p) not in known
+        ]
+        for part in [*self._parts, *later]:
             key, shape = id(part.parameter), " x ".join(f"{n:,}" for n in part.parameter.shape)
             lr = f"{float(rate[key]):g}" if key in rate else "-"
             if key not in rate:
@@ -198,7 +241,7 @@ class SparseOptimizer(Optimizer):
                 users = part.sparse_in + part.dense_in
                 note = f"shared by {', '.join(users)}" if len(users) > 1 else ""
                 rows.append(("embedding", part.name, shape, lr, note))
-            elif part.is_embedding:
+            elif part.tables:
                 rows.append(("dense", part.name, shape, lr, "an embedding without sparse=True"))
             else:
                 others.setdefault(lr, []).append(part.name)
@@ -211,22 +254,25 @@ class SparseOptimizer(Optimizer):
 
     def __repr__(self) -> str:
         kinds = f"{type(self.dense).__name__} and {type(self.embedding).__name__}"
-        return f"{type(self).__name__} of {kinds}\n{self.summary()}"
+        return f"{type(self).__name__} of {kinds}, {self.embedding.path}\n{self.summary()}"
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles the two optimizers, which hold everything else."""
-        kept = ("defaults", "dense", "embedding", "_parts", "_ratios")
+        kept = ("defaults", "dense", "embedding", "_parts", "_rates")
         return {key: self.__dict__[key] for key in kept}
 
     def _check_ratios(self) -> None:
         """Warns once if a scheduler has set the rates instead of multiplying them."""
-        now = _ratios(self.param_groups)
-        if self._ratios is None or now is None:  # warned before, or a schedule is at zero
+        before, now = self._rates, _rates(self.param_groups)
+        if before is None or now is None or not any(now):  # warned before, or at zero
             return
-        if len(now) != len(self._ratios):
-            self._ratios = now  # a group was added
-        elif any(not math.isclose(a, b, rel_tol=1e-3) for a, b in zip(now, self._ratios)):
-            self._ratios = None
+        if len(now) != len(before) or not any(before):
+            self._rates = now  # a group was added, or a schedule begins
+            return
+        largest = max(range(len(now)), key=before.__getitem__)
+        factor = now[largest] / before[largest]
+        if any(not math.isclose(a, factor * b, rel_tol=1e-3) for a, b in zip(now, before)):
+            self._rates = None
             warnings.warn(
                 "the ratio of the tables' learning rates to the dense rate has changed: give a "
                 "scheduler that takes an absolute rate (max_lr, eta_min, min_lr, ...) a list, such "
@@ -235,15 +281,76 @@ class SparseOptimizer(Optimizer):
             )
 
 
+class _State(MutableMapping):
+    """The states of both optimizers; each parameter's is in the optimizer that has it."""
+
+    def __init__(self, dense: Optimizer, embedding: EmbeddingOptimizer) -> None:
+        self._both = dense.state, embedding.state
+        self._tables = {id(table) for table in _parameters(embedding)}
+
+    def _of(self, key: Any) -> dict[Any, Any]:
+        return self._both[id(key) in self._tables]
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._of(key)[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._of(key)[key] = value
+
+    def __delitem__(self, key: Any) -> None:
+        del self._of(key)[key]
+
+    def __contains__(self, key: Any) -> bool:  # the default would create the key
+        return key in self._of(key)
+
+    def __iter__(self) -> Iterator[Any]:
+        return chain(*self._both)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._both))
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """Returns the state of a parameter, or `default`."""
+        return self._of(key).get(key, default)
+
+    def clear(self) -> None:
+        """Removes all state of both optimizers."""
+        for state in self._both:
+            state.clear()
+
+
+def _parted(state_dict: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Splits a saved state into that of the dense optimizer and that of the tables."""
+    if set(state_dict) == {"dense", "embedding"}:
+        return state_dict["dense"], state_dict["embedding"]
+    groups = state_dict.get("param_groups", [])
+    tables = [group for group in groups if "rule" in group]
+    if not tables:
+        raise ValueError(
+            f"this is no state of a SparseOptimizer: its keys are {sorted(state_dict)}, and no "
+            "group has a rule; load the state of one optimizer into .dense or .embedding"
+        )
+    keys = {key for group in tables for key in group["params"]}
+    state = state_dict["state"]
+    return (
+        {
+            **state_dict,
+            "state": {key: its for key, its in state.items() if key not in keys},
+            "param_groups": [group for group in groups if "rule" not in group],
+        },
+        {"state": {key: state[key] for key in keys if key in state}, "param_groups": tables},
+    )
+
+
 @dataclass
 class _Part:
-    """A parameter of the model and the modules that use it."""
+    """A parameter of the model and the modules that use it; `tables` are those that embed."""
 
     parameter: nn.Parameter
     name: str
     sparse_in: list[str] = field(default_factory=list)
     dense_in: list[str] = field(default_factory=list)
-    is_embedding: bool = False
+    tables: list[nn.Embedding | nn.EmbeddingBag] = field(default_factory=list)
 
 
 def _parts(model: nn.Module) -> list[_Part]:
@@ -253,9 +360,10 @@ def _parts(model: nn.Module) -> list[_Part]:
         for name, parameter in module.named_parameters(recurse=False):
             full = f"{prefix}.{name}" if prefix else name
             part = parts.setdefault(id(parameter), _Part(parameter, full))
-            embeds = isinstance(module, nn.Embedding | nn.EmbeddingBag)
-            part.is_embedding |= embeds
-            sparse = embeds and name == "weight" and module.sparse
+            sparse = False
+            if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+                part.tables.append(module)
+                sparse = name == "weight" and module.sparse
             (part.sparse_in if sparse else part.dense_in).append(prefix or type(module).__name__)
     return list(parts.values())
 
@@ -284,12 +392,10 @@ def _check_each_in_one(parts: list[_Part], dense: Optimizer, embedding: Optimize
                 )
 
 
-def _ratios(groups: list[dict[str, Any]]) -> list[float] | None:
-    """Divides each group's rate by the first's; None if one is a tensor or the first is zero.
+def _rates(groups: list[dict[str, Any]]) -> list[float] | None:
+    """Returns each group's rate; None if one is a tensor.
 
     A tensor may be on a GPU, and reading it would make the host wait.
     """
     rates = [group["lr"] for group in groups]
-    if any(isinstance(rate, Tensor) for rate in rates) or rates[0] == 0:
-        return None
-    return [rate / rates[0] for rate in rates]
+    return None if any(isinstance(rate, Tensor) for rate in rates) else rates

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from reproduction import style
 from reproduction.ch04_sparse_optimizer import experiment as chapter
+from reproduction.ch04_sparse_optimizer import speed_up as by_rule
 from reproduction.measure import curve, intervals, pick
 
 
@@ -144,4 +145,22 @@ def warm_up(rates: pd.DataFrame) -> Figure:
     above.legend(loc="lower right")
     below.plot(rates.index, ratio, color=style.REFERENCE)
     below.set(ylabel="ratio", xlabel="step", ylim=(0, 1.4 * ratio.max()))
+    return fig
+
+
+@style.shown("fig-rules")
+def speed_up_by_rule(rows: pd.DataFrame) -> Figure:
+    """Draws the speed-up of the tables' own rate along the epoch for each rule."""
+    found = by_rule.speed_up(rows)
+    fig, grid = style.figure(len(by_rule.READ), height=2.5, sharex=True)
+    for axes, point in zip(grid, by_rule.READ):
+        mine = found.xs(point, level="point").reorder_levels(["condition", "objective", "seed"])
+        mine = pd.concat({name: mine.xs(name) for name in by_rule.CONDITIONS}, names=["condition"])
+        style.dots(axes, mine, "condition", "objective")
+        style.reference(axes, 1, vertical=True)
+        axes.set_title(f"at the shared rate's loss after {point:g} of the epoch")
+    grid[-1].set(xscale="log", xlabel="times as fast as the tuned shared rate")
+    grid[-1].set_xticks([0.5, 1, 2, 5, 10], ["0.5", "1", "2", "5", "10"])
+    grid[-1].minorticks_off()
+    style.legend_outside(fig, grid[0])
     return fig

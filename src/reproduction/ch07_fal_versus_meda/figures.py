@@ -11,13 +11,15 @@ from matplotlib.figure import Figure
 
 from multiepoch.methods import METHODS
 from reproduction import style, tables
-from reproduction.ch07_fal_versus_meda import experiment
+from reproduction.ch07_fal_versus_meda import dense_factor, experiment
 from reproduction.findings import cell, estimate
 from reproduction.measure import share_of_gap_closed
 
 LABELS = {name: method.label for name, method in METHODS.items()}
 LOOKS = {label: style.line_style(label) for label in LABELS.values()}
 MB = 2**20
+
+POINTS = {1.25: "¼ into epoch 2", 2.0: "end of epoch 2", 3.0: "end of epoch 3"}
 
 
 @style.shown("fig-seven-leak")
@@ -165,3 +167,18 @@ def costs(rows: pd.DataFrame, memory: pd.DataFrame) -> None:
             "a run, seconds": cell(seconds[name], digits=1) if timed else "not timed",
         }
     tables.show(found, "method")
+
+
+def tuned_with_factor(rows: pd.DataFrame) -> None:
+    """Displays the chosen rates and factor of each method, and its loss against MEDA's."""
+    found = {}
+    for method, best in dense_factor.best_trials(rows).iterrows():
+        change = dense_factor.against(rows, method, "meda")
+        rates = {"dense": "dense_lr", "tables": "embedding_lr", "factor": "dense_factor"}
+        found[METHODS[method].label] = (
+            {word: f"{best[name]:.2g}" for word, name in rates.items()}
+            | {"hyperparameter": best["hyperparameter"] or "", "trials": best["trials"]}
+            | {words: cell(change[epoch], "%") for epoch, words in POINTS.items()}
+        )
+    note = "Rates, factor of the dense rate from epoch 2 on, and loss against MEDA's."
+    tables.show(found, "method", note)

@@ -1,8 +1,8 @@
 """Builds the interactive figure: its data, the static figure in its place, and what loads it.
 
-results/long/interactive_figure.parquet holds the curves. The builder writes their means and
-intervals as a script, so that the page also works when opened from disk. A browser without scripts
-shows the static figure; book/_static/interactive_figure.js replaces it.
+The record of dose_response holds the curves. The builder writes their means and intervals as a
+script, so that the page also works when opened from disk. A browser without scripts shows the
+static figure; book/_static/interactive_figure.js replaces it. Its slider is plain training's jump.
 
 `python -m reproduction.ch07_fal_versus_meda.interactive_figure` redraws the README's figure.
 """
@@ -13,17 +13,18 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from multiepoch.methods import METHODS
 from multiepoch.stats import interval
 from reproduction import records, style
-from reproduction.ch07_fal_versus_meda.interactive_figure_runs import ONE_EPOCH
+from reproduction.dose_response import experiment
 from reproduction.findings import estimate
 from reproduction.measure import at, curve, intervals, jump
 from reproduction.records import Record
 
 # Shown first, and all that the static figure shows.
-SETTING, OBJECTIVE, GROUP = ONE_EPOCH, "checkout", "all"
+STRATUM, RATE, OBJECTIVE = "AdsWorld", experiment.RATES[1], "checkout"
 SHOWN = ("plain", "fal", "meda", "tail_rewind")
 
 FRONT, CHAPTER = "fig-interactive", "fig-seven-interactive"  # what interactive_figure.js looks for
@@ -33,7 +34,7 @@ README = "interactive_figure.svg"  # beside the record
 LOSS_UNIT, JUMP_UNIT = 1e-5, 1e-2  # of logloss; of %
 LINE_WIDTH = 2  # as in interactive_figure.css; Matplotlib measures dashes in line widths
 
-NOT_RUN = "*Not run yet: `python -m reproduction interactive_figure --profile long` runs it.*\n"
+NOT_RUN = "*Not run yet: `python -m reproduction dose --record long` runs it.*\n"
 # MyST for a page one folder below the top, as both pages with the figure are.
 SCRIPT = f"""```{{raw}} html
 <link rel="stylesheet" href="../_static/interactive_figure.css">
@@ -43,35 +44,46 @@ SCRIPT = f"""```{{raw}} html
 """
 
 
+def losses(record: Record) -> pd.DataFrame:
+    """Returns the rows that the figure shows, with the tables' rate as their setting."""
+    rows = record.rows[record.rows["stratum"] == STRATUM]
+    rows = rows[rows["metric"] == experiment.EXPECTED].sort_values("epoch", kind="stable")
+    # The functions of `measure` take a metric of this name.
+    return rows.assign(metric="logloss", setting=rows["rate"].map("{:.2g}".format))
+
+
 def content(record: Record) -> dict:
     """Returns all that interactive_figure.js needs, as plain values.
 
-    `series` holds, by setting, method, group and objective, `loss` (the means and the half widths
-    of the 95 % intervals at each of `epochs`) and `jump` (mean and half width), in whole units. A
-    half width is None if there is only one seed.
+    `series` holds, by setting, method and objective, `loss` (the means and the half widths of the
+    95 % intervals at each of `epochs`) and `jump` (mean and half width), in whole units. A half
+    width is None if there is only one seed. `doses` has plain training's jump by setting, in %.
     """
-    rows = record.rows.replace({"method": {name: m.label for name, m in METHODS.items()}})
-    rows = rows.sort_values("epoch", kind="stable")
+    rows = losses(record)
+    names = [name for name in METHODS if name in set(rows["method"])]
+    rows = rows.replace({"method": {name: METHODS[name].label for name in names}})
     series: dict = {}
 
-    def place(setting, method, group, objective) -> dict:
+    def place(setting, method, objective) -> dict:
         of_method = series.setdefault(setting, {}).setdefault(method, {})
-        return of_method.setdefault(group, {}).setdefault(objective, {"loss": ([], [])})
+        return of_method.setdefault(objective, {"loss": ([], [])})
 
-    keys = ["setting", "method", "group", "objective"]
+    keys = ["setting", "method", "objective"]
     for (*where, _), values in rows.groupby([*keys, "epoch"], sort=False)["value"]:
         for column, number in zip(place(*where)["loss"], _rounded(values, LOSS_UNIT)):
             column.append(number)
-    for group in rows["group"].unique():
-        jumps = jump(rows, group=group).groupby(["setting", "method", "objective"])
-        for (setting, method, objective), values in jumps:
-            place(setting, method, group, objective)["jump"] = _rounded(values, JUMP_UNIT)
+    for (setting, method, objective), values in jump(rows).groupby(
+        ["setting", "method", "objective"]
+    ):
+        place(setting, method, objective)["jump"] = _rounded(values, JUMP_UNIT)
+    dose = experiment.mean_dose(record.rows, STRATUM)
     methods = [METHODS[name].label for name in SHOWN]
     return {
-        "shown": {"setting": SETTING, "objective": OBJECTIVE, "group": GROUP, "methods": methods},
+        "shown": {"setting": f"{RATE:.2g}", "objective": OBJECTIVE, "methods": methods},
+        "doses": {f"{rate:.2g}": round(size, 1) for rate, size in dose.items()},
         "units": {"loss": LOSS_UNIT, "jump": JUMP_UNIT},
         "epochs": sorted(rows["epoch"].unique().tolist()),
-        "methods": [_line_style(method.label) for method in METHODS.values()],
+        "methods": [_line_style(METHODS[name].label) for name in names],
         "series": series,
     }
 
@@ -90,8 +102,8 @@ def _line_style(label: str) -> dict:
 
 def figure(record: Record):
     """Draws the static figure: the curves that are shown first."""
-    points = curve(record.rows, group=GROUP)
-    points = points[(points["setting"] == SETTING) & (points["objective"] == OBJECTIVE)]
+    points = curve(losses(record))
+    points = points[(points["setting"] == f"{RATE:.2g}") & (points["objective"] == OBJECTIVE)]
     fig, axes = style.figure(height=3.4)
     ends = []
     for name in SHOWN:
@@ -102,25 +114,27 @@ def figure(record: Record):
     axes.set_ylim(min(ends) - room, max(ends) + room)  # cuts off the first steps at the top
     for boundary in range(1, int(points["epoch"].max())):
         axes.axvline(boundary, color=style.REFERENCE, linewidth=0.8, zorder=0)
-    axes.set(xlabel="epochs over the training window", ylabel=f"test logloss of {OBJECTIVE}")
+    axes.set(xlabel="epochs over the training window", ylabel=f"expected logloss of {OBJECTIVE}")
     fig.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=11)
     return fig
 
 
 def words(record: Record) -> dict[str, str]:
     """Returns the alt text and the caption of the static figure, for `style.show`."""
-    rows = record.rows[record.rows["setting"] == SETTING]
+    rows = losses(record)
+    rows = rows[rows["setting"] == f"{RATE:.2g}"]
     jumps = jump(rows).xs(OBJECTIVE, level="objective")
     found = ", ".join(f"{METHODS[name].label} {estimate(jumps[name], '%', 1)}" for name in SHOWN)
     last = rows["epoch"].max()
     ends = at(rows, last).xs(OBJECTIVE, level="objective").groupby("method").mean()
     ends = ", ".join(f"{METHODS[name].label} {ends[name]:.4f}" for name in SHOWN)
+    dose = experiment.mean_dose(record.rows, STRATUM)[RATE]
     return {
-        "alt": f"Test logloss of {OBJECTIVE} over {last:g} epochs, with the {SETTING}. Change a "
-        f"quarter into epoch 2 against the end of epoch 1: {found}. At the end of epoch {last:g}: "
-        f"{ends}.",
-        "caption": f"Test logloss over {last:g} epochs, mean and 95 % interval over the seeds. "
-        f"Shown first: {OBJECTIVE}, with the {SETTING} of plain training. Record: {record}.",
+        "alt": f"Expected logloss of {OBJECTIVE} over {last:g} epochs. Change a quarter into epoch "
+        f"2 against the end of epoch 1: {found}. At the end of epoch {last:g}: {ends}.",
+        "caption": f"Expected logloss on a later day over {last:g} epochs, mean and 95 % interval "
+        f"over the seeds. Shown first: {OBJECTIVE}, with the tables' rate at {RATE:.2g}, where "
+        f"plain training jumps by {dose:.1f} %, mean over objectives. Record: {record}.",
     }
 
 
@@ -135,13 +149,13 @@ def draw(record: Record, path: Path) -> None:
 
 def readme(results: Path) -> str:
     """Returns the README's line for the figure, with the numbers of the record."""
-    alt = words(records.read("interactive_figure", "long", results))["alt"]
+    alt = words(records.read(experiment.NAME, "long", results))["alt"]
     return f"![{alt}](results/long/{README})"
 
 
 def generate(results: Path, generated: Path, static: Path) -> None:
     """Writes interactive_figure.md with its SVG, and the data for interactive_figure.js."""
-    record = records.read("interactive_figure", "long", results)
+    record = records.read(experiment.NAME, "long", results)
     if record is None:
         (generated / "interactive_figure.md").write_text(NOT_RUN)
         return
@@ -156,6 +170,6 @@ def generate(results: Path, generated: Path, static: Path) -> None:
 
 
 if __name__ == "__main__":
-    draw(records.read("interactive_figure", "long"), records.folder() / "long" / README)
+    draw(records.read(experiment.NAME, "long"), records.folder() / "long" / README)
     print(f"Wrote results/long/{README}. The README shows it with this line:\n")
     print(readme(records.folder()))

@@ -127,9 +127,14 @@ def run(
     runs = [run for s in strata for run in over_seeds((seeds or SEEDS)[: s.seeds], s.runs())]
     rows = run_all(runs, profile, device, store, log)
     rows = rows[rows["metric"].isin([EXPECTED, DRAWN, "auc"])]
-    parts = rows["setting"].str.split("@", expand=True).reindex(columns=range(3))
+    parts = (
+        rows["setting"]
+        .str.split("@", expand=True)
+        .reindex(columns=range(3), fill_value="")
+        .fillna("")
+    )
     rates = {f"{rate:.3g}": rate for s in strata for rate in s.rates}
-    method = (rows["method"] + ", " + parts[2]).fillna(rows["method"])
+    method = (rows["method"] + ", " + parts[2]).str.removesuffix(", ")
     rows = rows.drop(columns="setting").assign(stratum=parts[0], method=method)
     return rows.assign(rate=parts[1].map(rates))
 
@@ -191,6 +196,17 @@ def against(
     return change.groupby(["rate", "seed", "epoch"]).mean().unstack("epoch")
 
 
+def to_one_epoch(rows: pd.DataFrame, stratum: str) -> pd.Series:
+    """Returns each loss against plain's after one epoch at the same rate, in %.
+
+    Mean over the objectives, by rate, method, epoch and seed.
+    """
+    loss = losses(rows, stratum)
+    base = loss.xs("plain", level="method").xs(1.0, level="epoch")
+    base = base.reindex(loss.index.droplevel(["method", "epoch"])).to_numpy()
+    return (100 * (loss / base - 1)).groupby(["rate", "method", "epoch", "seed"]).mean()
+
+
 def valley(rows: pd.DataFrame, stratum: str) -> pd.Series:
     """Plain training's loss after one epoch against its best rate's in %, by rate and seed.
 
@@ -203,6 +219,23 @@ def valley(rows: pd.DataFrame, stratum: str) -> pd.Series:
         mine = end.xs(objective, level="objective")
         found[objective] = 100 * (mine / mine.xs(rate, level="rate") - 1)
     return pd.concat(found).groupby(["rate", "seed"]).mean()
+
+
+def best_against_one_epoch(
+    rows: pd.DataFrame, stratum: str, method: str, epoch: float
+) -> pd.Series:
+    """Returns a method's loss against one plain epoch's in %, mean over objectives, by seed.
+
+    Each has the table rate with the lowest mean loss over objectives and seeds at its point.
+    """
+    loss = losses(rows, stratum)
+
+    def best(name: str, point: float) -> pd.Series:
+        there = loss.xs(name, level="method").xs(point, level="epoch")
+        return there.xs(there.groupby("rate").mean().idxmin(), level="rate")
+
+    change = 100 * (best(method, epoch) / best("plain", 1.0) - 1)
+    return change.groupby("seed").mean()
 
 
 QUARTER = 1.25

@@ -1,4 +1,7 @@
-"""Figures of dose and response: effects against plain training's jump, or against the rate."""
+"""Figures of dose and response: effects against plain training's jump, or against the rate.
+
+They read the record of `experiment`. figures.toml has their texts.
+"""
 
 from __future__ import annotations
 
@@ -9,143 +12,164 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reproduction import style
-from reproduction.dose_response import experiment as dose_response
+from multiepoch.methods import METHODS
+from reproduction import style, tables
+from reproduction.dose_response import experiment
+from reproduction.findings import cell
 from reproduction.measure import intervals
 
-# One marker and colour for each stratum, wherever it is shown.
-STRATUM_STYLES = {
+# One colour and marker for each stratum, wherever it is shown.
+STRATA = {
     "AdsWorld": ("#0072B2", "o"),
     "AdsWorld, row-wise Adagrad": ("#D55E00", "s"),
     "AdsWorld, no cross": ("#00835F", "^"),
     "KuaiRand": ("#4A0E4E", "D"),
     "KuaiRand, no cross": ("#B5538F", "v"),
-    "AdsWorld, dense rate 3.2e-3": ("#7A5FB5", "P"),
+    experiment.HIGH_DENSE: ("#7A5FB5", "P"),
     "AdsWorld, dense rate 3.2e-4": ("#8A7A2C", "X"),
     "AdsWorld, dense rate x 0.03 from epoch 2 on": ("#000000", "*"),
 }
+# Those compared by point of training.
+DECIDING = ("AdsWorld", "AdsWorld, row-wise Adagrad", "KuaiRand", "KuaiRand, no cross")
+POINTS = {1.25: "¼ into epoch 2", 2.0: "end of epoch 2", 3.0: "end of epoch 3"}
 
 
-def _by_rate(values: pd.Series) -> pd.DataFrame:
-    """Mean and interval over seeds for each rate."""
-    return intervals(values.rename("value"), ["rate"]).sort_index()
-
-
-def valley_and_jump(rows: pd.DataFrame, stratum: str = "AdsWorld") -> Figure:
-    """Draws plain training against the tables' rate: one epoch's loss above, the jump below."""
-    fig, (above, below) = style.figure(2, height=2.6, sharex=True)
-    loss = _by_rate(dose_response.valley(rows, stratum))
-    style.band(above, loss.index, loss["mean"], loss["low"], loss["high"], "plain", marker="o")
+@style.shown("fig-dose-{which}")
+def valley_and_jump(
+    rows: pd.DataFrame, which: str, stratum: str = "AdsWorld"
+) -> tuple[Figure, dict]:
+    """Draws plain training by the tables' rate: the loss of one epoch above, the jump below."""
+    fig, (above, below) = style.figure(2, height=2.7, sharex=True)
+    style.band(above, _by_rate(experiment.valley(rows, stratum)), "plain", marker="o")
     above.set_ylabel("loss of one epoch\nagainst the best, %")
     above.set_ylim(bottom=min(0, above.get_ylim()[0]))
-    plain = dose_response.jumps(rows, stratum).xs("plain", level="method")
-    for objective in plain.index.unique("objective"):
-        jump = _by_rate(plain.xs(objective, level="objective"))
-        name = objective.replace("_", "-")
-        style.band(
-            below, jump.index, jump["mean"], jump["low"], jump["high"], objective, marker="o",
-            label=name,
-        )  # fmt: skip
-    style.reference(below, 1.19, "the paper's jump, as reported")
+    plain = experiment.jumps(rows, stratum).xs("plain", level="method")
+    points = plain.rename("value").reset_index()
+    if set(points["objective"]) <= style.OBJECTIVES.keys():
+        style.objectives(below, points, "rate")
+    else:
+        for name, dashes in zip(points["objective"].unique(), ("-", "--", ":")):
+            mine = _by_rate(plain.xs(name, level="objective"))
+            style.band(
+                below, mine, "plain", label=style.spelled(name), linestyle=dashes, marker="o"
+            )
+    style.reference(below, 1.19, "the paper's, as reported")
     below.set(xscale="log", xlabel="learning rate of the tables", ylabel="boundary jump, %")
-    below.set_yscale("symlog", linthresh=1)
-    _percent_ticks(below, (0, 1, 3, 10, 30))
-    below.legend(loc="upper left")
-    return fig
+    style.percent_axis(below)
+    below.set_ylim(bottom=min(0, points["value"].min()))
+    below.legend(loc="lower right")
+    dose = experiment.mean_dose(rows, stratum)
+    return fig, {"which": which, "low": dose.min(), "high": dose.max(), "stratum": stratum}
 
 
-def share_left(rows: pd.DataFrame, strata: Sequence[str], method: str = "fal") -> Figure:
-    """Draws the share of plain's jump that a method leaves against the jump itself."""
-    fig, axes = style.figure(height=4.2)
-    for name in strata:
-        x = _by_rate(dose_response.dose(rows, name))
-        keep = x["mean"] > 0.5  # a share of a jump near zero says nothing
-        y = _by_rate(dose_response.share_left(rows, name, method))[keep]
-        _points(axes, x[keep], y, name)
-    axes.axhline(100, color=style.REFERENCE, linewidth=1)
-    axes.axhline(0, color=style.REFERENCE, linewidth=1)
+@style.shown("fig-dose-left-{which}")
+def share_left(rows: pd.DataFrame, which: str, strata: Sequence[str] = tuple(STRATA)):
+    """Draws the part of plain's jump that FAL leaves against the jump itself."""
+    fig, axes = style.figure(height=4.4)
+    for name in [name for name in strata if name in set(rows["stratum"])]:
+        dose = _by_rate(experiment.dose(rows, name))
+        keep = dose["mean"] > 0.5  # a part of a jump near zero says nothing
+        _points(axes, dose[keep], _by_rate(experiment.share_left(rows, name))[keep], name)
+    style.reference(axes, 50, "half")
+    style.reference(axes, 0)
     _dose_axis(axes)
-    axes.set_ylabel("share of the jump left, %")
-    _legend_below(fig)
-    return fig
+    axes.set_ylabel("part of the jump that FAL leaves, %")
+    style.legend_outside(fig, axes, 2)
+    return fig, {"which": which}
 
 
+@style.shown("fig-dose-{method}-{other}-{which}")
 def difference(
     rows: pd.DataFrame,
-    strata: Sequence[str],
-    points: dict[float, str],
+    which: str,
+    strata: Sequence[str] = ("AdsWorld",),
     method: str = "fal",
     other: str = "meda",
-) -> Figure:
+) -> tuple[Figure, dict]:
     """Draws one method's loss against another's by plain's jump, a panel for each point."""
-    fig, grid = style.figure(len(points), height=2.4, sharex=True, squeeze=False)
-    for axes, (epoch, title) in zip(grid[:, 0], points.items()):
+    fig, grid = style.figure(len(POINTS), height=2.3, sharex=True)
+    strata = [name for name in strata if name in set(rows["stratum"])]
+    for axes, (epoch, title) in zip(grid, POINTS.items()):
         for name in strata:
-            against = dose_response.against(rows, name, method, other)
+            against = experiment.against(rows, name, method, other)
             if epoch in against:
-                x = _by_rate(dose_response.dose(rows, name))
-                _points(axes, x, _by_rate(against[epoch]), name)
-        axes.axhline(0, color=style.REFERENCE, linewidth=1)
+                _points(axes, _by_rate(experiment.dose(rows, name)), _by_rate(against[epoch]), name)
+        style.reference(axes)
+        style.percent_axis(axes)
         axes.set_title(title)
-    _dose_axis(grid[-1, 0])
-    labels = {"fal": "FAL", "meda": "MEDA", "tail_rewind": "tail rewind", "plain": "plain"}
-    fig.supylabel(f"loss of {labels[method]} against {labels[other]}, %", fontsize=12)
-    _legend_below(fig)
-    return fig
+    _dose_axis(grid[-1])
+    names = METHODS[method].label, METHODS[other].label
+    fig.supylabel(f"loss of {names[0]} against {names[1]}, %", fontsize=12)
+    style.legend_outside(fig, grid[0], 2)
+    about = {"ours": names[0], "theirs": names[1], "which": which}
+    return fig, about | {"method": method.replace("_", "-"), "other": other.replace("_", "-")}
 
 
-def by_epoch(rows: pd.DataFrame, stratum: str, rates: Sequence[float]) -> Figure:
+@style.shown("fig-dose-epochs-{which}")
+def by_epoch(
+    rows: pd.DataFrame, which: str, rates: Sequence[float], stratum: str = "AdsWorld"
+) -> tuple[Figure, dict]:
     """Draws each method's loss against plain's after one epoch, a panel for each rate."""
     fig, grid = style.figure(len(rates), height=2.5, sharex=True, squeeze=False)
-    loss = dose_response.losses(rows, stratum)
-    base = loss.xs("plain", level="method").xs(1.0, level="epoch")
-    change = 100 * (loss / base.reindex(loss.droplevel(["method", "epoch"]).index).to_numpy() - 1)
-    change = change.groupby(["rate", "method", "epoch", "seed"]).mean()
-    dose = dose_response.dose(rows, stratum).groupby("rate").mean()
-    names = {"fal": "FAL", "meda": "MEDA", "adamar": "AdamAR", "tail_rewind": "tail rewind"}
+    change, dose = experiment.to_one_epoch(rows, stratum), experiment.mean_dose(rows, stratum)
     for axes, rate in zip(grid[:, 0], rates):
         for method in change.index.unique("method"):
             mine = change.xs((rate, method), level=["rate", "method"])
-            line = intervals(mine.rename("value"), ["epoch"]).sort_index()
-            line = line[line.index >= 0.5]
-            name = names.get(method, method)
-            style.band(axes, line.index, line["mean"], line["low"], line["high"], name)
-        for boundary in range(1, int(change.index.unique("epoch").max())):
-            axes.axvline(boundary, color=style.REFERENCE, linewidth=0.8, zorder=0)
-        axes.axhline(0, color=style.REFERENCE, linewidth=0.8)
+            found = intervals(mine.rename("value"), ["epoch"])
+            style.band(axes, found[found.index >= 0.5], METHODS[method].label)
+        style.boundaries(axes, change.index.unique("epoch").max())
+        style.reference(axes)
+        style.percent_axis(axes)
         axes.set_title(f"tables at {rate:.2g}: plain jumps by {dose[rate]:.1f} %")
-    grid[-1, 0].set_xlabel("epochs")
+    grid[-1, 0].set_xlabel("epochs over the training window")
     fig.supylabel("loss against plain after epoch 1, %", fontsize=12)
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=11)
-    return fig
+    style.legend_outside(fig, grid[0, 0])
+    return fig, {"which": which}
+
+
+def variants(rows: pd.DataFrame) -> None:
+    """Displays what each variant of FAL leaves of the jump, at a small and at a large dose."""
+    own = rows[rows["stratum"].isin(["AdsWorld", "AdsWorld, linear", "AdsWorld, forms"])]
+    forms = own[own["stratum"] == "AdsWorld, forms"]
+    if forms.empty:
+        return
+    seeds, rates = set(forms["seed"]), sorted(set(forms["rate"]))
+    own = own[own["seed"].isin(seeds) & own["rate"].isin(rates)].assign(stratum="AdsWorld")
+    found = {}
+    for name in [name for name in own["method"].unique() if name.startswith("fal")]:
+        left = experiment.share_left(own, "AdsWorld", name)
+        end = experiment.against(own, "AdsWorld", name, "plain")
+        label = name.removeprefix("fal, ").replace("fal", "log, as above")
+        found[label] = {f"left at {rate:.2g}": cell(left.xs(rate), "%", 0) for rate in rates}
+        at_end = {f"end of epoch 2, {r:.2g}": cell(end.xs(r)[2.0], "%", 1) for r in rates}
+        found[label] |= at_end
+    dose = experiment.mean_dose(own, "AdsWorld")
+    sizes = " and ".join(f"{dose[rate]:.1f} %" for rate in rates)
+    note = f"Plain training jumps by {sizes}. The loss at the end of epoch 2 is against plain's."
+    tables.show(found, "variant", note)
+
+
+def _by_rate(values: pd.Series) -> pd.DataFrame:
+    """Returns the mean and the interval over seeds for each rate."""
+    return intervals(values.rename("value"), ["rate"]).sort_index()
 
 
 def _points(axes: Axes, x: pd.DataFrame, y: pd.DataFrame, stratum: str) -> None:
     """Draws a stratum's points, joined by a line, with the intervals of both coordinates."""
-    color, marker = STRATUM_STYLES[stratum]
+    color, marker = STRATA[stratum]
     y = y.reindex(x.index)
     axes.plot(x["mean"], y["mean"], color=color, marker=marker, label=stratum, linewidth=1.2)
     if np.isfinite(y["low"]).all():
-        axes.errorbar(
-            x["mean"], y["mean"], [y["mean"] - y["low"], y["high"] - y["mean"]],
-            [x["mean"] - x["low"], x["high"] - x["mean"]], fmt="none", ecolor=color, alpha=0.45,
-        )  # fmt: skip
+        up_down = [y["mean"] - y["low"], y["high"] - y["mean"]]
+        left_right = [x["mean"] - x["low"], x["high"] - x["mean"]]
+        look = {"fmt": "none", "ecolor": color, "alpha": 0.45}
+        axes.errorbar(x["mean"], y["mean"], up_down, left_right, **look)
 
 
 def _dose_axis(axes: Axes) -> None:
-    axes.set_xscale("symlog", linthresh=1)
-    ticks = [0, 1, 3, 10, 30]
+    low = axes.dataLim.x0  # of a dose near zero, the scale is linear
+    axes.set_xscale("log" if low > 0.3 else "symlog", **({} if low > 0.3 else {"linthresh": 1}))
+    ticks = [tick for tick in (0, 1, 3, 10, 30) if tick >= min(low, 1)]
     axes.set_xticks(ticks, [f"{tick}" for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel("plain training's jump at the same rate, %")
-
-
-def _percent_ticks(axes: Axes, ticks: Sequence[float]) -> None:
-    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.minorticks_off()
-
-
-def _legend_below(fig: Figure) -> None:
-    handles, labels = fig.axes[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False, fontsize=10)

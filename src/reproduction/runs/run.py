@@ -29,6 +29,7 @@ from reproduction.runs.profiles import Profile
 IDENTITY = ["profile", "device", "seed", "method", "setting"]
 COLUMNS = [*IDENTITY, "epoch", "samples", "group", "objective", "metric", "value"]
 
+SOURCES = ("world", "kuairand")
 # KuaiRand is small: with the profile's batch size an epoch would be some sixty steps.
 KUAIRAND_BATCH = 512
 
@@ -101,10 +102,14 @@ class Run:
 @lru_cache(maxsize=2)
 def _window(profile: Profile, data: str, seed: int, scale: float, world: str):
     """Returns the training window, the validation day and the test days of a source."""
-    if data.startswith("world"):
-        logs = profile.split(profile.world(seed, scale, **json.loads(world)))
-        return logs if data == "world" else tuple(map(_without_cross, logs))
-    return split_by_day(load_kuairand(cross=data == "kuairand"), **PACKAGED_SPLIT)
+    source, _, rest = data.partition(" ")
+    if source not in SOURCES or rest not in ("", "without cross"):
+        known = ", ".join(SOURCES)
+        raise ValueError(f"no data {data!r}; choose from {known}, or one of them without cross.")
+    if source == "kuairand":
+        return split_by_day(load_kuairand(cross=not rest), **PACKAGED_SPLIT)
+    logs = profile.split(profile.world(seed, scale, **json.loads(world)))
+    return tuple(map(_without_cross, logs)) if rest else logs
 
 
 def _without_cross(log: Log) -> Log:

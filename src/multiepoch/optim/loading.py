@@ -1,0 +1,101 @@
+"""Saved states of table optimizers, made to fit the optimizer that loads them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from multiepoch.optim.batch import at_least_float32
+
+Entry = tuple[Any, dict[str, Any], str]  # a parameter or its key, its group, its name or ""
+
+
+def arranged(saved: dict[str, Any], groups: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns a saved state with its tables in the groups and the order of `groups`.
+
+    Raises:
+        ValueError: If its tables have other names or another number, or options that one group
+            here cannot have at once.
+    """
+    known = {"state": dict(saved["state"]), "param_groups": saved["param_groups"]}
+    entries, ours = list(_entries(saved["param_groups"])), list(_entries(groups))
+    names, our_names = ({_bare(name) for *_, name in side} for side in (entries, ours))
+    if "" not in names | our_names:
+        if names != our_names:
+            apart = sorted(names - our_names), sorted(our_names - names)
+            raise ValueError(
+                f"load_state_dict: the state has the tables {apart[0]} that this optimizer lacks, "
+                f"and lacks {apart[1]}; build the optimizer from the model that was saved."
+            )
+        by_name = {_bare(name): (key, group, name) for key, group, name in entries}
+        entries = [by_name[_bare(name)] for *_, name in ours]
+    if len(entries) != len(ours):
+        raise ValueError(
+            f"load_state_dict: the state is of {len(entries)} tables, this optimizer has "
+            f"{len(ours)}; build the optimizer from the model that was saved."
+        )
+    rest, arranged_groups = iter(entries), []
+    for group in groups:
+        chosen = [next(rest) for _ in group["params"]]
+        of_each = [_without_tables(its) for _, its, _ in chosen]
+        if any(options != of_each[0] for options in of_each[1:]):
+            raise ValueError(
+                "load_state_dict: tables of one group here have different options in the state; "
+                "group the tables as they were when it was saved."
+            )
+        keys = [key for key, *_ in chosen]
+        options = of_each[0] if of_each else _without_tables(group)
+        if "rule" not in options:
+            options = _as_ours(options, group, keys, known["state"])
+        arranged_groups.append({**options, "params": keys})
+        if "param_names" in group:
+            arranged_groups[-1]["param_names"] = group["param_names"]
+        elif all(name for *_, name in chosen):
+            arranged_groups[-1]["param_names"] = [name for *_, name in chosen]
+    return {**saved, "state": known["state"], "param_groups": arranged_groups}
+
+
+def _entries(groups: list[dict[str, Any]]) -> Iterable[Entry]:
+    for group in groups:
+        names = group.get("param_names") or [""] * len(group["params"])
+        yield from ((key, group, name) for key, name in zip(group["params"], names))
+
+
+def _bare(name: str) -> str:
+    """Strips what DistributedDataParallel and torch.compile put before a name."""
+    return re.sub(r"^(module\.|_orig_mod\.)+", "", name)
+
+
+def _without_tables(group: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in group.items() if key not in ("params", "param_names")}
+
+
+def _as_ours(options: dict, group: dict, keys: list, state: dict[Any, dict]) -> dict[str, Any]:
+    """Translates a group of torch's SparseAdam, Adam, Adagrad or SGD, and the state of its tables.
+
+    The state is replaced in the mapping `state`.
+    """
+    if options.get("lr_decay") or options.get("weight_decay"):
+        raise ValueError(
+            "load_state_dict: the state is of an optimizer with lr_decay or weight_decay, which "
+            "EmbeddingOptimizer does not have; begin with a new state."
+        )
+    found = {name for key in keys for name in state.get(key, ())}
+    rule = "adam" if "exp_avg" in found else "adagrad" if "sum" in found else group["rule"]
+    for key in keys:
+        its = {name: value for name, value in state.get(key, {}).items() if value is not None}
+        if "step" in its:
+            its["step"] = torch.tensor(int(its["step"]))
+        state[key] = {
+            name: value if name == "step" else value.to(at_least_float32(value.dtype))
+            for name, value in its.items()
+        }
+    taken = ("lr", "initial_lr", "betas", "eps", "maximize")
+    return {
+        **_without_tables(group),
+        **{name: options[name] for name in taken if name in options},
+        "rule": rule,
+    }

@@ -1,0 +1,127 @@
+"""Clipping of sparse and dense gradients together against torch's own on dense copies."""
+
+import copy
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from multiepoch.optim import (
+    EmbeddingOptimizer,
+    FrequencyAdaptiveLR,
+    clip_grad_norm_,
+    clip_grad_value_,
+)
+
+IDS = torch.tensor([1, 4, 4, 0, 4, 1])
+
+
+def parameters(seed=0, dtype=torch.float32):
+    """Two tables with sparse gradients that repeat rows, dense layers, and one unused."""
+    torch.manual_seed(seed)
+    model = nn.ModuleDict(
+        {
+            "user": nn.Embedding(6, 3, sparse=True, dtype=dtype),
+            "words": nn.EmbeddingBag(9, 3, sparse=True, mode="sum", dtype=dtype),
+            "tower": nn.Linear(3, 2, dtype=dtype),
+            "unused": nn.Linear(3, 2),
+        }
+    )
+    rows = model.user(IDS) + model.words(torch.randint(9, (6, 4)))
+    (model.tower(rows).float().square() * torch.rand(6, 2)).sum().backward()
+    return list(model.parameters())
+
+
+def with_dense_gradients(sparse):
+    copies = [nn.Parameter(p.detach().clone()) for p in sparse]
+    for p, its in zip(sparse, copies):
+        its.grad = None if p.grad is None else p.grad.to_dense().clone()
+    return copies
+
+
+def assert_alike(sparse, dense, rtol=1e-5):
+    for p, its in zip(sparse, dense):
+        assert (p.grad is None) == (its.grad is None)
+        if p.grad is not None:
+            torch.testing.assert_close(p.grad.to_dense(), its.grad, rtol=rtol, atol=1e-7)
+
+
+@pytest.mark.parametrize("norm_type", [1.0, 2.0, 3.5, math.inf])
+@pytest.mark.parametrize("max_norm", [0.1, 5.0, 1e6])
+def test_the_norm_is_clipped_as_torch_clips_dense_gradients(max_norm, norm_type):
+    sparse = parameters()
+    dense = with_dense_gradients(sparse)
+    expected = nn.utils.clip_grad_norm_(dense, max_norm, norm_type)
+    torch.testing.assert_close(clip_grad_norm_(sparse, max_norm, norm_type), expected)
+    assert_alike(sparse, dense)
+
+
+@pytest.mark.parametrize("clip_value", [1e-3, 0.5, 1e6])
+def test_values_are_clipped_as_torch_clips_dense_gradients(clip_value):
+    sparse = parameters()
+    dense = with_dense_gradients(sparse)
+    nn.utils.clip_grad_value_(dense, clip_value)
+    clip_grad_value_(sparse, clip_value)
+    assert_alike(sparse, dense)
+
+
+def test_bfloat16_gradients_are_clipped_too():
+    sparse = parameters(dtype=torch.bfloat16)
+    dense = with_dense_gradients(sparse)
+    nn.utils.clip_grad_norm_(dense, 0.5)
+    clip_grad_norm_(sparse, 0.5)
+    assert_alike(sparse, dense, rtol=2**-5)
+    assert sparse[0].grad.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    "clip", [lambda p: clip_grad_norm_(p, 0.1), lambda p: clip_grad_value_(p, 0.01)]
+)
+def test_every_lookup_is_still_counted(clip):
+    table, *_ = sparse = parameters()
+    optimizer = EmbeddingOptimizer([table], 0.1, row_lr=FrequencyAdaptiveLR())
+    clip(sparse)
+    optimizer.step()
+    assert optimizer.state[table]["count"].tolist() == torch.bincount(IDS, minlength=6).tolist()
+
+
+def test_the_gradients_of_the_loss_are_not_written_to():
+    """torch may hand the same memory to the table and to the output of its lookup."""
+    layer = nn.Embedding(6, 3, sparse=True)
+    output = layer(IDS)
+    output.retain_grad()
+    output.square().sum().backward()
+    before = output.grad.clone()
+    clip_grad_norm_(layer.weight, 0.01)
+    assert torch.equal(output.grad, before)
+    layer.weight.grad = None
+    layer(IDS).sum().backward()  # its values are one expanded number
+    clip_grad_norm_(layer.parameters(), 0.01)
+    assert layer.weight.grad.to_dense().norm().item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_a_norm_that_is_not_finite_is_refused_on_request_and_no_gradient_is_no_error():
+    sparse = parameters()
+    sparse[0].grad._values()[0] = math.nan
+    before = copy.deepcopy([p.grad for p in sparse])
+    with pytest.raises(RuntimeError, match="total norm of the gradients is nan"):
+        clip_grad_norm_(sparse, 1.0, error_if_nonfinite=True)
+    assert torch.equal(before[2], sparse[2].grad)
+    assert clip_grad_norm_([nn.Parameter(torch.ones(2))], 1.0) == 0
+    clip_grad_value_(nn.Parameter(torch.ones(2)), 1.0)
+
+
+def test_the_hook_of_the_page_clips_by_either_algorithm():
+    page = (Path(__file__).parents[1] / "book" / "use-it.md").read_text()
+    start = page.index("def configure_gradient_clipping")
+    names = dict(clip_grad_norm_=clip_grad_norm_, clip_grad_value_=clip_grad_value_)
+    exec(page[start : page.index("def clip_with_accelerate")], names)
+    for algorithm, reach in (("norm", lambda p: p.norm()), ("value", lambda p: p.abs().max())):
+        sparse = parameters()
+        module = SimpleNamespace(parameters=lambda sparse=sparse: iter(sparse))
+        names["configure_gradient_clipping"](module, None, 0.01, algorithm)
+        grads = torch.cat([p.grad.to_dense().flatten() for p in sparse if p.grad is not None])
+        assert reach(grads).item() == pytest.approx(0.01, rel=1e-3)

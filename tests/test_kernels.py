@@ -1,0 +1,146 @@
+"""The compiled kernels: built at installation, loaded if they fit, and announced."""
+
+import logging
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from multiepoch.optim import EmbeddingOptimizer, SparseOptimizer, compiled
+
+ROOT = Path(__file__).parents[1]
+needs_kernels = pytest.mark.skipif(
+    compiled.library() is None, reason="no C++ compiler built the kernels"
+)
+
+
+@pytest.fixture
+def fresh():
+    """Lets `library` choose again, here and after the test."""
+    compiled.library.cache_clear()
+    yield
+    compiled.library.cache_clear()
+
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch, fresh):
+    """A folder with the kernels and their source, in place of the package's."""
+    for path in compiled.FOLDER.glob("_kernels*"):
+        shutil.copy(path, tmp_path)
+    monkeypatch.setattr(compiled, "FOLDER", tmp_path)
+    return tmp_path
+
+
+def table(**kind):
+    return nn.Parameter(torch.zeros(4, 2, **kind))
+
+
+@needs_kernels
+def test_the_kernels_fit_this_processor_and_are_announced_once(fresh, caplog):
+    caplog.set_level(logging.INFO, "multiepoch")
+    optimizer = EmbeddingOptimizer([table()], 0.1)
+    assert optimizer.path == "fused" and repr(optimizer).endswith(", fused")
+    (record,) = caplog.records
+    capability = torch.backends.cpu.get_cpu_capability().lower()
+    name = capability if "avx" in capability else "plain"
+    assert record.levelno == logging.INFO and f"_kernels_{name}.so" in record.message
+
+
+@needs_kernels
+def test_each_kernel_computes_the_same(monkeypatch):
+    """The processor of this machine may lack what the newest needs."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    names = {"AVX512": ["avx512", "avx2"], "AVX2": ["avx2"]}.get(capability, [])
+    ids, values = torch.randint(50, (1, 300)), torch.randn(300, 19)
+    results = []
+    for name in ("plain", *names):
+        kernels = compiled._load(compiled.FOLDER / f"_kernels_{name}.so")
+        monkeypatch.setattr(compiled, "library", lambda kernels=kernels: kernels)
+        rows = nn.Parameter(torch.ones(50, 19))
+        optimizer = EmbeddingOptimizer([rows], 0.1, fused=True)
+        for _ in range(3):
+            rows.grad = torch.sparse_coo_tensor(ids, values, rows.shape, check_invariants=False)
+            optimizer.step()
+        results.append(rows.detach())
+    for result in results:
+        torch.testing.assert_close(result, results[0], rtol=0, atol=1e-6)
+
+
+@needs_kernels
+def test_a_kernel_of_another_source_is_not_called(copy, caplog):
+    source = copy / "_kernels.cpp"
+    source.write_text(source.read_text() + "// changed since\n")
+    assert compiled.library() is None
+    assert "another version of _kernels.cpp" in caplog.text
+
+
+def test_without_kernels_the_eager_path_runs_and_says_so(copy, caplog):
+    for path in copy.glob("*.so"):
+        path.unlink()
+    optimizer = EmbeddingOptimizer([table()], 0.1)
+    assert repr(optimizer).endswith(", not fused")
+    EmbeddingOptimizer([table()], 0.1)
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING and "pip install" in record.message
+    with pytest.raises(RuntimeError, match="which this installation lacks"):
+        EmbeddingOptimizer([table()], 0.1, fused=True)
+
+
+@needs_kernels
+def test_fused_is_obeyed_by_group():
+    groups = [{"params": [table()]}, {"params": [table()], "fused": False}]
+    assert EmbeddingOptimizer(groups, 0.1).path == "partly fused"
+    assert EmbeddingOptimizer([table()], 0.1, fused=False).path == "not fused"
+    for kind in ({"dtype": torch.bfloat16}, {"device": "meta"}):
+        assert EmbeddingOptimizer([table(**kind)], 0.1).path == "not fused"
+        with pytest.raises(RuntimeError, match="fused=True needs contiguous float32"):
+            EmbeddingOptimizer([table(**kind)], 0.1, fused=True)
+    model = nn.ModuleDict({"user": nn.Embedding(4, 2, sparse=True), "tower": nn.Linear(2, 1)})
+    pair = SparseOptimizer.from_model(model, 0.1, 0.1, fused=False)
+    assert "EmbeddingOptimizer, not fused" in repr(pair)
+
+
+def test_a_state_saved_without_the_option_loads():
+    optimizer = EmbeddingOptimizer([table()], 0.1)
+    state = optimizer.state_dict()
+    del state["param_groups"][0]["fused"]
+    optimizer.load_state_dict(state)
+    assert optimizer.param_groups[0]["fused"] is None
+
+
+def test_a_container_without_a_home_takes_a_step(fresh, monkeypatch):
+    """As for a user id that has no entry in the password file."""
+
+    def no_entry(uid):
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", no_entry)
+    monkeypatch.setenv("PATH", "/no/compiler/either")
+    layer = nn.Embedding(4, 2, sparse=True)
+    before = layer.weight.detach().clone()
+    optimizer = EmbeddingOptimizer(layer.parameters(), 0.1)
+    layer(torch.tensor([1])).sum().backward()
+    optimizer.step()
+    assert (layer.weight != before).any(dim=1).tolist() == [False, True, False, False]
+
+
+def test_a_build_without_a_compiler_succeeds_without_kernels(tmp_path):
+    pytest.importorskip("setuptools", minversion="77")
+    build = [sys.executable, "setup.py", "-q", "build_ext"]
+    build += ["--build-temp", str(tmp_path), "--build-lib", str(tmp_path)]
+    environment = os.environ | {"CC": "/no/cc", "CXX": "/no/c++"}
+    done = subprocess.run(build, cwd=ROOT, env=environment, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.rglob("*.so"))
+
+
+@needs_kernels
+def test_the_kernels_are_small():
+    assert sum(path.stat().st_size for path in compiled.FOLDER.glob("*.so")) < 400_000
