@@ -637,3 +637,20 @@ def test_the_optimizer_may_be_wrapped():
     for remedy in (meda_restored, lambda m, o: tail_rewind(m, o, 4), meda):
         rewind = remedy(model, Wrapped(Wrapped(optimizer)))
         run(model, optimizer, rewind, [(0, random_batches(1)), (1, random_batches(1))])
+
+
+@pytest.mark.parametrize("serve", ["trained", "blend"])
+@pytest.mark.parametrize("to", ["reinit", "start"])
+def test_a_table_may_grow_within_an_epoch(to, serve):
+    model = Tables()
+    optimizer = optimizer_of(model)
+    rewind = Rewind(model, optimizer, 3, to, serve=serve, init=lambda w: w.fill_(7.0))
+    rewind.before_epoch(0)
+    train(model, optimizer, random_batches(1))
+    optimizer.grow_table(model.tables[0].weight, torch.full((5, DIMS[0]), 7.0))
+    new = [torch.tensor([ROWS[0] + 2]), torch.tensor([0])]
+    train(model, optimizer, [new, new])
+    assert not (model.tables[0].weight[ROWS[0] + 2] == 7.0).any()
+    rewind.before_epoch(1)
+    assert (model.tables[0].weight[ROWS[0] :] == 7.0).all()
+    train(model, optimizer, [new])

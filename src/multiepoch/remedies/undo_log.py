@@ -13,9 +13,13 @@ class Counts:
     """Counts the lookups of each row of a table, without waiting for the device."""
 
     def __init__(self, table: Tensor) -> None:
+        self.table = table
         self.counts = torch.zeros(len(table), dtype=torch.int32, device=table.device)
 
     def add(self, rows: Tensor, occurrences: Tensor, values: Callable) -> None:
+        if len(self.table) > len(self.counts):  # the table has grown
+            more = self.counts.new_zeros(len(self.table) - len(self.counts))
+            self.counts = torch.cat([self.counts, more])
         self.counts.index_add_(0, rows, occurrences.int())
 
     def rows(self, below: float) -> Tensor:
