@@ -25,7 +25,8 @@ from multiepoch.data import AdsWorld, hashing, split
 from multiepoch.optim import AdaptiveRegularization as AdamAR
 from multiepoch.optim import EmbeddingOptimizer, SparseOptimizer, compiled
 from multiepoch.optim import FrequencyAdaptiveLR as FAL
-from multiepoch.remedies import Rewind, TableGroups
+from multiepoch.remedies import Rewind, SelfExcludingRows, TableGroups
+from multiepoch.remedies.blend import RowBlend
 from multiepoch.remedies.undo_log import Counts, UndoLog
 from multiepoch.runner import Runner
 from multiepoch.train import metrics
@@ -86,8 +87,8 @@ def without_kernel(*arguments) -> None:
 def threshold(change: Callable) -> None:
     """Passes tau, the `below` of each Rewind, through `change`."""
 
-    def init(real, self, model, optimizer, below=math.inf, *args):
-        real(self, model, optimizer, change(below), *args)
+    def init(real, self, model, optimizer, below=math.inf, *args, **options):
+        real(self, model, optimizer, change(below), *args, **options)
 
     patch(Rewind, "__init__", init)
 
@@ -156,6 +157,10 @@ MUTATIONS: dict[str, dict[str, tuple]] = {
     "08": {
         "table groups never change": (patch, TableGroups, "before_epoch", lambda *_: None),
         "resuming loses the moments": (patch, SparseOptimizer, "load_state_dict", lambda *_: None),
+    },
+    "10": {
+        "own vote stays": (patch, SelfExcludingRows, "_own", lambda f, *a: 0 * f(*a)),
+        "the old row is not served": (patch, RowBlend, "served", lambda f, blend: blend.trained()),
     },
     NONE: {
         "FAL's gap stays open": (option, FAL, "gap_decay", 1.0),

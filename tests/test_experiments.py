@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from multiepoch.methods import METHODS
+from multiepoch.methods import ALL_METHODS, METHODS, OWN_LABEL_METHODS
 from multiepoch.model import ConversionModel
 from multiepoch.optim import SparseOptimizer
 from multiepoch.remedies import tail_rewind
@@ -57,6 +57,36 @@ def test_every_method_trains_and_is_deterministic(method):
     # The first epoch is the same for every method that only acts between epochs.
     if METHODS[method].row_lr is None and METHODS[method].row_decay is None:
         assert final(first)[1.0] == final(execute(PLAIN, TINY))[1.0]
+
+
+@pytest.mark.parametrize("method", OWN_LABEL_METHODS)
+def test_the_methods_of_chapter_10_train_and_are_deterministic(method):
+    tau = 20 if OWN_LABEL_METHODS[method].hyperparameter else None
+    run = replace(PLAIN, method=method, hyperparameter=tau)
+    first, second = execute(run, TINY), execute(run, TINY)
+    pd.testing.assert_series_equal(final(first), final(second))
+    assert np.isfinite(final(first)).all()
+    assert first.loc[first["metric"] == "rewind_bytes", "value"].item() > 0
+
+
+@pytest.mark.parametrize("name", ["tail_rewind", "meda"])
+def test_blending_changes_what_is_served_within_epochs_and_not_what_is_trained(name):
+    tau = ALL_METHODS[name].grid[0]
+    plain, blend = (
+        final(execute(replace(PLAIN, method=m, hyperparameter=tau), TINY))
+        for m in (name, f"{name}_blend")
+    )
+    for epoch in (1.0, 2.0):
+        assert plain[epoch] == pytest.approx(blend[epoch], rel=1e-6)
+    assert abs(plain[1.25] - blend[1.25]) > 1e-4
+
+
+def test_the_first_epoch_of_both_sum_rules_is_the_same_and_the_second_is_not():
+    with_leak, without = (
+        final(execute(replace(PLAIN, method=m, hyperparameter=20), TINY))
+        for m in ("self_seeing", "self_excluding")
+    )
+    assert with_leak[1.0] == without[1.0] and with_leak[1.25] != without[1.25]
 
 
 def test_methods_differ_in_the_second_epoch():

@@ -1,6 +1,8 @@
 """MEDA and tail rewind against a plain copy of every table and a plain count of every lookup."""
 
+import copy
 import math
+import pickle
 
 import pytest
 import torch
@@ -134,14 +136,14 @@ def test_draw_renews_the_rows_touched_too_few_times(day, below, path):
     model = Tables()
     optimizer = optimizer_of(model, row_decay=AdaptiveRegularization(1e-2))
     optimizer._path = path
-    rewind = Rewind(model, optimizer, below, to="reinit", seed=3)
+    rewind = Rewind(model, optimizer, below, to="reinit", seed=3, init=nn.init.normal_)
     rewind.before_epoch(0)
     train(model, optimizer, day)
     before = snapshot(model, optimizer)
 
     fresh_model = Tables(seed=8)  # all of whose rows are drawn with the same seed
     fresh_optimizer = optimizer_of(fresh_model)
-    everything = meda(fresh_model, fresh_optimizer, seed=3)
+    everything = meda(fresh_model, fresh_optimizer, seed=3, init=nn.init.normal_)
     everything.before_epoch(0)
     everything.before_epoch(1)
     steps = [int(optimizer.state[t.weight]["step"]) for t in model.tables]
@@ -525,3 +527,130 @@ def test_the_state_of_other_arguments_or_tables_is_refused():
         meda_groups(small, small_optimizer, 2).load_state_dict(groups.state_dict())
     with pytest.raises(ValueError, match="n_epochs=2, these have 3"):
         meda_groups(model, optimizer, 3).load_state_dict(groups.state_dict())
+
+
+class Wrapped:
+    """As Accelerate and Lightning hand out an optimizer: around it, in `.optimizer`."""
+
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+
+
+@pytest.mark.parametrize(
+    "copy_of", [copy.deepcopy, lambda parts: pickle.loads(pickle.dumps(parts))]
+)
+@pytest.mark.parametrize("name", [name for name in MAKERS if name != "meda_groups"])
+def test_a_copy_goes_on_as_the_original_does(name, copy_of):
+    a, b = random_batches(1), random_batches(2)
+    model = Tables()
+    model.tables[0] = nn.Embedding(ROWS[0], DIMS[0], sparse=True, padding_idx=2)
+    optimizer = optimizer_of(model)
+    parts = model, optimizer, MAKERS[name](model, optimizer)
+    run(*parts, [(0, a)])
+    twin = copy_of(parts)
+    for one in (parts, twin):
+        run(*one, [(None, b), (1, a)])
+    assert_same(snapshot(*twin[:2]), snapshot(*parts[:2]))
+    twin[2].before_epoch(2)
+    assert twin[0].tables[0].weight[2].count_nonzero() == 0, "the padding row"
+
+
+def test_a_resumed_loop_goes_on_in_the_epoch_that_was_saved():
+    def loop(model, optimizer, rewind, stop=None):
+        for index in range(rewind.epoch or 0, 3):
+            if rewind.epoch != index:
+                rewind.before_epoch(index)
+            for position in range(done.pop(index, 0), 4):
+                if (index, position) == stop:
+                    done[index] = position
+                    return
+                train(model, optimizer, [data[position]])
+
+    def make():
+        model = Tables()
+        optimizer = optimizer_of(model)
+        return model, optimizer, tail_rewind(model, optimizer, below=4)
+
+    data, done = random_batches(1), {}
+    straight = make()
+    assert straight[2].epoch is None
+    loop(*straight)
+    assert straight[2].epoch == 2
+    for stop in ((0, 2), (1, 3)):
+        first, second = make(), make()
+        loop(*first, stop=stop)
+        for part, state in zip(second, [part.state_dict() for part in first]):
+            part.load_state_dict(state)
+        assert second[2].epoch == stop[0]
+        loop(*second)
+        assert_same(snapshot(*second[:2]), snapshot(*straight[:2]))
+
+
+def test_epoch_0_is_not_begun_again_in_silence_after_resuming_inside_it():
+    model = Tables()
+    optimizer = optimizer_of(model)
+    rewind = tail_rewind(model, optimizer, below=4)
+    run(model, optimizer, rewind, [(0, random_batches(1))])
+    resumed = tail_rewind(model, optimizer, below=4)
+    resumed.load_state_dict(rewind.state_dict())
+    with pytest.raises(RuntimeError, match=r"skip the call while rewind\.epoch is 0"):
+        resumed.before_epoch(0)
+    resumed.epoch = None  # new data begins
+    resumed.before_epoch(0)
+    assert resumed.n_bytes == 0
+    train(model, optimizer, random_batches(2))
+    resumed.before_epoch(0)  # the next day
+
+
+def test_a_draw_has_the_mean_and_deviation_that_the_table_had():
+    model = Tables(rows=(4_000, 25), dims=(8, 5))
+    nn.init.normal_(model.tables[0].weight, 0.2, 1e-4)
+    model.tables[1].weight.data.zero_()
+    optimizer = optimizer_of(model)
+    makers = (
+        lambda: meda(model, optimizer),
+        lambda: Rewind(model, optimizer, 10_000, to="reinit"),
+        lambda: meda_groups(model, optimizer, 2),
+    )
+    for remedy in [make() for make in makers]:
+        remedy.before_epoch(0)
+        everything = [[torch.arange(4_000), torch.arange(25)]]
+        train(model, optimizer, everything)
+        remedy.before_epoch(1)
+        first, second = (t.weight.detach() for t in model.tables)
+        assert first.mean().item() == pytest.approx(0.2, abs=1e-5)
+        assert first.std().item() == pytest.approx(1e-4, rel=0.05)
+        assert not second.any()
+    # A job that resumes with trained tables redraws as the first one would have.
+    old = meda(model, optimizer)
+    model.tables[0].weight.data.mul_(100)
+    new = meda(model, optimizer)
+    old.before_epoch(0)
+    new.load_state_dict(old.state_dict())
+    new.before_epoch(1)
+    assert model.tables[0].weight.std().item() == pytest.approx(1e-4, rel=0.05)
+
+
+def test_the_optimizer_may_be_wrapped():
+    model = Tables()
+    optimizer = optimizer_of(model)
+    for remedy in (meda_restored, lambda m, o: tail_rewind(m, o, 4), meda):
+        rewind = remedy(model, Wrapped(Wrapped(optimizer)))
+        run(model, optimizer, rewind, [(0, random_batches(1)), (1, random_batches(1))])
+
+
+@pytest.mark.parametrize("serve", ["trained", "blend"])
+@pytest.mark.parametrize("to", ["reinit", "start"])
+def test_a_table_may_grow_within_an_epoch(to, serve):
+    model = Tables()
+    optimizer = optimizer_of(model)
+    rewind = Rewind(model, optimizer, 3, to, serve=serve, init=lambda w: w.fill_(7.0))
+    rewind.before_epoch(0)
+    train(model, optimizer, random_batches(1))
+    optimizer.grow_table(model.tables[0].weight, torch.full((5, DIMS[0]), 7.0))
+    new = [torch.tensor([ROWS[0] + 2]), torch.tensor([0])]
+    train(model, optimizer, [new, new])
+    assert not (model.tables[0].weight[ROWS[0] + 2] == 7.0).any()
+    rewind.before_epoch(1)
+    assert (model.tables[0].weight[ROWS[0] :] == 7.0).all()
+    train(model, optimizer, [new])

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -52,6 +53,25 @@ class Recorder:
     def load_state_dict(self, state):
         self.calls = list(state["calls"])
         self.generator.set_state(state["generator"])
+
+
+class Serving(Recorder):
+    """Serves tables of zeros, and computes each batch's gradients twice."""
+
+    @contextmanager
+    def serving(self):
+        tables = list(self.model.table_parameters().values())
+        kept = [weight.detach().clone() for weight in tables]
+        for weight in tables:
+            weight.data.zero_()
+        yield
+        for weight, values in zip(tables, kept):
+            weight.data.copy_(values)
+
+    def backward(self, impressions, closure):
+        self.calls.append(impressions)
+        closure()
+        return closure()
 
 
 def setup(schema, model_class=ConversionModel, **options):
@@ -398,6 +418,27 @@ def run_window(tiny_log, checkpoint, at=-1, action=crash, **options):
     )
     parts = [model, *optimizers, scheduler, between]
     return table, [part.state_dict() for part in parts], torch.get_rng_state()
+
+
+def test_what_acts_between_epochs_may_serve_other_rows_and_compute_the_gradients(tiny_log):
+    log, test = tiny_log(n=130), tiny_log(n=60, seed=1)
+    results, parts = [], []
+    for kind in (Recorder, Serving):
+        model, optimizers = setup(log.schema)
+        between = kind(model)
+        more = dict(epochs=1, batch_size=50, evaluate=test, evaluate_at=(1.0,))
+        results.append(train(model, optimizers, log, between_epochs=between, **more, **quiet))
+        parts.append((model, between))
+    (model, _), (same_model, between) = parts
+    for a, b in zip(model.parameters(), same_model.parameters()):
+        assert torch.equal(a, b), "gradients are cleared before each pass, and zeros not trained"
+    assert sorted(torch.cat(between.calls[1:]).tolist()) == list(range(130))
+    with between.serving():
+        expected = evaluate(same_model, test)
+    found = results[1][results[1]["split"] == "test"]
+    assert found["value"].tolist() == expected["value"].tolist()
+    running = [table[table["split"] == "running"]["value"].tolist() for table in results]
+    assert running[0] == running[1]
 
 
 def run_days(tiny_log, checkpoint, at=-1, action=crash, **options):

@@ -29,5 +29,5 @@ def test_the_code_of_the_page_runs_and_prints_what_it_shows():
         printed = output.getvalue()
     assert n_shown == 1
     optimizer, rewind = names["optimizer"], names["rewind"]
-    assert optimizer.embedding.state[names["model"].user.weight]["step"] == 20 * 10 + 2
+    assert optimizer.embedding.state[names["model"].user.weight]["step"] == 20 * 14 + 2
     assert rewind.n_bytes > 0

@@ -7,18 +7,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from multiepoch.optim import AdaptiveRegularization, FrequencyAdaptiveLR, SparseOptimizer
-from multiepoch.remedies import Rewind, TableGroups, meda, meda_groups, meda_restored, tail_rewind
+from multiepoch.remedies import (
+    Rewind,
+    SelfExcludingRows,
+    TableGroups,
+    TwoFoldTables,
+    meda,
+    meda_groups,
+    meda_restored,
+    tail_rewind,
+)
 
 Hyperparameter = float | str | None
-Resets = Rewind | TableGroups
+Remedy = Rewind | TableGroups | SelfExcludingRows | TwoFoldTables
 
 # The scales of chapter 6, as arguments of FrequencyAdaptiveLR.
 FAL_SCALES: dict[str, dict] = {
@@ -47,12 +57,12 @@ DENSE_RULES = {
 
 
 class EveryEpoch:
-    """Announces each epoch to FAL and to the rewind: the `between_epochs` of `train`."""
+    """Announces each epoch to FAL and to the remedy: the `between_epochs` of `train`."""
 
     def __init__(
         self,
         optimizer: SparseOptimizer,
-        rewind: Resets | None = None,
+        rewind: Remedy | None = None,
         dense_factor: float = 1.0,
     ) -> None:
         self.optimizer, self.rewind, self.dense_factor = optimizer, rewind, dense_factor
@@ -66,11 +76,23 @@ class EveryEpoch:
                 group["lr"] = factor * lr
             self.optimizer.keep_ratio()
         if self.rewind is not None:
+            if index == 0 and isinstance(self.rewind, Rewind):
+                self.rewind.epoch = None  # `train` calls this at the start of an epoch only
             self.rewind.before_epoch(index)
+
+    def serving(self) -> AbstractContextManager:
+        """Serves the rows that the remedy serves."""
+        return getattr(self.rewind, "serving", nullcontext)()
+
+    def backward(self, impressions: Tensor, closure: Callable[[], Tensor]) -> Tensor:
+        """Computes the gradients of a batch as the remedy has it."""
+        if not hasattr(self.rewind, "backward"):
+            return closure()
+        return self.rewind.backward(impressions, closure)
 
     @property
     def n_bytes(self) -> int:
-        """The memory that the rewind takes now."""
+        """The memory that the remedy takes now."""
         return 0 if self.rewind is None else self.rewind.n_bytes
 
     def state_dict(self) -> dict[str, Any]:
@@ -97,7 +119,7 @@ class Method:
     label: str
     row_lr: Callable[[Any], FrequencyAdaptiveLR] | None = None
     row_decay: Callable[[Any], AdaptiveRegularization] | None = None
-    rewind: Callable[..., Resets] | None = None
+    rewind: Callable[..., Remedy] | None = None
     hyperparameter: str = ""
     grid: tuple[Hyperparameter, ...] = (None,)
 
@@ -133,9 +155,15 @@ class Method:
         return optimizer, EveryEpoch(optimizer, rewind, dense_factor)
 
 
-def _rewind_tail(model, optimizer, hyperparameter, seed, epochs, to="reinit") -> Rewind:
+def _rewind_tail(
+    model, optimizer, hyperparameter, seed, epochs, to="reinit", serve="trained"
+) -> Rewind:
     below = math.inf if hyperparameter == "all" else float(hyperparameter)
-    return tail_rewind(model, optimizer, below, to, seed)
+    return tail_rewind(model, optimizer, below, to, seed, serve=serve)
+
+
+def _self_excluding(model, optimizer, hyperparameter, exclude, **_) -> SelfExcludingRows:
+    return SelfExcludingRows(model, optimizer, float(hyperparameter), exclude)
 
 
 _TAU = {"hyperparameter": "tau", "grid": (100, 20, 50, 200, 500, 2000)}
@@ -178,4 +206,30 @@ DAY_METHODS: dict[str, Method] = {
     ),
 }
 
-ALL_METHODS = METHODS | DAY_METHODS
+# Chapter 10: the rewinds with blended serving, and two controls whose rows do not know the label of
+# the impression that they predict. "self_seeing" is the rule of "self_excluding" with the leak.
+OWN_LABEL_METHODS: dict[str, Method] = {
+    "tail_rewind_blend": Method(
+        "tail rewind, blended", rewind=partial(_rewind_tail, serve="blend"), **_TAU
+    ),
+    "day_tail_rewind_blend": Method(
+        "tail rewind (to the day's start), blended",
+        rewind=partial(_rewind_tail, to="start", serve="blend"),
+        **_TAU,
+    ),
+    "meda_blend": Method(
+        "MEDA, blended",
+        rewind=lambda model, optimizer, seed, **_: meda(model, optimizer, seed, serve="blend"),
+    ),
+    "self_excluding": Method(
+        "self-excluding rows", rewind=partial(_self_excluding, exclude=True), **_TAU
+    ),
+    "self_seeing": Method(
+        "self-seeing rows", rewind=partial(_self_excluding, exclude=False), **_TAU
+    ),
+    "two_fold": Method(
+        "two-fold tables", rewind=lambda model, optimizer, **_: TwoFoldTables(model, optimizer)
+    ),
+}
+
+ALL_METHODS = METHODS | DAY_METHODS | OWN_LABEL_METHODS

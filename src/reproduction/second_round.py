@@ -26,12 +26,13 @@ class Prediction:
     id: str
     prediction: str
     measures: tuple[Measure, ...]
+    title: str = ""  # of a claim that is new in this round
 
 
 def _read(path: Path) -> tuple[Prediction, ...]:
     found = tomllib.loads(path.read_text(encoding="utf-8"))["claim"]
     return tuple(
-        Prediction(one["id"], one["prediction"], tuple(Measure(**m) for m in one["measures"]))
+        Prediction(**one | {"measures": tuple(Measure(**m) for m in one["measures"])})
         for one in found
     )
 
@@ -132,7 +133,8 @@ def verdicts(ids: Sequence[str], *records: Record | None) -> str:
     for one in (one for one in PREDICTIONS if one.id in ids):
         evidence = weigh(one, rows)
         brief = "<br>".join(in_brief(evidence))
-        lines.append([f"{one.id} · {claim(one.id).title}", f"**{verdict(evidence)}**", brief])
+        title = one.title or claim(one.id).title
+        lines.append([f"{one.id} · {title}", f"**{verdict(evidence)}**", brief])
     return tabulate(lines, ["claim", "second round", "found"], tablefmt="pipe")
 
 
@@ -141,9 +143,8 @@ def table(rows: pd.DataFrame, profile: str) -> str:
     blocks = []
     for one in PREDICTIONS:
         evidence = weigh(one, rows)
-        ours = claim(one.id)
         blocks += [
-            f"({one.id}-second)=\n### {one.id} · {ours.title}",
+            f"({one.id}-second)=\n### {one.id} · {one.title or claim(one.id).title}",
             f"**Predicted before the run:** {one.prediction}",
             f"**Verdict:** **{verdict(evidence)}** ({profile}).",
         ]

@@ -10,14 +10,26 @@ the data touches fewer than `below` times, which leak the most, and keeps the ot
         rewind.before_epoch(index)
         for batch in data: ...
 
+A reset row knows nothing at first, so a model that is served or evaluated while it trains dips
+after each reset. With `serve="blend"`, what it had learned is served until it has learned it anew
+(see `multiepoch.remedies.blend`)::
+
+    rewind = tail_rewind(model, optimizer, below=100, serve="blend")
+    ...
+    with rewind.serving():
+        evaluate(model)
+
 A reset leaves FAL's counts alone: they say how often the data contains each row, which neither a
 reset nor another epoch changes. It also leaves the optimizer's step count, which is the table's.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -25,6 +37,7 @@ from torch import Tensor, nn
 
 from multiepoch.optim.embedding import EmbeddingOptimizer
 from multiepoch.optim.sparse import SparseOptimizer
+from multiepoch.remedies.blend import Blend
 from multiepoch.remedies.tables import Init, Tables, check_same
 from multiepoch.remedies.undo_log import Counts, UndoLog
 
@@ -45,8 +58,18 @@ class Rewind:
             began, from an undo log whose memory grows with the rows touched, not with the table.
         seed: Seed of the draws, which leave the global random state alone.
         init: Draws a whole table in place, as `nn.init.normal_` does. By default the model's own
-            `init_table_` if it has one, else a standard normal, as in `nn.Embedding`. The row of
-            `padding_idx` is never redrawn.
+            `init_table_` if it has one, else a normal of the mean and standard deviation that the
+            table has when the Rewind is built. The row of `padding_idx` is never redrawn.
+        serve: "trained" serves the model as it is trained. "blend" serves a reset row as it was
+            before the reset, and replaces it in proportion to its lookups since; the dense layers
+            follow the mean row. This keeps, for each row that is reset, one more vector and 16
+            bytes, and the dense layers once more; it counts lookups in repeated epochs, too.
+            Untouched rows that MEDA redraws are served as redrawn. New data (epoch 0) begins with
+            the model as it is served, which differs from the trained one only if the last epoch was
+            not finished.
+
+    `epoch` is the index of the current epoch, None before the first. A copy made together with the
+    model and the optimizer, by `copy.deepcopy` or `pickle`, continues as the original would.
 
     Raises:
         ValueError: If an argument is out of range, or a table is not a parameter of the model.
@@ -60,6 +83,7 @@ class Rewind:
         to: Literal["reinit", "start"] = "reinit",
         seed: int = 0,
         init: Init | None = None,
+        serve: Literal["trained", "blend"] = "trained",
     ) -> None:
         if to == "draw":
             words = "to='draw' is deprecated: use to='reinit'"
@@ -69,54 +93,114 @@ class Rewind:
             raise ValueError(f"below={below} must be a number of lookups, 0 or more, or math.inf")
         if to not in ("reinit", "start"):
             raise ValueError(f"to={to!r} must be 'reinit' or 'start'")
-        self.below, self.to = below, to
+        if serve not in ("trained", "blend"):
+            raise ValueError(f"serve={serve!r} must be 'trained' or 'blend'")
+        self.below, self.to, self.serve = below, to, serve
         self._tables = Tables(model, optimizer, seed, init)
-        self._index: int | None = None  # of the current epoch
+        self.epoch: int | None = None
+        self._resumed = False  # no epoch has begun since a state was loaded
         self._n_epochs = 0  # begun so far, over all data
         self._records: list[Counts | UndoLog] = []  # one per table, if needed
         self._began: list[int] = []  # each table's step when epoch 0 began
+        known = {id(table) for table in self._tables}
+        self._dense = [p for p in model.parameters() if id(p) not in known]
+        self._dense += [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+        self._blend: Blend | None = None  # in repeated epochs, if serve is "blend"
+        self._serving = False
         self._hook: Any = None
 
     @torch.no_grad()
     def before_epoch(self, index: int) -> None:
         """Starts counting before epoch 0 over new data; resets rows before epochs 1, 2, ...
 
+        Skip the call if a resumed job continues within an epoch, that is if `epoch` is `index`.
+
         Raises:
-            RuntimeError: If an epoch is skipped.
+            RuntimeError: If an epoch is skipped, or if the call would discard a resumed epoch 0.
         """
-        if index != 0 and (self._index is None or index != self._index + 1):
-            last = "no epoch" if self._index is None else f"epoch {self._index}"
+        if index != 0 and (self.epoch is None or index != self.epoch + 1):
+            last = "no epoch" if self.epoch is None else f"epoch {self.epoch}"
             raise RuntimeError(f"before_epoch({index}) after {last}: call it for 0, 1, 2, ...")
+        if index == 0 == self.epoch and self._resumed and self._records:
+            raise RuntimeError(
+                "before_epoch(0) would discard what the loaded state recorded of epoch 0: skip the "
+                "call while rewind.epoch is 0, or set rewind.epoch = None first if new data begins"
+            )
         if index == 0:
-            self._records = self._new_records()
+            if self._blend is not None:
+                self._blend.write(self._blend.served())
+            self._blend, self._records = None, self._new_records()
             self._began = [self._tables.step(table) for table in self._tables]
         else:
+            if self.serve == "blend" and self._records:
+                if self._blend is None:
+                    few = [record.few(self.below) for record in self._records]
+                    self._blend = Blend(self._tables, few, self._dense)
+                self._blend.restart()
             self._reset()
-        self._index, self._n_epochs = index, self._n_epochs + 1
+        self.epoch, self._n_epochs, self._resumed = index, self._n_epochs + 1, False
         self._listen()
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Puts what is to be served into the model, and at exit what is trained, bit for bit.
+
+        Evaluate, or save the model to be served, within this context. It costs a copy of the rows
+        that are reset and of the dense layers; with serve="trained" it does nothing.
+
+        Raises:
+            RuntimeError: If the optimizer steps within the context, since the step would be lost.
+        """
+        if self._serving or self._blend is None:  # within another one, or nothing to replace
+            yield
+            return
+        trained = self._blend.trained()
+        self._blend.write(self._blend.served())
+        self._serving = True
+        try:
+            yield
+        finally:
+            self._serving = False
+            self._blend.write(trained)
+
+    def export(self, model: nn.Module) -> dict[str, Any]:
+        """Returns a copy of the model's state dict with what is to be served.
+
+        It is for the served model only. To resume training, save the model's own state dict, the
+        optimizer's and this one's. To save without a copy of the tables, call
+        `torch.save(model.state_dict(), path)` within `serving`.
+        """
+        with self.serving():
+            return copy.deepcopy(model.state_dict())
 
     @property
     def n_bytes(self) -> int:
-        """The memory of the counts or the undo log, in bytes."""
-        return sum(record.n_bytes for record in self._records)
+        """The memory of the counts, the undo log and what is served, in bytes."""
+        records = sum(record.n_bytes for record in self._records)
+        return records + (0 if self._blend is None else self._blend.n_bytes)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state as copies; it can be saved in the middle of an epoch, too."""
         return {
             "below": self.below,
             "to": self.to,
+            "serve": self.serve,
             "seed": self._tables.seed,
-            "index": self._index,
+            "index": self.epoch,
             "n_epochs": self._n_epochs,
+            "moments": list(self._tables.moments),
             "began": self._began,
             "records": [record.state_dict() for record in self._records],
+            "blend": self._blend and self._blend.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores a saved state; raises a ValueError if it has other arguments or tables."""
-        saved = {"n_epochs": state_dict.get("n_passes")} | state_dict  # as version 0.1 named it
+        saved = {"n_epochs": state_dict.get("n_passes"), "serve": "trained"}  # as in version 0.1
+        saved |= state_dict
         saved["to"] = "reinit" if saved["to"] == "draw" else saved["to"]
-        here = {"below": self.below, "to": self.to, "seed": self._tables.seed}
+        here = {"below": self.below, "to": self.to, "serve": self.serve}
+        here["seed"] = self._tables.seed
         check_same(saved, here, "a Rewind", "this one has")
         records = [] if saved["index"] is None else self._new_records()
         n, n_saved = len(records), len(saved["records"])
@@ -124,32 +208,46 @@ class Rewind:
             raise ValueError(f"the state is of {n_saved} tables, this Rewind has {n}")
         for record, state in zip(records, saved["records"]):
             record.load_state_dict(state)
+        blend = saved.get("blend")
+        self._blend = blend and Blend.loaded(self._tables, self._dense, blend)
         self._records, self._began = records, list(saved["began"])
-        self._index, self._n_epochs = saved["index"], saved["n_epochs"]
+        self.epoch, self._n_epochs, self._resumed = saved["index"], saved["n_epochs"], True
+        self._tables.moments = saved.get("moments") or self._tables.moments
+        self._listen()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_hook": None}  # the optimizer's copy has no hooks either
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
         self._listen()
 
     def _new_records(self) -> list[Counts | UndoLog]:
-        if self.below == 0 or (self.to == "reinit" and math.isinf(self.below)):
-            return []  # no row or every row is reset, whatever the counts
+        every_row = self.to == "reinit" and math.isinf(self.below)  # whatever the counts
+        if self.below == 0 or (every_row and self.serve == "trained"):
+            return []
         kind = Counts if self.to == "reinit" else UndoLog
         return [kind(table) for table in self._tables]
 
     def _listen(self) -> None:
-        """Follows the optimizer's steps in epoch 0 only."""
+        """Follows the optimizer's steps in epoch 0, and later only for a blend."""
         if self._hook is not None:
             self._hook.remove()
-        listens = self._index == 0 and self._records
+        listens = self._records if self.epoch == 0 else self._blend
         self._hook = self._tables.optimizer.register_row_hook(self._record) if listens else None
 
     @torch.no_grad()
     def _record(self, table: Tensor, rows: Tensor, occurrences: Tensor) -> None:
-        record = self._records[self._tables.place(table)]
+        if self._serving:
+            raise RuntimeError("a step within rewind.serving() would be lost: train outside of it")
+        records = self._records if self.epoch == 0 else self._blend.rows
+        record = records[self._tables.place(table)]
         record.add(rows, occurrences, lambda: self._tables.values(table))
 
     def _reset(self) -> None:
         for k, table in enumerate(self._tables if self.below > 0 else ()):
             if self.to == "reinit":
-                rows = self._records[k].rows(self.below) if self._records else None
+                rows = None if math.isinf(self.below) else self._records[k].rows(self.below)
                 self._tables.redraw(table, rows, self._n_epochs)
                 continue
             since = self._tables.step(table) - self._began[k]
@@ -160,26 +258,34 @@ class Rewind:
                     value.index_copy_(0, rows, before)
 
 
-def meda(model, optimizer, seed: int = 0, init: Init | None = None) -> Rewind:
+def meda(
+    model, optimizer, seed: int = 0, init: Init | None = None, serve: str = "trained"
+) -> Rewind:
     """Redraws every table before each repeated epoch: MEDA.
 
     Under continual training this discards what earlier days taught the tables; `meda_restored` and
     `meda_groups` are two other readings of MEDA.
     """
-    return Rewind(model, optimizer, math.inf, "reinit", seed, init)
+    return Rewind(model, optimizer, math.inf, "reinit", seed, init, serve)
 
 
-def meda_restored(model, optimizer) -> Rewind:
+def meda_restored(model, optimizer, serve: str = "trained") -> Rewind:
     """Restores every touched row to its state before the day: MEDA for continual training."""
-    return Rewind(model, optimizer, math.inf, "start")
+    return Rewind(model, optimizer, math.inf, "start", serve=serve)
 
 
 def tail_rewind(
-    model, optimizer, below: float, to: str = "start", seed: int = 0, init: Init | None = None
+    model,
+    optimizer,
+    below: float,
+    to: str = "start",
+    seed: int = 0,
+    init: Init | None = None,
+    serve: str = "trained",
 ) -> Rewind:
     """Resets only the rows that the data touches fewer than `below` times.
 
     "start" suits continual training, where a row holds what earlier days taught it. On a fixed
     window it restores the very draw that training began with; "reinit" draws anew, as MEDA does.
     """
-    return Rewind(model, optimizer, below, to, seed, init)
+    return Rewind(model, optimizer, below, to, seed, init, serve)

@@ -73,7 +73,8 @@ class TableGroups:
         """Copies the waiting groups; the active one is in the states of model and optimizer."""
         waiting = {i: [copied(values) for values in group] for i, group in self._waiting.items()}
         sizes = {"n_epochs": self.n_epochs, "seed": self._tables.seed}
-        return sizes | {"index": self._index, "waiting": waiting}
+        moments = list(self._tables.moments)
+        return sizes | {"index": self._index, "waiting": waiting, "moments": moments}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores a saved state; raises a ValueError if it has other arguments or tables."""
@@ -88,6 +89,7 @@ class TableGroups:
             for index, group in state_dict["waiting"].items()
         }
         self._index = state_dict["index"]
+        self._tables.moments = state_dict.get("moments") or self._tables.moments
 
 
 def _shapes(values: dict[str, Tensor]) -> dict[str, tuple]:

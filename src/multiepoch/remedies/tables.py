@@ -35,6 +35,9 @@ class Tables:
         seed: int,
         init: Init | None,
     ) -> None:
+        # Accelerate and Lightning wrap an optimizer and keep it in `.optimizer`.
+        while hasattr(optimizer, "optimizer"):
+            optimizer = optimizer.optimizer
         embedding = optimizer.embedding if isinstance(optimizer, SparseOptimizer) else optimizer
         if not isinstance(embedding, EmbeddingOptimizer):
             kind = type(optimizer).__name__
@@ -49,8 +52,10 @@ class Tables:
                 )
         # A wrapper for distributed training has the model, and its initialiser, a level below.
         own = (module.init_table_ for module in model.modules() if hasattr(module, "init_table_"))
-        self._init = init or next(own, nn.init.normal_)
-        self._padding = _padding_rows(model)
+        self._init = init or next(own, None)
+        padding = _padding_rows(model)
+        self._padding = [padding.get(id(table)) for table in self]
+        self.moments = [] if self._init else [_moments(table) for table in self]
 
     def __iter__(self) -> Iterator[Tensor]:
         for group in self.optimizer.param_groups:
@@ -75,7 +80,7 @@ class Tables:
         """
         values = self.values(table)
         weight = values.pop("weight")
-        padding = self._padding.get(id(table))
+        padding = self._padding[self.place(table)]
         kept = None if padding is None else weight[padding].clone()
         if rows is None:
             self._draw(weight, self.place(table), draw)
@@ -99,8 +104,36 @@ class Tables:
             if weight.is_cuda:
                 with torch.cuda.device(weight.device):
                     torch.cuda.manual_seed(seed)
-            self._init(weight)
+            if self._init is not None:
+                self._init(weight)
+            else:
+                weight.normal_(*self.moments[place])
         return weight
+
+
+def _moments(table: Tensor) -> tuple[float, float]:
+    """Returns the mean and the standard deviation of a table."""
+    std, mean = torch.std_mean(table.detach(), correction=0)
+    return mean.item(), std.item()
+
+
+def embeddings(model: nn.Module, tables: Tables) -> list[nn.Embedding]:
+    """Returns the `nn.Embedding` that looks each table up, in the order of the tables.
+
+    Raises:
+        ValueError: If a table is looked up by another kind of module, or by several.
+    """
+    found = []
+    for k, table in enumerate(tables):
+        users = [module for module in model.modules() if getattr(module, "weight", None) is table]
+        if len(users) != 1 or not isinstance(users[0], nn.Embedding):
+            kinds = ", ".join(type(module).__name__ for module in users) or "no module"
+            raise ValueError(
+                f"table {k} of the optimizer, of shape {tuple(table.shape)}, is the weight of "
+                f"{kinds}: it must be that of one nn.Embedding"
+            )
+        found.append(users[0])
+    return found
 
 
 def _padding_rows(model: nn.Module) -> dict[int, int]:

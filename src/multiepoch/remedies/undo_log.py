@@ -13,14 +13,23 @@ class Counts:
     """Counts the lookups of each row of a table, without waiting for the device."""
 
     def __init__(self, table: Tensor) -> None:
+        self.table = table
         self.counts = torch.zeros(len(table), dtype=torch.int32, device=table.device)
 
     def add(self, rows: Tensor, occurrences: Tensor, values: Callable) -> None:
+        if len(self.table) > len(self.counts):  # the table has grown
+            more = self.counts.new_zeros(len(self.table) - len(self.counts))
+            self.counts = torch.cat([self.counts, more])
         self.counts.index_add_(0, rows, occurrences.int())
 
     def rows(self, below: float) -> Tensor:
         """Returns the rows touched at least once and fewer than `below` times, int64 (k,)."""
         return ((self.counts > 0) & (self.counts < below)).nonzero().squeeze(1)
+
+    def few(self, below: float) -> tuple[Tensor, Tensor]:
+        """Returns the rows of `rows`, ascending, and their lookups, int32 (k,)."""
+        rows = self.rows(below)
+        return rows, self.counts.index_select(0, rows)
 
     @property
     def n_bytes(self) -> int:
@@ -75,6 +84,11 @@ class UndoLog:
             rows, *kept = _only(few, rows, *values.values())
             self.chunks[k] = (rows, dict(zip(values, kept)))
         return self.chunks
+
+    def few(self, below: float) -> tuple[Tensor, Tensor]:
+        """Returns the rows touched fewer than `below` times, ascending, and their lookups, (k,)."""
+        ids, counts = self._counts()
+        return _only(counts < below, ids, counts)
 
     def _counts(self) -> tuple[Tensor, Tensor]:
         if not self.runs:

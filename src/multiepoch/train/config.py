@@ -13,7 +13,15 @@ from multiepoch.data.log import Log
 
 
 class BetweenEpochs(Protocol):
-    """Acts before each epoch over the same data, as a rewind of the tables does."""
+    """Acts before each epoch over the same data, as a rewind of the tables does.
+
+    It may also have
+
+    - serving(): a context in which the model is evaluated, as that of `Rewind`;
+    - backward(impressions, closure): called in place of the closure, which clears the gradients,
+      computes the losses of the impressions, int64 (n,), and their gradients, and returns the
+      losses, as `SelfExcludingRows` has it. The optimizers step after it.
+    """
 
     def before_epoch(self, index: int) -> None:
         """Prepares epoch `index`: 0 over new data, k >= 1 for its k-th repetition."""

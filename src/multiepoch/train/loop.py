@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,8 @@ class _Run:
         if len(weights) > len(objectives):
             raise ValueError(f"loss_weights names {list(weights)}; objectives are {objectives}.")
         self.model, self.config, self.between_epochs = model, config, config.between_epochs
+        self.serving = getattr(config.between_epochs, "serving", nullcontext)
+        self.backward = getattr(config.between_epochs, "backward", lambda _, closure: closure())
         self.optimizers, self.schedulers = _as_list(optimizer), _as_list(config.scheduler)
         self.device = next(model.parameters()).device
         self.weights = torch.tensor(list(weights.values()), dtype=torch.float32, device=self.device)
@@ -223,21 +226,25 @@ class _Run:
         self._save()
 
     def one_step(self, log: Log, rows: Tensor) -> None:
-        ids = {name: column[rows] for name, column in log.ids.items()}  # (batch,) each
-        logits = self.model(ids, log.dense[rows])  # (batch, n_objectives)
-        losses = self.model.losses(logits, log.labels[rows])  # (n_objectives,)
-        self.running += losses.detach() * len(rows)
+        self.running += self.backward(rows, partial(self.losses, log, rows)) * len(rows)
         self.n_running += len(rows)
         if self.device.type == "cpu" or (self.step + 1) % _CHECK_EVERY == 0:
             self._check_running()
-        self.model.zero_grad()
-        (self.weights * losses).sum().backward()
         for optimizer in self.optimizers:
             optimizer.step()
         for scheduler in self.schedulers:
             scheduler.step()
         self.step += 1
         self.samples += len(rows)
+
+    def losses(self, log: Log, rows: Tensor) -> Tensor:
+        """Computes the gradients of a batch; returns its losses, (n_objectives,)."""
+        ids = {name: column[rows] for name, column in log.ids.items()}  # (batch,) each
+        self.model.zero_grad()
+        logits = self.model(ids, log.dense[rows])  # (batch, n_objectives)
+        losses = self.model.losses(logits, log.labels[rows])  # (n_objectives,)
+        (self.weights * losses).sum().backward()
+        return losses.detach()
 
     def _order(self, n: int) -> Tensor:
         """Shuffles the impressions of this epoch on the CPU, to be the same on every device."""
@@ -251,7 +258,8 @@ class _Run:
         self.running.zero_()
         self.n_running = 0
         for split, other in splits.items():
-            logits = predict(self.model, other)
+            with self.serving():
+                logits = predict(self.model, other)
             self._check(torch.isfinite(logits).all(dim=0), f"a logit on {split!r}")
             group = None if self.config.groups is None else self.config.groups(log, other)
             rows[split] = list(measure(logits, other, group, partial(self._say_once, split)))

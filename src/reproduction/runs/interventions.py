@@ -44,6 +44,7 @@ class _FromSecondEpoch:
 
     def __init__(self, every_epoch, action) -> None:
         self.every_epoch, self.action = every_epoch, action
+        self.serving, self.backward = every_epoch.serving, every_epoch.backward
 
     def before_epoch(self, index: int) -> None:
         self.every_epoch.before_epoch(index)

@@ -1,0 +1,132 @@
+"""Two-fold tables: dense layers that learn from rows which never saw the impression's label.
+
+This is the second control that leaks nothing, by another way than `self_excluding`: the impressions
+fall into two folds, and each fold has tables that learn from the other one only, as out-of-fold
+statistics do in target encoding. What no row has seen, no dense layer can learn to trust.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from multiepoch.optim.embedding import EmbeddingOptimizer
+from multiepoch.optim.sparse import SparseOptimizer
+from multiepoch.remedies.tables import Tables, embeddings
+
+
+class TwoFoldTables:
+    """Trains two copies of every table on a fold each, and the dense layers out of fold.
+
+    Even impressions are fold 0, odd ones fold 1. Each batch takes three forward and backward
+    passes: the dense layers learn on fold k through copy k, which learns from the other fold only;
+    the copies learn with the dense layers held fixed; and so do the model's own tables, from all
+    impressions. These are the ones that evaluation reads. The model needs no change; the calls are
+    those of `SelfExcludingRows`. The memory is twice the tables and their optimizer's state.
+
+    Args:
+        model: The module of the tables, each used by one `nn.Embedding`.
+        optimizer: The `EmbeddingOptimizer` of the tables, or the `SparseOptimizer` with it. The
+            copies learn by its rule and options, and at its present learning rate.
+
+    Raises:
+        ValueError: If a table is not looked up by one `nn.Embedding` of the model.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: EmbeddingOptimizer | SparseOptimizer) -> None:
+        self._tables = Tables(model, optimizer, 0, None)
+        tables = {id(table) for table in self._tables}
+        self._dense = [p for p in model.parameters() if id(p) not in tables]
+        self.copies: list[tuple[Tensor, Tensor]] = []  # by table
+        self._copy_of: Tensor | None = None  # which copy each impression of the pass reads, (n,)
+        for k, module in enumerate(embeddings(model, self._tables)):
+            start = module.weight.detach()
+            self.copies.append((start.clone().requires_grad_(), start.clone().requires_grad_()))
+            module.register_forward_hook(lambda m, args, _, k=k: self._look_up(m, k, *args))
+        groups, copies = [], iter(self.copies)
+        for group in self._tables.optimizer.param_groups:
+            options = {k: v for k, v in group.items() if k not in ("params", "param_names")}
+            params = [copy for _ in group["params"] for copy in next(copies)]
+            groups.append(options | {"params": params})
+        self._optimizer = EmbeddingOptimizer(groups, lr=0.0)
+
+    def before_epoch(self, index: int) -> None:
+        """Announces the epoch to the copies' optimizer."""
+        self._optimizer.set_epoch(index)
+
+    def backward(self, impressions: Tensor, closure: Callable[[], Any]) -> Any:
+        """Calls the closure three times, and steps the copies.
+
+        Args:
+            impressions: The impressions of the batch, int64 (n,), numbered as in earlier epochs.
+            closure: Clears the gradients, computes the loss of the batch in this order, and calls
+                `backward` on it.
+
+        Returns:
+            What the closure returns with the model's own tables.
+        """
+        fold = impressions % 2
+        try:
+            self._copy_of = fold
+            closure()
+            self._optimizer.zero_grad()  # this pass is for the dense layers alone
+            gradients = [p.grad for p in self._dense]
+            for p in self._dense:
+                p.grad = None
+            self._copy_of = 1 - fold
+            closure()
+        finally:
+            self._copy_of = None
+        for mine, theirs in zip(self._optimizer.param_groups, self._tables.optimizer.param_groups):
+            mine["lr"] = theirs["lr"]
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        result = closure()
+        for p, gradient in zip(self._dense, gradients):
+            p.grad = gradient
+        return result
+
+    def _look_up(self, module: nn.Embedding, k: int, ids: Tensor) -> Tensor | None:
+        """Returns the rows of the ids, (n, ..., dim), each from the copy its impression reads."""
+        if self._copy_of is None:
+            return None
+        if len(ids) != len(self._copy_of):
+            raise ValueError(
+                f"table {k} gets ids of shape {tuple(ids.shape)}: TwoFoldTables needs one entry "
+                f"for each of the {len(self._copy_of)} impressions"
+            )
+        parts, places = [], []
+        for which, copy in enumerate(self.copies[k]):
+            at = (self._copy_of == which).nonzero()[:, 0]
+            # Only the ids of its own impressions: others would be rows with a gradient of zero.
+            parts.append(F.embedding(ids[at], copy, module.padding_idx, sparse=True))
+            places.append(at)
+        return torch.cat(parts)[torch.cat(places).argsort()]
+
+    @property
+    def n_bytes(self) -> int:
+        """The memory of the copies and of their optimizer's state, in bytes."""
+        state = (value for one in self._optimizer.state.values() for value in one.values())
+        copies = (copy for pair in self.copies for copy in pair)
+        return sum(tensor.nbytes for tensor in (*copies, *state))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the state as copies; it can be saved in the middle of an epoch, too."""
+        copies = [[copy.detach().clone() for copy in pair] for pair in self.copies]
+        return {"copies": copies, "optimizer": self._optimizer.state_dict()}
+
+    @torch.no_grad()
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores a saved state; raises a ValueError if it is of tables of other shapes."""
+        saved = state_dict["copies"]
+        shapes = [[copy.shape for copy in pair] for pair in self.copies]
+        if [[copy.shape for copy in pair] for pair in saved] != shapes:
+            raise ValueError("the state is of tables of other shapes")
+        self._optimizer.load_state_dict(state_dict["optimizer"])
+        for pair, values in zip(self.copies, saved):
+            for copy, value in zip(pair, values):
+                copy.copy_(value)

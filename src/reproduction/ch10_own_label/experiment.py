@@ -1,0 +1,215 @@
+"""Chapter 10, claims C12 and C13: rows without their own label, and served against trained rows.
+
+C12 takes the own label of each impression out of the rows that it reads, and nothing else, and
+measures what is left of the jump. C13 compares what blended serving serves with what the rewinds
+train, at nine points of epochs 2 to 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from multiepoch.methods import ALL_METHODS
+from reproduction.dose_response.experiment import DRAWN, EXPECTED, against, jumps, losses
+from reproduction.runs import Profile, Run, over_seeds, run_all
+
+CHAPTER = "10"
+NAME = "ch10_own_label"
+SEEDS = tuple(range(20, 28))  # no pilot has seen these
+
+AT = (0.1, 0.25, 0.5, 1.0)
+INSIDE = tuple(epoch + part for epoch in (1, 2, 3) for part in (0.25, 0.5))
+TENTHS = (1.1, 2.1, 3.1)
+ENDS = (2.0, 3.0, 4.0)
+REWINDS = ("plain", "meda", "meda_blend", "tail_rewind", "tail_rewind_blend")
+ADAGRAD_RATES = tuple(10**exponent for exponent in (-1.5, -1.0, -0.5))
+ADAM_RATES = tuple(10**exponent for exponent in (-2.5, -2.0, -1.5))
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """Methods that are trained under the same conditions, at each of several rates of the tables.
+
+    Attributes:
+        name: Its key in the record, column `stratum`.
+        data: A source of runs.Run.
+        methods: Keys of ALL_METHODS, each with its default hyperparameter.
+        rates: The tables' learning rates.
+        epochs: Epochs over the window.
+        rule: The rule of the tables' optimizer. The rows of "self_seeing" and "self_excluding" are
+            sums and have none.
+    """
+
+    name: str
+    data: str
+    methods: tuple[str, ...]
+    rates: tuple[float, ...]
+    epochs: int
+    rule: str = "adagrad"
+
+    def runs(self) -> list[Run]:
+        """Returns the runs of one seed. A setting names stratum and rate."""
+        return [
+            Run(
+                method,
+                0,
+                1e-3,
+                rate,
+                ALL_METHODS[method].grid[0],
+                setting=f"{self.name}@{rate:.3g}",
+                data=self.data,
+                rule=self.rule,
+                epochs=self.epochs,
+                evaluate_at=AT,
+            )
+            for rate in self.rates
+            for method in self.methods
+        ]
+
+
+SUMS = ("self_seeing", "self_excluding")
+# All but those under Adam decide a claim.
+STRATA = {
+    stratum.name: stratum
+    for stratum in (
+        Stratum("AdsWorld, sums", "world", SUMS, (0.3, 1.0), 2),
+        Stratum("KuaiRand, sums", "kuairand", SUMS, (1.0,), 2),
+        Stratum("AdsWorld, two-fold", "world", ("two_fold",), (0.1,), 2),
+        Stratum("KuaiRand, two-fold", "kuairand", ("two_fold",), (0.1,), 2),
+        Stratum("AdsWorld", "world", REWINDS, ADAGRAD_RATES, 4),
+        Stratum("KuaiRand", "kuairand", REWINDS, ADAGRAD_RATES, 4),
+        Stratum("AdsWorld, Adam", "world", REWINDS, ADAM_RATES, 4, rule="adam"),
+        Stratum("KuaiRand, Adam", "kuairand", REWINDS, ADAM_RATES, 4, rule="adam"),
+    )
+}
+# What the notebook runs itself.
+LIVE = (
+    replace(STRATA["AdsWorld, sums"], rates=(0.3,)),
+    replace(
+        STRATA["AdsWorld"],
+        methods=("plain", "meda", "tail_rewind", "tail_rewind_blend"),
+        rates=ADAGRAD_RATES[1:2],
+        epochs=3,
+    ),
+)
+
+
+def run(
+    profile: Profile,
+    device: str = "auto",
+    seeds=None,
+    store=None,
+    log=print,
+    only: str = "",
+    strata: Sequence[Stratum] = tuple(STRATA.values()),
+) -> pd.DataFrame:
+    """Measures the strata, or the one of them named `only`.
+
+    Returns:
+        Losses on the test day: the columns of runs.COLUMNS with `stratum` and `rate` (of the
+        tables) in place of `setting`.
+    """
+    strata = [stratum for stratum in strata if only in ("", stratum.name)]
+    if not strata:
+        raise ValueError(f"no stratum is named {only!r}; there are {', '.join(STRATA)}.")
+    runs = [run for stratum in strata for run in over_seeds(seeds or SEEDS, stratum.runs())]
+    rows = run_all(runs, profile, device, store, log)
+    rows = rows[rows["metric"].isin([EXPECTED, DRAWN, "auc"])]
+    parts = rows["setting"].str.split("@", expand=True)
+    rates = {f"{rate:.3g}": rate for stratum in strata for rate in stratum.rates}
+    return rows.drop(columns="setting").assign(stratum=parts[0], rate=parts[1].map(rates))
+
+
+def jump(rows: pd.DataFrame, stratum: str, method: str) -> pd.Series:
+    """Returns the boundary jump in %, mean over the objectives, by rate and seed."""
+    found = jumps(rows, stratum).xs(method, level="method")
+    return found.groupby(["rate", "seed"]).mean()
+
+
+def against_first(rows: pd.DataFrame, stratum: str, rate: float) -> pd.DataFrame:
+    """Returns every method's loss in % of plain's at the end of epoch 1, at one rate of the tables.
+
+    The columns are method, objective, seed, epoch and value.
+    """
+    loss = losses(rows, stratum).xs(rate, level="rate")
+    first = loss.xs("plain", level="method").xs(1.0, level="epoch")
+    return (100 * (loss / first - 1)).rename("value").reset_index()
+
+
+def best_rate(rows: pd.DataFrame, stratum: str, method: str, epoch: float) -> float:
+    """Returns the tables' rate with the lowest loss at a point, objectives weighing the same."""
+    loss = losses(rows, stratum).xs(method, level="method").xs(epoch, level="epoch")
+    loss = loss / loss.groupby("objective").transform("mean")
+    return loss.groupby("rate").mean().idxmin()
+
+
+def against_one_epoch(
+    rows: pd.DataFrame, stratum: str, method: str = "tail_rewind_blend"
+) -> pd.DataFrame:
+    """Returns a method's loss against one plain epoch's in %, each at its best rate.
+
+    The method's rate is the best for the end of its last epoch. A row for each seed and objective,
+    a column for each epoch.
+    """
+    loss = losses(rows, stratum)
+    last = loss.index.get_level_values("epoch").max()
+    mine = loss.xs((best_rate(rows, stratum, method, last), method), level=["rate", "method"])
+    plain = loss.xs((best_rate(rows, stratum, "plain", 1.0), "plain"), level=["rate", "method"])
+    return (100 * (mine / plain.xs(1.0, level="epoch") - 1)).unstack("epoch")
+
+
+def judge(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns the evidence for C12 and C13: one value for each measure, point and seed."""
+    there = set(rows["stratum"])
+    found = []
+    for data in ("AdsWorld", "KuaiRand"):
+        if f"{data}, sums" in there:
+            found += _c12(rows, f"{data}, sums", {"seeing": SUMS[0], "excluding": SUMS[1]})
+        if f"{data}, two-fold" in there:
+            found += _c12(rows, f"{data}, two-fold", {"two_fold": "two_fold"})
+        if data in there:
+            found += _c13(rows, data)
+    return pd.DataFrame(
+        [
+            {"claim": claim, "measure": measure, "point": point, "seed": int(seed), "value": value}
+            for claim, measure, point, values in found
+            for seed, value in values.items()
+        ],
+        columns=["claim", "measure", "point", "seed", "value"],
+    )
+
+
+def _c12(rows: pd.DataFrame, stratum: str, methods: dict[str, str]) -> Iterator[tuple]:
+    for measure, method in methods.items():
+        sides = [measure] if measure == "seeing" else [f"{measure}_above", f"{measure}_below"]
+        for rate, values in jump(rows, stratum, method).groupby("rate"):
+            for side in sides:
+                point = f"{stratum.partition(',')[0]}, tables at {rate:.2g}"
+                yield "C12", side, point, values.droplevel("rate")
+
+
+def _c13(rows: pd.DataFrame, data: str) -> Iterator[tuple]:
+    blend = "tail_rewind_blend"
+    tail, meda, blended_meda = (
+        against(rows, data, mine, other)
+        for mine, other in ((blend, "tail_rewind"), (blend, "meda"), ("meda_blend", "meda"))
+    )
+    for rate in tail.index.unique("rate"):
+        of_rate = [one.xs(rate, level="rate") for one in (tail, meda, blended_meda)]
+        for epoch in INSIDE:
+            point = f"{data}, {epoch:g} epochs, tables at {rate:.2g}"
+            for name, values in zip(("tail_inside", "meda_inside", "blended_meda"), of_rate):
+                yield "C13", name, point, values[epoch]
+        for epoch in ENDS:
+            point = f"{data}, {epoch:g} epochs, tables at {rate:.2g}"
+            for side in ("above", "below"):
+                yield "C13", f"tail_end_{side}", point, of_rate[0][epoch]
+    plain = against_one_epoch(rows, data).groupby("seed").mean()
+    for measure, epochs in (("one_epoch", sorted((*INSIDE, *ENDS))), ("one_epoch_tenth", TENTHS)):
+        for epoch in epochs:
+            yield "C13", measure, f"{data}, {epoch:g} epochs", plain[epoch]
+    if data == "AdsWorld":
+        yield "C13", "one_epoch_last", f"{data}, 4 epochs", plain[ENDS[-1]]

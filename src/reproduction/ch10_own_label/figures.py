@@ -1,0 +1,94 @@
+"""The figures of chapter 10."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from reproduction import style, tables
+from reproduction.ch10_own_label import experiment, theory
+from reproduction.dose_response.experiment import jumps
+from reproduction.findings import cell
+
+# A blended remedy has the colour of the remedy, and a line without gaps.
+LOOKS = {
+    "MEDA": style.line_style("MEDA"),
+    "MEDA, blended": style.line_style("MEDA") | {"linestyle": "-"},
+    "tail rewind": style.line_style("tail rewind"),
+    "tail rewind, blended": style.line_style("tail rewind") | {"linestyle": "-"},
+}
+LABELS = {
+    "meda": "MEDA",
+    "meda_blend": "MEDA, blended",
+    "tail_rewind": "tail rewind",
+    "tail_rewind_blend": "tail rewind, blended",
+}
+CONTROLS = {
+    "self_seeing": "own label in\nthe rows",
+    "self_excluding": "own label\nleft out",
+    "two_fold": "two-fold\ntables",
+}
+
+
+@style.shown("fig-ten-trust")
+def trust(variances: tuple[float, float]) -> tuple[Figure, dict]:
+    """Draws where the head's weight on a row goes, against the impressions of the row."""
+    sizes = [2, 4, 8, 16, 32, 64]
+    found = {kind: [theory.trust(kind, n, *variances) for n in sizes] for kind in theory.READS}
+    found["best for fresh impressions"] = [theory.best_trust(n, *variances) for n in sizes]
+    lines = {
+        "epoch 2": ("epoch 2: all n, the own one among them", "plain", "o"),
+        "epoch 1": ("epoch 1: the earlier ones (ordered)", "MEDA", "s"),
+        "leave one out": ("the n - 1 others", "tail rewind", "D"),
+        "out of fold": ("the other fold", "FAL", "^"),
+        "best for fresh impressions": ("best for fresh impressions", "AdamAR", "v"),
+    }
+    fig, axes = style.figure(height=4.0)
+    style.columns(axes, pd.DataFrame(found, index=sizes), lines, markersize=5)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sizes, map(str, sizes))
+    axes.set(xlabel="impressions per row, n", ylabel="weight of the head on the row")
+    style.legend_outside(fig, axes, columns=1)
+    return fig, {"best": found["best for fresh impressions"][1]}
+
+
+@style.shown("fig-ten-jumps")
+def controls(rows: pd.DataFrame) -> Figure:
+    """Draws the jump of the sums with and without the own label, and of two-fold tables."""
+    names = [name for name in ("AdsWorld", "KuaiRand") if f"{name}, sums" in set(rows["stratum"])]
+    fig, grid = style.figure(len(names), height=2.8, squeeze=False)
+    for axes, name in zip(grid[:, 0], names):
+        strata = [f"{name}, sums", f"{name}, two-fold"]
+        found = pd.concat([jumps(rows, one) for one in strata if one in set(rows["stratum"])])
+        at_highest_rate = found.groupby(["method", "objective", "seed"]).last()
+        shown = {
+            label: at_highest_rate[method]
+            for method, label in CONTROLS.items()
+            if method in at_highest_rate
+        }
+        style.dots(axes, pd.concat(shown, names=["method"]), "method", "objective")
+        style.reference(axes, vertical=True)
+        axes.set(title=name, xlabel="boundary jump, %")
+    style.legend_outside(fig, grid[0, 0])
+    return fig
+
+
+@style.shown("fig-ten-served")
+def served(rows: pd.DataFrame, stratum: str = "AdsWorld", rate: float = 0.1) -> Figure:
+    """Draws what is trained and what is served, against one plain epoch."""
+    points = experiment.against_first(rows, stratum, rate)
+    points = points.assign(line=points["method"].map(LABELS)).dropna()
+    points = points[points["epoch"] >= 1]
+    points = points.sort_values("objective", key=lambda o: o.map(list(style.OBJECTIVES).index))
+    return style.by_epoch(points, LOOKS, "loss against one plain epoch's, %")
+
+
+def numbers(rows: pd.DataFrame, stratum: str = "AdsWorld", rate: float = 0.1) -> None:
+    """Displays each method's loss at each point, mean over the objectives."""
+    points = experiment.against_first(rows, stratum, rate)
+    points = points[points["epoch"] > 1].assign(line=points["method"].map(LABELS)).dropna()
+    means = points.groupby(["line", "epoch", "seed"])["value"].mean()
+    found = {}
+    for (line, epoch), values in means.groupby(["line", "epoch"]):
+        found.setdefault(line, {})[f"{epoch:g}"] = cell(values, "%")
+    tables.show(found, "after epochs", "Loss against one plain epoch's, mean over the objectives:")

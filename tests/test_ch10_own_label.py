@@ -1,0 +1,91 @@
+"""Chapter 10 on made-up losses whose effects are known, and its runs."""
+
+import pandas as pd
+import pytest
+
+from reproduction import second_round
+from reproduction.ch10_own_label import experiment, figures
+from reproduction.ch10_own_label.experiment import ENDS, INSIDE, REWINDS, STRATA, TENTHS
+from reproduction.runs import profile
+
+DATA = ("AdsWorld", "KuaiRand")
+OBJECTIVES = ("click", "checkout")
+# Loss of each method by point of an epoch from the second on; one plain epoch has 1.
+INSIDE_LOSS = {"plain": 1.4, "meda": 1.05, "meda_blend": 1.0, "tail_rewind": 1.03}
+INSIDE_LOSS["tail_rewind_blend"] = 0.99
+
+
+def made_up(seeds=range(20, 24), **changed) -> pd.DataFrame:
+    rows = []
+
+    def add(stratum, rate, method, seed, epoch, loss):
+        for k, objective in enumerate(OBJECTIVES):
+            value = loss * (1 + k) * (1 + 1e-5 * ((seed * 7919 + k) % 13))
+            rows.append((stratum, rate, method, seed, objective, epoch, value))
+
+    for stratum in STRATA.values():
+        for rate in stratum.rates:
+            worse = 1 + 0.01 * (rate != 0.1)  # the best rate is 0.1
+            for method in stratum.methods:
+                for seed in seeds:
+                    inside = {"self_seeing": 1.2}.get(method, 1.002)
+                    inside = changed.get(method, INSIDE_LOSS.get(method, inside))
+                    points = {1.0: 1.0, **dict.fromkeys((*INSIDE, *TENTHS), inside)}
+                    points |= dict.fromkeys(ENDS, 0.97)
+                    for epoch, loss in points.items():
+                        add(stratum.name, rate, method, seed, epoch, loss * worse)
+    columns = ["stratum", "rate", "method", "seed", "objective", "epoch", "value"]
+    return pd.DataFrame(rows, columns=columns).assign(metric="logloss", group="all")
+
+
+def verdicts(rows):
+    evidence = experiment.judge(rows)
+    return {
+        p.id: second_round.verdict(second_round.weigh(p, evidence))
+        for p in second_round.PREDICTIONS
+        if p.id in ("C12", "C13")
+    }
+
+
+def test_made_up_losses_get_their_verdicts():
+    assert verdicts(made_up()) == {"C12": "reproduced", "C13": "reproduced"}
+    dips = verdicts(made_up(tail_rewind_blend=1.04))
+    assert dips == {"C12": "reproduced", "C13": "partly"}
+    leaks = verdicts(made_up(self_excluding=1.05))
+    assert leaks == {"C12": "partly", "C13": "reproduced"}
+
+
+def test_every_measure_is_predicted_and_has_its_points():
+    evidence = experiment.judge(made_up())
+    predicted = {(p.id, m.name) for p in second_round.PREDICTIONS for m in p.measures}
+    mine = {(c, m) for c, m in predicted if c in ("C12", "C13")}
+    assert set(zip(evidence["claim"], evidence["measure"])) == mine
+    points = evidence.groupby("measure")["point"].nunique()
+    assert points["tail_inside"] == 2 * 3 * 6 and points["tail_end_above"] == 2 * 3 * 3
+    assert points["one_epoch"] == 2 * 9 and points["seeing"] == 3 and points["two_fold_above"] == 2
+    assert "### C13 · Blended serving has no dip" in second_round.table(evidence, "long")
+
+
+def test_each_is_compared_at_its_best_rate():
+    rows = made_up()
+    assert experiment.best_rate(rows, "AdsWorld", "plain", 1.0) == 0.1
+    found = experiment.against_one_epoch(rows, "AdsWorld").mean()
+    assert found[1.25] == pytest.approx(-1, abs=0.1) and found[4.0] == pytest.approx(-3, abs=0.1)
+
+
+def test_the_figures_show_both_data_sets_and_every_remedy():
+    rows = made_up()
+    fig = figures.controls.__wrapped__(rows)
+    labels = [label.get_text() for label in fig.axes[1].get_yticklabels()]
+    assert [axes.get_title() or axes.get_title("left") for axes in fig.axes] == list(DATA)
+    assert labels == list(figures.CONTROLS.values())
+    fig = figures.served.__wrapped__(rows)
+    assert {line.get_label() for line in fig.axes[0].lines} >= set(figures.LOOKS)
+
+
+def test_runs_have_names_of_their_own_and_strata_are_refused_by_name():
+    settings = [(run.setting, run.method) for s in STRATA.values() for run in s.runs()]
+    assert len(set(settings)) == len(settings)
+    assert {run.method for run in STRATA["AdsWorld"].runs()} == set(REWINDS)
+    with pytest.raises(ValueError, match="no stratum is named 'AdsWorlds'; there are AdsWorld"):
+        experiment.run(profile("quick"), "cpu", only="AdsWorlds")

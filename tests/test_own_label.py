@@ -1,0 +1,213 @@
+"""The two controls that leak nothing, against the same rules by hand."""
+
+import io
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from multiepoch.optim import SparseOptimizer
+from multiepoch.remedies import SelfExcludingRows, TwoFoldTables
+
+N, ROWS, DIM, LR, C, BELOW, PADDING = 40, (8, 5), 3, 0.3, 0.1, 6, 2
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.user = nn.Embedding(ROWS[0], DIM, sparse=True, padding_idx=PADDING)
+        self.item = nn.Embedding(ROWS[1], DIM, sparse=True)
+        self.head = nn.Linear(2 * DIM, 1)
+        self.read = None
+
+    def forward(self, user, item):
+        self.read = torch.cat([self.user(user), self.item(item)], dim=1)
+        return self.head(self.read.tanh())[:, 0]
+
+
+def data(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    ids = [(torch.rand(N, generator=generator) ** 2 * n).long() for n in ROWS]
+    return ids, (torch.rand(N, generator=generator) < 0.5).float(), generator
+
+
+def build(control, rule="sgd", **options):
+    model = Model()
+    optimizer = SparseOptimizer.from_model(model, 0.1, LR, dense=torch.optim.SGD, rule=rule)
+    return model, optimizer, control(model, optimizer, **options)
+
+
+def step(model, optimizer, control, ids, labels, at):
+    def closure():
+        optimizer.zero_grad()
+        loss = F.binary_cross_entropy_with_logits(model(*(i[at] for i in ids)), labels[at])
+        loss.backward()
+        return loss.detach()
+
+    loss = control.backward(at, closure)
+    optimizer.step()
+    return loss
+
+
+def resumed(parts, make):
+    file = io.BytesIO()
+    torch.save([part.state_dict() for part in parts], file)
+    file.seek(0)
+    again = make()
+    for part, state in zip(again, torch.load(file, weights_only=True)):
+        part.load_state_dict(state)
+    return again
+
+
+@pytest.mark.parametrize("exclude", [True, False])
+def test_self_excluding_rows_are_those_of_the_rule_by_hand(exclude):
+    ids, labels, generator = data()
+    make = lambda: build(SelfExcludingRows, below=BELOW, exclude=exclude, c=C)  # noqa: E731
+    parts = make()
+    # By hand: for each table a list of the votes of each row, by the impression they are of.
+    start = [parts[0].user.weight.detach().double(), parts[0].item.weight.detach().double()]
+    votes = [[{} for _ in range(n)] for n in ROWS]
+    frequent = [torch.bincount(i, minlength=n) >= BELOW for i, n in zip(ids, ROWS)]
+
+    def row(k, r, leave_out=None):
+        kept = [g for voter, g in votes[k][r].items() if voter != leave_out]
+        total = sum(kept, torch.zeros(DIM).double())
+        square = sum((g**2 for g in kept), torch.zeros(DIM).double())
+        return start[k][r] - LR * total / (square + C).sqrt()
+
+    for index in range(3):
+        parts[2].before_epoch(index)
+        for position, at in enumerate(torch.randperm(N, generator=generator).split(9)):
+            model, optimizer, control = parts
+            read = [
+                torch.stack(
+                    [
+                        row(k, r, j if exclude and not frequent[k][r] else None)
+                        for j, r in zip(at.tolist(), ids[k][at].tolist())
+                    ]
+                )
+                for k in range(2)
+            ]
+            leaf = torch.cat(read, dim=1).requires_grad_()
+            head = nn.Linear(2 * DIM, 1).double()
+            head.load_state_dict(model.head.state_dict())
+            logits = head(leaf.tanh())[:, 0]
+            F.binary_cross_entropy_with_logits(
+                logits, labels[at].double(), reduction="sum"
+            ).backward()
+            step(model, optimizer, control, ids, labels, at)
+            torch.testing.assert_close(model.read.double(), leaf, rtol=1e-5, atol=1e-6)
+            for k, gradient in enumerate(leaf.grad.split(DIM, dim=1)):
+                for j, r, g in zip(at.tolist(), ids[k][at].tolist(), gradient):
+                    if (k, r) != (0, PADDING):
+                        # A frequent row keeps every vote; an infrequent one the latest.
+                        repeated = index if frequent[k][r] else 0
+                        votes[k][r][j if not repeated else (j, repeated)] = g
+            for k, module in enumerate((model.user, model.item)):
+                full = torch.stack([row(k, r) for r in range(ROWS[k])])
+                torch.testing.assert_close(module.weight.double(), full, rtol=1e-5, atol=1e-6)
+            if position == 2:
+                parts = resumed(parts, make)
+    assert frequent[0].any() and not frequent[0].all()
+
+
+def test_what_an_impression_reads_does_not_depend_on_its_own_label():
+    """To first order: with dense layers held fixed and no other impression in its rows."""
+    reads = []
+    for label in (0.0, 1.0):
+        model, optimizer, control = build(SelfExcludingRows)
+        model.head.requires_grad_(False)
+        ids, labels = [torch.tensor([0, 1]), torch.tensor([0, 1])], torch.tensor([label, 1.0])
+        for index in range(2):
+            control.before_epoch(index)
+            step(model, optimizer, control, ids, labels, torch.tensor([0, 1]))
+        reads.append(model.read.detach())
+        with torch.no_grad():
+            model(*ids)
+        reads.append(model.read.detach())
+    assert torch.equal(reads[0], reads[2]), "in training"
+    assert not torch.allclose(reads[1], reads[3]), "in evaluation, the full rows"
+
+
+def test_new_data_keep_what_was_learned_and_forget_the_voters():
+    ids, labels, _ = data()
+    model, optimizer, control = build(SelfExcludingRows)
+    everything = torch.arange(N)
+    control.before_epoch(0)
+    step(model, optimizer, control, ids, labels, everything)
+    learned = model.item.weight.detach().clone()
+    control.before_epoch(0)
+    step(model, optimizer, control, ids, labels, everything)
+    torch.testing.assert_close(model.read[:, DIM:], learned[ids[1]])  # nothing left out
+
+
+def test_two_fold_tables_are_three_models_by_hand():
+    ids, labels, generator = data()
+    make = lambda: build(TwoFoldTables)  # noqa: E731
+    parts = make()
+    hand = [Model() for _ in range(3)]  # copies 0 and 1, and the served tables
+    fold = torch.arange(N) % 2
+
+    def gradients(model, at):
+        """The gradient sums of all parameters over the impressions `at`, (n,)."""
+        model.zero_grad()
+        logits = model(*(i[at] for i in ids))
+        F.binary_cross_entropy_with_logits(logits, labels[at], reduction="sum").backward()
+        return {k: p.grad.to_dense().clone() for k, p in model.named_parameters()}
+
+    for index in range(2):
+        parts[2].before_epoch(index)
+        for at in torch.randperm(N, generator=generator).split(9):
+            own = [at[fold[at] == k] for k in (0, 1)]
+            found = [gradients(hand[k], own[k]) for k in (0, 1)]  # of the dense layers
+            learned = [gradients(hand[k], own[1 - k]) for k in (0, 1)] + [gradients(hand[2], at)]
+            with torch.no_grad():
+                for model, gradient in zip(hand, learned):
+                    for name, p in model.named_parameters():
+                        if name.startswith("head"):
+                            p -= 0.1 * (found[0][name] + found[1][name]) / len(at)
+                        else:
+                            p -= LR * gradient[name] / len(at)
+            step(*parts, ids, labels, at)
+            model, _, control = parts
+            for name, p in model.named_parameters():
+                torch.testing.assert_close(p, dict(hand[2].named_parameters())[name])
+            for k, pair in enumerate(control.copies):
+                for which, copy in enumerate(pair):
+                    torch.testing.assert_close(copy, list(hand[which].parameters())[k])
+        parts = resumed(parts, make)
+
+
+@pytest.mark.parametrize("rule", ["adam", "adagrad"])
+def test_no_copy_learns_from_the_fold_that_reads_it(rule):
+    copies = []
+    for flip in (False, True):
+        ids, labels, _ = data()
+        model, optimizer, control = build(TwoFoldTables, rule)
+        model.head.requires_grad_(False)
+        even = torch.arange(N) % 2 == 0
+        labels = torch.where(even & flip, 1 - labels, labels)
+        for index in range(2):
+            control.before_epoch(index)
+            for at in torch.arange(N).split(9):
+                step(model, optimizer, control, ids, labels, at)
+        copies.append([[c.detach() for c in pair] for pair in control.copies])
+    for before, after in zip(*copies):
+        assert torch.equal(before[0], after[0]) and not torch.equal(before[1], after[1])
+
+
+def test_tables_of_another_kind_are_refused():
+    bag = nn.EmbeddingBag(4, 2, sparse=True)
+    model = nn.Sequential(bag, nn.Linear(2, 1))
+    optimizer = SparseOptimizer.from_model(model, 0.1, 0.1)
+    for control in (SelfExcludingRows, TwoFoldTables):
+        with pytest.raises(ValueError, match=r"the weight of EmbeddingBag: it must be that of one"):
+            control(model, optimizer)
+    model, optimizer, control = build(SelfExcludingRows)
+    with pytest.raises(ValueError, match=r"gets \(2, 2\): SelfExcludingRows needs one call"):
+        control.backward(torch.arange(2), lambda: model.user(torch.zeros(2, 2, dtype=torch.int64)))
+    model, optimizer, control = build(TwoFoldTables)
+    with pytest.raises(ValueError, match="one entry for each of the 2 impressions"):
+        control.backward(torch.arange(2), lambda: model.user(torch.zeros(3, dtype=torch.int64)))
