@@ -21,7 +21,7 @@ from multiepoch.runner import machine
 from multiepoch_compare import output, plan, report
 from multiepoch_compare.readers import FORMATS, Columns, MappedLog, default_cache, map_log
 from multiepoch_compare.readers.files import disk_error
-from multiepoch_compare.record import finite, record
+from multiepoch_compare.record import record
 from multiepoch_compare.run import Parts, Setup, read_parts, tune_and_run
 
 LOOK_ROWS = 200_000
@@ -124,7 +124,6 @@ def _compare(options: argparse.Namespace, arguments: list[str]) -> None:
             "torch": torch.__version__,
             "seconds": time.perf_counter() - started,
         }
-        found = finite(found)
         text = report.text(found)
         write_text(out / "report.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
         write_text(out / "report.txt", text)

@@ -59,6 +59,14 @@ class Parts:
         pairs = (self.block, BLOCKS), (self.group, len(GROUPS))
         return tuple(torch.bincount(of, minlength=n).numpy() for of, n in pairs)
 
+    def constant(self) -> np.ndarray:
+        """Sums the test losses of predicting the training rates, (n_objectives, BLOCKS)."""
+        rates = self.train.labels.mean(dim=0, dtype=torch.float64)
+        labels = self.test.labels.double()
+        loss = F.binary_cross_entropy(rates.expand_as(labels), labels, reduction="none")
+        total = torch.zeros(BLOCKS, loss.shape[1], dtype=torch.float64)
+        return total.index_add_(0, self.block, loss).T.numpy()
+
     def frequencies(self) -> dict[str, list[float]]:
         """Returns, for each id column, the share of test impressions in each of GROUPS."""
         groups = {name: frequency_group(self.train, self.test, name) for name in self.train.ids}
