@@ -288,6 +288,28 @@ def test_dense_features_are_scaled_by_the_training_days(place):
     )
 
 
+@pytest.mark.parametrize(
+    "n, expected", [(10, 1), (399, 1), (900, 4), (75_000, 256), (198_895, 512), (10**7, 2_048)]
+)
+def test_the_batch_leaves_200_steps_an_epoch(n, expected):
+    assert plan.batch_size(n) == expected
+    assert n < plan.LEAST_STEPS or n // expected >= plan.LEAST_STEPS
+
+
+def test_the_batch_follows_the_log_and_is_said(place, monkeypatch):
+    monkeypatch.setattr(plan, "LEAST_STEPS", 20)
+    call = [*CALL[: CALL.index("--batch-size")], "--epochs", "2"]
+    assert main(["compare", "log.parquet", *call]) == 0
+    found = report_of(place)
+    assert (found["batch_size"], found["steps"]) == (32, 29)
+    text = report.text(found)
+    assert "An epoch is 29 steps of 32 impressions." in text and "--batch-size" not in text
+    constant = f"{found['constant'][0]:.4f}"
+    assert constant in text and 0 < found["constant"][0] < 1
+    found["steps"] = 19
+    assert "give a smaller --batch-size" in report.text(found)
+
+
 def test_every_method_has_as_many_trials_and_none_twice():
     for budget in (2, 4):
         for label, several in plan.trials(budget).items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import math
 import shlex
 import sys
 import time
@@ -61,7 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--format", choices=FORMATS, help="a public data set, instead of columns")
     add("--epochs", type=int, default=3, help="number of epochs (default: 3)")
     add("--seeds", type=int, default=3, help="number of seeds (default: 3)")
-    add("--batch-size", type=int, default=2048, help="impressions per step (default: 2048)")
+    most, steps = plan.LARGEST_BATCH, plan.LEAST_STEPS
+    default = f"default: as many as leave {steps} steps an epoch, up to {most}"
+    add("--batch-size", type=int, help=f"impressions per step ({default})")
     add("--out", type=Path, default=Path("report"), help="output folder (default: report)")
     quick = f"only the first {LOOK_ROWS:,} rows, two trials per method"
     add("--quick", action="store_true", help=quick)
@@ -96,7 +99,8 @@ def _compare(options: argparse.Namespace, arguments: list[str]) -> None:
     started = time.perf_counter()
     least = {"epochs": "2, since one epoch repeats nothing", "seeds": "1", "batch_size": "1"}
     for name, words in least.items():
-        if (value := getattr(options, name)) < int(words[0]):
+        value = getattr(options, name)
+        if value is not None and value < int(words[0]):
             raise DataError(f"--{name.replace('_', '-')} is {value}; give at least {words}.")
     columns = columns_of(options)
     rows_read = LOOK_ROWS if options.quick else None
@@ -107,7 +111,9 @@ def _compare(options: argparse.Namespace, arguments: list[str]) -> None:
             path = FORMATS[options.format].prepare(path, default_cache())
         mapped = map_log(path, columns, rows=rows_read, say=say)
         split = plan.split(mapped, source, options.quick)
-        setup = Setup(str(mapped.folder), columns, split, options.epochs, options.batch_size)
+        n_train = min(split.n_rows(mapped, "train"), plan.MAX_TRAIN)
+        batch_size = options.batch_size or plan.batch_size(n_train)
+        setup = Setup(str(mapped.folder), columns, split, options.epochs, batch_size)
         parts = read_parts(setup)
         data = _data(source, mapped, split, parts, rows_read)
         say(report.data_line(data))
@@ -116,6 +122,8 @@ def _compare(options: argparse.Namespace, arguments: list[str]) -> None:
         found = record(columns.labels, options.epochs, parts, results, choices)
         found |= {
             "seeds": options.seeds,
+            "batch_size": batch_size,
+            "steps": math.ceil(n_train / batch_size),
             "trials_a_method": len(plan.trials(budget)["plain"]),
             "call": shlex.join(["multiepoch", "compare", *arguments]),
             "data": data,

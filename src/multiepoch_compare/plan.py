@@ -15,6 +15,7 @@ DENSE_LR = 1e-3
 STEP = 10**0.5
 MAX_TRAIN, MAX_TEST = 10_000_000, 1_000_000  # impressions; the latest are kept
 PARTS = ("train", "validation", "test")
+LEAST_STEPS, LARGEST_BATCH = 200, 2048
 # Of the methods with a learning rate for the tables: a key of METHODS, and the second value of its
 # hyperparameter that is tried.
 TABLE_RATE_METHODS = {
@@ -24,6 +25,16 @@ TABLE_RATE_METHODS = {
     "AdamAR": ("adamar", 1e-3),
     "tail rewind": ("tail_rewind", 20),
 }
+
+
+def batch_size(n: int) -> int:
+    """Returns the largest power of two that leaves LEAST_STEPS steps an epoch over n impressions.
+
+    In fewer steps, a model hardly learns anything from an epoch, so that nothing can collapse. As
+    the number of steps is then about the same for every small log, so are the rates to search.
+    """
+    most = max(1, n // LEAST_STEPS)
+    return min(LARGEST_BATCH, 1 << (most.bit_length() - 1))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tabulate import tabulate
 
-from multiepoch_compare import figures
+from multiepoch_compare import figures, plan
 from multiepoch_compare.verdict import COLLAPSE, RETUNED, WORDS, Estimate
 
 _PARTS = {"train": "training days", "validation": "tuning day", "test": "test day"}
@@ -16,7 +16,7 @@ _PARTS = {"train": "training days", "validation": "tuning day", "test": "test da
 
 def text(found: dict) -> str:
     """Renders the record as the terminal shows it."""
-    lines = [data_line(found["data"]), "", *found["headline"], ""]
+    lines = [f"{data_line(found['data'])} {steps_line(found)}", "", *found["headline"], ""]
     for header, rows in (methods(found), epochs(found)):
         table = tabulate(rows, header, tablefmt="simple", disable_numparse=True)
         lines += [*map(str.rstrip, table.splitlines()), ""]
@@ -66,8 +66,8 @@ def _worded(values: dict, use: int = 1) -> str:
 
 def page(found: dict) -> str:
     """Renders the record as HTML, with style and figures inside."""
-    plain = next(m for m in found["methods"] if m["label"] == "plain")
-    by_objective = plain["second_by_objective"]
+    of_plain = next(m for m in found["methods"] if m["label"] == "plain")
+    by_objective = of_plain["second_by_objective"]
     objective = max(by_objective, key=lambda name: by_objective[name]["mean"])
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
@@ -75,7 +75,7 @@ def page(found: dict) -> str:
     environment.filters["tone"] = _tone
     return environment.get_template("report.html.j2").render(
         found=found,
-        data_line=data_line(found["data"]),
+        data_line=f"{data_line(found['data'])} {steps_line(found)}",
         legend=" ".join(_legend(found)),
         notes=_limits(found),
         tables=[("The methods", methods(found)), ("More epochs", epochs(found))],
@@ -84,10 +84,14 @@ def page(found: dict) -> str:
         groups=figures.groups(found, "plain", found["objectives"].index(objective)),
         objective=objective,
         rare=100 * sum(found["frequencies"][found["group_column"]][:3]),
-        plain=plain,
+        plain=of_plain,
         collapse=COLLAPSE,
         retuned=RETUNED,
     )
+
+
+def steps_line(found: dict) -> str:
+    return f"An epoch is {found['steps']:,} steps of {found['batch_size']:,} impressions."
 
 
 def _tone(cell: str) -> str:
@@ -124,6 +128,8 @@ def _legend(found: dict) -> list[str]:
 
 def _limits(found: dict) -> list[str]:
     data, limits = found["data"], []
+    if found["steps"] < plan.LEAST_STEPS:
+        limits.append("So few steps teach a model little: give a smaller --batch-size.")
     if data["quick"]:
         read = f"at most the first {data['rows_read']:,} rows were read"
         limits.append(f"Quick look: {read}, and each method got fewer trials.")
