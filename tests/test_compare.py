@@ -12,10 +12,11 @@ from bs4 import BeautifulSoup
 from multiepoch.data.kuairand import PACKAGED
 from multiepoch.train import NonFiniteLoss
 from multiepoch_compare import command as compare
+from multiepoch_compare import inspect as inspecting
 from multiepoch_compare import output, plan, report, run
 from multiepoch_compare import verdict as judge
 from multiepoch_compare.__main__ import main
-from multiepoch_compare.inspect import inspect
+from multiepoch_compare.inspect import inspect, look, sample
 from multiepoch_compare.readers import Columns, map_log
 
 CALL = [
@@ -387,6 +388,89 @@ def test_inspect_says_what_it_takes_a_column_for(place):
     }.items():
         assert lines[name].split()[1] == kind, lines[name]
     assert "an id must not be a float" in lines["user_id"]
+
+
+def shop(n=3_000, seed=0):
+    """A log of integers without telling suffixes, sorted by time over two months."""
+    rng = np.random.default_rng(seed)
+    user, item = rng.integers(0, 300, n), rng.integers(0, 200, n)
+    taste = rng.normal(size=(300, 2))[user] * rng.normal(size=(200, 2))[item]
+    click = rng.random(n) < 1 / (1 + np.exp(-taste.sum(1)))
+    when = np.datetime64("2024-01-01") + np.arange(n) * 60 // n
+    return {
+        "user": user,
+        "movieId": item,
+        "click": click.astype(int),
+        "seen": (rng.random(n) < 0.9).astype(int),
+        "day": 1 + (when - when.astype("datetime64[M]")).astype(int),
+        "date": when.astype(str),
+        "stars": 1 + 2 * click + rng.integers(0, 2, n),
+        "seconds": np.where(click, rng.lognormal(3, 1, n), 0.0),
+        "order": [f"o{k}" if one else None for k, one in enumerate(click)],
+    }
+
+
+def kinds(columns):
+    guesses = look(pa.table(columns))
+    return {g.name: g.kind for g in guesses}, {g.name: g.why for g in guesses}
+
+
+def test_integers_named_after_things_are_ids_and_no_label_is():
+    of, _ = kinds(shop())
+    assert of["user"] == of["movieId"] == "id"
+    assert of["click"] == "label" and of["seen"] == "-"
+
+
+def test_a_column_that_almost_determines_a_label_is_a_leak():
+    of, why = kinds(shop())
+    assert of["stars"] == of["seconds"] == of["order"] == "leak"
+    assert "of the entropy of 'click'" in why["stars"]
+    honest = {k: v for k, v in shop().items() if k in ("user", "movieId", "click", "date")}
+    assert kinds(honest)[0] == {"user": "id", "movieId": "id", "click": "label", "date": "day"}
+
+
+def test_a_day_of_the_month_is_no_day_if_there_is_a_date():
+    of, why = kinds(shop())
+    assert of["date"] == "day" and of["day"] == "-" and "'date' has the date" in why["day"]
+    alone = shop()
+    del alone["date"]
+    assert kinds(alone)[0]["day"] == "day"
+
+
+def test_a_sample_covers_the_whole_log(place, monkeypatch):
+    monkeypatch.setattr(inspecting, "ROWS", 500)
+    pq.write_table(pa.table(shop()), "sorted.parquet", row_group_size=700)
+    rows, n = sample([place / "sorted.parquet"])
+    assert n == 3_000 and 250 <= len(rows) <= 500
+    dates = rows["date"].to_pylist()
+    assert dates == sorted(dates) and len(set(dates)) == 60
+    assert len(sample([place / "sorted.parquet", place / "sorted.parquet"])[0]) <= 500
+
+
+def test_the_cross_that_adds_is_proposed(place):
+    n, rng = 20_000, np.random.default_rng(0)
+    ids = {f"{name}_id": rng.integers(0, 30, n) for name in ("user", "shop", "item")}
+    taste = rng.normal(size=(30, 30))[ids["shop_id"], ids["item_id"]]
+    click = (rng.random(n) < 1 / (1 + np.exp(-2 * taste))).astype(int)
+    columns = {**ids, "click": click, "date": ["2024-01-01"] * n}
+    pq.write_table(pa.table(columns), "cross.parquet")
+    assert "--cross shop_id,item_id" in inspect(place / "cross.parquet")
+    columns["click"] = rng.integers(0, 2, n)
+    pq.write_table(pa.table(columns), "noise.parquet")
+    assert "--cross" not in inspect(place / "noise.parquet")
+
+
+def test_compare_warns_of_a_leak(place, monkeypatch, capsys):
+    table = pq.read_table("log.parquet")
+    table = table.append_column("bought", pa.array([f"b{v}" for v in table["buy"].to_pylist()]))
+    pq.write_table(table, "leak.parquet")
+    call = ["user,item,bought" if word == "user,item" else word for word in CALL[:-6]]
+    call = [*call[:-2], "--seeds", "2", "--epochs", "2", "--batch-size", "128"]
+    assert main(["compare", "leak.parquet", *call]) == 0
+    warning = "Warning: column 'bought' explains"
+    assert warning in capsys.readouterr().out
+    assert any(one.startswith(warning) for one in report_of(place)["warnings"])
+    assert warning in (place / "report" / "index.html").read_text().replace("&#39;", "'")
 
 
 def test_text_and_page_come_from_the_record_alone(place):

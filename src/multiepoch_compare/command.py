@@ -20,6 +20,7 @@ from multiepoch.data.log import DataError
 from multiepoch.files import write_text
 from multiepoch.runner import machine
 from multiepoch_compare import output, plan, report
+from multiepoch_compare.leak import leaks
 from multiepoch_compare.readers import FORMATS, Columns, MappedLog, default_cache, map_log
 from multiepoch_compare.readers.files import disk_error
 from multiepoch_compare.record import record
@@ -117,11 +118,15 @@ def _compare(options: argparse.Namespace, arguments: list[str]) -> None:
         parts = read_parts(setup)
         data = _data(source, mapped, split, parts, rows_read)
         say(report.data_line(data))
+        warnings = [f"Warning: {one}" for one in leaks(parts.train, parts.validation)]
+        for warning in warnings:
+            say(warning)
         budget = 2 if options.quick else 4
         results, choices = tune_and_run(setup, out / "trials", budget, options.seeds, say)
         found = record(columns.labels, options.epochs, parts, results, choices)
         found |= {
             "seeds": options.seeds,
+            "warnings": warnings,
             "batch_size": batch_size,
             "steps": math.ceil(n_train / batch_size),
             "trials_a_method": len(plan.trials(budget)["plain"]),

@@ -16,7 +16,8 @@ _PARTS = {"train": "training days", "validation": "tuning day", "test": "test da
 
 def text(found: dict) -> str:
     """Renders the record as the terminal shows it."""
-    lines = [f"{data_line(found['data'])} {steps_line(found)}", "", *found["headline"], ""]
+    lines = [f"{data_line(found['data'])} {steps_line(found)}", ""]
+    lines += [*found["warnings"], *found["headline"], ""]
     for header, rows in (methods(found), epochs(found)):
         table = tabulate(rows, header, tablefmt="simple", disable_numparse=True)
         lines += [*map(str.rstrip, table.splitlines()), ""]
