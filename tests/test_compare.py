@@ -242,6 +242,36 @@ def test_a_look_at_few_days_splits_by_rows(place):
     assert len(split.read(mapped, "train")) == 800
 
 
+def test_a_look_at_few_days_out_of_order_is_no_split(place):
+    columns = Columns(("user",), ("click",), "day")
+    table = pq.read_table("log.parquet").slice(0, 600)
+    pq.write_table(pa.concat_tables([table, table]), "mixed.parquet")
+    with pytest.raises(ValueError, match="has 2 days"):
+        plan.split(map_log("mixed.parquet", columns), "mixed", look=True)
+
+
+def test_several_days_can_be_tested_on(place):
+    mapped = map_log("log.parquet", Columns(("user",), ("click",), "day"))
+    assert plan.split(mapped, "log", False, 2).ends == ((0, 0), (1, 2), (3, 4))
+    with pytest.raises(ValueError, match=r"has 5 days, .* at least 7 are needed"):
+        plan.split(mapped, "log", False, 3)
+
+
+def test_a_time_far_outside_the_rest_is_pointed_out(place, capsys):
+    table = pq.read_table("log.parquet")
+    for day, where in ((19700101, "before"), (20990101, "after")):
+        days = table["day"].to_pylist()
+        days[0 if where == "before" else -1] = day
+        odd = table.set_column(table.column_names.index("day"), "day", pa.array(days))
+        pq.write_table(odd, f"{where}.parquet")
+        mapped = map_log(f"{where}.parquet", Columns(("user",), ("click",), "day"))
+        (found,) = plan.far_days(mapped)
+        assert str(day)[:4] in found and where in found and found.startswith("1 impressions")
+    assert plan.far_days(map_log("log.parquet", Columns(("user",), ("click",), "day"))) == []
+    main(["compare", "after.parquet", *CALL])
+    assert "Warning: 1 impressions are of 2099-01-01" in capsys.readouterr().out
+
+
 def test_the_training_days_are_cut_to_the_latest(place, monkeypatch):
     mapped = map_log("log.parquet", Columns(("user",), ("click",), "day"))
     monkeypatch.setattr(plan, "MAX_TRAIN", 100)

@@ -60,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--day", help="column with the day; in a folder without one, each file is a day")
     add("--dense", help="columns of numbers", default=(), **names)
     add("--cross", help="adds an id per pair; repeatable", action="append", default=[], **names)
+    zone = "time zone of Unix times and of times with a zone, such as Europe/Berlin"
+    add("--tz", default="UTC", help=f"{zone} (default: UTC)")
+    add("--test-days", type=int, default=1, help="days to test on, and to tune on (default: 1)")
     add("--format", choices=FORMATS, help="a public data set, instead of columns")
     add("--epochs", type=int, default=3, help="number of epochs (default: 3)")
     add("--seeds", type=int, default=3, help="number of seeds (default: 3)")
@@ -91,14 +94,15 @@ def columns_of(options: argparse.Namespace) -> Columns:
     for pair in options.cross:
         if len(pair) != 2:
             raise DataError(f"--cross {','.join(pair)}: a cross needs exactly two id columns.")
-    columns = replace(columns, cross=tuple(options.cross))
+    columns = replace(columns, cross=tuple(options.cross), tz=options.tz)
     columns.check()
     return columns
 
 
 def _compare(options: argparse.Namespace, arguments: list[str]) -> None:
     started = time.perf_counter()
-    least = {"epochs": "2, since one epoch repeats nothing", "seeds": "1", "batch_size": "1"}
+    least = {"epochs": "2, since one epoch repeats nothing"}
+    least |= dict.fromkeys(("seeds", "batch_size", "test_days"), "1")
     for name, words in least.items():
         value = getattr(options, name)
         if value is not None and value < int(words[0]):
@@ -111,16 +115,22 @@ def _compare(options: argparse.Namespace, arguments: list[str]) -> None:
         if options.format:
             path = FORMATS[options.format].prepare(path, default_cache())
         mapped = map_log(path, columns, rows=rows_read, say=say)
-        split = plan.split(mapped, source, options.quick)
+        warnings: list[str] = []
+
+        def warn(found: list[str]) -> None:
+            for one in found:
+                warnings.append(f"Warning: {one}")
+                say(warnings[-1])
+
+        warn(plan.far_days(mapped))
+        split = plan.split(mapped, source, options.quick, options.test_days)
         n_train = min(split.n_rows(mapped, "train"), plan.MAX_TRAIN)
         batch_size = options.batch_size or plan.batch_size(n_train)
         setup = Setup(str(mapped.folder), columns, split, options.epochs, batch_size)
         parts = read_parts(setup)
         data = _data(source, mapped, split, parts, rows_read)
         say(report.data_line(data))
-        warnings = [f"Warning: {one}" for one in leaks(parts.train, parts.validation)]
-        for warning in warnings:
-            say(warning)
+        warn(leaks(parts.train, parts.validation))
         budget = 2 if options.quick else 4
         results, choices = tune_and_run(setup, out / "trials", budget, options.seeds, say)
         found = record(columns.labels, options.epochs, parts, results, choices)

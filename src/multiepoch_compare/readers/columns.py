@@ -20,6 +20,7 @@ class Columns:
         parts: Splits a file without a day column into this many equal "days", by position.
         cross: Pairs of id columns, each of which makes one more id.
         counts: The dense features that are counts and may be missing.
+        tz: The time zone of the days of Unix times and of times with a zone.
         header: The names of all columns of a CSV file without a header.
     """
 
@@ -32,6 +33,7 @@ class Columns:
     cross: tuple[tuple[str, str], ...] = ()
     counts: tuple[str, ...] = ()
     header: tuple[str, ...] | None = None
+    tz: str = "UTC"
 
     @property
     def texts(self) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import NoReturn
 
 import numpy as np
@@ -112,22 +112,55 @@ def dense(column: pa.Array, place: Place, counts: bool = False) -> np.ndarray:
 
 # Days ---------------------------------------------------------------------------------------------
 
+# All times are hours since 1970: a log of fewer than three days is split by the hour.
+_DAY = 24
+_SECONDS_AN_HOUR = {"seconds": 3_600, "milliseconds": 3_600_000}
+_TIME = r"[T ][0-9]{2}(:[0-9.,:]*)?"
+_ZONE = r" ?(Z|UTC|GMT|[+-][0-9]{2}(:?[0-9]{2})?)"
 
-def _date(form: str) -> Callable[[str], int]:
-    return lambda text: datetime.strptime(text[:10], form).toordinal() - _EPOCH
+
+def _hours(form: str) -> Callable[[str], int]:
+    def parsed(text: str) -> int:
+        time = datetime.strptime(text, form)
+        return _DAY * (time.toordinal() - _EPOCH) + time.hour
+
+    return parsed
 
 
-_UNITS_A_DAY = {"day number": 1, "seconds": 86_400, "milliseconds": 86_400_000}
+def _date_and_hour(text: str) -> int:
+    hour = int(text[11:13] or 0)
+    return _hours("%Y-%m-%d")(text[:10]) + hour if hour < _DAY else _INVALID
+
+
+# The formats of a day: a pattern, and a parser of its first 13 characters.
 DAYS: dict[str, tuple[str, Callable[[str], int]]] = {
-    "day number": (r"^[0-9]{1,6}$", int),
-    "YYYYMMDD": (r"^[0-9]{8}$", _date("%Y%m%d")),
-    "YYMMDDHH": (r"^[0-9]{8}$", _date("%y%m%d%H")),  # only if asked for
+    "day number": (r"^[0-9]{1,6}$", lambda text: _DAY * int(text)),
+    "YYYYMMDD": (r"^[0-9]{8}$", _hours("%Y%m%d")),
+    "YYMMDDHH": (r"^[0-9]{8}$", _hours("%y%m%d%H")),  # only if asked for
     # Before the Unix times: as one of those it would be a day in 1976, or after 2030.
-    "YYYYMMDDHH": (r"^(19|20)[0-9]{8}([0-9]{2}){0,2}$", _date("%Y%m%d%H")),
-    "seconds": (r"^[0-9]{9,10}$", lambda text: int(text) // _UNITS_A_DAY["seconds"]),
-    "milliseconds": (r"^[0-9]{12,13}$", lambda text: int(text) // _UNITS_A_DAY["milliseconds"]),
-    "YYYY-MM-DD": (r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ].*)?$", _date("%Y-%m-%d")),
+    "YYYYMMDDHH": (
+        r"^(19|20)[0-9]{8}([0-9]{2}){0,2}$",
+        lambda text: _hours("%Y%m%d%H")(text[:10]),
+    ),
+    "seconds": (r"^[0-9]{9,10}$", lambda text: int(text) // _SECONDS_AN_HOUR["seconds"]),
+    "milliseconds": (r"^[0-9]{12,13}$", lambda text: int(text) // 3_600_000),
+    "time with a zone": (rf"^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}{_TIME}{_ZONE}$", _date_and_hour),
+    "YYYY-MM-DD": (rf"^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}({_TIME})?$", _date_and_hour),
+    "ISO week": (
+        r"^[0-9]{4}-?W[0-9]{2}$",
+        lambda text: _hours("%G-W%V-%u")(f"{text[:4]}-{text[-3:]}-1"),
+    ),
+    "YYYY-MM": (r"^[0-9]{4}-[0-9]{2}$", _hours("%Y-%m")),
 }
+
+
+def day_name(hours: int, form: str | None, whole: bool) -> str:
+    """Names a day, or an hour if not `whole`, of a log in that format."""
+    if form == "day number":
+        return str(hours // _DAY)
+    time = datetime(1970, 1, 1) + timedelta(hours=int(hours))
+    forms = {"ISO week": "%G-W%V", "YYYY-MM": "%Y-%m"}
+    return time.strftime(forms.get(form, "%Y-%m-%d") if whole else "%Y-%m-%d %H h")
 
 
 def _parsed(parse: Callable[[str], int], text: str) -> int:
@@ -142,28 +175,49 @@ def day_format(text: str | None) -> str | None:
     for name, (pattern, parse) in DAYS.items():
         if name != "YYMMDDHH" and text is not None:
             match = pc.match_substring_regex(pa.scalar(text), pattern).as_py()
-            if match and _parsed(parse, text) >= 0:
+            if match and _parsed(parse, text[:13]) >= 0:
                 return name
     return None
 
 
-def days(column: pa.Array, place: Place, form: str | None = None) -> tuple[np.ndarray, str]:
-    """Returns days since 1970, or day numbers unchanged, (n,) int32, and their format.
+def check_zone(tz: str) -> None:
+    """Raises DataError if a time zone is unknown."""
+    try:
+        _local_hours(np.zeros(1, np.int64), tz)
+    except pa.ArrowInvalid as error:
+        raise DataError(f"--tz {tz}: unknown time zone; name one as Europe/Berlin.") from error
 
-    A timestamp or a Unix time counts as its day in UTC, a text as the day it begins with. The
-    format is a key of DAYS; if it is None, the first row decides.
+
+def _local_hours(seconds: np.ndarray, tz: str) -> np.ndarray:
+    """Converts Unix times in seconds, (n,) int64, to hours since 1970 on a clock in that zone."""
+    times = pa.array(seconds, pa.int64()).cast(pa.timestamp("s", tz))
+    return pc.local_timestamp(times).cast(pa.int64()).to_numpy() // 3_600
+
+
+def days(
+    column: pa.Array, place: Place, form: str | None = None, tz: str = "UTC"
+) -> tuple[np.ndarray, str]:
+    """Returns hours since 1970 by the clock, or 24 times the day number, (n,) int32; the format.
+
+    A Unix time and a time with a zone are read on a clock in `tz`, all others as they are written.
+    A week or month counts as its first day. The format is a key of DAYS; if it is None, the first
+    row decides.
     """
-    if pa.types.is_timestamp(column.type):
-        column = column.cast(pa.timestamp(column.type.unit)).cast(pa.date32(), safe=False)
     if pa.types.is_date(column.type):
-        column = column.cast(pa.date32()).dictionary_encode()
-        column = pa.DictionaryArray.from_arrays(column.indices, column.dictionary.cast(pa.string()))
+        column = column.cast(pa.date32()).cast(pa.timestamp("s"))
+    if pa.types.is_timestamp(column.type) and not column.null_count:
+        zone = column.type.tz
+        seconds = pc.floor_temporal(column, unit="second").cast(pa.timestamp("s", zone))
+        seconds = seconds.cast(pa.int64()).to_numpy()
+        hours = seconds // 3_600 if zone is None else _local_hours(seconds, tz)
+        return hours.astype(np.int32), "time with a zone" if zone else "YYYY-MM-DD"
     codes, values = encoded(column)
     remedy = (
-        "a day must be written as YYYYMMDD, YYYY-MM-DD, a time that begins so, a Unix time in "
-        "seconds or milliseconds, or the number of the day"
+        "a day must be written as YYYYMMDD, YYYY-MM-DD, a time that begins so, an ISO week or "
+        "month, a Unix time in seconds or milliseconds, or the number of the day"
     )
-    if not (pa.types.is_integer(values.type) or is_text(values.type)):
+    typed = pa.types.is_integer(values.type) or pa.types.is_timestamp(values.type)
+    if not (typed or is_text(values.type)):
         place.refuse_type(values.type, remedy)
     texts = values.cast(pa.string())
     form = form or day_format(texts[int(codes[0])].as_py())
@@ -171,16 +225,26 @@ def days(column: pa.Array, place: Place, form: str | None = None) -> tuple[np.nd
         place.refuse_first(np.ones(1, bool), values.take(codes[:1]), remedy)
     pattern, parse = DAYS[form]
     bad = ~_matches(texts, pattern)
-    if form in _UNITS_A_DAY and not bad.any():
-        ordinals = texts.cast(pa.int64()).to_numpy() // _UNITS_A_DAY[form]
+    if form in _SECONDS_AN_HOUR and not bad.any():
+        unit = _SECONDS_AN_HOUR[form] // 3_600
+        hours = _local_hours(texts.cast(pa.int64()).to_numpy() // unit, tz)
     else:
-        short = pc.utf8_slice_codeunits(texts, 0, 10).dictionary_encode()  # many times, one date
+        short = pc.utf8_slice_codeunits(texts, 0, 13).dictionary_encode()  # many times, one hour
         parsed = [_parsed(parse, text) for text in short.dictionary.to_pylist()]
         at = pc.fill_null(short.indices, len(parsed)).to_numpy(zero_copy_only=False)
-        ordinals = np.array([*parsed, _INVALID], np.int64)[at]
-        bad |= ordinals == _INVALID
+        hours = np.array([*parsed, _INVALID], np.int64)[at]
+        bad |= hours == _INVALID
+    if form == "time with a zone" and not bad.any():
+        iso = pc.replace_substring_regex(texts, r" ?(Z|UTC|GMT)$", "Z")
+        try:
+            times = pc.replace_substring_regex(iso, " ([+-])", r"\1").cast(
+                pa.timestamp("ns", "UTC")
+            )
+        except pa.ArrowInvalid:
+            place.refuse_first(np.ones(1, bool), values.take(codes[:1]), remedy)
+        hours = _local_hours(times.cast(pa.int64()).to_numpy() // 10**9, tz)
     if bad.any():
         if day_format(texts[int(codes[np.argmax(bad[codes])])].as_py()) is not None:
             remedy = f"the rows before it write the day as {form}; write all alike"
         place.refuse_first(bad[codes], values.take(codes), remedy)
-    return ordinals[codes].astype(np.int32), form
+    return hours[codes].astype(np.int32), form

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import asdict
-from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ from multiepoch_compare.readers import files, parse
 from multiepoch_compare.readers.columns import Columns
 from multiepoch_compare.readers.row_map import RowMap, keys_of
 
-_VERSION = 2  # of the arrays on disk; another number makes kept logs stale
+_VERSION = 3  # of the arrays on disk; another number makes kept logs stale
 _MOST_IDS = 2**31 - 1
 
 
@@ -58,6 +57,7 @@ def map_log(
         DataError: If something is missing, damaged or out of range. No partial result is left.
     """
     columns.check()
+    parse.check_zone(columns.tz)
     found = files.find(path)
     for file in found:  # before the files are read from end to end
         names = files.column_names(file, columns.header)
@@ -81,7 +81,8 @@ class MappedLog:
 
     Attributes:
         n: The number of impressions.
-        days: The names of its days, in order.
+        days: The names of its days, in order; of its hours, if it has fewer than 3 days.
+        starts: The first hour of each, since 1970 or the day numbered 0.
         day: The day of each impression, as a position in `days`; (n,) int32.
         day_counts: The impressions of each day; (n_days,).
         cardinality: The number of rows of each id column.
@@ -92,6 +93,7 @@ class MappedLog:
         about = json.loads((folder / "about.json").read_text())
         self.n: int = about["n"]
         self.days: list[str] = about["days"]
+        self.starts: list[int] = about["starts"]
         self.cardinality: dict[str, int] = dict(zip(columns.ids, about["cardinality"]))
         self.day = self._array("day", np.int32)
         self.day_counts = np.bincount(self.day, minlength=len(self.days))
@@ -199,7 +201,8 @@ def _map(found: list[Path], columns: Columns, folder: Path, rows: int | None, sa
             if columns.day is None:
                 days.append(np.full(len(batch), file_index, np.int32))
             else:
-                day, form = parse.days(batch.column(columns.day), place[columns.day], form)
+                column = batch.column(columns.day)
+                day, form = parse.days(column, place[columns.day], form, columns.tz)
                 days.append(day)
             for job in jobs:
                 job.result()
@@ -207,9 +210,11 @@ def _map(found: list[Path], columns: Columns, folder: Path, rows: int | None, sa
             say(f"read {n:,} impressions")
     if n == 0:
         raise DataError(f"{found[0]}: no rows; it must hold at least one impression.")
+    names, starts = _write_days(np.concatenate(days), form, found, columns, folder)
     about = {
         "n": n,
-        "days": _write_days(np.concatenate(days), form, found, columns, folder),
+        "days": names,
+        "starts": starts,
         "cardinality": [column.map.n for column in ids],
         "files": [str(path) for path in found],
     }
@@ -232,20 +237,26 @@ def _stream(found: list[Path], columns: Columns, rows: int | None) -> Iterator[t
                 return
 
 
-def _write_days(day: np.ndarray, form, found, columns: Columns, folder: Path) -> list[str]:
-    """Writes the days, numbered from 0 without gaps; returns their names."""
+def _write_days(
+    day: np.ndarray, form, found, columns: Columns, folder: Path
+) -> tuple[list[str], list[int]]:
+    """Writes the days, numbered from 0 without gaps; returns their names and first hours.
+
+    If there are fewer than 3 days and the log has times of the day, its hours take their place.
+    """
     if columns.day is not None:
-        lowest = int(day.min())
-        present = np.flatnonzero(np.bincount(day - lowest))
-        day = np.searchsorted(present, day - lowest)
-        names = [
-            str(k if form == "day number" else date(1970, 1, 1) + timedelta(int(k)))
-            for k in lowest + present
-        ]
+        whole = len(np.unique(day // 24)) >= 3 or len(np.unique(day)) < 3
+        unit = 24 if whole else 1
+        period = day // unit
+        present = np.flatnonzero(np.bincount(period - period.min())) + period.min()
+        day, starts = np.searchsorted(present, period), (present * unit).tolist()
+        names = [parse.day_name(start, form, whole) for start in starts]
     elif columns.parts is not None:
         day = np.arange(len(day), dtype=np.int64) * columns.parts // len(day)
         names = [f"part {k + 1} of {columns.parts}" for k in range(columns.parts)]
+        starts = [24 * k for k in range(columns.parts)]
     else:
         names = [path.name for path in found]
+        starts = [24 * k for k in range(len(names))]
     day.astype(np.int32).tofile(folder / "day")
-    return names
+    return names, starts
