@@ -6,8 +6,8 @@ import argparse
 import datetime
 import json
 import math
+import re
 import shlex
-import sys
 import time
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -39,9 +39,6 @@ def command(arguments: list[str]) -> int:
         what = "a worker process was killed, probably for lack of memory"
         remedy = "finished trials are kept, so free some memory and repeat the command"
         raise DataError(f"{what}; {remedy}.") from error
-    except KeyboardInterrupt:
-        print("\nstopped; finished trials are kept: repeat the command to resume", file=sys.stderr)
-        return 130
     return 0
 
 
@@ -55,7 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add, names = parser.add_argument, {"type": _names, "metavar": "A,B"}
     add("file", type=Path, help="CSV or Parquet, or a folder of them")
-    add("--ids", help="columns of ids, the user's first", default=(), **names)
+    quoting = "names with commas or outer spaces in double quotes"
+    add("--ids", help=f"columns of ids, the user's first; {quoting}", default=(), **names)
     add("--labels", help="columns of zeros and ones", default=(), **names)
     add("--day", help="column with the day; in a folder without one, each file is a day")
     add("--dense", help="columns of numbers", default=(), **names)
@@ -76,7 +74,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    """Splits a list of names; quotes keep commas and spaces, as in a line of CSV."""
+    fields = re.findall(r'\s*("(?:[^"]|"")*"|[^,]*)\s*(?:,|$)', text)
+    names = (f[1:-1].replace('""', '"') if f[:1] == '"' else f.strip() for f in fields)
+    return tuple(name for name in names if name)
 
 
 def columns_of(options: argparse.Namespace) -> Columns:
@@ -92,8 +93,9 @@ def columns_of(options: argparse.Namespace) -> Columns:
             raise DataError(f"--day is missing; {remedy}.")
         columns = Columns(options.ids, options.labels, options.day, options.dense)
     for pair in options.cross:
-        if len(pair) != 2:
-            raise DataError(f"--cross {','.join(pair)}: a cross needs exactly two id columns.")
+        if len(set(pair)) != 2 or len(pair) != 2:
+            what = "a cross needs exactly two different id columns"
+            raise DataError(f"--cross {','.join(pair)}: {what}.")
     columns = replace(columns, cross=tuple(options.cross), tz=options.tz)
     columns.check()
     return columns
@@ -170,4 +172,5 @@ def _data(source: str, mapped: MappedLog, split: plan.Split, parts: Parts, rows_
         "rows_read": rows_read,
         "cut": [part for part, log in logs.items() if split.n_rows(mapped, part) > len(log)],
         "by_rows": split.by_rows,
+        "missing": {name: n for name, n in mapped.missing.items() if n},
     }

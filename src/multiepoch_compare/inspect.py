@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+from collections.abc import Iterable
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -193,12 +194,12 @@ def _advice(path: Path, guesses: list[Guess], rows: pa.Table, n_files: int) -> l
         return [f"No column looks like {missing}: {remedy}."]
     if not days and n_files < 3:
         return ["No column looks like a day: add one, or give a folder with one file per day."]
-    words = ["multiepoch", "compare", str(path), "--ids", ",".join(ids)]
-    words += ["--labels", ",".join(labels), *(["--day", days[0]] if days else []), "--quick"]
+    words = ["multiepoch", "compare", str(path), "--ids", _listed(ids)]
+    words += ["--labels", _listed(labels), *(["--day", days[0]] if days else []), "--quick"]
     start = "To start with, a look of about a minute (without --quick, all of the log is used):"
     lines = [start, "", f"  {shlex.join(words)}", ""]
     if dense:
-        lines.append(f"Possible dense features: --dense {shlex.quote(','.join(dense))}")
+        lines.append(f"Possible dense features: --dense {shlex.quote(_listed(dense))}")
     if leaks:
         lines.append(f"Left out, since they almost determine a label: {', '.join(leaks)}.")
     if days and _NUMBERED in next(g.why for g in guesses if g.name == days[0]):
@@ -207,6 +208,12 @@ def _advice(path: Path, guesses: list[Guess], rows: pa.Table, n_files: int) -> l
     lines.append("Leave out columns that are known only after the impression, such as play time,")
     lines.append("and ids that number the rows.")
     return lines + _crosses(ids, labels, rows)
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Joins names as `compare` splits them."""
+    odd = re.compile(r'[,"]|^\s|\s$')
+    return ",".join(f'"{n.replace(chr(34), chr(34) * 2)}"' if odd.search(n) else n for n in names)
 
 
 def _crosses(ids: list[str], labels: list[str], rows: pa.Table) -> list[str]:
@@ -223,5 +230,5 @@ def _crosses(ids: list[str], labels: list[str], rows: pa.Table) -> list[str]:
     if best is None or gains[best] < _LEAST_GAIN:
         return []
     share = f"explains {100 * gains[best]:.2g} % more of the entropy of {best[2]} than its two ids"
-    cross = shlex.quote(",".join(best[:2]))
+    cross = shlex.quote(_listed(best[:2]))
     return [f"The cross that adds most, and may collapse first: --cross {cross}", f"({share})."]

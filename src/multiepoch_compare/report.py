@@ -136,6 +136,8 @@ def _limits(found: dict) -> list[str]:
         limits.append(f"Quick look: {read}, and each method got fewer trials.")
     if data["by_rows"]:
         limits.append("These rows cover fewer than 3 days, so they were split by position.")
+    for name, n in data["missing"].items():
+        limits.append(f"{n:,} values of {name} are missing; they share a row of their own.")
     if data["cut"]:
         parts = ", ".join(_PARTS[part] for part in data["cut"])
         limits.append(f"Cut to the latest impressions: {parts}.")

@@ -17,7 +17,7 @@ from torch import Tensor
 from multiepoch.data.log import DataError, Log
 from multiepoch.methods import METHODS
 from multiepoch.model import ConversionModel
-from multiepoch.runner import KeptRunner, run_key
+from multiepoch.runner import KeptRunner, in_words, one_thread, run_key
 from multiepoch.train import NonFiniteLoss, predict, train
 from multiepoch_compare import plan, verdict
 from multiepoch_compare.readers import Columns, MappedLog
@@ -29,6 +29,7 @@ BLOCKS, LARGEST_BLOCK = 20, 0.1
 FREQUENCIES = (1, 3, 11, 101)  # edges of GROUPS, in times that a row was trained on
 GROUPS = ("never", "1 to 2", "3 to 10", "11 to 100", "more than 100")
 _CODE = ("multiepoch", "multiepoch_compare")  # a change of these makes kept trials stale
+_TIMED_STEPS = 20
 EVALUATE_AT = (0.25, 0.5, 1.0)
 
 
@@ -187,6 +188,19 @@ def keep(setup: Setup, trial: plan.Trial, path: Path) -> None:
     path.write_text(json.dumps({"trial": asdict(trial), **result}))
 
 
+def estimate(setup: Setup, n_runs: int, workers: int) -> str:
+    """Describes about how long so many runs take, from the first steps of plain training."""
+    first = read_parts(setup).train[: _TIMED_STEPS * setup.batch_size]
+    model = ConversionModel(first.schema)
+    optimizer, _ = METHODS["plain"].build(model, dense_lr=plan.DENSE_LR, embedding_lr=plan.DENSE_LR)
+    started = time.perf_counter()
+    with one_thread():
+        train(model, optimizer, first, epochs=1, batch_size=setup.batch_size, progress=None)
+    a_row = (time.perf_counter() - started) / len(first)
+    left = a_row * len(read_parts(setup).train) * setup.epochs * n_runs / workers
+    return f"{n_runs} runs of {setup.epochs} epochs, about {in_words(left)}"
+
+
 def tune_and_run(
     setup: Setup, store: Path, budget: int, seeds: int, say: Callable[[str], None]
 ) -> tuple[dict[str, list[dict]], dict[str, verdict.Choice]]:
@@ -202,6 +216,7 @@ def tune_and_run(
     remedy = "look for extreme values in the dense features"
     tuned, choices, results = {}, {}, {}
     with KeptRunner(partial(keep, setup), total, str, say, total) as runner:
+        say(estimate(setup, total, runner.workers))
 
         def run_all(trials: Sequence[plan.Trial]) -> list[dict]:
             keys = (run_key([asdict(trial), asdict(setup)], *_CODE) for trial in trials)

@@ -5,6 +5,7 @@ Columns are encoded as dictionaries first, so that each distinct value is checke
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -16,7 +17,8 @@ import pyarrow.compute as pc
 
 from multiepoch.data.log import DataError
 
-_LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
+_LABELS = {"0": 0, "1": 1, "false": 0, "true": 1}
+_NESTED = "there must be one value a row: write each element into a column of its own"
 _EPOCH = date(1970, 1, 1).toordinal()
 _INVALID = np.iinfo(np.int64).min
 
@@ -68,9 +70,12 @@ def encoded(column: pa.Array) -> tuple[np.ndarray, pa.Array]:
 
 def check_ids(codes: np.ndarray, values: pa.Array, place: Place) -> None:
     """Refuses floats: two ids can be one float, and gaps turn a column of integers into floats."""
-    remedy = "an id must be a whole number or a string: write the column without decimals"
+    what = "an id must be a whole number or a string"
+    remedy = f"{what}: write the column without decimals"
     if pa.types.is_floating(values.type) or pa.types.is_decimal(values.type):
-        place.refuse(0, f"a number of type {values.type}", remedy)
+        place.refuse(0, f"a number of type {values.type}", f"{what}: cast the column to int64")
+    if pa.types.is_nested(values.type):
+        place.refuse_type(values.type, _NESTED)
     if is_text(values.type):
         # An exponent needs a point or a sign: 05e12345 is a hash in hexadecimal digits.
         like_a_float = r"^-?[0-9]+(\.0+$|\.[0-9]+[eE][+-]?[0-9]+$|[eE][+-][0-9]+$)"
@@ -78,17 +83,18 @@ def check_ids(codes: np.ndarray, values: pa.Array, place: Place) -> None:
         if bad.any():
             place.refuse_first(bad[codes], values.take(codes), remedy, "{!r} is a float".format)
     elif not pa.types.is_integer(values.type):
-        place.refuse_type(values.type, remedy)
+        place.refuse_type(values.type, f"{what}: cast the column to one of them")
 
 
 def labels(column: pa.Array, place: Place) -> np.ndarray:
     """Returns zeros and ones, (n,) uint8."""
     remedy = "a label must be 0 or 1"
     if pa.types.is_nested(column.type):
-        place.refuse_type(column.type, remedy)
+        place.refuse_type(column.type, _NESTED)
     codes, values = encoded(column)
     texts = values.cast(pa.string()).to_pylist() if len(values) <= 1_000 else [None] * len(values)
-    found = np.array([_LABELS.get((text or "").lower(), 255) for text in texts], np.uint8)[codes]
+    plain = (re.sub(r"\.0+$", "", text or "").lower() for text in texts)
+    found = np.array([_LABELS.get(text, 255) for text in plain], np.uint8)[codes]
     if (found == 255).any():
         place.refuse_first(found == 255, values.take(codes), remedy)
     return found
@@ -97,6 +103,8 @@ def labels(column: pa.Array, place: Place) -> np.ndarray:
 def dense(column: pa.Array, place: Place, counts: bool = False) -> np.ndarray:
     """Returns numbers, (n,) float32. Counts become sign(x) log(1 + |x|), a missing one 0."""
     remedy = "a dense feature must be a number; fill it, or leave the column out of --dense"
+    if pa.types.is_nested(column.type):
+        place.refuse_type(column.type, _NESTED)
     tests = pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean
     if not any(test(column.type) for test in tests):
         place.refuse_type(column.type, remedy)

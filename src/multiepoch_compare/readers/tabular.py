@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -19,10 +21,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from multiepoch.data import check
 from multiepoch.data.hashing import hashed_cross
 from multiepoch.data.log import DataError, Log, Schema
 from multiepoch.files import atomic_write
+from multiepoch.runner import in_words
 from multiepoch_compare.readers import files, parse
 from multiepoch_compare.readers.columns import Columns
 from multiepoch_compare.readers.row_map import RowMap, keys_of
@@ -61,7 +63,7 @@ def map_log(
     found = files.find(path)
     for file in found:  # before the files are read from end to end
         names = files.column_names(file, columns.header)
-        check.require_columns(names, [*columns.texts, *columns.dense], str(file))
+        files.require_columns(names, [*columns.texts, *columns.dense], file)
     cache = default_cache() if cache is None else Path(cache)
     meaning = {name: value for name, value in asdict(columns).items() if name != "cross"}
     folder = cache / files.fingerprint(found, [_VERSION, meaning, rows], whole=rows is None)
@@ -85,6 +87,7 @@ class MappedLog:
         starts: The first hour of each, since 1970 or the day numbered 0.
         day: The day of each impression, as a position in `days`; (n,) int32.
         day_counts: The impressions of each day; (n_days,).
+        missing: The missing ids of each id column, which share a row of their own.
         cardinality: The number of rows of each id column.
     """
 
@@ -93,6 +96,7 @@ class MappedLog:
         about = json.loads((folder / "about.json").read_text())
         self.n: int = about["n"]
         self.days: list[str] = about["days"]
+        self.missing: dict[str, int] = dict(zip(columns.ids, about["missing"]))
         self.starts: list[int] = about["starts"]
         self.cardinality: dict[str, int] = dict(zip(columns.ids, about["cardinality"]))
         self.day = self._array("day", np.int32)
@@ -148,11 +152,12 @@ class _IdColumn:
     """Writes the rows of one id column."""
 
     def __init__(self, path: Path) -> None:
-        self.map, self.type = RowMap(), None
+        self.map, self.type, self.n_missing = RowMap(), None, 0
         self.out = path.open("wb")
 
     def add(self, column: pa.Array, place: parse.Place) -> None:
         codes, values = parse.encoded(column)
+        self.n_missing += column.null_count
         parse.check_ids(codes, values, place)
         self.type = self.type or values.type
         if values.type != self.type:
@@ -169,7 +174,9 @@ class _IdColumn:
 
 def _map(found: list[Path], columns: Columns, folder: Path, rows: int | None, say) -> None:
     days: list[np.ndarray] = []
-    form, n = columns.day_format, 0
+    form, n, started = columns.day_format, 0, time.perf_counter()
+    total = min(files.about_rows(found), rows or sys.maxsize)
+    say(f"reading about {total:,} impressions")
     with (
         ExitStack() as open_files,
         ThreadPoolExecutor(os.cpu_count() or 1) as pool,  # for the id columns of a chunk
@@ -207,7 +214,8 @@ def _map(found: list[Path], columns: Columns, folder: Path, rows: int | None, sa
             for job in jobs:
                 job.result()
             n += len(batch)
-            say(f"read {n:,} impressions")
+            left = (time.perf_counter() - started) / n * max(total - n, 0)
+            say(f"read {n:,} impressions, about {in_words(left)} left")
     if n == 0:
         raise DataError(f"{found[0]}: no rows; it must hold at least one impression.")
     names, starts = _write_days(np.concatenate(days), form, found, columns, folder)
@@ -216,6 +224,7 @@ def _map(found: list[Path], columns: Columns, folder: Path, rows: int | None, sa
         "days": names,
         "starts": starts,
         "cardinality": [column.map.n for column in ids],
+        "missing": [column.n_missing for column in ids],
         "files": [str(path) for path in found],
     }
     (folder / "about.json").write_text(json.dumps(about))
