@@ -12,8 +12,8 @@ from bs4 import BeautifulSoup
 from multiepoch.data.kuairand import PACKAGED
 from multiepoch.train import NonFiniteLoss
 from multiepoch_compare import command as compare
+from multiepoch_compare import figures, output, plan, report, run
 from multiepoch_compare import inspect as inspecting
-from multiepoch_compare import output, plan, report, run
 from multiepoch_compare import verdict as judge
 from multiepoch_compare.__main__ import main
 from multiepoch_compare.inspect import inspect, look, sample
@@ -501,6 +501,40 @@ def test_compare_warns_of_a_leak(place, monkeypatch, capsys):
     assert warning in capsys.readouterr().out
     assert any(one.startswith(warning) for one in report_of(place)["warnings"])
     assert warning in (place / "report" / "index.html").read_text().replace("&#39;", "'")
+
+
+def test_tail_rewind_is_said_to_be_meda_if_nearly_all_rows_are_rare(place):
+    main(["compare", "log.parquet", *CALL])
+    found = report_of(place)
+    threshold, rows, lookups = found["tail"]
+    log = pq.read_table("log.parquet")
+    assert 0 < rows <= 1 and 0 < lookups <= 1 and threshold in (20, 100)
+    said = "Tail rewind is nearly MEDA here"
+    assert (said in report.text(found)) == (lookups >= 0.8)
+    assert said in report.text(found | {"tail": [100, 0.99, 0.9]})
+    assert said not in report.text(found | {"tail": [100, 0.99, 0.5]})
+    columns = Columns(("user", "item"), ("click",), "day")
+    mapped = map_log("log.parquet", columns)
+    setup = run.Setup(str(mapped.folder), columns, plan.split(mapped, "log", False), 2, 64)
+    parts = run.read_parts(setup)
+    users, items = (np.unique(log[k][:900], return_counts=True)[1] for k in ("user", "item"))
+    both = np.concatenate([users, items])
+    assert parts.below(20) == pytest.approx(
+        ((both < 20).mean(), both[both < 20].sum() / both.sum()), abs=1e-6
+    )
+
+
+def test_bands_are_whole_from_the_second_quarter_on(place, monkeypatch):
+    main(["compare", "log.parquet", *CALL])
+    found, drawn = report_of(place), []
+    monkeypatch.setattr(figures, "_svg", lambda figure, alt: drawn.append(figure))
+    figures.curves(found, "click")
+    low, high = drawn[0].axes[0].get_ylim()
+    for m in found["methods"]:
+        for epoch, *values in m["curves"]["logloss"]["click"]:
+            if epoch > 0.25:
+                _, bottom, top = figures.interval(values)
+                assert low < bottom and top < high
 
 
 def test_text_and_page_come_from_the_record_alone(place):

@@ -9,6 +9,7 @@ import numpy as np
 from multiepoch_compare import verdict
 from multiepoch_compare.run import GROUPS, Parts
 
+TAIL = "tail rewind"
 DIFFERENCES = ("against_constant", "against_plain", "against_advised", "second", "last")
 
 
@@ -18,6 +19,7 @@ def record(objectives: tuple[str, ...], epochs: int, parts: Parts, results, choi
     losses = {label: verdict.Losses(several, block_sizes) for label, several in results.items()}
     constant = verdict.Losses([{"blocks": parts.constant()[None]}], block_sizes)
     judged = verdict.judge(choices, losses, constant)
+    tail = [choice.trial.hyperparameter for label, choice in choices.items() if label == TAIL]
     methods = []
     for v in judged.verdicts:
         own, several = losses[v.label], results[v.label]
@@ -44,6 +46,7 @@ def record(objectives: tuple[str, ...], epochs: int, parts: Parts, results, choi
         "headline": judged.headline,
         "baseline": judged.baseline,
         "advised": judged.advised,
+        "tail": [tail[0], *parts.below(float(tail[0]))] if tail else None,
         "constant": constant.at(1)[0][0].tolist(),
         "objectives": list(objectives),
         "epochs": epochs,

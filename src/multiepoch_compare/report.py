@@ -11,6 +11,7 @@ from tabulate import tabulate
 from multiepoch_compare import figures, plan
 from multiepoch_compare.verdict import COLLAPSE, RETUNED, WORDS, Estimate
 
+NEARLY_ALL = 0.8  # of the lookups: tail rewind then returns nearly the rows that MEDA does
 _PARTS = {"train": "training days", "validation": "tuning day", "test": "test day"}
 
 
@@ -27,6 +28,7 @@ def text(found: dict) -> str:
 def methods(found: dict) -> tuple[list[str], list[list[str]]]:
     """Returns the header and rows of the table that compares methods."""
     best = found["advised"] and found["advised"][0]
+    best = None if best == found["baseline"][0] else best
     header = ["method", "epochs", "logloss", "vs constant", "vs plain"]
     header += [f"vs {best}"] if best else []
     constant = ["constant", "", _losses(found["constant"])]
@@ -138,6 +140,12 @@ def _limits(found: dict) -> list[str]:
         limits.append("These rows cover fewer than 3 days, so they were split by position.")
     for name, n in data["missing"].items():
         limits.append(f"{n:,} values of {name} are missing; they share a row of their own.")
+    if found["tail"] and found["tail"][2] >= NEARLY_ALL:
+        threshold, rows, lookups = found["tail"]
+        limits.append(
+            f"Tail rewind is nearly MEDA here: {100 * rows:.0f} % of the rows, with "
+            f"{100 * lookups:.0f} % of the lookups, are below its threshold of {threshold}."
+        )
     if data["cut"]:
         parts = ", ".join(_PARTS[part] for part in data["cut"])
         limits.append(f"Cut to the latest impressions: {parts}.")

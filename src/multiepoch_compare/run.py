@@ -68,6 +68,13 @@ class Parts:
         total = torch.zeros(BLOCKS, loss.shape[1], dtype=torch.float64)
         return total.index_add_(0, self.block, loss).T.numpy()
 
+    def below(self, threshold: float) -> tuple[float, float]:
+        """Returns the share of trained rows that were looked up fewer times, and of lookups."""
+        counts = torch.cat([torch.bincount(column) for column in self.train.ids.values()])
+        counts = counts[counts > 0]
+        low = counts < threshold
+        return float(low.double().mean()), float(counts[low].sum() / counts.sum())
+
     def frequencies(self) -> dict[str, list[float]]:
         """Returns, for each id column, the share of test impressions in each of GROUPS."""
         groups = {name: frequency_group(self.train, self.test, name) for name in self.train.ids}
