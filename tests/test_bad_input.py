@@ -321,6 +321,16 @@ BAD = {
         "b.csv: empty; it must hold a header",
     ),
     "an open quote": ({"log.csv": GOOD + '"u1,i1,0,0,1,2024-03-04\n'}, CALL, "log.csv: "),
+    "a weight of zero": (
+        spoiled(8, "price", "0"),
+        [*CALL[:6], "--weight", "price"],
+        "column 'price', row 1: 0.0; a weight must be above 0",
+    ),
+    "no such weight": (
+        {"log.csv": GOOD},
+        [*CALL, "--weight", "w"],
+        "column 'w' is missing; the columns are",
+    ),
     "no such time zone": (
         {"log.csv": GOOD},
         [*CALL, "--tz", "Mars/Olympus"],

@@ -537,6 +537,33 @@ def test_bands_are_whole_from_the_second_quarter_on(place, monkeypatch):
                 assert low < bottom and top < high
 
 
+def test_weights_count_in_losses_rates_and_blocks(place):
+    table, rng = pq.read_table("log.parquet"), np.random.default_rng(1)
+    times = rng.integers(1, 4, len(table))
+    pq.write_table(table.append_column("times", pa.array(times)), "weighted.parquet")
+    pq.write_table(table.take(np.repeat(np.arange(len(table)), times)), "repeated.parquet")
+
+    def parts_of(name, **options):
+        columns = Columns(("user", "item"), ("click", "buy"), "day", **options)
+        mapped = map_log(name, columns)
+        setup = run.Setup(str(mapped.folder), columns, plan.split(mapped, name, False), 2, 64)
+        return run.read_parts(setup)
+
+    weighted, repeated = parts_of("weighted.parquet", weight="times"), parts_of("repeated.parquet")
+    assert run.rates(weighted.train) == pytest.approx(run.rates(repeated.train))
+    sizes, expected = weighted.sizes()[0], repeated.sizes()[0]
+    assert sizes / sizes.sum() == pytest.approx(expected / expected.sum(), abs=1e-6)
+    mean = weighted.constant().sum(1) / sizes.sum()
+    assert mean == pytest.approx(repeated.constant().sum(1) / expected.sum(), abs=1e-6)
+    call = [*CALL[:-6], "--seeds", "1", "--epochs", "2", "--batch-size", "128"]
+    assert main(["compare", "weighted.parquet", *call, "--weight", "times"]) == 0
+    found = report_of(place)
+    assert found["constant"] == pytest.approx(mean.tolist(), abs=1e-6)
+    for m in found["methods"]:  # blocks and curves agree, so both are weighted
+        ends = [np.mean(v) for e, *v in m["curves"]["logloss"]["click"] if e == int(e)]
+        assert np.array(m["logloss_by_epoch"])[:, 0] == pytest.approx(ends, abs=1e-5)
+
+
 def test_text_and_page_come_from_the_record_alone(place):
     main(["compare", "log.parquet", *CALL])
     found = report_of(place)

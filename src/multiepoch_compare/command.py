@@ -24,7 +24,7 @@ from multiepoch_compare.leak import leaks
 from multiepoch_compare.readers import FORMATS, Columns, MappedLog, default_cache, map_log
 from multiepoch_compare.readers.files import disk_error
 from multiepoch_compare.record import record
-from multiepoch_compare.run import Parts, Setup, read_parts, tune_and_run
+from multiepoch_compare.run import Parts, Setup, rates, read_parts, tune_and_run
 
 LOOK_ROWS = 200_000
 
@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--day", help="column with the day; in a folder without one, each file is a day")
     add("--dense", help="columns of numbers", default=(), **names)
     add("--cross", help="adds an id per pair; repeatable", action="append", default=[], **names)
+    add("--weight", help="column of weights, such as one over the sampling rate")
     zone = "time zone of Unix times and of times with a zone, such as Europe/Berlin"
     add("--tz", default="UTC", help=f"{zone} (default: UTC)")
     add("--test-days", type=int, default=1, help="days to test on, and to tune on (default: 1)")
@@ -96,7 +97,7 @@ def columns_of(options: argparse.Namespace) -> Columns:
         if len(set(pair)) != 2 or len(pair) != 2:
             what = "a cross needs exactly two different id columns"
             raise DataError(f"--cross {','.join(pair)}: {what}.")
-    columns = replace(columns, cross=tuple(options.cross), tz=options.tz)
+    columns = replace(columns, cross=tuple(options.cross), tz=options.tz, weight=options.weight)
     columns.check()
     return columns
 
@@ -166,7 +167,7 @@ def _data(source: str, mapped: MappedLog, split: plan.Split, parts: Parts, rows_
         "impressions": mapped.n,
         "split": words,
         "sizes": {part: len(log) for part, log in logs.items()},
-        "positives": dict(zip(parts.test.objectives, parts.test.labels.mean(0).tolist())),
+        "positives": dict(zip(parts.test.objectives, rates(parts.test))),
         "cardinality": parts.train.schema.cardinality,
         "quick": rows_read is not None,
         "rows_read": rows_read,

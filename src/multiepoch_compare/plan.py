@@ -164,6 +164,8 @@ Scale = tuple[np.ndarray, np.ndarray, np.ndarray]  # by dense feature: take logs
 def prepared(log: Log, scale: Scale | None) -> tuple[Log, Scale]:
     """Scales the dense features by `scale`, or by their own mean and spread if it is None.
 
+    Weights are divided by their mean.
+
     Features with values beyond 50 are first replaced by sign(x) log(1 + |x|).
     """
     x = log.dense.numpy().astype(np.float64)
@@ -173,4 +175,5 @@ def prepared(log: Log, scale: Scale | None) -> tuple[Log, Scale]:
         spread = x.std(axis=0)
         scale = wide, x.mean(axis=0), np.where(spread > 0, spread, 1)
     x = np.clip((x - scale[1]) / scale[2], -10, 10)
-    return replace(log, dense=torch.from_numpy(x.astype(np.float32))), scale
+    weight = None if log.weight is None else log.weight / log.weight.double().mean().float()
+    return replace(log, dense=torch.from_numpy(x.astype(np.float32)), weight=weight), scale

@@ -56,17 +56,17 @@ class Parts:
     column: str  # the id column with the most rows, by whose frequencies the groups are made
 
     def sizes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Counts the test impressions of each block and of each group."""
+        """Counts the test impressions of each block and of each group, by weight."""
         pairs = (self.block, BLOCKS), (self.group, len(GROUPS))
-        return tuple(torch.bincount(of, minlength=n).numpy() for of, n in pairs)
+        weight = self.test.weight
+        return tuple(torch.bincount(of, weight, minlength=n).numpy() for of, n in pairs)
 
     def constant(self) -> np.ndarray:
         """Sums the test losses of predicting the training rates, (n_objectives, BLOCKS)."""
-        rates = self.train.labels.mean(dim=0, dtype=torch.float64)
         labels = self.test.labels.double()
-        loss = F.binary_cross_entropy(rates.expand_as(labels), labels, reduction="none")
-        total = torch.zeros(BLOCKS, loss.shape[1], dtype=torch.float64)
-        return total.index_add_(0, self.block, loss).T.numpy()
+        constant = torch.tensor(rates(self.train), dtype=torch.float64).expand_as(labels)
+        loss = F.binary_cross_entropy(constant, labels, reduction="none")
+        return np.array(summed(loss, self.test.weight, self.block, BLOCKS))
 
     def below(self, threshold: float) -> tuple[float, float]:
         """Returns the share of trained rows that were looked up fewer times, and of lookups."""
@@ -100,6 +100,19 @@ def read_parts(setup: Setup) -> Parts:
     return Parts(**logs, block=block, group=group, column=column)
 
 
+def rates(log: Log) -> list[float]:
+    """Returns the share of ones of each label, by weight."""
+    weight = torch.ones(len(log)) if log.weight is None else log.weight
+    return ((weight.double() @ log.labels.double()) / weight.double().sum()).tolist()
+
+
+def summed(loss: Tensor, weight: Tensor | None, of: Tensor, n: int) -> list[list[float]]:
+    """Sums losses, (n_rows, n_objectives), over each of n groups, to (n_objectives, n)."""
+    loss = loss.double() if weight is None else loss.double() * weight[:, None]
+    total = torch.zeros(n, loss.shape[1], dtype=torch.float64)
+    return total.index_add_(0, of, loss).T.tolist()
+
+
 def _blocks(ids: Tensor) -> Tensor:
     """Assigns each id to a block, (n,)."""
     return (ids * 2_654_435_761 >> 7) % BLOCKS
@@ -129,8 +142,7 @@ class _TestLosses:
         loss = F.binary_cross_entropy_with_logits(logits, parts.test.labels, reduction="none")
         blocks, groups = (self.blocks, parts.block, BLOCKS), (self.groups, parts.group, len(GROUPS))
         for sums, of, n in (blocks, groups):
-            total = torch.zeros(n, loss.shape[1], dtype=torch.float64)
-            sums.append(total.index_add_(0, of, loss.double()).T.tolist())
+            sums.append(summed(loss, parts.test.weight, of, n))
 
 
 def execute(trial: plan.Trial, setup: Setup) -> dict:
@@ -219,7 +231,7 @@ def tune_and_run(
     candidates = plan.trials(budget)
     total = sum(map(len, candidates.values())) + len(candidates) * (seeds - 1)
     validation = read_parts(setup).validation
-    rates = dict(zip(validation.objectives, validation.labels.double().mean(0).tolist()))
+    of_ones = dict(zip(validation.objectives, rates(validation)))
     remedy = "look for extreme values in the dense features"
     tuned, choices, results = {}, {}, {}
     with KeptRunner(partial(keep, setup), total, str, say, total) as runner:
@@ -236,12 +248,12 @@ def tune_and_run(
             tuned[label], flat = flat[: len(several)], flat[len(several) :]
             # Plain keeps the learning rate that is best for one epoch, as in common practice. If
             # another rate makes several epochs better, that is a method of its own.
-            choice = verdict.choose(tuned[label], rates, for_one_epoch=label == "plain")
+            choice = verdict.choose(tuned[label], of_ones, for_one_epoch=label == "plain")
             if choice is None:
                 raise DataError(f"{label} diverges at every learning rate; {remedy}.")
             choices[label] = choice
             if label == "plain":
-                again = verdict.choose(tuned[label], rates)
+                again = verdict.choose(tuned[label], of_ones)
                 if again.trial != choice.trial:
                     choices[verdict.RETUNED], tuned[verdict.RETUNED] = again, tuned[label]
                     runner.total += seeds - 1

@@ -225,7 +225,8 @@ class _Run:
     def one_step(self, log: Log, rows: Tensor) -> None:
         ids = {name: column[rows] for name, column in log.ids.items()}  # (batch,) each
         logits = self.model(ids, log.dense[rows])  # (batch, n_objectives)
-        losses = self.model.losses(logits, log.labels[rows])  # (n_objectives,)
+        weight = () if log.weight is None else (log.weight[rows],)
+        losses = self.model.losses(logits, log.labels[rows], *weight)  # (n_objectives,)
         self.running += losses.detach() * len(rows)
         self.n_running += len(rows)
         if self.device.type == "cpu" or (self.step + 1) % _CHECK_EVERY == 0:

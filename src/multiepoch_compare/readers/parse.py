@@ -118,6 +118,14 @@ def dense(column: pa.Array, place: Place, counts: bool = False) -> np.ndarray:
     return values.astype(np.float32)
 
 
+def weights(column: pa.Array, place: Place) -> np.ndarray:
+    """Returns weights above 0, (n,) float32."""
+    found = dense(column, place)
+    if (bad := found <= 0).any():
+        place.refuse_first(bad, column, "a weight must be above 0", str)
+    return found
+
+
 # Days ---------------------------------------------------------------------------------------------
 
 # All times are hours since 1970: a log of fewer than three days is split by the hour.

@@ -29,7 +29,7 @@ from multiepoch_compare.readers import files, parse
 from multiepoch_compare.readers.columns import Columns
 from multiepoch_compare.readers.row_map import RowMap, keys_of
 
-_VERSION = 3  # of the arrays on disk; another number makes kept logs stale
+_VERSION = 4  # of the arrays on disk; another number makes kept logs stale
 _MOST_IDS = 2**31 - 1
 
 
@@ -63,7 +63,7 @@ def map_log(
     found = files.find(path)
     for file in found:  # before the files are read from end to end
         names = files.column_names(file, columns.header)
-        files.require_columns(names, [*columns.texts, *columns.dense], file)
+        files.require_columns(names, [*columns.texts, *columns.numbers], file)
     cache = default_cache() if cache is None else Path(cache)
     meaning = {name: value for name, value in asdict(columns).items() if name != "cross"}
     folder = cache / files.fingerprint(found, [_VERSION, meaning, rows], whole=rows is None)
@@ -131,6 +131,9 @@ class MappedLog:
             dense=stacked("dense", self.columns.dense, np.float32),
             labels=stacked("label", self.columns.labels, np.uint8),
             day=torch.from_numpy(day),
+            weight=torch.from_numpy(self._array("weight-0", np.float32)[rows].copy())
+            if self.columns.weight
+            else None,
         )
 
     def rows_of(self, first: int, last: int) -> slice | np.ndarray:
@@ -186,7 +189,11 @@ def _map(found: list[Path], columns: Columns, folder: Path, rows: int | None, sa
         ids = [opened(closing(_IdColumn(folder / f"id-{k}"))) for k in range(len(columns.ids))]
         out = {
             name: opened((folder / f"{kind}-{k}").open("wb"))
-            for kind, names in (("label", columns.labels), ("dense", columns.dense))
+            for kind, names in (
+                ("label", columns.labels),
+                ("dense", columns.dense),
+                ("weight", [columns.weight] if columns.weight else []),
+            )
             for k, name in enumerate(names)
         }
         stream = _stream(found, columns, rows)
@@ -202,6 +209,9 @@ def _map(found: list[Path], columns: Columns, folder: Path, rows: int | None, sa
             ]
             for name in columns.labels:
                 out[name].write(parse.labels(batch.column(name), place[name]))
+            if columns.weight:
+                weight = parse.weights(batch.column(columns.weight), place[columns.weight])
+                out[columns.weight].write(weight)
             for name in columns.dense:
                 counts = name in columns.counts
                 out[name].write(parse.dense(batch.column(name), place[name], counts))
@@ -235,7 +245,7 @@ def _stream(found: list[Path], columns: Columns, rows: int | None) -> Iterator[t
     left = rows
     for index, file in enumerate(found):
         first = 0
-        for batch in files.chunks(file, columns.texts, columns.dense, columns.header):
+        for batch in files.chunks(file, columns.texts, columns.numbers, columns.header):
             if left is not None:
                 batch = batch.slice(0, left)
                 left -= len(batch)
