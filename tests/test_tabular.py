@@ -140,12 +140,12 @@ def test_a_file_is_mapped_once_and_again_when_it_changes(tmp_path):
     path, lines = tmp_path / "log.parquet", []
     pq.write_table(table(seed=0), path)
     first = map_log(path, COLUMNS, tmp_path / "cache", say=lines.append)
-    assert len(lines) == 1
+    assert len(lines) == 2
     again = map_log(path, COLUMNS, tmp_path / "cache", say=lines.append)
-    assert len(lines) == 1 and again.folder == first.folder
+    assert len(lines) == 2 and again.folder == first.folder
     pq.write_table(table(seed=1), path)
     changed = map_log(path, COLUMNS, tmp_path / "cache", say=lines.append)
-    assert len(lines) == 2 and changed.folder != first.folder
+    assert len(lines) == 4 and changed.folder != first.folder
 
 
 def test_a_look_reads_the_first_rows_only(tmp_path):
@@ -206,6 +206,48 @@ def test_days_are_read_however_they_are_written(tmp_path, days, kind):
         pq.write_table(pa.table(rows | {"day": [int(day) for day in days]}), path)
     mapped = map_log(path, Columns(("user",), ("click",), "day"), tmp_path)
     assert mapped.days == ["2024-02-29", "2024-03-01"]
+
+
+def days_of(tmp_path, values, kind="parquet", **options):
+    """The days of a log with those times."""
+    rows = {"user": [1] * len(values), "click": [0] * len(values)}
+    path, source = tmp_path / f"{len(list(tmp_path.iterdir()))}.{kind}", pa.table(rows)
+    source = source.append_column("day", values if isinstance(values, pa.Array) else [values])
+    pq.write_table(source, path) if kind == "parquet" else pa.csv.write_csv(source, path)
+    mapped = map_log(path, Columns(("user",), ("click",), "day", **options), tmp_path / "cache")
+    return mapped.days
+
+
+def test_csv_and_parquet_give_the_same_days_in_every_time_zone(tmp_path):
+    times = [f"2024-03-0{day}T{hour}:30:00" for day in (1, 2, 3, 4) for hour in ("01", "22")]
+    naive = pa.array(times).cast(pa.timestamp("ms"))
+    aware = pa.compute.assume_timezone(naive, "Asia/Kolkata")  # 5 h 30 min before UTC
+    texts = pa.array([f"{time}+05:30" for time in times])
+    utc = ["2024-02-29", "2024-03-01", "2024-03-02", "2024-03-03", "2024-03-04"]
+    unix = aware.cast(pa.int64())
+    for values in (aware, texts, unix):
+        for kind in ("parquet", "csv"):
+            assert days_of(tmp_path, values, kind) == utc, (values.type, kind)
+            assert days_of(tmp_path, values, kind, tz="Asia/Kolkata") == utc[1:]
+    for kind in ("parquet", "csv"):  # without a zone, as they are written
+        assert days_of(tmp_path, naive, kind, tz="Asia/Kolkata") == utc[1:]
+
+
+def test_weeks_and_months_are_days(tmp_path):
+    weeks = ["2024-W52", "2025-W01", "2025-W02"]
+    assert days_of(tmp_path, pa.array(weeks)) == weeks
+    assert days_of(tmp_path, pa.array(["2024-11", "2024-12", "2025-01"])) == [
+        "2024-11",
+        "2024-12",
+        "2025-01",
+    ]
+
+
+def test_one_day_with_times_is_split_by_the_hour(tmp_path):
+    times = pa.array([f"2024-03-01 {hour:02d}:10:00" for hour in (9, 7, 8, 9)])
+    expected = ["2024-03-01 07 h", "2024-03-01 08 h", "2024-03-01 09 h"]
+    assert days_of(tmp_path, times) == expected
+    assert days_of(tmp_path, times.cast(pa.timestamp("s"))) == expected
 
 
 def test_typed_dates_and_day_numbers_are_days_too(tmp_path):

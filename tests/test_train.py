@@ -207,6 +207,25 @@ def test_loss_weights_choose_what_is_learnt(tiny_log):
     assert not any("checkout" in name for name in moved)
 
 
+def test_weights_of_impressions_count_in_training_and_metrics(tiny_log):
+    def trained(weight):
+        log, test = replace(tiny_log(), weight=weight), replace(tiny_log(seed=1), weight=weight)
+        model, optimizers = setup(log.schema)
+        table = train(model, optimizers, log, epochs=1, batch_size=50, evaluate=test, **quiet)
+        return model, table["value"].to_numpy()
+
+    model, values = trained(None)
+    _, equal = trained(torch.ones(500))
+    assert equal == pytest.approx(values, abs=1e-5)
+    # Impressions that count nothing leave no trace: the last half is as if it had no labels.
+    late = (torch.arange(500) < 250).float() * 2
+    log = tiny_log()
+    logits = model(log.ids, log.dense)
+    some = model.losses(logits[:250], log.labels[:250])
+    assert torch.allclose(model.losses(logits, log.labels, late), some)
+    assert trained(late)[1] != pytest.approx(values, abs=1e-3)
+
+
 def test_one_optimizer_or_several_and_a_scheduler_step_every_batch(tiny_log):
     log = tiny_log(n=100)
     model, _ = setup(log.schema)

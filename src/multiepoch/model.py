@@ -99,9 +99,13 @@ class ConversionModel(nn.Module):
             self.n_overflow += torch.stack(outside)  # stays on the device, without synchronisation
         return rows
 
-    def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Returns the mean logloss of each objective, in nats, (n_objectives,)."""
-        return F.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(dim=0)
+    def losses(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Returns the mean logloss of each objective, in nats, (n_objectives,).
+
+        weight: What each impression counts, (n,), 1 on average; None for all 1.
+        """
+        losses = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+        return (losses if weight is None else weight[:, None] * losses).mean(dim=0)
 
     def loss(self, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
         """Returns the weighted sum of the losses. weights: (n_objectives,); None for all 1."""

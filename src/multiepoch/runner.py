@@ -158,9 +158,13 @@ class KeptRunner(Runner[tuple[Item, Path]]):
             # On average, the other workers are half done with theirs.
             share = self._ran + min(self.workers - 1, rest) / 2
             left = (time.perf_counter() - self._started) / share * rest
-            about = f"{left:.0f} s" if left < 90 else f"{left / 60:.0f} min"
             place = f"[{self._done}/{total}]"
+            about = in_words(left)
             self.log(f"{place} {self.describe(item)}: {seconds:.1f} s, about {about} left")
+
+
+def in_words(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def machine(device: str = "cpu") -> str:

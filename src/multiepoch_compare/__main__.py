@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 
+from multiepoch import __version__
+
 # A module is imported only when its command is called, so that --help answers at once.
 COMMANDS = {
     "compare": ("multiepoch_compare.command", "trains every method on your own log"),
@@ -15,9 +17,12 @@ COMMANDS = {
 def main(arguments: list[str] | None = None) -> int:
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help"):
-        print("usage: multiepoch COMMAND [-h] ...\n")
+        print("usage: multiepoch COMMAND [-h] ...\n       multiepoch --version\n")
         for command, (_, purpose) in COMMANDS.items():
             print(f"  {command:<10} {purpose}")
+        return 0
+    if name == "--version":
+        print(f"multiepoch {__version__}")
         return 0
     if name not in COMMANDS:
         known = ", ".join(COMMANDS)
@@ -30,6 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
     except DataError as error:
         print(f"multiepoch {name}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        kept = "; finished trials are kept: repeat the command to resume" * (name == "compare")
+        print(f"\nmultiepoch {name}: stopped{kept}.", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

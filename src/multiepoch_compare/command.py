@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import math
+import re
 import shlex
-import sys
 import time
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -19,10 +20,11 @@ from multiepoch.data.log import DataError
 from multiepoch.files import write_text
 from multiepoch.runner import machine
 from multiepoch_compare import output, plan, report
+from multiepoch_compare.leak import leaks
 from multiepoch_compare.readers import FORMATS, Columns, MappedLog, default_cache, map_log
 from multiepoch_compare.readers.files import disk_error
-from multiepoch_compare.record import finite, record
-from multiepoch_compare.run import Parts, Setup, read_parts, tune_and_run
+from multiepoch_compare.record import record
+from multiepoch_compare.run import Parts, Setup, rates, read_parts, tune_and_run
 
 LOOK_ROWS = 200_000
 
@@ -37,9 +39,6 @@ def command(arguments: list[str]) -> int:
         what = "a worker process was killed, probably for lack of memory"
         remedy = "finished trials are kept, so free some memory and repeat the command"
         raise DataError(f"{what}; {remedy}.") from error
-    except KeyboardInterrupt:
-        print("\nstopped; finished trials are kept: repeat the command to resume", file=sys.stderr)
-        return 130
     return 0
 
 
@@ -53,15 +52,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     add, names = parser.add_argument, {"type": _names, "metavar": "A,B"}
     add("file", type=Path, help="CSV or Parquet, or a folder of them")
-    add("--ids", help="columns of ids, the user's first", default=(), **names)
+    quoting = "names with commas or outer spaces in double quotes"
+    add("--ids", help=f"columns of ids, the user's first; {quoting}", default=(), **names)
     add("--labels", help="columns of zeros and ones", default=(), **names)
     add("--day", help="column with the day; in a folder without one, each file is a day")
     add("--dense", help="columns of numbers", default=(), **names)
     add("--cross", help="adds an id per pair; repeatable", action="append", default=[], **names)
+    add("--weight", help="column of weights, such as one over the sampling rate")
+    zone = "time zone of Unix times and of times with a zone, such as Europe/Berlin"
+    add("--tz", default="UTC", help=f"{zone} (default: UTC)")
+    add("--test-days", type=int, default=1, help="days to test on, and to tune on (default: 1)")
     add("--format", choices=FORMATS, help="a public data set, instead of columns")
     add("--epochs", type=int, default=3, help="number of epochs (default: 3)")
     add("--seeds", type=int, default=3, help="number of seeds (default: 3)")
-    add("--batch-size", type=int, default=2048, help="impressions per step (default: 2048)")
+    most, steps = plan.LARGEST_BATCH, plan.LEAST_STEPS
+    default = f"default: as many as leave {steps} steps an epoch, up to {most}"
+    add("--batch-size", type=int, help=f"impressions per step ({default})")
     add("--out", type=Path, default=Path("report"), help="output folder (default: report)")
     quick = f"only the first {LOOK_ROWS:,} rows, two trials per method"
     add("--quick", action="store_true", help=quick)
@@ -69,7 +75,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    """Splits a list of names; quotes keep commas and spaces, as in a line of CSV."""
+    fields = re.findall(r'\s*("(?:[^"]|"")*"|[^,]*)\s*(?:,|$)', text)
+    names = (f[1:-1].replace('""', '"') if f[:1] == '"' else f.strip() for f in fields)
+    return tuple(name for name in names if name)
 
 
 def columns_of(options: argparse.Namespace) -> Columns:
@@ -85,18 +94,21 @@ def columns_of(options: argparse.Namespace) -> Columns:
             raise DataError(f"--day is missing; {remedy}.")
         columns = Columns(options.ids, options.labels, options.day, options.dense)
     for pair in options.cross:
-        if len(pair) != 2:
-            raise DataError(f"--cross {','.join(pair)}: a cross needs exactly two id columns.")
-    columns = replace(columns, cross=tuple(options.cross))
+        if len(set(pair)) != 2 or len(pair) != 2:
+            what = "a cross needs exactly two different id columns"
+            raise DataError(f"--cross {','.join(pair)}: {what}.")
+    columns = replace(columns, cross=tuple(options.cross), tz=options.tz, weight=options.weight)
     columns.check()
     return columns
 
 
 def _compare(options: argparse.Namespace, arguments: list[str]) -> None:
     started = time.perf_counter()
-    least = {"epochs": "2, since one epoch repeats nothing", "seeds": "1", "batch_size": "1"}
+    least = {"epochs": "2, since one epoch repeats nothing"}
+    least |= dict.fromkeys(("seeds", "batch_size", "test_days"), "1")
     for name, words in least.items():
-        if (value := getattr(options, name)) < int(words[0]):
+        value = getattr(options, name)
+        if value is not None and value < int(words[0]):
             raise DataError(f"--{name.replace('_', '-')} is {value}; give at least {words}.")
     columns = columns_of(options)
     rows_read = LOOK_ROWS if options.quick else None
@@ -106,16 +118,30 @@ def _compare(options: argparse.Namespace, arguments: list[str]) -> None:
         if options.format:
             path = FORMATS[options.format].prepare(path, default_cache())
         mapped = map_log(path, columns, rows=rows_read, say=say)
-        split = plan.split(mapped, source, options.quick)
-        setup = Setup(str(mapped.folder), columns, split, options.epochs, options.batch_size)
+        warnings: list[str] = []
+
+        def warn(found: list[str]) -> None:
+            for one in found:
+                warnings.append(f"Warning: {one}")
+                say(warnings[-1])
+
+        warn(plan.far_days(mapped))
+        split = plan.split(mapped, source, options.quick, options.test_days)
+        n_train = min(split.n_rows(mapped, "train"), plan.MAX_TRAIN)
+        batch_size = options.batch_size or plan.batch_size(n_train)
+        setup = Setup(str(mapped.folder), columns, split, options.epochs, batch_size)
         parts = read_parts(setup)
         data = _data(source, mapped, split, parts, rows_read)
         say(report.data_line(data))
+        warn(leaks(parts.train, parts.validation))
         budget = 2 if options.quick else 4
         results, choices = tune_and_run(setup, out / "trials", budget, options.seeds, say)
         found = record(columns.labels, options.epochs, parts, results, choices)
         found |= {
             "seeds": options.seeds,
+            "warnings": warnings,
+            "batch_size": batch_size,
+            "steps": math.ceil(n_train / batch_size),
             "trials_a_method": len(plan.trials(budget)["plain"]),
             "call": shlex.join(["multiepoch", "compare", *arguments]),
             "data": data,
@@ -124,7 +150,6 @@ def _compare(options: argparse.Namespace, arguments: list[str]) -> None:
             "torch": torch.__version__,
             "seconds": time.perf_counter() - started,
         }
-        found = finite(found)
         text = report.text(found)
         write_text(out / "report.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
         write_text(out / "report.txt", text)
@@ -142,10 +167,11 @@ def _data(source: str, mapped: MappedLog, split: plan.Split, parts: Parts, rows_
         "impressions": mapped.n,
         "split": words,
         "sizes": {part: len(log) for part, log in logs.items()},
-        "positives": dict(zip(parts.test.objectives, parts.test.labels.mean(0).tolist())),
+        "positives": dict(zip(parts.test.objectives, rates(parts.test))),
         "cardinality": parts.train.schema.cardinality,
         "quick": rows_read is not None,
         "rows_read": rows_read,
         "cut": [part for part, log in logs.items() if split.n_rows(mapped, part) > len(log)],
         "by_rows": split.by_rows,
+        "missing": {name: n for name, n in mapped.missing.items() if n},
     }

@@ -44,8 +44,9 @@ def curves(found: dict, objective: str, metric: str = "logloss") -> Markup:
         axes.plot(x, mean, color=color, linestyle=dashes, label=method["label"])
         if np.isfinite(low).all():  # more than one seed
             axes.fill_between(x, low, high, color=color, alpha=0.16, linewidth=0)
-        # The first quarter of the first epoch may leave the figure.
-        seen += [value for epoch, *values in points if epoch > 0.25 for value in values]
+        # The first quarter of the first epoch may leave the figure; bands are whole after it.
+        late = np.array(x) > 0.25
+        seen += [v for bound in (mean, low, high) for v in bound[late] if np.isfinite(v)]
     margin = 0.06 * (max(seen) - min(seen)) or 0.01
     axes.set_ylim(min(seen) - margin, max(seen) + margin)
     axes.set_xticks(range(found["epochs"] + 1))

@@ -5,26 +5,36 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+from collections.abc import Iterable
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from tabulate import tabulate
 
 from multiepoch.data.log import DataError
+from multiepoch_compare import leak
 from multiepoch_compare.readers import files, parse
 
 ROWS = 200_000
 _ACTIONS = "click|like|view|cart|checkout|purchase|buy|pay|order|install|follow|comment|share|enter"
 _LABEL_NAMES = re.compile(f"{_ACTIONS}|convers|label|target", re.I)
-_DAY_NAMES = re.compile(r"(^|_)(day|date|dt|time|timestamp|ts|hour)(_|$)", re.I)
-_ID_NAMES = re.compile(r"(^|_)(id|ids|uid|key|hash|code)$|^c[0-9]+$|_id_", re.I)
+_DAY_NAMES = re.compile(r"(^|_)(day|date|dt|time|timestamp|ts|hour|week|month)(_|$)", re.I)
+_THINGS = "user|item|movie|ip|app|channel|product|video|author|ad|campaign|advertiser|device|site"
+_ID_NAMES = re.compile(
+    rf"(^|_)(id|ids|uid|key|hash|code|{_THINGS})$|^c[0-9]+$|_id_|(?-i:[a-z]I[dD]$)", re.I
+)
 _ONES, _ZEROS = {"1", "1.0", "true"}, {"0", "0.0", "false"}
+_LEAST_GAIN = 1e-3  # of a label's entropy
+_NUMBERED = "numbers of days"
+_MOST_CROSSED = 8  # ids of which every pair is tried
 
 
 class Guess(NamedTuple):
-    """The likely role of a column: "id", "label", "day", "dense", or "-" for none of them."""
+    """The likely role of a column: "id", "label", "day", "dense", "leak", or "-" for none."""
 
     name: str
     kind: str
@@ -34,8 +44,8 @@ class Guess(NamedTuple):
 def command(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="multiepoch inspect",
-        description=f"Guesses from the first {ROWS:,} rows which columns are ids, labels and days. "
-        "Prints a `multiepoch compare` command to start with.",
+        description=f"Guesses from {ROWS:,} rows, spread over the whole log, which columns are "
+        "ids, labels and days. Prints a `multiepoch compare` command to start with.",
     )
     parser.add_argument("file", type=Path, help="CSV or Parquet, or a folder of them")
     print(inspect(parser.parse_args(arguments).file))
@@ -45,40 +55,82 @@ def command(arguments: list[str]) -> int:
 def inspect(path: Path) -> str:
     """Returns the table of guesses and the command, as text."""
     found = files.find(path)
-    guesses, n = look(found[0])
-    first = f" (the first of {len(found)} files)" if len(found) > 1 else ""
+    rows, n = sample(found)
+    guesses = look(rows)
+    files_read = f" ({len(found)} files)" if len(found) > 1 else ""
     table = tabulate(guesses, ["column", "looks like", "because"], "plain", disable_numparse=True)
-    lines = [f"{found[0]}{first}: looked at {n:,} rows of {len(guesses)} columns", ""]
-    lines += [*map(str.rstrip, table.splitlines()), "", *_advice(path, guesses, len(found))]
-    return "\n".join(lines)
+    looked = f"looked at {len(rows):,} of {n:,} rows, {len(guesses)} columns"
+    lines = [f"{path}{files_read}: {looked}", "", *map(str.rstrip, table.splitlines()), ""]
+    return "\n".join([*lines, *_advice(path, guesses, rows, len(found))])
 
 
-def look(path: Path) -> tuple[list[Guess], int]:
-    """Returns a guess for each column of a file, and the number of rows looked at."""
-    names = files.column_names(path)
-    parts, n = [], 0
-    for batch in files.chunks(path, names):
-        parts.append(batch.slice(0, ROWS - n))
-        n += len(parts[-1])
-        if n >= ROWS:
-            break
+def sample(found: list[Path]) -> tuple[pa.Table, int]:
+    """Returns every k-th row of the files, ROWS of them at most, and the number of all rows."""
+    names = files.column_names(found[0])
+    parts, n, step = [], 0, 1
+    try:
+        for path in found:
+            for batch in files.chunks(path, names):
+                every = batch.take(pa.array(range(-n % step, len(batch), step), pa.int64()))
+                parts.append(pa.table([_decoded(column) for column in every.columns], names))
+                n += len(batch)
+                while sum(map(len, parts)) > ROWS:
+                    whole, step = pa.concat_tables(parts), 2 * step
+                    parts = [whole.take(pa.array(range(0, len(whole), 2), pa.int64()))]
+        whole = pa.concat_tables(parts) if parts else []
+    except pa.ArrowInvalid as error:
+        what = f"its columns are of other types than in {found[0].name}"
+        raise DataError(f"{path}: {what}; write all files alike.") from error
     if n == 0:
-        raise DataError(f"{path}: no rows; it must hold at least one impression.")
-    return [guess(name, [part.column(name) for part in parts], n) for name in names], n
+        raise DataError(f"{found[0]}: no rows; it must hold at least one impression.")
+    return whole, n
 
 
-def guess(name: str, parts: list[pa.Array], n: int) -> Guess:
+def _decoded(column: pa.Array) -> pa.Array:
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def look(rows: pa.Table) -> list[Guess]:
+    """Guesses the role of each column, from its values, its name, and the other columns."""
+    guesses = [guess(name, rows[name], len(rows)) for name in rows.column_names]
+    days = [g for g in guesses if g.kind == "day"]
+    dated = [g for g in days if _NUMBERED not in g.why]
+    labels = {g.name: _labels(rows[g.name]) for g in guesses if g.kind == "label"}
+    fit = np.arange(len(rows)) % 2 == 0
+    for k, g in enumerate(guesses):
+        if g in days and dated and g not in dated:
+            guesses[k] = Guess(g.name, "-", f"numbers of days, but {dated[0].name!r} has the date")
+        if g.kind in ("id", "dense") and labels:
+            codes = _codes(rows[g.name], g.kind)
+            shares = [leak.explained(codes, label, fit) for label in labels.values()]
+            if max(shares) >= leak.LEAK:
+                words = leak.in_words(g.name, list(labels), shares)
+                guesses[k] = Guess(g.name, "leak", words.partition("' ")[2])
+    return guesses
+
+
+def _codes(column: pa.ChunkedArray, kind: str) -> np.ndarray:
+    """Numbers the values of a column, or the bins of a dense one; (n,) int."""
+    if kind == "dense":
+        x = column.cast(pa.float64()).to_numpy()
+        return leak.binned(np.where(np.isfinite(x), x, 0))
+    return column.combine_chunks().dictionary_encode("encode").indices.to_numpy()
+
+
+def _labels(column: pa.ChunkedArray) -> np.ndarray:
+    return np.array([str(value).lower() in _ONES for value in column.to_pylist()], float)
+
+
+def guess(name: str, column: pa.ChunkedArray, n: int) -> Guess:
     """Guesses the role of a column, from its values first and its name second."""
-    kind = parts[0].type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if pa.types.is_nested(kind):
-        return Guess(name, "-", f"type {kind}, not one value per row")
-    values = pa.chunked_array([part.cast(kind) for part in parts])
-    present = values.drop_null()
+    if pa.types.is_nested(column.type):
+        return Guess(name, "-", f"type {column.type}, not one value per row")
+    present = column.drop_null()
     if len(present) == 0:
         return Guess(name, "-", "every value is missing")
     role, why = _role(name, present, n)
+    if role == "id" and len(present) < n:
+        why += f", {n - len(present):,} missing (an id of their own)"
     return Guess(name, role, f"{why}, such as {str(present[0].as_py())[:30]!r}")
 
 
@@ -98,11 +150,11 @@ def _role(name: str, values: pa.ChunkedArray, n: int) -> tuple[str, str]:
             return "-", why + ", some missing"
         if share <= 60 or _LABEL_NAMES.search(name):
             return "label", why
-        return "id" if may_be_id else "-", why
+        return "-", why + ": a label, or a flag known before it?"
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return "day", f"type {kind}"
-    if may_be_id and _looks_like_day(name, unique):
-        return "day", f"{distinct:,} times or days"
+    if may_be_id and (form := _day_form(name, unique)):
+        return "day", f"{distinct:,} {_NUMBERED if form == 'day number' else 'times or days'}"
     if pa.types.is_floating(kind) or (text and _all_match(unique, r"^-?[0-9]*\.[0-9]")):
         if looks_like_id:
             return "-", "numbers with decimals; an id must not be a float"
@@ -120,11 +172,12 @@ def _role(name: str, values: pa.ChunkedArray, n: int) -> tuple[str, str]:
     return "id", counted
 
 
-def _looks_like_day(name: str, unique: pa.Array) -> bool:
+def _day_form(name: str, unique: pa.Array) -> str | None:
     if _DAY_NAMES.search(name) is None:
-        return False
+        return None
     forms = {parse.day_format(text) for text in unique[:100].cast(pa.string()).to_pylist()}
-    return len(forms) == 1 and None not in forms and (forms != {"day number"} or "day" in name)
+    is_day = len(forms) == 1 and (forms != {"day number"} or "day" in name)
+    return forms.pop() if is_day else None
 
 
 def _all_match(unique: pa.Array, pattern: str) -> bool:
@@ -132,24 +185,50 @@ def _all_match(unique: pa.Array, pattern: str) -> bool:
     return bool(pc.all(pc.match_substring_regex(texts, pattern)).as_py())
 
 
-def _advice(path: Path, guesses: list[Guess], n_files: int) -> list[str]:
-    kinds = ("id", "label", "day", "dense")
-    ids, labels, days, dense = ([g.name for g in guesses if g.kind == kind] for kind in kinds)
+def _advice(path: Path, guesses: list[Guess], rows: pa.Table, n_files: int) -> list[str]:
+    kinds = ("id", "label", "day", "dense", "leak")
+    ids, labels, days, dense, leaks = ([g.name for g in guesses if g.kind == k] for k in kinds)
     if not ids or not labels:
         missing = " or ".join(name for name, of in (("ids", ids), ("labels", labels)) if not of)
         remedy = "name them yourself, see multiepoch compare --help"
         return [f"No column looks like {missing}: {remedy}."]
     if not days and n_files < 3:
         return ["No column looks like a day: add one, or give a folder with one file per day."]
-    words = ["multiepoch", "compare", str(path), "--ids", ",".join(ids)]
-    words += ["--labels", ",".join(labels), *(["--day", days[0]] if days else []), "--quick"]
+    words = ["multiepoch", "compare", str(path), "--ids", _listed(ids)]
+    words += ["--labels", _listed(labels), *(["--day", days[0]] if days else []), "--quick"]
     start = "To start with, a look of about a minute (without --quick, all of the log is used):"
     lines = [start, "", f"  {shlex.join(words)}", ""]
     if dense:
-        lines.append(f"Possible dense features: --dense {shlex.quote(','.join(dense))}")
+        lines.append(f"Possible dense features: --dense {shlex.quote(_listed(dense))}")
+    if leaks:
+        lines.append(f"Left out, since they almost determine a label: {', '.join(leaks)}.")
+    if days and _NUMBERED in next(g.why for g in guesses if g.name == days[0]):
+        lines.append(f"Days of {days[0]} must count on: a day of the month starts over and mixes")
+        lines.append("months, so that the test day is not the last.")
     lines.append("Leave out columns that are known only after the impression, such as play time,")
     lines.append("and ids that number the rows.")
-    if len(ids) >= 2:
-        cross = shlex.quote(",".join(ids[:2]))
-        lines.append(f"A cross is often the first to collapse: --cross {cross}")
-    return lines
+    return lines + _crosses(ids, labels, rows)
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Joins names as `compare` splits them."""
+    odd = re.compile(r'[,"]|^\s|\s$')
+    return ",".join(f'"{n.replace(chr(34), chr(34) * 2)}"' if odd.search(n) else n for n in names)
+
+
+def _crosses(ids: list[str], labels: list[str], rows: pa.Table) -> list[str]:
+    """Proposes the pair of ids whose cross adds most, if one adds anything."""
+    fit = np.arange(len(rows)) % 2 == 0
+    codes = {name: _codes(rows[name], "id") for name in ids[:_MOST_CROSSED]}
+    ones = {name: _labels(rows[name]) for name in labels}
+    gains = {
+        (*pair, name): leak.cross_gain(codes[pair[0]], codes[pair[1]], y, fit)
+        for pair in combinations(codes, 2)
+        for name, y in ones.items()
+    }
+    best = max(gains, key=gains.get, default=None)
+    if best is None or gains[best] < _LEAST_GAIN:
+        return []
+    share = f"explains {100 * gains[best]:.2g} % more of the entropy of {best[2]} than its two ids"
+    cross = shlex.quote(_listed(best[:2]))
+    return [f"The cross that adds most, and may collapse first: --cross {cross}", f"({share})."]

@@ -15,6 +15,8 @@ DENSE_LR = 1e-3
 STEP = 10**0.5
 MAX_TRAIN, MAX_TEST = 10_000_000, 1_000_000  # impressions; the latest are kept
 PARTS = ("train", "validation", "test")
+FEW = 0.01  # the share of impressions that may lie far outside
+LEAST_STEPS, LARGEST_BATCH = 200, 2048
 # Of the methods with a learning rate for the tables: a key of METHODS, and the second value of its
 # hyperparameter that is tried.
 TABLE_RATE_METHODS = {
@@ -24,6 +26,16 @@ TABLE_RATE_METHODS = {
     "AdamAR": ("adamar", 1e-3),
     "tail rewind": ("tail_rewind", 20),
 }
+
+
+def batch_size(n: int) -> int:
+    """Returns the largest power of two that leaves LEAST_STEPS steps an epoch over n impressions.
+
+    In fewer steps, a model hardly learns anything from an epoch, so that nothing can collapse. As
+    the number of steps is then about the same for every small log, so are the rates to search.
+    """
+    most = max(1, n // LEAST_STEPS)
+    return min(LARGEST_BATCH, 1 << (most.bit_length() - 1))
 
 
 @dataclass(frozen=True)
@@ -102,21 +114,37 @@ class Split:
         return words
 
 
-def split(mapped: MappedLog, source: str, look: bool) -> Split:
-    """Splits a log into all days but two to train on, one to tune on and the last to test on.
+def split(mapped: MappedLog, source: str, look: bool, n_test: int = 1) -> Split:
+    """Splits a log into the last n_test days to test on, as many before to tune on, and the rest.
 
     If only a look at the first rows was read, and they have too few days, the split is by rows:
     eight tenths, one and one. Otherwise, too few days raise DataError.
     """
     n_days, n = len(mapped.days), mapped.n
-    if n_days >= 3:
-        return Split(((0, n_days - 3), (n_days - 2, n_days - 2), (n_days - 1, n_days - 1)))
-    if look and n >= 1_000:
+    if (first := n_days - 2 * n_test) >= 1:
+        parts = (0, first - 1), (first, first + n_test - 1), (n_days - n_test, n_days - 1)
+        return Split(parts)
+    if look and n >= 1_000 and (np.diff(mapped.day) >= 0).all():
         a, b = n * 8 // 10, n * 9 // 10
         return Split(((0, a - 1), (a, b - 1), (b, n - 1)), by_rows=True)
-    there = f"{'a single day' if n_days == 1 else '2 days'}, {' and '.join(mapped.days)}"
-    remedy = "at least 3 are needed: to train, to tune and to test on"
+    there = f"{'a single day' if n_days == 1 else f'{n_days} days'}, {' and '.join(mapped.days)}"
+    remedy = f"at least {2 * n_test + 1} are needed: to train, to tune and to test on"
     raise DataError(f"{source}: column {mapped.columns.day or 'day'!r} has {there}; {remedy}.")
+
+
+def far_days(mapped: MappedLog) -> list[str]:
+    """Describes the days that lie a year or more outside those of nearly all impressions."""
+    gaps = np.flatnonzero(np.diff(mapped.starts) >= 365 * 24)
+    share = np.cumsum(mapped.day_counts)[gaps] / mapped.n
+    first = max(gaps[share <= FEW] + 1, default=0)
+    last = min(gaps[share >= 1 - FEW] + 1, default=len(mapped.days))
+    ends = (slice(0, first), "before"), (slice(last, len(mapped.days)), "after")
+    return [
+        f"{mapped.day_counts[days].sum():,} impressions are of {mapped.days[days][0]}, a year or "
+        f"more {where} the rest: is their time missing? Leave them out."
+        for days, where in ends
+        if mapped.days[days]
+    ]
 
 
 def check_labels(log: Log, part: str, when: str, source: str) -> None:
@@ -136,6 +164,8 @@ Scale = tuple[np.ndarray, np.ndarray, np.ndarray]  # by dense feature: take logs
 def prepared(log: Log, scale: Scale | None) -> tuple[Log, Scale]:
     """Scales the dense features by `scale`, or by their own mean and spread if it is None.
 
+    Weights are divided by their mean.
+
     Features with values beyond 50 are first replaced by sign(x) log(1 + |x|).
     """
     x = log.dense.numpy().astype(np.float64)
@@ -145,4 +175,5 @@ def prepared(log: Log, scale: Scale | None) -> tuple[Log, Scale]:
         spread = x.std(axis=0)
         scale = wide, x.mean(axis=0), np.where(spread > 0, spread, 1)
     x = np.clip((x - scale[1]) / scale[2], -10, 10)
-    return replace(log, dense=torch.from_numpy(x.astype(np.float32))), scale
+    weight = None if log.weight is None else log.weight / log.weight.double().mean().float()
+    return replace(log, dense=torch.from_numpy(x.astype(np.float32)), weight=weight), scale

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict
 
 import numpy as np
@@ -10,15 +9,19 @@ import numpy as np
 from multiepoch_compare import verdict
 from multiepoch_compare.run import GROUPS, Parts
 
+TAIL = "tail rewind"
+DIFFERENCES = ("against_constant", "against_plain", "against_advised", "second", "last")
+
 
 def record(objectives: tuple[str, ...], epochs: int, parts: Parts, results, choices) -> dict:
     """Judges the results and choices by label, as from `run.tune_and_run`."""
     block_sizes, group_sizes = parts.sizes()
     losses = {label: verdict.Losses(several, block_sizes) for label, several in results.items()}
-    found = verdict.verdicts(choices, losses, epochs)
-    sentence, ties = verdict.recommend(found, losses)
+    constant = verdict.Losses([{"blocks": parts.constant()[None]}], block_sizes)
+    judged = verdict.judge(choices, losses, constant)
+    tail = [choice.trial.hyperparameter for label, choice in choices.items() if label == TAIL]
     methods = []
-    for v in found:
+    for v in judged.verdicts:
         own, several = losses[v.label], results[v.label]
         groups = np.mean([r["groups"] for r in several], axis=0)  # (epochs, objectives, groups)
         by_objective = {k: verdict.difference(own, 2, own, 1, i) for i, k in enumerate(objectives)}
@@ -27,12 +30,10 @@ def record(objectives: tuple[str, ...], epochs: int, parts: Parts, results, choi
                 "label": v.label,
                 "setting": f"{v.label}: {v.choice.trial.in_words()}",
                 "trial": asdict(v.choice.trial),
-                "epochs": v.choice.epochs,
-                "against_plain": asdict(v.against_plain),
-                "later": asdict(v.later) if v.later else None,
-                "second": asdict(v.second),
-                "collapses": v.collapses,
-                "verdict": v.in_words(epochs),
+                "epochs": v.epochs,
+                "before": v.before,
+                "onset": v.onset,
+                **{name: asdict(getattr(v, name)) for name in DIFFERENCES},
                 "second_by_objective": {k: asdict(change) for k, change in by_objective.items()},
                 "logloss_by_epoch": [own.at(p)[0].mean(0).tolist() for p in range(1, epochs + 1)],
                 "curves": _curves(several),
@@ -42,9 +43,11 @@ def record(objectives: tuple[str, ...], epochs: int, parts: Parts, results, choi
             }
         )
     return {
-        "baseline": verdict.baseline(choices),
-        "recommendation": sentence,
-        "ties": ties,
+        "headline": judged.headline,
+        "baseline": judged.baseline,
+        "advised": judged.advised,
+        "tail": [tail[0], *parts.below(float(tail[0]))] if tail else None,
+        "constant": constant.at(1)[0][0].tolist(),
         "objectives": list(objectives),
         "epochs": epochs,
         "methods": methods,
@@ -66,12 +69,3 @@ def _curves(several: list[dict]) -> dict:
     for of in curves.values():
         of.update({objective: sorted(points.values()) for objective, points in of.items()})
     return curves
-
-
-def finite(value):
-    """Replaces the infinite bounds of one seed by None, since JSON has no infinity."""
-    if isinstance(value, dict):
-        return {key: finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -8,49 +8,102 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tabulate import tabulate
 
-from multiepoch_compare import figures
-from multiepoch_compare.verdict import COLLAPSE, RETUNED, Estimate
+from multiepoch_compare import figures, plan
+from multiepoch_compare.verdict import COLLAPSE, RETUNED, WORDS, Estimate
 
+NEARLY_ALL = 0.8  # of the lookups: tail rewind then returns nearly the rows that MEDA does
 _PARTS = {"train": "training days", "validation": "tuning day", "test": "test day"}
 
 
 def text(found: dict) -> str:
     """Renders the record as the terminal shows it."""
-    header = ["method", "epochs", "vs plain", "second epoch", "verdict"]
-    rows = [
-        [m["label"], m["epochs"], _against(found, m), _estimate(m["second"]), m["verdict"]]
-        for m in found["methods"]
-    ]
-    table = tabulate(rows, header, tablefmt="simple", disable_numparse=True)
-    lines = [data_line(found["data"]), "", *map(str.rstrip, table.splitlines()), ""]
-    lines += [*_legend(found), *_limits(found), "", found["recommendation"], *_ties(found)]
-    return "\n".join(lines) + "\n"
+    lines = [f"{data_line(found['data'])} {steps_line(found)}", ""]
+    lines += [*found["warnings"], *found["headline"], ""]
+    for header, rows in (methods(found), epochs(found)):
+        table = tabulate(rows, header, tablefmt="simple", disable_numparse=True)
+        lines += [*map(str.rstrip, table.splitlines()), ""]
+    return "\n".join([*lines, *_legend(found), *_limits(found)]) + "\n"
+
+
+def methods(found: dict) -> tuple[list[str], list[list[str]]]:
+    """Returns the header and rows of the table that compares methods."""
+    best = found["advised"] and found["advised"][0]
+    best = None if best == found["baseline"][0] else best
+    header = ["method", "epochs", "logloss", "vs constant", "vs plain"]
+    header += [f"vs {best}"] if best else []
+    constant = ["constant", "", _losses(found["constant"])]
+    rows = [constant + [""] * (len(header) - 3)]
+    for m in found["methods"]:
+        row = [m["label"], str(m["epochs"]), _losses(m["logloss_by_epoch"][m["epochs"] - 1])]
+        row.append(str(Estimate(**m["against_constant"])))
+        is_baseline = m["label"] == found["baseline"][0]
+        row.append("(baseline)" if is_baseline else _worded(m["against_plain"]))
+        if best:
+            row.append("(advised)" if m["label"] == best else _worded(m["against_advised"]))
+        rows.append(row)
+    return header, rows
+
+
+def epochs(found: dict) -> tuple[list[str], list[list[str]]]:
+    """Returns the header and rows of the table that compares epochs."""
+    last = found["epochs"]
+    header = ["method", "epoch 2 against epoch 1"]
+    header += [f"epoch {last} against the best before it"] if last > 2 else []
+    rows = []
+    for m in found["methods"]:
+        rows.append([m["label"], _worded(m["second"], 0)])
+        if last > 2:
+            rows[-1].append(f"{_worded(m['last'], 0)} (epoch {m['before']})")
+    return header, rows
+
+
+def _losses(values: list[float]) -> str:
+    return " ".join(f"{value:.4f}" for value in values)
+
+
+def _worded(values: dict, use: int = 1) -> str:
+    """Puts the verdict behind the numbers it is based on; `use` is a position in WORDS."""
+    estimate = Estimate(**values)
+    return f"{estimate} {WORDS[estimate.kind][use]}"
 
 
 def page(found: dict) -> str:
     """Renders the record as HTML, with style and figures inside."""
-    worst = max(found["methods"], key=lambda m: m["second"]["mean"])
-    by_objective = worst["second_by_objective"]
+    of_plain = next(m for m in found["methods"] if m["label"] == "plain")
+    by_objective = of_plain["second_by_objective"]
     objective = max(by_objective, key=lambda name: by_objective[name]["mean"])
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
-    environment.filters["estimate"] = _estimate
+    environment.filters["estimate"] = lambda values: str(Estimate(**values))
+    environment.filters["tone"] = _tone
     return environment.get_template("report.html.j2").render(
         found=found,
-        data_line=data_line(found["data"]),
+        data_line=f"{data_line(found['data'])} {steps_line(found)}",
         legend=" ".join(_legend(found)),
-        notes=_ties(found) + _limits(found),
-        against=partial(_against, found),
+        notes=_limits(found),
+        tables=[("The methods", methods(found)), ("More epochs", epochs(found))],
         curves=partial(figures.curves, found),
         frequencies=figures.frequencies(found),
-        groups=figures.groups(found, worst["label"], found["objectives"].index(objective)),
-        worst=worst,
+        groups=figures.groups(found, "plain", found["objectives"].index(objective)),
         objective=objective,
         rare=100 * sum(found["frequencies"][found["group_column"]][:3]),
-        plain=next(m for m in found["methods"] if m["label"] == "plain"),
+        plain=of_plain,
         collapse=COLLAPSE,
         retuned=RETUNED,
     )
+
+
+def steps_line(found: dict) -> str:
+    return f"An epoch is {found['steps']:,} steps of {found['batch_size']:,} impressions."
+
+
+def _tone(cell: str) -> str:
+    """Returns the class of a cell that ends with a clear verdict."""
+    bad, good = (
+        tuple(w for k in of for w in WORDS[k]) for of in (("rise",), ("fall", "slight fall"))
+    )
+    cell = cell.partition(" (epoch")[0]
+    return "bad" if cell.endswith(bad) else "good" if cell.endswith(good) else ""
 
 
 def data_line(data: dict) -> str:
@@ -62,36 +115,37 @@ def data_line(data: dict) -> str:
     )
 
 
-def _estimate(values: dict) -> str:
-    return str(Estimate(**values))
-
-
-def _against(found: dict, method: dict) -> str:
-    baseline = method["label"] == found["baseline"]
-    return "(baseline)" if baseline else _estimate(method["against_plain"])
-
-
 def _legend(found: dict) -> list[str]:
+    names, last = ", ".join(found["objectives"]), found["epochs"]
+    label, best = found["baseline"]
     return [
-        f"Changes in test logloss, averaged over {', '.join(found['objectives'])}, with 95 % "
-        f"intervals over {found['seeds']} seeds and blocks of test impressions. Lower is better.",
-        f"epochs: the best number on the validation day, from 1 to {found['epochs']}. vs plain: "
-        f"each method at its best number of epochs against {found['baseline']} at its own.",
-        "second epoch: the change from the end of the first epoch to the end of the second.",
+        f"Logloss on the test day of {names}. Differences are averaged over them, with 95 % "
+        f"intervals over {found['seeds']} seeds and blocks of test impressions; lower is better.",
+        f"epochs: the best number on the validation day, from 1 to {last}, unless the test day "
+        "clearly prefers another. constant: predicts the rate of the training days.",
+        f"vs plain: against {label} after epoch {best}, the best of plain on the test day.",
+        f"Verdicts: a change by {COLLAPSE} % or more, with an interval that excludes 0, is a "
+        "collapse, worse, or better; open: the interval allows both.",
     ]
-
-
-def _ties(found: dict) -> list[str]:
-    return [f"Statistically tied with it: {', '.join(found['ties'])}."] if found["ties"] else []
 
 
 def _limits(found: dict) -> list[str]:
     data, limits = found["data"], []
+    if found["steps"] < plan.LEAST_STEPS:
+        limits.append("So few steps teach a model little: give a smaller --batch-size.")
     if data["quick"]:
         read = f"at most the first {data['rows_read']:,} rows were read"
         limits.append(f"Quick look: {read}, and each method got fewer trials.")
     if data["by_rows"]:
         limits.append("These rows cover fewer than 3 days, so they were split by position.")
+    for name, n in data["missing"].items():
+        limits.append(f"{n:,} values of {name} are missing; they share a row of their own.")
+    if found["tail"] and found["tail"][2] >= NEARLY_ALL:
+        threshold, rows, lookups = found["tail"]
+        limits.append(
+            f"Tail rewind is nearly MEDA here: {100 * rows:.0f} % of the rows, with "
+            f"{100 * lookups:.0f} % of the lookups, are below its threshold of {threshold}."
+        )
     if data["cut"]:
         parts = ", ".join(_PARTS[part] for part in data["cut"])
         limits.append(f"Cut to the latest impressions: {parts}.")

@@ -17,7 +17,7 @@ from torch import Tensor
 from multiepoch.data.log import DataError, Log
 from multiepoch.methods import METHODS
 from multiepoch.model import ConversionModel
-from multiepoch.runner import KeptRunner, run_key
+from multiepoch.runner import KeptRunner, in_words, one_thread, run_key
 from multiepoch.train import NonFiniteLoss, predict, train
 from multiepoch_compare import plan, verdict
 from multiepoch_compare.readers import Columns, MappedLog
@@ -29,6 +29,7 @@ BLOCKS, LARGEST_BLOCK = 20, 0.1
 FREQUENCIES = (1, 3, 11, 101)  # edges of GROUPS, in times that a row was trained on
 GROUPS = ("never", "1 to 2", "3 to 10", "11 to 100", "more than 100")
 _CODE = ("multiepoch", "multiepoch_compare")  # a change of these makes kept trials stale
+_TIMED_STEPS = 20
 EVALUATE_AT = (0.25, 0.5, 1.0)
 
 
@@ -55,9 +56,24 @@ class Parts:
     column: str  # the id column with the most rows, by whose frequencies the groups are made
 
     def sizes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Counts the test impressions of each block and of each group."""
+        """Counts the test impressions of each block and of each group, by weight."""
         pairs = (self.block, BLOCKS), (self.group, len(GROUPS))
-        return tuple(torch.bincount(of, minlength=n).numpy() for of, n in pairs)
+        weight = self.test.weight
+        return tuple(torch.bincount(of, weight, minlength=n).numpy() for of, n in pairs)
+
+    def constant(self) -> np.ndarray:
+        """Sums the test losses of predicting the training rates, (n_objectives, BLOCKS)."""
+        labels = self.test.labels.double()
+        constant = torch.tensor(rates(self.train), dtype=torch.float64).expand_as(labels)
+        loss = F.binary_cross_entropy(constant, labels, reduction="none")
+        return np.array(summed(loss, self.test.weight, self.block, BLOCKS))
+
+    def below(self, threshold: float) -> tuple[float, float]:
+        """Returns the share of trained rows that were looked up fewer times, and of lookups."""
+        counts = torch.cat([torch.bincount(column) for column in self.train.ids.values()])
+        counts = counts[counts > 0]
+        low = counts < threshold
+        return float(low.double().mean()), float(counts[low].sum() / counts.sum())
 
     def frequencies(self) -> dict[str, list[float]]:
         """Returns, for each id column, the share of test impressions in each of GROUPS."""
@@ -82,6 +98,19 @@ def read_parts(setup: Setup) -> Parts:
     column = max(cardinality, key=cardinality.get)
     group = frequency_group(logs["train"], test, column)
     return Parts(**logs, block=block, group=group, column=column)
+
+
+def rates(log: Log) -> list[float]:
+    """Returns the share of ones of each label, by weight."""
+    weight = torch.ones(len(log)) if log.weight is None else log.weight
+    return ((weight.double() @ log.labels.double()) / weight.double().sum()).tolist()
+
+
+def summed(loss: Tensor, weight: Tensor | None, of: Tensor, n: int) -> list[list[float]]:
+    """Sums losses, (n_rows, n_objectives), over each of n groups, to (n_objectives, n)."""
+    loss = loss.double() if weight is None else loss.double() * weight[:, None]
+    total = torch.zeros(n, loss.shape[1], dtype=torch.float64)
+    return total.index_add_(0, of, loss).T.tolist()
 
 
 def _blocks(ids: Tensor) -> Tensor:
@@ -113,8 +142,7 @@ class _TestLosses:
         loss = F.binary_cross_entropy_with_logits(logits, parts.test.labels, reduction="none")
         blocks, groups = (self.blocks, parts.block, BLOCKS), (self.groups, parts.group, len(GROUPS))
         for sums, of, n in (blocks, groups):
-            total = torch.zeros(n, loss.shape[1], dtype=torch.float64)
-            sums.append(total.index_add_(0, of, loss.double()).T.tolist())
+            sums.append(summed(loss, parts.test.weight, of, n))
 
 
 def execute(trial: plan.Trial, setup: Setup) -> dict:
@@ -129,6 +157,8 @@ def execute(trial: plan.Trial, setup: Setup) -> dict:
     settings = asdict(trial)
     del settings["label"]
     optimizer, every_epoch = METHODS[settings.pop("method")].build(model, **settings)
+    for group in optimizer.dense.param_groups:
+        group["fused"] = True  # a third faster where batches are small
     losses = _TestLosses(every_epoch, model, parts)
     started = time.process_time()  # unaffected by other processes
     rows = train(
@@ -177,6 +207,19 @@ def keep(setup: Setup, trial: plan.Trial, path: Path) -> None:
     path.write_text(json.dumps({"trial": asdict(trial), **result}))
 
 
+def estimate(setup: Setup, n_runs: int, workers: int) -> str:
+    """Describes about how long so many runs take, from the first steps of plain training."""
+    first = read_parts(setup).train[: _TIMED_STEPS * setup.batch_size]
+    model = ConversionModel(first.schema)
+    optimizer, _ = METHODS["plain"].build(model, dense_lr=plan.DENSE_LR, embedding_lr=plan.DENSE_LR)
+    started = time.perf_counter()
+    with one_thread():
+        train(model, optimizer, first, epochs=1, batch_size=setup.batch_size, progress=None)
+    a_row = (time.perf_counter() - started) / len(first)
+    left = a_row * len(read_parts(setup).train) * setup.epochs * n_runs / workers
+    return f"{n_runs} runs of {setup.epochs} epochs, about {in_words(left)}"
+
+
 def tune_and_run(
     setup: Setup, store: Path, budget: int, seeds: int, say: Callable[[str], None]
 ) -> tuple[dict[str, list[dict]], dict[str, verdict.Choice]]:
@@ -188,10 +231,11 @@ def tune_and_run(
     candidates = plan.trials(budget)
     total = sum(map(len, candidates.values())) + len(candidates) * (seeds - 1)
     validation = read_parts(setup).validation
-    rates = dict(zip(validation.objectives, validation.labels.double().mean(0).tolist()))
+    of_ones = dict(zip(validation.objectives, rates(validation)))
     remedy = "look for extreme values in the dense features"
     tuned, choices, results = {}, {}, {}
     with KeptRunner(partial(keep, setup), total, str, say, total) as runner:
+        say(estimate(setup, total, runner.workers))
 
         def run_all(trials: Sequence[plan.Trial]) -> list[dict]:
             keys = (run_key([asdict(trial), asdict(setup)], *_CODE) for trial in trials)
@@ -204,12 +248,12 @@ def tune_and_run(
             tuned[label], flat = flat[: len(several)], flat[len(several) :]
             # Plain keeps the learning rate that is best for one epoch, as in common practice. If
             # another rate makes several epochs better, that is a method of its own.
-            choice = verdict.choose(tuned[label], rates, for_one_epoch=label == "plain")
+            choice = verdict.choose(tuned[label], of_ones, for_one_epoch=label == "plain")
             if choice is None:
                 raise DataError(f"{label} diverges at every learning rate; {remedy}.")
             choices[label] = choice
             if label == "plain":
-                again = verdict.choose(tuned[label], rates)
+                again = verdict.choose(tuned[label], of_ones)
                 if again.trial != choice.trial:
                     choices[verdict.RETUNED], tuned[verdict.RETUNED] = again, tuned[label]
                     runner.total += seeds - 1

@@ -1,8 +1,12 @@
-"""Judges the results: which methods get worse with more epochs, and which one to train with.
+"""Judges the results: does a second epoch hurt, which method to train with, and how sure is that?
 
 Two things make a difference on one test day uncertain: the seed of the training, and the
 impressions that the day happens to hold. The first is measured over seeds, the second over blocks
 of the day with different users. The squared half widths of the two intervals add up.
+
+Differences are means of log ratios, so they add up, and their half widths obey the triangle
+inequality. Hence if A is clearly better than B and B than C, A is clearly better than C: the best
+of those that clearly beat plain training is not clearly beaten by any other.
 """
 
 from __future__ import annotations
@@ -18,29 +22,67 @@ from multiepoch.train.metrics import entropy
 from multiepoch_compare.plan import Trial
 
 RETUNED = "plain (retuned)"
+PLAIN = ("plain", RETUNED)
 COLLAPSE = 0.5  # %: a rise of the logloss by at least this, clearly above 0, is a collapse
+
+# The verdicts by the kind of a difference in logloss: on more epochs, and on a method against
+# another. `Estimate.kind` tells the kind by the interval.
+WORDS = {
+    "rise": ("collapses", "worse"),
+    "slight rise": ("gets slightly worse", "slightly worse"),
+    "same": ("no change", "no difference"),
+    "no rise": ("no collapse", "not worse"),
+    "open": ("open", "open"),
+    "slight fall": ("improves slightly", "slightly better"),
+    "fall": ("improves", "better"),
+}
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean in % with its 95 % interval; for one seed, the bounds are infinite (in JSON, None)."""
+    """A difference in % with its 95 % interval; for one seed, the bounds are None."""
 
     mean: float
     low: float | None
     high: float | None
 
     def __str__(self) -> str:
-        if self.low is None or not math.isfinite(self.low):
+        if self.low is None:
             return f"{self.mean:+.2f} % (one seed, no interval)"
         return f"{self.mean:+.2f} % [{self.low:+.2f}, {self.high:+.2f}]"
 
+    @property
+    def kind(self) -> str:
+        """Classifies the difference by its interval, as a key of WORDS."""
+        if self.low is None:
+            return "open"
+        if self.low > 0:
+            return "rise" if self.mean >= COLLAPSE else "slight rise"
+        if self.high < 0:
+            return "fall" if self.mean <= -COLLAPSE else "slight fall"
+        if self.high >= COLLAPSE:
+            return "open"
+        return "same" if self.low > -COLLAPSE else "no rise"
+
+    @property
+    def falls(self) -> bool:
+        return self.high is not None and self.high < 0
+
+    @property
+    def size(self) -> str:
+        """Describes a rise or fall without its sign."""
+        low, high = sorted((abs(self.low), abs(self.high)))
+        return f"{abs(self.mean):.2f} % [{low:.2f}, {high:.2f}]"
+
 
 def estimate(by_seed: np.ndarray, by_block: np.ndarray) -> Estimate:
-    """Combines relative differences in % by seed, (n_seeds,), and by block, (n_blocks,)."""
+    """Combines log ratios by seed, (n_seeds,), and by block, (n_blocks,), to a difference in %."""
     mean, low, _ = interval(by_seed)
     _, block_low, _ = interval(by_block)
     half = math.hypot(mean - low, float(np.mean(by_block)) - block_low)
-    return Estimate(mean, mean - half, mean + half)
+    if not math.isfinite(half):
+        return Estimate(100 * math.expm1(mean), None, None)
+    return Estimate(*(100 * math.expm1(min(x, 50)) for x in (mean, mean - half, mean + half)))
 
 
 def score(result: dict, rates: dict[str, float]) -> np.ndarray:
@@ -59,24 +101,26 @@ def score(result: dict, rates: dict[str, float]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Choice:
-    """The trial and the number of epochs that tuning chose for a method."""
+    """The trial that tuning chose for a method, and its validation score after each epoch."""
 
     trial: Trial
-    epochs: int
-    score: float
+    scores: tuple[float, ...]
+
+    def best(self, last: int | None = None) -> int:
+        """Returns the number of epochs with the best score, of at most `last`."""
+        return int(np.argmin(self.scores[:last])) + 1
 
 
 def choose(results: list[dict], rates: dict, for_one_epoch: bool = False) -> Choice | None:
-    """Chooses the trial and epoch with the lowest validation score; None if every trial diverged.
+    """Chooses the trial with the lowest validation score; None if every trial diverged.
 
-    With `for_one_epoch`, the trial is the best after its first epoch, taken at its best epoch.
+    With `for_one_epoch`, that is the score after the first epoch, else after the best one.
     """
     scores = [score(result, rates) for result in results]
     best = int(np.argmin([s[0] if for_one_epoch else s.min() for s in scores]))
     if not np.isfinite(scores[best].min()):
         return None
-    trial = Trial(**results[best]["trial"])
-    return Choice(trial, int(np.argmin(scores[best])) + 1, float(scores[best].min()))
+    return Choice(Trial(**results[best]["trial"]), tuple(scores[best].tolist()))
 
 
 class Losses:
@@ -91,7 +135,8 @@ class Losses:
         """Returns the mean logloss by seed, (n_seeds, n_objectives), and the sum over each block,
         averaged over seeds, (n_objectives, n_blocks)."""
         sums = self.sums[:, epochs - 1, objectives]
-        return sums.sum(axis=2) / self.sizes.sum(), sums.mean(axis=0)
+        means = np.maximum(sums.sum(axis=2) / self.sizes.sum(), 1e-12)  # its logarithm is taken
+        return means, sums.mean(axis=0)
 
 
 def difference(
@@ -99,87 +144,183 @@ def difference(
 ) -> Estimate:
     """Returns by how many % our test logloss is above theirs, paired by seed and by block.
 
-    The result is for one objective, or the mean over all of them.
+    The result is for one objective, or the geometric mean over all of them.
     """
     pick = slice(None) if objective is None else slice(objective, objective + 1)
-    mine, my_blocks = ours.at(epochs, pick)
-    other, their_blocks = theirs.at(their_epochs, pick)
-    by_seed = 100 * (mine / other - 1).mean(axis=1)
     full = ours.sizes > 0
-    mean_loss = their_blocks.sum(axis=1, keepdims=True) / ours.sizes.sum()
-    gaps = (my_blocks - their_blocks)[:, full] / ours.sizes[full] / mean_loss
-    return estimate(by_seed, 100 * gaps.mean(axis=0))
+
+    def parts(losses: Losses, epochs: int) -> tuple[np.ndarray, np.ndarray]:
+        means, blocks = losses.at(epochs, pick)
+        relative = blocks[:, full] / losses.sizes[full] / means.mean(axis=0)[:, None]
+        return np.log(means).mean(axis=1), relative.mean(axis=0)
+
+    mine, other = parts(ours, epochs), parts(theirs, their_epochs)
+    return estimate(mine[0] - other[0], mine[1] - other[1])
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Compares the test logloss of one method between epochs, and with plain training."""
+    """The differences in test logloss of one method, between epochs and with others.
+
+    `epochs` is the number to train for: the best on the validation day, unless the test day clearly
+    prefers another. `second` compares the end of epoch 2 with that of epoch 1, `last` the end of
+    the last epoch with that of epoch `before`, the best earlier one on the validation day. `onset`
+    is the first epoch that collapses against the best before it; None if there is none.
+    """
 
     label: str
     choice: Choice
-    against_plain: Estimate  # at its best number of epochs, relative to the best plain training
-    later: Estimate | None  # after the last epoch, relative to the best; None if that is the last
-    second: Estimate  # after the second epoch, relative to the first
-
-    @property
-    def collapses(self) -> bool | None:
-        """Whether more epochs raise the logloss by COLLAPSE; None if the data do not show it."""
-        if self.later is None:
-            return False
-        if self.later.low > 0:
-            return self.later.mean >= COLLAPSE
-        return None if self.later.high > COLLAPSE else False
-
-    def in_words(self, epochs: int) -> str:
-        if self.later is None:
-            return f"no collapse in {epochs} epochs"
-        words = "no clear change"
-        if self.later.low > 0:
-            words = "collapses" if self.collapses else "gets slightly worse"
-        return f"{words} after epoch {self.choice.epochs}: {self.later} by epoch {epochs}"
+    epochs: int
+    before: int
+    onset: int | None
+    second: Estimate
+    last: Estimate
+    against_constant: Estimate
+    against_plain: Estimate
+    against_advised: Estimate
 
 
-def baseline(labels: Iterable[str]) -> str:
-    """Returns the label of the best plain training: the retuned one if there is one."""
-    return RETUNED if RETUNED in labels else "plain"
+@dataclass(frozen=True)
+class Judgment:
+    """The verdicts, the plain training that gains are held against, the advice, and the headline.
+
+    `baseline` and `advised` are a label and a number of epochs; `advised` is None where the data
+    show nothing to learn. The headline is a list of sentences.
+    """
+
+    verdicts: list[Verdict]
+    baseline: tuple[str, int]
+    advised: tuple[str, int] | None
+    headline: list[str]
 
 
-def verdicts(choices: dict[str, Choice], losses: dict[str, Losses], epochs: int) -> list[Verdict]:
-    label, found = baseline(choices), []
-    plain = losses[label], choices[label].epochs
+def judge(choices: dict[str, Choice], losses: dict[str, Losses], constant: Losses) -> Judgment:
+    """Judges methods by label; `constant` holds the losses of predicting the training rate."""
+    last = len(next(iter(choices.values())).scores)
+    epochs = {label: _preferred(losses[label], one.best()) for label, one in choices.items()}
+    # The best of plain with hindsight, so that no method wins because plain was badly tuned.
+    plain = [(label, k) for label in PLAIN if label in choices for k in range(1, last + 1)]
+    baseline = min(plain, key=lambda pair: np.log(losses[pair[0]].at(pair[1])[0]).mean())
+    epochs[baseline[0]] = baseline[1]
+
+    def against(label: str, other: tuple[str, int]) -> Estimate:
+        return difference(losses[label], epochs[label], losses[other[0]], other[1])
+
+    gains = {label: against(label, baseline) for label in choices if label not in PLAIN}
+    better = [label for label, gain in gains.items() if gain.falls]
+    best = min(better, key=lambda label: gains[label].mean, default=baseline[0])
+    best = best, epochs[best]
+    found = []
     for label, choice in choices.items():
-        own, best = losses[label], choice.epochs
-        later = difference(own, epochs, own, best) if best < epochs else None
-        second = difference(own, 2, own, 1)
-        found.append(Verdict(label, choice, difference(own, best, *plain), later, second))
-    return found
+        own = losses[label]
+        changes = {k: difference(own, k, own, choice.best(k - 1)) for k in range(2, last + 1)}
+        found.append(
+            Verdict(
+                label,
+                choice,
+                epochs=epochs[label],
+                before=choice.best(last - 1),
+                onset=next((k for k, change in changes.items() if change.kind == "rise"), None),
+                second=changes[2],
+                last=changes[last],
+                against_constant=difference(own, epochs[label], constant, 1),
+                against_plain=against(label, baseline),
+                against_advised=against(label, best),
+            )
+        )
+    learns = any(v.against_constant.falls for v in found)
+    if losses[best[0]].sums.shape[0] == 1:
+        learns = any(v.against_constant.mean < 0 for v in found)
+    if learns:
+        headline = [_answer(found), _advice(found, baseline, best), _certainty(found, best)]
+    else:
+        headline = _nothing_to_learn(found)
+    return Judgment(found, baseline, best if learns else None, headline)
 
 
-def recommend(found: list[Verdict], losses: dict[str, Losses]) -> tuple[str, list[str]]:
-    """Returns one sentence of advice, and the methods that tie with the one it names."""
+def _preferred(own: Losses, epochs: int) -> int:
+    """Returns this number of epochs, or that which the test day clearly prefers to it."""
+    others = {k: difference(own, k, own, epochs) for k in range(1, own.sums.shape[1] + 1)}
+    clear = {k: change.mean for k, change in others.items() if change.falls}
+    return min(clear, key=clear.get, default=epochs)
+
+
+# Sentences ----------------------------------------------------------------------------------------
+
+
+def _nothing_to_learn(found: list[Verdict]) -> list[str]:
+    best = min(found, key=lambda v: v.against_constant.mean)
+    return [
+        "Nothing to learn was found: no method predicts the test day better than a constant, the "
+        f"rate of the training days. The logloss of the best, {best.label}, differs from the "
+        f"constant's by {best.against_constant}.",
+        "So these data cannot show whether a second epoch hurts, and there is no advice: look for "
+        "ids or features that matter, or for more rows.",
+    ]
+
+
+def _answer(found: list[Verdict]) -> str:
+    """Answers whether a second epoch hurts, by how much, and from where on."""
+    (plain,) = (v for v in found if v.label == "plain")
+    last, second = len(plain.choice.scores), plain.second
+    what, kind = "a second epoch of plain training", second.kind
+    if kind == "open":
+        text = f"Open: the test logloss after {what} differs by {second}"
+    elif kind in ("same", "no rise"):
+        text = f"No: {what} does not raise the test logloss ({second})"
+    elif "fall" in kind:
+        text = f"No: {what} lowers the test logloss by {second.size}"
+    else:
+        text = f"{'Yes' if kind == 'rise' else 'Slightly'}: {what} raises the test logloss by "
+        text += second.size
+    if last > 2:
+        text += f"; after epoch {last} it differs by {plain.last} from that of epoch {plain.before}"
+    if plain.onset and plain.onset > 2:
+        text += f". The collapse begins with epoch {plain.onset}"
+    if plain.onset and (slow := [v for v in found if v.label == RETUNED]):
+        rate = f"{slow[0].choice.trial.dense_lr:.2g}, the learning rate that suits more epochs"
+        text += f". With {rate}, the second epoch changes it by {slow[0].second}"
+    if plain.onset is None:
+        others = [v.label for v in found if v.onset]
+        text += f". But more epochs hurt {_listed(others)}" if others else ""
+    return text + "."
+
+
+def _advice(found: list[Verdict], baseline: tuple[str, int], best: tuple[str, int]) -> str:
+    rates = {v.label: v.choice.trial.dense_lr for v in found}
+    against = f"{baseline[0]} training at one shared learning rate ({rates[baseline[0]]:.2g}) "
+    against = against.replace("plain (retuned)", "retuned plain") + f"for {_in_words(baseline[1])}"
     by_label = {v.label: v for v in found}
-    plain = by_label[baseline(by_label)].choice
-    against = f"plain training at one shared learning rate ({plain.trial.dense_lr:.2g}) "
-    against += f"for {_epochs(plain.epochs)}"
-    others = [v for v in found if v.label not in ("plain", RETUNED)]
-    better = [v for v in others if v.against_plain.high < 0]
-    best = min(better or others, key=lambda v: v.against_plain.mean)
-    if not better:
+    if best != baseline:
+        gain = by_label[best[0]].against_plain
         return (
-            f"These data show no method to be better than {against}: the test logloss of the best "
-            f"of them, {best.label}, differs by {best.against_plain}."
-        ), []
-    ties = []
-    for v in better:
-        gap = difference(losses[v.label], v.choice.epochs, losses[best.label], best.choice.epochs)
-        if v is not best and gap.low <= 0:
-            ties.append(v.label)
-    gain = best.against_plain
-    return (
-        f"Train for {_epochs(best.choice.epochs)} with {best.label}: its test logloss is "
-        f"{-gain.mean:.2f} % [{-gain.high:.2f}, {-gain.low:.2f}] lower than that of {against}."
-    ), ties
+            f"Train for {_in_words(best[1])} with {best[0]}: its test logloss is {gain.size} "
+            f"lower than that of the best plain training, {against}."
+        )
+    others = [v for v in found if v.label not in PLAIN]
+    text = f"Keep {against}: no method is shown to be better."
+    if others:
+        nearest = min(others, key=lambda v: v.against_plain.mean)
+        text += f" The test logloss of the best, {nearest.label}, differs by "
+        text += f"{nearest.against_plain}."
+    return text
 
 
-def _epochs(n: int) -> str:
-    return f"{n} epoch" if n == 1 else f"{n} epochs"
+def _certainty(found: list[Verdict], best: tuple[str, int]) -> str:
+    others = [v for v in found if v.label != best[0]]
+    if others and others[0].against_advised.low is None:
+        return "How sure: one seed gives no interval, so nothing is shown; give --seeds 3."
+    worse = [v.label for v in others if v.against_advised.kind in ("rise", "slight rise")]
+    tied = [v.label for v in others if v.label not in worse]
+    parts = [f"no difference to {_listed(tied)} is shown"] if tied else []
+    parts += [f"clearly worse: {_listed(worse)}"] if worse else []
+    return f"How sure: {'; '.join(parts)}. Another day is not covered by the intervals."
+
+
+def _listed(names: Iterable[str]) -> str:
+    *some, last = names
+    return f"{', '.join(some)} and {last}" if some else last
+
+
+def _in_words(epochs: int) -> str:
+    return f"{epochs} epoch" if epochs == 1 else f"{epochs} epochs"

@@ -41,6 +41,8 @@ class Log:
         day: int32, (n,), counted from the first day of the source.
         p_true: float32, (n, n_objectives), the probability that each label was drawn with; None if
             it is unknown, as in real logs.
+        weight: float32, (n,), what each impression counts in losses and metrics, such as its
+            inverse sampling probability over the mean; None if all count the same.
 
     Raises:
         DataError: If a column does not fit the schema.
@@ -52,6 +54,7 @@ class Log:
     labels: Tensor
     day: Tensor
     p_true: Tensor | None = None
+    weight: Tensor | None = None
 
     def __post_init__(self) -> None:
         n, objectives, ids = len(self.day), len(self.schema.objectives), self.schema.cardinality
@@ -61,6 +64,8 @@ class Log:
         expected["day"] = (self.day, torch.int32, (n,))
         if self.p_true is not None:
             expected["p_true"] = (self.p_true, torch.float32, (n, objectives))
+        if self.weight is not None:
+            expected["weight"] = (self.weight, torch.float32, (n,))
         for name, (column, dtype, shape) in expected.items():
             if column is None:
                 raise DataError(f"Log: column {name} is in the schema but was not given.")
@@ -108,7 +113,8 @@ class Log:
         """
 
         def names(log: Log) -> tuple:
-            return tuple(log.ids), log.schema.dense, log.objectives, log.p_true is None
+            optional = log.p_true is None, log.weight is None
+            return tuple(log.ids), log.schema.dense, log.objectives, optional
 
         first = logs[0]
         for log in logs:
@@ -125,5 +131,6 @@ class Log:
 def _columns(function: Callable[..., Tensor], *logs: Log) -> dict[str, Any]:
     """Applies a function to the tensors of each column, one from each log."""
     ids = {name: function(*(log.ids[name] for log in logs)) for name in logs[0].ids}
-    names = ["dense", "labels", "day", *(["p_true"] if logs[0].p_true is not None else [])]
+    optional = [k for k in ("p_true", "weight") if getattr(logs[0], k) is not None]
+    names = ["dense", "labels", "day", *optional]
     return {"ids": ids} | {k: function(*(getattr(log, k) for log in logs)) for k in names}

@@ -89,15 +89,16 @@ def measure(
     for name, mask in masks.items():
         for k, objective in enumerate(log.objectives):
             z, y = logits[mask, k], log.labels[mask, k]
-            yield name, objective, "logloss", metrics.logloss(z, y)
+            w = None if log.weight is None else log.weight[mask]
+            yield name, objective, "logloss", metrics.logloss(z, y, w)
             if log.p_true is not None:
                 p = log.p_true[mask, k]
                 yield name, objective, "expected_logloss", metrics.expected_logloss(z, p)
             positives = int(y.sum(dtype=torch.float64))
             if 0 < positives < len(y):
-                yield name, objective, "auc", metrics.auc(z, y)
-                yield name, objective, "normalized_entropy", metrics.normalized_entropy(z, y)
+                yield name, objective, "auc", metrics.auc(z, y, w)
+                yield name, objective, "normalized_entropy", metrics.normalized_entropy(z, y, w)
             else:
                 say(f"no auc of {objective} in group {name}: all {len(y)} labels are of one class")
             if positives:
-                yield name, objective, "calibration", metrics.calibration(z, y)
+                yield name, objective, "calibration", metrics.calibration(z, y, w)

@@ -242,7 +242,8 @@ class _Run:
         ids = {name: column[rows] for name, column in log.ids.items()}  # (batch,) each
         self.model.zero_grad()
         logits = self.model(ids, log.dense[rows])  # (batch, n_objectives)
-        losses = self.model.losses(logits, log.labels[rows])  # (n_objectives,)
+        weight = () if log.weight is None else (log.weight[rows],)
+        losses = self.model.losses(logits, log.labels[rows], *weight)  # (n_objectives,)
         (self.weights * losses).sum().backward()
         return losses.detach()
 

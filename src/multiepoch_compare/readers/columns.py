@@ -20,6 +20,8 @@ class Columns:
         parts: Splits a file without a day column into this many equal "days", by position.
         cross: Pairs of id columns, each of which makes one more id.
         counts: The dense features that are counts and may be missing.
+        weight: The column with what each impression counts, such as one over its sampling rate.
+        tz: The time zone of the days of Unix times and of times with a zone.
         header: The names of all columns of a CSV file without a header.
     """
 
@@ -32,11 +34,18 @@ class Columns:
     cross: tuple[tuple[str, str], ...] = ()
     counts: tuple[str, ...] = ()
     header: tuple[str, ...] | None = None
+    tz: str = "UTC"
+    weight: str | None = None
 
     @property
     def texts(self) -> list[str]:
-        """All columns but the dense ones: those read as text from a CSV file."""
+        """The columns that are read as text from a CSV file."""
         return [*self.ids, *self.labels, *([self.day] if self.day else [])]
+
+    @property
+    def numbers(self) -> list[str]:
+        """The columns that are read as numbers from a CSV file."""
+        return [*self.dense, *([self.weight] if self.weight else [])]
 
     def check(self) -> None:
         """Raises DataError if a role is empty, a column has two roles, or a cross is not of ids."""
@@ -44,10 +53,10 @@ class Columns:
             raise DataError("ids: no column is named; name at least one column of ids.")
         if not self.labels:
             raise DataError("labels: no column is named; name at least one of zeros and ones.")
-        named = [*self.texts, *self.dense]
+        named = [*self.texts, *self.numbers]
         for name in named:
             if named.count(name) > 1:
-                roles = "ids, labels, dense and day"
+                roles = "ids, labels, dense, weight and day"
                 raise DataError(f"column {name!r} is named twice; name it as one of {roles}.")
         for name in (name for pair in self.cross for name in pair):
             if name not in self.ids:

@@ -93,6 +93,36 @@ def column_names(path: Path, header: Sequence[str] | None = None) -> list[str]:
     return names
 
 
+def require_columns(names: Sequence[str], wanted: Sequence[str], path: Path) -> None:
+    """Raises DataError if a column is missing, with a hint if the reason can be guessed."""
+    for name in wanted:
+        if name not in names:
+            missing = f"{path}: column {name!r} is missing"
+            if alike := [one for one in names if one.strip() == name.strip()]:
+                how = f"name it with its spaces, in quotes: '\"{alike[0]}\"'"
+                raise DataError(f"{missing}; there is {alike[0]!r}: {how}.")
+            if any(re.match(r"-?[0-9]+([.:-][0-9]+)*([T ]|$)", one) for one in names):
+                first = ", ".join(names)
+                remedy = "write a line with the names of the columns before it"
+                raise DataError(f"{missing}; the first line looks like data ({first}): {remedy}.")
+    check.require_columns(names, wanted, str(path))
+
+
+def about_rows(paths: Sequence[Path]) -> int:
+    """Returns the number of rows: that of Parquet files, about that of CSV files."""
+    n = 0
+    for path in paths:
+        if _is_parquet(path):
+            with _parquet(path) as file:
+                n += file.metadata.num_rows
+            continue
+        with _open(path) as stream:
+            start = stream.read(1 << 20)
+        size = len(zlib.compress(start)) if _is_gzip(path) else len(start)
+        n += round(path.stat().st_size / max(size, 1) * start.count(b"\n"))
+    return n
+
+
 def chunks(
     path: Path,
     columns: Sequence[str],
@@ -105,7 +135,7 @@ def chunks(
     Parquet file keep their types.
     """
     names, wanted = column_names(path, header), [*columns, *floats]
-    check.require_columns(names, wanted, str(path))
+    require_columns(names, wanted, path)
     if _is_parquet(path):
         with _parquet(path) as file:
             try:
@@ -128,10 +158,37 @@ def chunks(
         raise _bad_csv(path, names, floats, delimiter, first_row, error) from error
 
 
+# How files of other kinds begin, and what to do with them. {0} is the file, {1} another name.
+_OTHERS = {
+    b"\x1f\x8b": ("gzipped, though its name does not end in .gz", "rename it to {0}.gz"),
+    b"PAR1": ("a Parquet file, though its name does not say so", "rename it to {1}.parquet"),
+    b"PK\x03\x04": ("a ZIP archive", "unpack it"),
+    b"BZh": ("compressed with bzip2", "unpack it with bunzip2"),
+    b"\x28\xb5\x2f\xfd": ("compressed with zstd", "unpack it with unzstd"),
+    b"\xff\xfe": ("UTF-16", "write it in UTF-8: iconv -f UTF-16 -t UTF-8 {0} > {1}-utf8.csv"),
+    b"\xfe\xff": ("UTF-16", "write it in UTF-8: iconv -f UTF-16 -t UTF-8 {0} > {1}-utf8.csv"),
+}
+
+
 def _open(path: Path) -> pa.NativeFile:
     if path.stat().st_size == 0:
         raise DataError(f"{path}: empty; it must hold a header and at least one impression.")
+    with pa.input_stream(str(path), compression=None) as stream:
+        start = stream.read(4)
+    if _is_gzip(path):
+        if start[:2] != b"\x1f\x8b"[: len(start)]:
+            what = f"not gzipped, though its name ends in .gz; rename it to {path.name[:-3]}"
+            raise DataError(f"{path}: {what}.")
+    else:
+        _refuse_others(path, start)
     return pa.input_stream(str(path), compression="gzip" if _is_gzip(path) else None)
+
+
+def _refuse_others(path: Path, start: bytes) -> None:
+    for beginning, (what, remedy) in _OTHERS.items():
+        if start.startswith(beginning):
+            remedy = remedy.format(path.name, path.name.partition(".")[0])
+            raise DataError(f"{path}: {what}; {remedy}.")
 
 
 def _header(path: Path) -> tuple[list[str], str]:
@@ -141,7 +198,14 @@ def _header(path: Path) -> tuple[list[str], str]:
             start = stream.read(1 << 16)
     except OSError as error:
         raise _damaged(path, error) from error
-    line = start.decode("utf-8-sig", "replace").partition("\n")[0].rstrip("\r")
+    _refuse_others(path, start)
+    first = start.partition(b"\n")[0]
+    if b"\0" in first:
+        raise DataError(f"{path}: the first line holds NUL bytes; write the file in UTF-8.")
+    if b"\r" in first[:-1]:
+        remedy = f"write line feeds: tr '\\r' '\\n' < {path.name} > new.csv"
+        raise DataError(f"{path}: its lines end in carriage returns alone; {remedy}.")
+    line = first.decode("utf-8-sig", "replace").rstrip("\r")
     delimiter = max(",\t;|", key=line.count)
     return next(csv.reader([line], delimiter=delimiter), []), delimiter
 

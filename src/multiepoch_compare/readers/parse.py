@@ -5,9 +5,10 @@ Columns are encoded as dictionaries first, so that each distinct value is checke
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import NoReturn
 
 import numpy as np
@@ -16,7 +17,8 @@ import pyarrow.compute as pc
 
 from multiepoch.data.log import DataError
 
-_LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
+_LABELS = {"0": 0, "1": 1, "false": 0, "true": 1}
+_NESTED = "there must be one value a row: write each element into a column of its own"
 _EPOCH = date(1970, 1, 1).toordinal()
 _INVALID = np.iinfo(np.int64).min
 
@@ -68,9 +70,12 @@ def encoded(column: pa.Array) -> tuple[np.ndarray, pa.Array]:
 
 def check_ids(codes: np.ndarray, values: pa.Array, place: Place) -> None:
     """Refuses floats: two ids can be one float, and gaps turn a column of integers into floats."""
-    remedy = "an id must be a whole number or a string: write the column without decimals"
+    what = "an id must be a whole number or a string"
+    remedy = f"{what}: write the column without decimals"
     if pa.types.is_floating(values.type) or pa.types.is_decimal(values.type):
-        place.refuse(0, f"a number of type {values.type}", remedy)
+        place.refuse(0, f"a number of type {values.type}", f"{what}: cast the column to int64")
+    if pa.types.is_nested(values.type):
+        place.refuse_type(values.type, _NESTED)
     if is_text(values.type):
         # An exponent needs a point or a sign: 05e12345 is a hash in hexadecimal digits.
         like_a_float = r"^-?[0-9]+(\.0+$|\.[0-9]+[eE][+-]?[0-9]+$|[eE][+-][0-9]+$)"
@@ -78,17 +83,18 @@ def check_ids(codes: np.ndarray, values: pa.Array, place: Place) -> None:
         if bad.any():
             place.refuse_first(bad[codes], values.take(codes), remedy, "{!r} is a float".format)
     elif not pa.types.is_integer(values.type):
-        place.refuse_type(values.type, remedy)
+        place.refuse_type(values.type, f"{what}: cast the column to one of them")
 
 
 def labels(column: pa.Array, place: Place) -> np.ndarray:
     """Returns zeros and ones, (n,) uint8."""
     remedy = "a label must be 0 or 1"
     if pa.types.is_nested(column.type):
-        place.refuse_type(column.type, remedy)
+        place.refuse_type(column.type, _NESTED)
     codes, values = encoded(column)
     texts = values.cast(pa.string()).to_pylist() if len(values) <= 1_000 else [None] * len(values)
-    found = np.array([_LABELS.get((text or "").lower(), 255) for text in texts], np.uint8)[codes]
+    plain = (re.sub(r"\.0+$", "", text or "").lower() for text in texts)
+    found = np.array([_LABELS.get(text, 255) for text in plain], np.uint8)[codes]
     if (found == 255).any():
         place.refuse_first(found == 255, values.take(codes), remedy)
     return found
@@ -97,6 +103,8 @@ def labels(column: pa.Array, place: Place) -> np.ndarray:
 def dense(column: pa.Array, place: Place, counts: bool = False) -> np.ndarray:
     """Returns numbers, (n,) float32. Counts become sign(x) log(1 + |x|), a missing one 0."""
     remedy = "a dense feature must be a number; fill it, or leave the column out of --dense"
+    if pa.types.is_nested(column.type):
+        place.refuse_type(column.type, _NESTED)
     tests = pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean
     if not any(test(column.type) for test in tests):
         place.refuse_type(column.type, remedy)
@@ -110,24 +118,65 @@ def dense(column: pa.Array, place: Place, counts: bool = False) -> np.ndarray:
     return values.astype(np.float32)
 
 
+def weights(column: pa.Array, place: Place) -> np.ndarray:
+    """Returns weights above 0, (n,) float32."""
+    found = dense(column, place)
+    if (bad := found <= 0).any():
+        place.refuse_first(bad, column, "a weight must be above 0", str)
+    return found
+
+
 # Days ---------------------------------------------------------------------------------------------
 
+# All times are hours since 1970: a log of fewer than three days is split by the hour.
+_DAY = 24
+_SECONDS_AN_HOUR = {"seconds": 3_600, "milliseconds": 3_600_000}
+_TIME = r"[T ][0-9]{2}(:[0-9.,:]*)?"
+_ZONE = r" ?(Z|UTC|GMT|[+-][0-9]{2}(:?[0-9]{2})?)"
 
-def _date(form: str) -> Callable[[str], int]:
-    return lambda text: datetime.strptime(text[:10], form).toordinal() - _EPOCH
+
+def _hours(form: str) -> Callable[[str], int]:
+    def parsed(text: str) -> int:
+        time = datetime.strptime(text, form)
+        return _DAY * (time.toordinal() - _EPOCH) + time.hour
+
+    return parsed
 
 
-_UNITS_A_DAY = {"day number": 1, "seconds": 86_400, "milliseconds": 86_400_000}
+def _date_and_hour(text: str) -> int:
+    hour = int(text[11:13] or 0)
+    return _hours("%Y-%m-%d")(text[:10]) + hour if hour < _DAY else _INVALID
+
+
+# The formats of a day: a pattern, and a parser of its first 13 characters.
 DAYS: dict[str, tuple[str, Callable[[str], int]]] = {
-    "day number": (r"^[0-9]{1,6}$", int),
-    "YYYYMMDD": (r"^[0-9]{8}$", _date("%Y%m%d")),
-    "YYMMDDHH": (r"^[0-9]{8}$", _date("%y%m%d%H")),  # only if asked for
+    "day number": (r"^[0-9]{1,6}$", lambda text: _DAY * int(text)),
+    "YYYYMMDD": (r"^[0-9]{8}$", _hours("%Y%m%d")),
+    "YYMMDDHH": (r"^[0-9]{8}$", _hours("%y%m%d%H")),  # only if asked for
     # Before the Unix times: as one of those it would be a day in 1976, or after 2030.
-    "YYYYMMDDHH": (r"^(19|20)[0-9]{8}([0-9]{2}){0,2}$", _date("%Y%m%d%H")),
-    "seconds": (r"^[0-9]{9,10}$", lambda text: int(text) // _UNITS_A_DAY["seconds"]),
-    "milliseconds": (r"^[0-9]{12,13}$", lambda text: int(text) // _UNITS_A_DAY["milliseconds"]),
-    "YYYY-MM-DD": (r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ].*)?$", _date("%Y-%m-%d")),
+    "YYYYMMDDHH": (
+        r"^(19|20)[0-9]{8}([0-9]{2}){0,2}$",
+        lambda text: _hours("%Y%m%d%H")(text[:10]),
+    ),
+    "seconds": (r"^[0-9]{9,10}$", lambda text: int(text) // _SECONDS_AN_HOUR["seconds"]),
+    "milliseconds": (r"^[0-9]{12,13}$", lambda text: int(text) // 3_600_000),
+    "time with a zone": (rf"^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}{_TIME}{_ZONE}$", _date_and_hour),
+    "YYYY-MM-DD": (rf"^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}({_TIME})?$", _date_and_hour),
+    "ISO week": (
+        r"^[0-9]{4}-?W[0-9]{2}$",
+        lambda text: _hours("%G-W%V-%u")(f"{text[:4]}-{text[-3:]}-1"),
+    ),
+    "YYYY-MM": (r"^[0-9]{4}-[0-9]{2}$", _hours("%Y-%m")),
 }
+
+
+def day_name(hours: int, form: str | None, whole: bool) -> str:
+    """Names a day, or an hour if not `whole`, of a log in that format."""
+    if form == "day number":
+        return str(hours // _DAY)
+    time = datetime(1970, 1, 1) + timedelta(hours=int(hours))
+    forms = {"ISO week": "%G-W%V", "YYYY-MM": "%Y-%m"}
+    return time.strftime(forms.get(form, "%Y-%m-%d") if whole else "%Y-%m-%d %H h")
 
 
 def _parsed(parse: Callable[[str], int], text: str) -> int:
@@ -142,28 +191,49 @@ def day_format(text: str | None) -> str | None:
     for name, (pattern, parse) in DAYS.items():
         if name != "YYMMDDHH" and text is not None:
             match = pc.match_substring_regex(pa.scalar(text), pattern).as_py()
-            if match and _parsed(parse, text) >= 0:
+            if match and _parsed(parse, text[:13]) >= 0:
                 return name
     return None
 
 
-def days(column: pa.Array, place: Place, form: str | None = None) -> tuple[np.ndarray, str]:
-    """Returns days since 1970, or day numbers unchanged, (n,) int32, and their format.
+def check_zone(tz: str) -> None:
+    """Raises DataError if a time zone is unknown."""
+    try:
+        _local_hours(np.zeros(1, np.int64), tz)
+    except pa.ArrowInvalid as error:
+        raise DataError(f"--tz {tz}: unknown time zone; name one as Europe/Berlin.") from error
 
-    A timestamp or a Unix time counts as its day in UTC, a text as the day it begins with. The
-    format is a key of DAYS; if it is None, the first row decides.
+
+def _local_hours(seconds: np.ndarray, tz: str) -> np.ndarray:
+    """Converts Unix times in seconds, (n,) int64, to hours since 1970 on a clock in that zone."""
+    times = pa.array(seconds, pa.int64()).cast(pa.timestamp("s", tz))
+    return pc.local_timestamp(times).cast(pa.int64()).to_numpy() // 3_600
+
+
+def days(
+    column: pa.Array, place: Place, form: str | None = None, tz: str = "UTC"
+) -> tuple[np.ndarray, str]:
+    """Returns hours since 1970 by the clock, or 24 times the day number, (n,) int32; the format.
+
+    A Unix time and a time with a zone are read on a clock in `tz`, all others as they are written.
+    A week or month counts as its first day. The format is a key of DAYS; if it is None, the first
+    row decides.
     """
-    if pa.types.is_timestamp(column.type):
-        column = column.cast(pa.timestamp(column.type.unit)).cast(pa.date32(), safe=False)
     if pa.types.is_date(column.type):
-        column = column.cast(pa.date32()).dictionary_encode()
-        column = pa.DictionaryArray.from_arrays(column.indices, column.dictionary.cast(pa.string()))
+        column = column.cast(pa.date32()).cast(pa.timestamp("s"))
+    if pa.types.is_timestamp(column.type) and not column.null_count:
+        zone = column.type.tz
+        seconds = pc.floor_temporal(column, unit="second").cast(pa.timestamp("s", zone))
+        seconds = seconds.cast(pa.int64()).to_numpy()
+        hours = seconds // 3_600 if zone is None else _local_hours(seconds, tz)
+        return hours.astype(np.int32), "time with a zone" if zone else "YYYY-MM-DD"
     codes, values = encoded(column)
     remedy = (
-        "a day must be written as YYYYMMDD, YYYY-MM-DD, a time that begins so, a Unix time in "
-        "seconds or milliseconds, or the number of the day"
+        "a day must be written as YYYYMMDD, YYYY-MM-DD, a time that begins so, an ISO week or "
+        "month, a Unix time in seconds or milliseconds, or the number of the day"
     )
-    if not (pa.types.is_integer(values.type) or is_text(values.type)):
+    typed = pa.types.is_integer(values.type) or pa.types.is_timestamp(values.type)
+    if not (typed or is_text(values.type)):
         place.refuse_type(values.type, remedy)
     texts = values.cast(pa.string())
     form = form or day_format(texts[int(codes[0])].as_py())
@@ -171,16 +241,26 @@ def days(column: pa.Array, place: Place, form: str | None = None) -> tuple[np.nd
         place.refuse_first(np.ones(1, bool), values.take(codes[:1]), remedy)
     pattern, parse = DAYS[form]
     bad = ~_matches(texts, pattern)
-    if form in _UNITS_A_DAY and not bad.any():
-        ordinals = texts.cast(pa.int64()).to_numpy() // _UNITS_A_DAY[form]
+    if form in _SECONDS_AN_HOUR and not bad.any():
+        unit = _SECONDS_AN_HOUR[form] // 3_600
+        hours = _local_hours(texts.cast(pa.int64()).to_numpy() // unit, tz)
     else:
-        short = pc.utf8_slice_codeunits(texts, 0, 10).dictionary_encode()  # many times, one date
+        short = pc.utf8_slice_codeunits(texts, 0, 13).dictionary_encode()  # many times, one hour
         parsed = [_parsed(parse, text) for text in short.dictionary.to_pylist()]
         at = pc.fill_null(short.indices, len(parsed)).to_numpy(zero_copy_only=False)
-        ordinals = np.array([*parsed, _INVALID], np.int64)[at]
-        bad |= ordinals == _INVALID
+        hours = np.array([*parsed, _INVALID], np.int64)[at]
+        bad |= hours == _INVALID
+    if form == "time with a zone" and not bad.any():
+        iso = pc.replace_substring_regex(texts, r" ?(Z|UTC|GMT)$", "Z")
+        try:
+            times = pc.replace_substring_regex(iso, " ([+-])", r"\1").cast(
+                pa.timestamp("ns", "UTC")
+            )
+        except pa.ArrowInvalid:
+            place.refuse_first(np.ones(1, bool), values.take(codes[:1]), remedy)
+        hours = _local_hours(times.cast(pa.int64()).to_numpy() // 10**9, tz)
     if bad.any():
         if day_format(texts[int(codes[np.argmax(bad[codes])])].as_py()) is not None:
             remedy = f"the rows before it write the day as {form}; write all alike"
         place.refuse_first(bad[codes], values.take(codes), remedy)
-    return ordinals[codes].astype(np.int32), form
+    return hours[codes].astype(np.int32), form

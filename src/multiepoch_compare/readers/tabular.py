@@ -9,26 +9,27 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import asdict
-from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from multiepoch.data import check
 from multiepoch.data.hashing import hashed_cross
 from multiepoch.data.log import DataError, Log, Schema
 from multiepoch.files import atomic_write
+from multiepoch.runner import in_words
 from multiepoch_compare.readers import files, parse
 from multiepoch_compare.readers.columns import Columns
 from multiepoch_compare.readers.row_map import RowMap, keys_of
 
-_VERSION = 2  # of the arrays on disk; another number makes kept logs stale
+_VERSION = 4  # of the arrays on disk; another number makes kept logs stale
 _MOST_IDS = 2**31 - 1
 
 
@@ -58,10 +59,11 @@ def map_log(
         DataError: If something is missing, damaged or out of range. No partial result is left.
     """
     columns.check()
+    parse.check_zone(columns.tz)
     found = files.find(path)
     for file in found:  # before the files are read from end to end
         names = files.column_names(file, columns.header)
-        check.require_columns(names, [*columns.texts, *columns.dense], str(file))
+        files.require_columns(names, [*columns.texts, *columns.numbers], file)
     cache = default_cache() if cache is None else Path(cache)
     meaning = {name: value for name, value in asdict(columns).items() if name != "cross"}
     folder = cache / files.fingerprint(found, [_VERSION, meaning, rows], whole=rows is None)
@@ -81,9 +83,11 @@ class MappedLog:
 
     Attributes:
         n: The number of impressions.
-        days: The names of its days, in order.
+        days: The names of its days, in order; of its hours, if it has fewer than 3 days.
+        starts: The first hour of each, since 1970 or the day numbered 0.
         day: The day of each impression, as a position in `days`; (n,) int32.
         day_counts: The impressions of each day; (n_days,).
+        missing: The missing ids of each id column, which share a row of their own.
         cardinality: The number of rows of each id column.
     """
 
@@ -92,6 +96,8 @@ class MappedLog:
         about = json.loads((folder / "about.json").read_text())
         self.n: int = about["n"]
         self.days: list[str] = about["days"]
+        self.missing: dict[str, int] = dict(zip(columns.ids, about["missing"]))
+        self.starts: list[int] = about["starts"]
         self.cardinality: dict[str, int] = dict(zip(columns.ids, about["cardinality"]))
         self.day = self._array("day", np.int32)
         self.day_counts = np.bincount(self.day, minlength=len(self.days))
@@ -125,6 +131,9 @@ class MappedLog:
             dense=stacked("dense", self.columns.dense, np.float32),
             labels=stacked("label", self.columns.labels, np.uint8),
             day=torch.from_numpy(day),
+            weight=torch.from_numpy(self._array("weight-0", np.float32)[rows].copy())
+            if self.columns.weight
+            else None,
         )
 
     def rows_of(self, first: int, last: int) -> slice | np.ndarray:
@@ -146,11 +155,12 @@ class _IdColumn:
     """Writes the rows of one id column."""
 
     def __init__(self, path: Path) -> None:
-        self.map, self.type = RowMap(), None
+        self.map, self.type, self.n_missing = RowMap(), None, 0
         self.out = path.open("wb")
 
     def add(self, column: pa.Array, place: parse.Place) -> None:
         codes, values = parse.encoded(column)
+        self.n_missing += column.null_count
         parse.check_ids(codes, values, place)
         self.type = self.type or values.type
         if values.type != self.type:
@@ -167,7 +177,9 @@ class _IdColumn:
 
 def _map(found: list[Path], columns: Columns, folder: Path, rows: int | None, say) -> None:
     days: list[np.ndarray] = []
-    form, n = columns.day_format, 0
+    form, n, started = columns.day_format, 0, time.perf_counter()
+    total = min(files.about_rows(found), rows or sys.maxsize)
+    say(f"reading about {total:,} impressions")
     with (
         ExitStack() as open_files,
         ThreadPoolExecutor(os.cpu_count() or 1) as pool,  # for the id columns of a chunk
@@ -177,7 +189,11 @@ def _map(found: list[Path], columns: Columns, folder: Path, rows: int | None, sa
         ids = [opened(closing(_IdColumn(folder / f"id-{k}"))) for k in range(len(columns.ids))]
         out = {
             name: opened((folder / f"{kind}-{k}").open("wb"))
-            for kind, names in (("label", columns.labels), ("dense", columns.dense))
+            for kind, names in (
+                ("label", columns.labels),
+                ("dense", columns.dense),
+                ("weight", [columns.weight] if columns.weight else []),
+            )
             for k, name in enumerate(names)
         }
         stream = _stream(found, columns, rows)
@@ -193,24 +209,32 @@ def _map(found: list[Path], columns: Columns, folder: Path, rows: int | None, sa
             ]
             for name in columns.labels:
                 out[name].write(parse.labels(batch.column(name), place[name]))
+            if columns.weight:
+                weight = parse.weights(batch.column(columns.weight), place[columns.weight])
+                out[columns.weight].write(weight)
             for name in columns.dense:
                 counts = name in columns.counts
                 out[name].write(parse.dense(batch.column(name), place[name], counts))
             if columns.day is None:
                 days.append(np.full(len(batch), file_index, np.int32))
             else:
-                day, form = parse.days(batch.column(columns.day), place[columns.day], form)
+                column = batch.column(columns.day)
+                day, form = parse.days(column, place[columns.day], form, columns.tz)
                 days.append(day)
             for job in jobs:
                 job.result()
             n += len(batch)
-            say(f"read {n:,} impressions")
+            left = (time.perf_counter() - started) / n * max(total - n, 0)
+            say(f"read {n:,} impressions, about {in_words(left)} left")
     if n == 0:
         raise DataError(f"{found[0]}: no rows; it must hold at least one impression.")
+    names, starts = _write_days(np.concatenate(days), form, found, columns, folder)
     about = {
         "n": n,
-        "days": _write_days(np.concatenate(days), form, found, columns, folder),
+        "days": names,
+        "starts": starts,
         "cardinality": [column.map.n for column in ids],
+        "missing": [column.n_missing for column in ids],
         "files": [str(path) for path in found],
     }
     (folder / "about.json").write_text(json.dumps(about))
@@ -221,7 +245,7 @@ def _stream(found: list[Path], columns: Columns, rows: int | None) -> Iterator[t
     left = rows
     for index, file in enumerate(found):
         first = 0
-        for batch in files.chunks(file, columns.texts, columns.dense, columns.header):
+        for batch in files.chunks(file, columns.texts, columns.numbers, columns.header):
             if left is not None:
                 batch = batch.slice(0, left)
                 left -= len(batch)
@@ -232,20 +256,26 @@ def _stream(found: list[Path], columns: Columns, rows: int | None) -> Iterator[t
                 return
 
 
-def _write_days(day: np.ndarray, form, found, columns: Columns, folder: Path) -> list[str]:
-    """Writes the days, numbered from 0 without gaps; returns their names."""
+def _write_days(
+    day: np.ndarray, form, found, columns: Columns, folder: Path
+) -> tuple[list[str], list[int]]:
+    """Writes the days, numbered from 0 without gaps; returns their names and first hours.
+
+    If there are fewer than 3 days and the log has times of the day, its hours take their place.
+    """
     if columns.day is not None:
-        lowest = int(day.min())
-        present = np.flatnonzero(np.bincount(day - lowest))
-        day = np.searchsorted(present, day - lowest)
-        names = [
-            str(k if form == "day number" else date(1970, 1, 1) + timedelta(int(k)))
-            for k in lowest + present
-        ]
+        whole = len(np.unique(day // 24)) >= 3 or len(np.unique(day)) < 3
+        unit = 24 if whole else 1
+        period = day // unit
+        present = np.flatnonzero(np.bincount(period - period.min())) + period.min()
+        day, starts = np.searchsorted(present, period), (present * unit).tolist()
+        names = [parse.day_name(start, form, whole) for start in starts]
     elif columns.parts is not None:
         day = np.arange(len(day), dtype=np.int64) * columns.parts // len(day)
         names = [f"part {k + 1} of {columns.parts}" for k in range(columns.parts)]
+        starts = [24 * k for k in range(columns.parts)]
     else:
         names = [path.name for path in found]
+        starts = [24 * k for k in range(len(names))]
     day.astype(np.int32).tofile(folder / "day")
-    return names
+    return names, starts

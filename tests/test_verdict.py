@@ -1,0 +1,251 @@
+"""The verdicts and the advice of `compare`, from made-up losses: no model is trained here."""
+
+import numpy as np
+import pytest
+
+from multiepoch_compare import verdict as judge
+from multiepoch_compare.plan import Trial
+from multiepoch_compare.verdict import Estimate
+
+SIZES = np.full(20, 50)
+
+
+def losses(*by_epoch, n_seeds=3, noise=0.0, seed=0):
+    """Of a method whose one objective has those mean losses after each epoch."""
+    rng = np.random.default_rng(seed)
+    value = np.array(by_epoch)[None, :, None, None]
+    drawn = value * (1 + noise * rng.normal(size=(n_seeds, len(by_epoch), 1, len(SIZES))))
+    return judge.Losses([{"blocks": one} for one in drawn * SIZES], SIZES)
+
+
+def choice(label, epochs, last=3):
+    scores = tuple(1 + 0.1 * abs(k - epochs) for k in range(1, last + 1))
+    return judge.Choice(Trial(label, "plain", 1e-3, 1e-2), scores)
+
+
+def judged(constant=1.0, **methods):
+    """Judges methods given as (best number of epochs on the validation day, losses)."""
+    named = {name.replace("_", " "): value for name, value in methods.items()}
+    of = {name: own for name, (_, own) in named.items()}
+    choices = {name: choice(name, epochs) for name, (epochs, _) in named.items()}
+    found = judge.judge(choices, of, losses(constant, n_seeds=1))
+    return {v.label: v for v in found.verdicts}, found
+
+
+# Verdicts by interval: the words for more epochs, and against another method.
+@pytest.mark.parametrize(
+    "mean, low, high, words",
+    [
+        (53.9, 12.6, 95.2, ("collapses", "worse")),
+        (0.6, 0.1, 1.1, ("collapses", "worse")),
+        (0.4, 0.1, 0.7, ("gets slightly worse", "slightly worse")),
+        (5.0, -5.0, 15.0, ("open", "open")),
+        (0.0, -15.0, 15.0, ("open", "open")),
+        (-9.0, -20.0, 2.0, ("open", "open")),
+        (0.3, -0.2, 0.8, ("open", "open")),
+        (0.1, -0.2, 0.4, ("no change", "no difference")),
+        (-0.2, -0.4, 0.0, ("no change", "no difference")),
+        (-2.0, -4.2, 0.2, ("no collapse", "not worse")),
+        (-0.3, -0.5, -0.1, ("improves slightly", "slightly better")),
+        (-5.5, -8.3, -2.7, ("improves", "better")),
+        (20.0, None, None, ("open", "open")),
+        (-20.0, None, None, ("open", "open")),
+    ],
+)
+def test_the_words_follow_the_interval(mean, low, high, words):
+    assert judge.WORDS[Estimate(mean, low, high).kind] == words
+
+
+def test_a_rise_is_a_collapse_of_that_size():
+    found, judgment = judged(
+        plain=(1, losses(0.5, 0.55, 0.6, noise=1e-3)), MEDA=(3, losses(0.5, 0.49, 0.48, noise=1e-3))
+    )
+    plain, meda = found.values()
+    assert plain.onset == 2 and plain.second.mean == pytest.approx(10, abs=0.5)
+    assert plain.last.mean == pytest.approx(20, abs=0.5) and plain.last.low < 20 < plain.last.high
+    assert judgment.headline[0].startswith("Yes: a second epoch of plain training raises")
+    assert meda.onset is None and meda.last.kind == "fall"
+    assert meda.against_plain.mean == pytest.approx(-4, abs=0.5)
+
+
+def test_a_collapse_counts_even_if_the_validation_day_prefers_the_last_epoch():
+    found, judgment = judged(plain=(3, losses(0.5, 0.55, 0.6, noise=1e-3)))
+    assert found["plain"].onset == 2 and found["plain"].epochs == 1
+    assert judgment.headline[0].startswith("Yes")
+
+
+def test_a_collapse_that_begins_later_is_said_to():
+    _, judgment = judged(plain=(2, losses(0.5, 0.48, 0.6, noise=1e-3)))
+    assert judgment.headline[0].startswith("No: a second epoch of plain training lowers")
+    assert "The collapse begins with epoch 3" in judgment.headline[0]
+
+
+def test_it_says_which_methods_collapse_where_plain_does_not():
+    _, judgment = judged(
+        plain=(3, losses(0.5, 0.49, 0.48, noise=1e-4)), FAL=(1, losses(0.5, 0.6, 0.7, noise=1e-4))
+    )
+    assert "But more epochs hurt FAL" in judgment.headline[0]
+
+
+def test_a_plain_that_collapses_at_one_rate_and_gains_at_another_is_said_to():
+    _, judgment = judged(
+        **{
+            "plain": (1, losses(0.5, 0.6, 0.7, noise=1e-3)),
+            "plain (retuned)": (3, losses(0.6, 0.5, 0.49, noise=1e-3)),
+        }
+    )
+    answer, advice, _ = judgment.headline
+    assert answer.startswith("Yes") and "the second epoch changes it by -16." in answer
+    assert advice.startswith("Keep retuned plain training") and "for 3 epochs" in advice
+
+
+def test_the_advice_names_the_best_and_what_is_not_told_apart_from_it():
+    found, judgment = judged(
+        plain=(1, losses(0.5, 0.55, 0.6, noise=1e-4)),
+        MEDA=(3, losses(0.5, 0.49, 0.48, noise=1e-4, seed=1)),
+        tail_rewind=(2, losses(0.5, 0.48, 0.49, noise=1e-3, seed=2)),
+        FAL=(1, losses(0.499, 0.5, 0.5, noise=1e-4, seed=3)),
+    )
+    _, advice, certainty = judgment.headline
+    best = min(found.values(), key=lambda v: v.against_plain.mean).label
+    assert judgment.advised == (best, found[best].epochs)
+    assert advice.startswith("Train") and f"with {best}: its test logloss is 4.0" in advice
+    other = ({"MEDA", "tail rewind"} - {best}).pop()
+    assert "clearly worse: plain and FAL." in certainty
+    assert f"no difference to {other} is shown" in certainty
+
+
+def test_without_a_clear_gain_plain_stays():
+    _, judgment = judged(
+        plain=(1, losses(0.5, 0.5, 0.5, noise=0.02)),
+        MEDA=(1, losses(0.499, 0.5, 0.5, noise=0.02, seed=5)),
+    )
+    assert judgment.headline[1].startswith("Keep plain training") and judgment.advised[0] == "plain"
+
+
+def test_one_seed_gives_no_interval_and_so_no_advice_to_change():
+    found, judgment = judged(
+        plain=(1, losses(0.5, 0.6, 0.7, n_seeds=1)), MEDA=(1, losses(0.4, 0.4, 0.4, n_seeds=1))
+    )
+    assert "one seed, no interval" in str(found["MEDA"].against_plain)
+    assert judgment.headline[0].startswith("Open")
+    assert judgment.headline[1].startswith("Keep") and "one seed" in judgment.headline[2]
+
+
+def test_gains_are_held_against_the_best_plain_at_any_number_of_epochs():
+    both = {
+        "plain": (1, losses(0.5, 0.6, 0.7)),
+        "plain (retuned)": (3, losses(0.6, 0.5, 0.4)),
+        "MEDA": (1, losses(0.45, 0.5, 0.5)),
+    }
+    found, judgment = judged(**both)
+    assert judgment.baseline == ("plain (retuned)", 3)
+    assert found["MEDA"].against_plain.mean == pytest.approx(12.5)
+    # The retuned one is better on the validation day, and worse on the test day.
+    both["plain (retuned)"] = (3, losses(0.55, 0.53, 0.53))
+    found, judgment = judged(**both)
+    assert judgment.baseline == ("plain", 1)
+    assert found["MEDA"].against_plain.mean == pytest.approx(-10)
+
+
+def test_where_nothing_beats_the_constant_that_is_the_headline():
+    _, judgment = judged(
+        constant=0.4,
+        plain=(1, losses(0.5, 0.6, 0.7, noise=1e-3)),
+        MEDA=(1, losses(0.41, 0.4, 0.4, noise=1e-3)),
+    )
+    assert judgment.headline[0].startswith("Nothing to learn") and judgment.advised is None
+    assert not any("Train" in sentence or "Keep" in sentence for sentence in judgment.headline)
+
+
+def test_the_interval_holds_seeds_and_impressions():
+    by_seed = np.array([0.010, 0.012, 0.008])
+    seeds_alone = judge.estimate(by_seed, np.full(20, 0.01))
+    both = judge.estimate(by_seed, np.linspace(-0.01, 0.03, 20))
+    assert both.high - both.low > 1.2 * (seeds_alone.high - seeds_alone.low) > 0
+
+
+def test_tuning_looks_at_the_validation_day_alone():
+    def result(validation, test):
+        points = [
+            ["validation", 1.0, "y", "logloss", validation],
+            ["test", 1.0, "y", "logloss", test],
+        ]
+        trial = Trial("plain", "plain", 1e-3, 1e-3).__dict__
+        return {"status": "ok", "trial": trial, "points": points}
+
+    chosen = judge.choose([result(0.5, 0.1), result(0.4, 0.9)], {"y": 0.3})
+    assert chosen.scores == (pytest.approx(0.4 / judge.entropy(0.3)),)
+    assert judge.choose([{"status": "diverged", "trial": {}}], {"y": 0.3}) is None
+
+
+# The advice and its own table ---------------------------------------------------------------------
+
+
+def random_table(rng):
+    """Losses and validation scores that have nothing to do with each other, as on tiny logs."""
+    last, n_seeds = int(rng.integers(2, 5)), int(rng.integers(2, 5))
+    labels = ["plain", *(["plain (retuned)"] if rng.random() < 0.5 else [])]
+    labels += ["FAL", "MEDA", "AdamAR"][: rng.integers(1, 4)]
+    spread = 10 ** rng.uniform(-3, -0.5)
+    of, choices = {}, {}
+    for k, label in enumerate(labels):
+        level = 0.5 * np.exp(spread * rng.normal(size=last))
+        noise = {"noise": 10 ** rng.uniform(-4, -0.7), "seed": rng.integers(2**32)}
+        of[label] = losses(*level, n_seeds=n_seeds, **noise)
+        trial = Trial(label, "plain", 10 ** -(2 + k), 1e-2)
+        choices[label] = judge.Choice(trial, tuple(rng.normal(size=last)))
+    constant = losses(rng.choice([0.4, 0.5, 0.9], p=[0.1, 0.2, 0.7]), n_seeds=1)
+    return of, choices, judge.judge(choices, of, constant)
+
+
+def contradictions(of, judgment):
+    """What the headline says that the numbers beside it do not."""
+    found = {v.label: v for v in judgment.verdicts}
+    first, second, *rest = judgment.headline
+    learns = any(v.against_constant.falls for v in found.values())
+    if first.startswith("Nothing to learn") == learns:
+        yield "learns"
+    if not learns:
+        if judgment.advised is not None:
+            yield "advice where nothing is learned"
+        return
+    kind = found["plain"].second.kind
+    expected = {"rise": "Yes", "slight rise": "Slightly", "open": "Open"}.get(kind, "No")
+    if first.split(":")[0] != expected:
+        yield f"{first}, but {kind}"
+    label, epochs = judgment.baseline
+    for other in {"plain", "plain (retuned)"} & set(found):
+        for k in range(1, of[other].sums.shape[1] + 1):
+            if judge.difference(of[other], k, of[label], epochs).falls:
+                yield f"{other} after {k} epochs is a better baseline"
+    gains = [v for v in found.values() if v.against_plain.falls]
+    label, epochs = judgment.advised
+    if f"for {epochs} epoch" not in second:
+        yield f"{epochs} epochs: {second}"
+    if second.startswith("Train") != bool(gains) or second.startswith("Keep") == bool(gains):
+        yield f"{second}, but {len(gains)} gains"
+    if gains and (f"with {label}:" not in second or found[label].against_plain.mean >= 0):
+        yield f"{second}, but {label}"
+    for k in range(1, of[label].sums.shape[1] + 1):
+        if judge.difference(of[label], k, of[label], epochs).falls:
+            yield f"{label} is better after {k} epochs"
+    tied, _, worse = rest[0].partition("clearly worse: ")
+    for v in found.values():
+        if v.against_advised.falls:
+            yield f"{v.label} is better than what is advised"
+        is_worse = v.against_advised.kind.endswith("rise") and v.against_advised.kind != "no rise"
+        named = v.label.replace("plain (retuned)", "retuned")
+        there = tied if not is_worse else worse
+        if v.label != label and named not in there.replace("plain (retuned)", "retuned"):
+            yield f"{v.label}: {v.against_advised}, but {rest[0]}"
+
+
+def test_the_advice_never_contradicts_its_own_table():
+    kinds = {}
+    for seed in range(300):
+        of, _, judgment = random_table(np.random.default_rng(seed))
+        assert list(contradictions(of, judgment)) == [], f"table {seed}"
+        start = " ".join(word.split(" ")[0] for word in judgment.headline[:2])
+        kinds[start] = kinds.get(start, 0) + 1
+    assert len(kinds) >= 7, f"too few kinds of advice to be a test: {kinds}"
