@@ -31,7 +31,7 @@ NBSP = "\u00a0"  # keeps a number, its unit and its interval together in a narro
 # if the claim was measured again.
 SO_WHAT_RELIES_ON = {
     "C1": ("touched", "holds"),
-    "C2": ("one_epoch", "open"),
+    "C2": ("sgd", "holds"),
     "C3": ("jump", "holds"),
     "C4": ("large_dose", "holds"),
     "C5": ("tail_frozen", "fails"),

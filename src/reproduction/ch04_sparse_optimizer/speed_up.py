@@ -58,7 +58,7 @@ def speed_up(rows: pd.DataFrame) -> pd.Series:
             there = shared.loc[point]
             needed = samples_to(own, there["value"])
             found[key[0], point, *key[1:]] = there["samples"] / needed
-    return pd.Series(found).rename_axis(["condition", "point", "objective", "seed"])
+    return pd.Series(found).rename_axis(["condition", "point", "objective", "seed"]).sort_index()
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
