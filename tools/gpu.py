@@ -39,7 +39,7 @@ def pieces(profile: str, device: str) -> dict[str, list[str]]:
     if profile == "quick":  # to try the pieces, not to measure
         found["steps"] += ["--rows", "10000", "--turns", "2"]
         found["tuning"] += ["--only", "plain, 1 epoch"]
-        found["dose"] += ["--seeds", "20"]
+        found["dose"] += ["--seeds", "20", "--only", "AdsWorld"]
     return found
 
 

@@ -37,7 +37,7 @@ SO_WHAT_RELIES_ON = {
     "C5": ("tail_frozen", "fails"),
     "C6": ("left_small_dose", "holds"),
     "C7": ("fal_meda_end", "holds"),
-    "C8": ("fal_slope", "holds"),
+    "C8": ("fal_tuned", "holds"),
     "C9": ("time", "holds"),
     "C10": ("fal_meda_end", "holds"),
     "C11": ("tail_meda_inside", "holds"),

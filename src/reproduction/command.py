@@ -42,7 +42,9 @@ def command(arguments: list[str]) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", help="default: those of the profile")
     parser.add_argument("--record", help="folder under results/ (default: the profile's name)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--only", help="of tuning: the candidates whose name contains this")
+    parser.add_argument(
+        "--only", help="of tuning: the candidates whose name contains this; of dose: one stratum"
+    )
     parser.add_argument(
         "--keep-rates", action="store_true", help="of tuning: only the record, not tuned.json"
     )
