@@ -48,11 +48,11 @@ def verdicts(rows):
 
 
 def test_made_up_losses_get_their_verdicts():
-    assert verdicts(made_up()) == {"C12": "reproduced", "C13": "reproduced"}
+    assert verdicts(made_up()) == {"C12": "as predicted", "C13": "as predicted"}
     dips = verdicts(made_up(tail_rewind_blend=1.04))
-    assert dips == {"C12": "reproduced", "C13": "partly"}
+    assert dips == {"C12": "as predicted", "C13": "partly as predicted"}
     leaks = verdicts(made_up(self_excluding=1.05))
-    assert leaks == {"C12": "partly", "C13": "reproduced"}
+    assert leaks == {"C12": "partly as predicted", "C13": "as predicted"}
 
 
 def test_every_measure_is_predicted_and_has_its_points():

@@ -99,10 +99,10 @@ def test_every_measure_of_the_judge_is_predicted_and_made_up_losses_get_their_ve
     assert set(zip(rows["claim"], rows["measure"])) <= predicted
     weighed = {p.id: second_round.weigh(p, rows) for p in second_round.PREDICTIONS}
     found = {name: second_round.verdict(evidence) for name, evidence in weighed.items()}
-    assert found["C3"] == found["C6"] == found["C7"] == found["C11"] == "reproduced"
+    assert found["C3"] == found["C6"] == found["C7"] == found["C11"] == "as predicted"
     wrong = rows.assign(value=rows["value"].where(rows["measure"] != "fal_meda_end", -1.0))
     c7 = next(p for p in second_round.PREDICTIONS if p.id == "C7")
-    assert second_round.verdict(second_round.weigh(c7, wrong)) == "partly"
+    assert second_round.verdict(second_round.weigh(c7, wrong)) == "partly as predicted"
     assert second_round.verdict([]) == "not yet run"
     assert "| holds" in second_round.table(rows, "long")
 

@@ -153,15 +153,17 @@ def second_round_cells(points: pd.DataFrame, ledger: dict[str, pd.DataFrame]) ->
     """Returns the cells CLAIM_now of book/summary.md: verdict and findings of the newest round."""
     again = {one.id: second_round.weigh(one, points) for one in second_round.PREDICTIONS}
     cells, first = {}, ledger_cells(ledger)
-    for one in claims.CLAIMS:
-        if evidence := again.get(one.id):
+    for id in [one.id for one in claims.CLAIMS] + list(again):
+        if evidence := again.get(id):
             found = _lettered(second_round.in_brief(evidence))
-            cells[f"{one.id}_now"] = f"**{second_round.verdict(evidence)}**<br>{found}"
-        else:
+            cells[f"{id}_now"] = f"**{second_round.verdict(evidence)}**<br>{found}"
+        elif f"{id}_verdict" in first:
             verdict, predicted, found = (
-                first[f"{one.id}_{column}"] for column in ("verdict", "predicted", "found")
+                first[f"{id}_{column}"] for column in ("verdict", "predicted", "found")
             )
-            cells[f"{one.id}_now"] = f"{verdict}, first round<br>{predicted}<br>found: {found}"
+            cells[f"{id}_now"] = f"{verdict}, first round<br>{predicted}<br>found: {found}"
+        else:
+            cells[f"{id}_now"] = "not yet run"
     return cells
 
 

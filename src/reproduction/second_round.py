@@ -13,10 +13,14 @@ import pandas as pd
 from tabulate import tabulate
 
 from multiepoch.stats import holm, interval, t_test
-from reproduction.claims import Measure, Verdict, claim
+from reproduction.claims import Measure, claim
 from reproduction.records import Record
 
 Status = Literal["holds", "fails", "open"]
+# On our prediction. Whether the paper's claim holds is for the sentences beside it to say.
+Verdict = Literal[
+    "as predicted", "partly as predicted", "not as predicted", "not settled", "not yet run"
+]
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ def status(evidence: Sequence[PointEvidence]) -> Status:
 
 
 def verdict(evidence: Sequence[PointEvidence]) -> Verdict:
-    """Judges a claim by its measures: those without a point at which they apply do not count."""
+    """Judges a prediction by its measures: those without a point at which they apply do not count."""
     if not evidence:
         return "not yet run"
     by_measure: dict[str, list[PointEvidence]] = {}
@@ -103,10 +107,10 @@ def verdict(evidence: Sequence[PointEvidence]) -> Verdict:
         by_measure.setdefault(one.measure.name, []).append(one)
     statuses = {status(points) for points in by_measure.values()}
     if statuses == {"holds"}:
-        return "reproduced"
+        return "as predicted"
     if "holds" in statuses:
-        return "partly"
-    return "not settled" if "open" in statuses else "not reproduced"
+        return "partly as predicted"
+    return "not settled" if "open" in statuses else "not as predicted"
 
 
 def in_brief(evidence: Sequence[PointEvidence]) -> list[str]:
