@@ -99,7 +99,7 @@ def status(evidence: Sequence[PointEvidence]) -> Status:
 
 
 def verdict(evidence: Sequence[PointEvidence]) -> Verdict:
-    """Judges a prediction by its measures: those without a point at which they apply do not count."""
+    """Judges a prediction by those of its measures that apply at some point."""
     if not evidence:
         return "not yet run"
     by_measure: dict[str, list[PointEvidence]] = {}
