@@ -127,6 +127,19 @@ def by_epoch(
     return fig, {"which": which}
 
 
+def best_remedies(rows: pd.DataFrame, stratum: str = "AdsWorld") -> None:
+    """Displays, for each size of plain's jump, the method with the lowest loss at each point."""
+    change, found = experiment.to_one_epoch(rows, stratum), {}
+    for rate, dose in experiment.mean_dose(rows, stratum).items():
+        line = {}
+        for epoch, words in {1.25: "¼ into epoch 2", 1.5: "½ into epoch 2", **POINTS}.items():
+            there = change.xs((rate, epoch), level=["rate", "epoch"])
+            best = there.groupby("method").mean().idxmin()
+            line[words] = f"{METHODS[best].label}, {cell(there.xs(best), '%', 1)}"
+        found[f"{dose:.1f} %"] = line
+    tables.show(found, "plain jumps by", "Lowest loss, and its change against one plain epoch:")
+
+
 def variants(rows: pd.DataFrame) -> None:
     """Displays what each variant of FAL leaves of the jump, at a small and at a large dose."""
     own = rows[rows["stratum"].isin(["AdsWorld", "AdsWorld, linear", "AdsWorld, forms"])]
