@@ -171,7 +171,8 @@ def _points(axes: Axes, x: pd.DataFrame, y: pd.DataFrame, stratum: str) -> None:
     """Draws a stratum's points, joined by a line, with the intervals of both coordinates."""
     color, marker = STRATA[stratum]
     y = y.reindex(x.index)
-    axes.plot(x["mean"], y["mean"], color=color, marker=marker, label=stratum, linewidth=1.2)
+    label = stratum.replace("AdsWorld, dense", "dense")
+    axes.plot(x["mean"], y["mean"], color=color, marker=marker, label=label, linewidth=1.2)
     if np.isfinite(y["low"]).all():
         up_down = [y["mean"] - y["low"], y["high"] - y["mean"]]
         left_right = [x["mean"] - x["low"], x["high"] - x["mean"]]
