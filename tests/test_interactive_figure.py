@@ -61,7 +61,12 @@ def results(tmp_path, record):
     record.rows.to_parquet(folder / "long" / f"{experiment.NAME}.parquet")
     (folder / "long" / f"{experiment.NAME}.json").write_text(json.dumps(ABOUT))
     for path in (ROOT / "results").glob("*/*"):
-        if any(map(path.match, ("ch08_continual_training.*", "*.evidence.csv", "*.points.csv"))):
+        if any(
+            map(
+                path.match,
+                ("ch08_continual_training.*", "ch10_own_label.*", "*.evidence.csv", "*.points.csv"),
+            )
+        ):
             (folder / path.parent.name).mkdir(exist_ok=True)
             shutil.copy(path, folder / path.parent.name)
     return folder

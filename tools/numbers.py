@@ -17,6 +17,7 @@ import pandas as pd
 from multiepoch.stats import interval
 from reproduction import claims, records, second_round
 from reproduction.ch08_continual_training import experiment as continual
+from reproduction.ch10_own_label import experiment as own_label
 from reproduction.claims import Claim, Evidence
 from reproduction.dose_response import experiment as dose_response
 from reproduction.findings import above, below, estimate
@@ -52,7 +53,9 @@ def measured(results: Path) -> dict[str, pd.Series]:
     its end, and `tail_` tail rewind's against MEDA's at that quarter. `valley` is the loss of one
     epoch at the rate with the small dose against the best. `gain_METHOD` is a method's loss after
     three epochs against one plain epoch, each at its best table rate. `days_METHOD` is its loss
-    over the last days of continual training with two epochs a day against one.
+    over the last days of continual training with two epochs a day against one. `self_seeing` and
+    `self_excluding` are the jumps with the own label in the rows that an impression reads, and
+    without it.
     """
     rows, found = records.read(dose_response.NAME, "long", results).rows, {}
     fal, tail = (
@@ -67,6 +70,10 @@ def measured(results: Path) -> dict[str, pd.Series]:
     found["valley"] = dose_response.valley(rows, WORLD).xs(DOSES["small"])
     for name in ("plain", "fal", "meda", "tail_rewind"):
         found[f"gain_{name}"] = dose_response.best_against_one_epoch(rows, WORLD, name, 3.0)
+    rows = records.read(own_label.NAME, "long", results).rows
+    for name in ("self_seeing", "self_excluding"):
+        found[name] = own_label.jump(rows, "AdsWorld, sums", name).xs(0.3)
+        found[f"{name}_kuairand"] = own_label.jump(rows, "KuaiRand, sums", name).xs(1.0)
     rows = records.read("ch08_continual_training", "long", results).rows
     methods = ("plain", "fal", "meda_restored", "day_tail_rewind")
     days = {name: continual.label(name, 2) for name in methods}
@@ -79,7 +86,7 @@ def front(results: Path) -> dict[str, str]:
     """Formats the values of the front page; none if there is no record."""
     if records.read(dose_response.NAME, "long", results) is None:
         return {}
-    plain = ("jump_", "left_", "valley")
+    plain = ("jump_", "left_", "valley", "self_seeing")
     return {
         name: estimate(values, "%", 1) if name.startswith(plain) else signed(values)
         for name, values in measured(results).items()
@@ -98,6 +105,12 @@ def assertions(results: Path) -> dict[str, bool]:
     """Returns what the sentences of the front page and the summary assert, and whether it holds."""
     m = measured(results)
     said = {
+        "the own label is the jump": above(m["self_seeing"], 10)
+        and above(m["self_excluding"], -1)
+        and below(m["self_excluding"], 1),
+        "so it is on a real log": above(m["self_seeing_kuairand"], 10)
+        and above(m["self_excluding_kuairand"], -1)
+        and below(m["self_excluding_kuairand"], 1),
         "one epoch hardly differs between the rates": below(m["valley"], 2),
         "the smallest jump is about the paper's": 0.8 < m["jump_small"].mean() < 1.6,
         "the jump grows more than tenfold": m["jump_large"].mean() > 10 * m["jump_small"].mean(),
