@@ -336,3 +336,13 @@ def test_a_world_without_its_cross_is_the_same_world():
     best = [rows[rows["metric"] == "bayes_logloss"]["value"].tolist() for rows in (without, whole)]
     assert best[0] == best[1]
     assert final(without)[1.0] != final(whole)[1.0]
+
+
+def test_a_larger_maximum_holds_fal_back():
+    def last(maximum: int) -> float:
+        run = replace(PLAIN, method="fal", hyperparameter="log", fal_maximum=maximum)
+        rows = runs.execute(run, TINY)
+        losses = rows[(rows["metric"] == "logloss") & (rows["objective"] == "click")]
+        return float(losses["value"].iloc[-1])
+
+    assert last(10**9) != last(0)

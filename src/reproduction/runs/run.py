@@ -212,8 +212,10 @@ def _build(run: Run, schema: Schema, device: str):
         dense_factor=run.dense_factor,
     )
     if run.fal_maximum:
-        for state in optimizer.embedding.state.values():
-            state["max_count"].fill_(run.fal_maximum)
+        for table in model.table_parameters().values():
+            optimizer.embedding.state[table]["max_count"] = torch.tensor(
+                run.fal_maximum, dtype=torch.int32, device=device
+            )
     return model, optimizer, every_epoch
 
 
