@@ -178,7 +178,7 @@ def pairs_seen(window: Log, test: Log) -> tuple[float, float]:
     pairs, test_pairs = (p.ids["user"] * n_authors + p.ids["author"] for p in (window, test))
     known, seen = (torch.isin(test_pairs, pairs), torch.isin(test.ids[CROSS], window.ids[CROSS]))
     stranger = int((seen & ~known).sum()) / int(seen.sum())
-    return 100 * int(known.sum()) / len(known), 100 * stranger
+    return 100 * known.float().mean().item(), 100 * stranger
 
 
 def jump_by_frequency(rows: pd.DataFrame) -> pd.Series:
