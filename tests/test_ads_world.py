@@ -141,6 +141,44 @@ def test_no_impressions_is_a_log_too():
     assert len(log) == 0 and log.p_true.shape == (0, 3)
 
 
+def test_candidates_share_their_request_and_follow_the_truth():
+    world, k = AdsWorld(**SMALL), 5
+    log = world.candidates(3, 20_000, k)
+    assert len(log) == 100_000 and log.schema == world.schema(3) and (log.day == 3).all()
+    own = [log.schema.dense.index("price")]
+    shared = [j for j in range(len(log.schema.dense)) if j not in own]
+    for column in (log.ids["user"], *log.dense[:, shared].T):
+        by_request = column.view(-1, k)
+        assert (by_request == by_request[:, :1]).all()
+    assert (log.ids["product"].view(-1, k) != log.ids["product"].view(-1, k)[:, :1]).any()
+    hour = torch.atan2(log.dense[::k, 0], log.dense[::k, 1]) % (2 * torch.pi)
+    assert (hour.diff() >= -1e-6).all()
+    # Shown at random, candidates give the rates of any day, and their labels follow p_true.
+    first, p = log[torch.arange(0, len(log), k)], log.p_true[::k].double()
+    assert p.mean(0).tolist() == pytest.approx(POSITIVE_RATE, rel=0.1)
+    error = (first.labels - p).sum(0).abs()
+    assert (error <= 4 * (p * (1 - p)).sum(0).sqrt()).all()
+    # One draw a request: an ad with a higher probability never lacks what a lower one has.
+    p, drawn = (of[:, 0].view(-1, k) for of in (log.p_true, log.labels))
+    assert (drawn.gather(1, p.argsort(dim=1)).diff(dim=1) >= 0).all()
+
+
+def test_candidates_and_impressions_have_one_truth():
+    world = AdsWorld(seed=3, drift=0, churn=0, **SMALL)
+    log, candidates = world.day(0, n=60_000), world.candidates(0, 1_000, 60)
+    assert same_bytes(candidates, world.candidates(0, 1_000, 60))
+
+    def product_terms(log):
+        """Returns the product's parts of the truth, by id."""
+        price = log.dense[:, log.schema.dense.index("price")]
+        columns = [log.ids["campaign"], log.ids["advertiser"], price]
+        return {int(i): tuple(row) for i, *row in zip(log.ids["product"], *columns)}
+
+    one, other = product_terms(log), product_terms(candidates)
+    both = one.keys() & other.keys()
+    assert len(both) > 500 and all(one[i] == other[i] for i in both)
+
+
 @pytest.mark.parametrize(
     "make, message",
     [
@@ -151,6 +189,8 @@ def test_no_impressions_is_a_log_too():
         (lambda: AdsWorld(**SMALL).day(-1), "days -1"),
         (lambda: AdsWorld(**SMALL).days(3, 2), "days 3 to 2"),
         (lambda: AdsWorld(**SMALL).day(0, n=-5), "n is -5"),
+        (lambda: AdsWorld(**SMALL).candidates(-1, 5, 2), "day is -1"),
+        (lambda: AdsWorld(**SMALL).candidates(0, 5, 0), "k is 0"),
     ],
 )
 def test_bad_arguments_are_named(make, message):

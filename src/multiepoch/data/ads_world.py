@@ -65,7 +65,16 @@ CHUNK = 1 << 15  # impressions generated at a time: their working memory fits in
 CALIBRATION_SAMPLE = 1 << 17  # impressions on which the intercepts are solved
 
 # Each kind of random draw has its own stream, keyed by (seed, kind, ...).
-_USERS, _PRODUCTS, _CAMPAIGNS, _ADVERTISERS, _EXPOSURE, _CALIBRATION, _IMPRESSIONS = range(7)
+(
+    _USERS,
+    _PRODUCTS,
+    _CAMPAIGNS,
+    _ADVERTISERS,
+    _EXPOSURE,
+    _CALIBRATION,
+    _IMPRESSIONS,
+    _REQUESTS,
+) = range(8)
 
 
 class _Truth(NamedTuple):
@@ -133,6 +142,33 @@ class AdsWorld:
     def days(self, first: int, last: int) -> Log:
         """Generates days first to last, both included, one after the other."""
         return self._log(first, last, self.impressions_per_day)
+
+    def candidates(self, day: int, n: int, k: int) -> Log:
+        """Generates n requests for an ad on one day, each with k ads that may be shown.
+
+        Users and ads are drawn as in `day`, so an ad may be drawn twice for a request. The k ads of
+        a request share its user, hour and depth. `labels` are what would follow if the ad were
+        shown: one draw for all ads of a request, so the same draw judges every ranking.
+
+        Returns:
+            A log of n * k rows; request j has rows j * k to (j + 1) * k - 1. Requests are in the
+            order of their hours.
+        """
+        if n < 0 or k < 1:
+            raise ValueError(f"AdsWorld: n is {n!r} and k is {k!r}; give n >= 0 and k >= 1.")
+        if day < 0:
+            raise ValueError(f"AdsWorld: day is {day!r}; days count up from 0.")
+        truth, rng = self._truth(day), self._rng(_REQUESTS, day)
+        users, slots = self._draw_exposed(rng.random(n), rng.random(n * k))
+        dense = self._dense(truth, users, slots[::k], rng)
+        by_hour = np.argsort(np.arctan2(dense[:, 0], dense[:, 1]) % (2 * np.pi))
+        users, dense = (np.repeat(of[by_hour], k, axis=0) for of in (users, dense))
+        dense[:, DENSE.index("price")] = truth.price[slots]
+        draw = np.repeat(rng.random((n, 1), dtype=np.float32), k, axis=0)
+        schema = self.schema(day)
+        ids, p_true, labels = self._outcomes(truth, users, slots, dense, draw, schema)
+        days = np.full(n * k, day, dtype=np.int32)
+        return _as_log(schema, ids, dense, labels, days, p_true)
 
     def schema(self, last_day: int) -> Schema:
         """Returns the schema, with the number of ids used up to and including `last_day`."""
@@ -269,7 +305,6 @@ class AdsWorld:
         if n < 0:
             raise ValueError(f"AdsWorld: n is {n!r}; it must be 0 or more impressions.")
         schema, total = self.schema(last), n * (last - first + 1)
-        n_crosses = schema.cardinality["user_x_advertiser"]
         ids = {name: np.empty(total, dtype=np.int64) for name in schema.cardinality}
         dense = np.empty((total, len(DENSE)), dtype=np.float32)
         p_true = np.empty((total, len(OBJECTIVES)), dtype=np.float32)
@@ -279,27 +314,42 @@ class AdsWorld:
             truth = self._truth(day)
             for chunk, begin in enumerate(range(0, n, CHUNK)):
                 rows = slice(k * n + begin, k * n + min(begin + CHUNK, n))
+                size = rows.stop - rows.start
                 rng = self._rng(_IMPRESSIONS, day, chunk)
-                users, slots = self._draw_exposed(*rng.random((2, rows.stop - rows.start)))
+                users, slots = self._draw_exposed(*rng.random((2, size)))
                 dense[rows] = self._dense(truth, users, slots, rng)
-                conditional = _sigmoid(_logits(truth, users, slots, dense[rows]))
-                p_true[rows] = np.cumprod(conditional, axis=1)
-                # One draw for all labels: p_true falls along the funnel, and so do the labels.
-                draw = rng.random((rows.stop - rows.start, 1), dtype=np.float32)
-                labels[rows] = draw < p_true[rows]
-                ids["user"][rows] = users
-                ids["product"][rows] = truth.product_id[slots]
-                ids["campaign"][rows] = campaign = slots % self.n_campaigns
-                ids["advertiser"][rows] = advertiser = campaign % self.n_advertisers
-                ids["user_x_advertiser"][rows] = hashed_cross(users, advertiser, n_crosses)
-        return Log(
-            schema=schema,
-            ids={name: torch.from_numpy(column) for name, column in ids.items()},
-            dense=torch.from_numpy(dense),
-            labels=torch.from_numpy(labels),
-            day=torch.from_numpy(days),
-            p_true=torch.from_numpy(p_true),
-        )
+                draw = rng.random((size, 1), dtype=np.float32)
+                found, p_true[rows], labels[rows] = self._outcomes(
+                    truth, users, slots, dense[rows], draw, schema
+                )
+                for name, column in found.items():
+                    ids[name][rows] = column
+        return _as_log(schema, ids, dense, labels, days, p_true)
+
+    def _outcomes(
+        self,
+        truth: _Truth,
+        users: np.ndarray,
+        slots: np.ndarray,
+        dense: np.ndarray,
+        draw: np.ndarray,
+        schema: Schema,
+    ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+        """Returns the ids, (n,) each, `p_true` and labels, (n, n_objectives), of impressions."""
+        p_true = np.cumprod(_sigmoid(_logits(truth, users, slots, dense)), axis=1)
+        # One draw for all labels: p_true falls along the funnel, and so do the labels.
+        labels = (draw < p_true).astype(np.float32)
+        campaign = slots % self.n_campaigns
+        advertiser = campaign % self.n_advertisers
+        n_crosses = schema.cardinality["user_x_advertiser"]
+        ids = {
+            "user": users,
+            "product": truth.product_id[slots],
+            "campaign": campaign,
+            "advertiser": advertiser,
+            "user_x_advertiser": hashed_cross(users, advertiser, n_crosses),
+        }
+        return ids, p_true, labels
 
     def _dense(self, truth: _Truth, users: np.ndarray, slots: np.ndarray, rng) -> np.ndarray:
         """Returns (n, len(DENSE)), each with mean 0 and standard deviation about 1."""
@@ -312,6 +362,17 @@ class AdsWorld:
         dense[:, 3] = truth.price[slots]  # log of the price
         dense[:, 4] = rng.standard_normal(n, dtype=np.float32)  # log of the depth in the feed
         return dense
+
+
+def _as_log(schema: Schema, ids: dict, dense, labels, days, p_true) -> Log:
+    return Log(
+        schema=schema,
+        ids={name: torch.from_numpy(column) for name, column in ids.items()},
+        dense=torch.from_numpy(dense),
+        labels=torch.from_numpy(labels),
+        day=torch.from_numpy(days),
+        p_true=torch.from_numpy(p_true),
+    )
 
 
 def _logits(truth: _Truth, users: np.ndarray, slots: np.ndarray, dense: np.ndarray) -> np.ndarray:
