@@ -22,12 +22,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from multiepoch.remedies.tables import Tables
+
 
 class Blend:
     """Keeps what a model was before a reset, and how far it has learned anew.
 
     Args:
-        tables: The tables, (n_rows, dim) each.
+        tables: The tables of the optimizer.
         few: For each table, the rows that are reset, int64 (k,), ascending, and their lookups in
             epoch 0, int32 (k,), all positive.
         dense: The parameters and buffers that follow the rows.
@@ -35,10 +37,11 @@ class Blend:
 
     def __init__(
         self,
-        tables: Iterable[Tensor],
+        tables: Tables,
         few: Iterable[tuple[Tensor, Tensor]],
         dense: list[Tensor],
     ) -> None:
+        self._total = tables.total
         self.rows = [RowBlend(table, *of) for table, of in zip(tables, few)]
         self.dense = dense
         self.old = [tensor.detach().clone() for tensor in dense]
@@ -51,7 +54,7 @@ class Blend:
 
     def _served_dense(self) -> list[Tensor]:
         since, counts = (
-            sum(int(getattr(rows, name).sum()) for rows in self.rows)
+            self._total([int(getattr(rows, name).sum()) for rows in self.rows])
             for name in ("since", "counts")
         )
         share = min(1.0, since / counts) if counts else 1.0
@@ -85,9 +88,9 @@ class Blend:
         return {"rows": rows, "dense": [old.clone() for old in self.old]}
 
     @classmethod
-    def loaded(cls, tables: Iterable[Tensor], dense: list[Tensor], state: dict[str, Any]) -> Blend:
+    def loaded(cls, tables: Tables, dense: list[Tensor], state: dict[str, Any]) -> Blend:
         """Builds the Blend of a saved state."""
-        tables, saved = list(tables), state["rows"]
+        saved = state["rows"]
         shapes = [tensor.shape for tensor in dense]
         if [old.shape for old in state["dense"]] != shapes:
             raise ValueError("the state is of a model with other dense layers")

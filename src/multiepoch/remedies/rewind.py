@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from multiepoch.optim.embedding import EmbeddingOptimizer
 from multiepoch.optim.sparse import SparseOptimizer
 from multiepoch.remedies.blend import Blend
-from multiepoch.remedies.tables import Init, Tables, check_same
+from multiepoch.remedies.tables import Init, check_same, tables_of
 from multiepoch.remedies.undo_log import Counts, UndoLog
 
 
@@ -96,15 +96,13 @@ class Rewind:
         if serve not in ("trained", "blend"):
             raise ValueError(f"serve={serve!r} must be 'trained' or 'blend'")
         self.below, self.to, self.serve = below, to, serve
-        self._tables = Tables(model, optimizer, seed, init)
+        self._tables = tables_of(model, optimizer, seed, init)
         self.epoch: int | None = None
         self._resumed = False  # no epoch has begun since a state was loaded
         self._n_epochs = 0  # begun so far, over all data
         self._records: list[Counts | UndoLog] = []  # one per table, if needed
         self._began: list[int] = []  # each table's step when epoch 0 began
-        known = {id(table) for table in self._tables}
-        self._dense = [p for p in model.parameters() if id(p) not in known]
-        self._dense += [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+        self._dense = self._tables.others(model)
         self._blend: Blend | None = None  # in repeated epochs, if serve is "blend"
         self._serving = False
         self._hook: Any = None

@@ -25,6 +25,13 @@ def check_same(saved: dict[str, Any], here: dict[str, Any], kind: str, this: str
             )
 
 
+def tables_of(model: nn.Module, optimizer: Any, seed: int, init: Init | None) -> Tables:
+    """Returns the tables of an optimizer; one for sharded tables makes them itself."""
+    if hasattr(optimizer, "tables"):
+        return optimizer.tables(model, seed, init)
+    return Tables(model, optimizer, seed, init)
+
+
 class Tables:
     """Iterates over the tables of an optimizer, and redraws rows; arguments as for `Rewind`."""
 
@@ -73,6 +80,16 @@ class Tables:
         """Returns how many steps the optimizer has taken with a gradient for the table."""
         return int(self.optimizer.state.get(table, {}).get("step", 0))
 
+    def others(self, model: nn.Module) -> list[Tensor]:
+        """Returns the parameters and floating-point buffers of the model that are no tables."""
+        known = {id(table) for table in self}
+        others = [p for p in model.parameters() if id(p) not in known]
+        return others + [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+
+    def total(self, numbers: list[int]) -> int:
+        """Sums a number of each table."""
+        return sum(numbers)
+
     def redraw(self, table: Tensor, rows: Tensor | None, draw: int) -> None:
         """Gives `rows`, int64 (k,), new weights and a new row state; None for the whole table.
 
@@ -97,8 +114,7 @@ class Tables:
             value[rows] = step if name == "last_step" else 0
 
     def _draw(self, weight: Tensor, place: int, draw: int) -> Tensor:
-        digest = hashlib.sha256(f"{self.seed} {place} {draw}".encode()).digest()
-        seed = int.from_bytes(digest[:7], "little")
+        seed = draw_seed(self.seed, place, draw)
         with torch.random.fork_rng(devices=[weight.device] if weight.is_cuda else []):
             torch.default_generator.manual_seed(seed)
             if weight.is_cuda:
@@ -109,6 +125,12 @@ class Tables:
             else:
                 weight.normal_(*self.moments[place])
         return weight
+
+
+def draw_seed(seed: int, place: int, draw: int) -> int:
+    """Returns the seed of one draw of one table."""
+    digest = hashlib.sha256(f"{seed} {place} {draw}".encode()).digest()
+    return int.from_bytes(digest[:7], "little")
 
 
 def _moments(table: Tensor) -> tuple[float, float]:

@@ -1,0 +1,248 @@
+"""FAL, AdamAR and separate learning rates around the fused optimizers of a sharded model.
+
+A fused optimizer updates rows during the backward pass and has one rate for all rows of a table.
+But its new weight is w_old - lr * direction, so that FAL and AdamAR can be applied afterwards::
+
+    w <- keep * w_old + factor * (w_new - w_old)
+
+The rows that a batch looks up are copied before the lookup and corrected in `step`. This is exact
+for each rule whose state does not depend on the rate, as in SGD, Adagrad and row-wise Adagrad.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+from torchrec.distributed import DistributedModelParallel
+from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizer, KeyedOptimizerWrapper
+from torchrec.optim.optimizers import in_backward_optimizer_filter
+
+from multiepoch.optim.adamar import AdaptiveRegularization
+from multiepoch.optim.embedding import EmbeddingOptimizer, RowHook
+from multiepoch.optim.fal import FrequencyAdaptiveLR
+from multiepoch.optim.lookups import gradient_of
+from multiepoch.remedies.tables import Init
+from multiepoch.torchrec.shards import Shard, find_shards
+from multiepoch.torchrec.tables import ShardedTables
+
+_FULL = torch.iinfo(torch.int32).max
+
+
+class ShardedOptimizer(CombinedOptimizer):
+    """Steps the fused optimizers, the data-parallel tables and the dense part of a model together.
+
+    The groups of all of them are in `param_groups`, so that torch's schedulers that multiply each
+    rate (`LinearLR`, `LambdaLR`, ...) warm up and decay the tables and the dense part at the same
+    ratio. The rate of a fused table takes effect at the next lookup. States are keyed by fully
+    qualified names.
+
+    Each step must follow one forward and one backward pass, on all processes of the default group.
+
+    Args:
+        model: A `DistributedModelParallel` whose sharded tables have a fused optimizer
+            (`apply_optimizer_in_backward`, and compute_kernel="fused" in the plan).
+        dense: Builds the optimizer of the dense parameters from their list.
+        row_lr: FAL for all tables, or None.
+        row_decay: AdamAR for all tables, or None.
+        data_parallel: Options of the `EmbeddingOptimizer` of the data-parallel tables, with "lr".
+
+    Raises:
+        ValueError: If a table cannot be trained like this; see `find_shards`.
+    """
+
+    def __init__(
+        self,
+        model: DistributedModelParallel,
+        dense: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
+        row_lr: FrequencyAdaptiveLR | None = None,
+        row_decay: AdaptiveRegularization | None = None,
+        data_parallel: dict[str, Any] | None = None,
+    ) -> None:
+        self.model, self.row_lr, self.row_decay = model, row_lr, row_decay
+        self.shards, self.epoch, self.n_steps = find_shards(model), 0, 0
+        self._row_hooks: OrderedDict[int, RowHook] = OrderedDict()
+        # Of this step: rows, int64 (k,), their lookups, int32 (k,), and old weights, (k, dim).
+        self._touched: dict[Shard, tuple[Tensor, Tensor, Tensor | None]] = {}
+        for shard in self.shards:
+            like = {"dtype": torch.int32, "device": shard.weight.device}
+            if row_lr is not None:
+                shard.count = torch.zeros(len(shard.weight), **like)
+            if row_decay is not None:
+                shard.state["last_step"] = torch.zeros(len(shard.weight), **like)
+        device = self.shards[0].weight.device
+        self.max_count = torch.zeros(len(self.shards), dtype=torch.int32, device=device)
+        self.replicated = None
+        optimizers: list[KeyedOptimizer] = [model.fused_optimizer]
+        if any(shard.replicated for shard in self.shards):
+            if data_parallel is None:
+                raise ValueError("the model has data-parallel tables: give data_parallel={'lr': …}")
+            self.replicated = _ReplicatedTables(self.shards, data_parallel)
+            optimizers.append(self.replicated)
+        tables = {shard.name for shard in self.shards}
+        others = dict(in_backward_optimizer_filter(model.named_parameters()))
+        others = {name: parameter for name, parameter in others.items() if name not in tables}
+        self.dense = KeyedOptimizerWrapper(others, dense)
+        super().__init__([*optimizers, self.dense])
+        for kernel in {shard.kernel for shard in self.shards if shard.kernel is not None}:
+            kernel.register_forward_pre_hook(self._before_lookup)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Sets the epoch, counted from 0, for `FrequencyAdaptiveLR(gap_decay=...)`."""
+        self.epoch = epoch
+
+    def register_row_hook(self, hook: RowHook) -> RemovableHandle:
+        """Calls hook(weight, rows, occurrences) with each batch's local rows before they change."""
+        handle = RemovableHandle(self._row_hooks)
+        self._row_hooks[handle.id] = hook
+        return handle
+
+    def tables(self, model: nn.Module, seed: int, init: Init | None) -> ShardedTables:
+        """Returns the tables as the remedies see them; `Rewind` calls this."""
+        return ShardedTables(self, seed, init)
+
+    def rates(self) -> dict[str, float]:
+        """Returns the learning rate of each parameter of this process, by name."""
+        names = {id(parameter): name for name, parameter in self.params.items()}
+        return {names[id(p)]: g["lr"] for g in self.param_groups for p in g["params"]}
+
+    def set_progress(self, n_steps: int, epoch: int, rates: dict[str, float]) -> None:
+        """Continues after `n_steps`, once a checkpoint has filled the tensors; collective."""
+        self.n_steps, self.epoch = n_steps, epoch
+        names = {id(parameter): name for name, parameter in self.params.items()}
+        for group in self.param_groups:
+            for parameter in group["params"][:1]:
+                group["lr"] = rates[names[id(parameter)]]
+        if self.replicated is not None:
+            self.replicated.set_optimizer_step(n_steps)
+        if self.row_lr is not None:
+            for place, shard in enumerate(self.shards):
+                self.max_count[place] = shard.count.max() if len(shard.count) else 0
+            dist.all_reduce(self.max_count, dist.ReduceOp.MAX)
+
+    def _before_lookup(self, kernel: nn.Module, inputs: tuple) -> None:
+        """Finds the rows of a batch, and copies them; does nothing within torch.no_grad()."""
+        if not torch.is_grad_enabled():
+            return
+        features = inputs[0]
+        shards = [shard for shard in self.shards if shard.kernel is kernel]
+        if any(shard in self._touched for shard in shards):
+            raise RuntimeError(
+                "a second lookup for training before step(): call step() after each backward pass, "
+                "and evaluate within torch.no_grad()"
+            )
+        ends = [0, *features.offset_per_key()[1:]]
+        for shard in shards:
+            first, last = shard.features
+            ids = features.values()[ends[first] : ends[last]].long()
+            if shard.replicated:
+                self.replicated.occurrences[shard] = torch.bincount(ids, minlength=shard.n_rows)
+            else:
+                self._touch(shard, *ids.unique(return_counts=True))
+        if not shards[0].replicated:
+            kernel.fused_optimizer.step()  # which sets the rate of the group, and nothing else
+
+    @torch.no_grad()
+    def _touch(self, shard: Shard, rows: Tensor, occurrences: Tensor) -> None:
+        for hook in tuple(self._row_hooks.values()):
+            hook(shard.weight, rows, occurrences)
+        corrected = self.row_lr is not None or self.row_decay is not None
+        old = shard.weight.index_select(0, rows) if corrected else None
+        self._touched[shard] = (rows, occurrences.int(), old)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        """Updates all that the backward pass has not, and corrects the rows that it has."""
+        if self.replicated is not None:
+            for shard, rows, occurrences in self.replicated.gathered():
+                self._touch(shard, rows, occurrences)
+        super().step(closure)
+        self.n_steps += 1
+        if self.row_lr is not None:
+            self._count()
+        for place, shard in enumerate(self.shards):
+            if shard not in self._touched:
+                continue
+            rows, _, old = self._touched[shard]
+            if old is None or len(rows) == 0:
+                continue
+            moved = shard.weight.index_select(0, rows).sub_(old)
+            if self.row_lr is not None:
+                counted, most = shard.count.index_select(0, rows), self.max_count[place]
+                factor = self.row_lr.factor(counted, most, self.epoch)
+                moved.mul_(factor[:, None].to(moved.dtype))
+            if self.row_decay is not None:
+                last_step = shard.state["last_step"]
+                keep = self.row_decay.keep(last_step[rows], self.n_steps)
+                old = old * keep[:, None].to(old.dtype)
+                last_step.index_fill_(0, rows, self.n_steps)
+            shard.weight.index_copy_(0, rows, moved.add_(old))
+        self._touched.clear()
+
+    def _count(self) -> None:
+        """Adds the batch to FAL's counts, and finds each table's largest on all processes."""
+        for place, shard in enumerate(self.shards):
+            if shard not in self._touched:
+                continue
+            rows, seen, _ = self._touched[shard]
+            if len(rows) == 0:
+                continue
+            before = shard.count.index_select(0, rows)
+            seen = seen if self.row_lr.count == "occurrences" else torch.ones_like(seen)
+            counted = before + torch.minimum(seen, _FULL - before)  # which saturates
+            shard.count.index_copy_(0, rows, counted)
+            torch.maximum(self.max_count[place], counted.max(), out=self.max_count[place])
+        dist.all_reduce(self.max_count, dist.ReduceOp.MAX)
+
+
+class _ReplicatedTables(KeyedOptimizer):
+    """The `EmbeddingOptimizer` of the data-parallel tables, whose gradients arrive dense."""
+
+    def __init__(self, shards: list[Shard], options: dict[str, Any]) -> None:
+        self.tables = {s: nn.Parameter(s.weight) for s in shards if s.replicated}
+        self.occurrences: dict[Shard, Tensor] = {}  # of this process, int64 (n_rows,)
+        self.embedding = EmbeddingOptimizer(list(self.tables.values()), **options)
+        for shard, table in self.tables.items():
+            shard.state |= self.embedding.row_state(table)
+        params = {shard.name: table for shard, table in self.tables.items()}
+        super().__init__(params, self.embedding.state, self.embedding.param_groups)
+
+    def gathered(self) -> list[tuple[Shard, Tensor, Tensor]]:
+        """Returns each table's rows and their lookups on all processes; collective."""
+        found = []
+        for shard in self.tables:
+            lookups = self.occurrences.pop(shard, None)
+            if lookups is None:
+                lookups = torch.zeros(shard.n_rows, dtype=torch.int64, device=shard.weight.device)
+            dist.all_reduce(lookups)
+            rows = lookups.nonzero().squeeze(1)
+            found.append((shard, rows, lookups[rows]))
+            gradient = _gradient(shard)
+            if gradient is not None:
+                values = gradient.index_select(0, rows)
+                self.tables[shard].grad = gradient_of(rows[None], values, gradient.shape)
+        return found
+
+    def step(self, closure: Any = None) -> None:
+        self.embedding.step()
+        self.embedding.zero_grad()
+
+    def set_optimizer_step(self, step: int) -> None:
+        """Sets the step of Adam's bias correction."""
+        for table in self.tables.values():
+            self.embedding.state[table]["step"].fill_(step)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for kernel in {shard.kernel for shard in self.tables}:
+            kernel.emb_module.weights.grad = None
+
+
+def _gradient(shard: Shard) -> Tensor | None:
+    """Returns the mean gradient of a data-parallel table, (n_rows, dim)."""
+    name = shard.name.split(".")[-2]
+    return dict(shard.kernel.named_parameters_by_table())[name].grad

@@ -1,0 +1,44 @@
+"""Sharding plans written by hand, since TorchRec's planner refuses row-wise sharding on a CPU."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.distributed as dist
+from torch import nn
+from torchrec import EmbeddingBagCollection
+from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
+from torchrec.distributed.sharding_plan import (
+    construct_module_sharding_plan,
+    data_parallel,
+    row_wise,
+    table_wise,
+)
+from torchrec.distributed.types import ShardingPlan
+
+How = Literal["row_wise", "table_wise", "data_parallel"]
+
+
+def sharding_plan(model: nn.Module, how: dict[str, How], device: str = "cpu") -> ShardingPlan:
+    """Plans the tables of each EmbeddingBagCollection of the model; `how` is by table.
+
+    Sharded tables ask for the fused kernel: without that TorchRec takes the dense one on a CPU.
+    Tables that are sharded as a whole take turns among the processes.
+    """
+    world, turn, plan = dist.get_world_size(), 0, {}
+    for path, module in model.named_modules():
+        if not isinstance(module, EmbeddingBagCollection):
+            continue
+        ways = {}
+        for config in module.embedding_bag_configs():
+            if how[config.name] == "row_wise":
+                ways[config.name] = row_wise(compute_kernel="fused")
+            elif how[config.name] == "table_wise":
+                ways[config.name] = table_wise(turn % world, compute_kernel="fused")
+                turn += 1
+            else:
+                ways[config.name] = data_parallel()
+        plan[path] = construct_module_sharding_plan(
+            module, ways, EmbeddingBagCollectionSharder(), world, world, device
+        )
+    return ShardingPlan(plan)

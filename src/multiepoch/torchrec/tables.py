@@ -1,0 +1,106 @@
+"""Sharded tables as the remedies see them: values by local row, and draws by the global row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from multiepoch.remedies.tables import Init, Tables, draw_seed
+
+_CHUNK = 1 << 18  # rows drawn at once
+
+
+class ShardedTables(Tables):
+    """The shards of a `ShardedOptimizer`, which makes this, on this process.
+
+    All processes must call the same methods in the same order.
+
+    A redrawn row depends on the seed and on its place in the whole table, and neither on the number
+    of processes nor on the sharding plan.
+    """
+
+    def __init__(self, optimizer: Any, seed: int, init: Init | None) -> None:
+        if init is not None:
+            raise ValueError("init draws a whole table, and no process has one: leave it out")
+        self.seed, self.optimizer = seed, optimizer
+        self.moments = [self._moments(place) for place in range(len(optimizer.shards))]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (shard.weight for shard in self.optimizer.shards)
+
+    def values(self, table: Tensor) -> dict[str, Tensor]:
+        return {"weight": table, **self.optimizer.shards[self.place(table)].state}
+
+    def step(self, table: Tensor) -> int:
+        return self.optimizer.n_steps
+
+    def others(self, model: nn.Module) -> list[Tensor]:
+        buffers = (buffer for buffer in model.buffers() if buffer.is_floating_point())
+        return [*self.optimizer.dense.params.values(), *buffers]
+
+    def total(self, numbers: list[int]) -> int:
+        """Sums a number of each table over all processes."""
+        first = dist.get_rank() == 0
+        local = sum(n for s, n in zip(self.optimizer.shards, numbers) if first or not s.replicated)
+        everywhere = torch.tensor(local, device=self.optimizer.max_count.device)
+        dist.all_reduce(everywhere)
+        return int(everywhere)
+
+    def redraw(self, table: Tensor, rows: Tensor | None, draw: int) -> None:
+        place, step = self.place(table), self.optimizer.n_steps
+        shard, (mean, std) = self.optimizer.shards[place], self.moments[place]
+        if rows is None:
+            rows = torch.arange(len(table), device=table.device)
+        seed = draw_seed(self.seed, place, draw)
+        for some in rows.split(_CHUNK):
+            fresh = normal_rows(seed, some + shard.offset, table.shape[1])
+            table.index_copy_(0, some, fresh.mul_(std).add_(mean).to(table.dtype))
+        for name, value in shard.state.items():
+            value[rows] = step if name == "last_step" else 0
+
+    def _moments(self, place: int) -> tuple[float, float]:
+        """Returns the mean and the standard deviation of a whole table."""
+        shard = self.optimizer.shards[place]
+        sums = torch.zeros(3, dtype=torch.float64, device=shard.weight.device)
+        if len(shard.weight):
+            std, mean = torch.std_mean(shard.weight.float(), correction=0)
+            n, mean, std = shard.weight.numel(), mean.item(), std.item()
+            sums += torch.tensor([n, n * mean, n * (std**2 + mean**2)], dtype=torch.float64)
+        dist.all_reduce(sums)
+        n, first, second = sums.tolist()
+        return first / n, max(second / n - (first / n) ** 2, 0.0) ** 0.5
+
+
+def normal_rows(seed: int, rows: Tensor, dim: int) -> Tensor:
+    """Draws standard normal rows, float32 (k, dim), each from the seed and its number in `rows`.
+
+    The numbers are hashed with SplitMix64 (Steele, Lea and Flood 2014), and pairs of the uniforms
+    become normals by the method of Box and Muller.
+    """
+    at = torch.arange(2 * dim, device=rows.device) + 2 * dim * rows[:, None]  # (k, 2 dim)
+    bits = _hashed(at + _signed(seed * 0x9E3779B97F4A7C15))
+    uniform = ((bits >> 11) & ((1 << 53) - 1)).double().add_(0.5).mul_(2.0**-53)  # in (0, 1)
+    radius, angle = uniform.split(dim, dim=1)
+    return radius.log().mul_(-2).sqrt_().mul_(angle.mul(2 * torch.pi).cos_()).float()
+
+
+def _hashed(x: Tensor) -> Tensor:
+    """Mixes the bits of each number, int64, by SplitMix64."""
+    x = x * _signed(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        x = (x ^ _shifted(x, shift)) * _signed(factor)
+    return x ^ _shifted(x, 31)
+
+
+def _shifted(x: Tensor, by: int) -> Tensor:
+    """Shifts right and fills with zeros, where `>>` would repeat the sign."""
+    return (x >> by) & ((1 << (64 - by)) - 1)
+
+
+def _signed(number: int) -> int:
+    """Returns the int64 with the lower 64 bits of a number."""
+    return (number + 2**63) % 2**64 - 2**63
