@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from bs4 import BeautifulSoup
 
+from multiepoch.data import AdsWorld
 from multiepoch.data.kuairand import PACKAGED
 from multiepoch.train import NonFiniteLoss
 from multiepoch_compare import command as compare
@@ -122,6 +123,68 @@ def test_the_page_needs_no_other_file_and_describes_its_figures(place):
     assert len(soup.find("tbody").find_all("tr")) == len(report_of(place)["methods"]) + 1
     said = [str(p.string) for p in soup.find(class_="verdict").find_all("p")]
     assert said[:2] == report_of(place)["headline"][:2]
+
+
+def test_the_share_of_the_jump_that_is_labels_seen_is_measured_where_plain_collapses(
+    place, monkeypatch
+):
+    trials = {"plain": [plan.Trial("plain", "plain", 1e-2, 1e-2)]}
+    monkeypatch.setattr(plan, "trials", lambda budget=4: trials)
+    world = AdsWorld(0, 2_000, 1_000, 100, 20, impressions_per_day=4_000)
+    log = world.days(0, 4)
+    columns = {name: ids.numpy() for name, ids in log.ids.items()} | {"day": log.day.numpy()}
+    columns |= {"click": log.labels[:, 0].int().numpy()}
+    pq.write_table(pa.table(columns), "sparse.parquet")
+    names = ",".join(log.ids)
+    call = ["--ids", names, "--labels", "click", "--day", "day", "--batch-size", "128"]
+    assert main(["compare", "sparse.parquet", *call, "--seeds", "3", "--epochs", "2"]) == 0
+    seen = report_of(place)["own_label"]
+    assert seen["jump"]["low"] > judge.COLLAPSE > abs(seen["control"]["mean"])
+    assert seen["share"]["mean"] == pytest.approx(100, abs=30)
+    sentence = report_of(place)["headline"][1]
+    assert sentence.startswith(f"About {seen['share']['mean']:.0f} % [")
+    assert sentence in (place / "report" / "report.txt").read_text()
+    kept = [json.loads(p.read_text()) for p in (place / "report" / "trials").iterdir()]
+    control = [one["trial"] for one in kept if one["trial"]["method"] == "two_fold"]
+    (plain,) = (m["trial"] for m in report_of(place)["methods"] if m["label"] == "plain")
+    assert sorted(one["seed"] for one in control) == [0, 1, 2]
+    assert {one["embedding_lr"] for one in control} == {plain["embedding_lr"]}
+
+
+@pytest.mark.parametrize("control, share", [((0.0, 0.0, 0.0), 100), ((0.05, 0.06, 0.07), 50)])
+def test_the_share_is_of_the_jump_a_quarter_into_epoch_2(control, share):
+    def results(jumps):
+        return [
+            {
+                "status": "ok",
+                "points": [
+                    ["test", 1.0, "click", "logloss", 0.5],
+                    ["test", 1.25, "click", "logloss", 0.5 * np.exp(jump)],
+                    ["test", 2.0, "click", "logloss", 9.0],
+                    ["validation", 1.25, "click", "logloss", 9.0],
+                ],
+            }
+            for jump in jumps
+        ]
+
+    plain = results((0.1, 0.12, 0.14))
+    found = judge.own_label(plain, results(control))
+    assert found.share.mean == pytest.approx(share)
+    assert found.jump.mean == pytest.approx(100 * np.expm1(0.12))
+    assert judge.own_label(results(control), plain) is None or control[0] > 0
+    assert judge.own_label(plain, []) is None
+    assert judge.own_label(plain, [{"status": "diverged"}] * 3) is None
+
+
+def test_a_run_evaluates_what_the_method_serves(place, monkeypatch):
+    columns = Columns(("user", "item"), ("click",), "day")
+    mapped = map_log("log.parquet", columns)
+    setup = run.Setup(str(mapped.folder), columns, plan.split(mapped, "log", False), 2, 64)
+    trial = plan.Trial("blended", "tail_rewind_blend", 1e-3, 1e-1, 20)
+    found = run.execute(trial, setup)
+    ends = [v for s, e, _, m, v in found["points"] if (s, m) == ("test", "logloss") and e == int(e)]
+    sizes = run.read_parts(setup).sizes()[0]
+    assert np.allclose(np.array(found["blocks"]).sum(axis=(1, 2)) / sizes.sum(), ends, atol=1e-5)
 
 
 def test_an_interrupted_call_resumes(place, capsys, monkeypatch):

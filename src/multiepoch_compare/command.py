@@ -135,8 +135,8 @@ def _compare(options: argparse.Namespace, arguments: list[str]) -> None:
         say(report.data_line(data))
         warn(leaks(parts.train, parts.validation))
         budget = 2 if options.quick else 4
-        results, choices = tune_and_run(setup, out / "trials", budget, options.seeds, say)
-        found = record(columns.labels, options.epochs, parts, results, choices)
+        results, choices, control = tune_and_run(setup, out / "trials", budget, options.seeds, say)
+        found = record(columns.labels, options.epochs, parts, results, choices, control)
         found |= {
             "seeds": options.seeds,
             "warnings": warnings,

@@ -78,6 +78,11 @@ def trials(budget: int = 4) -> dict[str, list[Trial]]:
     return {label: several[:budget] for label, several in found.items()}
 
 
+def control(plain: Trial) -> Trial:
+    """Returns plain training with two-fold tables: no row holds a label it helps to learn from."""
+    return replace(plain, label="two-fold tables", method="two_fold")
+
+
 @dataclass(frozen=True)
 class Split:
     """The first and last day of each of PARTS, both included; of rows if by_rows."""

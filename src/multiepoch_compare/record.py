@@ -13,12 +13,16 @@ TAIL = "tail rewind"
 DIFFERENCES = ("against_constant", "against_plain", "against_advised", "second", "last")
 
 
-def record(objectives: tuple[str, ...], epochs: int, parts: Parts, results, choices) -> dict:
-    """Judges the results and choices by label, as from `run.tune_and_run`."""
+def record(
+    objectives: tuple[str, ...], epochs: int, parts: Parts, results, choices, control
+) -> dict:
+    """Judges the results and choices by label and the control, as from `run.tune_and_run`."""
     block_sizes, group_sizes = parts.sizes()
     losses = {label: verdict.Losses(several, block_sizes) for label, several in results.items()}
     constant = verdict.Losses([{"blocks": parts.constant()[None]}], block_sizes)
     judged = verdict.judge(choices, losses, constant)
+    seen = verdict.own_label(results["plain"], control)
+    answer, *others = judged.headline
     tail = [choice.trial.hyperparameter for label, choice in choices.items() if label == TAIL]
     methods = []
     for v in judged.verdicts:
@@ -43,7 +47,8 @@ def record(objectives: tuple[str, ...], epochs: int, parts: Parts, results, choi
             }
         )
     return {
-        "headline": judged.headline,
+        "headline": [answer, *([verdict.seen_in_words(seen)] if seen else []), *others],
+        "own_label": seen and asdict(seen),
         "baseline": judged.baseline,
         "advised": judged.advised,
         "tail": [tail[0], *parts.below(float(tail[0]))] if tail else None,

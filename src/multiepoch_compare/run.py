@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from multiepoch.data.log import DataError, Log
-from multiepoch.methods import METHODS
+from multiepoch.methods import ALL_METHODS
 from multiepoch.model import ConversionModel
 from multiepoch.runner import KeptRunner, in_words, one_thread, run_key
 from multiepoch.train import NonFiniteLoss, predict, train
@@ -129,6 +129,7 @@ class _TestLosses:
 
     def __init__(self, inner, model: ConversionModel, parts: Parts) -> None:
         self.inner, self.model, self.parts = inner, model, parts
+        self.serving, self.backward = inner.serving, inner.backward
         self.blocks: list[list] = []  # by epoch: (n_objectives, BLOCKS)
         self.groups: list[list] = []  # by epoch: (n_objectives, len(GROUPS))
 
@@ -138,7 +139,9 @@ class _TestLosses:
         self.inner.before_epoch(index)
 
     def add(self) -> None:
-        parts, logits = self.parts, predict(self.model, self.parts.test)
+        parts = self.parts
+        with self.serving():
+            logits = predict(self.model, parts.test)
         loss = F.binary_cross_entropy_with_logits(logits, parts.test.labels, reduction="none")
         blocks, groups = (self.blocks, parts.block, BLOCKS), (self.groups, parts.group, len(GROUPS))
         for sums, of, n in (blocks, groups):
@@ -156,7 +159,7 @@ def execute(trial: plan.Trial, setup: Setup) -> dict:
     model = ConversionModel(parts.train.schema)
     settings = asdict(trial)
     del settings["label"]
-    optimizer, every_epoch = METHODS[settings.pop("method")].build(model, **settings)
+    optimizer, every_epoch = ALL_METHODS[settings.pop("method")].build(model, **settings)
     for group in optimizer.dense.param_groups:
         group["fused"] = True  # a third faster where batches are small
     losses = _TestLosses(every_epoch, model, parts)
@@ -198,8 +201,9 @@ def _n_bytes(state) -> int:
 # Many trials --------------------------------------------------------------------------------------
 
 
-def keep(setup: Setup, trial: plan.Trial, path: Path) -> None:
+def keep(item: tuple[plan.Trial, Setup], path: Path) -> None:
     """Writes the trial, its status ("ok" or "diverged") and its result to a JSON file."""
+    trial, setup = item
     try:
         result = {"status": "ok", **execute(trial, setup)}
     except NonFiniteLoss:
@@ -211,7 +215,9 @@ def estimate(setup: Setup, n_runs: int, workers: int) -> str:
     """Describes about how long so many runs take, from the first steps of plain training."""
     first = read_parts(setup).train[: _TIMED_STEPS * setup.batch_size]
     model = ConversionModel(first.schema)
-    optimizer, _ = METHODS["plain"].build(model, dense_lr=plan.DENSE_LR, embedding_lr=plan.DENSE_LR)
+    optimizer, _ = ALL_METHODS["plain"].build(
+        model, dense_lr=plan.DENSE_LR, embedding_lr=plan.DENSE_LR
+    )
     started = time.perf_counter()
     with one_thread():
         train(model, optimizer, first, epochs=1, batch_size=setup.batch_size, progress=None)
@@ -222,11 +228,12 @@ def estimate(setup: Setup, n_runs: int, workers: int) -> str:
 
 def tune_and_run(
     setup: Setup, store: Path, budget: int, seeds: int, say: Callable[[str], None]
-) -> tuple[dict[str, list[dict]], dict[str, verdict.Choice]]:
+) -> tuple[dict[str, list[dict]], dict[str, verdict.Choice], list[dict]]:
     """Tunes every method with `budget` trials, then runs its choice with the other seeds.
 
-    Returns the results of the choice for each seed, and the choice, both by label. Raises DataError
-    if training diverges with each setting of a method, or with another seed.
+    Returns the results of the choice for each seed and the choice, both by label, and, if plain
+    training collapses in epoch 2, the results of `plan.control` for each seed. Raises DataError if
+    training diverges with each setting of a method, or with another seed.
     """
     candidates = plan.trials(budget)
     total = sum(map(len, candidates.values())) + len(candidates) * (seeds - 1)
@@ -234,13 +241,13 @@ def tune_and_run(
     of_ones = dict(zip(validation.objectives, rates(validation)))
     remedy = "look for extreme values in the dense features"
     tuned, choices, results = {}, {}, {}
-    with KeptRunner(partial(keep, setup), total, str, say, total) as runner:
+    with KeptRunner(keep, total, lambda pair: str(pair[0]), say, total) as runner:
         say(estimate(setup, total, runner.workers))
 
-        def run_all(trials: Sequence[plan.Trial]) -> list[dict]:
+        def run_all(trials: Sequence[plan.Trial], setup: Setup = setup) -> list[dict]:
             keys = (run_key([asdict(trial), asdict(setup)], *_CODE) for trial in trials)
             paths = [store / f"{key}.json" for key in keys]
-            runner(trials, paths)
+            runner([(trial, setup) for trial in trials], paths)
             return [json.loads(path.read_text()) for path in paths]
 
         flat = run_all([trial for several in candidates.values() for trial in several])
@@ -259,10 +266,17 @@ def tune_and_run(
                     runner.total += seeds - 1
         chosen = [choice.trial for choice in choices.values()]
         rest = run_all([replace(one, seed=seed) for one in chosen for seed in range(1, seeds)])
-    for label, choice in choices.items():
-        first = next(r for r in tuned[label] if r["trial"] == asdict(choice.trial))
-        results[label], rest = [first, *rest[: seeds - 1]], rest[seeds - 1 :]
-        for seed, result in enumerate(results[label]):
-            if result["status"] != "ok":
-                raise DataError(f"{label} diverges with seed {seed}; {remedy}.")
-    return results, choices
+        for label, choice in choices.items():
+            first = next(r for r in tuned[label] if r["trial"] == asdict(choice.trial))
+            results[label], rest = [first, *rest[: seeds - 1]], rest[seeds - 1 :]
+            for seed, result in enumerate(results[label]):
+                if result["status"] != "ok":
+                    raise DataError(f"{label} diverges with seed {seed}; {remedy}.")
+        plain = verdict.Losses(results["plain"], read_parts(setup).sizes()[0])
+        control = []
+        if verdict.difference(plain, 2, plain, 1).kind == "rise":
+            runner.total += seeds
+            trial = plan.control(choices["plain"].trial)
+            again = [replace(trial, seed=seed) for seed in range(seeds)]
+            control = run_all(again, replace(setup, epochs=2))
+    return results, choices, control

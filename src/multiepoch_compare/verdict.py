@@ -123,6 +123,44 @@ def choose(results: list[dict], rates: dict, for_one_epoch: bool = False) -> Cho
     return Choice(Trial(**results[best]["trial"]), tuple(scores[best].tolist()))
 
 
+@dataclass(frozen=True)
+class OwnLabel:
+    """The share in % of plain training's jump that is labels that rows have seen.
+
+    `jump` is the change of the test logloss from the end of epoch 1 to a quarter into epoch 2, and
+    `control` is that of two-fold tables.
+    """
+
+    share: Estimate
+    jump: Estimate
+    control: Estimate
+
+
+def own_label(plain: list[dict], control: list[dict]) -> OwnLabel | None:
+    """Compares the results of plain training and of `plan.control`, paired by seed.
+
+    The intervals are over seeds. Returns None if a control is missing or diverged, or if plain
+    training does not clearly jump.
+    """
+    if not control or any(result["status"] != "ok" for result in control):
+        return None
+    jumps = [np.array([_jump(result) for result in several]) for several in (plain, control)]
+    found = [estimate(values, np.zeros(2)) for values in jumps]
+    if found[0].kind != "rise" or (jumps[0] <= 0).any():
+        return None
+    return OwnLabel(Estimate(*interval(100 * (1 - jumps[1] / jumps[0]))), *found)
+
+
+def _jump(result: dict) -> float:
+    """Returns the jump on the test day as a log ratio, mean over the objectives."""
+    found = {
+        (objective, epoch): math.log(max(value, 1e-12))
+        for part, epoch, objective, metric, value in result["points"]
+        if (part, metric) == ("test", "logloss")
+    }
+    return float(np.mean([found[o, 1.25] - found[o, 1.0] for o, epoch in found if epoch == 1]))
+
+
 class Losses:
     """The test losses of one method over its seeds."""
 
@@ -284,6 +322,16 @@ def _answer(found: list[Verdict]) -> str:
         others = [v.label for v in found if v.onset]
         text += f". But more epochs hurt {_listed(others)}" if others else ""
     return text + "."
+
+
+def seen_in_words(seen: OwnLabel) -> str:
+    low, high = f"{seen.share.low:.0f}", f"{seen.share.high:.0f}"
+    return (
+        f"About {seen.share.mean:.0f} % [{low}, {high}] of the jump on this log is labels that "
+        "rows have seen: a quarter into epoch 2, the test logloss of plain training differs from "
+        f"that of epoch 1 by {seen.jump}, and by {seen.control} if each impression is predicted "
+        "from rows that have not seen its label (two-fold tables)."
+    )
 
 
 def _advice(found: list[Verdict], baseline: tuple[str, int], best: tuple[str, int]) -> str:
