@@ -1,6 +1,7 @@
 """MEDA and tail rewind against a plain copy of every table and a plain count of every lookup."""
 
 import copy
+import gc
 import math
 import pickle
 
@@ -334,6 +335,101 @@ def test_rows_found_frequent_leave_the_undo_log():
     before = rewind.n_bytes
     rewind.before_epoch(1)
     assert before - rewind.n_bytes == 2 * (2 * 4 + 8)
+
+
+KEEPS = ("table", "bfloat16", "cpu", "file")
+
+
+def kept_in(keep, folder):
+    return folder if keep == "file" else keep
+
+
+@pytest.mark.parametrize("keep", KEEPS)
+@pytest.mark.parametrize("rule", ["adam", "rowwise_adagrad"])
+def test_rows_return_wherever_the_undo_log_is(keep, rule, tmp_path):
+    """Bit for bit, and from bfloat16 with a relative error of at most 2 ** -8."""
+    model = Tables()
+    optimizer = optimizer_of(model, rule, row_decay=AdaptiveRegularization(0.01))
+    train(model, optimizer, random_batches(1))
+    start = snapshot(model, optimizer)
+    rewind = tail_rewind(model, optimizer, below=math.inf, undo_log=kept_in(keep, tmp_path))
+    rewind.before_epoch(0)
+    train(model, optimizer, random_batches(2))
+    rewind.before_epoch(1)
+    end, wrong = snapshot(model, optimizer), 0.0
+    for before, after in zip(start, end):
+        for name in before.keys() - {"last_step"}:
+            error = (after[name] - before[name]).abs()
+            assert (error <= 2**-8 * before[name].abs()).all()
+            wrong += error.sum().item()
+    assert (wrong > 0) == (keep == "bfloat16")
+
+
+def test_the_undo_log_in_bfloat16_takes_half_and_in_a_file_nothing_for_the_values(tmp_path):
+    def undo_log_bytes(keep):
+        model = Tables(rows=(1_000,), dims=(8,))
+        rewind = tail_rewind(model, optimizer := optimizer_of(model), 3, undo_log=keep)
+        rewind.before_epoch(0)
+        train(model, optimizer, [[ids] for ids in torch.arange(500).split(50)])
+        return rewind.n_bytes / 500
+
+    assert undo_log_bytes("table") == 20 + 12 * 8
+    assert undo_log_bytes("bfloat16") == 20 + 6 * 8
+    assert undo_log_bytes(tmp_path) == 12
+
+
+@pytest.mark.parametrize("loaded", KEEPS)
+@pytest.mark.parametrize("saved", KEEPS)
+def test_an_undo_log_resumes_from_a_saved_one(saved, loaded, tmp_path):
+    """In mid-epoch, from a file of torch.save, after the first object and its files are gone."""
+    model = Tables()
+    optimizer = optimizer_of(model)
+    first, second = random_batches(1), random_batches(2)
+    rewind = tail_rewind(model, optimizer, 4, undo_log=kept_in(saved, tmp_path / "log"))
+    rewind.before_epoch(0)
+    train(model, optimizer, first)
+    torch.save(rewind.state_dict(), tmp_path / "rewind.pt")
+    middle = copy.deepcopy((model, optimizer))
+    train(model, optimizer, second)
+    rewind.before_epoch(1)
+    expected = snapshot(model, optimizer)
+    del rewind
+
+    model, optimizer = middle
+    rewind = tail_rewind(model, optimizer, 4, undo_log=kept_in(loaded, tmp_path / "log"))
+    rewind.load_state_dict(torch.load(tmp_path / "rewind.pt", weights_only=True))
+    train(model, optimizer, second)
+    rewind.before_epoch(1)
+    if "bfloat16" in (saved, loaded):
+        for ours, theirs in zip(snapshot(model, optimizer), expected):
+            torch.testing.assert_close(ours, theirs, rtol=2**-7, atol=0)
+    else:
+        assert_same(snapshot(model, optimizer), expected)
+
+
+def test_a_copy_of_an_undo_log_in_files_has_its_own_and_both_are_removed(tmp_path):
+    model = Tables()
+    optimizer = optimizer_of(model)
+    rewind = tail_rewind(model, optimizer, 4, undo_log=tmp_path)
+    rewind.before_epoch(0)
+    train(model, optimizer, random_batches(1))
+    copies = copy.deepcopy((model, optimizer, rewind))
+    for m, o, r in (copies, (model, optimizer, rewind)):
+        train(m, o, random_batches(2))
+        r.before_epoch(1)
+    assert_same(snapshot(*copies[:2]), snapshot(model, optimizer))
+    assert len(list(tmp_path.iterdir())) == 2 * len(ROWS)
+    del copies, m, o, r, rewind
+    gc.collect()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_undo_log_that_cannot_be_is_refused(tmp_path):
+    model = Tables()
+    with pytest.raises(ValueError, match=r"must be 'table', .* or the Path"):
+        tail_rewind(model, optimizer_of(model), 4, undo_log=str(tmp_path))
+    with pytest.raises(ValueError, match="no effect"):
+        tail_rewind(model, optimizer_of(model), 4, to="reinit", undo_log="bfloat16")
 
 
 @pytest.mark.parametrize("kind", [Counts, UndoLog])

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import math
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+from multiepoch.optim.batch import at_least_float32
+
+Keep = Literal["table", "bfloat16", "cpu"] | Path
+_PIECE = 2**18  # rows read from a file at once
 
 
 class Counts:
@@ -52,13 +62,22 @@ class UndoLog:
 
     The counts are in runs, each sorted by id and at least four times as long as the next, so that
     a batch is looked up in few runs and a row moves between runs only a few times. The values are
-    in one chunk for each step that touched new rows.
+    in one chunk for each step that touched new rows, or in a file.
+
+    Args:
+        table: The table, (n_rows, dim).
+        keep: Where the values are: "table" keeps them on its device and in its dtype, "bfloat16" in
+            half the memory, "cpu" in the host's memory, and a Path in files of that folder.
     """
 
-    def __init__(self, table: Tensor) -> None:
-        self.table = table
+    def __init__(self, table: Tensor, keep: Keep = "table") -> None:
+        self.table, self.keep = table, keep
+        self._clear()
+
+    def _clear(self) -> None:
         self.runs: list[tuple[Tensor, Tensor]] = []  # ids int64 (k,), counts int32 (k,)
         self.chunks: list[tuple[Tensor, dict[str, Tensor]]] = []  # rows (k,), values (k, ...)
+        self.file = RowFile(self.keep) if isinstance(self.keep, Path) else None
 
     def add(self, rows: Tensor, occurrences: Tensor, values: Callable) -> None:
         rows, occurrences = _only(occurrences > 0, rows, occurrences.int())  # see register_row_hook
@@ -69,26 +88,48 @@ class UndoLog:
             rows, occurrences = _only(~found, rows, occurrences)
         if len(rows) == 0:
             return
-        before = {name: value.index_select(0, rows) for name, value in values().items()}
-        self.chunks.append((rows, before))
+        self._keep(rows, {name: value.index_select(0, rows) for name, value in values().items()})
         self.runs.append(_sorted(rows, occurrences))
         while len(self.runs) > 1 and len(self.runs[-2][0]) < 4 * len(self.runs[-1][0]):
             (ids, counts), (more_ids, more_counts) = self.runs.pop(), self.runs.pop()
             self.runs.append(_sorted(torch.cat([ids, more_ids]), torch.cat([counts, more_counts])))
 
-    def put_back(self, below: float) -> list[tuple[Tensor, dict[str, Tensor]]]:
-        """Returns the chunks, after dropping the rows touched `below` times or more."""
+    def _keep(self, rows: Tensor, values: dict[str, Tensor]) -> None:
+        """Appends rows, int64 (k,), and their values, (k, ...)."""
+        if self.keep == "bfloat16":
+            values = {k: v.bfloat16() if v.is_floating_point() else v for k, v in values.items()}
+        if self.file is not None:
+            self.file.append({"rows": rows, **values})
+            return
+        device = torch.device("cpu") if self.keep == "cpu" else self.table.device
+        values = {name: value.to(device) for name, value in values.items()}
+        self.chunks.append((rows.to(device), values))
+
+    def put_back(self, below: float) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        """Yields the rows touched fewer than `below` times with their values, in pieces.
+
+        Drops the other rows, except from a file.
+        """
         ids, counts = self._counts()
-        for k, (rows, values) in enumerate(self.chunks):
-            few = counts[torch.searchsorted(ids, rows)] < below
-            rows, *kept = _only(few, rows, *values.values())
-            self.chunks[k] = (rows, dict(zip(values, kept)))
-        return self.chunks
+        for k, (rows, values) in enumerate(self._pieces()):
+            few = counts[torch.searchsorted(ids, rows.to(ids.device))] < below
+            rows, *kept = _only(few.to(rows.device), rows, *values.values())
+            piece = rows, dict(zip(values, kept))
+            if self.file is None:
+                self.chunks[k] = piece
+            yield piece
+
+    def _pieces(self) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        yield from self.chunks
+        if self.file is not None and self.runs:
+            values = self.file.columns()
+            yield from _pieces(values.pop("rows"), values)
 
     def few(self, below: float) -> tuple[Tensor, Tensor]:
         """Returns the rows touched fewer than `below` times, ascending, and their lookups, (k,)."""
         ids, counts = self._counts()
-        return _only(counts < below, ids, counts)
+        ids, counts = _only(counts < below, ids, counts)
+        return ids, counts
 
     def _counts(self) -> tuple[Tensor, Tensor]:
         if not self.runs:
@@ -98,28 +139,84 @@ class UndoLog:
 
     @property
     def n_bytes(self) -> int:
+        """The memory in bytes, without that of files."""
         tensors = [part for run in self.runs for part in run]
         tensors += [part for rows, values in self.chunks for part in (rows, *values.values())]
         return sum(part.nbytes for part in tensors)
 
     def state_dict(self) -> dict[str, Any]:
+        """Returns the state as copies; values in a file are mapped, not read into memory."""
         ids, counts = self._counts()
-        rows = torch.cat([ids[:0], *(rows for rows, _ in self.chunks)])
-        names = self.chunks[0][1] if self.chunks else {}
-        values = {name: torch.cat([v[name] for _, v in self.chunks]) for name in names}
+        values = self.file.columns() if self.file else {}
+        rows = values.pop("rows", ids[:0])
+        if self.chunks:
+            all_rows, all_values = zip(*self.chunks)
+            rows = torch.cat(all_rows)
+            values = {name: torch.cat([v[name] for v in all_values]) for name in all_values[0]}
         return {"ids": ids, "counts": counts, "rows": rows, "values": values}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        ids, counts, rows = (state[k].to(self.table.device) for k in ("ids", "counts", "rows"))
-        values = copied(state["values"], self.table.device)
+        """Restores a saved state, whatever the `keep` of the log that saved it."""
+        device = self.table.device
+        ids, counts = (state[name].to(device, copy=True) for name in ("ids", "counts"))
+        rows, values = state["rows"], state["values"]
         beyond = len(ids) > 0 and int(ids[-1]) >= len(self.table)
         if beyond or ("weight" in values and values["weight"].shape[1] != self.table.shape[1]):
             raise ValueError(
                 "the undo log in the state is of a table of another shape than "
                 f"{tuple(self.table.shape)}: load the state of a table of the same shape"
             )
-        self.runs = [(ids, counts.clone())] if len(ids) else []
-        self.chunks = [(rows, values)] if len(rows) else []
+        self._clear()
+        self.runs = [(ids, counts)] if len(ids) else []
+        for rows, values in _pieces(state["rows"], state["values"]):
+            self._keep(rows.clone(), {name: self._exact(name, v) for name, v in values.items()})
+
+    def _exact(self, name: str, value: Tensor) -> Tensor:
+        """Copies a saved value in the dtype of the table or its state; it may be in bfloat16."""
+        dtype = self.table.dtype if name == "weight" else at_least_float32(self.table.dtype)
+        return value.to(dtype if value.is_floating_point() else value.dtype, copy=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"table": self.table, "keep": self.keep, "state": self.state_dict()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:  # a copy has files of its own
+        self.table, self.keep = state["table"], state["keep"]
+        self.load_state_dict(state["state"])
+
+
+class RowFile:
+    """Columns of rows that only grow, each in a file of a new folder; removed when it is unused."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = Path(tempfile.mkdtemp(prefix="undo_log_", dir=folder))
+        self.kinds: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}  # dtype, shape of a row
+        self.n = 0
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+
+    def append(self, columns: dict[str, Tensor]) -> None:
+        """Appends k rows: (k, ...) for each column, the same columns every time."""
+        for name, column in columns.items():
+            column = column.cpu().contiguous()
+            with (self.folder / name).open("ab") as file:
+                file.write(column.view(torch.uint8).numpy().data)
+            self.kinds[name] = column.dtype, tuple(column.shape[1:])
+        self.n += len(column)
+
+    def columns(self) -> dict[str, Tensor]:
+        """Maps the files into memory: (n, ...) for each column."""
+        found = {}
+        for name, (dtype, shape) in self.kinds.items():
+            size = self.n * math.prod(shape)
+            flat = torch.from_file(str(self.folder / name), size=size, dtype=dtype)
+            found[name] = flat.view(self.n, *shape)
+        return found
+
+
+def _pieces(rows: Tensor, values: dict[str, Tensor]) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    for k in range(0, len(rows), _PIECE):
+        part = slice(k, k + _PIECE)
+        yield rows[part], {name: value[part] for name, value in values.items()}
 
 
 def _only(mask: Tensor, *columns: Tensor) -> tuple[Tensor, ...]:
