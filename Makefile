@@ -42,9 +42,10 @@ gpu: $(STAMP) ## Run all that needs a GPU, in pieces that resume (results/gpu)
 bench: $(STAMP) ## Time the optimizer and training against their peers (on an idle machine)
 	@$(RUN) benchmarks/bench.py
 
-lint: $(STAMP) ## Lint the code, tests and notebooks, and check their formatting
+lint: $(STAMP) ## Lint the code, tests and notebooks, check their formatting, and the package's types
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
 
 strip: $(STAMP) ## Remove outputs from the notebooks and update their Colab links
 	@$(RUN) -m tools.notebooks
@@ -53,7 +54,7 @@ colab: $(STAMP) ## Run every notebook as on Colab (needs python3.13 and several 
 	@$(RUN) -m tools.imitate_colab
 
 clean: ## Remove everything these targets create
-	rm -rf $(VENV) benchmarks/.venv-peers _build regression runs notebooks/runs .pytest_cache .hypothesis .ruff_cache build src/multiepoch.egg-info src/multiepoch/optim/*.so
+	rm -rf $(VENV) benchmarks/.venv-peers _build regression runs notebooks/runs .pytest_cache .hypothesis .ruff_cache .mypy_cache build src/multiepoch.egg-info src/multiepoch/optim/*.so
 	find src tests tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Runs once, and again when the requirements or the compiled kernels change.

@@ -86,9 +86,8 @@ class EveryEpoch:
 
     def backward(self, impressions: Tensor, closure: Callable[[], Tensor]) -> Tensor:
         """Computes the gradients of a batch as the remedy has it."""
-        if not hasattr(self.rewind, "backward"):
-            return closure()
-        return self.rewind.backward(impressions, closure)
+        backward = getattr(self.rewind, "backward", None)
+        return closure() if backward is None else backward(impressions, closure)
 
     @property
     def n_bytes(self) -> int:
@@ -166,7 +165,7 @@ def _self_excluding(model, optimizer, hyperparameter, exclude, **_) -> SelfExclu
     return SelfExcludingRows(model, optimizer, float(hyperparameter), exclude)
 
 
-_TAU = {"hyperparameter": "tau", "grid": (100, 20, 50, 200, 500, 2000)}
+_TAU: dict[str, Any] = {"hyperparameter": "tau", "grid": (100, 20, 50, 200, 500, 2000)}
 
 METHODS: dict[str, Method] = {
     "plain": Method("plain"),

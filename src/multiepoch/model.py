@@ -41,6 +41,8 @@ class ConversionModel(nn.Module):
         ValueError: If there is no bucket, or two columns have nearly the same name.
     """
 
+    n_overflow: Tensor
+
     def __init__(
         self,
         schema: Schema,
@@ -55,11 +57,12 @@ class ConversionModel(nn.Module):
         if n_buckets < 1:
             raise ValueError(f"n_buckets is {n_buckets}; unknown ids need at least 1.")
         self.schema, self.n_buckets, self.embedding_std = schema, n_buckets, embedding_std
-        self.tables = nn.ModuleDict()
+        self.tables, tables = nn.ModuleDict(), []
         for name, cardinality in schema.cardinality.items():
             table = nn.Embedding(cardinality + n_buckets, embedding_dim, sparse=True)
             self.tables[_module_name(name)] = table
-        for table in self.tables.values():
+            tables.append(table)
+        for table in tables:
             table.weight.data = use_huge_pages(torch.empty_like(table.weight))
             self.init_table_(table.weight)
         width = embedding_dim * len(self.tables) + len(schema.dense)
@@ -119,7 +122,8 @@ class ConversionModel(nn.Module):
 
     def table_parameters(self) -> dict[str, nn.Parameter]:
         """Returns the weight of each table, by id column."""
-        return {k: t.weight for k, t in zip(self.schema.cardinality, self.tables.values())}
+        names = {name: f"tables.{_module_name(name)}.weight" for name in self.schema.cardinality}
+        return {name: self.get_parameter(path) for name, path in names.items()}
 
     def dense_parameters(self) -> list[nn.Parameter]:
         """Returns every parameter that is not a table."""

@@ -51,7 +51,9 @@ def code_hash(*packages: str) -> str:
     """
     digest = hashlib.sha256(np.__version__.encode())
     for package in packages:
-        (root,) = importlib.util.find_spec(package).submodule_search_locations
+        spec = importlib.util.find_spec(package)
+        assert spec is not None and spec.submodule_search_locations is not None
+        (root,) = spec.submodule_search_locations
         for path in sorted(Path(root).rglob("*")):
             if path.suffix in (".py", ".cpp"):
                 text = path.read_text(encoding="utf-8")
@@ -194,5 +196,7 @@ def _start_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this is a worker
+    parent.join()
     os._exit(1)

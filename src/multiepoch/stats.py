@@ -19,14 +19,14 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
     Raises:
         ValueError: If there is no value, or one is not finite.
     """
-    values = np.asarray(values, dtype=float)
-    if len(values) == 0 or not np.isfinite(values).all():
-        raise ValueError(f"interval: needs at least one value, all finite; got {values.tolist()}.")
-    mean = float(values.mean())
-    if len(values) < 2:
+    x = np.asarray(values, dtype=float)
+    if len(x) == 0 or not np.isfinite(x).all():
+        raise ValueError(f"interval: needs at least one value, all finite; got {x.tolist()}.")
+    mean = float(x.mean())
+    if len(x) < 2:
         return mean, -math.inf, math.inf
-    t = float(stdtrit(len(values) - 1, (1 + level) / 2))
-    half = t * float(values.std(ddof=1)) / math.sqrt(len(values))
+    t = float(stdtrit(len(x) - 1, (1 + level) / 2))
+    half = t * float(x.std(ddof=1)) / math.sqrt(len(x))
     return mean, mean - half, mean + half
 
 
@@ -35,14 +35,14 @@ def t_test(values: Sequence[float], mean: float) -> float:
 
     With one value, nothing can be told: the p-value is 1.
     """
-    values = np.asarray(values, dtype=float)
-    if len(values) < 2:
+    x = np.asarray(values, dtype=float)
+    if len(x) < 2:
         return 1.0
-    error = values.std(ddof=1) / math.sqrt(len(values))
-    distance = abs(values.mean() - mean)
+    error = x.std(ddof=1) / math.sqrt(len(x))
+    distance = abs(x.mean() - mean)
     if error == 0:
         return 1.0 if distance == 0 else 0.0
-    return float(2 * stdtr(len(values) - 1, -distance / error))
+    return float(2 * stdtr(len(x) - 1, -distance / error))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -187,8 +187,8 @@ def _read_archive(path: Path, md5: str | None) -> dict[str, bytes]:
         with tarfile.open(path, "r:gz") as archive:
             for member in archive:
                 name = member.name.rpartition("/")[2]
-                if member.isfile() and name in (*LOGS, VIDEOS):
-                    contents[name] = archive.extractfile(member).read()
+                if name in (*LOGS, VIDEOS) and (file := archive.extractfile(member)):
+                    contents[name] = file.read()
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         remedy = "download it again"
         raise DataError(f"{path}: not a whole .tar.gz archive ({error}); {remedy}.") from error

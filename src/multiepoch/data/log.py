@@ -58,6 +58,7 @@ class Log:
 
     def __post_init__(self) -> None:
         n, objectives, ids = len(self.day), len(self.schema.objectives), self.schema.cardinality
+        expected: dict[str, tuple[Tensor | None, torch.dtype, tuple[int, ...]]]
         expected = {f"ids[{k!r}]": (self.ids.get(k), torch.int64, (n,)) for k in ids}
         expected["dense"] = (self.dense, torch.float32, (n, len(self.schema.dense)))
         expected["labels"] = (self.labels, torch.float32, (n, objectives))

@@ -58,8 +58,8 @@ class Tables:
                     "parameter of the model: build the optimizer from this model"
                 )
         # A wrapper for distributed training has the model, and its initialiser, a level below.
-        own = (module.init_table_ for module in model.modules() if hasattr(module, "init_table_"))
-        self._init = init or next(own, None)
+        own = (getattr(module, "init_table_", None) for module in model.modules())
+        self._init: Init | None = init or next(filter(None, own), None)
         padding = _padding_rows(model)
         self._padding = [padding.get(id(table)) for table in self]
         self.moments = [] if self._init else [_moments(table) for table in self]
@@ -99,10 +99,11 @@ class Tables:
         weight = values.pop("weight")
         padding = self._padding[self.place(table)]
         kept = None if padding is None else weight[padding].clone()
+        which: Tensor | slice = slice(None)
         if rows is None:
             self._draw(weight, self.place(table), draw)
-            rows = slice(None)
         else:
+            which = rows
             # The whole table, since an initialiser may look at its shape, and so that a row's
             # draw does not depend on the other rows.
             fresh = self._draw(torch.empty_like(weight), self.place(table), draw)
@@ -111,7 +112,7 @@ class Tables:
             weight[padding] = kept
         step = self.step(table)
         for name, value in values.items():
-            value[rows] = step if name == "last_step" else 0
+            value[which] = step if name == "last_step" else 0
 
     def _draw(self, weight: Tensor, place: int, draw: int) -> Tensor:
         seed = draw_seed(self.seed, place, draw)
@@ -164,4 +165,5 @@ def _padding_rows(model: nn.Module) -> dict[int, int]:
     for module in model.modules():
         if isinstance(module, nn.Embedding | nn.EmbeddingBag):
             rows.setdefault(id(module.weight), set()).add(module.padding_idx)
-    return {k: next(iter(r)) for k, r in rows.items() if len(r) == 1 and r != {None}}
+    agreed = {k: next(iter(users)) for k, users in rows.items() if len(users) == 1}
+    return {k: row for k, row in agreed.items() if row is not None}

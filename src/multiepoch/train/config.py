@@ -77,9 +77,10 @@ class TrainConfig:
                 raise ValueError(f"{name} is {value}; it must be at least 1.")
         if not all(0 < fraction <= 1 for fraction in self.evaluate_at):
             raise ValueError(f"evaluate_at is {self.evaluate_at}; give fractions in (0, 1].")
-        if not self.evaluated <= set(range(self.epochs)):
+        epochs = self.evaluate_epochs
+        if epochs is not None and not set(epochs) <= set(range(self.epochs)):
             known = f"epochs are counted from 0 to {self.epochs - 1}"
-            raise ValueError(f"evaluate_epochs is {list(self.evaluate_epochs)}; {known}.")
+            raise ValueError(f"evaluate_epochs is {list(epochs)}; {known}.")
 
     @property
     def evaluated(self) -> set[int]:

@@ -71,20 +71,21 @@ def train(
         TypeError: If an option is unknown.
         KeyboardInterrupt: On Ctrl-C, after the current step and a checkpoint.
     """
-    config, settings = TrainConfig(**options), {}
+    config = TrainConfig(**options)
+    settings: dict[str, Any] = {}
     splits = {"test": evaluate} if isinstance(evaluate, Log) else dict(evaluate or {})
     if "running" in splits:
         raise ValueError("evaluate has a log named 'running', the name of the training batches.")
     if config.checkpoint is not None:
         describe = checkpoints.describe_log
-        settings["data"] = describe(log(0) if callable(log) else log)
+        settings["data"] = describe(log if isinstance(log, Log) else log(0))
         settings["evaluate"] = {name: describe(split) for name, split in splits.items()}
     run = _Run(model, optimizer, config, settings)
     splits = {name: split.to(run.device) for name, split in splits.items()}
-    fixed = None if callable(log) else log.to(run.device)
+    log = log.to(run.device) if isinstance(log, Log) else log
 
     def data(day: int, index: int) -> tuple[Log, dict[str, Log]]:
-        return (log(index).to(run.device) if fixed is None else fixed), splits
+        return (log if isinstance(log, Log) else log(index).to(run.device)), splits
 
     return run([0], data).drop(columns="day")
 
@@ -116,7 +117,8 @@ def train_days(
     Raises:
         ValueError: If there are fewer than 2 days; otherwise as in `train`.
     """
-    config = TrainConfig(**{"epochs": 1, "evaluate_at": (1.0,)} | options)
+    defaults: dict[str, Any] = {"epochs": 1, "evaluate_at": (1.0,)}
+    config = TrainConfig(**defaults | options)
     days = [int(day) for day in days]
     if len(days) < 2:
         raise ValueError(f"days is {days}; give at least 2, since the last is only evaluated on.")
@@ -126,7 +128,7 @@ def train_days(
     def load(position: int) -> Log:
         return day_log(days[position]).to(device)
 
-    settings = {"days": days}
+    settings: dict[str, Any] = {"days": days}
     if config.checkpoint is not None:
         settings["data"] = checkpoints.describe_log(load(0))
 
