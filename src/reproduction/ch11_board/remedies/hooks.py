@@ -1,0 +1,313 @@
+"""What acts between and within the epochs of a remedy, attached by hooks to an unchanged trainer.
+
+Each class has the calls that `multiepoch.methods.EveryEpoch` passes on: `before_epoch`, `backward`
+around the gradients of a batch, and `serving` around an evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from multiepoch.optim.lookups import gradient_of
+from multiepoch.optim.sparse import SparseOptimizer
+from multiepoch.remedies.tables import Tables, embeddings
+
+
+class Hook:
+    """Changes nothing; a remedy overrides what it changes.
+
+    Args:
+        model: The model.
+        optimizer: The optimizer of its tables and dense layers.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: SparseOptimizer) -> None:
+        self.model, self.optimizer, self.index = model, optimizer, 0
+        self.tables = Tables(model, optimizer, 0, None)
+        self.modules = embeddings(model, self.tables)
+
+    def before_epoch(self, index: int) -> None:
+        """Prepares epoch `index`, counted from 0."""
+        self.index = index
+
+    def backward(self, impressions: Tensor, closure: Callable[[], Any]) -> Any:
+        """Computes the gradients of a batch; returns what the closure returns."""
+        return closure()
+
+    def serving(self) -> AbstractContextManager:
+        """Returns the context in which the model is evaluated."""
+        return nullcontext()
+
+    @property
+    def n_bytes(self) -> int:
+        """The memory that the remedy keeps, in bytes."""
+        return sum(v.nbytes for v in vars(self).get("kept", ()))
+
+
+class LaterTableRate(Hook):
+    """Multiplies the tables' learning rate by `factor` from the second epoch on; 0 freezes them."""
+
+    def __init__(self, model, optimizer, factor: float) -> None:
+        super().__init__(model, optimizer)
+        self.factor = factor
+        self.rates = [group["lr"] for group in optimizer.embedding.param_groups]
+
+    def before_epoch(self, index: int) -> None:
+        for group, lr in zip(self.optimizer.embedding.param_groups, self.rates):
+            group["lr"] = lr * (self.factor if index else 1.0)
+        self.optimizer.keep_ratio()
+
+
+class ThresholdMeda(Hook):
+    """Redraws the tables of more than `above` rows before each repeated epoch, with their state.
+
+    The others keep theirs. As in the baseline of the TAAC 2026 conversion task.
+    """
+
+    def __init__(self, model, optimizer, above: int, seed: int) -> None:
+        super().__init__(model, optimizer)
+        self.tables.seed, self.above = seed, above
+
+    @torch.no_grad()
+    def before_epoch(self, index: int) -> None:
+        for table in self.tables if index else ():
+            if len(table) > self.above:
+                self.tables.redraw(table, None, index)
+
+
+class RowGradients(Hook):
+    """Changes the gradient of each touched row; what is added is spread over the row's lookups."""
+
+    def change(self, weight: Tensor, sums: Tensor, lookups: Tensor) -> Tensor:
+        """Returns the new gradients of k rows. weight, sums: (k, dim); lookups: (k, 1)."""
+        raise NotImplementedError
+
+    def backward(self, impressions: Tensor, closure: Callable[[], Any]) -> Any:
+        result = closure()
+        with torch.no_grad():
+            for table in self.tables:
+                ids, values = table.grad._indices(), table.grad._values()
+                rows, slot, n = ids[0].unique(return_inverse=True, return_counts=True)
+                sums = values.new_zeros(len(rows), values.shape[1]).index_add_(0, slot, values)
+                n = n[:, None]
+                more = (self.change(table[rows], sums, n) - sums) / n
+                table.grad = gradient_of(ids, values + more[slot], table.shape)
+        return result
+
+
+class TouchedL2(RowGradients):
+    """Adds `coefficient` times the weight to the gradient of each touched row, once a batch."""
+
+    def __init__(self, model, optimizer, coefficient: float) -> None:
+        super().__init__(model, optimizer)
+        self.coefficient = coefficient
+
+    def change(self, weight: Tensor, sums: Tensor, lookups: Tensor) -> Tensor:
+        return sums + self.coefficient * weight
+
+
+class CowClip(RowGradients):
+    """Clips a row's gradient to lookups * max(ratio |w|, zeta): CowClip (arXiv 2204.06240)."""
+
+    def __init__(self, model, optimizer, ratio: float, zeta: float = 1e-5) -> None:
+        super().__init__(model, optimizer)
+        self.ratio, self.zeta = ratio, zeta
+
+    def change(self, weight: Tensor, sums: Tensor, lookups: Tensor) -> Tensor:
+        limit = lookups * (self.ratio * weight.norm(dim=1, keepdim=True)).clamp(min=self.zeta)
+        return sums * (limit / sums.norm(dim=1, keepdim=True).clamp(min=1e-30)).clamp(max=1.0)
+
+
+class WaitingDecay(Hook):
+    """AdamAR in two other readings than that of `AdaptiveRegularization`, before each step.
+
+    I is the number of steps since the row was last touched. "everywhere" shrinks every row in every
+    step by min(1, alpha I); "fbgemm" shrinks a row when it is touched, by min(1, lr alpha I), and
+    keeps at least a tenth of it (`ROWWISE_RMSPROP_AR` of FBGEMM 1.9).
+    """
+
+    def __init__(self, model, optimizer, alpha: float, reading: str) -> None:
+        super().__init__(model, optimizer)
+        self.alpha, self.reading, self.step = alpha, reading, 0
+        self.kept = [torch.zeros(len(t), dtype=torch.int32, device=t.device) for t in self.tables]
+
+    def backward(self, impressions: Tensor, closure: Callable[[], Any]) -> Any:
+        result = closure()
+        self.step += 1
+        rate = self.alpha
+        with torch.no_grad():
+            for table, last in zip(self.tables, self.kept):
+                rows = table.grad._indices()[0].unique()
+                if self.reading == "everywhere":
+                    table.mul_((1 - rate * (self.step - 1 - last)).clamp_(min=0)[:, None])
+                else:
+                    lr = float(self.optimizer.embedding.param_groups[0]["lr"])
+                    keep = (1 - lr * rate * (self.step - 1 - last[rows])).clamp_(min=0.1)
+                    table[rows] *= keep[:, None]
+                last[rows] = self.step
+        return result
+
+
+class Dropout(Hook):
+    """Drops entries of what the tables return while training, or whole rows of them.
+
+    Args:
+        model, optimizer: As in Hook.
+        p: The share that is dropped.
+        rows: Drops the row of an impression as a whole, and does not rescale the others: a dropped
+            row looks like one that knows nothing.
+        from_epoch: The first epoch, counted from 0, in which to drop.
+    """
+
+    def __init__(self, model, optimizer, p: float, rows: bool = False, from_epoch: int = 0) -> None:
+        super().__init__(model, optimizer)
+        self.p, self.rows, self.from_epoch = p, rows, from_epoch
+        for module in self.modules:
+            module.register_forward_hook(self._drop)
+
+    def _drop(self, module: nn.Module, args: tuple, out: Tensor) -> Tensor:
+        if not module.training or self.index < self.from_epoch:
+            return out
+        if self.rows:
+            return out * (torch.rand(len(out), 1, device=out.device) >= self.p)
+        return F.dropout(out, self.p)
+
+
+class SharedEmbeddings(Hook):
+    """Replaces an id by another of its table, drawn anew each time: SSE-SE (arXiv 1905.10630)."""
+
+    def __init__(self, model, optimizer, p: float) -> None:
+        super().__init__(model, optimizer)
+        self.p = p
+        for module in self.modules:
+            module.register_forward_pre_hook(self._replace)
+
+    def _replace(self, module: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
+        if not module.training:
+            return args
+        (ids,) = args
+        other = torch.randint_like(ids, module.num_embeddings)
+        return (torch.where(torch.rand(ids.shape, device=ids.device) < self.p, other, ids),)
+
+
+class SensitivityPenalty(Hook):
+    """Penalises the dense layers for relying on rows that have seen little.
+
+    The penalty is the mean over impressions of sum_t |d logits / d row_t|^2 / n_t, where n_t is how
+    often row t has been looked up; only the dense layers learn from it. The abstract of UWSR (arXiv
+    2609.34083) describes a penalty of this kind; its formula is not known, and this is ours.
+    """
+
+    def __init__(self, model, optimizer, coefficient: float) -> None:
+        super().__init__(model, optimizer)
+        self.coefficient = coefficient
+        tables = {id(table) for table in self.tables}
+        self.dense = [p for p in model.parameters() if id(p) not in tables]
+        self.kept = [torch.zeros(len(t), device=t.device) for t in self.tables]  # lookups by row
+        self.batch: tuple[Tensor, ...] = ()
+        self.read: list[tuple[Tensor, Tensor]] | None = None  # rows and their n, in a second pass
+        model.register_forward_pre_hook(self._see)
+        for module, count in zip(self.modules, self.kept):
+            module.register_forward_hook(lambda m, args, out, c=count: self._row(c, *args, out))
+
+    def _see(self, module: nn.Module, args: tuple) -> None:
+        self.batch = args
+
+    def _row(self, count: Tensor, ids: Tensor, out: Tensor) -> Tensor:
+        if self.read is None:
+            return out
+        count.index_add_(0, ids, torch.ones_like(ids, dtype=count.dtype))
+        leaf = out.detach().requires_grad_()
+        self.read.append((leaf, count[ids]))
+        return leaf
+
+    def backward(self, impressions: Tensor, closure: Callable[[], Any]) -> Any:
+        result = closure()
+        self.read = []
+        logits = self.model(*self.batch)
+        rows, counts = zip(*self.read)
+        self.read = None
+        # Random signs make the square of the sum that of the objectives' own, on average.
+        signs = torch.randint_like(logits, 2) * 2 - 1
+        slopes = torch.autograd.grad((signs * logits).sum(), rows, create_graph=True)
+        penalty = sum((s.square().sum(dim=1) / n).mean() for s, n in zip(slopes, counts))
+        gradients = torch.autograd.grad(self.coefficient * penalty, self.dense, allow_unused=True)
+        for parameter, gradient in zip(self.dense, gradients):
+            if gradient is not None:
+                parameter.grad += gradient
+        return result
+
+
+class Together(Hook):
+    """Joins a reset of rows and a change of gradients.
+
+    Args:
+        model, optimizer: As in Hook.
+        reset: Acts before the epochs, and serves.
+        gradients: Acts on the gradients.
+    """
+
+    def __init__(self, model, optimizer, reset: Any, gradients: Hook) -> None:
+        super().__init__(model, optimizer)
+        self.reset, self.gradients = reset, gradients
+        self.serving, self.backward = reset.serving, gradients.backward
+
+    def before_epoch(self, index: int) -> None:
+        self.reset.before_epoch(index)
+
+    @property
+    def n_bytes(self) -> int:
+        return self.reset.n_bytes + self.gradients.n_bytes
+
+
+class WholeTables:
+    """Trains tables by dense Adam, which moves every row in every step, and decays all of them.
+
+    It is the optimizer of the tables and, beside that, what acts between the epochs: a drop-in for
+    what `Method.build` returns.
+
+    Args:
+        model: The model; its tables get dense gradients from now on.
+        dense_lr, embedding_lr: The learning rates.
+        decay: An L2 penalty's coefficient (of |w|^2 / 2, added to the gradient) or, if decoupled,
+            the weight decay of AdamW.
+        decoupled: Decays as AdamW does, by the rate times `decay` in each step.
+        dense_factor: Multiplies the dense rate from the second epoch on.
+    """
+
+    n_bytes = 0
+
+    def __init__(
+        self,
+        model: nn.Module,
+        dense_lr: float,
+        embedding_lr: float,
+        decay: float,
+        decoupled: bool,
+        dense_factor: float = 1.0,
+    ) -> None:
+        for module in model.modules():
+            if isinstance(module, nn.Embedding):
+                module.sparse = False
+        tables = list(model.table_parameters().values())
+        rule = torch.optim.AdamW if decoupled else torch.optim.Adam
+        self.dense = torch.optim.Adam(model.dense_parameters(), lr=dense_lr)
+        self.of_tables = rule(tables, lr=embedding_lr, weight_decay=decay, fused=True)
+        self.optimizers = [self.dense, self.of_tables]
+        self.dense_lr, self.dense_factor = dense_lr, dense_factor
+
+    def before_epoch(self, index: int) -> None:
+        """Sets the dense rate of the epoch."""
+        for group in self.dense.param_groups:
+            group["lr"] = self.dense_lr * (self.dense_factor if index else 1.0)
+
+    @property
+    def state(self) -> dict:
+        """The state of the tables' optimizer, by table."""
+        return self.of_tables.state
