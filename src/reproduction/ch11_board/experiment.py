@@ -42,7 +42,7 @@ _TUNED = Path(__file__).with_name("tuned.json")
 
 
 def sizes(profile: Profile) -> Profile:
-    """Returns the sizes of the board: a quarter of the world of `long`."""
+    """Returns the sizes of the board: an eighth of the world of `long`."""
     return small(profile) if profile.name in ("cpu", "long") else profile
 
 
