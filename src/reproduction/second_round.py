@@ -33,7 +33,8 @@ class Prediction:
     title: str = ""  # of a claim that is new in this round
 
 
-def _read(path: Path) -> tuple[Prediction, ...]:
+def read(path: Path) -> tuple[Prediction, ...]:
+    """Returns the predictions in a TOML file."""
     found = tomllib.loads(path.read_text(encoding="utf-8"))["claim"]
     return tuple(
         Prediction(**one | {"measures": tuple(Measure(**m) for m in one["measures"])})
@@ -41,7 +42,7 @@ def _read(path: Path) -> tuple[Prediction, ...]:
     )
 
 
-PREDICTIONS = _read(Path(__file__).with_name("second_round.toml"))
+PREDICTIONS = read(Path(__file__).with_name("second_round.toml"))
 
 
 @dataclass(frozen=True)
