@@ -1,0 +1,162 @@
+"""Chapter 13, claim C16: an A/B test with known truth.
+
+Seven ways of training serve ads in the same world. Their value is known without noise, so what an
+A/B test would have reported can be compared with what is true.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from multiepoch.runner import KeptRunner, resolve_device, run_key
+from reproduction.ch13_ab_test import power, serving
+from reproduction.ch13_ab_test.serving import ARMS, BLEND, NAIVE, ONE, REWIND, TRUTH, Plan, simulate
+from reproduction.runs import Profile, default_store, workers
+
+CHAPTER = "13"
+NAME = "ch13_ab_test"
+SEEDS = tuple(range(20, 28))  # no pilot has seen these
+
+RECORD = Plan()
+LIVE = Plan(arms=(ONE, NAIVE, REWIND, BLEND), own=(), before=2, days=3)
+
+
+def quartered(profile: Profile) -> Profile:
+    """Returns the profile with a quarter of everything: each request is scored many times."""
+    sizes = ("n_users", "n_products", "n_campaigns", "n_advertisers", "impressions_per_day")
+    return replace(profile, **{n: getattr(profile, n) // 4 for n in (*sizes, "batch_size")})
+
+
+def run(
+    profile: Profile, device: str = "auto", seeds=None, store=None, log=print, plan: Plan = RECORD
+) -> pd.DataFrame:
+    """Runs the plan in the world of each seed, at a quarter of the profile's size.
+
+    Finished worlds are kept in `store` and not repeated. The columns are those of `simulate`.
+    """
+    sizes, device = quartered(profile), resolve_device(device)
+    store, seeds = store or default_store(profile), seeds or SEEDS
+    given = {
+        "plan": asdict(plan),
+        "rates": {name: asdict(ARMS[name].rates) for name in plan.arms},
+        "sizes": asdict(replace(sizes, name="", seeds=(), workers=1)),
+        "device": device,
+        "code": inspect.getsource(serving),
+    }
+    keys = [run_key(given | {"seed": seed}, "multiepoch", "reproduction.runs") for seed in seeds]
+    paths = [store / f"{key}.parquet" for key in keys]
+    work = partial(_keep, plan, sizes, device)
+    with KeptRunner(work, workers(sizes, device), "A/B test, seed {}".format, log) as runner:
+        runner(seeds, paths)
+    return pd.concat(map(pd.read_parquet, paths), ignore_index=True)
+
+
+def _keep(plan: Plan, profile: Profile, device: str, seed: int, path: Path) -> None:
+    simulate(plan, profile, device, seed).to_parquet(path, compression="zstd")
+
+
+# What was found ----------------------------------------------------------------------------------
+
+
+def means(rows: pd.DataFrame, metric: str, *by: str, feedback: str = "shared") -> pd.DataFrame:
+    """Returns the mean of a metric: a row for each arm and each value of `by`, a column a seed."""
+    mine = rows[(rows["metric"] == metric) & (rows["feedback"] == feedback)]
+    return mine.groupby(["arm", *by, "seed"], sort=False)["value"].mean().unstack("seed")
+
+
+def lift(
+    rows: pd.DataFrame,
+    arm: str,
+    metric: str = "value",
+    *by: str,
+    feedback: str = "shared",
+    base: str = ONE,
+) -> pd.DataFrame | pd.Series:
+    """Returns a metric against another arm's in %, by `by` and seed.
+
+    An arm that trains on its own logs is compared with production, whose logs are the shared ones.
+    """
+    mine = means(rows, metric, *by, feedback=feedback).loc[arm]
+    return 100 * (mine / means(rows, metric, *by).loc[base] - 1)
+
+
+def regret(rows: pd.DataFrame, arm: str) -> pd.Series:
+    """Returns the % of the value of ranking by truth that an arm leaves, by seed."""
+    return -lift(rows, arm, base=TRUTH)
+
+
+def overprediction(rows: pd.DataFrame, arm: str, of: str = "") -> pd.Series:
+    """Returns predicted over actual conversions of the ads that an arm shows, by seed.
+
+    With of="_all", those of all candidates.
+    """
+    return means(rows, f"predicted{of}").loc[arm] / means(rows, f"conversions{of}").loc[arm]
+
+
+def order(rows: pd.DataFrame, metric: str = "value") -> pd.Series:
+    """Returns Spearman's correlation of a metric with the offline logloss of the checkout, by seed.
+
+    The sign is changed: 1 says that the order is the same, best to worst.
+    """
+    loss = means(rows, "logloss_checkout")
+    return -loss.corrwith(means(rows, metric).loc[loss.index], method="spearman")
+
+
+def spread(rows: pd.DataFrame, arm: str = ONE) -> pd.Series:
+    """Returns the standard deviation over mean of what a request pays, as drawn, by seed."""
+    mean, square = (means(rows, metric).loc[arm] for metric in ("value", "square"))
+    return (square - mean**2).pow(0.5) / mean
+
+
+def requests_a_day(rows: pd.DataFrame) -> float:
+    """Returns the requests of each half of the traffic a day, mean over the halves."""
+    return rows.loc[rows["metric"].isin(["requests_0", "requests_1"]), "value"].mean()
+
+
+def chance(rows: pd.DataFrame, arm: str, days: int | None = None) -> pd.Series:
+    """Returns the % chance that a test against one epoch detects the arm, by seed.
+
+    Half of the requests go to each, for `days` days, by default all that were run.
+    """
+    n = requests_a_day(rows) * (days or rows["day"].max())
+    truth = lift(rows, arm) / 100
+    return pd.Series(100 * power.power(truth, spread(rows), n), index=truth.index)
+
+
+def reported(rows: pd.DataFrame, arm: str, base: str = ONE) -> pd.DataFrame:
+    """Returns what the A/B tests of an arm would have reported, day by day, as drawn.
+
+    In each world there are two: the arm on the users with even ids against one epoch on those with
+    odd ones, and the other way round. Columns seed, half, day, lift, low and high: the lift so far
+    in % and its 95 % interval, requests taken as independent.
+    """
+    rows = rows[rows["feedback"] == "shared"]
+
+    def so_far(name: str, half: int) -> pd.DataFrame:
+        mine = rows[rows["arm"] == name].pivot_table("value", ["seed", "day"], "metric")
+        n = mine[f"requests_{half}"]
+        total = pd.DataFrame(
+            {"n": n, "paid": n * mine[f"paid_{half}"], "square": n * mine[f"square_{half}"]}
+        )
+        total = total.groupby("seed").cumsum()
+        mean = total["paid"] / total["n"]
+        return pd.DataFrame(
+            {"mean": mean, "error": (total["square"] / total["n"] - mean**2) / total["n"]}
+        )
+
+    found = []
+    for half in (0, 1):
+        a, b = so_far(arm, half), so_far(base, 1 - half)
+        ratio = a["mean"] / b["mean"]
+        # The delta method for a ratio of independent means.
+        error = ratio * (a["error"] / a["mean"] ** 2 + b["error"] / b["mean"] ** 2) ** 0.5
+        low, high = (100 * (ratio + sign * power.Z * error - 1) for sign in (-1, 1))
+        found.append(
+            pd.DataFrame({"lift": 100 * (ratio - 1), "low": low, "high": high}).assign(half=half)
+        )
+    return pd.concat(found).reset_index()
