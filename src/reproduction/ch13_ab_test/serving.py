@@ -231,6 +231,7 @@ def simulate(plan: Plan, profile: Profile, device: str, seed: int) -> pd.DataFra
         test, from 1 on), quarter, metric, value; metrics as in `Requests`.
     """
     world = profile.world(seed)
+    n = profile.impressions_per_day // QUARTERS * QUARTERS
     schema = world.schema(plan.before + plan.days)
     shared = replace(world.day(0), schema=schema)
     arms = {
@@ -240,7 +241,7 @@ def simulate(plan: Plan, profile: Profile, device: str, seed: int) -> pd.DataFra
     own_logs: dict[str, Log] = {}
     found: list[tuple] = []
     for day in range(1, plan.before + plan.days + 1):
-        requests = Requests(world.candidates(day, profile.impressions_per_day, CANDIDATES), schema)
+        requests = Requests(world.candidates(day, n, CANDIDATES), schema)
         testing = day > plan.before
         if day == plan.before + 1:
             own = {name: copy.deepcopy(arms[name]) for name in plan.own}
