@@ -125,7 +125,8 @@ def in_brief(evidence: Sequence[PointEvidence]) -> list[str]:
             words = points[0].status
         values = sorted({f"{one.estimate:.3g}" for one in points}, key=float)
         found = " to ".join(values[:: max(1, len(values) - 1)])
-        lines.append(f"{measure.text} ({measure.predicted}): **{found} {measure.unit}**, {words}")
+        found = f"{found} {measure.unit}".strip()
+        lines.append(f"{measure.text} ({measure.predicted}): **{found}**, {words}")
     return lines
 
 
@@ -165,4 +166,5 @@ def table(rows: pd.DataFrame, profile: str) -> str:
 
 def _estimate(evidence: PointEvidence) -> str:
     e = evidence
-    return f"{e.estimate:.3g} {e.measure.unit} [{e.low:.3g}, {e.high:.3g}]"
+    found = f"{e.estimate:.3g} {e.measure.unit}".strip()
+    return f"{found} [{e.low:.3g}, {e.high:.3g}]"

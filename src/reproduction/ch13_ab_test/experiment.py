@@ -12,10 +12,23 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from multiepoch.runner import KeptRunner, resolve_device, run_key
 from reproduction.ch13_ab_test import power, serving
-from reproduction.ch13_ab_test.serving import ARMS, BLEND, NAIVE, ONE, REWIND, TRUTH, Plan, simulate
+from reproduction.ch13_ab_test.serving import (
+    ARMS,
+    BLEND,
+    CANDIDATES,
+    NAIVE,
+    ONE,
+    QUARTERS,
+    REWIND,
+    TRUTH,
+    Plan,
+    Requests,
+    simulate,
+)
 from reproduction.runs import Profile, default_store, workers
 
 CHAPTER = "13"
@@ -53,7 +66,38 @@ def run(
     work = partial(_keep, plan, sizes, device)
     with KeptRunner(work, workers(sizes, device), "A/B test, seed {}".format, log) as runner:
         runner(seeds, paths)
-    return pd.concat(map(pd.read_parquet, paths), ignore_index=True)
+    clustered = pd.DataFrame(
+        {
+            "seed": seeds,
+            "feedback": "shared",
+            "arm": TRUTH,
+            "day": plan.days,
+            "quarter": -1,
+            "metric": "design_effect",
+            "value": [design_effect(plan, sizes, seed) for seed in seeds],
+        }
+    )
+    return pd.concat([*map(pd.read_parquet, paths), clustered], ignore_index=True)
+
+
+def design_effect(plan: Plan, profile: Profile, seed: int) -> float:
+    """Returns how many times the variance of a test that splits requests one has that splits users.
+
+    The payments of a user depend on each other, since each has tastes of its own. Measured on the
+    requests of the test, ranked by truth.
+    """
+    world, n_requests = profile.world(seed), profile.impressions_per_day // QUARTERS * QUARTERS
+    counts, sums = torch.zeros(2, world.n_users, dtype=torch.float64)
+    squares = 0.0
+    for day in range(plan.before + 1, plan.before + plan.days + 1):
+        requests = Requests(world.candidates(day, n_requests, CANDIDATES), world.schema(day))
+        paid = requests.paid.gather(1, requests.rank(requests.p)[:, None])[:, 0]
+        users = requests.candidates.ids["user"][::CANDIDATES]
+        counts.index_add_(0, users, torch.ones_like(paid))
+        sums.index_add_(0, users, paid)
+        squares += (paid**2).sum().item()
+    n, mean = counts.sum(), sums.sum() / counts.sum()
+    return (((sums - mean * counts) ** 2).sum() / (squares - n * mean**2)).item()
 
 
 def _keep(plan: Plan, profile: Profile, device: str, seed: int, path: Path) -> None:
@@ -160,3 +204,30 @@ def reported(rows: pd.DataFrame, arm: str, base: str = ONE) -> pd.DataFrame:
             pd.DataFrame({"lift": 100 * (ratio - 1), "low": low, "high": high}).assign(half=half)
         )
     return pd.concat(found).reset_index()
+
+
+def judge(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns the evidence for C16: one value for each measure, point and seed."""
+    remedy = lift(rows, BLEND)
+    half_of_epoch_two = lift(rows, BLEND, "value", "quarter", base=REWIND).loc[2]
+    own = lift(rows, NAIVE, feedback="own") - lift(rows, NAIVE)
+    trust = overprediction(rows, NAIVE) - overprediction(rows, ONE)
+    found = [
+        ("order", "seven arms", order(rows)),
+        ("naive", "five days", lift(rows, NAIVE)),
+        ("remedy_above", "five days", remedy),
+        ("remedy_below", "five days", remedy),
+        ("dip", "third quarter of the day", half_of_epoch_two),
+        ("trust", "five days", trust),
+        ("seen", "half of the traffic each, five days", chance(rows, BLEND)),
+        ("own_above", "five days", own),
+        ("own_below", "five days", own),
+    ]
+    return pd.DataFrame(
+        [
+            {"claim": "C16", "measure": measure, "point": point, "seed": int(seed), "value": value}
+            for measure, point, values in found
+            for seed, value in values.items()
+        ],
+        columns=["claim", "measure", "point", "seed", "value"],
+    )
