@@ -9,14 +9,20 @@ RUN   = $(VENV)/bin/python
 STAMP = $(VENV)/.installed
 PAGES = $(VENV)/.installed-pages
 
+# The pair of versions that the sharded tables are tested with, in an environment of their own.
+TORCH    ?= 2.13
+TORCHREC ?= 1.8
+SHARDED   = .venv-torchrec
+
 .DEFAULT_GOAL := help
-.PHONY: help book test test-pages pdf bench regression mutations gpu lint strip colab clean
+.PHONY: help book test test-pages test-distributed pdf bench regression mutations gpu lint strip colab clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  PROFILE=quick|cpu|long|gpu  how much the notebooks compute (default: cpu)"
 	@echo "  PYTHON=python3.12           the Python for .venv (default: python3)"
+	@echo "  TORCH=2.14 TORCHREC=1.9     the pair for test-distributed (default: 2.13 and 1.8)"
 
 book: $(STAMP) ## Run the notebooks and build the book in _build/html
 	@$(RUN) -m tools.book --profile $(PROFILE)
@@ -26,6 +32,9 @@ test: $(STAMP) ## Run all tests: units, notebooks, and the pages of the quick bo
 
 test-pages: $(PAGES) ## Check every page of the built book in headless Chromium
 	@$(RUN) -m pytest -rs tests/pages
+
+test-distributed: $(SHARDED)/.installed-$(TORCH)-$(TORCHREC) ## Test sharded tables on TorchRec with several processes
+	@OMP_NUM_THREADS=1 $(SHARDED)/bin/python -m pytest -p no:cacheprovider tests/distributed
 
 pdf: $(PAGES) ## Print the built book as a PDF in _build
 	@$(RUN) -m tools.pdf
@@ -54,7 +63,7 @@ colab: $(STAMP) ## Run every notebook as on Colab (needs python3.13 and several 
 	@$(RUN) -m tools.imitate_colab
 
 clean: ## Remove everything these targets create
-	rm -rf $(VENV) benchmarks/.venv-peers _build regression runs notebooks/runs .pytest_cache .hypothesis .ruff_cache .mypy_cache build src/multiepoch.egg-info src/multiepoch/optim/*.so
+	rm -rf $(VENV) $(SHARDED) benchmarks/.venv-peers _build regression runs notebooks/runs .pytest_cache .hypothesis .ruff_cache .mypy_cache build src/multiepoch.egg-info src/multiepoch/optim/*.so
 	find src tests tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Runs once, and again when the requirements or the compiled kernels change.
@@ -71,3 +80,14 @@ $(PAGES): $(STAMP)
 	@echo "Installing the browser driver into $(VENV) (once, takes a minute) ..."
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -e .[pages]
 	@touch $(PAGES)
+
+# The order matters: torchrec requires the CUDA build of FBGEMM, which would replace the CPU one.
+$(SHARDED)/.installed-$(TORCH)-$(TORCHREC): pyproject.toml setup.py src/multiepoch/optim/_kernels.cpp
+	@$(PYTHON) .ci/python_version.py
+	@$(PYTHON) -m venv --clear $(SHARDED)
+	@echo "Installing torch $(TORCH) and TorchRec $(TORCHREC) into $(SHARDED) (once, takes a few minutes) ..."
+	@$(SHARDED)/bin/python -m pip install --quiet --disable-pip-version-check "torch==$(TORCH).*" "fbgemm-gpu-cpu==$(TORCHREC).*" numpy
+	@$(SHARDED)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps "torchrec==$(TORCHREC).*"
+	@$(SHARDED)/bin/python -m pip install --quiet --disable-pip-version-check tensordict torchmetrics pyre-extensions tqdm psutil "pytest>=8" "setuptools>=77"
+	@$(SHARDED)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from multiepoch.optim import AdaptiveRegularization, FrequencyAdaptiveLR, SparseOptimizer
 from multiepoch.remedies import Rewind
+from multiepoch.remedies.row_draws import normal_rows
 
 ROWS, DIM, BATCH, STEPS = {"user": 37, "item": 53}, 8, 16, 6  # of an epoch
 HOWS = {
@@ -168,8 +169,6 @@ def one_process(case: Case) -> dict[str, Tensor]:
     moments = {name: (w.mean().item(), w.std(correction=0).item()) for name, w in weights.items()}
 
     def drawn_by_row(weight: Tensor) -> None:
-        from multiepoch.torchrec.tables import normal_rows
-
         (name,) = (name for name, n in ROWS.items() if n == len(weight))
         mean, std = moments[name]
         fresh = normal_rows(torch.initial_seed(), torch.arange(len(weight)), DIM)
