@@ -1,0 +1,86 @@
+"""Writes what the book says about itself: run times, records, and how to cite it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+from nbformat import NotebookNode
+from tabulate import tabulate
+
+from tools.colab import Repository
+
+CHAPTER = re.compile(r"^(?:ch)?(\d\d)_")  # of a notebook's or a record's name
+
+
+def generate(root: Path, profile: str, documents: dict[str, NotebookNode], target: Path) -> None:
+    """Writes runs.md, records.md, cite.md and changelog.md; the last two if there are sources."""
+    found = _records(root / "results")
+    (target / "runs.md").write_text(_run_times(profile, documents, found))
+    (target / "records.md").write_text(_records_table(found))
+    if (root / "CITATION.cff").exists():
+        (target / "cite.md").write_text(_cite(yaml.safe_load((root / "CITATION.cff").read_text())))
+        address = Repository.of(root).file("CHANGELOG.md")
+        (target / "changelog.md").write_text(f"[The changelog]({address}) lists every change.\n")
+
+
+def _records(results: Path) -> list[tuple[str, dict]]:
+    """Returns the name of each record and what its JSON file says about it."""
+    found = []
+    for path in sorted(results.glob("*/*.json")):
+        content = json.loads(path.read_text())
+        about = content.get("about", content)
+        if "commit" in about:
+            found.append((path.stem, about | {"profile": path.parent.name}))
+    return found
+
+
+def _table(head: Iterable[str], rows: list[list]) -> str:
+    return tabulate(rows, head, tablefmt="pipe", disable_numparse=True)
+
+
+def _run_times(
+    profile: str, documents: dict[str, NotebookNode], found: list[tuple[str, dict]]
+) -> str:
+    if not documents:
+        return "No notebook was run for these pages.\n"
+    names, rows, total = ["seconds", "date", "torch", "machine"], [], 0.0
+    for page, document in documents.items():
+        stem, facts = Path(page).stem, document.metadata["multiepoch"]
+        number = CHAPTER.match(stem)
+        kept = [
+            f"{about['profile']}: {len(about['seeds'])} seeds"
+            for name, about in found
+            if number and (mine := CHAPTER.match(name)) and mine[1] == number[1]
+        ]
+        cells = [facts[name] for name in names]
+        rows.append([f"[{stem}](../{page}.ipynb)", *cells, "<br>".join(kept)])
+        total += facts["seconds"]
+    table = _table(["notebook", *names, "records of its own"], rows)
+    return f"Profile `{profile}`, {total:.0f} seconds in total.\n\n{table}\n"
+
+
+def _records_table(found: list[tuple[str, dict]]) -> str:
+    names = ("profile", "date", "machine", "torch", "commit")
+    rows = []
+    for name, about in found:
+        seeds = ", ".join(map(str, about.get("seeds", ()))) or "–"
+        rows.append([name, *(about.get(key, "–") for key in names), seeds])
+    return _table(["record", *names, "seeds"], rows) + "\n"
+
+
+def _cite(about: dict) -> str:
+    """Returns CITATION.cff as BibTeX."""
+    authors = " and ".join(f"{{{one['name']}}}" for one in about["authors"])
+    lines = {
+        "title": f"{{{about['title']}}}",
+        "author": authors,
+        "year": "2026",
+        "version": about["version"],
+        "url": about["repository-code"],
+    }
+    entry = ",\n".join(f"  {name:7} = {{{value}}}" for name, value in lines.items())
+    return f"```bibtex\n@software{{thesecondepoch,\n{entry}\n}}\n```\n"
