@@ -101,7 +101,7 @@ def test_lookups_follow_the_law():
 
 
 def test_the_page_is_made_of_the_records(results, tmp_path):
-    cost.generate(results, tmp_path)
+    cost.generate(results, tmp_path, tmp_path)
     page = (Path(__file__).parents[1] / "book/cost.md").read_text()
     for name in cost.TABLES:
         assert (tmp_path / f"cost-{name}.md").read_text().startswith("|")
@@ -110,7 +110,7 @@ def test_the_page_is_made_of_the_records(results, tmp_path):
 
 
 def test_without_a_record_there_are_no_numbers(tmp_path):
-    cost.generate(tmp_path, tmp_path)
+    cost.generate(tmp_path, tmp_path, tmp_path)
     assert not list(tmp_path.iterdir())
     assert cost.numbers(tmp_path) == {}
 

@@ -113,7 +113,7 @@ def test_what_the_cells_display_is_plain_markdown(path):
 MYST = ["```{note}", ":::{figure} a.png", "see {ref}`fig-a`", "(here)="]
 
 
-@pytest.mark.parametrize("text", [*MYST, "![A picture](../book/_static/leak.svg)"])
+@pytest.mark.parametrize("text", [*MYST, "![A picture](../book/_static/colab.svg)"])
 def test_what_colab_would_not_show_is_refused(text):
     with pytest.raises(AssertionError, match="cell a"):
         refuse_myst(f"Before.\n\n{text}\n", "cell a")

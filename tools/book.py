@@ -23,18 +23,17 @@ import nbformat
 import pandas as pd
 import yaml
 from nbformat import NotebookNode
-from tabulate import tabulate
 
 from reproduction import checks, claims, records, second_round
 from reproduction.ch07_fal_versus_meda import interactive_figure
-from tools import cost, numbers
+from reproduction.dose_response import experiment as dose_response
+from tools import about, cost, figures, lead, ledger, numbers
 from tools.colab import with_badge
 from tools.notebooks import PROFILES, NotebookFailed, Run, execute, files_under
 from tools.toc import pages
 
 Ledger = dict[str, pd.DataFrame]  # the evidence by profile, as from `records.ledger`
 RENDERERS = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "pydata-sphinx-theme")
-FIGURE = "multiepoch_figure"  # the output metadata that style.show writes
 CAPTION = "multiepoch_caption"
 
 
@@ -100,21 +99,28 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
     documents = {page: nbformat.read(run.path, as_version=4) for page, run in runs.items()}
     results, generated = root / "results", source / "book" / "_generated"
     generated.mkdir()
-    ledger = _with_this_run(records.ledger(results), profile, documents.values())
-    (generated / "claims.md").write_text(claims.table(ledger))
+    evidence = _with_this_run(records.ledger(results), profile, documents.values())
+    (generated / "claims.md").write_text(claims.table(evidence))
     points = records.second_round(results=results)
     (generated / "second_round.md").write_text(second_round.table(points, "long"))
-    (generated / "runs.md").write_text(_run_times(profile, documents))
-    cost.generate(results, generated)
-    interactive_figure.generate(results, generated, source / "book" / "_static")
+    about.generate(root, profile, documents, generated)
+    static = source / "book" / "_static"
+    cost.generate(results, generated, static)
+    interactive_figure.generate(results, generated, static)
+    if record := records.read(dose_response.NAME, "long", results):
+        name, fig = interactive_figure.FRONT, interactive_figure.figure(record)
+        figures.keep(fig, name, f"python -m {interactive_figure.__name__}", generated, static)
+    lead.generate(results, generated, static)
+    ledger.generate(evidence, points, generated, static)
     config = yaml.safe_load((root / "_config.yml").read_text())
-    known = cost.numbers(results) | numbers.front(results) | numbers.ledger_cells(ledger)
-    known |= numbers.second_round_cells(points, ledger)
+    known = cost.numbers(results) | numbers.front(results)
     config["parse"]["myst_substitutions"] = known
     (source / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True))
     for page, document in documents.items():
         target = source / f"{page}.ipynb"
         target.parent.mkdir(parents=True, exist_ok=True)
+        for one in figures.shown_in(document.cells):
+            figures.write(static / figures.FOLDER, one["name"], one["svg"], one["csv"])
         nbformat.write(with_badge(for_pages(document, page)), target)
 
 
@@ -122,10 +128,13 @@ def for_pages(document: NotebookNode, page: str) -> NotebookNode:
     """Prepares an executed notebook for its page.
 
     The parameters cell shows the values of this run, so papermill's own cell is dropped. The alt
-    text, caption and name that style.show recorded move to where myst-nb looks for them. The
-    interactive figure gets its script.
+    text, caption and name that style.show recorded move to where myst-nb looks for them. Below
+    each figure come its files; the interactive figure gets its script.
     """
     parameters = document.metadata.get("papermill", {}).get("parameters", {})
+    again = (
+        f"python -m tools.figures {Path(page).stem} --profile {parameters.get('profile', 'cpu')}"
+    )
     cells = []
     for cell in document.cells:
         tags = cell.metadata.get("tags", [])
@@ -138,16 +147,20 @@ def for_pages(document: NotebookNode, page: str) -> NotebookNode:
         cells.append(cell)
         if "outputs" not in cell:
             continue
-        figures = [o.metadata[FIGURE] for o in cell.outputs if FIGURE in o.get("metadata", {})]
+        shown = list(figures.shown_in([cell]))
         cell.outputs = [o for o in cell.outputs if CAPTION not in o.get("metadata", {})]
-        if len(figures) > 1:
-            raise BookFailed(f"{page}: a cell shows {len(figures)} figures; show one a cell.")
-        for figure in figures:
-            about = {"caption": figure["caption"], "name": figure["name"]}
-            cell.metadata["mystnb"] = {"image": {"alt": figure["alt"]}, "figure": about}
-            if figure["name"] == interactive_figure.CHAPTER:
-                script, name = interactive_figure.SCRIPT, f"{figure['name']}-script"
-                cells.append(nbformat.v4.new_markdown_cell(script, id=name))
+        if len(shown) > 1:
+            raise BookFailed(f"{page}: a cell shows {len(shown)} figures; show one a cell.")
+        for figure in shown:
+            name = figure["name"]
+            below = {"caption": figure["caption"], "name": name}
+            cell.metadata["mystnb"] = {"image": {"alt": figure["alt"]}, "figure": below}
+            more = figures.links(name, again)
+            if name == interactive_figure.CHAPTER:
+                more += f"\n{interactive_figure.SCRIPT}"
+            cells.append(nbformat.v4.new_markdown_cell(more, id=f"{name}-files"))
+            for kind in ("svg", "csv"):  # in files of their own
+                figure.pop(kind, None)
     document.cells = cells
     return document
 
@@ -162,18 +175,6 @@ def _with_this_run(ledger: Ledger, profile: str, documents: Iterable[NotebookNod
     newest = both.groupby(["claim", "measure"])["live"].transform("max")
     kept = both[both["live"] == newest].drop(columns="live")
     return ledger | {profile: kept.reset_index(drop=True)}
-
-
-def _run_times(profile: str, documents: dict[str, NotebookNode]) -> str:
-    if not documents:
-        return "No notebook was run for these pages.\n"
-    names, rows, total = ["seconds", "date", "torch", "python", "machine"], [], 0.0
-    for page, document in documents.items():
-        facts = document.metadata["multiepoch"]
-        rows.append([f"[{Path(page).stem}](../{page}.ipynb)", *(facts[name] for name in names)])
-        total += facts["seconds"]
-    table = tabulate(rows, ["notebook", *names], tablefmt="pipe", disable_numparse=True)
-    return f"Profile `{profile}`, {total:.0f} seconds in total.\n\n{table}\n"
 
 
 def render(work: Path) -> Path:

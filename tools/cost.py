@@ -17,6 +17,7 @@ from tabulate import tabulate
 
 from reproduction import style
 from reproduction.findings import estimate
+from tools import figures
 
 RULES = {"adam": "Adam", "rowwise_adagrad": "row-wise Adagrad", "adagrad": "Adagrad", "sgd": "SGD"}
 # The torch optimizer for the same job; row-wise Adagrad comes closest to the sparse Adagrad.
@@ -227,7 +228,7 @@ def figure(bench: dict):
     return fig
 
 
-def generate(results: Path, target: Path) -> None:
+def generate(results: Path, target: Path, static: Path) -> None:
     """Writes the tables and the figure that book/cost.md includes; nothing without a record."""
     bench = load(results / "bench")
     if bench is None:
@@ -237,6 +238,7 @@ def generate(results: Path, target: Path) -> None:
     fig = figure(bench)
     with style.plt.rc_context(style.STYLE):
         fig.savefig(target / "cost-size.png", dpi=style.STYLE["figure.dpi"])
+    figures.keep(fig, "fig-cost-size", "make bench", target, static)
     style.plt.close(fig)
 
 

@@ -1,4 +1,4 @@
-"""Computes the numbers that book/index.md and book/summary.md interpolate.
+"""Computes the numbers that book/index.md interpolates.
 
 The sentences there were written once, about the committed records. `assertions` lists what they
 assert; a test fails when a record contradicts one, and then someone has to rewrite the sentence.
@@ -7,42 +7,23 @@ assert; a test fails when a record contradicts one, and then someone has to rewr
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from string import ascii_lowercase
 
 import pandas as pd
 
 from multiepoch.stats import interval
-from reproduction import claims, records, second_round
+from reproduction import records, second_round
 from reproduction.ch08_continual_training import experiment as continual
 from reproduction.ch10_own_label import experiment as own_label
-from reproduction.claims import Claim, Evidence
 from reproduction.dose_response import experiment as dose_response
 from reproduction.findings import above, below, estimate
+from tools import ledger
 
 WORLD = "AdsWorld"
 # The tables' rates whose jumps the front page calls small, middle and large.
 DOSES = {size: dose_response.RATES[k] for size, k in {"small": 0, "middle": 1, "large": -1}.items()}
-# The summary shows the profile with the most data, then the one with the most seeds.
-PREFERRED = ("gpu", "long", "cpu", "replication")
 NBSP = "\u00a0"  # keeps a number, its unit and its interval together in a narrow cell
-# The status of one measure that each "so what" in book/summary.md relies on: of the second round,
-# if the claim was measured again.
-SO_WHAT_RELIES_ON = {
-    "C1": ("touched", "holds"),
-    "C2": ("sgd", "holds"),
-    "C3": ("jump", "holds"),
-    "C4": ("large_dose", "holds"),
-    "C5": ("tail_frozen", "fails"),
-    "C6": ("left_small_dose", "holds"),
-    "C7": ("fal_meda_end", "holds"),
-    "C8": ("fal_tuned", "holds"),
-    "C9": ("time", "holds"),
-    "C10": ("fal_meda_end", "holds"),
-    "C11": ("tail_meda_inside", "holds"),
-}
 
 
 def measured(results: Path) -> dict[str, pd.Series]:
@@ -83,14 +64,17 @@ def measured(results: Path) -> dict[str, pd.Series]:
 
 
 def front(results: Path) -> dict[str, str]:
-    """Formats the values of the front page; none if there is no record."""
+    """Formats the values of the front page; none if there is no record.
+
+    NAME has the mean with its interval, NAME_size the absolute mean alone.
+    """
     if records.read(dose_response.NAME, "long", results) is None:
         return {}
-    plain = ("jump_", "left_", "valley", "self_seeing")
-    return {
-        name: estimate(values, "%", 1) if name.startswith(plain) else signed(values)
-        for name, values in measured(results).items()
-    }
+    plain, found = ("jump_", "left_", "valley", "self_seeing"), {}
+    for name, values in measured(results).items():
+        found[name] = estimate(values, "%", 1) if name.startswith(plain) else signed(values)
+        found[f"{name}_size"] = f"{abs(values.mean()):.1f}{NBSP}%"
+    return found
 
 
 def signed(values: Iterable[float]) -> str:
@@ -132,92 +116,14 @@ def assertions(results: Path) -> dict[str, bool]:
         "day by day, plain training loses": above(m["days_plain"]),
         "more data gains more": below(m["days_more_data"] - m["days_day_tail_rewind"]),
     }
-    ledger, points = records.ledger(results), records.second_round(results=results)
-    again = {one.id: second_round.weigh(one, points) for one in second_round.PREDICTIONS}
-    for id, (name, status) in SO_WHAT_RELIES_ON.items():
-        mine = [one for one in again.get(id, ()) if one.measure.name == name]
-        if again.get(id):
-            found = second_round.status(mine)
-        else:
-            found = _preferred(claims.claim(id), ledger)[1][name].status
-        said[f"the so-what of {id}: {name} {status}"] = found == status
+    both_rounds = records.ledger(results), records.second_round(results=results)
+    follows = ledger.so_what()
+    for one in ledger.entries(*both_rounds):
+        name, status = follows.get(one.id, {}).get("relies_on", ("", ""))
+        if name and one.second:
+            found = second_round.status([e for e in one.second if e.measure.name == name])
+        elif name:
+            found = {e.measure.name: e.status for e in one.first}.get(name)
+        if name:
+            said[f"the so-what of {one.id}: {name} {status}"] = found == status
     return said
-
-
-def ledger_cells(ledger: dict[str, pd.DataFrame]) -> dict[str, str]:
-    """Returns the computed cells of the table in book/summary.md: CLAIM_COLUMN for each claim."""
-    cells, counts = {}, Counter()
-    for one in claims.CLAIMS:
-        profile, evidence = _preferred(one, ledger)
-        counts[claims.verdict(one, list(evidence.values()))] += 1
-        predicted = (f"{m.text} {m.sign}{NBSP}{m.threshold:g}{_unit(m)}" for m in one.measures)
-        cells |= {
-            f"{one.id}_claim": f"[{one.id}](#{one.id}) {one.title}{' (our own)' * one.ours}",
-            f"{one.id}_predicted": _lettered(predicted),
-            f"{one.id}_found": _found(one, evidence, profile),
-            f"{one.id}_verdict": _verdicts(one, ledger),
-        }
-    cells["claim_count"] = str(len(claims.CLAIMS))
-    cells["verdict_counts"] = ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
-    return cells
-
-
-def second_round_cells(points: pd.DataFrame, ledger: dict[str, pd.DataFrame]) -> dict[str, str]:
-    """Returns the cells CLAIM_now of book/summary.md: verdict and findings of the newest round."""
-    again = {one.id: second_round.weigh(one, points) for one in second_round.PREDICTIONS}
-    cells, first = {}, ledger_cells(ledger)
-    for id in [one.id for one in claims.CLAIMS] + list(again):
-        if evidence := again.get(id):
-            found = _lettered(second_round.in_brief(evidence))
-            cells[f"{id}_now"] = f"**{second_round.verdict(evidence)}**<br>{found}"
-        elif f"{id}_verdict" in first:
-            verdict, predicted, found = (
-                first[f"{id}_{column}"] for column in ("verdict", "predicted", "found")
-            )
-            cells[f"{id}_now"] = f"{verdict}, first round<br>{predicted}<br>found: {found}"
-        else:
-            cells[f"{id}_now"] = "not yet run"
-    return cells
-
-
-def _preferred(one: Claim, ledger: dict[str, pd.DataFrame]) -> tuple[str, dict[str, Evidence]]:
-    """Returns the profile that the summary shows for a claim, and its evidence by measure."""
-    for profile in (name for name in PREFERRED if name in ledger):
-        if evidence := claims.weigh(one, ledger[profile]):
-            return profile, {e.measure.name: e for e in evidence}
-    return "", {}
-
-
-def _lettered(parts: Iterable[str]) -> str:
-    """Puts the parts of a cell below each other, lettered so that cells can be compared."""
-    parts = list(parts)
-    letters = [f"{letter}) " for letter in ascii_lowercase] if len(parts) > 1 else [""]
-    return "<br>".join(letter + part for letter, part in zip(letters, parts))
-
-
-def _unit(measure: claims.Measure) -> str:
-    return f"{NBSP}{measure.unit}" if measure.unit else ""
-
-
-def _found(one: Claim, evidence: dict[str, Evidence], profile: str) -> str:
-    if not evidence:
-        return "not yet run"
-
-    def words(measure: claims.Measure) -> str:
-        e = evidence.get(measure.name)
-        if e is None:
-            return "not yet run"
-        known = f" [{e.low:.3g},{NBSP}{e.high:.3g}]" if len(e.seeds) > 1 else " (one seed)"
-        return f"**{e.estimate:.3g}{_unit(measure)}**{known}, {e.status}"
-
-    return f"{_lettered(map(words, one.measures))}<br>({profile})"
-
-
-def _verdicts(one: Claim, ledger: dict[str, pd.DataFrame]) -> str:
-    by_verdict: dict[str, list[str]] = {}
-    for profile, rows in ledger.items():
-        if evidence := claims.weigh(one, rows):
-            by_verdict.setdefault(claims.verdict(one, evidence), []).append(profile)
-    words = [f"{verdict} ({', '.join(names)})" for verdict, names in by_verdict.items()]
-    words += ["The profiles disagree."] * (len(words) > 1)
-    return "<br>".join(words) or "not yet run"

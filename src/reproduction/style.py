@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from reproduction import figure_files
 from reproduction.measure import at, intervals, jump, relative
 from reproduction.records import Record
 
@@ -259,8 +260,8 @@ def by_tenth(values: pd.Series, ylabel: str) -> Figure:
 def show(fig: Figure, alt: str, caption: str, name: str, record: object = None) -> None:
     """Shows a figure in a notebook with its caption below, and closes it.
 
-    The book's builder turns the three texts into a numbered figure, one per cell. A record that it
-    was drawn from is named at the end of the caption.
+    The book's builder turns the three texts into a numbered figure, one per cell, and offers its
+    data and its SVG below. A record that it was drawn from is named at the end of the caption.
 
     Raises:
         ValueError: If a text is empty or the name has other characters.
@@ -278,6 +279,7 @@ def show(fig: Figure, alt: str, caption: str, name: str, record: object = None) 
     png = io.BytesIO()
     with plt.rc_context(STYLE):
         fig.savefig(png, format="png", dpi=STYLE["figure.dpi"])
+        about |= {"svg": figure_files.svg(fig), "csv": figure_files.csv(fig)}
     # Lines and bands need no more than 256 colours, and a page then weighs a third.
     image = Image.open(png).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     png = io.BytesIO()
