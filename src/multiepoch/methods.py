@@ -161,8 +161,8 @@ def _rewind_tail(
     return tail_rewind(model, optimizer, below, to, seed, serve=serve)
 
 
-def _self_excluding(model, optimizer, hyperparameter, exclude, **_) -> SelfExcludingRows:
-    return SelfExcludingRows(model, optimizer, float(hyperparameter), exclude)
+def _self_excluding(model, optimizer, hyperparameter, seed, epochs, **options) -> SelfExcludingRows:
+    return SelfExcludingRows(model, optimizer, float(hyperparameter), **options)
 
 
 _TAU: dict[str, Any] = {"hyperparameter": "tau", "grid": (100, 20, 50, 200, 500, 2000)}
@@ -220,14 +220,34 @@ OWN_LABEL_METHODS: dict[str, Method] = {
         "MEDA, blended",
         rewind=lambda model, optimizer, seed, **_: meda(model, optimizer, seed, serve="blend"),
     ),
-    "self_excluding": Method(
-        "self-excluding rows", rewind=partial(_self_excluding, exclude=True), **_TAU
+    "self_excluding": Method("self-excluding rows", rewind=_self_excluding, **_TAU),
+    "self_excluding_bf16": Method(
+        "self-excluding rows, bfloat16 votes",
+        rewind=partial(_self_excluding, votes=torch.bfloat16),
+        **_TAU,
+    ),
+    "self_excluding_int8": Method(
+        "self-excluding rows, 8-bit votes",
+        rewind=partial(_self_excluding, votes=torch.int8),
+        **_TAU,
+    ),
+    "sum_rule": Method(
+        "tail rewind, sum rule",
+        rewind=partial(_self_excluding, exclude=False, reset=True),
+        **_TAU,
     ),
     "self_seeing": Method(
         "self-seeing rows", rewind=partial(_self_excluding, exclude=False), **_TAU
     ),
     "two_fold": Method(
         "two-fold tables", rewind=lambda model, optimizer, **_: TwoFoldTables(model, optimizer)
+    ),
+    "two_fold_tail": Method(
+        "two-fold tables, two passes",
+        rewind=lambda model, optimizer, hyperparameter, **_: TwoFoldTables(
+            model, optimizer, float(hyperparameter)
+        ),
+        **_TAU,
     ),
 }
 

@@ -1,4 +1,4 @@
-"""Rows that do not see their own label: a diagnostic control that leaks nothing.
+"""Rows that do not see their own label: a control that leaks nothing, and a remedy at a price.
 
 After one epoch, an infrequent row holds the label of each of its few impressions, and in the next
 epoch the dense layers learn to trust it. This control takes that away and nothing else: when an
@@ -11,7 +11,7 @@ interventions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -47,9 +47,10 @@ class SelfExcludingRows:
         rows.backward(impressions, closure)  # impressions: int64 (n,), the same in every epoch
         optimizer.step()
 
-    Evaluation reads the full rows. The memory is three times the tables and, for each table, one
-    vector per impression. A trace of second order stays: the gradients of a row's other impressions
-    were taken on rows that held this one's.
+    Evaluation reads the full rows. The memory is three times the tables and, for each table, four
+    bytes per impression and one vector for each of its lookups of an infrequent row. A trace of
+    second order stays: the gradients of a row's other impressions were taken on rows that held this
+    one's.
 
     Args:
         model: The module of the tables, each an `nn.Embedding` that a forward pass calls once, with
@@ -58,9 +59,17 @@ class SelfExcludingRows:
         below: A row is infrequent with fewer lookups than this in epoch 0.
         exclude: False keeps an impression's own vote in its rows: the same rule with the leak.
         c: Added to S; in squared units of one impression's gradient.
+        votes: The type that votes are kept in: torch.float32, torch.bfloat16 or torch.int8, which
+            takes one scale (4 bytes) per vote. A vote counts as it is kept, so that taking it out
+            of a row leaves nothing.
+        tables: The `nn.Embedding` modules to treat; None for all. The others learn as usual.
+        reset: True adds up all gradients in every row, keeps no votes, and returns infrequent rows
+            to their start before each repeated epoch: tail rewind under the same rule. Then
+            `exclude` must be False.
 
     Raises:
-        ValueError: If a table is not looked up by one `nn.Embedding` of the model.
+        ValueError: If a table is not looked up by one `nn.Embedding` of the model, or an argument
+            is not one of those above.
     """
 
     def __init__(
@@ -70,10 +79,18 @@ class SelfExcludingRows:
         below: float = 100,
         exclude: bool = True,
         c: float = 0.1,
+        votes: torch.dtype = torch.float32,
+        tables: Collection[nn.Embedding] | None = None,
+        reset: bool = False,
     ) -> None:
-        self.below, self.exclude, self.c = below, exclude, c
+        if votes not in (torch.float32, torch.bfloat16, torch.int8):
+            raise ValueError(f"votes={votes} must be torch.float32, torch.bfloat16 or torch.int8")
+        if reset and exclude:
+            raise ValueError("reset=True keeps no votes to exclude: give exclude=False, too")
+        self.below, self.exclude, self.c, self.reset = below, exclude, c, reset
         self._tables = Tables(model, optimizer, 0, None)
-        self._rows = [_Rows(module) for module in embeddings(model, self._tables)]
+        chosen = None if tables is None else [module.weight for module in tables]
+        self._rows = [_Rows(module, votes) for module in embeddings(model, self._tables, chosen)]
         self._impressions: Tensor | None = None  # of the current pass; None while evaluating
         self._read: dict[int, tuple[Tensor, Tensor]] = {}  # by table: ids and rows of the pass
         self._index = 0
@@ -83,10 +100,13 @@ class SelfExcludingRows:
     def before_epoch(self, index: int) -> None:
         """Starts new data before epoch 0: what was voted stays, and its voters are forgotten."""
         self._index = index
-        if index == 0:
-            for rows in self._rows:
+        for rows in self._rows:
+            if index == 0:
                 rows.count.zero_()
-                rows.votes = rows.votes[:0]
+                rows.votes.clear()
+            elif self.reset:
+                rows.restart(rows.count < self.below)
+            rows.votes.trim()
 
     def backward(self, impressions: Tensor, closure: Callable[[], Any]) -> Any:
         """Calls the closure once on rows without the own votes, then lets the impressions vote.
@@ -122,7 +142,7 @@ class SelfExcludingRows:
                 f"table {k}, of shape {tuple(rows.start.shape)}, {what}: SelfExcludingRows needs "
                 f"one call with one id for each of the {n} impressions"
             )
-        own = self._own(rows, self._impressions, ids) if self.exclude else 0.0
+        own = self._own(rows, self._impressions, ids)[0] if self.exclude else 0.0
         read = rows.value(self._lr(k), self.c, ids, own).requires_grad_()
         self._read[k] = ids, read
         return read
@@ -131,20 +151,21 @@ class SelfExcludingRows:
         rows = self._rows[k]
         if rows.module.padding_idx is not None:
             gradient[ids == rows.module.padding_idx] = 0
-        before = self._own(rows, impressions, ids)
+        before, infrequent = self._own(rows, impressions, ids)
+        if not self.reset:
+            at = infrequent.nonzero()[:, 0]
+            gradient[at] = rows.votes.keep(impressions[at], gradient[at])
         rows.total.index_add_(0, ids, gradient - before)
         rows.square.index_add_(0, ids, gradient.square() - before.square())
-        rows.votes[impressions] = gradient
         if self._index == 0:
             rows.count += torch.bincount(ids, minlength=len(rows.count))
         ids = ids.unique()
         rows.module.weight.detach()[ids] = rows.value(self._lr(k), self.c, ids)
 
-    def _own(self, rows: _Rows, impressions: Tensor, ids: Tensor) -> Tensor:
-        """Returns the vote to replace: the impression's own, or 0 in a frequent row, (n, dim)."""
-        rows.make_room(impressions)
-        infrequent = (rows.count[ids] < self.below) | (self._index == 0)
-        return rows.votes[impressions] * infrequent[:, None]
+    def _own(self, rows: _Rows, impressions: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the votes to replace, (n, dim), 0 in a frequent row, and which rows are not."""
+        infrequent = rows.count[ids] < self.below
+        return rows.votes.of(impressions) * infrequent[:, None], infrequent
 
     def _lr(self, k: int) -> float:
         table = self._rows[k].module.weight
@@ -159,31 +180,81 @@ class SelfExcludingRows:
     def state_dict(self) -> dict[str, Any]:
         """Returns the state as copies; it can be saved in the middle of an epoch, too."""
         rows = [{k: v.clone() for k, v in rows.state().items()} for rows in self._rows]
-        given = {"below": self.below, "exclude": self.exclude, "c": self.c}
-        return given | {"index": self._index, "rows": rows}
+        return self._given() | {"index": self._index, "rows": rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores a saved state; raises a ValueError if it has other arguments or tables."""
-        here = {"below": self.below, "exclude": self.exclude, "c": self.c}
-        check_same(state_dict, here, "SelfExcludingRows", "these have")
+        check_same(state_dict, self._given(), "SelfExcludingRows", "these have")
         for rows, saved in zip(self._rows, state_dict["rows"], strict=True):
             if saved["start"].shape != rows.start.shape:
                 raise ValueError("the state is of tables of other shapes")
-            for name, value in saved.items():
-                setattr(rows, name, value.to(rows.start.device, copy=True))
+            rows.load(saved)
         self._index = state_dict["index"]
+
+    def _given(self) -> dict[str, Any]:
+        given = {name: getattr(self, name) for name in ("below", "exclude", "c", "reset")}
+        return given | {"votes": [str(rows.votes.vectors.dtype) for rows in self._rows]}
+
+
+class _Votes:
+    """The latest vote of each impression, as far as it is kept.
+
+    `at` has the place of an impression's vote, int32 (n_impressions,); place 0 is for those that
+    have none and holds zeros. `scale` is used by 8-bit votes alone.
+    """
+
+    def __init__(self, like: Tensor, dtype: torch.dtype) -> None:
+        self.dim, self.n = like.shape[1], 1
+        self.at = torch.zeros(0, dtype=torch.int32, device=like.device)
+        self.vectors = torch.zeros(1, self.dim, dtype=dtype, device=like.device)
+        self.scale = torch.ones(int(dtype == torch.int8), 1, device=like.device)
+
+    def clear(self) -> None:
+        self.n, self.at = 1, self.at[:0]
+
+    def trim(self) -> None:
+        """Gives back the room that is not used."""
+        self.vectors, self.scale = self.vectors[: self.n].clone(), self.scale[: self.n].clone()
+
+    def of(self, impressions: Tensor) -> Tensor:
+        """Returns the votes, float32 (n, dim); zeros where there are none."""
+        if (n := int(impressions.max()) + 1) > len(self.at):
+            self.at = _longer(self.at, max(n, 2 * len(self.at)))
+        return self._read(self.at[impressions].long())
+
+    def keep(self, impressions: Tensor, votes: Tensor) -> Tensor:
+        """Replaces the votes of impressions that `of` was asked for; returns them as kept."""
+        new = impressions[self.at[impressions] == 0]
+        if (n := self.n + len(new)) > len(self.vectors):
+            self.vectors = _longer(self.vectors, 2 * n)
+            self.scale = _longer(self.scale, 2 * n) if len(self.scale) else self.scale
+        self.at[new] = torch.arange(self.n, n, dtype=torch.int32, device=new.device)
+        self.n, at = n, self.at[impressions].long()
+        if len(self.scale):
+            self.scale[at] = votes.abs().amax(dim=1, keepdim=True).clamp(min=1e-30) / 127
+            votes = (votes / self.scale[at]).round()
+        self.vectors[at] = votes.to(self.vectors.dtype)
+        return self._read(at)
+
+    def _read(self, at: Tensor) -> Tensor:
+        votes = self.vectors[at].float()
+        return votes * self.scale[at] if len(self.scale) else votes
+
+
+def _longer(values: Tensor, n: int) -> Tensor:
+    return torch.cat([values, values.new_zeros(n - len(values), *values.shape[1:])])
 
 
 class _Rows:
     """The sums of one table, and the votes they are made of."""
 
-    def __init__(self, module: nn.Embedding) -> None:
+    def __init__(self, module: nn.Embedding, votes: torch.dtype) -> None:
         self.module = module
         self.start = module.weight.detach().clone()  # (n_rows, dim)
         self.total = torch.zeros_like(self.start)  # G
         self.square = torch.zeros_like(self.start)  # S
         self.count = torch.zeros(len(self.start), dtype=torch.int64, device=self.start.device)
-        self.votes = self.start.new_zeros(0, self.start.shape[1])  # (n_impressions, dim)
+        self.votes = _Votes(self.start, votes)
 
     def value(self, lr: float, c: float, ids: Tensor, without: Tensor | float = 0.0) -> Tensor:
         """Returns the rows, (n, dim), without a part of the votes."""
@@ -191,12 +262,19 @@ class _Rows:
         square = (self.square[ids] - without**2).clamp(min=0)  # rounding may take it below
         return self.start[ids] - lr * total / (square + c).sqrt()
 
-    def make_room(self, impressions: Tensor) -> None:
-        n = int(impressions.max()) + 1
-        if n > len(self.votes):
-            more = max(n, 2 * len(self.votes)) - len(self.votes)
-            self.votes = torch.cat([self.votes, self.votes.new_zeros(more, self.votes.shape[1])])
+    def restart(self, which: Tensor) -> None:
+        """Returns rows to their start, bool (n_rows,)."""
+        for values in (self.total, self.square):
+            values[which] = 0
+        self.module.weight.detach()[which] = self.start[which]
 
     def state(self) -> dict[str, Tensor]:
-        names = ("start", "total", "square", "count", "votes")
-        return {name: getattr(self, name) for name in names}
+        names = ("start", "total", "square", "count")
+        votes = {name: getattr(self.votes, name) for name in ("at", "vectors", "scale")}
+        return {name: getattr(self, name) for name in names} | votes
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        for name, value in state.items():
+            of = self if hasattr(self, name) else self.votes
+            setattr(of, name, value.to(self.start.device, copy=True))
+        self.votes.n = 1 + int(torch.cat([self.votes.at, self.votes.at.new_zeros(1)]).max())

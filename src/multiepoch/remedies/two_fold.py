@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from multiepoch.optim.embedding import EmbeddingOptimizer
 from multiepoch.optim.sparse import SparseOptimizer
-from multiepoch.remedies.tables import Tables, embeddings
+from multiepoch.remedies.tables import Tables, check_same, embeddings
 
 
 class TwoFoldTables:
@@ -28,21 +28,37 @@ class TwoFoldTables:
     impressions. These are the ones that evaluation reads. The model needs no change; the calls are
     those of `SelfExcludingRows`. The memory is twice the tables and their optimizer's state.
 
+    With `below`, two passes do. Evaluation then reads the mean of the copies, so that no third one
+    must learn, and rows with `below` or more lookups in epoch 0, in which one label weighs little,
+    are shared from epoch 1 on: they learn in the first pass, with the dense layers. Which rows
+    these are is known only after epoch 0, so the copies are of whole tables all the same.
+
     Args:
         model: The module of the tables, each used by one `nn.Embedding`.
         optimizer: The `EmbeddingOptimizer` of the tables, or the `SparseOptimizer` with it. The
             copies learn by its rule and options, and at its present learning rate.
+        below: None for three passes, or the threshold of the two passes, in lookups.
 
     Raises:
         ValueError: If a table is not looked up by one `nn.Embedding` of the model.
     """
 
-    def __init__(self, model: nn.Module, optimizer: EmbeddingOptimizer | SparseOptimizer) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: EmbeddingOptimizer | SparseOptimizer,
+        below: float | None = None,
+    ) -> None:
+        self.below, self._index = below, 0
         self._tables = Tables(model, optimizer, 0, None)
+        counted = self._tables if below is not None else ()
+        self._counts = [torch.zeros(len(t), dtype=torch.int32, device=t.device) for t in counted]
         tables = {id(table) for table in self._tables}
         self._dense = [p for p in model.parameters() if id(p) not in tables]
         self.copies: list[tuple[Tensor, Tensor]] = []  # by table
         self._copy_of: Tensor | None = None  # which copy each impression of the pass reads, (n,)
+        self._shared_learn = True  # in this pass
+        self._read: dict[int, Tensor] = {}  # by table: the ids of the pass
         for k, module in enumerate(embeddings(model, self._tables)):
             start = module.weight.detach()
             self.copies.append((start.clone().requires_grad_(), start.clone().requires_grad_()))
@@ -55,8 +71,14 @@ class TwoFoldTables:
         self._optimizer = EmbeddingOptimizer(groups, lr=0.0)
 
     def before_epoch(self, index: int) -> None:
-        """Announces the epoch to the copies' optimizer."""
+        """Announces the epoch to the copies' optimizer; shares the frequent rows from epoch 1 on."""
         self._optimizer.set_epoch(index)
+        if (index == 0) != (self._index == 0) and self.below is not None:
+            self._share(begin=index > 0)
+        self._index = index
+        if index == 0:
+            for counts in self._counts:
+                counts.zero_()
 
     def backward(self, impressions: Tensor, closure: Callable[[], Any]) -> Any:
         """Calls the closure three times, and steps the copies.
@@ -67,17 +89,17 @@ class TwoFoldTables:
                 `backward` on it.
 
         Returns:
-            What the closure returns with the model's own tables.
+            What the closure returns with the model's own tables or, in two passes, out of fold.
         """
-        fold = impressions % 2
+        fold, learned, self._read = impressions % 2, [*self._dense, *self._tables], {}
         try:
-            self._copy_of = fold
-            closure()
-            self._optimizer.zero_grad()  # this pass is for the dense layers alone
-            gradients = [p.grad for p in self._dense]
-            for p in self._dense:
+            self._copy_of, self._shared_learn = fold, True
+            result = closure()
+            self._optimizer.zero_grad()  # this pass is for the dense layers and shared rows alone
+            gradients = [p.grad for p in learned]
+            for p in learned:
                 p.grad = None
-            self._copy_of = 1 - fold
+            self._copy_of, self._shared_learn = 1 - fold, False
             closure()
         finally:
             self._copy_of = None
@@ -85,10 +107,49 @@ class TwoFoldTables:
             mine["lr"] = theirs["lr"]
         self._optimizer.step()
         self._optimizer.zero_grad()
-        result = closure()
-        for p, gradient in zip(self._dense, gradients):
+        if self.below is None:
+            learned = self._dense
+            result = closure()
+        else:
+            self._serve()
+        for p, gradient in zip(learned, gradients):
             p.grad = gradient
         return result
+
+    @torch.no_grad()
+    def _serve(self) -> None:
+        """Writes the mean of the copies into the model's own tables, for the rows of the pass."""
+        for k, table in enumerate(self._tables):
+            if k not in self._read:
+                continue
+            if self._index == 0:
+                self._counts[k] += torch.bincount(self._read[k], minlength=len(table))
+            ids = self._read[k].unique()
+            ids = ids[~self._is_shared(k, ids)]
+            table[ids] = torch.stack([copy[ids] for copy in self.copies[k]]).mean(dim=0)
+
+    @torch.no_grad()
+    def _share(self, begin: bool) -> None:
+        """Gives frequent rows the mean of their copies, or the copies what these rows became."""
+        for table, pair, counts in zip(self._tables, self.copies, self._counts):
+            rows = (counts >= self.below).nonzero()[:, 0]
+            own = {"weight": table.detach(), **self._tables.optimizer.row_state(table)}
+            for name, value in own.items():
+                copies = [
+                    copy.detach() if name == "weight" else self._optimizer.row_state(copy)[name]
+                    for copy in pair
+                ]
+                if begin:
+                    value[rows] = torch.stack([copy[rows] for copy in copies]).mean(dim=0)
+                else:
+                    for copy in copies:
+                        copy[rows] = value[rows]
+
+    def _is_shared(self, k: int, ids: Tensor) -> Tensor:
+        """Returns whether the rows of the ids have no copies of their own, as ids, (n, ...)."""
+        if self.below is None or self._index == 0:
+            return torch.zeros_like(ids, dtype=torch.bool)
+        return self._counts[k][ids] >= self.below
 
     def _look_up(self, module: nn.Embedding, k: int, ids: Tensor) -> Tensor | None:
         """Returns the rows of the ids, (n, ..., dim), each from the copy its impression reads."""
@@ -100,28 +161,40 @@ class TwoFoldTables:
                 f"for each of the {len(self._copy_of)} impressions"
             )
         parts, places = [], []
-        for which, copy in enumerate(self.copies[k]):
-            at = (self._copy_of == which).nonzero()[:, 0]
+        self._read[k] = ids.reshape(-1)
+        shared = self._is_shared(k, ids)
+        own = module.weight if self._shared_learn else module.weight.detach()
+        for which, rows in enumerate((*self.copies[k], own)):
+            reads = shared if which == 2 else ~shared & self._read_by(which, ids)
+            at = reads.reshape(-1).nonzero()[:, 0]
             # Only the ids of its own impressions: others would be rows with a gradient of zero.
-            parts.append(F.embedding(ids[at], copy, module.padding_idx, sparse=True))
+            parts.append(F.embedding(self._read[k][at], rows, module.padding_idx, sparse=True))
             places.append(at)
-        return torch.cat(parts)[torch.cat(places).argsort()]
+        return torch.cat(parts)[torch.cat(places).argsort()].reshape(*ids.shape, -1)
+
+    def _read_by(self, which: int, ids: Tensor) -> Tensor:
+        """Returns whether an id is of an impression that reads this copy, as ids, (n, ...)."""
+        mine = self._copy_of == which
+        return mine.reshape(-1, *[1] * (ids.dim() - 1)).expand_as(ids)
 
     @property
     def n_bytes(self) -> int:
         """The memory of the copies and of their optimizer's state, in bytes."""
         state = (value for one in self._optimizer.state.values() for value in one.values())
         copies = (copy for pair in self.copies for copy in pair)
-        return sum(tensor.nbytes for tensor in (*copies, *state))
+        return sum(tensor.nbytes for tensor in (*copies, *state, *self._counts))
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state as copies; it can be saved in the middle of an epoch, too."""
         copies = [[copy.detach().clone() for copy in pair] for pair in self.copies]
-        return {"copies": copies, "optimizer": self._optimizer.state_dict()}
+        counts = [counts.clone() for counts in self._counts]
+        given = {"below": self.below, "index": self._index, "counts": counts}
+        return given | {"copies": copies, "optimizer": self._optimizer.state_dict()}
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores a saved state; raises a ValueError if it is of tables of other shapes."""
+        check_same(state_dict, {"below": self.below}, "TwoFoldTables", "these have")
         saved = state_dict["copies"]
         shapes = [[copy.shape for copy in pair] for pair in self.copies]
         if [[copy.shape for copy in pair] for pair in saved] != shapes:
@@ -130,3 +203,4 @@ class TwoFoldTables:
         for pair, values in zip(self.copies, saved):
             for copy, value in zip(pair, values):
                 copy.copy_(value)
+        self._index, self._counts = state_dict["index"], [c.clone() for c in state_dict["counts"]]
