@@ -71,7 +71,7 @@ class TwoFoldTables:
         self._optimizer = EmbeddingOptimizer(groups, lr=0.0)
 
     def before_epoch(self, index: int) -> None:
-        """Announces the epoch to the copies' optimizer; shares the frequent rows from epoch 1 on."""
+        """Announces the epoch to the copies; frequent rows are shared from epoch 1 on."""
         self._optimizer.set_epoch(index)
         if (index == 0) != (self._index == 0) and self.below is not None:
             self._share(begin=index > 0)

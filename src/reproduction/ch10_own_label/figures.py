@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from reproduction import style, tables
-from reproduction.ch10_own_label import experiment, theory
+from reproduction.ch10_own_label import days, experiment, theory
 from reproduction.dose_response.experiment import jumps
 from reproduction.findings import cell
 
@@ -22,6 +22,12 @@ LABELS = {
     "meda_blend": "MEDA, blended",
     "tail_rewind": "tail rewind",
     "tail_rewind_blend": "tail rewind, blended",
+}
+DAY_LOOKS = {
+    days.MORE_DATA: {"color": "#5B7FA6", "linestyle": style.DASHED},
+    days.MEDA: style.line_style("MEDA"),
+    days.TAIL: style.line_style("tail rewind"),
+    days.BLENDED: style.line_style("tail rewind") | {"linestyle": "-"},
 }
 CONTROLS = {
     "self_seeing": "own label in\nthe rows",
@@ -92,3 +98,24 @@ def numbers(rows: pd.DataFrame, stratum: str = "AdsWorld", rate: float = 0.1) ->
     for (line, epoch), values in means.groupby(["line", "epoch"]):
         found.setdefault(line, {})[f"{epoch:g}"] = cell(values, "%")
     tables.show(found, "after epochs", "Loss against one plain epoch's, mean over the objectives:")
+
+
+@style.shown("fig-ten-days")
+def by_day(rows: pd.DataFrame) -> Figure:
+    """Draws each arm against one epoch a day, a quarter into the last epoch and at its end."""
+    fig, grid = style.figure(2, height=2.7, sharex=True)
+    titles = {
+        days.QUARTER: "a quarter into the last epoch over the day",
+        days.END: "at the end of the day",
+    }
+    for axes, (at, title) in zip(grid, titles.items()):
+        for setting, look in DAY_LOOKS.items():
+            values = days.gain(rows, setting, at).stack().rename("value").reset_index()
+            style.line(axes, values, "day", "plain", setting, **look)
+        style.reference(axes, 0, days.BASE)
+        style.percent_axis(axes)
+        axes.set_title(title)
+    axes.set_xlabel("days trained on")
+    fig.supylabel("next-day loss against one epoch a day, %", fontsize=12)
+    style.legend_outside(fig, grid[0], columns=2)
+    return fig

@@ -1,10 +1,11 @@
 """Chapter 10: what each remedy without a dip is worth, beside its memory and time.
 
-Predicted before the run, in % of one plain epoch's loss, mean over the objectives of AdsWorld: votes
-in bfloat16 or 8 bits change the loss of self-excluding rows by less than 0.1 % at every point; two
-passes of two-fold tables are within 0.5 % of three at the ends of epochs 2 and 4, and neither jumps;
-at the ends of epochs 2 and 4, self-excluding rows are above tail rewind with blended serving, and
-tail rewind under the sum rule is below it. None of the methods here is above plain training.
+Predicted before the run, in % of one plain epoch's loss, mean over the objectives of AdsWorld:
+votes in bfloat16 or 8 bits change the loss of self-excluding rows by less than 0.1 % at every
+point; two passes of two-fold tables are within 0.5 % of three at the ends of epochs 2 and 4, and
+neither jumps; at the ends of epochs 2 and 4, self-excluding rows are above tail rewind with blended
+serving, and tail rewind under the sum rule is below it. None of the methods here is above plain
+training.
 """
 
 from __future__ import annotations

@@ -56,6 +56,7 @@ class Run:
         keep_positives: The share of the positives that keep their label.
         objectives: To train on; empty for all.
         evaluate_at: Fractions of each epoch after which the model is evaluated.
+        day_evaluate_at: The same, of the last epoch over each day, if there are days.
         on: The held-out day, "test" or "validation".
         group_by: An id column whose row-frequency tenths are evaluated apart, "" for none.
         dense_factor: The factor of the dense learning rate from epoch 2 on.
@@ -81,6 +82,7 @@ class Run:
     keep_positives: float = 1.0
     objectives: tuple[str, ...] = ()
     evaluate_at: tuple[float, ...] = (0.25, 0.5, 1.0)
+    day_evaluate_at: tuple[float, ...] = (1.0,)
     on: str = "test"
     group_by: str = ""
     dense_factor: float = 1.0
@@ -168,7 +170,10 @@ def _train_window(run: Run, profile: Profile, device: str) -> tuple[pd.DataFrame
 
 
 def _train_days(run: Run, profile: Profile, device: str) -> tuple[pd.DataFrame, list[dict]]:
-    """Trains day after day, evaluated on the next one. In the rows `epoch` counts the days."""
+    """Trains day after day, evaluated on the next one.
+
+    In the rows `epoch` counts the days: 3.25 is a quarter into the last epoch over the fourth.
+    """
     world = profile.world(run.seed, run.scale, **run.world)
     schema = world.schema(run.days)
     per_day = profile.impressions_per_day
@@ -185,6 +190,7 @@ def _train_days(run: Run, profile: Profile, device: str) -> tuple[pd.DataFrame, 
         range(run.days + 1),
         epochs=run.epochs,
         evaluate_on=partial(day_log, per_day),
+        evaluate_at=run.day_evaluate_at,
         evaluate_epochs=[run.epochs - 1],
         batch_size=profile.batch_size,
         seed=run.seed,
@@ -193,7 +199,7 @@ def _train_days(run: Run, profile: Profile, device: str) -> tuple[pd.DataFrame, 
     )
     rows = rows[rows["split"] == "next_day"]
     extra = [*_ends(day_log(per_day, run.days)), *_bytes(model, optimizer, every_epoch)]
-    return rows.assign(epoch=rows["day"] + 1.0), extra
+    return rows.assign(epoch=rows["day"] + rows["epoch"] - run.epochs + 1.0), extra
 
 
 def _build(run: Run, schema: Schema, device: str):
