@@ -113,6 +113,92 @@ def test_self_excluding_rows_are_those_of_the_rule_by_hand(exclude):
     assert frequent[0].any() and not frequent[0].all()
 
 
+def trained(control, rule="sgd", epochs=3, **options):
+    """The model and the control after some epochs on `data`, and what the last step read."""
+    ids, labels, generator = data()
+    model, optimizer, control = build(control, rule, **options)
+    for index in range(epochs):
+        control.before_epoch(index)
+        for at in torch.randperm(N, generator=generator).split(9):
+            step(model, optimizer, control, ids, labels, at)
+    return model, control
+
+
+@pytest.mark.parametrize("kind, off", [(torch.bfloat16, 1e-2), (torch.int8, 1e-2)])
+def test_votes_in_fewer_bits_change_little_and_leave_nothing_behind(kind, off):
+    exact, of_exact = trained(SelfExcludingRows, below=BELOW)
+    model, control = trained(SelfExcludingRows, below=BELOW, votes=kind)
+    moved = (exact.user.weight - Model().user.weight).abs().max()
+    difference = (model.user.weight - exact.user.weight).abs().max()
+    assert 0 < difference < off * moved
+    assert control.n_bytes < of_exact.n_bytes
+    # Taken out, the votes of an infrequent row leave nothing of it but its start.
+    ids, _, _ = data()
+    rows = control._rows[0]
+    votes = rows.votes.of(torch.arange(N))
+    total = rows.total.index_add(0, ids[0], -votes)
+    few = rows.count < BELOW
+    assert few.any() and total[few].abs().max() < 1e-5 < rows.total[few].abs().max()
+
+
+def test_a_frequent_row_keeps_no_more_votes_than_an_infrequent_one():
+    _, control = trained(SelfExcludingRows, below=BELOW, epochs=2)
+    ids, _, _ = data()
+    for rows, column, n in zip(control._rows, ids, ROWS):
+        lookups = torch.bincount(column, minlength=n)
+        # A row is frequent from its BELOW-th lookup on; those of one batch count as one.
+        assert len(rows.votes.vectors) - 1 <= int(lookups.clamp(max=BELOW + 8).sum())
+        assert len(rows.votes.vectors) - 1 >= int(lookups.clamp(max=BELOW).sum())
+    assert len(control._rows[1].votes.vectors) - 1 < N
+
+
+def test_tables_that_are_not_chosen_learn_as_usual():
+    ids, labels, _ = data()
+    models = []
+    for only_user in (True, False):
+        model = Model()
+        optimizer = SparseOptimizer.from_model(model, 0.1, LR, dense=torch.optim.SGD, rule="sgd")
+        tables = [model.user] if only_user else None
+        control = SelfExcludingRows(model, optimizer, tables=tables)
+        control.before_epoch(0)
+        step(model, optimizer, control, ids, labels, torch.arange(N))
+        models.append(model)
+    start = Model()
+    logits = start(*ids)
+    F.binary_cross_entropy_with_logits(logits, labels).backward()
+    usual = start.item.weight - LR * start.item.weight.grad.to_dense()
+    torch.testing.assert_close(models[0].item.weight, usual)
+    torch.testing.assert_close(models[0].user.weight, models[1].user.weight)
+    with pytest.raises(ValueError, match="not in the optimizer"):
+        SelfExcludingRows(model, optimizer, tables=[start.user])
+
+
+def test_the_sum_rule_returns_infrequent_rows_to_their_start():
+    ids, labels, _ = data()
+    model, optimizer, control = build(SelfExcludingRows, below=BELOW, exclude=False, reset=True)
+    start, everything = model.user.weight.detach().clone(), torch.arange(N)
+    gradients = []
+    for index in range(2):
+        control.before_epoch(index)
+        if index:
+            few = torch.bincount(ids[0], minlength=ROWS[0]) < BELOW
+            torch.testing.assert_close(model.user.weight[few], start[few])
+            assert not torch.allclose(model.user.weight[~few], start[~few])
+        logits = model(*ids)
+        loss = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+        gradients.append(torch.autograd.grad(loss, model.read)[0][:, :DIM])
+        step(model, optimizer, control, ids, labels, everything)
+    seen = (ids[0] != PADDING)[:, None]
+    total, square = (
+        sum(torch.zeros_like(start).index_add(0, ids[0], (g * seen) ** power) for g in gradients)
+        for power in (1, 2)
+    )
+    expected = start - LR * total / (square + C).sqrt()
+    torch.testing.assert_close(model.user.weight[~few], expected[~few])  # all gradients add up
+    with pytest.raises(ValueError, match="keeps no votes to exclude"):
+        build(SelfExcludingRows, reset=True)
+
+
 def test_what_an_impression_reads_does_not_depend_on_its_own_label():
     """To first order: with dense layers held fixed and no other impression in its rows."""
     reads = []
@@ -196,6 +282,44 @@ def test_no_copy_learns_from_the_fold_that_reads_it(rule):
         copies.append([[c.detach() for c in pair] for pair in control.copies])
     for before, after in zip(*copies):
         assert torch.equal(before[0], after[0]) and not torch.equal(before[1], after[1])
+
+
+@pytest.mark.parametrize("rule", ["adagrad", "adam"])
+def test_two_passes_serve_the_mean_and_share_frequent_rows(rule):
+    ids, labels, generator = data()
+    make = lambda: build(TwoFoldTables, rule, below=BELOW)  # noqa: E731
+    parts, epochs = make(), 3
+    fold = torch.arange(N) % 2
+    for index in range(epochs):
+        parts[2].before_epoch(index)
+        for position, at in enumerate(torch.randperm(N, generator=generator).split(9)):
+            model, _, control = parts
+            before = [[c.detach().clone() for c in pair] for pair in control.copies]
+            own = model.item.weight.detach().clone()
+            step(*parts, ids, labels, at)
+            for k, module in enumerate((model.user, model.item)):
+                lookups = torch.bincount(ids[k], minlength=ROWS[k])
+                shared = (lookups >= BELOW) & (index > 0)
+                mean = (control.copies[k][0] + control.copies[k][1]) / 2
+                torch.testing.assert_close(module.weight[~shared], mean[~shared])
+                for copy, old in zip(control.copies[k], before[k]):
+                    assert torch.equal(copy[shared], old[shared])
+                # Each copy learns from the other fold alone.
+                for which, (copy, old) in enumerate(zip(control.copies[k], before[k])):
+                    touched = ids[k][at[fold[at] == 1 - which]].unique()
+                    moved = (copy != old).any(dim=1).nonzero()[:, 0]
+                    assert set(moved.tolist()) <= set(touched.tolist())
+            if index:
+                moved = (model.item.weight != own).any(dim=1)
+                touched = ids[1][at].unique()
+                frequent = torch.bincount(ids[1], minlength=ROWS[1]) >= BELOW
+                assert moved[touched][frequent[touched]].all()
+            if position == 2:
+                parts = resumed(parts, make)
+    assert frequent.any() and not (torch.bincount(ids[0], minlength=ROWS[0]) >= BELOW).all()
+    parts[2].before_epoch(0)  # new data: the copies take what the shared rows became
+    for copy in parts[2].copies[1]:
+        torch.testing.assert_close(copy[frequent], parts[0].item.weight[frequent])
 
 
 def test_tables_of_another_kind_are_refused():
