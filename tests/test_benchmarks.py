@@ -15,6 +15,7 @@ from tools import cost
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import end_to_end
+import remedies
 import steps
 import timing
 
@@ -124,3 +125,17 @@ def test_the_rule_to_which_fal_adds_most_decides_the_claim(bench):
     assert time.estimate == pytest.approx(4.0)
     assert time.seeds == tuple(range(steps.TINY.seeds))
     assert memory.estimate == pytest.approx(3.125, abs=0.01)
+
+
+def test_remedies_take_turns_and_are_measured_beside_tail_rewind(monkeypatch):
+    monkeypatch.setattr(remedies, "METHODS", ("plain", "tail_rewind", "tail_rewind_blend"))
+    found = remedies.measure(remedies.TINY)
+    assert {name: len(times) for name, times in found["seconds"].items()} == dict.fromkeys(
+        remedies.METHODS, remedies.TINY.epochs
+    )
+    assert min(min(times) for times in found["seconds"].values()) > 0
+    assert found["bytes"]["plain"] == 0 < found["bytes"]["tail_rewind"]
+    more = found["bytes"]["tail_rewind_blend"] - found["bytes"]["tail_rewind"]
+    dense = more - 80 * found["tail_rows"]  # one vector of 16 floats and 16 bytes a row
+    assert 0 < dense < 4 * 50_000
+    assert remedies.table(found).count("\n") == 3
