@@ -172,38 +172,46 @@ def chance(rows: pd.DataFrame, arm: str, days: int | None = None) -> pd.Series:
     return pd.Series(100 * power.power(truth, spread(rows), n), index=truth.index)
 
 
+def clustering(rows: pd.DataFrame) -> pd.Series:
+    """Returns the `design_effect` of each seed."""
+    return rows[rows["metric"] == "design_effect"].set_index("seed")["value"]
+
+
 def reported(rows: pd.DataFrame, arm: str, base: str = ONE) -> pd.DataFrame:
     """Returns what the A/B tests of an arm would have reported, day by day, as drawn.
 
     In each world there are two: the arm on the users with even ids against one epoch on those with
-    odd ones, and the other way round. Columns seed, half, day, lift, low and high: the lift so far
-    in % and its 95 % interval, requests taken as independent.
+    odd ones, and the other way round. Columns seed, half, day; lift: the lift so far in %;
+    half_requests, half_users: half of its 95 % interval with requests taken as independent, and
+    with users.
     """
+    effect = clustering(rows)
     rows = rows[rows["feedback"] == "shared"]
 
     def so_far(name: str, half: int) -> pd.DataFrame:
         mine = rows[rows["arm"] == name].pivot_table("value", ["seed", "day"], "metric")
         n = mine[f"requests_{half}"]
-        total = pd.DataFrame(
-            {"n": n, "paid": n * mine[f"paid_{half}"], "square": n * mine[f"square_{half}"]}
-        )
-        total = total.groupby("seed").cumsum()
+        paid, square = n * mine[f"paid_{half}"], n * mine[f"square_{half}"]
+        total = pd.DataFrame({"n": n, "paid": paid, "square": square}).groupby("seed").cumsum()
         mean = total["paid"] / total["n"]
-        return pd.DataFrame(
-            {"mean": mean, "error": (total["square"] / total["n"] - mean**2) / total["n"]}
-        )
+        variance = (total["square"] / total["n"] - mean**2) / total["n"]
+        return pd.DataFrame({"mean": mean, "relative": variance / mean**2})
 
     found = []
     for half in (0, 1):
         a, b = so_far(arm, half), so_far(base, 1 - half)
-        ratio = a["mean"] / b["mean"]
+        ratio = 100 * a["mean"] / b["mean"]
         # The delta method for a ratio of independent means.
-        error = ratio * (a["error"] / a["mean"] ** 2 + b["error"] / b["mean"] ** 2) ** 0.5
-        low, high = (100 * (ratio + sign * power.Z * error - 1) for sign in (-1, 1))
-        found.append(
-            pd.DataFrame({"lift": 100 * (ratio - 1), "low": low, "high": high}).assign(half=half)
-        )
-    return pd.concat(found).reset_index()
+        width = power.Z * ratio * (a["relative"] + b["relative"]) ** 0.5
+        columns = {"lift": ratio - 100, "half_requests": width}
+        found.append(pd.DataFrame(columns).assign(half=half).reset_index())
+    found = pd.concat(found, ignore_index=True)
+    return found.assign(half_users=found["half_requests"] * found["seed"].map(effect) ** 0.5)
+
+
+def misses(found: pd.DataFrame, kind: str) -> pd.Series:
+    """Returns which intervals of `reported` miss the column `truth`."""
+    return (found["lift"] - found["truth"]).abs() > found[f"half_{kind}"]
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:

@@ -175,18 +175,20 @@ def reported(rows: pd.DataFrame, arm: str = BLEND) -> tuple[Figure, dict]:
     """Draws what each test of an arm would have reported at its end, beside the truth."""
     found = experiment.reported(rows, arm)
     found = found[found["day"] == found["day"].max()].reset_index(drop=True)
-    truth = experiment.lift(rows, arm)
-    fig, axes = style.figure(height=3.6)
-    seen = (found["low"] > 0) | (found["high"] < 0)
-    colors = np.where(seen, "#D55E00", "#7FB3D5")
-    axes.hlines(found.index, found["low"], found["high"], color=colors, linewidth=2)
-    axes.scatter(found["lift"], found.index, color=colors, s=28, zorder=3, label="one test")
-    axes.plot(found["seed"].map(truth), found.index, "|", color="#000000", ms=9, label="truth")
-    style.reference(axes, vertical=True)
+    found["truth"] = found["seed"].map(experiment.lift(rows, arm))
+    kinds = {"users": ("#7FB3D5", 2), "requests": ("#0B2F4A", 5)}
+    fig, axes = style.figure(height=3.8)
+    for kind, (color, width) in kinds.items():
+        half = found[f"half_{kind}"]
+        ends = found["lift"] - half, found["lift"] + half
+        axes.hlines(found.index, *ends, color=color, linewidth=width, label=f"splits {kind}")
+    axes.plot(found["lift"], found.index, "o", color="#0B2F4A", label="reported")
+    axes.plot(found["truth"], found.index, "D", color="#D55E00", label="truth")
     axes.set_yticks([])
-    axes.set_xlabel(f"lift of value, {arm} against one epoch, %")
-    style.legend_outside(fig, axes)
-    return fig, {"tests": len(found), "seen": int(seen.sum()), "arm": arm}
+    axes.set_xlabel(f"value of {arm} against one epoch, %")
+    style.legend_outside(fig, axes, columns=2)
+    missed = {kind: int(experiment.misses(found, kind).sum()) for kind in kinds}
+    return fig, {"tests": len(found), "arm": arm} | missed
 
 
 def results(rows: pd.DataFrame) -> None:
@@ -216,20 +218,26 @@ def sizes(rows: pd.DataFrame, traffic: float = 1e6) -> None:
     traffic: The requests of each group a day in the last column.
     """
     spread, a_day = experiment.spread(rows).mean(), experiment.requests_a_day(rows)
+    effect = experiment.clustering(rows).mean()
     table = {
-        f"{n:,.0f}": {"detectable lift, %": f"{100 * power.detectable(spread, n):.2f}"}
+        f"{n:,.0f}": {
+            "splits requests, %": f"{100 * power.detectable(spread, n):.2f}",
+            "splits users, %": f"{100 * power.detectable(spread, n / effect):.2f}",
+        }
         for n in (a_day * rows["day"].max(), 1e6, 1e7, 1e8)
     }
-    tables.show(table, "requests in each group", "Detected with a power of 80 % at the 5 % level:")
+    note = "The smallest lift detected with a power of 80 % at the 5 % level, if a test ..."
+    tables.show(table, "requests in each group", note)
     found = {}
     for name in [name for name in _arms(rows) if name != ONE]:
-        effect = experiment.lift(rows, name).mean()
-        needed = power.requests_needed(effect / 100, spread)
+        lift = experiment.lift(rows, name).mean()
+        needed = power.requests_needed(lift / 100, spread)
         found[name] = {
-            "true lift, %": f"{effect:+.2f}".replace("-", "−"),
+            "true lift, %": style.signed(f"{lift:+.2f}"),
             "power here, %": f"{experiment.chance(rows, name).mean():.0f}",
-            "requests needed": f"{needed / 1e6:,.1f} M",
+            "requests needed, millions": f"{needed / 1e6:,.1f}",
             "days here": f"{needed / a_day:,.0f}",
-            f"days at {traffic / 1e6:g} M a day": f"{needed / traffic:,.1f}",
+            f"days at {traffic / 1e6:g} M requests a day": f"{needed / traffic:,.1f}",
         }
-    tables.show(found, "arm", "What detecting the true lift takes, in each of two groups:")
+    note = "What it takes to detect each true lift, in each of two groups that split requests:"
+    tables.show(found, "arm", note)
