@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from multiepoch.data import Schema
+from multiepoch.data.log import PADDING
 from multiepoch.model import ConversionModel
 from multiepoch.optim.memory import use_huge_pages
 from multiepoch.train import metrics
@@ -142,3 +143,22 @@ def test_use_huge_pages_returns_the_tensor_as_it_is(n):
     fresh = torch.empty(n)
     assert use_huge_pages(fresh) is fresh
     assert torch.equal(fresh.fill_(2.0), torch.full((n,), 2.0))
+
+
+def test_a_bag_is_the_mean_of_its_rows_and_padding_does_not_count():
+    schema = Schema({"user": 9, "tags": 5}, (), ("click",), bags=("tags",))
+    model = ConversionModel(schema, embedding_dim=4, hidden=(), tower=(), cross_layers=0)
+    tags = torch.tensor([[0, 3, PADDING], [4, 4, 1], [PADDING] * 3, [7, PADDING, PADDING]])
+    ids = {"user": torch.arange(4), "tags": tags}
+    logits = model(ids, torch.zeros(4, 0))
+    table = model.tables["tags"].weight
+    unknown = model.rows(ids)["tags"][3, 0].item()
+    rows = [[0, 3], [4, 4, 1], [], [unknown]]
+    bags = [table[row].mean(0) if row else torch.zeros(4) for row in rows]
+    last = model.towers["click"][-1]
+    x = torch.cat([model.tables["user"].weight[:4], torch.stack(bags)], dim=1)
+    assert torch.allclose(logits, last(x), atol=1e-6)
+    assert 5 <= unknown < 5 + model.n_buckets
+    assert model.overflow_counts() == {"user": 0, "tags": 2}  # `rows` was called twice
+    logits.sum().backward()
+    assert table.grad._indices()[0].tolist() == [0, 3, 4, 4, 1, unknown]

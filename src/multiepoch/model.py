@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from multiepoch.data.log import Schema
+from multiepoch.data.log import PADDING, Schema
 from multiepoch.optim.memory import use_huge_pages
 
 # 2^64 over the golden ratio, made odd: multiplying by it spreads neighbouring ids over all bits.
@@ -23,10 +23,12 @@ _HASH_MULTIPLIER = 0x9E3779B97F4A7C15 - (1 << 64)
 class ConversionModel(nn.Module):
     """Predicts every objective of a log for each impression.
 
-    `tables` has one `nn.Embedding(sparse=True)` per id column. All ids beyond `schema.cardinality`
-    are hashed into the last `n_buckets` rows, so that a product unknown at training time still has
-    a row; `overflow_counts` says how often that happened. Parameters are drawn with torch's global
-    generator, so `torch.manual_seed` makes the model reproducible.
+    `tables` has one `nn.Embedding(sparse=True)` per id column, or the mean of an
+    `nn.EmbeddingBag(sparse=True)` if the column is one of `schema.bags`; an empty bag is a vector
+    of zeros. All ids beyond `schema.cardinality` are hashed into the `n_buckets` rows after it, so
+    that a product unknown at training time still has a row; `overflow_counts` says how often that
+    happened. Parameters are drawn with torch's global generator, so `torch.manual_seed` makes the
+    model reproducible.
 
     Args:
         schema: The columns of the log.
@@ -59,7 +61,12 @@ class ConversionModel(nn.Module):
         self.schema, self.n_buckets, self.embedding_std = schema, n_buckets, embedding_std
         self.tables, tables = nn.ModuleDict(), []
         for name, cardinality in schema.cardinality.items():
-            table = nn.Embedding(cardinality + n_buckets, embedding_dim, sparse=True)
+            table: nn.Embedding | nn.EmbeddingBag
+            n = cardinality + n_buckets
+            if name in schema.bags:
+                table = nn.EmbeddingBag(n + 1, embedding_dim, sparse=True, padding_idx=n)
+            else:
+                table = nn.Embedding(n, embedding_dim, sparse=True)
             self.tables[_module_name(name)] = table
             tables.append(table)
         for table in tables:
@@ -80,7 +87,7 @@ class ConversionModel(nn.Module):
         self.register_buffer("n_overflow", torch.zeros(len(self.tables), dtype=torch.int64))
 
     def forward(self, ids: dict[str, Tensor], dense: Tensor) -> Tensor:
-        """Returns logits, (n, n_objectives). ids: (n,) by column; dense: (n, n_dense)."""
+        """Returns logits, (n, n_objectives). ids: as in `Log`; dense: (n, n_dense)."""
         rows = self.rows(ids).values()
         vectors = [table(column) for table, column in zip(self.tables.values(), rows)]
         x = x0 = torch.cat([*vectors, dense], dim=1)  # (n, width)
@@ -97,6 +104,10 @@ class ConversionModel(nn.Module):
             beyond = (column < 0) | (column >= cardinality)
             bucket = cardinality + ((column * _HASH_MULTIPLIER) >> 32) % self.n_buckets
             rows[name] = torch.where(beyond, bucket, column)
+            if name in self.schema.bags:
+                padding = column == PADDING
+                rows[name].masked_fill_(padding, cardinality + self.n_buckets)
+                beyond &= ~padding
             outside.append(beyond.sum())
         if outside:
             self.n_overflow += torch.stack(outside)  # stays on the device, without synchronisation

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+PADDING = -1  # after the ids of a bag that is shorter than the longest
+
 
 class DataError(ValueError):
     """Reports bad input in one sentence: its location, the fault, and what to do instead."""
@@ -22,11 +24,13 @@ class Schema:
         cardinality: For each id column, in order, its table's rows; ids are in [0, cardinality).
         dense: Names of the dense features, in order.
         objectives: Names of the labels, in order; by convention, each is sparser than the last.
+        bags: Names of the id columns that hold several ids an impression.
     """
 
     cardinality: dict[str, int]
     dense: tuple[str, ...]
     objectives: tuple[str, ...]
+    bags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ class Log:
 
     Attributes:
         schema: Describes the columns.
-        ids: One int64 tensor of shape (n,) per id column.
+        ids: One int64 tensor per id column, of shape (n,), or (n, longest) if the column is one of
+            the schema's bags; PADDING follows the ids of a shorter bag.
         dense: float32, (n, n_dense).
         labels: float32 zeros and ones, (n, n_objectives).
         day: int32, (n,), counted from the first day of the source.
@@ -59,7 +64,7 @@ class Log:
     def __post_init__(self) -> None:
         n, objectives, ids = len(self.day), len(self.schema.objectives), self.schema.cardinality
         expected: dict[str, tuple[Tensor | None, torch.dtype, tuple[int, ...]]]
-        expected = {f"ids[{k!r}]": (self.ids.get(k), torch.int64, (n,)) for k in ids}
+        expected = {f"ids[{k!r}]": (self.ids.get(k), torch.int64, self._shape(k)) for k in ids}
         expected["dense"] = (self.dense, torch.float32, (n, len(self.schema.dense)))
         expected["labels"] = (self.labels, torch.float32, (n, objectives))
         expected["day"] = (self.day, torch.int32, (n,))
@@ -75,6 +80,17 @@ class Log:
                     f"Log: {name} is {column.dtype} of shape {tuple(column.shape)}; "
                     f"it must be {dtype} of shape {shape}."
                 )
+
+    def _shape(self, column: str) -> tuple[int, ...]:
+        n, ids = len(self.day), self.ids.get(column)
+        if column not in self.schema.bags:
+            return (n,)
+        return n, (ids.shape[1] if ids is not None and ids.ndim == 2 else 1)
+
+    def lookups(self, column: str) -> Tensor:
+        """Returns the ids of a column without padding, one after another; int64."""
+        ids = self.ids[column]
+        return ids[ids != PADDING] if column in self.schema.bags else ids
 
     @property
     def objectives(self) -> tuple[str, ...]:

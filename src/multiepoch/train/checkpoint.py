@@ -60,7 +60,8 @@ def load(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
 def describe_log(log: Log) -> list[float]:
     """Returns a few sums, which almost surely differ if the impressions do."""
     place = torch.arange(1, len(log) + 1, device=log.labels.device)  # makes the order count
-    sums = [(column * place).sum().item() for column in log.ids.values()]
+    bags = (column.reshape(len(log), -1).sum(1) for column in log.ids.values())
+    sums = [(bag * place).sum().item() for bag in bags]
     rest = (one.sum(0, dtype=torch.float64).tolist() for one in (log.labels, log.dense))
     return [len(log), *sums, *(value for part in rest for value in part)]
 

@@ -364,6 +364,7 @@ def _as_list(given: Any) -> list:
 def _check_columns(what: str, log: Log, schema: Schema) -> None:
     for kind, has, needs in [
         ("id columns", tuple(log.schema.cardinality), tuple(schema.cardinality)),
+        ("bags", log.schema.bags, schema.bags),
         ("dense features", log.schema.dense, schema.dense),
         ("objectives", log.objectives, schema.objectives),
     ]:
