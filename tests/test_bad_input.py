@@ -167,7 +167,58 @@ BAD = {
         CALL,
         "column 'item', row 2: '1.5e+17' is a float",
     ),
-    "ids in lists": (parquet(user=[[1]] * 48), CALL, "column 'user', row 1: a value of type list"),
+    "ids in lists of floats": (
+        parquet(user=[[1.5]] * 48),
+        CALL,
+        "column 'user', row 1: a number of type double; an id must be",
+    ),
+    "a float in a list": (
+        spoiled(9, "item", "i1|17.0"),
+        [*CALL, "--split", "item", "|"],
+        "column 'item', row 9: '17.0' is a float",
+    ),
+    "a long list": (
+        parquet(item=[["i"]] * 40 + [["i"] * 65] * 8),
+        CALL,
+        "column 'item', row 41: a list of 65 ids; keep 64 ids of each list, such as the latest",
+    ),
+    "ids in lists of lists": (parquet(item=[[["i"]]] * 48), CALL, "row 1: a value of type list"),
+    "ids in structs": (parquet(item=[{"a": 1}] * 48), CALL, "row 1: a value of type struct<"),
+    "empty lists": (
+        parquet(item=pa.array([[]] * 48, pa.list_(pa.int64()))),
+        CALL,
+        "column 'item': every list is empty; leave it out",
+    ),
+    "lists alone": (
+        parquet(item=[["i"]] * 48),
+        ["--ids", "item", *CALL[2:]],
+        "ids: item: only lists of ids; name a column with one id a row, too, such as the user's",
+    ),
+    "a cross with lists": (
+        parquet(item=[["i"]] * 48),
+        [*CALL, "--cross", "user,item"],
+        "cross: 'item' holds lists of ids; a cross needs one id a row: leave the column out",
+    ),
+    "numbers to split": (
+        parquet(item=list(range(48))),
+        [*CALL, "--split", "item", "|"],
+        "column 'item', row 1: a value of type int64; only text can be split",
+    ),
+    "a split of what is no id": (
+        {"log.csv": GOOD},
+        [*CALL, "--split", "price", "|"],
+        "split: 'price' is not among the ids user, item; add it to them",
+    ),
+    "a split by nothing": (
+        {"log.csv": GOOD},
+        [*CALL, "--split", "item", ""],
+        "split: 'item' has no separator; give one, such as '|'",
+    ),
+    "lists in one file alone": (
+        parquet("days/a.parquet") | parquet("days/b.parquet", item=[["i"]] * 48),
+        CALL,
+        "b.parquet: column 'item', row 1: of type list<string>, but of type string in the files",
+    ),
     "dense in words": (
         spoiled(13, "price", "cheap"),
         CALL,
@@ -495,7 +546,8 @@ def test_reading_says_how_long_it_takes(place, capsys):
     lines = []
     path = lay_out(place, {"log.csv": GOOD})
     map_log(path, Columns(("user",), ("click",), "day"), say=lines.append)
-    assert lines[0] == "reading about 49 impressions" and lines[1].startswith("read 48 impressions")
+    assert lines[0] == f"{path}: about 49 impressions"
+    assert lines[1].startswith("read 48 impressions")
     zipped = lay_out(place, {"log.csv.gz": ZIPPED})
     assert files.about_rows([zipped]) == pytest.approx(3 * 49, abs=5)
 

@@ -436,7 +436,10 @@ def test_inspect_proposes_nothing_that_compare_refuses(place):
                 "click": [k % 3 == 0 for k in range(n)],
                 "seen": [k % 9 > 0 for k in range(n)],
                 "date": pa.array([f"2024-01-0{1 + k // 500}" for k in range(n)], pa.large_string()),
-                "tags": [[k] for k in range(n)],
+                "tags": [[k % 40, k % 7] for k in range(n)],
+                "scores": [[k / 7] for k in range(n)],
+                "history": [[0] * 65] * n,
+                "words": pa.array([f"a{k % 30}|b{k % 11}" for k in range(n)]),
                 "raw": [bytes([k % 7]) for k in range(n)],
             }
         ),
@@ -446,7 +449,8 @@ def test_inspect_proposes_nothing_that_compare_refuses(place):
     call = next(line for line in text.splitlines() if "multiepoch compare" in line)
     words = shlex.split(call)
     options = compare._parser().parse_args(words[words.index("compare") + 1 :])
-    assert options.ids == ("user id",) and options.day == "date"
+    assert options.ids == ("user id", "tags", "words") and options.day == "date"
+    assert "--split words '|'" in text
     assert map_log("odd.parquet", compare.columns_of(options)).n == n
 
 

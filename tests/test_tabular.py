@@ -142,10 +142,10 @@ def test_a_file_is_mapped_once_and_again_when_it_changes(tmp_path):
     first = map_log(path, COLUMNS, tmp_path / "cache", say=lines.append)
     assert len(lines) == 2
     again = map_log(path, COLUMNS, tmp_path / "cache", say=lines.append)
-    assert len(lines) == 2 and again.folder == first.folder
+    assert len(lines) == 3 and again.folder == first.folder  # its size, but nothing was read
     pq.write_table(table(seed=1), path)
     changed = map_log(path, COLUMNS, tmp_path / "cache", say=lines.append)
-    assert len(lines) == 4 and changed.folder != first.folder
+    assert len(lines) == 5 and changed.folder != first.folder
 
 
 def test_a_look_reads_the_first_rows_only(tmp_path):
@@ -269,6 +269,43 @@ def test_an_empty_id_is_an_id_of_its_own(tmp_path):
     log = map_log(path, Columns(("user",), ("click",), "day"), tmp_path).read(slice(None))
     first, a, last = log.ids["user"].tolist()
     assert first == last != a
+
+
+LISTS = [["a", "b"], [], ["c"], ["a", "c", "a"], None, ["b", None, ""]]
+BAGS = [[0, 1, -1], [-1] * 3, [2, -1, -1], [0, 2, 0], [-1] * 3, [1, -1, -1]]
+
+
+@pytest.mark.parametrize("kind", ["list", "large list", "of categories", "bars in Parquet", "bars"])
+def test_lists_and_split_texts_are_bags(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(files, "CHUNK_ROWS", 4)
+    lists = pa.array(LISTS, pa.large_list(pa.string()) if kind == "large list" else None)
+    if kind == "of categories":
+        lists = lists.cast(pa.list_(pa.dictionary(pa.int32(), pa.string())))
+    if "bars" in kind:
+        joined = (None if one is None else "|".join(tag or "" for tag in one) for one in LISTS)
+        lists = pa.array(joined)
+    log = pa.table({"user": list("uvwxyz"), "tags": lists, "click": [0, 1] * 3, "day": range(6)})
+    path = tmp_path / ("log.csv" if kind == "bars" else "log.parquet")
+    (pa.csv.write_csv if kind == "bars" else pq.write_table)(log, path)
+    split = (("tags", "|"),) if "bars" in kind else ()
+    mapped = map_log(path, Columns(("user", "tags"), ("click",), "day", split=split), tmp_path)
+    assert mapped.bags == {"tags": 3} and mapped.missing == {"user": 0, "tags": 2}
+    assert mapped.read(slice(None)).ids["tags"].tolist() == BAGS
+    assert mapped.read(slice(2, 4)).ids["tags"].tolist() == BAGS[2:4]
+    some = mapped.read(np.array([5, 0, 4]))
+    assert some.ids["tags"].tolist() == [BAGS[k] for k in (5, 0, 4)]
+    assert some.schema.bags == ("tags",) and some.schema.cardinality["tags"] == 3
+
+
+def test_lists_of_a_fixed_size_may_be_missing(tmp_path):
+    lists = pa.array([[5, 7], None, [7, 7]], pa.list_(pa.int64(), 2))
+    pq.write_table(
+        pa.table({"user": [1, 2, 3], "pair": lists, "click": [0, 1, 0], "day": [1, 2, 3]}),
+        tmp_path / "log.parquet",
+    )
+    columns = Columns(("user", "pair"), ("click",), "day")
+    log = map_log(tmp_path / "log.parquet", columns, tmp_path).read(slice(None))
+    assert log.ids["pair"].tolist() == [[0, 1], [-1, -1], [1, 1]]
 
 
 # Rows of ids --------------------------------------------------------------------------------------

@@ -58,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--day", help="column with the day; in a folder without one, each file is a day")
     add("--dense", help="columns of numbers", default=(), **names)
     add("--cross", help="adds an id per pair; repeatable", action="append", default=[], **names)
+    split = "id column of texts that hold several ids, and what separates them; repeatable"
+    add("--split", nargs=2, help=split, action="append", default=[], metavar=("A", "SEPARATOR"))
     add("--weight", help="column of weights, such as one over the sampling rate")
     zone = "time zone of Unix times and of times with a zone, such as Europe/Berlin"
     add("--tz", default="UTC", help=f"{zone} (default: UTC)")
@@ -98,6 +100,7 @@ def columns_of(options: argparse.Namespace) -> Columns:
             what = "a cross needs exactly two different id columns"
             raise DataError(f"--cross {','.join(pair)}: {what}.")
     columns = replace(columns, cross=tuple(options.cross), tz=options.tz, weight=options.weight)
+    columns = replace(columns, split=tuple(map(tuple, options.split)))
     columns.check()
     return columns
 
@@ -174,4 +177,5 @@ def _data(source: str, mapped: MappedLog, split: plan.Split, parts: Parts, rows_
         "cut": [part for part, log in logs.items() if split.n_rows(mapped, part) > len(log)],
         "by_rows": split.by_rows,
         "missing": {name: n for name, n in mapped.missing.items() if n},
+        "bags": list(mapped.bags),
     }

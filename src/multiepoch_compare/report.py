@@ -139,7 +139,10 @@ def _limits(found: dict) -> list[str]:
     if data["by_rows"]:
         limits.append("These rows cover fewer than 3 days, so they were split by position.")
     for name, n in data["missing"].items():
-        limits.append(f"{n:,} values of {name} are missing; they share a row of their own.")
+        if name in data["bags"]:
+            limits.append(f"{n:,} lists of {name} are empty.")
+        else:
+            limits.append(f"{n:,} values of {name} are missing; they share a row of their own.")
     if found["tail"] and found["tail"][2] >= NEARLY_ALL:
         threshold, rows, lookups = found["tail"]
         limits.append(

@@ -53,7 +53,7 @@ class Parts:
     test: Log
     block: Tensor  # (n_test,) int64
     group: Tensor  # (n_test,) int64
-    column: str  # the id column with the most rows, by whose frequencies the groups are made
+    column: str  # the id column with the most rows, bags aside; the groups are by its frequencies
 
     def sizes(self) -> tuple[np.ndarray, np.ndarray]:
         """Counts the test impressions of each block and of each group, by weight."""
@@ -70,13 +70,13 @@ class Parts:
 
     def below(self, threshold: float) -> tuple[float, float]:
         """Returns the share of trained rows that were looked up fewer times, and of lookups."""
-        counts = torch.cat([torch.bincount(column) for column in self.train.ids.values()])
+        counts = torch.cat([torch.bincount(self.train.lookups(name)) for name in self.train.ids])
         counts = counts[counts > 0]
         low = counts < threshold
         return float(low.double().mean()), float(counts[low].sum() / counts.sum())
 
     def frequencies(self) -> dict[str, list[float]]:
-        """Returns, for each id column, the share of test impressions in each of GROUPS."""
+        """Returns, for each id column, the share of test lookups in each of GROUPS."""
         groups = {name: frequency_group(self.train, self.test, name) for name in self.train.ids}
         return {
             name: (torch.bincount(group, minlength=len(GROUPS)) / len(group)).tolist()
@@ -91,11 +91,11 @@ def read_parts(setup: Setup) -> Parts:
     for part in plan.PARTS:
         logs[part], scale = plan.prepared(setup.split.read(mapped, part), scale)
     test = logs["test"]
-    by_column = (_blocks(test.ids[name]) for name in setup.columns.ids)
+    single = [name for name in test.ids if name not in mapped.bags]
+    by_column = (_blocks(test.ids[name]) for name in setup.columns.ids if name in single)
     small = (b for b in by_column if torch.bincount(b).max() <= len(test) * LARGEST_BLOCK)
     block = next(small, _blocks(torch.arange(len(test))))
-    cardinality = test.schema.cardinality
-    column = max(cardinality, key=cardinality.get)
+    column = max(single, key=test.schema.cardinality.get)
     group = frequency_group(logs["train"], test, column)
     return Parts(**logs, block=block, group=group, column=column)
 
@@ -119,9 +119,10 @@ def _blocks(ids: Tensor) -> Tensor:
 
 
 def frequency_group(train_log: Log, test: Log, column: str) -> Tensor:
-    """Returns which of GROUPS each test impression is in, by its row's training frequency, (n,)."""
-    counts = torch.bincount(train_log.ids[column], minlength=train_log.schema.cardinality[column])
-    return torch.searchsorted(torch.tensor(FREQUENCIES), counts[test.ids[column]], right=True)
+    """Returns which of GROUPS each test lookup is in, by its row's training frequency, (n,)."""
+    n_rows = train_log.schema.cardinality[column]
+    counts = torch.bincount(train_log.lookups(column), minlength=n_rows)
+    return torch.searchsorted(torch.tensor(FREQUENCIES), counts[test.lookups(column)], right=True)
 
 
 class _TestLosses:

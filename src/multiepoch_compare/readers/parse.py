@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import NoReturn
 
@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from multiepoch.data.log import DataError
 
+LONGEST_BAG = 64  # the memory of a bag is that of the longest one
 _LABELS = {"0": 0, "1": 1, "false": 0, "true": 1}
 _NESTED = "there must be one value a row: write each element into a column of its own"
 _EPOCH = date(1970, 1, 1).toordinal()
@@ -30,8 +31,11 @@ class Place:
     file: str
     column: str
     first: int  # rows of the file before the chunk
+    rows: np.ndarray | None = None  # of the values, if they are those of lists
 
     def refuse(self, row: int, what: str, remedy: str) -> NoReturn:
+        if self.rows is not None and len(self.rows):
+            row = int(self.rows[row])
         row += self.first + 1
         raise DataError(f"{self.file}: column {self.column!r}, row {row}: {what}; {remedy}.")
 
@@ -66,6 +70,41 @@ def encoded(column: pa.Array) -> tuple[np.ndarray, pa.Array]:
         values = pa.concat_arrays([values, pa.nulls(1, values.type)])
         codes = pc.fill_null(codes, len(values) - 1)
     return codes.to_numpy(zero_copy_only=False), values
+
+
+def is_list(kind: pa.DataType) -> bool:
+    tests = pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list
+    return any(test(kind) for test in tests)
+
+
+def split(column: pa.Array, separator: str, place: Place) -> pa.Array:
+    """Splits each text into a list."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if not is_text(column.type):
+        place.refuse_type(column.type, "only text can be split: leave the column out of --split")
+    return pc.split_pattern(column, separator)
+
+
+def bags(column: pa.Array, place: Place) -> tuple[np.ndarray, pa.Array, Place]:
+    """Returns the length of each list, (n,) uint8, all their ids, and the place of those.
+
+    Missing ids and empty texts are left out.
+    """
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+    rows, ids = np.repeat(np.arange(len(column)), lengths), pc.list_flatten(column)
+    if pa.types.is_dictionary(ids.type):
+        ids = ids.dictionary_decode()
+    there = ids.is_valid()
+    if is_text(ids.type):
+        there = pc.and_(there, pc.fill_null(pc.not_equal(ids, ""), False))
+    ids, rows = ids.filter(there), rows[there.to_numpy(zero_copy_only=False)]
+    lengths = np.bincount(rows, minlength=len(column))
+    if (long := lengths > LONGEST_BAG).any():
+        row = int(np.argmax(long))
+        remedy = f"keep {LONGEST_BAG} ids of each list, such as the latest"
+        place.refuse(row, f"a list of {lengths[row]:,} ids", remedy)
+    return lengths.astype(np.uint8), ids, replace(place, rows=rows)
 
 
 def check_ids(codes: np.ndarray, values: pa.Array, place: Place) -> None:

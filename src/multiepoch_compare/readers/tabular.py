@@ -22,14 +22,14 @@ import pyarrow as pa
 import torch
 
 from multiepoch.data.hashing import hashed_cross
-from multiepoch.data.log import DataError, Log, Schema
+from multiepoch.data.log import PADDING, DataError, Log, Schema
 from multiepoch.files import atomic_write
 from multiepoch.runner import in_words
 from multiepoch_compare.readers import files, parse
 from multiepoch_compare.readers.columns import Columns
 from multiepoch_compare.readers.row_map import RowMap, keys_of
 
-_VERSION = 4  # of the arrays on disk; another number makes kept logs stale
+_VERSION = 5  # of the arrays on disk; another number makes kept logs stale
 _MOST_IDS = 2**31 - 1
 
 
@@ -64,14 +64,16 @@ def map_log(
     for file in found:  # before the files are read from end to end
         names = files.column_names(file, columns.header)
         files.require_columns(names, [*columns.texts, *columns.numbers], file)
-    cache = default_cache() if cache is None else Path(cache)
+    cache, total = default_cache() if cache is None else Path(cache), files.about_rows(found)
+    total = min(total, rows or sys.maxsize)
+    say(f"{path}: about {total:,} impressions")
     meaning = {name: value for name, value in asdict(columns).items() if name != "cross"}
     folder = cache / files.fingerprint(found, [_VERSION, meaning, rows], whole=rows is None)
     if not folder.exists():
         try:
             with atomic_write(folder) as partial:
                 partial.mkdir()
-                _map(found, columns, partial, rows, say)
+                _map(found, columns, partial, rows, total, say)
         except OSError as error:
             if not folder.exists():  # else another process was faster
                 raise files.disk_error(error, cache, files.CACHE_REMEDY) from error
@@ -87,7 +89,9 @@ class MappedLog:
         starts: The first hour of each, since 1970 or the day numbered 0.
         day: The day of each impression, as a position in `days`; (n,) int32.
         day_counts: The impressions of each day; (n_days,).
-        missing: The missing ids of each id column, which share a row of their own.
+        missing: The missing ids of each id column, which share a row of their own; of a bag, the
+            empty ones.
+        bags: The length of the longest list of each id column that holds lists.
         cardinality: The number of rows of each id column.
     """
 
@@ -97,16 +101,25 @@ class MappedLog:
         self.n: int = about["n"]
         self.days: list[str] = about["days"]
         self.missing: dict[str, int] = dict(zip(columns.ids, about["missing"]))
+        self.bags: dict[str, int] = {k: n for k, n in zip(columns.ids, about["longest"]) if n}
         self.starts: list[int] = about["starts"]
         self.cardinality: dict[str, int] = dict(zip(columns.ids, about["cardinality"]))
         self.day = self._array("day", np.int32)
         self.day_counts = np.bincount(self.day, minlength=len(self.days))
+        crossed = [name for pair in columns.cross for name in pair if name in self.bags]
+        if crossed:
+            remedy = "a cross needs one id a row: leave the column out of --cross"
+            raise DataError(f"cross: {crossed[0]!r} holds lists of ids; {remedy}.")
+        if len(self.bags) == len(columns.ids):
+            remedy = "name a column with one id a row, too, such as the user's"
+            raise DataError(f"ids: {', '.join(columns.ids)}: only lists of ids; {remedy}.")
 
     @property
     def schema(self) -> Schema:
         """Lists the ids, then the crosses, each hashed into a power of two."""
         crosses = {f"{a}_x_{b}": self.cross_rows for a, b in self.columns.cross}
-        return Schema(self.cardinality | crosses, self.columns.dense, self.columns.labels)
+        sizes, columns = self.cardinality | crosses, self.columns
+        return Schema(sizes, columns.dense, columns.labels, tuple(self.bags))
 
     @property
     def cross_rows(self) -> int:
@@ -122,7 +135,7 @@ class MappedLog:
             return torch.from_numpy(matrix.astype(np.float32))
 
         day, names = np.array(self.day[rows]), enumerate(self.columns.ids)
-        ids = {k: self._array(f"id-{i}", np.int32)[rows].astype(np.int64) for i, k in names}
+        ids = {name: self._ids(k, name, rows) for k, name in names}
         for a, b in self.columns.cross:
             ids[f"{a}_x_{b}"] = hashed_cross(ids[a], ids[b], self.cross_rows)
         return Log(
@@ -147,24 +160,47 @@ class MappedLog:
         """Returns the impressions of days first to last, both included."""
         return self.read(self.rows_of(first, first if last is None else last))
 
+    def _ids(self, k: int, name: str, rows: slice | np.ndarray) -> np.ndarray:
+        """Returns the ids of the k-th column, (n,) int64, or its padded bags, (n, longest)."""
+        ids = self._array(f"id-{k}", np.int32)
+        if name not in self.bags:
+            return ids[rows].astype(np.int64)
+        every = self._array(f"length-{k}", np.uint8)
+        starts, lengths = (np.cumsum(every, dtype=np.int64) - every)[rows], every[rows]
+        before = np.cumsum(lengths, dtype=np.int64) - lengths
+        places = np.repeat(starts - before, lengths) + np.arange(lengths.sum(dtype=np.int64))
+        bags = np.full((len(lengths), self.bags[name]), PADDING)
+        bags[np.arange(self.bags[name]) < lengths[:, None]] = ids[places]
+        return bags
+
     def _array(self, name: str, dtype) -> np.ndarray:
         return np.memmap(self.folder / name, dtype, mode="r")
 
 
 class _IdColumn:
-    """Writes the rows of one id column."""
+    """Writes the rows of one id column, and the length of each bag beside them."""
 
-    def __init__(self, path: Path) -> None:
-        self.map, self.type, self.n_missing = RowMap(), None, 0
-        self.out = path.open("wb")
+    def __init__(self, folder: Path, k: int, separator: str | None) -> None:
+        self.map, self.type, self.n_missing, self.separator = RowMap(), None, 0, separator
+        self.out, self.lengths_to = (folder / f"id-{k}").open("wb"), folder / f"length-{k}"
+        self.lengths: list[np.ndarray] = []  # of the bags, by chunk
 
     def add(self, column: pa.Array, place: parse.Place) -> None:
+        if self.separator is not None:
+            column = parse.split(column, self.separator, place)
+        kind = column.type
+        if parse.is_list(kind):
+            lengths, column, place = parse.bags(column, place)
+            self.lengths.append(lengths)
+            self.n_missing += int((lengths == 0).sum())
+        else:
+            self.n_missing += column.null_count
         codes, values = parse.encoded(column)
-        self.n_missing += column.null_count
         parse.check_ids(codes, values, place)
-        self.type = self.type or values.type
-        if values.type != self.type:
-            what = f"of type {values.type}, but of type {self.type} in the files before it"
+        kind = f"list<{values.type}>" if parse.is_list(kind) else str(values.type)
+        self.type = self.type or kind
+        if kind != self.type:
+            what = f"of type {kind}, but of type {self.type} in the files before it"
             place.refuse(0, what, "write all files alike")
         rows = self.map.rows(keys_of(values))
         if self.map.n >= _MOST_IDS:
@@ -173,20 +209,23 @@ class _IdColumn:
 
     def close(self) -> None:
         self.out.close()
+        if self.lengths:
+            np.concatenate(self.lengths).tofile(self.lengths_to)
 
 
-def _map(found: list[Path], columns: Columns, folder: Path, rows: int | None, say) -> None:
+def _map(
+    found: list[Path], columns: Columns, folder: Path, rows: int | None, total: int, say
+) -> None:
     days: list[np.ndarray] = []
     form, n, started = columns.day_format, 0, time.perf_counter()
-    total = min(files.about_rows(found), rows or sys.maxsize)
-    say(f"reading about {total:,} impressions")
     with (
         ExitStack() as open_files,
         ThreadPoolExecutor(os.cpu_count() or 1) as pool,  # for the id columns of a chunk
         ThreadPoolExecutor(1) as ahead,  # reads the next chunk meanwhile
     ):
         opened = open_files.enter_context
-        ids = [opened(closing(_IdColumn(folder / f"id-{k}"))) for k in range(len(columns.ids))]
+        separators = map(dict(columns.split).get, columns.ids)
+        ids = [opened(closing(_IdColumn(folder, k, sep))) for k, sep in enumerate(separators)]
         out = {
             name: opened((folder / f"{kind}-{k}").open("wb"))
             for kind, names in (
@@ -228,6 +267,9 @@ def _map(found: list[Path], columns: Columns, folder: Path, rows: int | None, sa
             say(f"read {n:,} impressions, about {in_words(left)} left")
     if n == 0:
         raise DataError(f"{found[0]}: no rows; it must hold at least one impression.")
+    for name, column in zip(columns.ids, ids):
+        if column.map.n == 0:
+            raise DataError(f"{found[0]}: column {name!r}: every list is empty; leave it out.")
     names, starts = _write_days(np.concatenate(days), form, found, columns, folder)
     about = {
         "n": n,
@@ -235,6 +277,7 @@ def _map(found: list[Path], columns: Columns, folder: Path, rows: int | None, sa
         "starts": starts,
         "cardinality": [column.map.n for column in ids],
         "missing": [column.n_missing for column in ids],
+        "longest": [int(max(map(np.max, column.lengths), default=0)) for column in ids],
         "files": [str(path) for path in found],
     }
     (folder / "about.json").write_text(json.dumps(about))
