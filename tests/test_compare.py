@@ -2,11 +2,15 @@ import json
 import re
 import shlex
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from bs4 import BeautifulSoup
 
 from multiepoch.data import AdsWorld
@@ -235,6 +239,43 @@ def test_one_seed_gives_valid_json_and_any_column_name_will_do(place):
     found = json.loads((place / "report" / "report.json").read_text(), parse_constant=refuse)
     assert found["methods"][0]["second"]["low"] is None
     assert found["data"]["cut"] == [] and set(found["frequencies"]) == {"type", "user.id"}
+
+
+def test_processes_share_the_parts_by_a_file_that_is_gone_at_the_end(place, capsys, monkeypatch):
+    columns = Columns(("user", "item"), ("click",), "day", cross=(("user", "item"),))
+    mapped = map_log("log.parquet", columns)
+    own = run.Setup(str(mapped.folder), columns, plan.split(mapped, "log", False), 2, 64)
+    shared = replace(own, shared=str(place / "parts"))
+    for _ in range(2):  # the first writes the file
+        run.read_parts.cache_clear()
+        parts = run.read_parts(shared)
+    expected = run.read_parts(own)
+    for name in plan.PARTS:
+        log, other = getattr(parts, name), getattr(expected, name)
+        assert log.schema == other.schema and torch.equal(log.labels, other.labels)
+        assert all(torch.equal(log.ids[k], other.ids[k]) for k in other.ids)
+    assert torch.equal(parts.block, expected.block) and parts.column == expected.column
+
+    seen, execute = [], run.execute
+
+    def look(trial, setup):
+        seen.append((place / "report" / output.SHARED).exists())
+        return execute(trial, setup)
+
+    monkeypatch.setattr(run, "execute", look)
+    (place / "report").mkdir()
+    (place / "report" / output.SHARED).write_text("of a call that was killed")
+    assert main(["compare", "log.parquet", *CALL]) == 0
+    assert all(seen) and not (place / "report" / output.SHARED).exists()
+
+    @contextmanager
+    def full(path):
+        yield Path("/dev/full")
+
+    monkeypatch.setattr(run, "atomic_write", full)
+    assert main(["compare", "log.parquet", *CALL, "--out", "other"]) == 2
+    said = capsys.readouterr().err
+    assert "other: the disk is full; free some space" in said and said.count("\n") == 1
 
 
 def test_a_killed_worker_gives_one_sentence(place, capsys, monkeypatch):

@@ -14,7 +14,8 @@ from multiepoch.files import write_text
 from multiepoch_compare.readers.files import disk_error
 
 REMEDY = "give another --out"
-_OURS = {"call.json", "trials", "report.json", "report.txt", "index.html", "lock"}
+SHARED = "parts"  # a file that a call deletes when it ends
+_OURS = {"call.json", "trials", "report.json", "report.txt", "index.html", "lock", SHARED}
 
 
 @contextlib.contextmanager
@@ -35,6 +36,7 @@ def folder(out: Path, call: list[str]) -> Iterator[Path]:
     try:
         out.mkdir(parents=True, exist_ok=True)
         _lock(lock)
+        (out / SHARED).unlink(missing_ok=True)
         write_text(record, json.dumps(call))
     except OSError as error:
         raise disk_error(error, out, REMEDY) from error
@@ -47,6 +49,7 @@ def folder(out: Path, call: list[str]) -> Iterator[Path]:
             record.unlink()
         raise
     finally:
+        (out / SHARED).unlink(missing_ok=True)
         lock.unlink(missing_ok=True)
         if made and not any(out.iterdir()):
             out.rmdir()

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from multiepoch.data.log import DataError, Log
+from multiepoch.files import atomic_write
 from multiepoch.methods import ALL_METHODS
 from multiepoch.model import ConversionModel
 from multiepoch.runner import KeptRunner, in_words, one_thread, run_key
@@ -35,13 +36,17 @@ EVALUATE_AT = (0.25, 0.5, 1.0)
 
 @dataclass(frozen=True)
 class Setup:
-    """The settings that all trials of one call share; `folder` is that of the mapped log."""
+    """The settings that all trials of one call share.
+
+    `folder` is that of the mapped log; `shared`, the file by which processes share its parts.
+    """
 
     folder: str
     columns: Columns
     split: plan.Split
     epochs: int
     batch_size: int
+    shared: str | None = None
 
 
 @dataclass
@@ -86,6 +91,20 @@ class Parts:
 
 @lru_cache(maxsize=1)
 def read_parts(setup: Setup) -> Parts:
+    """Reads the parts. The memory of `setup.shared`, which the first call writes, counts once."""
+    if setup.shared is None:
+        return _read_parts(setup)
+    if not Path(setup.shared).exists():
+        parts = _read_parts(setup)
+        try:
+            with atomic_write(setup.shared) as partial, partial.open("wb") as file:
+                torch.save(parts, file)
+        except RuntimeError as error:  # torch hides the reason
+            raise error.__context__ or error from None
+    return torch.load(setup.shared, mmap=True, weights_only=False)
+
+
+def _read_parts(setup: Setup) -> Parts:
     mapped = MappedLog(Path(setup.folder), setup.columns)
     logs, scale = {}, None
     for part in plan.PARTS:
@@ -219,9 +238,11 @@ def estimate(setup: Setup, n_runs: int, workers: int) -> str:
     optimizer, _ = ALL_METHODS["plain"].build(
         model, dense_lr=plan.DENSE_LR, embedding_lr=plan.DENSE_LR
     )
-    started = time.perf_counter()
+    go = partial(train, model, optimizer, epochs=1, batch_size=setup.batch_size, progress=None)
     with one_thread():
-        train(model, optimizer, first, epochs=1, batch_size=setup.batch_size, progress=None)
+        go(first[: setup.batch_size])  # the first step takes as long as many
+        started = time.perf_counter()
+        go(first)
     a_row = (time.perf_counter() - started) / len(first)
     left = a_row * len(read_parts(setup).train) * setup.epochs * n_runs / workers
     return f"{n_runs} runs of {setup.epochs} epochs, about {in_words(left)}"
@@ -246,7 +267,8 @@ def tune_and_run(
         say(estimate(setup, total, runner.workers))
 
         def run_all(trials: Sequence[plan.Trial], setup: Setup = setup) -> list[dict]:
-            keys = (run_key([asdict(trial), asdict(setup)], *_CODE) for trial in trials)
+            same = asdict(replace(setup, shared=None))
+            keys = (run_key([asdict(trial), same], *_CODE) for trial in trials)
             paths = [store / f"{key}.json" for key in keys]
             runner([(trial, setup) for trial in trials], paths)
             return [json.loads(path.read_text()) for path in paths]
@@ -275,7 +297,8 @@ def tune_and_run(
                     raise DataError(f"{label} diverges with seed {seed}; {remedy}.")
         plain = verdict.Losses(results["plain"], read_parts(setup).sizes()[0])
         control = []
-        if verdict.difference(plain, 2, plain, 1).kind == "rise":
+        bags = read_parts(setup).train.schema.bags  # two-fold tables know single ids alone
+        if verdict.difference(plain, 2, plain, 1).kind == "rise" and not bags:
             runner.total += seeds
             trial = plan.control(choices["plain"].trial)
             again = [replace(trial, seed=seed) for seed in range(seeds)]
