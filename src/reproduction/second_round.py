@@ -130,13 +130,17 @@ def in_brief(evidence: Sequence[PointEvidence]) -> list[str]:
     return lines
 
 
-def verdicts(ids: Sequence[str], *records: Record | None) -> str:
+def verdicts(
+    ids: Sequence[str],
+    *records: Record | None,
+    predictions: Sequence[Prediction] = PREDICTIONS,
+) -> str:
     """Returns a Markdown table of the second round's verdicts and their evidence in brief."""
     found = [record.evidence for record in records if record is not None]
     if not found:
         return "Second round: no record found."
     rows, lines = pd.concat(found, ignore_index=True), []
-    for one in (one for one in PREDICTIONS if one.id in ids):
+    for one in (one for one in predictions if one.id in ids):
         evidence = weigh(one, rows)
         brief = "<br>".join(in_brief(evidence))
         title = one.title or claim(one.id).title

@@ -14,8 +14,12 @@ import pandas as pd
 from scipy.optimize import least_squares
 
 from multiepoch.runner import resolve_device
+from reproduction import tables
 from reproduction.ch11_board import experiment as board
 from reproduction.ch11_board.remedies.execute import Trial, run_trials
+from reproduction.ch11_board.remedies.registry import BOARD
+from reproduction.findings import cell
+from reproduction.records import Record
 from reproduction.runs import Profile
 from reproduction.runs.run import default_store
 
@@ -25,12 +29,14 @@ SEEDS = (20, 21, 22, 23)
 
 RATE = 10**-1.5
 COEFFICIENTS = (0.0, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
+LIVE = (0.0, 1e-7, 1e-6, 1e-5)
 BATCHES = (1024, 512, 256)
 # Held against it, at the same rates: the lazy optimizer, and two decays that say what they do.
 AGAINST = (("plain", None), ("adamar", 1e-3), ("adamar", 1e-2), ("adamw", 0.03), ("adamw", 0.3))
 EPOCHS = (1, 2, 4, 8)
 SHARES = (0.125, 0.25)  # of the largest window, repeated
 FRESH = (0.0625, 0.125, 0.25, 0.5, 1.0)  # of the largest window, once
+WINDOW = 250_000  # impressions of the largest window in `long`
 METHODS = ("plain", "fal", "meda", "tail_rewind", "tail_rewind_blend")
 
 
@@ -60,7 +66,7 @@ def scan(seed: int, coefficients=COEFFICIENTS, batches=BATCHES, against=AGAINST)
     ]
 
 
-def worth(seed: int, which: str = "", methods=METHODS) -> list[Trial]:
+def worth(seed: int, methods=METHODS) -> list[Trial]:
     """Returns the runs of C15 of one seed: plain over more data once, and each method repeated."""
     rates = {name: board.tuned()["world"][name] for name in methods}
     at = {"evaluate_at": (1.0,)}
@@ -87,17 +93,23 @@ def worth(seed: int, which: str = "", methods=METHODS) -> list[Trial]:
     return [*fresh, *repeated]
 
 
-def run(
-    profile: Profile, device: str = "auto", seeds=None, store=None, log=print, **scanned
-) -> pd.DataFrame:
+def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
     """Runs C14 and C15; returns the rows of both, with a column `claim`."""
     device, seeds = resolve_device(device), seeds or SEEDS
     store = store or default_store(profile) / NAME
-    of_c14 = [trial for seed in seeds for trial in scan(seed, **scanned)]
+    of_c14 = [trial for seed in seeds for trial in scan(seed)]
     of_c15 = [trial for seed in seeds for trial in worth(seed)]
     c14 = run_trials(of_c14, board.sizes(profile), device, store, log, profile.workers)
     c15 = run_trials(of_c15, sizes(profile), device, store, log, profile.workers)
     return pd.concat([c14.assign(claim="C14"), c15.assign(claim="C15")], ignore_index=True)
+
+
+def run_scan(profile: Profile, device: str, seeds, store=None, log=print) -> pd.DataFrame:
+    """Runs the live part of the chapter: a few coefficients at one batch size."""
+    store = store or default_store(profile) / NAME
+    trials = [t for seed in seeds for t in scan(seed, LIVE, BATCHES[1:2], AGAINST[:1])]
+    rows = run_trials(trials, profile, device, store, log, profile.workers)
+    return rows.assign(claim="C14")
 
 
 def losses(rows: pd.DataFrame, claim: str) -> pd.DataFrame:
@@ -110,8 +122,8 @@ def losses(rows: pd.DataFrame, claim: str) -> pd.DataFrame:
 def changes(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns C14's jump, gain and harm in %, mean over objectives, by remedy, setting and seed.
 
-    jump: a quarter into epoch 2 against the end of epoch 1. gain: the end of epoch 2 against that of
-    epoch 1. harm: the end of epoch 1 against that of dense Adam without a penalty.
+    The jump is a quarter into epoch 2 against the end of epoch 1; the gain, the end of epoch 2
+    against that of epoch 1; the harm, the end of epoch 1 against that of dense Adam without decay.
     """
     loss = losses(rows, "C14").reset_index()
     parts = loss["setting"].str.split("@", expand=True)
@@ -227,3 +239,33 @@ def _c15(worth: pd.Series):
                 if measure == "three_repeats":
                     second, late = of[2.0] - of[1.0], (of[8.0] - of[4.0]) / 4
                     yield "C15", "falling", point, (second - late).dropna()
+
+
+def show_worth(record: Record | None) -> None:
+    """Displays the fresh data that 2, 4 and 8 epochs are worth, in epochs of fresh data."""
+    if record is None:
+        return
+    worth = in_fresh_data(record.rows)
+    cells: dict[str, dict[str, str]] = {}
+    for (remedy, share, epoch), values in worth.groupby(["remedy", "share", "epoch"], sort=False):
+        if epoch > 1:
+            row = f"{BOARD[remedy].label}, {share * WINDOW:,.0f}"
+            known = values.dropna()
+            words = cell(known) if len(known) == len(values) else "beyond the curve"
+            cells.setdefault(row, {})[f"{epoch:.0f} epochs"] = words
+    note = "Fresh data of the same loss, in multiples of the unique data; 1 is one epoch's worth:"
+    tables.show(cells, "remedy, unique impressions", note)
+
+
+def show_law(record: Record | None) -> None:
+    """Displays the constants of the law of effective data by remedy."""
+    if record is None:
+        return
+    cells = {}
+    for remedy in METHODS:
+        fits = [fit(record.rows, remedy, seed) for seed in record.about["seeds"]]
+        cells[BOARD[remedy].label] = {
+            "R, epochs": cell([one["R"] for one in fits]),
+            "β": cell([one["beta"] for one in fits]),
+        }
+    tables.show(cells, "remedy", "Constants of the law; means over seeds and 95 % intervals:")
