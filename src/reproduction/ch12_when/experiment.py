@@ -127,14 +127,14 @@ def changes(rows: pd.DataFrame) -> pd.DataFrame:
     """
     loss = losses(rows, "C14").reset_index()
     parts = loss["setting"].str.split("@", expand=True)
-    loss = loss.assign(value=parts[0].astype(float), batch=parts[1].astype(int))
+    loss = loss.assign(coefficient=parts[0].astype(float), batch=parts[1].astype(int))
     loss["jump"] = 100 * (loss[1.25] / loss[1.0] - 1)
     loss["gain"] = 100 * (loss[2.0] / loss[1.0] - 1)
-    base = loss[(loss["remedy"] == "whole_l2") & (loss["value"] == 0)]
+    base = loss[(loss["remedy"] == "whole_l2") & (loss["coefficient"] == 0)]
     base = base.set_index(["batch", "seed", "objective"])[1.0].rename("base")
     loss = loss.join(base, on=["batch", "seed", "objective"])
     loss["harm"] = 100 * (loss[1.0] / loss["base"] - 1)
-    keys = ["remedy", "value", "batch", "seed"]
+    keys = ["remedy", "coefficient", "batch", "seed"]
     return loss.groupby(keys)[["jump", "gain", "harm"]].mean()
 
 
@@ -212,8 +212,8 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _c14(found: pd.DataFrame):
-    for (value, batch), of in found.groupby(["value", "batch"]):
-        of = of.droplevel(["value", "batch"])
+    for (value, batch), of in found.groupby(["coefficient", "batch"]):
+        of = of.droplevel(["coefficient", "batch"])
         point = f"coefficient {value:g}, batch {batch}"
         if value <= 1e-8:
             yield "C14", "jump_small", point, of["jump"]
@@ -223,8 +223,8 @@ def _c14(found: pd.DataFrame):
             yield "C14", "gain", point, of["gain"]
             yield "C14", "harm", point, of["harm"]
     jump = found["jump"].unstack("batch")
-    if 1e-6 in jump.index.unique("value"):
-        mine = jump.xs(1e-6, level="value")
+    if 1e-6 in jump.index.unique("coefficient"):
+        mine = jump.xs(1e-6, level="coefficient")
         yield "C14", "steps", "coefficient 1e-06", mine[max(mine)] - mine[min(mine)]
 
 

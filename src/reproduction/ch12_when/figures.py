@@ -61,14 +61,16 @@ def scan(rows: pd.DataFrame) -> Figure:
     """Draws the jump, and the change over epoch 2, against the coefficient."""
     found = experiment.changes(rows)
     penalty = found.xs("whole_l2", level="remedy")
-    values = sorted(penalty.index.unique("value"))
+    values = sorted(penalty.index.unique("coefficient"))
     fig, grid = style.figure(2, height=2.6, sharex=True)
     titles = {"jump": "¼ into epoch 2", "gain": "at the end of epoch 2"}
     for axes, (column, title) in zip(grid, titles.items()):
         for batch, (color, marker) in BATCHES.items():
             if batch not in penalty.index.unique("batch"):
                 continue
-            mine = intervals(penalty[column].xs(batch, level="batch").rename("value"), ["value"])
+            mine = intervals(
+                penalty[column].xs(batch, level="batch").rename("value"), ["coefficient"]
+            )
             mine.index = [values.index(v) for v in mine.index]
             name = f"batch {batch:,}"
             style.band(axes, mine, "plain", color=color, marker=marker, linestyle="-", label=name)

@@ -1,0 +1,74 @@
+"""The figures of chapter 11. figures.toml has their texts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from reproduction import style
+from reproduction.ch11_board import experiment
+from reproduction.ch11_board.remedies.registry import BOARD
+from reproduction.measure import intervals
+
+LOOKS = {
+    "plain": style.line_style("plain"),
+    "FAL": style.line_style("FAL"),
+    "MEDA": style.line_style("MEDA"),
+    "tail rewind, blended": style.line_style("tail rewind") | {"linestyle": "-"},
+    "L2 on whole tables, Adam": {"color": "#6B4400", "linestyle": (0, (6, 1.5))},
+    "label smoothing": {"color": "#7A005C", "linestyle": (0, (2, 1))},
+}
+
+
+@style.shown("fig-eleven-curves")
+def curves(rows: pd.DataFrame) -> Figure:
+    """Draws six rows of the board against one plain epoch: a panel for each source."""
+    found = []
+    for data, name in experiment.DATA.items():
+        if data in set(rows["data"]):
+            points = experiment.against_one_epoch(rows, data).stack().rename("value")
+            found.append(points.rename_axis(["remedy", "seed", "epoch"]).reset_index())
+            found[-1]["data"] = name
+    points = pd.concat(found)
+    points = points[points["epoch"] >= 1]
+    points = points.assign(line=points["remedy"].map(lambda name: BOARD[name].label))
+    points["value"] = points["value"].clip(upper=40)
+    return style.by_epoch(points, LOOKS, "loss against one plain epoch's, %", "data", 2.6)
+
+
+@style.shown("fig-eleven-overview")
+def overview(rows: pd.DataFrame) -> Figure:
+    """Draws every remedy at the worst and at the last point, sorted by the last on AdsWorld."""
+    fig, axes = style.figure(height=9.0)
+    last, quarter = experiment.ENDS[-1], experiment.QUARTERS[-1]
+    kinds = {
+        ("world", last): ("AdsWorld, end of epoch 4", "#0072B2", "o"),
+        ("world", quarter): ("AdsWorld, ¼ into epoch 4", "#0072B2", "|"),
+        ("kuairand", last): ("KuaiRand, end of epoch 4", "#D55E00", "D"),
+        ("kuairand", quarter): ("KuaiRand, ¼ into epoch 4", "#D55E00", "|"),
+    }
+    order: list[str] = []
+    for (data, epoch), (label, color, marker) in kinds.items():
+        if data not in set(rows["data"]):
+            continue
+        values = experiment.against_one_epoch(rows, data)[epoch].rename("value")
+        found = intervals(values, ["remedy"])
+        order = order or found["mean"].sort_values().index.to_list()
+        found = found.reindex(order)
+        y = np.arange(len(order)) + (0.16 if data == "kuairand" else -0.16)
+        look = {"linestyle": "none", "markersize": 5 if marker != "|" else 8, "label": label}
+        axes.plot(found["mean"], y, marker, color=color, **look)
+        if marker != "|":
+            axes.hlines(y, found["low"], found["high"], color, linewidth=1.5)
+    axes.set_yticks(range(len(order)), [BOARD[name].label for name in order], fontsize=9)
+    axes.set_ylim(len(order) - 0.4, -0.6)
+    axes.set_xscale("symlog", linthresh=2, linscale=1)
+    ticks = [-10, -5, -2, -1, 0, 1, 2, 5, 10, 20, 50]
+    axes.set_xticks(ticks, [style.signed(f"{tick:+g}") if tick else "0" for tick in ticks])
+    axes.minorticks_off()
+    axes.grid(axis="y", visible=False)
+    style.reference(axes, vertical=True)
+    axes.set_xlabel("loss against one plain epoch's, %")
+    style.legend_outside(fig, axes, columns=2)
+    return fig
