@@ -143,6 +143,8 @@ def test_use_huge_pages_returns_the_tensor_as_it_is(n):
     fresh = torch.empty(n)
     assert use_huge_pages(fresh) is fresh
     assert torch.equal(fresh.fill_(2.0), torch.full((n,), 2.0))
+    assert use_huge_pages(fresh, written=True) is fresh
+    assert torch.equal(fresh, torch.full((n,), 2.0))
 
 
 def test_a_bag_is_the_mean_of_its_rows_and_padding_does_not_count():

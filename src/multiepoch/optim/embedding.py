@@ -34,7 +34,8 @@ class EmbeddingOptimizer(Optimizer):
     on the rows it touches, not on the size of the table. On CUDA, `step()` never waits for the
     device, and sums a row's gradients in an order that varies, unless
     torch.use_deterministic_algorithms(True) is set. On a CPU, float32 tables use compiled kernels
-    if the installation has them; `print(optimizer)` shows which path runs.
+    if the installation has them; `print(optimizer)` shows which path runs. Linux is asked to put
+    tables and state into memory pages of 2 MiB, which takes a few seconds per gigabyte of table.
 
     `state[param]` holds "step", the rule's moments or accumulators, FAL's "count" (int32, one per
     row) and "max_count", and AdamAR's "last_step" (int32, one per row).
@@ -98,6 +99,8 @@ class EmbeddingOptimizer(Optimizer):
                 _check_table(table, _name(group, index))
                 _fastest_path({**self.defaults, **group}, table, table)  # it may refuse fused=True
         super().add_param_group(group)
+        for table in self.param_groups[-1]["params"]:
+            use_huge_pages(table, written=True)
 
     def set_epoch(self, epoch: int) -> None:
         """Sets the epoch, counted from 0, for `FrequencyAdaptiveLR(gap_decay=...)`."""
@@ -288,7 +291,7 @@ class EmbeddingOptimizer(Optimizer):
                 # bfloat16 table, so take them from the original.
                 layout = _state_layout(group, param)
                 self.state[param] = {
-                    name: value.to(layout[name][2], copy=True).contiguous()
+                    name: use_huge_pages(value.to(layout[name][2], copy=True).contiguous(), True)
                     for name, value in given["state"].get(key, {}).items()
                     if name in layout
                 }

@@ -7,20 +7,21 @@ import mmap
 
 from torch import Tensor
 
-_WORTH_IT = 2**21  # bytes: one huge page
+_HUGE_PAGE = 2**21  # bytes
+_COLLAPSE = 25  # MADV_COLLAPSE, since Linux 6.1
 
 
-def use_huge_pages(fresh: Tensor) -> Tensor:
-    """Asks Linux to back a new, unwritten tensor with 2 MiB pages, and returns the tensor.
+def use_huge_pages(tensor: Tensor, written: bool = False) -> Tensor:
+    """Asks Linux to back a tensor with 2 MiB pages, and returns the tensor.
 
     In a table of a gigabyte, finding the small page of a row takes longer than reading the row.
-    This is only a hint: if huge pages are not available, nothing changes. Memory that was
-    already written keeps its pages. For tables that other code allocates, set
-    THP_MEM_ALLOC_ENABLE=1 in the environment, and torch itself asks.
+    This is only a hint: if huge pages are not available, nothing changes. A tensor that is already
+    written is copied by the kernel, which takes a few seconds per gigabyte.
     """
-    page, advise_huge = mmap.PAGESIZE, getattr(mmap, "MADV_HUGEPAGE", None)
-    if fresh.device.type == "cpu" and advise_huge is not None and fresh.nbytes >= _WORTH_IT:
-        first = -(-fresh.data_ptr() // page) * page
-        length = fresh.data_ptr() + fresh.nbytes - first
-        ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(length), advise_huge)
-    return fresh
+    advice = _COLLAPSE if written else getattr(mmap, "MADV_HUGEPAGE", None)
+    if tensor.device.type == "cpu" and advice is not None and tensor.nbytes >= _HUGE_PAGE:
+        page = _HUGE_PAGE if written else mmap.PAGESIZE
+        first = -(-tensor.data_ptr() // page) * page
+        length = (tensor.data_ptr() + tensor.nbytes - first) // page * page
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(length), advice)
+    return tensor
