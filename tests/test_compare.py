@@ -672,6 +672,17 @@ def test_weights_count_in_losses_rates_and_blocks(place):
         assert np.array(m["logloss_by_epoch"])[:, 0] == pytest.approx(ends, abs=1e-5)
 
 
+def test_a_cell_has_the_colour_of_its_verdict_and_keeps_its_interval_whole():
+    tones = {"rise": "bad", "slight rise": "bad", "fall": "good", "slight fall": "good"}
+    for kind, words in judge.WORDS.items():
+        for word in words:
+            cell = f"+0.10 % [-0.20, +0.40] {word}"
+            assert report._tone(cell) == report._tone(f"{cell} (epoch 2)") == tones.get(kind, "")
+            assert report._unbroken(cell).split(" ", 1)[1] == word
+    assert report._tone("(baseline)") == report._tone("0.6909 0.1200") == ""
+    assert report._unbroken("tail rewind") == "tail rewind"
+
+
 def test_text_and_page_come_from_the_record_alone(place):
     main(["compare", "log.parquet", *CALL])
     found = report_of(place)

@@ -92,7 +92,7 @@ def frequencies(found: dict) -> Markup:
     axes.set_yticks(range(len(shares)), short)
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
-    axes.set_xlabel("test impressions, %")
+    axes.set_xlabel("lookups of the test day, %")
     axes.grid(axis="y", visible=False)
     place = {"loc": "lower center", "bbox_to_anchor": (0.35, 1.0), "ncols": 3}
     axes.legend(title="times trained on", handlelength=1.0, **place)

@@ -76,6 +76,7 @@ def page(found: dict) -> str:
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     environment.filters["estimate"] = lambda values: str(Estimate(**values))
     environment.filters["tone"] = _tone
+    environment.filters["unbroken"] = _unbroken
     return environment.get_template("report.html.j2").render(
         found=found,
         data_line=f"{data_line(found['data'])} {steps_line(found)}",
@@ -98,12 +99,18 @@ def steps_line(found: dict) -> str:
 
 
 def _tone(cell: str) -> str:
-    """Returns the class of a cell that ends with a clear verdict."""
-    bad, good = (
-        tuple(w for k in of for w in WORDS[k]) for of in (("rise",), ("fall", "slight fall"))
-    )
-    cell = cell.partition(" (epoch")[0]
-    return "bad" if cell.endswith(bad) else "good" if cell.endswith(good) else ""
+    """Returns the class of a cell with a clear verdict, which follows the interval."""
+    said = cell.partition("] ")[2].partition(" (epoch")[0]
+    for tone, kinds in (("bad", ("rise", "slight rise")), ("good", ("fall", "slight fall"))):
+        if any(said in WORDS[kind] for kind in kinds):
+            return tone
+    return ""
+
+
+def _unbroken(cell: str) -> str:
+    """Keeps a number and its interval on one line; the verdict may follow on the next."""
+    numbers, end, words = cell.partition("]")
+    return numbers.replace(" ", "\N{NO-BREAK SPACE}") + end + words if end else cell
 
 
 def data_line(data: dict) -> str:

@@ -336,8 +336,7 @@ def seen_in_words(seen: OwnLabel) -> str:
 
 def _advice(found: list[Verdict], baseline: tuple[str, int], best: tuple[str, int]) -> str:
     rates = {v.label: v.choice.trial.dense_lr for v in found}
-    against = f"{baseline[0]} training at one shared learning rate ({rates[baseline[0]]:.2g}) "
-    against = against.replace("plain (retuned)", "retuned plain") + f"for {_in_words(baseline[1])}"
+    against = f"at one shared learning rate ({rates[baseline[0]]:.2g}) for {_in_words(baseline[1])}"
     by_label = {v.label: v for v in found}
     if best != baseline:
         gain = by_label[best[0]].against_plain
@@ -346,7 +345,8 @@ def _advice(found: list[Verdict], baseline: tuple[str, int], best: tuple[str, in
             f"lower than that of the best plain training, {against}."
         )
     others = [v for v in found if v.label not in PLAIN]
-    text = f"Keep {against}: no method is shown to be better."
+    name = "plain" if baseline[0] == "plain" else "retuned plain"
+    text = f"Keep {name} training {against}: no method is shown to be better."
     if others:
         nearest = min(others, key=lambda v: v.against_plain.mean)
         text += f" The test logloss of the best, {nearest.label}, differs by "
