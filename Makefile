@@ -39,6 +39,9 @@ test-distributed: $(SHARDED)/.installed-$(TORCH)-$(TORCHREC) ## Test sharded tab
 pdf: $(PAGES) ## Print the built book as a PDF in _build
 	@$(RUN) -m tools.pdf
 
+slides: $(PAGES) ## Print three slides from the front page of the built book, in _build
+	@$(RUN) -m tools.slides
+
 regression: $(STAMP) ## Run every notebook and compare with references/PROFILE.json
 	@$(RUN) -m pytest tests/regression --profile $(PROFILE) --junitxml=regression/$(PROFILE).xml
 
