@@ -131,7 +131,12 @@ class ShardedOptimizer(CombinedOptimizer):
             return
         features = inputs[0]
         shards = [shard for shard in self.shards if shard.kernel is kernel]
-        if any(shard in self._touched for shard in shards):
+        if not shards[0].replicated:
+            kernel.fused_optimizer.step()  # which sets the rate of the group, and nothing else
+            if not (self._corrects or self._row_hooks):
+                return
+        waiting = self.replicated.occurrences if shards[0].replicated else self._touched
+        if any(shard in waiting for shard in shards):
             raise RuntimeError(
                 "a second lookup for training before step(): call step() after each backward pass, "
                 "and evaluate within torch.no_grad()"
@@ -144,15 +149,16 @@ class ShardedOptimizer(CombinedOptimizer):
                 self.replicated.occurrences[shard] = torch.bincount(ids, minlength=shard.n_rows)
             else:
                 self._touch(shard, *ids.unique(return_counts=True))
-        if not shards[0].replicated:
-            kernel.fused_optimizer.step()  # which sets the rate of the group, and nothing else
+
+    @property
+    def _corrects(self) -> bool:
+        return self.row_lr is not None or self.row_decay is not None
 
     @torch.no_grad()
     def _touch(self, shard: Shard, rows: Tensor, occurrences: Tensor) -> None:
         for hook in tuple(self._row_hooks.values()):
             hook(shard.weight, rows, occurrences)
-        corrected = self.row_lr is not None or self.row_decay is not None
-        old = shard.weight.index_select(0, rows) if corrected else None
+        old = shard.weight.index_select(0, rows) if self._corrects else None
         self._touched[shard] = (rows, occurrences.int(), old)
 
     @torch.no_grad()
