@@ -15,7 +15,7 @@ TORCHREC ?= 1.8
 SHARDED   = .venv-torchrec
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-pages test-distributed pdf bench regression mutations gpu lint strip colab clean
+.PHONY: help book test test-pages test-distributed pdf bench bench-distributed regression mutations gpu lint strip colab clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -53,6 +53,9 @@ gpu: $(STAMP) ## Run all that needs a GPU, in pieces that resume (results/gpu)
 
 bench: $(STAMP) ## Time the optimizer and training against their peers (on an idle machine)
 	@$(RUN) benchmarks/bench.py
+
+bench-distributed: $(STAMP) $(SHARDED)/.installed-$(TORCH)-$(TORCHREC) ## Time sharded tables with FAL and tail rewind (on an idle machine)
+	@OMP_NUM_THREADS=1 $(RUN) benchmarks/distributed.py --python $(SHARDED)/bin/python
 
 lint: $(STAMP) ## Lint the code, tests and notebooks, check their formatting, and the package's types
 	@$(RUN) -m ruff check .
