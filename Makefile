@@ -14,8 +14,11 @@ TORCH    ?= 2.13
 TORCHREC ?= 1.8
 SHARDED   = .venv-torchrec
 
+# The training libraries of the recipes, in an environment of their own.
+CLIENTS  = .venv-clients
+
 .DEFAULT_GOAL := help
-.PHONY: help book test test-pages test-distributed pdf bench bench-distributed regression mutations gpu lint strip colab clean
+.PHONY: help book test test-pages test-distributed test-clients pdf bench regression mutations gpu lint strip colab clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -36,11 +39,11 @@ test-pages: $(PAGES) ## Check every page of the built book in headless Chromium
 test-distributed: $(SHARDED)/.installed-$(TORCH)-$(TORCHREC) ## Test sharded tables on TorchRec with several processes
 	@OMP_NUM_THREADS=1 $(SHARDED)/bin/python -m pytest -p no:cacheprovider tests/distributed
 
+test-clients: $(CLIENTS)/.installed ## Run the recipes: Lightning, Accelerate, DeepCTR-Torch, ... (Python 3.11 or 3.12)
+	@OMP_NUM_THREADS=1 $(CLIENTS)/bin/python -m pytest -p no:cacheprovider tests/clients
+
 pdf: $(PAGES) ## Print the built book as a PDF in _build
 	@$(RUN) -m tools.pdf
-
-slides: $(PAGES) ## Print three slides from the front page of the built book, in _build
-	@$(RUN) -m tools.slides
 
 regression: $(STAMP) ## Run every notebook and compare with references/PROFILE.json
 	@$(RUN) -m pytest tests/regression --profile $(PROFILE) --junitxml=regression/$(PROFILE).xml
@@ -54,9 +57,6 @@ gpu: $(STAMP) ## Run all that needs a GPU, in pieces that resume (results/gpu)
 bench: $(STAMP) ## Time the optimizer and training against their peers (on an idle machine)
 	@$(RUN) benchmarks/bench.py
 
-bench-distributed: $(STAMP) $(SHARDED)/.installed-$(TORCH)-$(TORCHREC) ## Time sharded tables with FAL and tail rewind (on an idle machine)
-	@OMP_NUM_THREADS=1 $(RUN) benchmarks/distributed.py --python $(SHARDED)/bin/python
-
 lint: $(STAMP) ## Lint the code, tests and notebooks, check their formatting, and the package's types
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
@@ -69,7 +69,7 @@ colab: $(STAMP) ## Run every notebook as on Colab (needs python3.13 and several 
 	@$(RUN) -m tools.imitate_colab
 
 clean: ## Remove everything these targets create
-	rm -rf $(VENV) $(SHARDED) benchmarks/.venv-peers _build regression runs notebooks/runs .pytest_cache .hypothesis .ruff_cache .mypy_cache build src/multiepoch.egg-info src/multiepoch/optim/*.so
+	rm -rf $(VENV) $(SHARDED) $(CLIENTS) benchmarks/.venv-peers _build regression runs notebooks/runs .pytest_cache .hypothesis .ruff_cache .mypy_cache build src/multiepoch.egg-info src/multiepoch/optim/*.so
 	find src tests tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Runs once, and again when the requirements or the compiled kernels change.
@@ -96,4 +96,14 @@ $(SHARDED)/.installed-$(TORCH)-$(TORCHREC): pyproject.toml setup.py src/multiepo
 	@$(SHARDED)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps "torchrec==$(TORCHREC).*"
 	@$(SHARDED)/bin/python -m pip install --quiet --disable-pip-version-check tensordict torchmetrics pyre-extensions tqdm psutil "pytest>=8" "setuptools>=77"
 	@$(SHARDED)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+# The libraries of alone.txt would otherwise bring packages that they do not need or that conflict.
+$(CLIENTS)/.installed: pyproject.toml setup.py src/multiepoch/optim/_kernels.cpp tests/clients/requirements.txt tests/clients/alone.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || { echo "RecBole needs NumPy 1, which has no wheels for this Python: make test-clients PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(CLIENTS)
+	@echo "Installing seven training libraries into $(CLIENTS) (once, takes a few minutes and 2 GB) ..."
+	@$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
+	@$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/clients/alone.txt
+	@$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@

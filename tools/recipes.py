@@ -1,0 +1,112 @@
+"""Reads the recipes from book/recipes.md, and makes the table of what they change.
+
+Each section of a client has four blocks of Python: what both variants need, the client's own code,
+the same with our optimizer, and several epochs with a rewind, which replace the last line of the
+third. More blocks may follow. `make test-clients` runs them; `python -m tests.clients.compare`
+measures the second and third, and writes the record, results/bench/clients.json.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tabulate import tabulate
+
+from multiepoch.stats import interval
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "book" / "recipes.md"
+BLOCK = re.compile(
+    r"^```(?:python|\{code-block\} python)\n(?::emphasize-lines: ([0-9,]+)\n)?(.*?)^```$",
+    re.M | re.S,
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The code of one client."""
+
+    client: str
+    setup: str
+    before: str
+    after: str
+    repeat: str
+    more: tuple[str, ...]
+    marked: tuple[int, ...]  # the lines of `after` that the page marks, from 1
+
+    def new_lines(self) -> list[int]:
+        """Returns the lines of `after` that the client's own code has not, from 1."""
+        before, after = self.before.splitlines(), self.after.splitlines()
+        same = difflib.SequenceMatcher(None, before, after, autojunk=False).get_matching_blocks()
+        kept = {block.b + k for block in same for k in range(block.size)}
+        return [k + 1 for k, line in enumerate(after) if line and k not in kept]
+
+
+def recipes(page: Path = PAGE) -> list[Recipe]:
+    """Returns the recipes of the page in their order."""
+    found = []
+    for section in page.read_text(encoding="utf-8").split("\n## ")[1:]:
+        client, blocks = section.partition("\n")[0], BLOCK.findall(section)
+        if blocks:
+            setup, before, after, repeat, *more = (code for _, code in blocks)
+            marked = tuple(int(line) for line in blocks[2][0].split(","))
+            found.append(Recipe(client, setup, before, after, repeat, tuple(more), marked))
+    return found
+
+
+def _spread(values: Sequence[float], digits: int, unit: str = "") -> str:
+    mean, low, high = interval(values)
+    return f"{mean:.{digits}f}{unit} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def table(record: dict) -> str:
+    """Tabulates lines, loss and time of each client, before and after."""
+    rows = []
+    for recipe in recipes():
+        default, tuned, ours = (
+            [
+                run
+                for run in record["runs"]
+                if run["client"] == recipe.client and run["kind"] == kind
+            ]
+            for kind in ("default", "tuned", "ours")
+        )
+        seconds = [[run["seconds"] for run in runs] for runs in (default, ours)]
+        losses = (_spread([run["loss"] for run in runs], 4) for runs in (default, tuned, ours))
+        rates = (f"{runs[0]['lr']:g}" for runs in (tuned, ours))
+        cells = zip(losses, ("", *(f", at {rate}" for rate in rates)))
+        rows.append(
+            [recipe.client, str(len(recipe.new_lines()))]
+            + [loss + rate for loss, rate in cells]
+            + [f"{np.mean(its):.1f}" for its in seconds]
+            + [_spread(np.divide(*seconds), 1)]
+        )
+    head = ["client", "new lines", "logloss, its own optimizer", "its own, tuned", "ours, tuned"]
+    head += ["seconds, its own", "seconds, ours", "times as fast"]
+    return tabulate(rows, head, tablefmt="pipe", disable_numparse=True) + "\n"
+
+
+def generate(results: Path, target: Path) -> None:
+    """Writes the table and its explanation for the page; a sentence if there is no record."""
+    file = results / "bench" / "clients.json"
+    if not file.exists():
+        (target / "recipes.md").write_text("This table has not been recorded yet.\n")
+        return
+    record = json.loads(file.read_text())
+    about = (
+        "Logloss on the next day after one epoch over {n:,} impressions with {rows:,} rows of 16 "
+        "floats, in expectation under the true probabilities ({bayes:.4f} at best, {constant:.4f} "
+        "for a constant), and seconds to build and train the model. Mean and 95 % interval over "
+        "{seeds} worlds. *Its own optimizer* is the client's Adam at the rate that it comes with; "
+        "*tuned* is the best of {theirs} for its own and of {ours} for our tables (the dense rate "
+        "stays at 0.001), chosen on other worlds. {machine}, {threads} thread, torch {torch}, "
+        "{date}, commit {commit}; `python -m tests.clients.compare` in the environment of "
+        "`make test-clients`.\n\n"
+    )
+    (target / "recipes.md").write_text(about.format_map(record["about"]) + table(record))
