@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from reproduction import second_round
-from reproduction.ch10_own_label import experiment, figures
+from reproduction.ch10_own_label import days, experiment, figures, remedy_cost
 from reproduction.ch10_own_label.experiment import ENDS, INSIDE, REWINDS, STRATA, TENTHS
 from reproduction.runs import profile
 
@@ -89,3 +89,45 @@ def test_runs_have_names_of_their_own_and_strata_are_refused_by_name():
     assert {run.method for run in STRATA["AdsWorld"].runs()} == set(REWINDS)
     with pytest.raises(ValueError, match="no stratum is named 'AdsWorlds'; there are AdsWorld"):
         experiment.run(profile("quick"), "cpu", only="AdsWorlds")
+
+
+def test_costs_are_drawn_beside_losses(monkeypatch):
+    theirs = made_up().assign(metric="expected_logloss")
+    rows = theirs[(theirs["stratum"] == "AdsWorld") & (theirs["rate"] == 0.1)]
+    mine = pd.concat(
+        rows[rows["method"] == "tail_rewind"].assign(
+            method=method, value=lambda d: 1.1 * d["value"]
+        )
+        for method in remedy_cost.RATES
+    )
+    found = remedy_cost.against_one_epoch(mine, theirs).groupby("method").mean()
+    assert found.loc["sum_rule", 2.0] == pytest.approx(6.7, abs=0.01)  # 1.1 * 0.97
+    assert found.loc["tail_rewind", 1.25] == pytest.approx(3, abs=0.01)
+    methods = {*remedy_cost.RATES, *REWINDS}
+    cost = pd.DataFrame({"mb": range(len(methods)), "time": 1.0}, index=sorted(methods))
+    monkeypatch.setattr(remedy_cost, "cost", lambda: cost)
+    fig, numbers = figures.costs.__wrapped__(mine, theirs)
+    labels = [label.get_text() for label in fig.axes[0].get_yticklabels()]
+    assert labels[0].startswith("MEDA\n0 MB") and len(labels) == len(methods) - 1
+    assert numbers["plain"] == pytest.approx(40, abs=0.01)
+
+
+def test_a_day_is_compared_with_one_epoch_at_its_end():
+    losses = {days.BASE: (9.0, 1.0), days.TAIL: (1.1, 0.9), days.BLENDED: (0.95, 0.9)}
+    rows = [
+        (setting, seed, objective, day + part, loss * day)
+        for setting, (quarter, end) in losses.items()
+        for day in range(1, 5)
+        for part, loss in ((-0.75, quarter), (0.0, end))
+        for seed in (20, 21)
+        for objective in OBJECTIVES
+    ]
+    columns = ["setting", "seed", "objective", "epoch", "value"]
+    rows = pd.DataFrame(rows, columns=columns).assign(metric="expected_logloss", group="all")
+    found = days.gain(rows, days.TAIL, days.QUARTER)
+    assert list(found.index) == [1, 2, 3, 4]
+    assert found.to_numpy() == pytest.approx(10)
+    assert days.later(rows, days.BLENDED, days.QUARTER).tolist() == pytest.approx([-5, -5])
+    blended = days.later(rows, days.BLENDED, days.QUARTER, days.TAIL)
+    assert blended.tolist() == pytest.approx([100 * (0.95 / 1.1 - 1)] * 2)
+    assert days.later(rows, days.BLENDED, days.END, days.TAIL).tolist() == pytest.approx([0, 0])

@@ -187,7 +187,8 @@ def by_epoch(
             axes.set_ylim(*ylim)
     axes.set_xlabel("epochs over the training window")
     fig.supylabel(ylabel, fontsize=12)
-    legend_outside(fig, grid[0, 0])
+    # Long names side by side would run over the edge of the figure.
+    legend_outside(fig, grid[0, 0], columns=3 if max(map(len, looks)) < 18 else 2)
     return fig
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
+from multiepoch.methods import ALL_METHODS
 from reproduction import style, tables
-from reproduction.ch10_own_label import days, experiment, theory
+from reproduction.ch10_own_label import days, experiment, remedy_cost, theory
 from reproduction.dose_response.experiment import jumps
 from reproduction.findings import cell
 
@@ -28,6 +29,12 @@ DAY_LOOKS = {
     days.MEDA: style.line_style("MEDA"),
     days.TAIL: style.line_style("tail rewind"),
     days.BLENDED: style.line_style("tail rewind") | {"linestyle": "-"},
+}
+POINT_LOOKS = {
+    "¼ of epoch 2": {"color": "#7FB3D5", "marker": "o"},
+    "end of epoch 2": {"color": "#2E6E9E", "marker": "s"},
+    "¼ of epoch 4": {"color": "#E3A857", "marker": "o"},
+    "end of epoch 4": {"color": "#8F3A00", "marker": "s"},
 }
 CONTROLS = {
     "self_seeing": "own label in\nthe rows",
@@ -119,3 +126,32 @@ def by_day(rows: pd.DataFrame) -> Figure:
     fig.supylabel("next-day loss against one epoch a day, %", fontsize=12)
     style.legend_outside(fig, grid[0], columns=2)
     return fig
+
+
+@style.shown("fig-ten-cost")
+def costs(rows: pd.DataFrame, rewinds: pd.DataFrame) -> tuple[Figure, dict]:
+    """Draws each remedy's loss at four points, by what it costs; `rewinds` are of C13's record."""
+    found = remedy_cost.against_one_epoch(rows, rewinds)
+    found.columns = list(POINT_LOOKS)
+    plain = found.xs("plain", level="method").mean()
+    cost, names = remedy_cost.cost(), {}
+    methods = [name for name in found.index.unique("method") if name != "plain"]
+    if cost is not None:
+        methods.sort(key=cost["mb"].get)
+    for name in methods:
+        label = ALL_METHODS[name].label.replace(", ", ",\n")
+        price = "" if cost is None else "\n{mb:,.0f} MB, {time:.2f} ×".format(**cost.loc[name])
+        names[name] = label + price
+    values = {
+        (names[method], point, seed): value
+        for method in methods
+        for point, by_seed in found.xs(method, level="method").items()
+        for seed, value in by_seed.items()
+    }
+    values = pd.Series(values).rename_axis(["method", "point", "seed"])
+    fig, axes = style.figure(height=0.78 * len(methods) + 1)
+    style.dots(axes, values, "method", "point", POINT_LOOKS)
+    style.reference(axes, 0, vertical=True)
+    axes.set_xlabel("loss against one plain epoch's, %")
+    style.legend_outside(fig, axes, columns=2)
+    return fig, {"plain": plain.iloc[0], "plain_end": plain.iloc[-1]}

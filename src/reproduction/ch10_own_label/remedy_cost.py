@@ -10,10 +10,12 @@ training.
 
 from __future__ import annotations
 
+import json
+
 import pandas as pd
 
 from multiepoch.methods import ALL_METHODS
-from multiepoch.stats import interval
+from reproduction import records
 from reproduction.ch10_own_label import experiment
 from reproduction.dose_response.experiment import EXPECTED
 from reproduction.runs import Profile, Run, over_seeds, run_all
@@ -86,7 +88,16 @@ def votes_against_float32(rows: pd.DataFrame) -> pd.DataFrame:
     return change.groupby(["method", "seed", "epoch"]).mean().unstack("epoch")[list(POINTS)]
 
 
-def summary(rows: pd.DataFrame, rewinds: pd.DataFrame) -> pd.DataFrame:
-    """Returns mean, low and high over seeds of `against_one_epoch`, by method and point."""
-    found = against_one_epoch(rows, rewinds).stack().groupby(["method", "epoch"])
-    return found.apply(lambda v: pd.Series(interval(v), index=["mean", "low", "high"])).unstack()
+def cost() -> pd.DataFrame | None:
+    """Returns what benchmarks/remedies.py measured; None if its file is not there.
+
+    A row for each method: `mb`, the memory beside the tables and their optimizer's state per
+    million infrequent rows, and `time`, a repeated epoch's time over tail rewind's.
+    """
+    path = records.folder() / "bench" / "remedies.json"
+    if not path.exists():
+        return None
+    found = json.loads(path.read_text())
+    seconds = pd.DataFrame(found["seconds"])
+    time = seconds.div(seconds["tail_rewind"], axis=0).median()
+    return pd.DataFrame({"mb": pd.Series(found["bytes"]) / found["tail_rows"], "time": time})
