@@ -74,7 +74,7 @@ class TwoFoldTables:
         """Announces the epoch to the copies; frequent rows are shared from epoch 1 on."""
         self._optimizer.set_epoch(index)
         if (index == 0) != (self._index == 0) and self.below is not None:
-            self._share(begin=index > 0)
+            self._share(self.below, begin=index > 0)
         self._index = index
         if index == 0:
             for counts in self._counts:
@@ -129,10 +129,10 @@ class TwoFoldTables:
             table[ids] = torch.stack([copy[ids] for copy in self.copies[k]]).mean(dim=0)
 
     @torch.no_grad()
-    def _share(self, begin: bool) -> None:
+    def _share(self, below: float, begin: bool) -> None:
         """Gives frequent rows the mean of their copies, or the copies what these rows became."""
         for table, pair, counts in zip(self._tables, self.copies, self._counts):
-            rows = (counts >= self.below).nonzero()[:, 0]
+            rows = (counts >= below).nonzero()[:, 0]
             own = {"weight": table.detach(), **self._tables.optimizer.row_state(table)}
             for name, value in own.items():
                 copies = [
@@ -163,19 +163,15 @@ class TwoFoldTables:
         parts, places = [], []
         self._read[k] = ids.reshape(-1)
         shared = self._is_shared(k, ids)
+        reader = self._copy_of.reshape(-1, *[1] * (ids.dim() - 1)).expand_as(ids)
         own = module.weight if self._shared_learn else module.weight.detach()
         for which, rows in enumerate((*self.copies[k], own)):
-            reads = shared if which == 2 else ~shared & self._read_by(which, ids)
+            reads = shared if which == 2 else ~shared & (reader == which)
             at = reads.reshape(-1).nonzero()[:, 0]
             # Only the ids of its own impressions: others would be rows with a gradient of zero.
             parts.append(F.embedding(self._read[k][at], rows, module.padding_idx, sparse=True))
             places.append(at)
         return torch.cat(parts)[torch.cat(places).argsort()].reshape(*ids.shape, -1)
-
-    def _read_by(self, which: int, ids: Tensor) -> Tensor:
-        """Returns whether an id is of an impression that reads this copy, as ids, (n, ...)."""
-        mine = self._copy_of == which
-        return mine.reshape(-1, *[1] * (ids.dim() - 1)).expand_as(ids)
 
     @property
     def n_bytes(self) -> int:
