@@ -18,7 +18,7 @@ SHARDED   = .venv-torchrec
 CLIENTS  = .venv-clients
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-pages test-distributed test-clients pdf bench regression mutations gpu lint strip colab clean
+.PHONY: help book test test-pages test-distributed test-clients pdf bench bench-distributed regression mutations gpu lint strip colab clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,9 @@ test-clients: $(CLIENTS)/.installed ## Run the recipes: Lightning, Accelerate, D
 pdf: $(PAGES) ## Print the built book as a PDF in _build
 	@$(RUN) -m tools.pdf
 
+slides: $(PAGES) ## Print three slides from the front page of the built book, in _build
+	@$(RUN) -m tools.slides
+
 regression: $(STAMP) ## Run every notebook and compare with references/PROFILE.json
 	@$(RUN) -m pytest tests/regression --profile $(PROFILE) --junitxml=regression/$(PROFILE).xml
 
@@ -56,6 +59,9 @@ gpu: $(STAMP) ## Run all that needs a GPU, in pieces that resume (results/gpu)
 
 bench: $(STAMP) ## Time the optimizer and training against their peers (on an idle machine)
 	@$(RUN) benchmarks/bench.py
+
+bench-distributed: $(STAMP) $(SHARDED)/.installed-$(TORCH)-$(TORCHREC) ## Time sharded tables with FAL and tail rewind (on an idle machine)
+	@OMP_NUM_THREADS=1 $(RUN) benchmarks/distributed.py --python $(SHARDED)/bin/python
 
 lint: $(STAMP) ## Lint the code, tests and notebooks, check their formatting, and the package's types
 	@$(RUN) -m ruff check .

@@ -575,6 +575,20 @@ def test_a_day_of_the_month_is_no_day_if_there_is_a_date():
     assert kinds(alone)[0]["day"] == "day"
 
 
+def test_inspect_says_what_is_wrong_with_a_header_or_a_day(place):
+    days = [f"{1 + k % 28}/{1 + k // 1500}/2024" for k in range(3_000)]
+    of, why = kinds({" user": shop()["user"], "click ": shop()["click"], " date": days})
+    assert of[" user"] == "id" and of["click "] == "label"
+    assert of[" date"] == "-" and "write it as YYYY-MM-DD" in why[" date"]
+    assert kinds({"date ": shop()["date"]})[0]["date "] == "day"
+    rows = "\n".join(f"u{k % 90},{k % 3 // 2},2024-01-01" for k in range(2_000))
+    (place / "bare.csv").write_text(rows)
+    assert "the first line looks like data (u0, 0, 2024-01-01)" in inspect(place / "bare.csv")
+    (place / "one.csv").write_text("user,click,day\n" + rows)
+    text = inspect(place / "one.csv")
+    assert "At least 3 days are needed" in text and "looks like data" not in text
+
+
 def test_a_sample_covers_the_whole_log(place, monkeypatch):
     monkeypatch.setattr(inspecting, "ROWS", 500)
     pq.write_table(pa.table(shop()), "sorted.parquet", row_group_size=700)

@@ -165,7 +165,7 @@ def questions(found: Sequence[Entry]) -> Iterator[dict]:
                 "predicted": e.measure.predicted,
                 "found": [e.estimate, *(x if math.isfinite(x) else None for x in (e.low, e.high))],
                 "range": [e.measure.threshold - reach, e.measure.threshold + reach],
-                "step": reach / 100,
+                "step": reach / 20,
             }
 
 

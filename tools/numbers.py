@@ -36,7 +36,7 @@ def measured(results: Path) -> dict[str, pd.Series]:
     three epochs against one plain epoch, each at its best table rate. `days_METHOD` is its loss
     over the last days of continual training with two epochs a day against one. `self_seeing` and
     `self_excluding` are the jumps with the own label in the rows that an impression reads, and
-    without it.
+    without it. `dip_METHOD` is a rewind's loss a tenth into epoch 2 against one plain epoch.
     """
     rows, found = records.read(dose_response.NAME, "long", results).rows, {}
     fal, tail = (
@@ -55,6 +55,9 @@ def measured(results: Path) -> dict[str, pd.Series]:
     for name in ("self_seeing", "self_excluding"):
         found[name] = own_label.jump(rows, "AdsWorld, sums", name).xs(0.3)
         found[f"{name}_kuairand"] = own_label.jump(rows, "KuaiRand, sums", name).xs(1.0)
+    for name in ("meda", "tail_rewind", "tail_rewind_blend"):
+        for data, key in (("AdsWorld", f"dip_{name}"), ("KuaiRand", f"dip_{name}_kuairand")):
+            found[key] = own_label.at_point(rows, data, own_label.ADAGRAD_RATES[1], name, 1.1)
     rows = records.read("ch08_continual_training", "long", results).rows
     methods = ("plain", "fal", "meda_restored", "day_tail_rewind")
     days = {name: continual.label(name, 2) for name in methods}
@@ -95,6 +98,16 @@ def assertions(results: Path) -> dict[str, bool]:
         "so it is on a real log": above(m["self_seeing_kuairand"], 10)
         and above(m["self_excluding_kuairand"], -1)
         and below(m["self_excluding_kuairand"], 1),
+        "rewinds dip": all(
+            above(m[f"dip_{name}{data}"], 2)
+            for name in ("meda", "tail_rewind")
+            for data in ("", "_kuairand")
+        ),
+        "blended serving does not": all(
+            above(m[f"dip_tail_rewind_blend{data}"], -0.5)
+            and below(m[f"dip_tail_rewind_blend{data}"], 0.5)
+            for data in ("", "_kuairand")
+        ),
         "one epoch hardly differs between the rates": below(m["valley"], 2),
         "the smallest jump is about the paper's": 0.8 < m["jump_small"].mean() < 1.6,
         "the jump grows more than tenfold": m["jump_large"].mean() > 10 * m["jump_small"].mean(),

@@ -141,7 +141,7 @@ def write(browser, root: Path, html: Path, target: Path) -> int:
         for _ in range(2):
             content = {"head": head, "body": body, "headings": headings, "numbers": numbers}
             source.write_text(template.render(about, **content))
-            _print(browser, source, printed)
+            print_page(browser, source, printed)
             reader = PdfReader(printed)
             places = [reader.named_destinations[f"/{one.anchor}"] for one in headings]
             sheets = [reader.get_destination_page_number(place) for place in places]
@@ -159,7 +159,8 @@ def write(browser, root: Path, html: Path, target: Path) -> int:
     return len(writer.pages)
 
 
-def _print(browser, source: Path, printed: Path) -> None:
+def print_page(browser, source: Path, printed: Path) -> None:
+    """Prints an HTML file as a PDF, once everything in it is loaded."""
     sheet = browser.new_page()
     sheet.set_default_timeout(0)  # laying out every formula of the book takes long
     sheet.emulate_media(media="print", color_scheme="light")

@@ -21,7 +21,7 @@
     if (!heading) return () => {};
     const said = [...heading.parentElement.children];
     const from = said.findIndex((one) => one.textContent.startsWith("Predicted before"));
-    const answer = said.slice(from);
+    const answer = said.slice(from).filter((one) => one.tagName !== "SCRIPT");
     const [low, high] = question.range;
     const unit = question.unit ? `\u00a0${question.unit}` : "";
     const inWords = (x) => number(x) + unit;

@@ -61,6 +61,8 @@ def inspect(path: Path) -> str:
     table = tabulate(guesses, ["column", "looks like", "because"], "plain", disable_numparse=True)
     looked = f"looked at {len(rows):,} of {n:,} rows, {len(guesses)} columns"
     lines = [f"{path}{files_read}: {looked}", "", *map(str.rstrip, table.splitlines()), ""]
+    if data := files.like_data(rows.column_names):
+        lines += [f"Perhaps {data}.", ""]
     return "\n".join([*lines, *_advice(path, guesses, rows, len(found))])
 
 
@@ -158,7 +160,7 @@ def _role(name: str, values: pa.ChunkedArray, n: int) -> tuple[str, str]:
     kind, unique = values.type, pc.unique(values)
     distinct, missing = len(unique), n - len(values)
     text, may_be_id = parse.is_text(kind), parse.is_text(kind) or pa.types.is_integer(kind)
-    looks_like_id = _ID_NAMES.search(name) is not None
+    looks_like_id = _ID_NAMES.search(name.strip()) is not None
     if distinct <= 3 and {str(v).lower() for v in unique.to_pylist()} <= _ONES | _ZEROS:
         if distinct == 1:
             return "-", "one value throughout"
@@ -174,6 +176,8 @@ def _role(name: str, values: pa.ChunkedArray, n: int) -> tuple[str, str]:
         return "day", f"type {kind}"
     if may_be_id and (form := _day_form(name, unique)):
         return "day", f"{distinct:,} {_NUMBERED if form == 'day number' else 'times or days'}"
+    if text and _DAY_NAMES.search(name.strip()) and _all_match(unique, "[0-9]"):
+        return "-", "named like a day; write it as YYYY-MM-DD to use it"
     if pa.types.is_floating(kind) or (text and _all_match(unique, r"^-?[0-9]*\.[0-9]")):
         if looks_like_id:
             return "-", "numbers with decimals; an id must not be a float"
@@ -195,7 +199,7 @@ def _role(name: str, values: pa.ChunkedArray, n: int) -> tuple[str, str]:
 
 
 def _day_form(name: str, unique: pa.Array) -> str | None:
-    if _DAY_NAMES.search(name) is None:
+    if _DAY_NAMES.search(name.strip()) is None:
         return None
     forms = {parse.day_format(text) for text in unique[:100].cast(pa.string()).to_pylist()}
     is_day = len(forms) == 1 and (forms != {"day number"} or "day" in name)
@@ -224,6 +228,11 @@ def _advice(path: Path, guesses: list[Guess], rows: pa.Table, n_files: int) -> l
         lines.append(f"Possible dense features: --dense {shlex.quote(_listed(dense))}")
     if leaks:
         lines.append(f"Left out, since they almost determine a label: {', '.join(leaks)}.")
+    if days and len(pc.unique(rows[days[0]])) < 3:
+        lines.append(
+            f"At least 3 days are needed: {days[0]} has fewer, so this look splits the rows"
+        )
+        lines.append("by position.")
     if days and _NUMBERED in next(g.why for g in guesses if g.name == days[0]):
         lines.append(f"Days of {days[0]} must count on: a day of the month starts over and mixes")
         lines.append("months, so that the test day is not the last.")

@@ -1,5 +1,6 @@
 """Finds faults of a page as Chromium shows it: each check returns one sentence a fault."""
 
+import gzip
 import io
 import re
 from collections.abc import Iterator
@@ -18,9 +19,12 @@ from playwright.sync_api import Browser, Page
 from tools.pdf import SETTLE
 
 HTML = Path(__file__).parents[2] / "_build" / "html"
-WIDTHS = (1440, 390)
+WIDTHS = (1440, 768, 390)
 THEMES = ("light", "dark")
 BYTES = 1_500_000  # of a page's own HTML and its images
+FIRST_VIEW_BYTES = 800_000  # of all that the front page loads, compressed as a server sends it
+FIRST_VIEW_SECONDS = 1.0
+SHIFT = 0.05  # of the layout, as Chromium scores it
 PATIENCE = 180_000  # ms; a busy machine is no fault of the page
 CONTRAST = 4.5  # WCAG 2.1, 1.4.3
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
@@ -52,6 +56,20 @@ class Visit:
         return sum(path.stat().st_size for path in map(file, own) if path.is_file())
 
     @property
+    def sent(self) -> int:
+        """The bytes of all files the page has loaded, each compressed if that makes it smaller."""
+        contents = [path.read_bytes() for path in set(map(file, self.fetched)) if path.is_file()]
+        return sum(min(len(one), len(gzip.compress(one))) for one in contents)
+
+    @property
+    def shift(self) -> float:
+        """The sum of all layout shifts so far."""
+        return self.page.evaluate("""() => new Promise((resolve) =>
+          new PerformanceObserver((list) => resolve(
+            list.getEntries().reduce((sum, shift) => sum + shift.value, 0)))
+          .observe({ type: "layout-shift", buffered: true }) ?? setTimeout(resolve, 500, 0))""")
+
+    @property
     def first_view(self) -> float:
         """Returns the seconds until the first text was painted."""
         paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
@@ -63,11 +81,15 @@ def file(address: str) -> Path:
 
 
 @contextmanager
-def visit(chromium: Browser, address: str, width: int, theme: str) -> Iterator[Visit]:
-    """Opens a page from disk, unfolds everything, and waits for formulas and images."""
-    context = chromium.new_context(
-        viewport={"width": width, "height": 900}, color_scheme=theme, reduced_motion="reduce"
-    )
+def visit(
+    chromium: Browser, address: str, width: int, theme: str, settled: bool = True, **reader
+) -> Iterator[Visit]:
+    """Opens a page from disk, unfolds everything if `settled`, and waits for formulas and images.
+
+    The reader may differ in what `Browser.new_context` takes, such as reduced_motion.
+    """
+    about = {"viewport": {"width": width, "height": 900}, "reduced_motion": "reduce"} | reader
+    context = chromium.new_context(color_scheme=theme, **about)
     context.route(re.compile("^https?:"), lambda route: route.abort())
     context.set_default_timeout(PATIENCE)
     page = context.new_page()
@@ -76,7 +98,8 @@ def visit(chromium: Browser, address: str, width: int, theme: str) -> Iterator[V
     page.on("pageerror", lambda error: seen.said.append(str(error)))
     page.on("request", lambda r: seen.fetched.update({r.url: r.resource_type}))
     page.goto(address)
-    page.evaluate(SETTLE)
+    if settled:
+        page.evaluate(SETTLE)
     if "search.html?" in address:
         page.wait_for_selector("#search-results li a")
     yield seen

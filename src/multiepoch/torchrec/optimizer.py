@@ -12,7 +12,7 @@ for each rule whose state does not depend on the rate, as in SGD, Adagrad and ro
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from torchrec.distributed import DistributedModelParallel
 from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizer, KeyedOptimizerWrapper
 from torchrec.optim.optimizers import in_backward_optimizer_filter
 
+from multiepoch.optim import compiled
 from multiepoch.optim.adamar import AdaptiveRegularization
 from multiepoch.optim.embedding import EmbeddingOptimizer, RowHook
 from multiepoch.optim.fal import FrequencyAdaptiveLR
@@ -91,6 +92,8 @@ class ShardedOptimizer(CombinedOptimizer):
         super().__init__([*optimizers, self.dense])
         for kernel in {shard.kernel for shard in self.shards if shard.kernel is not None}:
             kernel.register_forward_pre_hook(self._before_lookup)
+        model.register_forward_hook(self._after_forward)
+        self._sent: list[dist.Work] = []  # collective calls that the backward pass hides
 
     def set_epoch(self, epoch: int) -> None:
         """Sets the epoch, counted from 0, for `FrequencyAdaptiveLR(gap_decay=...)`."""
@@ -131,7 +134,12 @@ class ShardedOptimizer(CombinedOptimizer):
             return
         features = inputs[0]
         shards = [shard for shard in self.shards if shard.kernel is kernel]
-        if any(shard in self._touched for shard in shards):
+        if not shards[0].replicated:
+            kernel.fused_optimizer.step()  # which sets the rate of the group, and nothing else
+            if not (self._corrects or self._row_hooks):
+                return
+        waiting = self.replicated.occurrences if shards[0].replicated else self._touched
+        if any(shard in waiting for shard in shards):
             raise RuntimeError(
                 "a second lookup for training before step(): call step() after each backward pass, "
                 "and evaluate within torch.no_grad()"
@@ -143,28 +151,43 @@ class ShardedOptimizer(CombinedOptimizer):
             if shard.replicated:
                 self.replicated.occurrences[shard] = torch.bincount(ids, minlength=shard.n_rows)
             else:
-                self._touch(shard, *ids.unique(return_counts=True))
-        if not shards[0].replicated:
-            kernel.fused_optimizer.step()  # which sets the rate of the group, and nothing else
+                self._touch(shard, *_distinct(ids, len(shard.weight)))
+
+    def _after_forward(self, *_: Any) -> None:
+        """Sends counts to the other processes; every process comes here, and in the same order."""
+        self._sent = []
+        if not torch.is_grad_enabled():
+            return
+        if self.replicated is not None:
+            self._sent += self.replicated.send()
+        if self.row_lr is not None:
+            self._count(shard for shard in self.shards if not shard.replicated)
+            most = dist.all_reduce(self.max_count, dist.ReduceOp.MAX, async_op=True)
+            self._sent.append(most)
+
+    @property
+    def _corrects(self) -> bool:
+        return self.row_lr is not None or self.row_decay is not None
 
     @torch.no_grad()
     def _touch(self, shard: Shard, rows: Tensor, occurrences: Tensor) -> None:
         for hook in tuple(self._row_hooks.values()):
             hook(shard.weight, rows, occurrences)
-        corrected = self.row_lr is not None or self.row_decay is not None
-        old = shard.weight.index_select(0, rows) if corrected else None
+        old = shard.weight.index_select(0, rows) if self._corrects else None
         self._touched[shard] = (rows, occurrences.int(), old)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:
         """Updates all that the backward pass has not, and corrects the rows that it has."""
+        for work in self._sent:
+            work.wait()
         if self.replicated is not None:
             for shard, rows, occurrences in self.replicated.gathered():
                 self._touch(shard, rows, occurrences)
+            if self.row_lr is not None:
+                self._count(self.replicated.tables)
         super().step(closure)
         self.n_steps += 1
-        if self.row_lr is not None:
-            self._count()
         for place, shard in enumerate(self.shards):
             if shard not in self._touched:
                 continue
@@ -184,20 +207,27 @@ class ShardedOptimizer(CombinedOptimizer):
             shard.weight.index_copy_(0, rows, moved.add_(old))
         self._touched.clear()
 
-    def _count(self) -> None:
-        """Adds the batch to FAL's counts, and finds each table's largest on all processes."""
-        for place, shard in enumerate(self.shards):
-            if shard not in self._touched:
-                continue
-            rows, seen, _ = self._touched[shard]
+    def _count(self, shards: Iterable[Shard]) -> None:
+        """Adds the batch to FAL's counts, and to each table's largest on this process."""
+        for shard in shards:
+            rows, seen, _ = self._touched.get(shard, (torch.empty(0), None, None))
             if len(rows) == 0:
                 continue
             before = shard.count.index_select(0, rows)
             seen = seen if self.row_lr.count == "occurrences" else torch.ones_like(seen)
             counted = before + torch.minimum(seen, _FULL - before)  # which saturates
             shard.count.index_copy_(0, rows, counted)
-            torch.maximum(self.max_count[place], counted.max(), out=self.max_count[place])
-        dist.all_reduce(self.max_count, dist.ReduceOp.MAX)
+            most = self.max_count[self.shards.index(shard)]
+            torch.maximum(most, counted.max(), out=most)
+
+
+def _distinct(ids: Tensor, n_rows: int) -> tuple[Tensor, Tensor]:
+    """Returns the rows in `ids` and how often each is there, (k,)."""
+    if ids.is_cpu and compiled.library() is not None:
+        touched = compiled.touched_rows(ids, ids, n_rows)
+        if touched is not None:
+            return touched.rows, touched.occurrences
+    return ids.unique(return_counts=True)
 
 
 class _ReplicatedTables(KeyedOptimizer):
@@ -212,20 +242,25 @@ class _ReplicatedTables(KeyedOptimizer):
         params = {shard.name: table for shard, table in self.tables.items()}
         super().__init__(params, self.embedding.state, self.embedding.param_groups)
 
-    def gathered(self) -> list[tuple[Shard, Tensor, Tensor]]:
-        """Returns each table's rows and their lookups on all processes; collective."""
-        found = []
+    def send(self) -> list[dist.Work]:
+        """Begins to sum each row's lookups over all processes; collective."""
         for shard in self.tables:
-            lookups = self.occurrences.pop(shard, None)
-            if lookups is None:
-                lookups = torch.zeros(shard.n_rows, dtype=torch.int64, device=shard.weight.device)
-            dist.all_reduce(lookups)
+            if shard not in self.occurrences:
+                like = {"dtype": torch.int64, "device": shard.weight.device}
+                self.occurrences[shard] = torch.zeros(shard.n_rows, **like)
+        return [dist.all_reduce(self.occurrences[shard], async_op=True) for shard in self.tables]
+
+    def gathered(self) -> list[tuple[Shard, Tensor, Tensor]]:
+        """Returns each table's rows and their lookups on all processes."""
+        found = []
+        for shard, lookups in self.occurrences.items():
             rows = lookups.nonzero().squeeze(1)
             found.append((shard, rows, lookups[rows]))
             gradient = _gradient(shard)
             if gradient is not None:
                 values = gradient.index_select(0, rows)
                 self.tables[shard].grad = gradient_of(rows[None], values, gradient.shape)
+        self.occurrences = {}
         return found
 
     def step(self, closure: Any = None) -> None:

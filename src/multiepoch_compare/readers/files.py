@@ -101,11 +101,17 @@ def require_columns(names: Sequence[str], wanted: Sequence[str], path: Path) -> 
             if alike := [one for one in names if one.strip() == name.strip()]:
                 how = f"name it with its spaces, in quotes: '\"{alike[0]}\"'"
                 raise DataError(f"{missing}; there is {alike[0]!r}: {how}.")
-            if any(re.match(r"-?[0-9]+([.:-][0-9]+)*([T ]|$)", one) for one in names):
-                first = ", ".join(names)
-                remedy = "write a line with the names of the columns before it"
-                raise DataError(f"{missing}; the first line looks like data ({first}): {remedy}.")
+            if data := like_data(names):
+                raise DataError(f"{missing}; {data}.")
     check.require_columns(names, wanted, str(path))
+
+
+def like_data(names: Sequence[str]) -> str | None:
+    """Returns what to do about a first line that looks like data; None if it does not."""
+    if any(re.match(r"-?[0-9]+([.:-][0-9]+)*([T ]|$)", name) for name in names):
+        remedy = "write a line with the names of the columns before it"
+        return f"the first line looks like data ({', '.join(names)}): {remedy}"
+    return None
 
 
 def about_rows(paths: Sequence[Path]) -> int:

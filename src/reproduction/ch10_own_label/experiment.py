@@ -139,6 +139,13 @@ def against_first(rows: pd.DataFrame, stratum: str, rate: float) -> pd.DataFrame
     return (100 * (loss / first - 1)).rename("value").reset_index()
 
 
+def at_point(rows: pd.DataFrame, stratum: str, rate: float, method: str, epoch: float) -> pd.Series:
+    """Returns `against_first` of a method at a point, mean over objectives, by seed."""
+    found = against_first(rows, stratum, rate)
+    found = found[(found["method"] == method) & (found["epoch"] == epoch)]
+    return found.groupby("seed")["value"].mean()
+
+
 def best_rate(rows: pd.DataFrame, stratum: str, method: str, epoch: float) -> float:
     """Returns the tables' rate with the lowest loss at a point, objectives weighing the same."""
     loss = losses(rows, stratum).xs(method, level="method").xs(epoch, level="epoch")

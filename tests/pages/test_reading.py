@@ -1,0 +1,237 @@
+"""What the pages do for a reader: the first view, the lead figure, guesses, solutions, terms."""
+
+import pytest
+from findings import (
+    FIRST_VIEW_BYTES,
+    FIRST_VIEW_SECONDS,
+    HTML,
+    PATIENCE,
+    SHIFT,
+    THEMES,
+    axe,
+    other_sites,
+    sideways,
+    visit,
+)
+from pypdf import PdfReader
+
+from tools import slides
+from tools.toc import pages
+
+ROOT = HTML.parents[1]
+FRONT = (HTML / "book" / "index.html").as_uri()
+CLAIMS = (HTML / "book" / "claims.html").as_uri()
+CHAPTER = (HTML / "notebooks" / "05_multi_epoch_overfitting.html").as_uri()
+SCREENS = {"desk": (1440, 900), "tablet": (768, 1024), "phone": (390, 844)}
+MOVING = {"reduced_motion": "no-preference"}
+screens = pytest.mark.parametrize("screen", SCREENS)
+
+
+def size(screen: str) -> dict:
+    width, height = SCREENS[screen]
+    return {"viewport": {"width": width, "height": height}}
+
+
+@screens
+def test_the_first_view_is_quick_light_and_still_and_says_what_was_found(chromium, screen):
+    views = []
+    for _ in range(3):  # another program may be in the way of one
+        with visit(chromium, FRONT, 0, "light", settled=False, **size(screen), **MOVING) as seen:
+            seen.page.wait_for_load_state("networkidle")
+            views.append(seen.first_view)
+            sent, shift = seen.sent, seen.shift
+            bottoms = seen.page.locator(".findings li").evaluate_all(
+                "all => all.map(one => one.getBoundingClientRect().bottom)"
+            )
+            assert other_sites(seen) == []
+    assert min(views) < FIRST_VIEW_SECONDS
+    assert sent < FIRST_VIEW_BYTES
+    assert shift < SHIFT
+    assert len(bottoms) == 3 and max(bottoms) < SCREENS[screen][1]
+
+
+# The lead figure ---------------------------------------------------------------------
+
+
+def shown(page) -> list[int]:
+    """The pictures of the lead figure that can be seen, by their place."""
+    seen = page.locator(".story .lead-picture").evaluate_all(
+        "all => all.map(one => one.checkVisibility({opacityProperty: true}))"
+    )
+    return [k for k, visible in enumerate(seen) if visible]
+
+
+def in_sequence(page) -> bool:
+    """Whether every picture and its text are below the one before."""
+    tops = page.locator(".story :is(.lead-picture, .story-step > p)").evaluate_all(
+        "all => all.map(one => one.getBoundingClientRect().top)"
+    )
+    return len(tops) == 12 and tops == sorted(set(tops)) and shown(page) == list(range(6))
+
+
+@screens
+def test_the_lead_figure_builds_up_as_the_reader_scrolls(chromium, screen):
+    with visit(chromium, FRONT, 0, "light", **size(screen), **MOVING) as seen:
+        page, places = seen.page, []
+        page.add_style_tag(content="* { transition: none !important; }")
+        assert shown(page) == [0]
+        for k in range(6):
+            text = page.locator(".story-step > p").nth(k)
+            text.evaluate("one => one.scrollIntoView({block: 'center', behavior: 'instant'})")
+            page.wait_for_function(
+                "k => [...document.querySelectorAll('.story-step')][k].matches('.story-now')", arg=k
+            )
+            assert shown(page) == [k]
+            picture = page.locator(".story .lead-picture").nth(k).bounding_box()
+            words = text.evaluate(
+                """one => { const range = document.createRange(); range.selectNodeContents(one);
+                const { x, y, width, height } = range.getBoundingClientRect();
+                return { x, y, width, height }; }"""
+            )
+            places.append(picture["y"])
+            apart = words["x"] + words["width"] <= picture["x"]
+            below = words["y"] >= picture["y"] + picture["height"]
+            assert apart or below, f"the picture covers text {k + 1}"
+        assert max(places) - min(places) < 200, "the pictures stay in view"
+        assert seen.shift < SHIFT
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@screens
+def test_the_lead_figure_in_motion_is_accessible(chromium, screen, theme):
+    with visit(chromium, FRONT, 0, theme, **size(screen), **MOVING) as seen:
+        seen.page.add_style_tag(content="* { transition: none !important; }")
+        assert axe(seen) == []
+        assert sideways(seen) == []
+
+
+@screens
+@pytest.mark.parametrize(
+    "reader", [{"reduced_motion": "reduce"}, {"java_script_enabled": False}], ids=str
+)
+def test_without_motion_or_scripts_the_lead_figure_is_a_sequence(chromium, screen, reader):
+    with visit(
+        chromium, FRONT, 0, "light", settled=False, **MOVING | size(screen) | reader
+    ) as seen:
+        assert in_sequence(seen.page)
+
+
+def test_on_paper_everything_is_there(chromium):
+    with visit(chromium, FRONT, 1440, "light", settled=False, **MOVING) as seen:
+        seen.page.emulate_media(media="print")
+        assert in_sequence(seen.page)
+    for address in (CLAIMS, CHAPTER):
+        with visit(chromium, address, 1440, "light", settled=False) as seen:
+            assert seen.page.locator("article [hidden]").count() > 0
+            seen.page.emulate_media(media="print")
+            folded = seen.page.locator("article [hidden]").evaluate_all(
+                """all => all.filter(one => !one.getBoundingClientRect().height
+                || getComputedStyle(one).contentVisibility == "hidden").length"""
+            )
+            assert folded == 0
+
+
+# Without scripts ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", pages(ROOT))
+def test_without_scripts_every_page_can_be_read(chromium, name):
+    where = (HTML / f"{name}.html").as_uri()
+    with visit(chromium, where, 390, "light", settled=False, java_script_enabled=False) as seen:
+        page = seen.page
+        assert page.locator("article [hidden]").count() == 0
+        assert page.locator("article h1").is_visible()
+        assert sideways(seen) == []
+        if where == CLAIMS:
+            words = page.locator("strong", has_text="Predicted before the run").all()
+            assert len(words) > 10 and all(one.is_visible() for one in words)
+        if where == CHAPTER:
+            summary = page.locator("summary", has_text="Solution").first
+            summary.click()
+            assert summary.locator("xpath=..").get_attribute("open") is not None
+
+
+# By keyboard -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def reader(chromium):
+    page = chromium.new_page(viewport={"width": 1440, "height": 900})
+    page.set_default_timeout(PATIENCE)
+    yield page
+    page.close()
+
+
+def test_a_claim_is_guessed_by_keyboard(reader):
+    reader.goto(CLAIMS)
+    section = reader.locator("section", has=reader.locator("> .guess")).first
+    prediction = section.get_by_text("Predicted before the run")
+    slider = section.locator(".guess input")
+    assert not prediction.is_visible()
+    slider.focus()
+    before = slider.get_attribute("aria-valuetext")
+    reader.keyboard.press("ArrowRight")
+    guess = slider.get_attribute("aria-valuetext")
+    assert guess != before
+    reader.keyboard.press("Tab")
+    reader.keyboard.press("Enter")
+    assert prediction.is_visible()
+    said = reader.evaluate("document.activeElement.textContent")
+    assert f"You guessed {guess}; found: " in said, "the focus is on the answer"
+
+
+def test_all_claims_can_be_shown_at_once_and_guessing_is_accessible(chromium):
+    with visit(chromium, CLAIMS, 1440, "dark") as seen:
+        assert seen.page.locator(".guess").count() > 10
+        assert axe(seen) == []
+        seen.page.locator(".guess-all button").press("Enter")
+        assert seen.page.locator("article [hidden]").count() == 0
+
+
+def test_a_solution_opens_after_an_attempt(reader):
+    reader.goto(CHAPTER)
+    solutions = reader.locator("details", has=reader.locator("summary", has_text="Solution"))
+    assert not solutions.first.is_visible()
+    reader.locator(".attempt textarea").first.focus()
+    reader.keyboard.type("It")
+    assert solutions.first.is_visible() and not solutions.nth(1).is_visible()
+    reader.locator(".attempt button").first.press("Enter")  # the second exercise's
+    assert solutions.nth(1).get_attribute("open") is not None
+
+
+def test_a_term_shows_its_definition_on_focus_and_hover_until_escape(reader):
+    reader.goto(CHAPTER)
+    term, tip = reader.locator("a.term").first, reader.locator("#term-tip")
+    term.focus()
+    assert tip.is_visible()
+    assert tip.text_content() == term.get_attribute("data-definition")
+    assert term.get_attribute("aria-describedby") == "term-tip"
+    reader.keyboard.press("Escape")
+    assert not tip.is_visible()
+    term.hover()
+    assert tip.is_visible()
+    tip.hover()
+    reader.wait_for_timeout(300)
+    assert tip.is_visible(), "the pointer may go to the definition"
+    reader.mouse.move(0, 0)
+    tip.wait_for(state="hidden")
+
+
+# Files -------------------------------------------------------------------------------
+
+
+def test_every_figure_has_its_data_and_itself(chromium):
+    with visit(chromium, CHAPTER, 1440, "light") as seen:
+        files = seen.page.locator(".figure-files a").evaluate_all("all => all.map(a => a.pathname)")
+        n_figures = seen.page.locator("article figure").count()
+    assert len(files) == 2 * n_figures > 0
+    for path in files:
+        text = (HTML / path.split("/html/", 1)[1]).read_text()
+        assert "<svg" in text if path.endswith(".svg") else text.count("\n") > 2, path
+
+
+def test_three_slides(chromium, tmp_path):
+    assert slides.write(chromium, ROOT, HTML, tmp_path / "slides.pdf") == 3
+    sheets = [page.extract_text() for page in PdfReader(tmp_path / "slides.pdf").pages]
+    assert len(sheets) == 3
+    assert all("%" in text and "The Second Epoch" in text for text in sheets)
