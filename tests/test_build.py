@@ -14,7 +14,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from multiepoch_compare.__main__ import COMMANDS, main
-from tools import book, notebooks
+from tools import book, figures, notebooks
 from tools.colab import Repository
 from tools.notebooks import command as strip
 
@@ -160,6 +160,9 @@ def test_the_pages_say_what_was_run_and_show_the_figures(root, capsys):
     assert "Parameters" not in text, "papermill's own cell"
     links = [link["href"] for link in page.find_all("a", href=True)]
     assert Repository.of(ROOT).colab("b") in links
+    files = [link["href"] for link in page.select(".figure-files a")]
+    assert files == [f"../_static/figures/fig-line.{kind}" for kind in ("csv", "svg")]
+    assert (html / "notebooks" / files[0]).read_text().startswith("kind,x,y\nline,0,0\nline,1,1\n")
     front = (html / "book" / "index.html").read_text()
     assert "Profile <code" in front and 'href="../notebooks/a.html"' in front
 
@@ -176,6 +179,15 @@ def test_the_pages_say_what_was_run_and_show_the_figures(root, capsys):
     with pytest.raises(book.BookFailed, match=r"book/index\.md:3: WARNING.*no-such-page"):
         book.build(root, "quick")
     assert (html / "book" / "index.html").read_text() == front
+
+
+def test_the_command_below_a_figure_makes_it_again(root, monkeypatch, capsys):
+    monkeypatch.chdir(root)
+    assert figures.command(["b", "--profile", "quick"]) == 0
+    assert capsys.readouterr().out.splitlines() == [str(root / "_build/figures/fig-line.svg")]
+    assert "<svg" in (root / "_build" / "figures" / "fig-line.svg").read_text()
+    assert figures.command(["c"]) == 1
+    assert "c.ipynb: no such notebook" in capsys.readouterr().err
 
 
 def claims_page(source: Path) -> str:

@@ -131,16 +131,18 @@ def _strip(measure: Measure, points: Sequence[Evidence]) -> str:
     def place(value: float) -> str:
         return f"{50 + half * far(value) / largest:.1f}%"
 
-    height = 7 * len(points) + 7
+    gap = 7 if len(points) <= 12 else 4
+    height = gap * (len(points) - 1) + 14
     parts = [f'<line class="forest-threshold" x1="50%" x2="50%" y1="0" y2="{height}"/>']
     for k, e in enumerate(points):
-        y = 7 * k + 7
+        y = gap * k + 7
         where = f"{e.point}: " if isinstance(e, PointEvidence) else ""
         about = f"{where}{e.estimate:.3g} {measure.unit} [{e.low:.3g}, {e.high:.3g}], {e.status}"
         line = ""
         if math.isfinite(e.low):
             line = f'<line x1="{place(e.low)}" x2="{place(e.high)}" y1="{y}" y2="{y}"/>'
-        dot = f'<circle class="forest-{e.status}" cx="{place(e.estimate)}" cy="{y}" r="3"/>'
+        disc = f'cx="{place(e.estimate)}" cy="{y}" r="{gap / 2:g}"'
+        dot = f'<circle class="forest-{e.status}" {disc}/>'
         parts.append(f"<g><title>{escape(about)}</title>{line}{dot}</g>")
     return f'<svg height="{height}" aria-hidden="true">{"".join(parts)}</svg>'
 
