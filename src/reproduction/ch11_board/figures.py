@@ -72,3 +72,39 @@ def overview(rows: pd.DataFrame) -> Figure:
     axes.set_xlabel("loss against one plain epoch's, %")
     style.legend_outside(fig, axes, columns=2)
     return fig
+
+
+ANATOMY = {
+    "plain": "plain",
+    "fal": "FAL",
+    "tail_rewind": "tail rewind",
+    "adamar": "AdamAR",
+    "whole_l2": "L2 on whole tables",
+}
+
+
+@style.shown("fig-eleven-anatomy")
+def anatomy(rows: pd.DataFrame) -> Figure:
+    """Draws what rows hold as epoch 2 begins: own label and norm by count, and the spectrum."""
+    rows = rows[rows["epoch"] == 1]
+    titles = {
+        "own label": "correlation of a linear probe with the own label",
+        "norm": "mean norm of a row",
+        "singular value": "singular values, the largest = 1",
+    }
+    fig, grid = style.figure(3, height=2.3)
+    for axes, (what, title) in zip(grid, titles.items()):
+        mine = rows[rows["what"] == what]
+        names = list(dict.fromkeys(mine["of"]))
+        for name, label in ANATOMY.items():
+            found = intervals(mine[mine["remedy"] == name], ["of"]).reindex(names)
+            found.index = range(len(names))
+            style.band(axes, found, label, marker="o", markersize=4)
+        axes.set_title(title)
+        axes.set_xticks(range(len(names)), names)
+        if what != "own label":
+            axes.set_yscale("log")
+    grid[1].set_xlabel("lookups of the row in the window (both panels above)")
+    grid[2].set_xlabel("place in the spectrum")
+    style.legend_outside(fig, grid[0])
+    return fig
