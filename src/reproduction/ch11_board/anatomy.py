@@ -1,7 +1,7 @@
 """What rows hold, for the five most telling rows of the board: own label, norm, spectrum.
 
-Measured on the table with the most rows, the cross of user and advertiser, as epoch 2 begins to read
-it, after any reset, and at the end of epoch 2.
+Measured on the table with the most rows, the cross of user and advertiser, as epoch 2 begins to
+read it, after any reset, and at the end of epoch 2.
 """
 
 from __future__ import annotations
