@@ -395,7 +395,7 @@ BAD = {
     "too many days to test on": (
         {"log.csv": GOOD},
         [*CALL, "--test-days", "2"],
-        "has 4 days, .* at least 5 are needed",
+        "has 4 days, 2024-03-01 to 2024-03-04; at least 5 are needed",
     ),
     "a cross of one id with itself": (
         {"log.csv": GOOD},

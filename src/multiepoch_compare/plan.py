@@ -132,7 +132,8 @@ def split(mapped: MappedLog, source: str, look: bool, n_test: int = 1) -> Split:
     if look and n >= 1_000 and (np.diff(mapped.day) >= 0).all():
         a, b = n * 8 // 10, n * 9 // 10
         return Split(((0, a - 1), (a, b - 1), (b, n - 1)), by_rows=True)
-    there = f"{'a single day' if n_days == 1 else f'{n_days} days'}, {' and '.join(mapped.days)}"
+    ends = " and ".join(mapped.days) if n_days < 3 else f"{mapped.days[0]} to {mapped.days[-1]}"
+    there = f"{'a single day' if n_days == 1 else f'{n_days} days'}, {ends}"
     remedy = f"at least {2 * n_test + 1} are needed: to train, to tune and to test on"
     raise DataError(f"{source}: column {mapped.columns.day or 'day'!r} has {there}; {remedy}.")
 

@@ -289,11 +289,11 @@ def _preferred(own: Losses, epochs: int) -> int:
 def _nothing_to_learn(found: list[Verdict]) -> list[str]:
     best = min(found, key=lambda v: v.against_constant.mean)
     return [
-        "Nothing to learn was found: no method predicts the test day better than a constant, the "
-        f"rate of the training days. The logloss of the best, {best.label}, differs from the "
-        f"constant's by {best.against_constant}.",
+        "Nothing to learn was found: no method is shown to predict the test day better than a "
+        f"constant, the rate of the training days. The logloss of the best, {best.label}, differs "
+        f"from the constant's by {best.against_constant}.",
         "So these data cannot show whether a second epoch hurts, and there is no advice: look for "
-        "ids or features that matter, or for more rows.",
+        "ids or features that matter, for more rows, or test on more days (--test-days).",
     ]
 
 
@@ -303,7 +303,7 @@ def _answer(found: list[Verdict]) -> str:
     last, second = len(plain.choice.scores), plain.second
     what, kind = "a second epoch of plain training", second.kind
     if kind == "open":
-        text = f"Open: the test logloss after {what} differs by {second}"
+        text = f"Open: {what} changes the test logloss by {second}"
     elif kind in ("same", "no rise"):
         text = f"No: {what} does not raise the test logloss ({second})"
     elif "fall" in kind:
