@@ -1,0 +1,127 @@
+"""Chapter 14: the model of chapter 2 sharded over two processes, against one process."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+
+from reproduction.ch14_past_one_machine.training import train_all
+from reproduction.runs import Profile
+from reproduction.tuning import tuned
+
+CHAPTER = "14"
+NAME = "ch14_past_one_machine"
+ONE, TWO = "one process", "two processes"
+ADAM, ADAGRAD = "adam", "rowwise_adagrad"
+LABELS = {"plain": "plain", "fal": "FAL", "tail_rewind": "tail rewind"}
+KEYS = ["rule", "method", "seed", "objective", "epoch"]
+ROOT = Path(__file__).parents[3]
+
+
+def python() -> str | None:
+    """Returns a Python that has TorchRec: this one, or that of `make test-distributed`, or None."""
+    if importlib.util.find_spec("torchrec"):
+        return sys.executable
+    other = ROOT / ".venv-torchrec/bin/python"
+    return str(other) if other.exists() else None
+
+
+def runs() -> list[dict]:
+    """Returns the runs by rule and method.
+
+    Adam's have the rates of chapter 7; FBGEMM has no Adam on a CPU, so the tables are
+    data-parallel, as TorchRec does with small ones. Row-wise Adagrad's are fused and sharded by
+    rows, with the rates of chapter 10.
+    """
+    found = []
+    for method in LABELS:
+        one = {"method": method, "fal": method == "fal", "below": 0}
+        at = tuned(method, 3)
+        adam = {"rule": ADAM, "dense_lr": at.dense_lr, "embedding_lr": at.embedding_lr}
+        adagrad = {"rule": ADAGRAD, "dense_lr": 1e-3, "embedding_lr": 0.1}
+        for kind, tau in ((adam, at.hyperparameter), (adagrad, 100)):
+            below = (math.inf if tau == "all" else tau) if method == "tail_rewind" else 0
+            sharding = "data_parallel" if kind is adam else "row_wise"
+            found.append(one | kind | {"below": below, "sharding": sharding})
+    return found
+
+
+def settings(profile: Profile, seeds) -> dict:
+    """Returns everything that a training needs, as plain values.
+
+    Two processes on two cores are slow, so the world has a quarter of the profile's impressions,
+    users and products, except in the quick profile.
+    """
+    part = 1 if profile.name == "quick" else 4
+    names = ("n_users", "n_products", "n_campaigns", "n_advertisers", "impressions_per_day")
+    return {
+        "world": {name: getattr(profile, name) // part for name in names},
+        "train_days": profile.train_days,
+        "batch_size": profile.batch_size // part,
+        "epochs": 2,
+        "seeds": list(seeds or profile.seeds),
+        "runs": runs(),
+    }
+
+
+def one_process(profile: Profile, seeds=None, log=print) -> pd.DataFrame:
+    """Trains every run with this package alone: columns KEYS, value and source."""
+    return pd.DataFrame(train_all(settings(profile, seeds), log)).assign(source=ONE)
+
+
+def two_processes(profile: Profile, seeds=None, log=print) -> pd.DataFrame:
+    """Trains every run with TorchRec on two processes of this machine; as `one_process`.
+
+    Raises:
+        RuntimeError: If there is no Python with TorchRec, or the processes fail.
+    """
+    interpreter = python()
+    if interpreter is None:
+        raise RuntimeError("no TorchRec here: `make test-distributed` installs it beside the book")
+    with tempfile.TemporaryDirectory() as folder:
+        given, found = Path(folder, "settings.json"), Path(folder, "found.json")
+        given.write_text(json.dumps(settings(profile, seeds)))
+        command = [interpreter, "-m", "torch.distributed.run", "--standalone"]
+        command += ["--nproc-per-node", "2", "-m", "reproduction.ch14_past_one_machine.training"]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        environment["PYTHONPATH"] = os.pathsep.join(
+            [str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]
+        )
+        done = subprocess.run(
+            [*command, given, found], env=environment, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise RuntimeError(f"the two processes failed:\n{done.stderr[-3000:]}")
+        for line in done.stdout.splitlines():
+            log(line)
+        return pd.DataFrame(json.loads(found.read_text())).assign(source=TWO)
+
+
+def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
+    """Trains every run twice, in one process and in two."""
+    return pd.concat([one_process(profile, seeds, log), two_processes(profile, seeds, log)])
+
+
+def apart(rows: pd.DataFrame) -> pd.Series:
+    """Returns |two processes / one process - 1| of the logloss at each point, by KEYS."""
+    by_source = rows.set_index([*KEYS, "source"])["value"].unstack("source").dropna()
+    return (by_source[TWO] / by_source[ONE] - 1).abs()
+
+
+def jumps(rows: pd.DataFrame, source: str, rule: str) -> pd.DataFrame:
+    """Returns the % by which the logloss is higher at ¼ of epoch 2 than at the end of epoch 1.
+
+    The mean over the objectives: a column for each method, a row for each seed.
+    """
+    rows = rows[(rows["source"] == source) & (rows["rule"] == rule)]
+    loss = rows.set_index(["method", "seed", "objective", "epoch"])["value"].unstack("epoch")
+    change = 100 * (loss[1.25] / loss[1.0] - 1)
+    return change.groupby(["seed", "method"]).mean().unstack("method")
