@@ -28,7 +28,13 @@ from multiepoch.remedies import Rewind
 QUARTERS = 4  # evaluations in an epoch
 
 
-def train(run: dict[str, Any], settings: dict[str, Any], train_log: Log, test: Log) -> list[dict]:
+def train(
+    run: dict[str, Any],
+    settings: dict[str, Any],
+    train_log: Log,
+    test: Log,
+    reverse: bool = False,
+) -> list[dict]:
     """Returns the expected logloss on the test day, four times in each epoch, by objective.
 
     Args:
@@ -37,6 +43,7 @@ def train(run: dict[str, Any], settings: dict[str, Any], train_log: Log, test: L
         settings: `batch_size` and `epochs`.
         train_log: The training window.
         test: The test day.
+        reverse: Reverses the impressions of each batch, which changes rounding and nothing else.
     """
     n, rank = (dist.get_world_size(), dist.get_rank()) if dist.is_initialized() else (1, 0)
     torch.manual_seed(run["seed"])
@@ -63,7 +70,7 @@ def train(run: dict[str, Any], settings: dict[str, Any], train_log: Log, test: L
         rewind.before_epoch(epoch)
         order = torch.randperm(len(train_log), generator=orders)[: n_steps * size]
         for k, rows in enumerate(order.split(size)):
-            batch = train_log[rows[rank::n]]
+            batch = train_log[rows.flip(0) if reverse else rows[rank::n]]
             optimizer.zero_grad()
             _loss(model(batch.ids, batch.dense), batch.labels).sum().backward()
             optimizer.step()
@@ -160,11 +167,11 @@ def logs(settings: dict[str, Any], seed: int) -> tuple[Log, Log]:
     return tuple(replace(log, schema=world.schema(last)) for log in parts)
 
 
-def train_all(settings: dict[str, Any], log=print) -> list[dict]:
+def train_all(settings: dict[str, Any], log=print, reverse: bool = False) -> list[dict]:
     """Returns `train` of each run and seed, with the run's name, sharding and seed in each row."""
     rows = []
     for seed, run in product(settings["seeds"], settings["runs"]):
-        found = train(run | {"seed": seed}, settings, *logs(settings, seed))
+        found = train(run | {"seed": seed}, settings, *logs(settings, seed), reverse)
         log(f"seed {seed}, {run['method']}, {run['rule']}: {found[-1]['value']:.4f}")
         rows += [{**row, "seed": seed, **{k: run[k] for k in ("method", "rule")}} for row in found]
     return rows
