@@ -112,3 +112,9 @@ def run(profile: Profile, device: str = "cpu", seeds=None, store=None, log=print
             rows += dissect(name, seed, profile)
             log(f"{name}, seed {seed}: dissected")
     return pd.DataFrame(rows)
+
+
+def own_label(rows: pd.DataFrame) -> dict[tuple[str, str], pd.Series]:
+    """Returns the probe's correlation as epoch 2 begins, by seed, for each (remedy, lookups)."""
+    mine = rows[(rows["what"] == "own label") & (rows["epoch"] == 1)]
+    return {names: of.set_index("seed")["value"] for names, of in mine.groupby(["remedy", "of"])}
