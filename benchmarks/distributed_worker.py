@@ -130,7 +130,9 @@ def main(n_rows: int, n_steps: int, seed: int, out: Path) -> None:
         "seed": seed,
         "seconds": {kind: [round(s, 6) for s, _ in both] for kind, both in seconds.items()},
         "cpu_seconds": {kind: [round(s, 6) for _, s in both] for kind, both in seconds.items()},
+        "lookups": BATCH * N_FEATURES,  # of a process in a step
         "rewind": rewound,
+        "rewound_rows": sum(len(rows) for rows, _ in rewind._records[0].chunks),
         "undo_log_bytes": rewind.n_bytes,
         "rss_bytes": process.memory_info().rss,
         "rss_before_steps": before,
@@ -138,6 +140,10 @@ def main(n_rows: int, n_steps: int, seed: int, out: Path) -> None:
         "state_bytes": sum(value.nbytes for value in bench.shard.state.values()),
         "count_bytes": bench.shard.count.nbytes,
     }
+    few = torch.arange(min(len(bench.shard.weight), 1_000_000))
+    start = time.perf_counter()
+    bench.optimizer.tables(bench.model, seed, None).redraw(bench.shard.weight, few, draw=1)
+    found["redraw_seconds_a_weight"] = (time.perf_counter() - start) / (len(few) * DIM)
     folder = Path(tempfile.gettempdir()) / f"multiepoch-checkpoint-{n_rows}"
     dist.barrier()
     start = time.perf_counter()
