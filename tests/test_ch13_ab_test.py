@@ -136,6 +136,15 @@ def test_measures_of_made_up_results():
     quarters = experiment.lift(rows, BLEND, "value", "quarter", base=REWIND).mean(axis=1)
     assert quarters.idxmax() == 2 and quarters[2] > 5
     assert experiment.spread(rows).mean() == pytest.approx(39**0.5, rel=0.01)
+    # The loss is one over the value, so 1 % of the one is -1 % of the other.
+    assert experiment.worth(rows).mean() == pytest.approx(-1, abs=0.1)
+    day_one = rows["day"].eq(1) & rows["arm"].eq("FAL")
+    late = rows.assign(value=rows["value"] * np.where(day_one, 0.9, 1.0))
+    assert experiment.novelty(late, "FAL").mean() == pytest.approx(-10.3, abs=0.2)
+    from_own = rows["feedback"].eq("own") & rows["day"].gt(1)
+    own = rows.assign(value=rows["value"] * np.where(from_own, 1.02, 1.0))
+    found = experiment.gain_from_own_logs(own, BLEND).mean()
+    assert found == pytest.approx(2.12, abs=0.2)
     assert experiment.chance(rows, NAIVE).mean() > experiment.chance(rows, "FAL").mean()
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -149,6 +150,32 @@ def order(rows: pd.DataFrame, metric: str = "value") -> pd.Series:
     """
     loss = means(rows, "logloss_checkout")
     return -loss.corrwith(means(rows, metric).loc[loss.index], method="spearman")
+
+
+def worth(rows: pd.DataFrame) -> pd.Series:
+    """Returns how many % of value go with 1 % of offline logloss, by seed.
+
+    It is the slope of the least-squares line through the arms.
+    """
+    loss, value = (means(rows, metric) for metric in ("logloss_checkout", "value"))
+    loss, value = (100 * (one.loc[loss.index] / one.loc[ONE] - 1) for one in (loss, value))
+    slopes = {seed: np.polyfit(loss[seed], value[seed], 1)[0] for seed in loss}
+    return pd.Series(slopes)
+
+
+def gain_from_own_logs(rows: pd.DataFrame, arm: str) -> pd.Series:
+    """Returns the lift on the own logs minus that on production's, in points, by seed.
+
+    Day 1 is left out: until its end, both have the same model.
+    """
+    own, shared = (lift(rows, arm, "value", "day", feedback=kind) for kind in ("own", "shared"))
+    return (own - shared).loc[2:].mean()
+
+
+def novelty(rows: pd.DataFrame, arm: str) -> pd.Series:
+    """Returns the lift on the first day minus the mean of the others, in points, by seed."""
+    by_day = lift(rows, arm, "value", "day")
+    return by_day.loc[1] - by_day.loc[2:].mean()
 
 
 def spread(rows: pd.DataFrame, arm: str = ONE) -> pd.Series:

@@ -153,7 +153,7 @@ def feedback(rows: pd.DataFrame) -> Figure:
 @style.shown("fig-thirteen-power")
 def power_curves(rows: pd.DataFrame) -> tuple[Figure, dict]:
     """Draws the power to detect each arm's true lift, against the requests of a group."""
-    n = np.logspace(4, 9, 200)
+    n = np.logspace(4, 8, 200)
     spread = experiment.spread(rows).mean()
     fig, axes = style.figure(height=3.8)
     for name in [name for name in _arms(rows) if name != ONE]:
@@ -162,7 +162,8 @@ def power_curves(rows: pd.DataFrame) -> tuple[Figure, dict]:
         axes.plot(n, 100 * power.power(effect, spread, n), label=name, **look)
     here = experiment.requests_a_day(rows) * rows["day"].max()
     axes.axvline(here, color=style.REFERENCE, linewidth=1.2)
-    axes.annotate("this test", (here, 50), xytext=(4, 0), textcoords="offset points", fontsize=10)
+    place = {"xytext": (-4, 0), "textcoords": "offset points", "ha": "right", "fontsize": 10}
+    axes.annotate("this test", (here, 92), **place)
     style.reference(axes, 80, "80 %")
     axes.set_xscale("log")
     axes.set(xlabel="requests in each group", ylabel="power, %", ylim=(0, 102))
@@ -181,7 +182,7 @@ def reported(rows: pd.DataFrame, arm: str = BLEND) -> tuple[Figure, dict]:
     for kind, (color, width) in kinds.items():
         half = found[f"half_{kind}"]
         ends = found["lift"] - half, found["lift"] + half
-        axes.hlines(found.index, *ends, color=color, linewidth=width, label=f"splits {kind}")
+        axes.hlines(found.index, *ends, color=color, linewidth=width, label=f"{kind} as units")
     axes.plot(found["lift"], found.index, "o", color="#0B2F4A", label="reported")
     axes.plot(found["truth"], found.index, "D", color="#D55E00", label="truth")
     axes.set_yticks([])
