@@ -164,7 +164,7 @@ def power_curves(rows: pd.DataFrame) -> tuple[Figure, dict]:
     axes.axvline(here, color=style.REFERENCE, linewidth=1.2)
     place = {"xytext": (-4, 0), "textcoords": "offset points", "ha": "right", "fontsize": 10}
     axes.annotate("this test", (here, 92), **place)
-    style.reference(axes, 80, "80 %")
+    style.reference(axes, 80)
     axes.set_xscale("log")
     axes.set(xlabel="requests in each group", ylabel="power, %", ylim=(0, 102))
     style.legend_outside(fig, axes, columns=2)
