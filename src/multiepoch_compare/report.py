@@ -57,6 +57,17 @@ def epochs(found: dict) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
+def costs(found: dict) -> tuple[list[str], list[list[str]]]:
+    """Returns the header and rows of the table of time and memory."""
+    header = ["method", "CPU seconds per epoch", "relative to plain", "tables, MB", "row state, MB"]
+    rows, plain = [], found["methods"][0]["seconds_an_epoch"]
+    for m in found["methods"]:
+        seconds, sizes = m["seconds_an_epoch"], (m["bytes"]["tables"], m["bytes"]["row state"])
+        rows.append([m["label"], f"{seconds:.2f}", f"{seconds / plain:.2f}"])
+        rows[-1] += [f"{size / 1e6:.1f}" for size in sizes]
+    return header, rows
+
+
 def _losses(values: list[float]) -> str:
     return " ".join(f"{value:.4f}" for value in values)
 
@@ -83,6 +94,8 @@ def page(found: dict) -> str:
         legend=" ".join(_legend(found)),
         notes=_limits(found),
         tables=[("The methods", methods(found)), ("More epochs", epochs(found))],
+        costs=costs(found),
+        zip=zip,
         curves=partial(figures.curves, found),
         frequencies=figures.frequencies(found),
         groups=figures.groups(found, "plain", found["objectives"].index(objective)),
@@ -125,9 +138,10 @@ def data_line(data: dict) -> str:
 def _legend(found: dict) -> list[str]:
     names, last = ", ".join(found["objectives"]), found["epochs"]
     label, best = found["baseline"]
+    averaged = "; differences are averaged over them" * (len(found["objectives"]) > 1)
     return [
-        f"Logloss on the test day of {names}. Differences are averaged over them, with 95 % "
-        f"intervals over {found['seeds']} seeds and blocks of test impressions; lower is better.",
+        f"Logloss on the test day of {names}{averaged}; lower is better. Intervals are of 95 %, "
+        f"over {found['seeds']} seeds and blocks of test impressions.",
         f"epochs: the best number on the validation day, from 1 to {last}, unless the test day "
         "clearly prefers another. constant: predicts the rate of the training days.",
         f"vs plain: against {label} after epoch {best}, the best of plain on the test day.",
