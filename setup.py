@@ -2,27 +2,50 @@
 
 They are plain shared libraries that compiled.py loads with ctypes, one for each set of vector
 instructions, so that one wheel serves every version of Python and torch. Without a C++ compiler
-the package is installed without them.
+the package is installed without them. MULTIEPOCH_PURE=1 in the environment leaves them out, for a
+wheel that fits any platform.
 """
 
 import hashlib
 import os
 import platform
+import tempfile
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
 
 SOURCE = "src/multiepoch/optim/_kernels.cpp"
-FLAGS = ["-O3", "-g0", "-std=c++17", "-fno-math-errno", "-fopenmp-simd"]
+FLAGS = ["-O3", "-std=c++17"]
+HINTS = ["-g0", "-fno-math-errno", "-fopenmp-simd"]  # not every compiler has these
 VECTORS = {"plain": []}  # on ARM, this has NEON
 if platform.machine() in ("x86_64", "AMD64"):
-    VECTORS |= {"avx2": ["-mavx2", "-mfma"], "avx512": ["-march=x86-64-v4"]}
+    avx2 = ["-mavx2", "-mfma"]
+    # What torch.backends.cpu.get_cpu_capability() calls AVX512, which compiled.py goes by.
+    avx512 = [*avx2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
+    VECTORS |= {"avx2": avx2, "avx512": avx512}
 
 
 class BuildKernels(build_ext):
     """Names the libraries without a version of Python, and compiles each in its own folder."""
+
+    def build_extensions(self) -> None:
+        hints = [flag for flag in HINTS if self._has(flag)]
+        for ext in self.extensions:
+            ext.extra_compile_args = [*hints, *ext.extra_compile_args]
+        super().build_extensions()
+
+    def _has(self, flag: str) -> bool:
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "empty.cpp")
+            source.write_text("")
+            try:
+                self.compiler.compile([str(source)], folder, extra_postargs=[flag, "-Werror"])
+            except CompileError:  # no compiler, or one without the flag
+                return False
+        return True
 
     def build_extension(self, ext: Extension) -> None:
         shared, self.build_temp = self.build_temp, os.path.join(self.build_temp, ext.name)
@@ -56,6 +79,6 @@ def kernels(vectors: str, flags: list[str]) -> Extension:
 
 
 setup(
-    ext_modules=[kernels(*each) for each in VECTORS.items()],
+    ext_modules=[kernels(*each) for each in VECTORS.items() if not os.getenv("MULTIEPOCH_PURE")],
     cmdclass={"build_ext": BuildKernels, "bdist_wheel": Wheel},
 )
