@@ -24,6 +24,7 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from multiepoch.files import write_text
+from multiepoch.optim import compiled
 from tools.colab import Repository
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +32,7 @@ KEPT = ROOT / "_build" / "colab"
 PYTHON = "3.13"
 VERSIONS = ("torch==2.11.*", "numpy==2.1.*", "pandas==2.2.*")
 PACKAGES = (*VERSIONS, "ipykernel", "matplotlib", "pyarrow", "scipy", "tabulate", "jinja2", "pooch")
+NO_KERNELS = compiled.ABSENT.partition("%s")[0]
 STARTUP = "import sys, types\nsys.modules['google.colab'] = types.ModuleType('google.colab')\n"
 
 
@@ -94,7 +96,8 @@ def prepare_kernel(work: Path, repository: Repository) -> None:
 def execute(notebook: Path, content: Path) -> float:
     """Runs a copy that is alone in `content`, and returns the seconds.
 
-    Raises Failed if a cell raises or writes to stderr.
+    Raises Failed if a cell raises or writes to stderr. That the kernels are absent is no failure:
+    Colab has a compiler, but the machine that imitates it may have none.
     """
     content.mkdir(parents=True)
     copy, executed = str(shutil.copy(notebook, content)), KEPT / notebook.name
@@ -108,8 +111,9 @@ def execute(notebook: Path, content: Path) -> float:
     seconds = time.perf_counter() - start
     for cell in nbformat.read(executed, as_version=4).cells:
         for output in cell.get("outputs", []):
-            if output.get("name") == "stderr":
-                raise Failed(f"cell {cell.id!r} wrote to stderr: {output.text}")
+            lines = output.text.splitlines() if output.get("name") == "stderr" else []
+            if wrong := [line for line in lines if not line.startswith(NO_KERNELS)]:
+                raise Failed("\n".join([f"cell {cell.id!r} wrote to stderr:", *wrong]))
     return seconds
 
 
