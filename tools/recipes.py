@@ -102,11 +102,11 @@ def generate(results: Path, target: Path) -> None:
     about = (
         "Logloss on the next day after one epoch over {n:,} impressions with {rows:,} rows of 16 "
         "floats, in expectation under the true probabilities ({bayes:.4f} at best, {constant:.4f} "
-        "for a constant), and seconds of processor time to build and train the model. Mean and 95 % interval over "
-        "{seeds} worlds. *Its own optimizer* is the client's Adam at the rate that it comes with; "
-        "*tuned* is the best of {theirs} for its own and of {ours} for our tables (the dense rate "
-        "stays at 0.001), chosen on other worlds. {machine}, {threads} thread, torch {torch}, "
-        "{date}, commit {commit}; `python -m tests.clients.compare` in the environment of "
-        "`make test-clients`.\n\n"
+        "for a constant), and seconds of processor time to build and train the model. Mean and "
+        "95 % interval over {seeds} worlds. *Its own optimizer* is the client's Adam at the rate "
+        "that it comes with; *tuned* is the best of {theirs} for its own and of {ours} for our "
+        "tables (the dense rate stays at 0.001), chosen on other worlds. {machine}, {threads} "
+        "thread, torch {torch}, {date}, commit {commit}; `python -m tests.clients.compare` in the "
+        "environment of `make test-clients`.\n\n"
     )
     (target / "recipes.md").write_text(about.format_map(record["about"]) + table(record))
