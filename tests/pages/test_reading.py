@@ -94,6 +94,9 @@ def test_the_lead_figure_builds_up_as_the_reader_scrolls(chromium, screen):
             assert apart or below, f"the picture covers text {k + 1}"
         assert max(places) - min(places) < 200, "the pictures stay in view"
         assert seen.shift < SHIFT
+        page.evaluate("scrollTo({ top: 0, behavior: 'instant' })")
+        page.keyboard.press("End")  # past all texts at once
+        page.wait_for_function("document.querySelector('.story-step:last-child.story-now')")
 
 
 @pytest.mark.parametrize("theme", THEMES)
