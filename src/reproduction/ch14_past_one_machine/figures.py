@@ -12,7 +12,7 @@ from reproduction.ch14_past_one_machine.experiment import ADAGRAD, ADAM, LABELS,
 from reproduction.measure import intervals
 
 TITLES = {
-    ADAM: "Adam at chapter 7's rates, tables data-parallel",
+    ADAM: "Adam, tables data-parallel",
     ADAGRAD: "row-wise Adagrad, tables sharded by rows",
 }
 
