@@ -164,8 +164,9 @@ def show_finding(record: Record) -> None:
         "logloss of all methods agrees to {adagrad} at every point. Under Adam it agrees to "
         "{adam}; the reversed batches, which change nothing but rounding, are up to {control} "
         "apart. Adam divides by the size of the gradients, so that it magnifies what rounding "
-        "leaves of a small one. Under row-wise Adagrad, on two processes plain training's mean logloss changes by {plain} over the "
-        "first quarter of epoch 2, and by {fal} with FAL.",
+        "leaves of a small one. Under row-wise Adagrad on two processes, plain training's mean "
+        "logloss rises by {plain} over the first quarter of epoch 2, and changes by {fal} with "
+        "FAL.",
         record=record,
         numbers={
             "adagrad": f"{far[TWO][ADAGRAD]:.0e}",
