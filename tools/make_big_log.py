@@ -1,6 +1,6 @@
 """Makes a log that is larger than memory, to try the readers on.
 
-    python tools/make_big_log.py OUT [--rows 20000000] [--days 10]
+    python -m tools.make_big_log OUT [--rows 20000000] [--days 10]
 
 OUT ends in .parquet or .csv. The log has ten columns: six of ids (strings and integers, with up to
 a tenth as many different users as rows), two labels, one dense feature and the day. It is written a

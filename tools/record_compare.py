@@ -3,7 +3,7 @@
     multiepoch compare data/kuairand/impressions.parquet \\
         --ids user_id,video_id,author_id --labels is_click,long_view --day date \\
         --cross user_id,author_id
-    python tools/record_compare.py report
+    python -m tools.record_compare report
 
 Writes results/cpu/compare_kuairand.json, its table, two figures, the call and what inspect prints.
 """
