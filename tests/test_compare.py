@@ -153,6 +153,10 @@ def test_the_share_of_the_jump_that_is_labels_seen_is_measured_where_plain_colla
     (plain,) = (m["trial"] for m in report_of(place)["methods"] if m["label"] == "plain")
     assert sorted(one["seed"] for one in control) == [0, 1, 2]
     assert {one["embedding_lr"] for one in control} == {plain["embedding_lr"]}
+    monkeypatch.setattr(plan, "MAX_CONTROL_ROWS", 100)
+    call = [*call, "--seeds", "3", "--epochs", "2", "--out", "large"]
+    assert main(["compare", "sparse.parquet", *call]) == 0
+    assert report_of(place, "large")["own_label"] is None
 
 
 @pytest.mark.parametrize("control, share", [((0.0, 0.0, 0.0), 100), ((0.05, 0.06, 0.07), 50)])

@@ -14,6 +14,7 @@ from multiepoch_compare.readers import MappedLog
 DENSE_LR = 1e-3
 STEP = 10**0.5
 MAX_TRAIN, MAX_TEST = 10_000_000, 1_000_000  # impressions; the latest are kept
+MAX_CONTROL_ROWS = 1_000_000  # of all tables: the control takes 0.6 GB in each process then
 PARTS = ("train", "validation", "test")
 FEW = 0.01  # the share of impressions that may lie far outside
 LEAST_STEPS, LARGEST_BATCH = 200, 2048

@@ -297,8 +297,10 @@ def tune_and_run(
                     raise DataError(f"{label} diverges with seed {seed}; {remedy}.")
         plain = verdict.Losses(results["plain"], read_parts(setup).sizes()[0])
         control = []
-        bags = read_parts(setup).train.schema.bags  # two-fold tables know single ids alone
-        if verdict.difference(plain, 2, plain, 1).kind == "rise" and not bags:
+        # Two-fold tables know single ids alone, and hold three copies of every row and its state.
+        schema = read_parts(setup).train.schema
+        fits = not schema.bags and sum(schema.cardinality.values()) <= plan.MAX_CONTROL_ROWS
+        if verdict.difference(plain, 2, plain, 1).kind == "rise" and fits:
             runner.total += seeds
             trial = plan.control(choices["plain"].trial)
             again = [replace(trial, seed=seed) for seed in range(seeds)]
