@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torchrec.distributed import DistributedModelParallel
 
 from multiepoch.remedies import Rewind
@@ -105,7 +106,7 @@ def load(
             if (key := f"counts:{shard.name}") in found:
                 content[key] = shard.sharded(own)
         for key, saved in found.items():
-            if _overlaps(key, shards):
+            if isinstance(saved, TensorStorageMetadata) and _overlaps(key, shards):
                 content[key] = torch.empty(saved.size, dtype=saved.properties.dtype)
         dense = [torch.empty_like(tensor) for tensor in rewind._dense]
         if "blend.0" in found:

@@ -71,14 +71,14 @@ class ShardedOptimizer(CombinedOptimizer):
         # Of this step: rows, int64 (k,), their lookups, int32 (k,), and old weights, (k, dim).
         self._touched: dict[Shard, tuple[Tensor, Tensor, Tensor | None]] = {}
         for shard in self.shards:
-            like = {"dtype": torch.int32, "device": shard.weight.device}
+            fresh = shard.weight.new_zeros(len(shard.weight), dtype=torch.int32)
             if row_lr is not None:
-                shard.count = torch.zeros(len(shard.weight), **like)
+                shard.count = fresh
             if row_decay is not None:
-                shard.state["last_step"] = torch.zeros(len(shard.weight), **like)
+                shard.state["last_step"] = fresh.clone()
         device = self.shards[0].weight.device
         self.max_count = torch.zeros(len(self.shards), dtype=torch.int32, device=device)
-        self.replicated = None
+        self.replicated: _ReplicatedTables | None = None
         optimizers: list[KeyedOptimizer] = [model.fused_optimizer]
         if any(shard.replicated for shard in self.shards):
             if data_parallel is None:
@@ -124,11 +124,13 @@ class ShardedOptimizer(CombinedOptimizer):
         if self.replicated is not None:
             self.replicated.set_optimizer_step(n_steps)
         if self.row_lr is not None:
+            self.max_count.zero_()
             for place, shard in enumerate(self.shards):
-                self.max_count[place] = shard.count.max() if len(shard.count) else 0
+                if shard.count is not None and len(shard.count) > 0:
+                    self.max_count[place] = shard.count.max()
             dist.all_reduce(self.max_count, dist.ReduceOp.MAX)
 
-    def _before_lookup(self, kernel: nn.Module, inputs: tuple) -> None:
+    def _before_lookup(self, kernel: Any, inputs: tuple) -> None:
         """Finds the rows of a batch, and copies them; does nothing within torch.no_grad()."""
         if not torch.is_grad_enabled():
             return
@@ -138,7 +140,7 @@ class ShardedOptimizer(CombinedOptimizer):
             kernel.fused_optimizer.step()  # which sets the rate of the group, and nothing else
             if not (self._corrects or self._row_hooks):
                 return
-        waiting = self.replicated.occurrences if shards[0].replicated else self._touched
+        waiting = [*self._touched, *(self.replicated.occurrences if self.replicated else ())]
         if any(shard in waiting for shard in shards):
             raise RuntimeError(
                 "a second lookup for training before step(): call step() after each backward pass, "
@@ -148,7 +150,7 @@ class ShardedOptimizer(CombinedOptimizer):
         for shard in shards:
             first, last = shard.features
             ids = features.values()[ends[first] : ends[last]].long()
-            if shard.replicated:
+            if self.replicated is not None and shard.replicated:
                 self.replicated.occurrences[shard] = torch.bincount(ids, minlength=shard.n_rows)
             else:
                 self._touch(shard, *_distinct(ids, len(shard.weight)))
@@ -195,7 +197,7 @@ class ShardedOptimizer(CombinedOptimizer):
             if old is None or len(rows) == 0:
                 continue
             moved = shard.weight.index_select(0, rows).sub_(old)
-            if self.row_lr is not None:
+            if self.row_lr is not None and shard.count is not None:
                 counted, most = shard.count.index_select(0, rows), self.max_count[place]
                 factor = self.row_lr.factor(counted, most, self.epoch)
                 moved.mul_(factor[:, None].to(moved.dtype))
@@ -210,7 +212,9 @@ class ShardedOptimizer(CombinedOptimizer):
     def _count(self, shards: Iterable[Shard]) -> None:
         """Adds the batch to FAL's counts, and to each table's largest on this process."""
         for shard in shards:
-            rows, seen, _ = self._touched.get(shard, (torch.empty(0), None, None))
+            if shard not in self._touched or shard.count is None or self.row_lr is None:
+                continue
+            rows, seen, _ = self._touched[shard]
             if len(rows) == 0:
                 continue
             before = shard.count.index_select(0, rows)
@@ -246,8 +250,7 @@ class _ReplicatedTables(KeyedOptimizer):
         """Begins to sum each row's lookups over all processes; collective."""
         for shard in self.tables:
             if shard not in self.occurrences:
-                like = {"dtype": torch.int64, "device": shard.weight.device}
-                self.occurrences[shard] = torch.zeros(shard.n_rows, **like)
+                self.occurrences[shard] = shard.weight.new_zeros(shard.n_rows, dtype=torch.int64)
         return [dist.all_reduce(self.occurrences[shard], async_op=True) for shard in self.tables]
 
     def gathered(self) -> list[tuple[Shard, Tensor, Tensor]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -31,7 +32,7 @@ class Shard:
     replicated: bool = False  # data-parallel
     state: dict[str, Tensor] = field(default_factory=dict)  # (n, ...), what a reset clears
     count: Tensor | None = None  # int32 (n,), FAL's
-    kernel: nn.Module | None = None  # looks the rows up; None if there are none here
+    kernel: Any = None  # TorchRec's, which looks the rows up; None if there are none here
     features: tuple[int, int] = (0, 0)  # first and last + 1 of the kernel's that look it up
 
     def sharded(self, local: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ def _shards_of(prefix: str, module: ShardedEmbeddingBagCollection) -> Iterator[S
         yield shard
 
 
-def _in_kernel(kernel: nn.Module) -> Iterator[Shard]:
+def _in_kernel(kernel: Any) -> Iterator[Shard]:
     replicated = isinstance(kernel, BatchedDenseEmbeddingBag)
     weights, first = kernel.split_embedding_weights(), 0
     for k, (table, weight) in enumerate(zip(kernel.config.embedding_tables, weights)):
@@ -119,7 +120,7 @@ def _in_kernel(kernel: nn.Module) -> Iterator[Shard]:
         first = last
 
 
-def _fused_state(kernel: nn.Module, k: int) -> dict[str, Tensor]:
+def _fused_state(kernel: Any, k: int) -> dict[str, Tensor]:
     """Returns the optimizer state of a kernel's k-th table by the names of torch's optimizers."""
     if not kernel.emb_module.split_optimizer_states():  # SGD has none
         return {}

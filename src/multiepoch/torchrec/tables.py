@@ -24,6 +24,8 @@ class ShardedTables(Tables):
     of processes nor on the sharding plan.
     """
 
+    optimizer: Any
+
     def __init__(self, optimizer: Any, seed: int, init: Init | None) -> None:
         if init is not None:
             raise ValueError("init draws a whole table, and no process has one: leave it out")
@@ -68,8 +70,8 @@ class ShardedTables(Tables):
         shard = self.optimizer.shards[place]
         sums = torch.zeros(3, dtype=torch.float64, device=shard.weight.device)
         if len(shard.weight):
-            std, mean = torch.std_mean(shard.weight.float(), correction=0)
-            n, mean, std = shard.weight.numel(), mean.item(), std.item()
+            moments = torch.std_mean(shard.weight.float(), correction=0)
+            n, (std, mean) = shard.weight.numel(), (one.item() for one in moments)
             sums += torch.tensor([n, n * mean, n * (std**2 + mean**2)], dtype=torch.float64)
         dist.all_reduce(sums)
         n, first, second = sums.tolist()
