@@ -152,7 +152,7 @@ MUTATIONS: dict[str, dict[str, tuple]] = {
         "tail rewind ignores tau": (threshold, lambda tau: math.inf if tau else 0),
         "tail rewind counts steps": (patch, Counts, "add", once_per_step),
         "undo log counts steps": (patch, UndoLog, "add", once_per_step),
-        "undo log loses rows": (patch, UndoLog, "put_back", lambda f, *a: f(*a)[:1]),
+        "undo log loses rows": (patch, UndoLog, "put_back", lambda f, *a: list(f(*a))[:1]),
     },
     "08": {
         "table groups never change": (patch, TableGroups, "before_epoch", lambda *_: None),
