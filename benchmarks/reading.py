@@ -72,9 +72,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for kind in options.kinds:
             path = Path(folder) / f"log.{kind}"
-            script = REPOSITORY / "tools" / "make_big_log.py"
-            make = [sys.executable, str(script), str(path), "--rows", str(options.rows)]
-            subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
+            make = [sys.executable, "-m", "tools.make_big_log", str(path)]
+            make += ["--rows", str(options.rows)]
+            subprocess.run(make, check=True, stdout=subprocess.DEVNULL, cwd=REPOSITORY)
             for reader in options.readers:
                 cache = Path(folder) / f"cache-{kind}"
                 one = [sys.executable, __file__, "--one", reader, str(path), str(cache)]
