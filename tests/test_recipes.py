@@ -34,5 +34,6 @@ def test_the_table_has_a_row_for_each_client_and_says_how_it_was_measured(tmp_pa
         (row,) = [line for line in text.splitlines() if line.startswith(f"| {recipe.client} ")]
         cells = [cell.strip() for cell in row.strip("|").split("|")]
         assert cells[1] == str(len(recipe.marked))
-        assert cells[4] == "0.2900 [0.2900, 0.2900], at 0.01"
-        assert cells[-1] == "4.0 [4.0, 4.0]"
+        assert cells[2:5] == ["0.4000 (0.01)", "0.3000 (0.01)", "0.2900 (0.01)"]
+        assert cells[5] == "-3.33 [-3.33, -3.33]"
+        assert cells[-3:] == ["8.0", "2.0", "4.0 [4.0, 4.0]"]
