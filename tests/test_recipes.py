@@ -17,13 +17,21 @@ def test_a_recipe_takes_at_most_five_lines_and_the_page_marks_them(recipe):
 
 def test_the_table_has_a_row_for_each_client_and_says_how_it_was_measured(tmp_path):
     runs = [
-        dict(client=recipe.client, kind=kind, lr=0.01, seed=seed, loss=loss, seconds=seconds)
+        dict(
+            client=recipe.client,
+            kind=kind,
+            lr=0.01,
+            multiple=3,
+            seed=seed,
+            loss=loss,
+            seconds=seconds,
+        )
         for recipe in recipes.recipes()
         for seed in (0, 1)
         for kind, loss, seconds in (("default", 0.4, 8), ("tuned", 0.3, 8), ("ours", 0.29, 2))
     ]
     about = dict.fromkeys(
-        ["theirs", "ours", "machine", "threads", "torch", "date", "commit", "seeds"], "some"
+        ["rates", "multiples", "machine", "threads", "torch", "date", "commit", "seeds"], "some"
     )
     about |= {"n": 1_000, "rows": 2_000, "bayes": 0.2, "constant": 0.5}
     (tmp_path / "bench").mkdir()
@@ -34,6 +42,6 @@ def test_the_table_has_a_row_for_each_client_and_says_how_it_was_measured(tmp_pa
         (row,) = [line for line in text.splitlines() if line.startswith(f"| {recipe.client} ")]
         cells = [cell.strip() for cell in row.strip("|").split("|")]
         assert cells[1] == str(len(recipe.marked))
-        assert cells[2:5] == ["0.4000 (0.01)", "0.3000 (0.01)", "0.2900 (0.01)"]
+        assert cells[2:5] == ["0.4000 (0.01)", "0.3000 (0.01)", "0.2900 (0.01, 0.03)"]
         assert cells[5] == "-3.33 [-3.33, -3.33]"
         assert cells[-3:] == ["8.0", "2.0", "4.0 [4.0, 4.0]"]

@@ -77,10 +77,11 @@ def table(record: dict) -> str:
             [np.array([run[key] for run in runs]) for runs in (default, tuned, ours)]
             for key in ("loss", "seconds")
         )
-        rates = (runs[0]["lr"] for runs in (default, tuned, ours))
+        rates = [f"{runs[0]['lr']:g}" for runs in (default, tuned, ours)]
+        rates[2] += f", {ours[0]['multiple'] * ours[0]['lr']:g}"
         rows.append(
             [recipe.client, str(len(recipe.new_lines()))]
-            + [f"{its.mean():.4f} ({rate:g})" for its, rate in zip(loss, rates)]
+            + [f"{its.mean():.4f} ({rate})" for its, rate in zip(loss, rates)]
             + [_spread(100 * (loss[2] / loss[1] - 1), 2)]
             + [f"{its.mean():.1f}" for its in (seconds[0], seconds[2])]
             + [_spread(seconds[0] / seconds[2], 1)]
@@ -102,9 +103,10 @@ def generate(results: Path, target: Path) -> None:
         "floats, in expectation under the true probabilities ({bayes:.4f} at best, {constant:.4f} "
         "for a constant), and seconds of processor time to build and train the model: means over "
         "{seeds} worlds, and for differences and ratios of the same world the 95 % interval. In "
-        "brackets is the learning rate, for ours that of the tables. *As it comes* is the client's "
-        "own Adam at its own rate; *tuned* is the best rate of {theirs} for its Adam and of {ours} "
-        "for our tables, whose dense rate stays at 0.001, chosen on other worlds. {machine}, "
+        "brackets is the learning rate, for ours that of the dense layers and of the tables. *As "
+        "it comes* is the client's own Adam at its own rate; *tuned* is its best rate of {rates}; "
+        "*ours* has that rate for the dense layers and {multiples} times of it for the tables. "
+        "Rates are chosen on another world. {machine}, "
         "{threads} thread, torch {torch}, {date}, commit {commit}; "
         "`python -m tests.clients.compare` in the environment of `make test-clients`.\n\n"
     )
