@@ -17,15 +17,8 @@ def test_a_recipe_takes_at_most_five_lines_and_the_page_marks_them(recipe):
 
 def test_the_table_has_a_row_for_each_client_and_says_how_it_was_measured(tmp_path):
     runs = [
-        dict(
-            client=recipe.client,
-            kind=kind,
-            lr=0.01,
-            multiple=3,
-            seed=seed,
-            loss=loss,
-            seconds=seconds,
-        )
+        {"client": recipe.client, "kind": kind, "seed": seed, "lr": 0.01, "multiple": 3}
+        | {"loss": loss, "seconds": seconds}
         for recipe in recipes.recipes()
         for seed in (0, 1)
         for kind, loss, seconds in (("default", 0.4, 8), ("tuned", 0.3, 8), ("ours", 0.29, 2))

@@ -73,6 +73,9 @@ def table(record: dict) -> str:
             [run for run in record["runs"] if (run["client"], run["kind"]) == (recipe.client, kind)]
             for kind in ("default", "tuned", "ours")
         )
+        if not ours:
+            rows.append([recipe.client, str(len(recipe.new_lines())), *["not recorded"] * 7])
+            continue
         loss, seconds = (
             [np.array([run[key] for run in runs]) for runs in (default, tuned, ours)]
             for key in ("loss", "seconds")
