@@ -34,7 +34,7 @@ def curves(rows: pd.DataFrame) -> Figure:
     points = points[points["epoch"] >= 1]
     points = points.assign(line=points["remedy"].map(lambda name: BOARD[name].label))
     points["value"] = points["value"].clip(upper=40)
-    return style.by_epoch(points, LOOKS, "loss against one plain epoch's, %", "data", 2.6)
+    return style.by_epoch(points, LOOKS, "loss against one\nplain epoch's, %", "data", 2.8)
 
 
 @style.shown("fig-eleven-overview")
