@@ -265,6 +265,8 @@ def train(case, model, optimizer, embedding, rewind, read, mine: slice) -> dict[
             if k == STEPS // 2:
                 with rewind.serving():
                     found |= {f"{name}, epoch {epoch}": w for name, w in read().items()}
+                    over = [p.detach() for name, p in model.named_parameters() if "over" in name]
+                    found[f"over, epoch {epoch}"] = torch.cat([p.flatten() for p in over])
     loss = torch.stack(losses)
     if mine != slice(None):
         dist.all_reduce(loss)
