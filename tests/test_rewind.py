@@ -750,3 +750,25 @@ def test_a_table_may_grow_within_an_epoch(to, serve):
     rewind.before_epoch(1)
     assert (model.tables[0].weight[ROWS[0] :] == 7.0).all()
     train(model, optimizer, [new])
+
+
+@pytest.mark.parametrize("serve", ["trained", "blend"])
+def test_small_tables_keep_their_rows(serve):
+    model = nn.ModuleDict(
+        {k: nn.Embedding(n, 4, sparse=True) for k, n in (("few", 5), ("many", 9))}
+    )
+    optimizer = EmbeddingOptimizer(model.parameters(), lr=0.1)
+    rewind = Rewind(model, optimizer, min_rows=9, serve=serve)
+    rewind.before_epoch(0)
+    sum(table(torch.arange(4)).sum() for table in model.values()).backward()
+    optimizer.step()
+    few, many = (table.weight.detach().clone() for table in model.values())
+    rewind.before_epoch(1)
+    assert torch.equal(model["few"].weight, few)
+    assert not (model["many"].weight == many).any()
+    with rewind.serving():
+        assert torch.equal(model["few"].weight, few)
+        assert torch.equal(model["many"].weight[:4], many[:4]) == (serve == "blend")
+    other = Rewind(model, optimizer, min_rows=5, serve=serve)
+    with pytest.raises(ValueError, match="min_rows"):
+        other.load_state_dict(rewind.state_dict())

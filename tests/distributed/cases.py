@@ -62,6 +62,8 @@ CASES = {
     "FAL, AdamAR": Case("adagrad", FrequencyAdaptiveLR(), AdaptiveRegularization(0.05)),
     "warm-up": Case(warm_up=True),
     "MEDA": Case(rewind={}),
+    "threshold MEDA": Case(rewind={"min_rows": 40}),
+    "threshold MEDA, blend": Case(rewind={"min_rows": 40, "to": "start", "serve": "blend"}),
     "MEDA, start": Case(rewind={"to": "start"}),
     "tail rewind": Case(rewind={"below": 8, "to": "start"}),
     "tail rewind, reinit": Case("adagrad", rewind={"below": 8, "to": "reinit"}),
@@ -248,6 +250,8 @@ def one_step(model, optimizer, batch, mine: slice) -> Tensor:
     ids = {feature: bags[mine] for feature, bags in ids.items()}
     optimizer.zero_grad()
     loss = loss_of(model(ids, dense[mine]), labels[mine])
+    with torch.no_grad():  # an evaluation in between changes nothing
+        model(ids, dense[mine])
     loss.backward()
     optimizer.step()
     return loss.detach()

@@ -19,7 +19,7 @@ def launch(n_processes: int, *command: object, **options) -> subprocess.Complete
     return subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=900, **options)
 
 
-@pytest.fixture(scope="module", params=[1, 2, 4], ids="{} processes".format)
+@pytest.fixture(scope="module", params=[1, 2, 4], ids="{}-processes".format)
 def found(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("found") / "found.pt"
     done = launch(request.param, "tests.distributed.train_cases", path)

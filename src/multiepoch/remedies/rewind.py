@@ -72,6 +72,8 @@ class Rewind:
             Untouched rows that MEDA redraws are served as redrawn. New data (epoch 0) begins with
             the model as it is served, which differs from the trained one only if the last epoch was
             not finished.
+        min_rows: Tables with fewer rows keep theirs. With `below` infinite this is the threshold
+            MEDA of the baseline of the TAAC 2026 conversion task.
         undo_log: Where the undo log keeps weights and row state. "table" keeps them as they are, on
             the device of the table. "bfloat16" rounds them, with a relative error of at most
             2 ** -8 (with Adam, 20 + 6 dim bytes). "cpu" keeps them in the host's memory, for tables
@@ -96,6 +98,7 @@ class Rewind:
         init: Init | None = None,
         serve: Serve = "trained",
         undo_log: Keep = "table",
+        min_rows: int = 0,
     ) -> None:
         if to == "draw":
             words = "to='draw' is deprecated: use to='reinit'"
@@ -113,7 +116,7 @@ class Rewind:
             )
         if undo_log != "table" and to != "start":
             raise ValueError(f"undo_log={undo_log!r} has no effect without to='start'")
-        self.undo_log = undo_log
+        self.undo_log, self.min_rows = undo_log, min_rows
         self.below, self.to, self.serve = below, to, serve
         self._tables = tables_of(model, optimizer, seed, init)
         self.epoch: int | None = None
@@ -151,7 +154,7 @@ class Rewind:
         else:
             if self.serve == "blend" and self._records:
                 if self._blend is None:
-                    few = [record.few(self.below) for record in self._records]
+                    few = [r.few(self._below(t)) for r, t in zip(self._records, self._tables)]
                     self._blend = Blend(self._tables, few, self._dense)
                 self._blend.restart()
             self._reset()
@@ -200,6 +203,7 @@ class Rewind:
         """Returns the state as copies; it can be saved in the middle of an epoch, too."""
         return {
             "below": self.below,
+            "min_rows": self.min_rows,
             "to": self.to,
             "serve": self.serve,
             "seed": self._tables.seed,
@@ -214,10 +218,11 @@ class Rewind:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores a saved state; raises a ValueError if it has other arguments or tables."""
         earlier = {"n_epochs": state_dict.get("n_passes"), "serve": "trained"}  # as in version 0.1
+        earlier["min_rows"] = 0
         saved: dict[str, Any] = earlier | state_dict
         saved["to"] = "reinit" if saved["to"] == "draw" else saved["to"]
         here = {"below": self.below, "to": self.to, "serve": self.serve}
-        here["seed"] = self._tables.seed
+        here |= {"seed": self._tables.seed, "min_rows": self.min_rows}
         check_same(saved, here, "a Rewind", "this one has")
         records = [] if saved["index"] is None else self._new_records()
         n, n_saved = len(records), len(saved["records"])
@@ -264,15 +269,21 @@ class Rewind:
         record = records[self._tables.place(table)]
         record.add(rows, occurrences, lambda: self._tables.values(table))
 
+    def _below(self, table: Tensor) -> float:
+        """Returns the threshold of a table."""
+        return self.below if self._tables.n_rows(table) >= self.min_rows else 0
+
     def _reset(self) -> None:
-        for k, table in enumerate(self._tables if self.below > 0 else ()):
+        for k, table in enumerate(self._tables):
+            if (below := self._below(table)) == 0:
+                continue
             record = self._records[k] if self._records else None
             if not isinstance(record, UndoLog):
-                few = None if record is None or math.isinf(self.below) else record.rows(self.below)
+                few = None if record is None or math.isinf(below) else record.rows(below)
                 self._tables.redraw(table, few, self._n_epochs)
                 continue
             since = self._tables.step(table) - self._began[k]
-            for rows, saved in record.put_back(self.below):
+            for rows, saved in record.put_back(below):
                 for name, value in self._tables.values(table).items():
                     # A restored row has waited as long as when epoch 0 began.
                     before = saved[name] + since if name == "last_step" else saved[name]

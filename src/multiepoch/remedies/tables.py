@@ -80,6 +80,10 @@ class Tables:
         """Returns how many steps the optimizer has taken with a gradient for the table."""
         return int(self.optimizer.state.get(table, {}).get("step", 0))
 
+    def n_rows(self, table: Tensor) -> int:
+        """Returns the number of rows of a whole table."""
+        return len(table)
+
     def others(self, model: nn.Module) -> list[Tensor]:
         """Returns the parameters and floating-point buffers of the model that are no tables."""
         known = {id(table) for table in self}

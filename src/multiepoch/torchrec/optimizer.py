@@ -157,7 +157,6 @@ class ShardedOptimizer(CombinedOptimizer):
 
     def _after_forward(self, *_: Any) -> None:
         """Sends counts to the other processes; every process comes here, and in the same order."""
-        self._sent = []
         if not torch.is_grad_enabled():
             return
         if self.replicated is not None:
@@ -181,8 +180,8 @@ class ShardedOptimizer(CombinedOptimizer):
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:
         """Updates all that the backward pass has not, and corrects the rows that it has."""
-        for work in self._sent:
-            work.wait()
+        while self._sent:
+            self._sent.pop().wait()
         if self.replicated is not None:
             for shard, rows, occurrences in self.replicated.gathered():
                 self._touch(shard, rows, occurrences)

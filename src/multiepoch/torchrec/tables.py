@@ -41,6 +41,9 @@ class ShardedTables(Tables):
     def step(self, table: Tensor) -> int:
         return self.optimizer.n_steps
 
+    def n_rows(self, table: Tensor) -> int:
+        return self.optimizer.shards[self.place(table)].n_rows
+
     def others(self, model: nn.Module) -> list[Tensor]:
         buffers = (buffer for buffer in model.buffers() if buffer.is_floating_point())
         return [*self.optimizer.dense.params.values(), *buffers]
