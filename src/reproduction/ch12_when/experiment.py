@@ -263,7 +263,7 @@ def show_law(record: Record | None) -> None:
     if record is None:
         return
     cells = {}
-    for remedy in METHODS:
+    for remedy in METHODS[1:]:  # the law has no place for the harm of plain repetitions
         fits = [fit(record.rows, remedy, seed) for seed in record.about["seeds"]]
         cells[BOARD[remedy].label] = {
             "R, epochs": cell([one["R"] for one in fits]),

@@ -74,7 +74,7 @@ class Expected:
     regime: str
 
 
-HARMLESS, HARMFUL = 0.05, 0.2  # of the trace; read off the scan of chapter 12
+HARMLESS, HARMFUL = 0.05, 0.2  # of the trace; chosen to agree with the scan of chapter 12
 
 
 def expect(counts: np.ndarray, steps: int, gradient: float, lr: float, **decay) -> Expected:
