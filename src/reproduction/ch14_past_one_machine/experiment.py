@@ -157,27 +157,37 @@ def show_apart(rows: pd.DataFrame) -> None:
 def show_finding(record: Record) -> None:
     """Displays what was found about the two processes."""
     rows = record.rows
-    far = {source: apart(rows, source).groupby("rule").max() for source in (TWO, REVERSED)}
+    far, control = (apart(rows, source) for source in (TWO, REVERSED))
+    pairs = far.groupby(["rule", "method", "seed"]).max()
+    plain = pairs.xs((ADAGRAD, "plain"), level=("rule", "method"))
+    first = far[far.index.get_level_values("epoch") <= 1].max()
     change = jumps(rows, TWO, ADAGRAD)
     findings.show(
-        "Two processes train the model that one process trains. Under row-wise Adagrad, the "
-        "logloss of all methods agrees to {adagrad} at every point. Under Adam it agrees to "
-        "{adam}; the reversed batches, which change nothing but rounding, are up to {control} "
-        "apart. Adam divides by the size of the gradients, so that it magnifies what rounding "
-        "leaves of a small one. Under row-wise Adagrad on two processes, plain training's mean "
-        "logloss rises by {plain} over the first quarter of epoch 2, and changes by {fal} with "
-        "FAL.",
+        "Two processes train the model that one process trains. In epoch 1 the logloss of every "
+        "run agrees to {first} at every point. Over both epochs, {close} of {n} runs agree to a "
+        "hundred-thousandth. One does not: on one seed, plain training under row-wise Adagrad "
+        "drifts apart from the middle of epoch 2, up to {worst}. Neither FAL nor a rewind is in "
+        "that run, and on the two other seeds it agrees to {others}. We take it for rounding that "
+        "the dense layers' Adam and their ReLUs magnify step by step; the reversed batches, which "
+        "change nothing but rounding, get up to {control} apart. Under row-wise Adagrad on two "
+        "processes, plain training's mean logloss rises by {plain} over the first quarter of "
+        "epoch 2, and changes by {fal} with FAL.",
         record=record,
         numbers={
-            "adagrad": f"{far[TWO][ADAGRAD]:.0e}",
-            "adam": f"{far[TWO][ADAM]:.0e}",
-            "control": f"{far[REVERSED][ADAM]:.0e}",
+            "first": f"{first:.0e}",
+            "close": f"{(pairs < 1e-5).sum()}",
+            "n": f"{len(pairs)}",
+            "worst": f"{pairs.max():.0e}",
+            "others": f"{plain.nsmallest(len(plain) - 1).max():.0e}",
+            "control": f"{control.max():.0e}",
             "plain": findings.estimate(change["plain"], "%", 1),
             "fal": findings.estimate(change["fal"], "%", 1),
         },
         holds={
-            "row-wise Adagrad within a millionth": far[TWO][ADAGRAD] < 1e-6,
-            "Adam within ten times the control": far[TWO][ADAM] < 10 * far[REVERSED][ADAM],
+            "epoch 1 agrees": first < 1e-6,
+            "all but one agree": (pairs < 1e-5).sum() == len(pairs) - 1,
+            "the one is plain under row-wise Adagrad": plain.max() == pairs.max(),
+            "rounding alone gets apart": control.max() > 1e-6,
             "plain training jumps": findings.above(change["plain"]),
             "FAL is below it": findings.above(change["plain"] - change["fal"]),
         },

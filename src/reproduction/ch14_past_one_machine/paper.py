@@ -154,14 +154,15 @@ def added(job: Job, constants: Constants | None = None) -> pd.DataFrame:
 
 
 def largest(job: Job, memory: float) -> pd.Series:
-    """Returns the most rows with which a host of that memory, in bytes, affords each remedy."""
-    per_row = added(job)["memory"] / job.rows + job.row_bytes / job.hosts
-    found = memory / per_row
-    vectors = added(job)["memory"]["self-excluding rows (chapter 10)"]  # for any number of rows
-    found["self-excluding rows (chapter 10)"] = (
-        max(0.0, memory - vectors) * job.hosts / job.row_bytes
-    )
-    found["no remedy"] = memory * job.hosts / job.row_bytes
+    """Returns the most rows with which hosts of that memory, in bytes, afford each remedy."""
+    extra = added(job)["memory"]
+    vectors = extra.pop("self-excluding rows (chapter 10)")  # whatever the number of rows
+    blended = extra.pop("blended serving, besides")
+    extra["tail rewind, undo log, blended"] = extra["tail rewind, undo log"] + blended
+    extra["no remedy"] = 0.0
+    found = memory / (extra / job.rows + job.row_bytes / job.hosts)
+    left = max(0.0, memory - vectors)
+    found["self-excluding rows (chapter 10)"] = left * job.hosts / job.row_bytes
     return found.sort_values(ascending=False)
 
 
@@ -171,7 +172,7 @@ def size(n_bytes: float) -> str:
         if n_bytes < 1000:
             return f"{n_bytes:.3g} {unit}"
         n_bytes /= 1000
-    return f"{n_bytes:,.3g} TB" if n_bytes < 1000 else f"{n_bytes:,.0f} TB"
+    return f"{n_bytes:,.3g} TB"
 
 
 def seconds(value: float) -> str:
@@ -181,12 +182,16 @@ def seconds(value: float) -> str:
     return f"{value:.3g} s" if value >= 1 else f"{1e3 * value:.3g} ms"
 
 
+def _percent(share: float) -> str:
+    return f"{100 * share:,.0f}" if share >= 1 else f"{100 * share:.3g}"
+
+
 def table(job: Job, constants: Constants | None) -> dict[str, dict[str, str]]:
     """Returns `added` as cells, with what each remedy adds to memory in % of table and state."""
     held, found = plain(job)["memory"], {}
     for name, one in added(job, constants).iterrows():
         cells = {
-            "memory": f"{size(one['memory'])} ({100 * one['memory'] / held:.3g} %)",
+            "memory": f"{size(one['memory'])} ({_percent(one['memory'] / held)} %)",
             "moved a step": size(one["moved_step"]),
             "moved an epoch": size(one["moved_epoch"]),
         }
