@@ -38,3 +38,4 @@ def test_the_table_has_a_row_for_each_client_and_says_how_it_was_measured(tmp_pa
         assert cells[2:5] == ["0.4000 (0.01)", "0.3000 (0.01)", "0.2900 (0.01, 0.03)"]
         assert cells[5] == "-3.33 [-3.33, -3.33]"
         assert cells[-3:] == ["8.0", "2.0", "4.0 [4.0, 4.0]"]
+    assert "the first is so for 0 of 7 clients, and the second for 7." in text
