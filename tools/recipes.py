@@ -84,7 +84,7 @@ def table(record: dict) -> str:
     """Tabulates lines, loss and time of each client, before and after."""
     rows = []
     for recipe in recipes():
-        runs = default, tuned, ours = _of(record, recipe.client)
+        runs = default, _, ours = _of(record, recipe.client)
         if not ours:
             rows.append([recipe.client, str(len(recipe.new_lines())), *["not recorded"] * 7])
             continue
