@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -144,7 +143,7 @@ def main(n_rows: int, n_steps: int, seed: int, out: Path) -> None:
     start = time.perf_counter()
     bench.optimizer.tables(bench.model, seed, None).redraw(bench.shard.weight, few, draw=1)
     found["redraw_seconds_a_weight"] = (time.perf_counter() - start) / (len(few) * DIM)
-    folder = Path(tempfile.gettempdir()) / f"multiepoch-checkpoint-{n_rows}"
+    folder = out.parent / "checkpoint"
     dist.barrier()
     start = time.perf_counter()
     path = save(folder, bench.model, bench.optimizer, rewind)

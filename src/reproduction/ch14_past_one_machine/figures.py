@@ -30,7 +30,7 @@ def curves(rows: pd.DataFrame) -> Figure:
             for source in change.index.unique("source").intersection([ONE, TWO]):
                 found = change.xs(source, level="source").xs(method, level="method")
                 points = intervals(found.rename("value").reset_index(), ["epoch"])
-                points = points[points.index >= 0.5]
+                points = points[points.index >= 0.75]
                 if source == ONE:
                     style.band(axes, points, label)
                 else:
