@@ -59,8 +59,9 @@ def overview(rows: pd.DataFrame) -> Figure:
         y = np.arange(len(order)) + (0.16 if data == "kuairand" else -0.16)
         look = {"linestyle": "none", "markersize": 5 if marker != "|" else 8, "label": label}
         axes.plot(found["mean"], y, marker, color=color, **look)
-        if marker != "|":
-            axes.hlines(y, found["low"], found["high"], color, linewidth=1.5)
+        known = np.isfinite(found["low"].to_numpy())  # one seed has no interval
+        if marker != "|" and known.any():
+            axes.hlines(y[known], found["low"][known], found["high"][known], color, linewidth=1.5)
     axes.set_yticks(range(len(order)), [BOARD[name].label for name in order], fontsize=9)
     axes.set_ylim(len(order) - 0.4, -0.6)
     axes.set_xscale("symlog", linthresh=2, linscale=1)
