@@ -64,8 +64,8 @@ def overview(rows: pd.DataFrame) -> Figure:
             axes.hlines(y[known], found["low"][known], found["high"][known], color, linewidth=1.5)
     axes.set_yticks(range(len(order)), [BOARD[name].label for name in order], fontsize=9)
     axes.set_ylim(len(order) - 0.4, -0.6)
-    axes.set_xscale("symlog", linthresh=2, linscale=1)
-    ticks = [-10, -5, -2, -1, 0, 1, 2, 5, 10, 20, 50]
+    axes.set_xscale("symlog", linthresh=2, linscale=1.4)
+    ticks = [-5, -2, -1, 0, 1, 2, 5, 20, 100]
     axes.set_xticks(ticks, [style.signed(f"{tick:+g}") if tick else "0" for tick in ticks])
     axes.minorticks_off()
     axes.grid(axis="y", visible=False)
@@ -105,6 +105,7 @@ def anatomy(rows: pd.DataFrame) -> Figure:
         axes.set_xticks(range(len(names)), names)
         if what != "own label":
             axes.set_yscale("log")
+    grid[2].set_ylim(5e-3, 1.5)
     grid[1].set_xlabel("lookups of the row in the window (both panels above)")
     grid[2].set_xlabel("place in the spectrum")
     style.legend_outside(fig, grid[0])
