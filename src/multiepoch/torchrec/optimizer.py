@@ -28,6 +28,7 @@ from multiepoch.optim.adamar import AdaptiveRegularization
 from multiepoch.optim.embedding import EmbeddingOptimizer, RowHook
 from multiepoch.optim.fal import FrequencyAdaptiveLR
 from multiepoch.optim.lookups import gradient_of
+from multiepoch.optim.memory import use_huge_pages
 from multiepoch.remedies.tables import Init
 from multiepoch.torchrec.shards import Shard, find_shards
 from multiepoch.torchrec.tables import ShardedTables
@@ -71,11 +72,10 @@ class ShardedOptimizer(CombinedOptimizer):
         # Of this step: rows, int64 (k,), their lookups, int32 (k,), and old weights, (k, dim).
         self._touched: dict[Shard, tuple[Tensor, Tensor, Tensor | None]] = {}
         for shard in self.shards:
-            fresh = shard.weight.new_zeros(len(shard.weight), dtype=torch.int32)
             if row_lr is not None:
-                shard.count = fresh
+                shard.count = _zeros(shard)
             if row_decay is not None:
-                shard.state["last_step"] = fresh.clone()
+                shard.state["last_step"] = _zeros(shard)
         device = self.shards[0].weight.device
         self.max_count = torch.zeros(len(self.shards), dtype=torch.int32, device=device)
         self.replicated: _ReplicatedTables | None = None
@@ -222,6 +222,12 @@ class ShardedOptimizer(CombinedOptimizer):
             shard.count.index_copy_(0, rows, counted)
             most = self.max_count[self.shards.index(shard)]
             torch.maximum(most, counted.max(), out=most)
+
+
+def _zeros(shard: Shard) -> Tensor:
+    """Returns a number for each row of a shard, int32 (n,)."""
+    numbers = torch.empty(len(shard.weight), dtype=torch.int32, device=shard.weight.device)
+    return use_huge_pages(numbers).zero_()
 
 
 def _distinct(ids: Tensor, n_rows: int) -> tuple[Tensor, Tensor]:
