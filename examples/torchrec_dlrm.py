@@ -1,8 +1,6 @@
-"""DLRM on TorchRec, two epochs over one day, with FAL and tail rewind.
+"""DLRM on TorchRec, two epochs over a day, with FAL and tail rewind; --plain: without them.
 
-    python -m torch.distributed.run --standalone --nproc-per-node 2 examples/torchrec_dlrm.py
-
-Prints the test logloss twice an epoch. With --plain, TorchRec alone, it jumps in the second.
+python -m torch.distributed.run --standalone --nproc-per-node 2 examples/torchrec_dlrm.py
 """
 
 import sys
