@@ -131,7 +131,7 @@ def generate(results: Path, target: Path) -> None:
         "Logloss on the next day after one epoch over {n:,} impressions with {rows:,} rows of 16 "
         "floats, in expectation under the true probabilities ({bayes:.4f} at best, {constant:.4f} "
         "for a constant), and seconds of processor time to build and train the model: means over "
-        "{seeds} worlds, and for differences and ratios of the same world the 95 % interval. In "
+        "{worlds} worlds, and for differences and ratios of the same world the 95 % interval. In "
         "brackets is the learning rate, for ours that of the dense layers and of the tables. *As "
         "it comes* is the client's own Adam at its own rate; *tuned* is its best rate of {rates}; "
         "*ours* has that rate for the dense layers and {multiples} times of it for the tables. "
@@ -140,5 +140,8 @@ def generate(results: Path, target: Path) -> None:
         "`python -m tests.clients.compare` in the environment of `make test-clients`.\n\n"
     )
     (target / "recipes.md").write_text(
-        about.format_map(record["about"]) + table(record) + "\n" + predicted(record)
+        about.format(**record["about"], worlds=len(record["about"]["seeds"]))
+        + table(record)
+        + "\n"
+        + predicted(record)
     )

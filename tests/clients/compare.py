@@ -99,7 +99,7 @@ def about(n_seeds: int) -> dict:
         "rows": sum(days.cardinality.values()),
         "bayes": expected_logloss(days.test.p_true[:, 0], days.test),
         "constant": expected_logloss(constant, days.test),
-        "seeds": n_seeds,
+        "seeds": list(range(n_seeds)),
         "rates": ", ".join(f"{lr:g}" for lr in RATES),
         "multiples": ", ".join(map(str, MULTIPLES)),
         "machine": cpu[1] if cpu else platform.machine(),
