@@ -163,7 +163,8 @@ def test_the_sensitivity_penalty_moves_the_dense_layers_alone():
 
 def test_threshold_meda_redraws_large_tables_only():
     model, optimizer = setting(rule="adagrad")
-    hook = hooks.ThresholdMeda(model, optimizer, 10, seed=1)
+    method = BOARD["threshold_meda"].method
+    hook = method.rewind(model, optimizer, hyperparameter=10, seed=1)
     before = model.user.weight.detach().clone(), model.item.weight.detach().clone()
     hook.before_epoch(0)
     hook.before_epoch(1)

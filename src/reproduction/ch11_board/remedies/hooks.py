@@ -64,23 +64,6 @@ class LaterTableRate(Hook):
         self.optimizer.keep_ratio()
 
 
-class ThresholdMeda(Hook):
-    """Redraws the tables of more than `above` rows before each repeated epoch, with their state.
-
-    The others keep theirs. As in the baseline of the TAAC 2026 conversion task.
-    """
-
-    def __init__(self, model, optimizer, above: int, seed: int) -> None:
-        super().__init__(model, optimizer)
-        self.tables.seed, self.above = seed, above
-
-    @torch.no_grad()
-    def before_epoch(self, index: int) -> None:
-        for table in self.tables if index else ():
-            if len(table) > self.above:
-                self.tables.redraw(table, None, index)
-
-
 class RowGradients(Hook):
     """Changes the gradient of each touched row; what is added is spread over the row's lookups."""
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from multiepoch.data import Log
 from multiepoch.methods import METHODS, OWN_LABEL_METHODS, Method
 from multiepoch.optim import FrequencyAdaptiveLR
-from multiepoch.remedies import SelfExcludingRows, meda, tail_rewind
+from multiepoch.remedies import Rewind, SelfExcludingRows, meda, tail_rewind
 from reproduction.ch11_board.remedies import hooks
 
 # From the training window and the hyperparameter: changes every log, the training window's own too.
@@ -170,8 +170,8 @@ BOARD: dict[str, Remedy] = {
         "a threshold of rows",
         Method(
             "",
-            rewind=lambda model, optimizer, hyperparameter, seed, **_: hooks.ThresholdMeda(
-                model, optimizer, hyperparameter, seed
+            rewind=lambda model, optimizer, hyperparameter, seed, **_: Rewind(
+                model, optimizer, seed=seed, min_rows=hyperparameter + 1
             ),
         ),
         (100, 1_000, 7_000, 20_000),
