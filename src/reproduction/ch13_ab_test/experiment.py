@@ -58,7 +58,7 @@ def run(
     given = {
         "plan": asdict(plan),
         "rates": {name: asdict(ARMS[name].rates) for name in plan.arms},
-        "sizes": asdict(replace(sizes, name="", seeds=(), workers=1)),
+        "sizes": sizes.sizes(),
         "device": device,
         "code": inspect.getsource(serving),
     }

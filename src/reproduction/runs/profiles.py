@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from multiepoch.data import AdsWorld, Log
 
@@ -39,6 +39,11 @@ class Profile:
     train_days: int = 4
     epochs: int = 4
     workers: int = 2
+
+    def sizes(self) -> dict[str, int]:
+        """Returns the fields on which the result of a run depends, for its key."""
+        leave_out = ("name", "seeds", "tuning_seeds", "epochs", "workers")
+        return {name: size for name, size in asdict(self).items() if name not in leave_out}
 
     def world(self, seed: int, scale: float = 1.0, **constants) -> AdsWorld:
         """Returns the world of that seed. `scale` multiplies users and products alone."""

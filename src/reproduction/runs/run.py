@@ -96,9 +96,7 @@ class Run:
 
     def key(self, profile: Profile, device: str) -> str:
         """Returns the name of the file that keeps the result of this run."""
-        leave_out = ("name", "seeds", "tuning_seeds", "epochs", "workers")
-        sizes = {name: size for name, size in asdict(profile).items() if name not in leave_out}
-        return run_key([asdict(self), sizes, device], "multiepoch", "reproduction.runs")
+        return run_key([asdict(self), profile.sizes(), device], "multiepoch", "reproduction.runs")
 
 
 @lru_cache(maxsize=2)

@@ -188,11 +188,8 @@ def kept(trials: list[Trial], profile: Profile, device: str, store: Path) -> lis
 
 
 def _key(trial: Trial, profile: Profile, device: str) -> str:
-    leave_out = ("name", "seeds", "tuning_seeds", "epochs", "workers")
-    numbers = {name: size for name, size in asdict(profile).items() if name not in leave_out}
-    return run_key(
-        [asdict(trial), numbers, device], "multiepoch", "reproduction.ch11_board.remedies"
-    )
+    what = [asdict(trial), profile.sizes(), device]
+    return run_key(what, "multiepoch", "reproduction.ch11_board.remedies")
 
 
 @dataclass(frozen=True)
