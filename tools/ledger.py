@@ -108,7 +108,7 @@ def _forest(one: Entry) -> str:
 
 def _measure(measure: Measure, points: Sequence[Evidence], shade: str) -> str:
     said = (
-        second_round.in_brief(points)[0].split("**", 1)[1].replace("**", "")
+        ", ".join(second_round.range_and_statuses(points))
         if isinstance(points[0], PointEvidence)
         else f"{points[0].found}, {points[0].status}"
     )

@@ -114,18 +114,23 @@ def verdict(evidence: Sequence[PointEvidence]) -> Verdict:
     return "not settled" if "open" in statuses else "not as predicted"
 
 
+def range_and_statuses(points: Sequence[PointEvidence]) -> tuple[str, str]:
+    """Returns the range of one measure's estimates, and at how many points it holds, in words."""
+    counts = Counter(one.status for one in points)
+    words = ", ".join(f"{name} at {n} of {len(points)}" for name, n in counts.items())
+    if len(points) == 1:
+        words = points[0].status
+    values = sorted({f"{one.estimate:.3g}" for one in points}, key=float)
+    found = " to ".join(values[:: max(1, len(values) - 1)])
+    return f"{found} {points[0].measure.unit}".strip(), words
+
+
 def in_brief(evidence: Sequence[PointEvidence]) -> list[str]:
     """Returns a line for each measure: at how many points it holds, and the range of estimates."""
     lines = []
     for measure in dict.fromkeys(one.measure for one in evidence):
         points = [one for one in evidence if one.measure == measure]
-        counts = Counter(one.status for one in points)
-        words = ", ".join(f"{name} at {n} of {len(points)}" for name, n in counts.items())
-        if len(points) == 1:
-            words = points[0].status
-        values = sorted({f"{one.estimate:.3g}" for one in points}, key=float)
-        found = " to ".join(values[:: max(1, len(values) - 1)])
-        found = f"{found} {measure.unit}".strip()
+        found, words = range_and_statuses(points)
         lines.append(f"{measure.text} ({measure.predicted}): **{found}**, {words}")
     return lines
 
