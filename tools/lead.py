@@ -40,9 +40,9 @@ def curves(results: Path) -> pd.DataFrame:
     return found[found.index.get_level_values("epoch") >= FROM].sort_index().loc[list(SHOWN)]
 
 
-def pictures(results: Path) -> list[str]:
-    """Returns the six pictures as SVG."""
-    return [*_schemes(), _panel(curves(results), ["plain"]), _panel(curves(results), SHOWN)]
+def pictures(found: pd.DataFrame) -> list[str]:
+    """Returns the six pictures as SVG. found: the curves."""
+    return [*_schemes(), _panel(found, ["plain"]), _panel(found, SHOWN)]
 
 
 def _svg(label: str, *parts: str) -> str:
@@ -182,22 +182,23 @@ def generate(results: Path, generated: Path, static: Path) -> None:
     """
     if records.read(experiment.NAME, "long", results) is None:
         return
-    for k, picture in enumerate(pictures(results), 1):
+    found = curves(results)
+    for k, picture in enumerate(pictures(found), 1):
         (generated / f"lead-{k}.md").write_text(f"```{{raw}} html\n{picture}\n```\n")
     (generated / f"{NAME}-files.md").write_text(figures.links(f"{NAME}-6", "python -m tools.lead"))
-    write(results, static, static / figures.FOLDER)
+    write(found, static, static / figures.FOLDER)
 
 
-def write(results: Path, static: Path, folder: Path) -> None:
+def write(found: pd.DataFrame, static: Path, folder: Path) -> None:
     """Writes each picture as SVG with its style inside, and the data of the curves as CSV."""
     sheet = (static / "lead.css").read_text()
-    data = curves(results).to_csv(float_format="%.4g")
-    for k, picture in enumerate(pictures(results), 1):
+    data = found.to_csv(float_format="%.4g")
+    for k, picture in enumerate(pictures(found), 1):
         alone = picture.replace(">", f"><style>{sheet}</style>", 1)
         figures.write(folder, f"{NAME}-{k}", alone, data)
 
 
 if __name__ == "__main__":
     target = Path("_build/figures")
-    write(records.folder(), Path("book/_static"), target)
+    write(curves(records.folder()), Path("book/_static"), target)
     print(f"Wrote {target}/{NAME}-1.svg to -6.svg, and their data as CSV.")
