@@ -10,7 +10,7 @@ import logging
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -170,17 +170,18 @@ def print_page(browser, source: Path, printed: Path) -> None:
     sheet.close()
 
 
-def command() -> int:
+def command(what: str, name: str, write: Callable) -> int:
+    """Prints the built pages into _build/NAME by write(browser, root, html, target)."""
     build = ROOT / "_build"
     try:
         with chromium() as started:
-            n = write(started, ROOT, build / "html", build / NAME)
+            n = write(started, ROOT, build / "html", build / name)
     except PdfFailed as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"The book: {build / NAME}, {n} pages")
+    print(f"{what}: {build / name}, {n} pages")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(command())
+    sys.exit(command("The book", NAME, write))

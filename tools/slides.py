@@ -53,17 +53,5 @@ def write(browser, root: Path, html: Path, target: Path) -> int:
     return len(shown)
 
 
-def command() -> int:
-    build = pdf.ROOT / "_build"
-    try:
-        with pdf.chromium() as started:
-            n = write(started, pdf.ROOT, build / "html", build / NAME)
-    except pdf.PdfFailed as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(f"The slides: {build / NAME}, {n} pages")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(command())
+    sys.exit(pdf.command("The slides", NAME, write))
