@@ -1,12 +1,16 @@
 """Chapter 12: one row against torch, the rule of thumb, the public logs, and the measures."""
 
+import itertools
+from dataclasses import asdict
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from reproduction import second_round
-from reproduction.ch12_when import experiment, logs, row
+from reproduction.ch12_when import experiment, logs, row, worth
+from reproduction.runs import profile
 
 
 @pytest.mark.parametrize("decay", [{}, {"l2": 1e-6}, {"weight_decay": 0.3}])
@@ -64,54 +68,75 @@ def test_the_public_logs_are_those_of_the_benchmark():
     assert logs.exact_test(counts) == pytest.approx(330 / 85_900_584, rel=1e-6)
 
 
-def made_up() -> pd.DataFrame:
+COLUMNS = ["remedy", "setting", "seed", "objective", "epoch", "value"]
+
+
+def scanned() -> pd.DataFrame:
+    rows = []
+    for seed, batch, value in itertools.product(
+        range(4), experiment.BATCHES, experiment.COEFFICIENTS
+    ):
+        jump = 1.05 if value < 1e-6 else 1.0 + 1e-5 * batch if value == 1e-6 else 0.99
+        for epoch, loss in ((1.0, 1.0), (1.25, jump), (2.0, jump)):
+            loss *= 1 + 1e-5 * ((seed * 7919) % 13)
+            rows.append(("whole_l2", f"{value:g}@{batch}", seed, "click", epoch, loss))
+    return pd.DataFrame(rows, columns=COLUMNS).assign(metric="loss", group="all")
+
+
+def priced() -> pd.DataFrame:
+    """Losses of a law: a = 1.5 at four lookups a row, .25 less for each doubling, tau = 2."""
     rows = []
 
-    def add(claim, remedy, setting, seed, epoch, loss):
-        noise = 1 + 1e-5 * ((seed * 7919) % 13)
-        rows.append((claim, remedy, setting, seed, "click", epoch, loss * noise))
+    def add(remedy, n, seed, epoch, data):
+        loss = (0.1 + 0.02 * (data / 1e6) ** -0.3) * (1 + 1e-4 * seed)
+        rows.append((remedy, str(n), seed, "click", float(epoch), loss))
 
     for seed in range(4):
-        for batch in experiment.BATCHES:
-            for value in experiment.COEFFICIENTS:
-                jump = 1.05 if value < 1e-6 else 1.0 + 1e-5 * batch if value == 1e-6 else 0.99
-                for epoch, loss in ((1.0, 1.0), (1.25, jump), (2.0, jump)):
-                    add("C14", "whole_l2", f"{value:g}@{batch}", seed, epoch, loss)
-        law = lambda data: 0.5 + 0.1 * data**-0.3  # noqa: E731
-        for share in experiment.FRESH:
-            add("C15", "plain", f"{share:g}", seed, 1.0, law(share))
-        for share in experiment.SHARES:
-            for epochs in experiment.EPOCHS:
-                worth = 1 + 2 * (1 - np.exp(-(epochs - 1) / 2))  # R = 2
-                add(
-                    "C15",
-                    "tail_rewind_blend",
-                    f"{share:g}",
-                    seed,
-                    float(epochs),
-                    law(share * worth),
-                )
-                if epochs > 1:
-                    add("C15", "plain", f"{share:g}", seed, float(epochs), law(share * 0.8))
-    columns = ["claim", "remedy", "setting", "seed", "objective", "epoch", "value"]
-    return pd.DataFrame(rows, columns=columns).assign(metric="loss", group="all")
+        for n in worth.FRESH:
+            add("plain", n, seed, 1, n)
+        for n, epoch in itertools.product(worth.UNIQUE[:5], worth.EPOCHS):
+            most = 1.5 - 0.25 * np.log2(n / 250_000)
+            repeats = most * (1 - np.exp(-(epoch - 1) / 2))
+            add("tail_rewind_blend", n, seed, epoch, n * (1 + repeats + 1e-4 * seed))
+            if epoch > 1:
+                add("plain", n, seed, epoch, n * (0.8 + 1e-4 * seed))
+    frame = pd.DataFrame(rows, columns=COLUMNS).assign(metric="loss", group="all")
+    windows = frame.drop_duplicates(["setting", "seed"])
+    found = windows["setting"].astype(int) / 62_500
+    return pd.concat([frame, windows.assign(metric="lookups", remedy="", value=found)])
 
 
-def test_made_up_losses_get_their_verdicts():
-    evidence = experiment.judge(made_up())
-    predictions = {one.id: one for one in second_round.PREDICTIONS}
-    for name in ("C14", "C15"):
-        found = second_round.weigh(predictions[name], evidence)
-        assert second_round.verdict(found) == "as predicted", name
-        assert {one.measure.name for one in found} == {m.name for m in predictions[name].measures}
+@pytest.mark.parametrize(
+    ("name", "judge", "rows"),
+    [("C14", experiment.judge, scanned), ("C15", worth.judge, priced)],
+)
+def test_made_up_losses_get_their_verdicts(name, judge, rows):
+    (prediction,) = [one for one in second_round.PREDICTIONS if one.id == name]
+    found = second_round.weigh(prediction, judge(rows()))
+    assert second_round.verdict(found) == "as predicted"
+    assert {one.measure.name for one in found} == {m.name for m in prediction.measures}
 
 
-def test_the_law_finds_the_constants_it_was_made_with():
-    found = experiment.fit(made_up(), "tail_rewind_blend", 0)
-    assert found["R"] == pytest.approx(2, rel=0.02) and found["beta"] == pytest.approx(
-        0.3, rel=0.05
-    )
-    worth = experiment.in_fresh_data(made_up())
-    assert worth["tail_rewind_blend", 0.25, 0, 4.0] == pytest.approx(
-        1 + 2 * (1 - np.exp(-1.5)), rel=0.03
-    )
+def test_the_laws_find_the_constants_they_were_made_with():
+    fresh = worth.fresh_law(priced()).loc["click", 0]
+    np.testing.assert_allclose(fresh, [0.1, 0.02, 0.3], rtol=1e-3)
+    found = worth.law(priced()).loc["click", "tail_rewind_blend", 0]
+    assert found["a"] == pytest.approx(1.5, abs=0.05)
+    assert found["b"] == pytest.approx(-0.25, abs=0.03)
+    assert found["tau"] == pytest.approx(2, abs=0.15)
+    assert worth.law(priced()).loc["click", "plain", 0]["a"] == pytest.approx(-0.2, abs=0.02)
+
+
+def test_worth_is_that_of_the_fresh_data_of_the_same_loss():
+    found = worth.in_fresh_data(priced())
+    at = "click", "tail_rewind_blend", 250_000, 0
+    assert found[(*at, 1.0)] == pytest.approx(1)
+    assert found[(*at, 4.0)] == pytest.approx(1 + 1.5 * (1 - np.exp(-1.5)), rel=0.03)
+
+
+def test_windows_are_nested_parts_of_one_log_and_the_held_out_day_is_small():
+    few = worth.LargeWindow(**asdict(profile("quick")) | {"held_out": 50})
+    window, _, test = few.split(few.world(0))
+    assert (len(window), len(test)) == (4 * few.impressions_per_day, 50)
+    trials = worth.trials_of(20)
+    assert len({t.share for t in trials}) == len(worth.FRESH) and max(t.share for t in trials) == 1

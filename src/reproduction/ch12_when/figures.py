@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from reproduction import style
-from reproduction.ch12_when import experiment, logs, row
+from reproduction.ch11_board.remedies.registry import BOARD
+from reproduction.ch12_when import experiment, logs, row, worth
 from reproduction.measure import intervals
 
 KINDS = {logs.SMALL: ("#D55E00", "o"), logs.LARGE: ("#0072B2", "D"), "not stated": ("#6B6B6B", "s")}
@@ -87,52 +88,36 @@ def scan(rows: pd.DataFrame) -> Figure:
     return fig
 
 
-LABELS = {
-    "plain": "plain",
-    "fal": "FAL",
-    "meda": "MEDA",
-    "tail_rewind": "tail rewind",
-    "tail_rewind_blend": "tail rewind, blended",
-}
-
-
 @style.shown("fig-twelve-worth")
-def worth(rows: pd.DataFrame) -> Figure:
-    """Draws the loss against unique data: of one epoch, and of several over a part of it."""
-    loss = experiment.excess(rows)
-    fresh = loss.xs("plain", level="remedy")[1.0].dropna()
-    impressions = experiment.WINDOW
-    fig, axes = style.figure(height=4.0)
-    mine = intervals(fresh.rename("value"), ["share"])
-    mine.index = mine.index * impressions
-    style.band(axes, mine, "plain", marker="o", label="one epoch, fresh data")
-    for name in ("meda", "tail_rewind_blend"):
-        for share, of in loss.xs(name, level="remedy").groupby("share"):
-            means = of.mean()[[float(e) for e in experiment.EPOCHS]]
-            look = style.line_style(LABELS[name].split(",")[0]) | {"marker": "s", "markersize": 5}
-            label = f"{LABELS[name]}, 1 to 8 epochs" if share == experiment.SHARES[0] else None
-            axes.plot(share * impressions * np.array(experiment.EPOCHS), means, label=label, **look)
-    axes.set_xscale("log", base=2)
-    axes.set(xlabel="impressions trained on, repetitions counted", ylabel="expected loss, mean")
-    style.legend_outside(fig, axes, columns=1)
-    return fig
+def priced(rows: pd.DataFrame) -> Figure:
+    """Draws what the epochs after the first are worth: a panel for each of three windows."""
+    found = worth.in_fresh_data(rows).xs(worth.MEAN, level="objective").unstack("epoch")
+    found = found.sub(found[1.0], axis=0).stack().rename("value").reset_index()
+    windows = worth.UNIQUE[:5:2]
+    found = found[found["unique"].isin(windows)].sort_values("unique")
+    found["line"] = found["remedy"].map(lambda name: BOARD[name].label)
+    found["unique"] = found["unique"].map(lambda n: f"{n:,} unique impressions")
+    label = "worth of the epochs after the first,\nin epochs of fresh data"
+    looks = {BOARD[name].label: style.line_style(BOARD[name].label) for name in worth.METHODS}
+    looks["tail rewind, blended"] = style.line_style("tail rewind") | {"linestyle": "-"}
+    return style.by_epoch(found, looks, label, "unique", 2.2)
 
 
 @style.shown("fig-twelve-equal")
-def equal_loss(rows: pd.DataFrame, remedy: str = "tail_rewind_blend") -> Figure:
-    """Draws lines of equal loss over unique data and epochs, from the law that was fitted."""
-    seeds = sorted(experiment.excess(rows).index.unique("seed"))
-    data, epochs = np.meshgrid(np.geomspace(0.0625, 1, 60), np.linspace(1, 8, 60))
-    losses = []
-    for seed in seeds:
-        p = experiment.fit(rows, remedy, seed)
-        effective = data * (1 + p["R"] * (1 - np.exp(-(epochs - 1) / p["R"])))
-        losses.append(p["E"] + p["B"] * effective ** -p["beta"])
-    fig, axes = style.figure(height=4.0)
-    drawn = axes.contour(
-        data * experiment.WINDOW, epochs, np.mean(losses, axis=0), levels=9, cmap="viridis"
-    )
-    axes.clabel(drawn, fmt="%.4f", fontsize=9)
-    axes.set_xscale("log", base=2)
-    axes.set(xlabel="unique impressions", ylabel="epochs over them")
+def equal_loss(rows: pd.DataFrame) -> Figure:
+    """Draws lines of equal loss over unique data and epochs, interpolated between the runs."""
+    found = worth.in_fresh_data(rows).xs(worth.MEAN, level="objective")
+    fig, grid = style.figure(2, height=2.8, sharex=True, sharey=True)
+    for axes, name in zip(grid, worth.ON_LARGEST):
+        of = found.xs(name, level="remedy").groupby(["unique", "epoch"]).mean().unstack()
+        fresh = np.log2(of.mul(of.index, axis=0))  # of the same loss, in one epoch
+        unique, epochs = np.meshgrid(np.log2(of.index), of.columns)
+        levels = np.log2([n for n in worth.FRESH if n >= of.index[0]])
+        lines = axes.contour(unique, epochs, fresh.T, levels, colors="#0B3C5D", linewidths=1.6)
+        axes.clabel(lines, fmt=lambda x: f"{2**x:,.0f}", fontsize=9)
+        axes.plot(unique, epochs, ".", color=style.REFERENCE, markersize=3)
+        axes.set_title(BOARD[name].label)
+        axes.set(ylabel="epochs", yticks=worth.EPOCHS)
+    axes.set_xticks(np.log2(of.index), [f"{n / 1000:,.4g}k" for n in of.index])
+    axes.set_xlabel("unique impressions")
     return fig

@@ -1,0 +1,241 @@
+"""Chapter 12, claim C15: what a repeated epoch is worth, in fresh data.
+
+Each method trains on windows of several sizes for eight epochs, and plain training once on windows
+up to four times as large. A smaller window is a random part of a larger one, from the same days of
+the same world. The tables are the world's throughout, so that the rows that a window touches, and
+the lookups of each, grow with it. Rates are those of the board's search.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.optimize import least_squares, minimize_scalar
+
+from multiepoch.data import AdsWorld, Log
+from multiepoch.runner import resolve_device
+from reproduction import tables
+from reproduction.ch11_board import experiment as board
+from reproduction.ch11_board.remedies.execute import Trial, run_trials, window
+from reproduction.ch11_board.remedies.registry import BOARD
+from reproduction.findings import cell
+from reproduction.records import Record
+from reproduction.runs import Profile
+from reproduction.runs.run import default_store
+
+CHAPTER = "worth"
+NAME = "ch12_worth"
+SEEDS = (20, 21, 22, 23)
+EPOCHS = (1, 2, 3, 4, 8)
+FRESH = tuple(15_625 * 2**k for k in range(9))  # impressions, trained on once: up to 4 million
+UNIQUE = FRESH[2:8]  # impressions, trained on for eight epochs
+METHODS = ("plain", "fal", "meda", "tail_rewind", "tail_rewind_blend")
+ON_LARGEST = ("plain", "tail_rewind_blend")  # half of the time is that of the largest window
+COLUMN = "user_x_advertiser"  # whose lookups a row the law depends on
+MEAN = "mean"  # over the objectives
+
+
+@dataclass(frozen=True)
+class LargeWindow(Profile):
+    """Sizes whose held-out days are smaller than the days of the window."""
+
+    held_out: int = 62_500  # impressions
+
+    def split(self, world: AdsWorld) -> tuple[Log, Log, Log]:
+        """Returns the training window, the validation day and the test day."""
+        last = self.train_days + 1
+        held_out = (world.day(day, self.held_out) for day in (last - 1, last))
+        logs = (world.days(0, self.train_days - 1), *held_out)
+        return tuple(replace(log, schema=world.schema(last)) for log in logs)
+
+
+def sizes(profile: Profile) -> LargeWindow:
+    """Returns the board's world with as many impressions as the largest window has."""
+    fields = asdict(board.sizes(profile))
+    per_day = FRESH[-1] // fields["train_days"]
+    return LargeWindow(**fields | {"impressions_per_day": per_day})
+
+
+def trials_of(seed: int) -> list[Trial]:
+    """Returns the runs of one seed: plain over each window once, and each method repeated."""
+
+    def trial(name: str, n: int, evaluated: tuple[int, ...]) -> Trial:
+        return Trial(
+            name,
+            "world",
+            seed,
+            **board.tuned()["world"][name],
+            setting=str(n),
+            epochs=evaluated[-1],
+            evaluate_epochs=tuple(epochs - 1 for epochs in evaluated),
+            evaluate_at=(1.0,),
+            share=n / FRESH[-1],
+        )
+
+    once = [trial("plain", n, (1,)) for n in FRESH if n not in UNIQUE]
+    repeated = [
+        trial(name, n, EPOCHS)
+        for n in UNIQUE
+        for name in (METHODS if n < UNIQUE[-1] else ON_LARGEST)
+    ]
+    return [*once, *repeated]
+
+
+def lookups(profile: Profile, seed: int) -> pd.DataFrame:
+    """Returns the mean lookups of a touched row of the cross in one epoch, by window."""
+    whole = Trial("plain", "world", seed, 0.0)
+    log = window(profile, whole.data, seed)[0]
+    order = torch.randperm(len(log), generator=torch.Generator().manual_seed(seed))
+    ids = log.ids[COLUMN][order]  # as `execute` draws a share
+    values = {str(n): n / len(ids[:n].unique()) for n in UNIQUE}
+    rows = pd.DataFrame({"setting": values.keys(), "value": values.values()})
+    return rows.assign(remedy="", data="world", seed=seed, metric="lookups", group="all")
+
+
+def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
+    """Returns the losses of all runs, and each window's lookups a row."""
+    profile, device, seeds = sizes(profile), resolve_device(device), seeds or SEEDS
+    store = store or default_store(profile) / NAME
+    trials = [trial for seed in seeds for trial in trials_of(seed)]
+    rows = run_trials(trials, profile, device, store, log, profile.workers)
+    return pd.concat([rows, *(lookups(profile, seed) for seed in seeds)], ignore_index=True)
+
+
+def losses(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns the losses by (objective, remedy, unique, seed), a column an epoch.
+
+    The objectives include their mean.
+    """
+    mine = rows[(rows["metric"] == "loss") & (rows["group"] == "all")]
+    mine = mine.assign(unique=mine["setting"].astype(int))
+    keys = ["objective", "remedy", "unique", "seed"]
+    each = mine.pivot_table(index=keys, columns="epoch", values="value")
+    mean = each.groupby(keys[1:]).mean()
+    return pd.concat([each, pd.concat({MEAN: mean}, names=["objective"])])
+
+
+def in_fresh_data(rows: pd.DataFrame) -> pd.Series:
+    """Returns what every run is worth: the fresh data of the same loss, in epochs of its own.
+
+    Interpolated along plain's one-epoch losses of the same seed, linearly in the logarithm of the
+    data. Worse than the smallest window, it is worth that window, which makes harm look smaller
+    than it is; better than the largest, NaN. By objective, remedy, unique, seed and epoch.
+    """
+    found = {}
+    for (objective, seed), of in losses(rows).groupby(["objective", "seed"]):
+        fresh = of.xs("plain", level="remedy")[1.0].droplevel(["objective", "seed"]).sort_index()
+        x, y = np.log(fresh.index.to_numpy()), np.minimum.accumulate(fresh.to_numpy())
+        for (_, remedy, unique, _), points in of[of[2.0].notna()].iterrows():
+            data = np.interp(-points, -y, x, right=np.nan)
+            for epoch, value in zip(points.index, np.exp(data) / unique):
+                found[objective, remedy, unique, seed, epoch] = value
+    names = ["objective", "remedy", "unique", "seed", "epoch"]
+    return pd.Series(found, dtype=float).rename_axis(names)
+
+
+def fresh_law(rows: pd.DataFrame) -> pd.DataFrame:
+    """Fits L = E + B / D^beta to one epoch over D million impressions, by objective and seed."""
+    fresh = losses(rows).xs("plain", level="remedy")[1.0]
+    found = {}
+    for key, of in fresh.groupby(["objective", "seed"]):
+        data, loss = of.index.get_level_values("unique") / 1e6, of.to_numpy()
+
+        def residuals(p, data=data, loss=loss):
+            return (p[0] + np.exp(p[1]) * data ** -np.exp(p[2])) / loss - 1
+
+        start = [0.95 * loss.min(), np.log(0.05 * loss.min()), np.log(0.4)]
+        e, b, beta = least_squares(residuals, start, x_scale=[loss.min(), 1, 1]).x
+        found[key] = {"E": e, "B": np.exp(b), "beta": np.exp(beta)}
+    return pd.DataFrame.from_dict(found, orient="index").rename_axis(["objective", "seed"])
+
+
+def law(rows: pd.DataFrame, unique=UNIQUE) -> pd.DataFrame:
+    """Fits the law of effective data: by objective, remedy and seed, columns a, b, tau and error.
+
+    The epochs after the first are worth A (1 - exp(-(epochs - 1) / tau)) epochs of fresh data,
+    where A = a + b log2(f / 4) and f is the mean lookups of a touched row. With A = tau this is
+    equation 5 of Muennighoff et al. 2023; A < 0 is harm. The error is the root mean square over
+    the points, in epochs of fresh data.
+    """
+    worth = in_fresh_data(rows).unstack("epoch")
+    worth = worth[worth.index.get_level_values("unique").isin(unique)]
+    frequency = rows[rows["metric"] == "lookups"]
+    frequency = frequency.set_index([frequency["setting"].astype(int), "seed"])["value"]
+    found = {}
+    for key, of in worth.groupby(["objective", "remedy", "seed"]):
+        known = of.sub(of[1.0], axis=0).drop(columns=1.0).stack().dropna()
+        n, epochs = (known.index.get_level_values(name) for name in ("unique", "epoch"))
+        doublings = np.log2(frequency.loc[[(one, key[-1]) for one in n]].to_numpy() / 4)
+        found[key] = _fit(epochs.to_numpy(), doublings, known.to_numpy())
+    names = ["objective", "remedy", "seed"]
+    return pd.DataFrame.from_dict(found, orient="index").rename_axis(names)
+
+
+def _fit(epochs: np.ndarray, doublings: np.ndarray, values: np.ndarray) -> dict[str, float]:
+    """Fits `law` to values, (points,); linear in a and b for each tau."""
+
+    def best(log_tau: float) -> tuple[np.ndarray, float]:
+        part = 1 - np.exp(-(epochs - 1) / np.exp(log_tau))
+        terms = np.stack([part, part * doublings], axis=1)
+        a_b = np.linalg.lstsq(terms, values, rcond=None)[0]
+        return a_b, np.sqrt(np.square(terms @ a_b - values).mean())
+
+    bounds = np.log(0.2), np.log(20)  # beyond, the first repetition has all of it, or all are equal
+    log_tau = minimize_scalar(lambda x: best(x)[1], bounds=bounds, method="bounded").x
+    (a, b), error = best(log_tau)
+    return {"a": a, "b": b, "tau": np.exp(log_tau), "error": error}
+
+
+def judge(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns the evidence for C15: one value for each measure, window and seed."""
+    by_epoch, found = in_fresh_data(rows).xs(MEAN, level="objective").unstack("epoch"), []
+    for name, measure in (("tail_rewind_blend", "three_repeats"), ("plain", "plain")):
+        for n, of in by_epoch.xs(name, level="remedy").groupby("unique"):
+            of = of.droplevel("unique")
+            found.append((measure, n, of[4.0] - of[1.0]))
+            if measure == "three_repeats":
+                found.append(("falling", n, of[2.0] - of[1.0] - (of[8.0] - of[4.0]) / 4))
+    return pd.DataFrame(
+        [
+            ("C15", measure, f"{n:,} unique impressions", int(seed), value)
+            for measure, n, values in found
+            for seed, value in values.dropna().items()
+        ],
+        columns=["claim", "measure", "point", "seed", "value"],
+    )
+
+
+def show(record: Record | None, remedy: str = "tail_rewind_blend") -> None:
+    """Displays what repeated epochs are worth, by window and number of epochs."""
+    if record is None:
+        return
+    worth = in_fresh_data(record.rows).xs((MEAN, remedy), level=["objective", "remedy"])
+    first = worth.xs(1.0, level="epoch")
+    frequency = record.rows[record.rows["metric"] == "lookups"].groupby("setting")["value"].mean()
+    cells: dict[str, dict[str, str]] = {}
+    for (n, epoch), values in worth.groupby(["unique", "epoch"]):
+        of = cells.setdefault(f"{n:,}", {"lookups a row": f"{frequency[str(n)]:.1f}"})
+        if epoch > 1:
+            of[f"{epoch:.0f} epochs"] = cell(values.droplevel("epoch") - first.xs(n))
+    note = f"{BOARD[remedy].label}: worth of the epochs after the first, in epochs of fresh data:"
+    tables.show(cells, "unique impressions", note)
+
+
+def show_law(record: Record | None) -> None:
+    """Displays the constants of the law of effective data by remedy and objective."""
+    if record is None:
+        return
+    found = law(record.rows)
+    cells = {
+        f"{BOARD[remedy].label}, {objective.replace('_', ' ')}": {
+            "a": cell(of["a"]),
+            "b": cell(of["b"]),
+            "τ, epochs": cell(of["tau"]),
+            "error": f"{of['error'].mean():.2f}",
+        }
+        for (remedy, objective), of in found.groupby(["remedy", "objective"])
+    }
+    tables.show(cells, "remedy, objective", "Means over seeds and 95 % intervals:")
