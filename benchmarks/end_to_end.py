@@ -39,7 +39,7 @@ class Size:
     users: tuple[int, ...] = (100_000, 1_000_000)
     cross_rows: int = 2**18
     batch: int = 4096
-    steps: int = 40
+    steps: int = 20
     repeats: int = 5
     parts: int = 4  # a turn trains on one part of the log, the next on another
 
@@ -174,7 +174,7 @@ def examples_per_second(users: int, size: Size) -> tuple[dict[str, list[float]],
     with_fal = ours(logs, size, row_lr=FrequencyAdaptiveLR())
     contestants = {"ours": ours(logs, size), "ours, FAL": with_fal}
     contestants |= deepctr(logs, size)
-    ms = interleaved(contestants, size.repeats, warm_up=1)
+    ms = interleaved(contestants, size.repeats)
     return {name: [round(1e3 * n / t, 1) for t in times] for name, times in ms.items()}, {
         **log.schema.cardinality
     }

@@ -1,4 +1,4 @@
-"""What the benchmarks share: contestants in turn in one process, Zipf batches, the machine.
+"""What the benchmarks share: contestants in random order in one process, batches, the machine.
 
 OMP_NUM_THREADS says how many threads torch and our kernels use, and THP_MEM_ALLOC_ENABLE=1 lets
 torch ask Linux for pages of 2 MiB; both are read when torch is imported, so bench.py sets them for
@@ -14,7 +14,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,70 +27,91 @@ from reproduction.records import commit, machine
 # A batch: 4,096 impressions of 26 lookups, drawn from rows whose frequency falls with their rank.
 N_LOOKUPS = 106_496
 ZIPF = 1.05
+FLUSH = 2**29  # bytes that a dense pass reads and writes
 
 
 @dataclass(frozen=True)
 class Contestant:
     """prepare(turn) is not timed, run() is."""
 
-    run: Callable[[], None]
-    prepare: Callable[[int], None] = lambda turn: None
+    run: Callable[[], object]
+    prepare: Callable[[int], object] = lambda turn: None
 
 
-def interleaved(
-    contestants: dict[str, Contestant], repeats: int, warm_up: int = 3
-) -> dict[str, list[float]]:
-    """Milliseconds of each contestant in each turn.
+def interleaved(contestants: Mapping[Hashable, Contestant], repeats: int) -> dict:
+    """Milliseconds of each contestant in each turn after the first, which warms up.
 
-    All run once a turn, with the same turn number, and a different one begins each time: what the
-    machine does meanwhile hits them alike, and the k-th entries make a pair.
+    All run once a turn, with the same turn number and in a random order: what the machine does
+    meanwhile hits them alike, and the k-th entries make a pair.
     """
-    names = list(contestants)
-    ms: dict[str, list[float]] = {name: [] for name in names}
+    order, rng = list(contestants), np.random.default_rng(0)
+    ms: dict[Hashable, list[float]] = {name: [] for name in order}
     gc.collect()
     gc.disable()
     try:
-        for turn in range(warm_up + repeats):
-            first = turn % len(names)
-            for name in names[first:] + names[:first]:
-                contestants[name].prepare(turn)
+        for turn in range(1 + repeats):
+            for k in rng.permutation(len(order)):
+                contestants[order[k]].prepare(turn)
                 start = time.perf_counter()
-                contestants[name].run()
+                contestants[order[k]].run()
                 elapsed = time.perf_counter() - start
-                if turn >= warm_up:
-                    ms[name].append(round(1e3 * elapsed, 3))
+                if turn > 0:
+                    ms[order[k]].append(round(1e3 * elapsed, 4))
     finally:
         gc.enable()
     return ms
 
 
-def zipf_ranks(n: int, n_rows: int, rng: np.random.Generator) -> np.ndarray:
-    """n ranks in [0, n_rows), rank r with a chance in proportion to (r + 1) ** -ZIPF."""
-    cumulative = np.cumsum(np.arange(1, n_rows + 1, dtype=np.float64) ** -ZIPF)
-    return np.searchsorted(cumulative, rng.random(n) * cumulative[-1])
+def warm_and_cold(contestants: Mapping[Hashable, Contestant], repeats: int) -> dict[str, dict]:
+    """Milliseconds by state of the caches and contestant, all in turn.
 
-
-def zipf_batches(n_batches: int, n_lookups: int, n_rows: int, seed: int) -> list[Tensor]:
-    """Ids, int64 (n_lookups,) each. Which row has which rank is random, as under hashing."""
-    rng = np.random.default_rng(seed)
-    row_of_rank = rng.permutation(n_rows)
-    ranks = (zipf_ranks(n_lookups, n_rows, rng) for _ in range(n_batches))
-    return [torch.from_numpy(row_of_rank[rank]) for rank in ranks]
-
-
-def spread_batches(n_batches: int, n_lookups: int, n_rows: int, seed: int) -> list[Tensor]:
-    """The same lookups for each table size: k distinct rows, k the same, strewn over the table.
-
-    Every batch strews them anew, so that in a large table the rows are not in the cache.
+    "warm" is right after the contestant ran on the same batch. "cold" is after a dense pass over
+    half a gigabyte, as the layers of a model leave the caches. Either way it does not matter which
+    contestant was the one before.
     """
-    ranks = zipf_ranks(n_lookups, 10 * n_lookups, np.random.default_rng(seed))
+    dense = torch.zeros(FLUSH // 4)
+
+    def warm(one: Contestant) -> Contestant:
+        def prepare(turn: int) -> None:
+            one.prepare(2 * turn)
+            one.run()
+            one.prepare(2 * turn)
+
+        return Contestant(one.run, prepare)
+
+    def cold(one: Contestant) -> Contestant:
+        def prepare(turn: int) -> None:
+            one.prepare(2 * turn + 1)
+            dense.add_(1.0)
+
+        return Contestant(one.run, prepare)
+
+    both = {("warm", name): warm(one) for name, one in contestants.items()}
+    both |= {("cold", name): cold(one) for name, one in contestants.items()}
+    ms = interleaved(both, repeats)
+    return {state: {name: ms[state, name] for name in contestants} for state in ("warm", "cold")}
+
+
+def batches(n_batches: int, n_lookups: int, n_rows: int, seed: int) -> list[Tensor]:
+    """Ids, int64 (n_lookups,) each, of the same number of distinct rows for every table size.
+
+    The lookups of a row follow Zipf's law. The most frequent hundredth of the rows is the same in
+    every batch. The others are strewn over the table anew, so that a large table is not cached.
+    """
+    rng = np.random.default_rng(seed)
+    cumulative = np.cumsum(np.arange(1, 10 * n_lookups + 1, dtype=np.float64) ** -ZIPF)
+    ranks = np.searchsorted(cumulative, rng.random(n_lookups) * cumulative[-1])
     distinct, which = np.unique(ranks, return_inverse=True)
-    rng = np.random.default_rng(seed + n_rows)
     k = len(distinct)
     if k > n_rows:
-        raise ValueError(f"spread_batches: {k} distinct rows do not fit in {n_rows}.")
-    rows = (rng.choice(n_rows, k, replace=False) for _ in range(n_batches))
-    return [torch.from_numpy(row[which]) for row in rows]
+        raise ValueError(f"batches: {k} distinct rows do not fit in {n_rows}.")
+    head = rng.choice(n_rows, k // 100, replace=False)
+    made = []
+    for _ in range(n_batches):
+        rows = rng.choice(n_rows, k, replace=False)
+        rows = np.concatenate([head, rows[~np.isin(rows, head)]])
+        made.append(torch.from_numpy(rows[rng.permutation(which)]))
+    return made
 
 
 def about() -> dict:

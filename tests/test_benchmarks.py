@@ -25,10 +25,11 @@ def results(tmp_path_factory) -> Path:
     """A results folder as bench.py leaves it."""
     folder = tmp_path_factory.mktemp("results")
     (folder / "bench").mkdir()
-    for script, size in ((steps, steps.TINY), (end_to_end, end_to_end.TINY)):
-        measured = script.measure(size)
-        both = {"about": timing.about(), "small": measured, "huge": measured}
-        (folder / "bench" / f"{script.__name__}.json").write_text(json.dumps(both))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timing, "FLUSH", 2**12)
+        for script, size in ((steps, steps.TINY), (end_to_end, end_to_end.TINY)):
+            measured = {"about": timing.about(), **script.measure(size)}
+            (folder / "bench" / f"{script.__name__}.json").write_text(json.dumps(measured))
     return folder
 
 
@@ -38,67 +39,97 @@ def bench(results) -> dict:
 
 
 def test_every_contestant_is_timed_in_every_repeat(bench):
-    times, repeats = bench["small"], steps.TINY.repeats
-    assert {f"{rule}, eager" for rule in RULES} | set(steps.TORCH) <= set(times["step"])
-    assert set(RULES) <= set(times["lookup"])
-    groups = [times["step"], times["lookup"], *times["size"].values()]
-    groups += [by for by_seed in times["extra"].values() for by in by_seed.values()]
+    found, tiny = bench["steps"], steps.TINY
+    groups = [found["step"], *found["lookup"].values(), *found["size"].values()]
+    assert {*RULES, *(f"{rule}, eager" for rule in RULES), *steps.TORCH} == set(groups[0]["cold"])
+    assert set(found["lookup"]) == {str(n) for n in tiny.rows}
+    assert str(tiny.largest) in found["size"]["rowwise_adagrad"]["cold"]
+    groups += [group for by_seed in found["extra"].values() for group in by_seed.values()]
     for group in groups:
-        assert all(len(ms) == repeats and min(ms) > 0 for ms in group.values())
-    users = times["training"]["examples"]
+        assert list(group) == ["warm", "cold"]
+        for times in group.values():
+            assert all(len(ms) == tiny.repeats and min(ms) > 0 for ms in times.values())
+    users = bench["end_to_end"]["examples"]
     assert list(users) == [str(n) for n in end_to_end.TINY.users]
     assert all(min(rates["ours"]) > 0 for rates in users.values())
 
 
 def test_the_memory_of_fal_is_its_counter(bench):
-    found = bench["small"]["bytes"]
+    found = bench["steps"]["bytes"]
     assert found["adam"] - found["SparseAdam"] == pytest.approx(0, abs=0.01)
     for rule in RULES:
         assert found[f"{rule} + FAL"] - found[rule] == pytest.approx(4, abs=0.01)
 
 
 def test_switching_fal_on_and_off_takes_the_step_that_it_should():
-    batches, values = timing.zipf_batches(2, 50, 20, seed=0), torch.randn(50, steps.DIM)
-    optimizer = steps.EmbeddingOptimizer([steps.new_table(20)], steps.LR)
+    ids, values = timing.batches(2, 50, 200, seed=0), torch.randn(50, steps.DIM)
+    optimizer = steps.EmbeddingOptimizer([steps.new_table(200)], steps.LR)
     plain = {"row_lr": None}
     fal = {"row_lr": steps.FrequencyAdaptiveLR()}
     contestants = {
-        name: steps.switched(optimizer, options, batches, values, ahead=0)
+        name: steps.switched(optimizer, options, ids, values)
         for name, options in (("plain", plain), ("FAL", fal))
     }
-    timing.interleaved(contestants, repeats=3, warm_up=0)
+    timing.interleaved(contestants, repeats=2)
     (state,) = optimizer.state.values()
     assert state["step"] == 6
     assert state["count"].sum() == 3 * 50  # the plain steps do not count
 
 
-def test_contestants_take_turns_and_make_pairs():
-    calls = []
+def recorder(calls, name="a"):
+    return timing.Contestant(
+        lambda: calls.append((name, "run")), lambda turn: calls.append((name, turn))
+    )
 
-    def contestant(name):
-        return timing.Contestant(
-            lambda: calls.append((name, "run")), lambda turn: calls.append((name, turn))
-        )
 
-    ms = timing.interleaved({"a": contestant("a"), "b": contestant("b")}, repeats=2, warm_up=1)
+def test_contestants_take_turns_in_a_random_order_and_make_pairs():
+    calls, names = [], "abcd"
+    ms = timing.interleaved({name: recorder(calls, name) for name in names}, repeats=9)
     turns = [call for call in calls if call[1] != "run"]
-    assert turns == [("a", 0), ("b", 0), ("b", 1), ("a", 1), ("a", 2), ("b", 2)]
-    assert all(len(times) == 2 for times in ms.values())
+    by_turn = [turns[k : k + 4] for k in range(0, len(turns), 4)]
+    assert [{turn for _, turn in one} for one in by_turn] == [{k} for k in range(10)]
+    orders = {tuple(name for name, _ in one) for one in by_turn}
+    assert len(orders) > 3 and all(sorted(order) == list(names) for order in orders)
+    assert all(len(times) == 9 for times in ms.values())
+
+
+def test_a_warm_contestant_runs_just_before_on_its_batch_and_a_cold_one_does_not(monkeypatch):
+    calls = []
+    monkeypatch.setattr(timing, "FLUSH", 4)
+    timing.warm_and_cold({"a": recorder(calls)}, repeats=1)
+    text = " ".join(str(what) for _, what in calls)
+    assert sorted([text.count("0 run 0 run"), text.count("1 run")]) == [1, 1]
+    assert sorted([text.count("2 run 2 run"), text.count("3 run")]) == [1, 1]
 
 
 def test_a_larger_table_has_the_same_lookups_in_more_places():
-    small, large = (timing.spread_batches(2, 300, n, seed=0) for n in (1_000, 1_000_000))
+    small, large = (timing.batches(2, 300, n, seed=0) for n in (1_000, 1_000_000))
     patterns = [ids.unique(return_inverse=True, return_counts=True) for ids in (*small, *large)]
     assert len({len(rows) for rows, _, _ in patterns}) == 1
     assert len({tuple(sorted(counts.tolist())) for _, _, counts in patterns}) == 1
     assert large[0].max() >= 1_000 > small[0].max()
-    assert not torch.equal(large[0], large[1])
+    (rows, _, counts), (others, *_) = patterns[2:]
+    common = rows[torch.isin(rows, others)]
+    assert rows[counts.argmax()] in common and len(common) < len(rows) / 10
 
 
 def test_lookups_follow_the_law():
-    (ids,) = timing.zipf_batches(1, 200_000, 1_000, seed=0)
-    frequency = np.sort(np.bincount(ids.numpy(), minlength=1_000))[::-1]
+    (ids,) = timing.batches(1, 100_000, 200_000, seed=0)
+    frequency = np.sort(np.bincount(ids.numpy()))[::-1]
     assert frequency[0] / frequency[9] == pytest.approx(10**timing.ZIPF, rel=0.1)
+
+
+def test_a_record_in_which_two_parts_disagree_names_the_quantity(bench):
+    found = bench["steps"]
+    for state in ("warm", "cold"):
+        found["size"]["adam"][state][str(steps.TINY.n_rows)] = [2.0, 2.0]
+        for rule in RULES:
+            found["step"][state][rule] = [2.0, 2.2]
+            found["extra"][rule]["0"][state]["plain"] = [2.3, 2.3]
+    assert steps.disagreements(found) == []
+    found["size"]["adam"]["cold"][str(steps.TINY.n_rows)] = [2.5, 2.5]
+    (one,) = steps.disagreements(found)
+    assert one.startswith("a cold step of adam") and "2.50 ms in size" in one
 
 
 def test_the_page_is_made_of_the_records(results, tmp_path):
@@ -118,7 +149,8 @@ def test_without_a_record_there_are_no_numbers(tmp_path):
 
 def test_the_rule_to_which_fal_adds_most_decides_the_claim(bench):
     for rule, seconds in zip(RULES, (1.01, 1.02, 1.04, 1.03)):
-        for ms in bench["small"]["extra"][rule].values():
+        for by_caches in bench["steps"]["extra"][rule].values():
+            ms = by_caches["cold"]
             ms["plain"], ms["FAL"] = [1.0, 2.0, 3.0], [seconds, 2 * seconds, 4.0]
     one = claims.claim("C9")
     time, memory = claims.weigh(one, cost.evidence(bench))

@@ -1,7 +1,6 @@
 """Turns the benchmark records into the tables, numbers and figure of book/cost.md.
 
-results/bench/steps.json and end_to_end.json hold the repeats that benchmarks/bench.py timed, once
-with memory pages of 4 KiB ("small") and once with pages of 2 MiB ("huge").
+results/bench/steps.json and end_to_end.json hold the repeats that benchmarks/bench.py timed.
 """
 
 from __future__ import annotations
@@ -32,19 +31,19 @@ SCALED = {
     "adam": "ours, Adam",
     "rowwise_adagrad": "ours, row-wise Adagrad",
     "SparseAdam": "torch, SparseAdam",
-    "Adam, dense": "torch, Adam, dense",
+    "copy for adam": "a copy of the rows for Adam",
+    "copy for rowwise_adagrad": "a copy of the rows for row-wise Adagrad",
 }
-PAGES = {"small": "4 KiB", "huge": "2 MiB"}
+CACHES = ("warm", "cold")
 THEIRS = "DeepCTR-Torch, its fit"
 
 
 def load(folder: Path) -> dict | None:
-    """Reads both files of results/bench as one, by kind of page; None if either is missing."""
-    files = [folder / "steps.json", folder / "end_to_end.json"]
-    if not all(file.exists() for file in files):
+    """Reads both files of results/bench; None if either is missing."""
+    files = {name: folder / f"{name}.json" for name in ("steps", "end_to_end")}
+    if not all(file.exists() for file in files.values()):
         return None
-    steps, training = (json.loads(file.read_text()) for file in files)
-    return steps | {kind: {**steps[kind], "training": training[kind]} for kind in PAGES}
+    return {name: json.loads(file.read_text()) for name, file in files.items()}
 
 
 def paired(above: Iterable[float], below: Iterable[float]) -> np.ndarray:
@@ -63,65 +62,105 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def step(bench: dict) -> str:
-    head, rows = ["optimizer"], []
-    for rule, path in product(RULES, ("compiled", "eager")):
-        cells, theirs = [f"ours, {RULES[rule]}, {path}"], COUNTERPART[rule]
-        for times in (bench[kind]["step"] for kind in PAGES):
-            ms = times.get(f"{rule}, {path}")
-            faster = ms and f"{_spread(paired(times[theirs], ms), 1)} {theirs.split(',')[0]}"
-            cells += [_spread(ms), faster] if ms else ["–", "–"]
+    found, head, rows = bench["steps"]["step"], ["optimizer"], []
+    for rule, path in product(RULES, ("", ", eager")):
+        cells, theirs = [f"ours, {RULES[rule]}{path}"], COUNTERPART[rule]
+        for times in (found[caches] for caches in CACHES):
+            ms = times[rule + path]
+            faster = f"{_spread(paired(times[theirs], ms), 1)} {theirs.split(',')[0]}"
+            cells += [_spread(ms), faster]
         rows.append(cells)
     for name in (*dict.fromkeys(COUNTERPART.values()), *DENSE):
-        small, huge = (_spread(bench[kind]["step"][name]) for kind in PAGES)
-        rows.append([f"torch, {name}", small, "", huge, ""])
-    for pages in PAGES.values():
-        head += [f"ms, {pages} pages", "times as fast as torch's"]
+        warm, cold = (_spread(found[caches][name]) for caches in CACHES)
+        rows.append([f"torch, {name}", warm, "", cold, ""])
+    for caches in CACHES:
+        head += [f"ms, {caches} caches", "times as fast as torch's"]
     return _table(head, rows)
 
 
 def lookup(bench: dict) -> str:
-    head, rows = ["rule"], [[name] for name in RULES.values()]
-    for kind, pages in PAGES.items():
-        times = bench[kind]["lookup"]
-        head += [f"ours, {pages} pages", "torch", "FBGEMM"]
-        for rule, row in zip(RULES, rows):
-            keys = (rule, COUNTERPART[rule], f"FBGEMM {rule}")
-            row += [_spread(times[key]) if key in times else "has none" for key in keys]
-    return _table(head, rows)
+    rows = []
+    for (n, by_caches), caches in product(bench["steps"]["lookup"].items(), CACHES):
+        times = by_caches[caches]
+        ours, theirs = times["rowwise_adagrad"], times["Adagrad, sparse"]
+        cells = [f"{int(n):,}", caches, _spread(ours), _spread(theirs)]
+        cells.append(_spread(paired(theirs, ours), 1))
+        if "FBGEMM" in times:
+            cells += [_spread(times["FBGEMM"]), _spread(paired(times["FBGEMM"], ours), 1)]
+        rows.append(cells)
+    faster = "ours is times as fast"
+    return _table(["rows", "caches", "ours", "torch", faster, "FBGEMM", faster], rows)
 
 
 def size(bench: dict) -> str:
     rows = []
-    for optimizer, kind in product(SCALED, PAGES):
-        times = bench[kind]["size"][optimizer]
-        first = next(iter(times.values()))
-        for n, ms in times.items():
-            ratio = "" if ms is first else _spread(paired(ms, first))
-            rows.append([SCALED[optimizer], PAGES[kind], f"{int(n):,}", _spread(ms), ratio])
-    return _table(["optimizer", "pages", "rows", "ms", "times the smallest table's"], rows)
+    for optimizer in SCALED:
+        warm, cold = (bench["steps"]["size"][optimizer][caches] for caches in CACHES)
+        first = next(iter(cold))
+        for n in cold:
+            ratio = "" if n == first else _spread(paired(cold[n], cold[first]))
+            rows.append([SCALED[optimizer], f"{int(n):,}", _spread(warm[n]), _spread(cold[n])])
+            rows[-1].append(ratio)
+    head = ["optimizer", "rows", "ms, warm caches", "ms, cold caches"]
+    return _table([*head, "cold: times the smallest table's"], rows)
 
 
-def extras(bench: dict, kind: str, rule: str, what: str) -> dict[str, np.ndarray]:
-    """Returns the extra time of a step in percent: by seed, one value for each pair of repeats."""
-    by_seed = bench[kind]["extra"][rule]
-    return {seed: 100 * (paired(ms[what], ms["plain"]) - 1) for seed, ms in by_seed.items()}
+def megabytes(bench: dict) -> tuple[float, float]:
+    """Returns what Adam's step and a copy of its rows read and write.
+
+    The step reads the gradient and the id of each lookup, and reads and writes weights and moments
+    of each distinct row. The copy reads the weights of these rows and writes them to a buffer.
+    """
+    setting, found = bench["steps"]["setting"], bench["steps"]["bytes"]
+    row, distinct = found["table"], setting["distinct"]
+    lookups = setting["n_lookups"] * (row + 8)
+    return (lookups + 2 * distinct * (row + found["adam"])) / 1e6, 2 * distinct * row / 1e6
 
 
-def _pooled(bench: dict, kind: str, rule: str, what: str) -> str:
-    return _spread(np.concatenate(list(extras(bench, kind, rule, what).values())), 1, " %")
+def shares(bench: dict, caches: str, n_rows: str) -> np.ndarray:
+    """Returns the rate of Adam's step in percent of the rate of the copy, by repeat."""
+    of_step, of_copy = megabytes(bench)
+    times = (bench["steps"]["size"][name][caches][n_rows] for name in ("copy for adam", "adam"))
+    return 100 * of_step / of_copy * paired(*times)
+
+
+def limit(bench: dict) -> str:
+    sizes, rows = bench["steps"]["size"], []
+    for n, caches in product(sizes["adam"]["warm"], CACHES):
+        rates = (
+            _spread(amount / np.asarray(sizes[name][caches][n]), 1)
+            for name, amount in zip(("adam", "copy for adam"), megabytes(bench))
+        )
+        rows.append([f"{int(n):,}", caches, *rates, _spread(shares(bench, caches, n), 0, " %")])
+    return _table(["rows", "caches", "Adam's step, GB/s", "row copy, GB/s", "share"], rows)
+
+
+def extras(bench: dict, caches: str, rule: str, what: str) -> dict[str, float]:
+    """Returns the extra time of a step in percent: by seed, the median over pairs of repeats."""
+    by_seed = {seed: ms[caches] for seed, ms in bench["steps"]["extra"][rule].items()}
+    return {
+        seed: 100 * (float(np.median(paired(ms[what], ms["plain"]))) - 1)
+        for seed, ms in by_seed.items()
+    }
+
+
+def _extra(bench: dict, caches: str, rule: str, what: str) -> str:
+    median, upper = np.quantile([*extras(bench, caches, rule, what).values()], [0.5, 0.75])
+    return f"{median:.1f} % (upper quartile {upper:.1f} %)"
 
 
 def extra(bench: dict) -> str:
     rows = []
-    for rule, kind in product(RULES, PAGES):
-        plain = np.concatenate([ms["plain"] for ms in bench[kind]["extra"][rule].values()])
-        added = (_pooled(bench, kind, rule, what) for what in ("FAL", "AdamAR", "both"))
-        rows.append([RULES[rule], PAGES[kind], _spread(plain), *added])
-    return _table(["rule", "pages", "ms without", "FAL", "AdamAR", "both"], rows)
+    for rule, caches in product(RULES, CACHES):
+        by_seed = bench["steps"]["extra"][rule].values()
+        plain = np.concatenate([ms[caches]["plain"] for ms in by_seed])
+        added = (_extra(bench, caches, rule, what) for what in ("FAL", "AdamAR"))
+        rows.append([RULES[rule], caches, _spread(plain), *added])
+    return _table(["rule", "caches", "ms without", "FAL adds", "AdamAR adds"], rows)
 
 
 def memory(bench: dict) -> str:
-    found = bench["small"]["bytes"]
+    found = bench["steps"]["bytes"]
 
     def cell(state: float) -> str:
         return f"{state:,.0f} ({1 + state / found['table']:.3g}x)"
@@ -135,33 +174,31 @@ def memory(bench: dict) -> str:
 
 def training(bench: dict) -> str:
     rows = []
-    for kind, pages in PAGES.items():
-        for users, rates in bench[kind]["training"]["examples"].items():
-            for name, values in rates.items():
-                ours = name.startswith("ours")
-                faster = "" if ours else _spread(paired(rates["ours"], values), 1)
-                rows.append([f"{int(users):,}", pages, name, _spread(values, 0), faster])
-    return _table(["users", "pages", "training", "examples/s", "ours is times as fast"], rows)
+    for users, rates in bench["end_to_end"]["examples"].items():
+        for name, values in rates.items():
+            ours = name.startswith("ours")
+            faster = "" if ours else _spread(paired(rates["ours"], values), 1)
+            rows.append([f"{int(users):,}", name, _spread(values, 0), faster])
+    return _table(["users", "training", "examples/s", "ours is times as fast"], rows)
 
 
-TABLES = {one.__name__: one for one in (step, lookup, size, extra, memory, training)}
+TABLES = {one.__name__: one for one in (step, lookup, size, limit, extra, memory, training)}
 
 
 def evidence(bench: dict) -> pd.DataFrame:
-    """Returns the evidence for claim C9, with pages of 4 KiB.
+    """Returns the evidence for claim C9, with cold caches, as in training.
 
     The time of a seed is the median extra of the rule to which FAL adds most.
     """
-    by_rule, rows = [extras(bench, "small", rule, "FAL") for rule in RULES], []
+    by_rule, rows = [extras(bench, "cold", rule, "FAL") for rule in RULES], []
     for seed in by_rule[0]:
-        time = max(float(np.median(by_seed[seed])) for by_seed in by_rule)
-        rows.append(("C9", "time", int(seed), time))
+        rows.append(("C9", "time", int(seed), max(by_seed[seed] for by_seed in by_rule)))
         rows.append(("C9", "memory", int(seed), _counter_percent(bench)))
     return pd.DataFrame(rows, columns=["claim", "measure", "seed", "value"])
 
 
 def _counter_percent(bench: dict) -> float:
-    found = bench["small"]["bytes"]
+    found = bench["steps"]["bytes"]
     return 100 * (found["adam + FAL"] - found["adam"]) / found["table"]
 
 
@@ -170,59 +207,70 @@ def numbers(results: Path) -> dict[str, str]:
     bench = load(results / "bench")
     if bench is None:
         return {}
-    small = bench["small"]
-    setting, found = small["setting"], small["bytes"]
-
-    def speedup(rule: str) -> str:
-        compiled = small["step"][f"{rule}, compiled"]
-        return _spread(paired(small["step"][COUNTERPART[rule]], compiled), 1)
-
-    def whole(kind: str) -> str:
-        rates = bench[kind]["training"]["examples"].items()
-        faster = {users: _spread(paired(of["ours"], of[THEIRS]), 1) for users, of in rates}
-        return " and ".join(f"{ratio} with {int(n):,} users" for n, ratio in faster.items())
-
-    ours = [[of["ours"] for of in bench[kind]["training"]["examples"].values()] for kind in PAGES]
-    apart = max(abs(np.divide(*np.median(ours, axis=-1)) - 1))
+    steps, whole = bench["steps"], bench["end_to_end"]["examples"]
+    setting, found, sizes = steps["setting"], steps["bytes"], steps["size"]
+    growth = {}
+    for name in ("rowwise_adagrad", "copy for rowwise_adagrad"):
+        smallest, *_, largest = sizes[name]["cold"]
+        growth[name] = _spread(paired(sizes[name]["cold"][largest], sizes[name]["cold"][smallest]))
+    *_, of_adam = sizes["adam"]["cold"]
+    lookups = steps["lookup"][str(setting["n_rows"])]
     time = evidence(bench).query("measure == 'time'")["value"]
-    return {
-        "cost_speedup_adam": speedup("adam"),
-        "cost_speedup_rowwise": speedup("rowwise_adagrad"),
-        "cost_fal_time": _pooled(bench, "small", "adam", "FAL"),
+    found_numbers = {
+        f"cost_speedup_adam_{caches}": _spread(
+            paired(steps["step"][caches]["SparseAdam"], steps["step"][caches]["adam"]), 1
+        )
+        for caches in CACHES
+    }
+    found_numbers |= {
+        f"cost_{name}_{caches}": _spread(
+            paired(lookups[caches][theirs], lookups[caches]["rowwise_adagrad"]), 1
+        )
+        for name, theirs in (("all_in", "Adagrad, sparse"), ("fbgemm", "FBGEMM"))
+        for caches in CACHES
+        if theirs in lookups[caches]
+    }
+    return found_numbers | {
+        "cost_fal_time": _extra(bench, "cold", "adam", "FAL"),
         "cost_fal_time_worst": estimate(time, "%"),
         "cost_fal_memory": f"{_counter_percent(bench):.3f} %",
         "cost_adam_fal_memory": f"{1 + found['adam + FAL'] / found['table']:.3g}",
-        "cost_training_small": whole("small"),
-        "cost_training_huge": whole("huge"),
-        "cost_training_apart": f"{100 * apart:.0f} %",
+        "cost_growth": growth["rowwise_adagrad"],
+        "cost_growth_copy": growth["copy for rowwise_adagrad"],
+        "cost_smallest": f"{int(smallest):,}",
+        "cost_largest": f"{int(largest):,}",
+        "cost_limit": _spread(shares(bench, "cold", of_adam), 0, " %"),
+        "cost_limit_rows": f"{int(of_adam):,}",
+        "cost_training": " and ".join(
+            f"{_spread(paired(of['ours'], of[THEIRS]), 1)} with {int(n):,} users"
+            for n, of in whole.items()
+            if THEIRS in of
+        ),
         "cost_machine": "{machine} ({system}), {threads} threads, torch {torch}, Python {python}, "
-        "{date}, commit {commit}".format_map(bench["about"]),
+        "{date}, commit {commit}".format_map(steps["about"]),
         "cost_lookups": f"{setting['n_lookups']:,}",
         "cost_distinct": f"{setting['distinct']:,}",
-        "cost_distinct_of_size": f"{setting['distinct_of_size']:,}",
+        "cost_rows": f"{setting['n_rows']:,}",
+        "cost_dim_of_largest": str(setting["dim_of_largest"]),
         "cost_row": f"{setting['dim']} floats is {found['table']:,.0f} bytes",
     }
 
 
 def figure(bench: dict):
-    """Draws the time of a step against table size. Torch's optimizers are grey."""
+    """Draws the time of a step with cold caches against table size. Torch's optimizer is grey."""
     looks = {
         "adam": ("#000000", "-"),
         "rowwise_adagrad": ("#000000", "--"),
         "SparseAdam": (style.REFERENCE, "-"),
-        "Adam, dense": (style.REFERENCE, "--"),
+        "copy for adam": (style.REFERENCE, ":"),
     }
     fig, axes = style.figure(height=4.2)
     for optimizer, (color, dashes) in looks.items():
-        for kind in PAGES:
-            times = bench[kind]["size"][optimizer]
-            n = [int(key) for key in times]
-            q1, median, q3 = np.quantile(list(times.values()), [0.25, 0.5, 0.75], axis=1)
-            if kind == "small":
-                axes.plot(n, median, color=color, linestyle=dashes, label=SCALED[optimizer])
-                axes.fill_between(n, q1, q3, color=color, alpha=0.16, linewidth=0)
-            else:
-                axes.plot(n, median, "x", color=color)
+        times = bench["steps"]["size"][optimizer]["cold"]
+        n = [int(key) for key in times]
+        q1, median, q3 = np.quantile(list(times.values()), [0.25, 0.5, 0.75], axis=1)
+        axes.plot(n, median, color=color, linestyle=dashes, label=SCALED[optimizer])
+        axes.fill_between(n, q1, q3, color=color, alpha=0.16, linewidth=0)
     axes.set(xscale="log", yscale="log", xlabel="rows in the table", ylabel="milliseconds a step")
     axes.legend()
     return fig
