@@ -152,11 +152,9 @@ def _extra(bench: dict, caches: str, rule: str, what: str) -> str:
 def extra(bench: dict) -> str:
     rows = []
     for rule, caches in product(RULES, CACHES):
-        by_seed = bench["steps"]["extra"][rule].values()
-        plain = np.concatenate([ms[caches]["plain"] for ms in by_seed])
         added = (_extra(bench, caches, rule, what) for what in ("FAL", "AdamAR"))
-        rows.append([RULES[rule], caches, _spread(plain), *added])
-    return _table(["rule", "caches", "ms without", "FAL adds", "AdamAR adds"], rows)
+        rows.append([RULES[rule], caches, *added])
+    return _table(["rule", "caches", "FAL adds", "AdamAR adds"], rows)
 
 
 def memory(bench: dict) -> str:
