@@ -5,7 +5,7 @@
 Installs the peers, then times steps and whole training, all with memory pages of 2 MiB. Writes
 results/bench/*.json, which the book's page is made of, and the evidence of claim C9; prints all
 tables. If two parts give one quantity more than a fifth apart, nothing is written: the machine was
-not idle. Takes about eight minutes.
+not idle. Takes about four minutes.
 """
 
 from __future__ import annotations

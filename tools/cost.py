@@ -232,6 +232,7 @@ def numbers(results: Path) -> dict[str, str]:
         "cost_fal_time": _extra(bench, "cold", "adam", "FAL"),
         "cost_fal_time_worst": estimate(time, "%"),
         "cost_fal_memory": f"{_counter_percent(bench):.3f} %",
+        "cost_fal_lines": f"{100 * 2 * 64 * setting['distinct'] / 1e6 / megabytes(bench)[0]:.0f} %",
         "cost_adam_fal_memory": f"{1 + found['adam + FAL'] / found['table']:.3g}",
         "cost_growth": growth["rowwise_adagrad"],
         "cost_growth_copy": growth["copy for rowwise_adagrad"],
