@@ -1,5 +1,6 @@
 """The board's remedies: each trains by its entry alone, and each new class does what it says."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,8 @@ from torch import nn
 
 from multiepoch.data import Log, Schema
 from multiepoch.optim import SparseOptimizer
-from reproduction.ch11_board import experiment
+from reproduction import records
+from reproduction.ch11_board import search
 from reproduction.ch11_board.remedies import hooks
 from reproduction.ch11_board.remedies.execute import Trial, execute, has_new_id, window
 from reproduction.ch11_board.remedies.registry import BOARD, filtered, hashed, smoothed
@@ -38,11 +40,18 @@ def test_every_remedy_trains_from_its_entry(name):
 
 def test_every_search_has_at_most_eight_distinct_points_that_vary_apart():
     for name, remedy in BOARD.items():
-        points = experiment.design(name)
-        assert len(points) == len(set(points)) <= experiment.N_TRIALS
+        points = search.design(name)
+        assert len(points) == len(set(points)) <= search.N_TRIALS
         if len(remedy.grid) == 4 and len(remedy.dense_factors) == 2:
             for pair in ((0, 2), (1, 2)):
                 assert len({tuple(point[k] for k in pair) for point in points}) == 8
+
+
+def test_the_committed_rates_are_those_of_the_committed_search(tmp_path):
+    record = records.read(search.NAME, "long")
+    assert set(record.rows["remedy"]) == set(BOARD)
+    search.write_tuned(record.rows, tmp_path / "tuned.json")
+    assert json.loads((tmp_path / "tuned.json").read_text()) == search.tuned()
 
 
 class Model(nn.Module):

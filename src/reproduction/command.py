@@ -46,7 +46,7 @@ def command(arguments: list[str]) -> int:
         "--only", help="of tuning: the candidates whose name contains this; of dose: one stratum"
     )
     parser.add_argument(
-        "--keep-rates", action="store_true", help="of tuning: only the record, not tuned.json"
+        "--keep-rates", action="store_true", help="of a search: only the record, not tuned.json"
     )
     options = parser.parse_args(arguments)
     module = modules[options.chapter]
@@ -67,10 +67,10 @@ def command(arguments: list[str]) -> int:
         print("\nstopped; finished runs are kept, and the same call resumes", file=sys.stderr)
         return 130
     evidence = module.judge(rows) if hasattr(module, "judge") else None
+    if hasattr(module, "write_tuned") and not options.keep_rates:
+        module.write_tuned(rows)
     if options.chapter == "tuning":
         seeds, kept = sizes.tuning_seeds, records.read(module.NAME, folder)
-        if not options.keep_rates:
-            module.write_tuned(rows)
         if options.only and kept:
             rows = module.merge(kept.rows, rows)
     path = records.write(module.NAME, folder, rows, evidence, seeds, device)

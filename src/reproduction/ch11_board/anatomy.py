@@ -15,7 +15,7 @@ from torch import Tensor
 from multiepoch.data import Log
 from multiepoch.runner import resolve_device
 from multiepoch.train import train
-from reproduction.ch11_board import experiment
+from reproduction.ch11_board import search
 from reproduction.ch11_board.remedies.execute import Trial, build, window
 from reproduction.runs import Profile
 
@@ -60,7 +60,7 @@ class _Measured:
 def dissect(name: str, seed: int, profile: Profile, epochs: int = 2) -> list[dict]:
     """Trains by a remedy; returns what its rows hold as an epoch repeats, and at the end."""
     log, _, _ = window(profile, "world", seed)
-    chosen = experiment.tuned()["world"][name] | {"rate": RATE, "dense_factor": 1.0}
+    chosen = search.tuned()["world"][name] | {"rate": RATE, "dense_factor": 1.0}
     model, optimizers, between, _ = build(
         Trial(name, "world", seed, **chosen, epochs=epochs), log, "cpu"
     )
@@ -105,7 +105,7 @@ def quantities(table: Tensor, log: Log):
 def run(profile: Profile, device: str = "cpu", seeds=None, store=None, log=print) -> pd.DataFrame:
     """Returns columns remedy, seed, epoch, what, of, value; runs on the CPU."""
     resolve_device(device)
-    profile = experiment.sizes(profile)
+    profile = search.sizes(profile)
     rows = []
     for seed in seeds or SEEDS:
         for name in NAMES:

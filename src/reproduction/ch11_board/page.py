@@ -13,7 +13,7 @@ import math
 import pandas as pd
 
 from multiepoch.stats import interval
-from reproduction.ch11_board import experiment
+from reproduction.ch11_board import experiment, search
 from reproduction.ch11_board.remedies.registry import BOARD
 
 HEADS = ("¼ of epoch 2", "end of 2", "¼ of epoch 4", "end of 4")
@@ -93,7 +93,7 @@ def _cell(mean: float, half: float | None, unit: str, digits: int = 2) -> str:
 
 def _details(name: str, rows: pd.DataFrame, every: dict) -> str:
     remedy = BOARD[name]
-    chosen = experiment.tuned()["world"].get(name, {})
+    chosen = search.tuned()["world"].get(name, {})
     value = chosen.get("hyperparameter")
     tuned = f"tables' rate {chosen.get('rate', math.nan):.2g}"
     tuned += f", {remedy.hyperparameter} = {value}" if remedy.hyperparameter else ""

@@ -8,14 +8,14 @@ from __future__ import annotations
 import pandas as pd
 
 from multiepoch.runner import resolve_device
-from reproduction.ch11_board import experiment as board
+from reproduction.ch11_board import search
 from reproduction.ch11_board.remedies.execute import Trial, run_trials
 from reproduction.runs import Profile
 from reproduction.runs.run import default_store
 
 CHAPTER = "12"
 NAME = "ch12_when"
-SEEDS = board.SEEDS
+SEEDS = tuple(range(20, 28))
 
 RATE = 10**-1.5
 COEFFICIENTS = (0.0, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
@@ -49,7 +49,7 @@ def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=prin
     """Returns the losses of the scan."""
     device, store = resolve_device(device), store or default_store(profile) / NAME
     trials = [trial for seed in seeds or SEEDS for trial in scan(seed)]
-    return run_trials(trials, board.sizes(profile), device, store, log, profile.workers)
+    return run_trials(trials, search.sizes(profile), device, store, log, profile.workers)
 
 
 def run_scan(profile: Profile, device: str, seeds, store=None, log=print) -> pd.DataFrame:

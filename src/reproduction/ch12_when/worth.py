@@ -18,7 +18,7 @@ from scipy.optimize import least_squares, minimize_scalar
 from multiepoch.data import AdsWorld, Log
 from multiepoch.runner import resolve_device
 from reproduction import tables
-from reproduction.ch11_board import experiment as board
+from reproduction.ch11_board import search
 from reproduction.ch11_board.remedies.execute import Trial, run_trials, window
 from reproduction.ch11_board.remedies.registry import BOARD
 from reproduction.findings import cell
@@ -54,7 +54,7 @@ class LargeWindow(Profile):
 
 def sizes(profile: Profile) -> LargeWindow:
     """Returns the board's world with as many impressions as the largest window has."""
-    fields = asdict(board.sizes(profile))
+    fields = asdict(search.sizes(profile))
     per_day = FRESH[-1] // fields["train_days"]
     return LargeWindow(**fields | {"impressions_per_day": per_day})
 
@@ -67,7 +67,7 @@ def trials_of(seed: int) -> list[Trial]:
             name,
             "world",
             seed,
-            **board.tuned()["world"][name],
+            **search.tuned()["world"][name],
             setting=str(n),
             epochs=evaluated[-1],
             evaluate_epochs=tuple(epochs - 1 for epochs in evaluated),
