@@ -24,11 +24,12 @@ CLAIMS = (HTML / "book" / "claims.html").as_uri()
 CHAPTER = (HTML / "notebooks" / "05_multi_epoch_overfitting.html").as_uri()
 SCREENS = {"desk": (1440, 900), "tablet": (768, 1024), "phone": (390, 844)}
 MOVING = {"reduced_motion": "no-preference"}
+TALL = {"tall": (1440, 2000), "upright": (1000, 1600), "tall phone": (390, 1500)}
 screens = pytest.mark.parametrize("screen", SCREENS)
 
 
 def size(screen: str) -> dict:
-    width, height = SCREENS[screen]
+    width, height = (SCREENS | TALL)[screen]
     return {"viewport": {"width": width, "height": height}}
 
 
@@ -69,15 +70,20 @@ def in_sequence(page) -> bool:
     return len(tops) == 12 and tops == sorted(set(tops)) and shown(page) == list(range(6))
 
 
-@screens
+@pytest.mark.parametrize("screen", SCREENS | TALL)
 def test_the_lead_figure_builds_up_as_the_reader_scrolls(chromium, screen):
     with visit(chromium, FRONT, 0, "light", **size(screen), **MOVING) as seen:
         page, places = seen.page, []
         page.add_style_tag(content="* { transition: none !important; }")
         assert shown(page) == [0]
+        gap = """document.querySelector(".story .lead-picture").getBoundingClientRect().top
+          - document.querySelector(".findings").getBoundingClientRect().bottom"""
+        assert page.evaluate(gap) < 60
+        to_its_place = """one => scrollBy(
+          { top: one.getBoundingClientRect().bottom - 680, behavior: "instant" })"""
         for k in range(6):
             text = page.locator(".story-step > p").nth(k)
-            text.evaluate("one => one.scrollIntoView({block: 'center', behavior: 'instant'})")
+            text.evaluate(to_its_place)
             page.wait_for_function(
                 "k => [...document.querySelectorAll('.story-step')][k].matches('.story-now')", arg=k
             )
