@@ -1,4 +1,7 @@
-"""Links the first use of each glossary term on a page, with its definition for teach.js to show."""
+"""Links the first use of each glossary term on a page, with its definition for teach.js to show.
+
+On the summary, a reader looks at one claim and then at another, so each links its terms anew.
+"""
 
 import re
 from html import escape
@@ -6,7 +9,7 @@ from html import escape
 from docutils import nodes
 from sphinx import addnodes
 
-UNCLEAR = {"day", "id", "plain", "positive"}  # mostly used in another sense
+UNCLEAR = {"day", "id", "plain", "positive", "value"}  # mostly used in another sense
 NOT_IN = (
     nodes.reference,
     nodes.strong,
@@ -37,22 +40,24 @@ def glossary(env) -> dict[str, tuple[str, str, str, str]]:
 def link(app, doctree, docname: str) -> None:
     if not hasattr(app.env, "linked_terms"):
         app.env.linked_terms = glossary(app.env)
-    left = dict(app.env.linked_terms)
-    if not left:
+    terms = app.env.linked_terms
+    if not terms:
         return
-    words = "|".join(re.escape(term) for term in sorted(left, key=len, reverse=True))
-    pattern = re.compile(rf"(?<![\w-])({words})(?![\w-])", re.I)
+    words = "|".join(re.escape(term) for term in sorted(terms, key=len, reverse=True))
+    pattern = re.compile(rf"(?<![\w-])({words})s?(?![\w-])", re.I)
+    left_in: dict[nodes.Node, dict] = {}
     for paragraph in list(doctree.findall(nodes.paragraph)):
+        left = left_in.setdefault(block(paragraph), dict(terms))
         for text in list(paragraph.findall(nodes.Text)):
             if within(text, NOT_IN):
                 continue
             parts, end = [], 0
             for match in pattern.finditer(text):
-                page, anchor, term, definition = left.get(match[0].lower(), ("",) * 4)
-                as_written = term == match[0] or term == term.lower()
+                page, anchor, term, definition = left.get(match[1].lower(), ("",) * 4)
+                as_written = term == match[1] or term == term.lower()
                 if page in ("", docname) or not as_written:
                     continue
-                del left[match[0].lower()]
+                del left[match[1].lower()]
                 address = f"{app.builder.get_relative_uri(docname, page)}#{anchor}"
                 about = f'class="term" href="{address}" data-definition="{escape(definition)}"'
                 html = f"<a {about}>{match[0]}</a>"
@@ -60,6 +65,13 @@ def link(app, doctree, docname: str) -> None:
                 end = match.end()
             if parts:
                 text.parent.replace(text, [*parts, nodes.Text(text[end:])])
+
+
+def block(node: nodes.Node) -> nodes.Node:
+    """Returns the claim of the summary that the node is in, or else the whole page."""
+    while node.parent is not None and "verdict" not in node.get("classes", ()):
+        node = node.parent
+    return node
 
 
 def within(node, kinds: tuple) -> bool:
