@@ -23,6 +23,7 @@ from reproduction.second_round import PointEvidence
 # The summary shows the profile with the most data, then the one with the most seeds.
 PREFERRED = ("gpu", "long", "cpu", "replication")
 GUESSES = "claims_data.js"
+NO_BREAK = "\N{NO-BREAK SPACE}"
 NARROW, WIDE = 3, 97  # the ends of a forest plot's axis, in % of its width
 
 
@@ -95,7 +96,7 @@ def summary(found: Sequence[Entry], follows: dict[str, dict]) -> str:
 
 
 def _forest(one: Entry) -> str:
-    """Draws a line for each measure, above its points against its threshold."""
+    """Draws a line for each measure, above its points against its threshold, as a list in MyST."""
     by_measure: dict[Measure, list[PointEvidence]] = {}
     for point in one.second:
         by_measure.setdefault(point.measure, []).append(point)
@@ -103,7 +104,7 @@ def _forest(one: Entry) -> str:
     lines += [_measure(e.measure, [e], "first") for e in one.first]
     if not lines:
         return ""
-    return f'```{{raw}} html\n<ul class="forest">{"".join(lines)}</ul>\n```\n'
+    return f":::{{div}} forest\n{''.join(lines)}:::\n"
 
 
 def _measure(measure: Measure, points: Sequence[Evidence], shade: str) -> str:
@@ -112,12 +113,13 @@ def _measure(measure: Measure, points: Sequence[Evidence], shade: str) -> str:
         if isinstance(points[0], PointEvidence)
         else f"{points[0].found}, {points[0].status}"
     )
-    predicted, found = (escape(text).replace("-", "−") for text in (measure.predicted, said))
-    text = f"<span>{escape(measure.text)} <b>{predicted}</b>: {found}</span>"
-    return f'<li class="forest-{shade}">{text}{_strip(measure, points)}</li>'
+    predicted = measure.predicted.replace("-", "−").replace(" ", NO_BREAK)
+    found = said.replace("-", "−").replace(" %", f"{NO_BREAK}%")
+    strip = _strip(measure, points, shade)
+    return f"- {measure.text} **{predicted}**: {found}\n\n  ```{{raw}} html\n  {strip}\n  ```\n"
 
 
-def _strip(measure: Measure, points: Sequence[Evidence]) -> str:
+def _strip(measure: Measure, points: Sequence[Evidence], shade: str) -> str:
     """Draws a dot with its interval for each point: right of the threshold, it is as predicted."""
     side = 1 if measure.sign == ">" else -1
 
@@ -144,7 +146,8 @@ def _strip(measure: Measure, points: Sequence[Evidence]) -> str:
         disc = f'cx="{place(e.estimate)}" cy="{y}" r="{gap / 2:g}"'
         dot = f'<circle class="forest-{e.status}" {disc}/>'
         parts.append(f"<g><title>{escape(about)}</title>{line}{dot}</g>")
-    return f'<svg height="{height}" aria-hidden="true">{"".join(parts)}</svg>'
+    about = f'class="forest-{shade}" height="{height}" aria-hidden="true"'
+    return f"<svg {about}>{''.join(parts)}</svg>"
 
 
 def questions(found: Sequence[Entry]) -> Iterator[dict]:
