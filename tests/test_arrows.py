@@ -19,7 +19,13 @@ MAY_IMPORT = {
     "tools": {"multiepoch", "multiepoch_compare", "reproduction"},
 }
 # Of the library: what works with torch and NumPy alone.
-BARE = ("multiepoch.optim", "multiepoch.remedies", "multiepoch.model", "multiepoch.methods")
+BARE = (
+    "multiepoch.optim",
+    "multiepoch.remedies",
+    "multiepoch.model",
+    "multiepoch.methods",
+    "multiepoch.regime",
+)
 HEAVY = {"pandas", "pyarrow", "matplotlib", "scipy", "pooch", "jinja2", "tabulate"}
 
 

@@ -1,4 +1,4 @@
-"""Chapter 12: one row against torch, the rule of thumb, the public logs, and the measures."""
+"""Chapter 12: the public logs, and the measures."""
 
 import itertools
 from dataclasses import asdict
@@ -6,53 +6,10 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from reproduction import second_round
-from reproduction.ch12_when import experiment, logs, row, worth
+from reproduction.ch12_when import experiment, logs, worth
 from reproduction.runs import profile
-
-
-@pytest.mark.parametrize("decay", [{}, {"l2": 1e-6}, {"weight_decay": 0.3}])
-def test_a_waiting_row_is_that_of_torch(decay):
-    # A row first seen late: so many steps that the bias corrections are 1.
-    weight = torch.zeros(1, dtype=torch.float64, requires_grad=True)
-    rule = torch.optim.AdamW if "weight_decay" in decay else torch.optim.Adam
-    options = {"weight_decay": sum(decay.values())}
-    optimizer = rule([weight], lr=0.01, **options)
-    weight.grad = torch.zeros_like(weight)
-    optimizer.step()
-    optimizer.state[weight]["step"].fill_(1e6)
-    path = []
-    for step in range(60):
-        weight.grad = torch.full_like(weight, 2e-5 if step == 0 else 0.0)
-        optimizer.step()
-        path.append(weight.item())
-    np.testing.assert_allclose(row.wait(59, 2e-5, 0.01, **decay), path, rtol=1e-6)
-
-
-def test_a_penalty_moves_a_waiting_row_by_the_rate_whatever_its_coefficient():
-    for l2 in (1e-3, 1e-1):
-        path = row.wait(30, -2e-5, 0.01, l2=l2)  # up, and back
-        steps = -np.diff(path)[path.argmax() :][:2] / 0.01
-        assert 0.3 < steps.max() < 3.5
-    early = [row.left(np.array([60]), gradient=2e-5, lr=0.03, l2=v)[0] for v in (0, 1e-8, 1e-6)]
-    assert early[0] > 0.95 and early[1] > 0.9 and early[2] < 0.05
-
-
-def test_adamar_forgets_in_proportion_to_the_wait():
-    path = row.wait(11, 1e-5, 0.01, alpha=0.05, lazy=True)
-    np.testing.assert_allclose(path / path[0], [1, *(1 - 0.05 * np.arange(11))])
-
-
-def test_the_rule_of_thumb_by_hand():
-    lazy = {"gradient": 1e-5, "lr": 0.01, "lazy": True}
-    # Ten rows of one lookup and one of ten: 11 own labels' worth over 20 lookups.
-    counts = np.array([1] * 10 + [10] + [0] * 5)
-    assert row.expect(counts, 100, **lazy).trace == pytest.approx(11 / 20)
-    assert row.expect(np.array([100, 200]), 100, **lazy).regime.startswith("harmless")
-    assert row.expect(counts, 100, **lazy).regime.startswith("harmful")
-    assert row.expect(counts, 100, **lazy, alpha=0.05).trace < 0.1
 
 
 def test_the_public_logs_are_those_of_the_benchmark():

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from multiepoch import regime
 from reproduction import style
 from reproduction.ch11_board.remedies.registry import BOARD
-from reproduction.ch12_when import experiment, logs, row, worth
+from reproduction.ch12_when import experiment, logs, worth
 from reproduction.measure import intervals
 
 KINDS = {logs.SMALL: ("#D55E00", "o"), logs.LARGE: ("#0072B2", "D"), "not stated": ("#6B6B6B", "s")}
@@ -50,7 +51,7 @@ def one_row(gradient: float, lr: float, steps: int) -> Figure:
     }
     fig, axes = style.figure(height=3.8)
     for name, (options, color, dashes) in lines.items():
-        path = np.abs(row.wait(steps, gradient, lr, **options))
+        path = np.abs(regime.wait(steps, gradient, lr, **options))
         axes.plot(path / path.max(), color=color, linestyle=dashes, label=name)
     axes.set(xlabel="steps since the impression", ylabel="what is left of its update")
     style.legend_outside(fig, axes, columns=3)

@@ -1,0 +1,104 @@
+"""The rule of thumb: one row against torch, by hand, and against the book's records."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from multiepoch import regime
+from reproduction import records
+from reproduction.ch11_board.remedies.execute import window
+from reproduction.ch11_board.search import sizes
+from reproduction.ch12_when import experiment, logs
+from reproduction.runs import profile
+
+
+@pytest.mark.parametrize("decay", [{}, {"l2": 1e-6}, {"weight_decay": 0.3}])
+def test_a_waiting_row_is_that_of_torch(decay):
+    # A row first seen late: so many steps that the bias corrections are 1.
+    weight = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    rule = torch.optim.AdamW if "weight_decay" in decay else torch.optim.Adam
+    options = {"weight_decay": sum(decay.values())}
+    optimizer = rule([weight], lr=0.01, **options)
+    weight.grad = torch.zeros_like(weight)
+    optimizer.step()
+    optimizer.state[weight]["step"].fill_(1e6)
+    path = []
+    for step in range(60):
+        weight.grad = torch.full_like(weight, 2e-5 if step == 0 else 0.0)
+        optimizer.step()
+        path.append(weight.item())
+    np.testing.assert_allclose(regime.wait(59, 2e-5, 0.01, **decay), path, rtol=1e-6)
+
+
+def test_a_penalty_moves_a_waiting_row_by_the_rate_whatever_its_coefficient():
+    for l2 in (1e-3, 1e-1):
+        path = regime.wait(30, -2e-5, 0.01, l2=l2)  # up, and back
+        steps = -np.diff(path)[path.argmax() :][:2] / 0.01
+        assert 0.3 < steps.max() < 3.5
+    early = [regime.left(np.array([60]), gradient=2e-5, lr=0.03, l2=v)[0] for v in (0, 1e-8, 1e-6)]
+    assert early[0] > 0.95 and early[1] > 0.9 and early[2] < 0.05
+
+
+def test_adamar_forgets_in_proportion_to_the_wait():
+    path = regime.wait(11, 1e-5, 0.01, alpha=0.05, lazy=True)
+    np.testing.assert_allclose(path / path[0], [1, *(1 - 0.05 * np.arange(11))])
+
+
+def test_the_rule_of_thumb_by_hand():
+    # Ten rows of one lookup and one of ten: 11 own labels' worth over 20 lookups.
+    counts = np.array([1] * 10 + [10] + [0] * 5)
+    found = regime.expect(counts, 100, 0.01, rule="adagrad")
+    assert found.trace == pytest.approx(11 / 20)
+    assert found.step == pytest.approx(1, abs=0.01)  # Adagrad's first step is the rate
+    assert found.rise == pytest.approx(40 * 11 / 20 / 2, rel=0.01)
+    assert found.regime.startswith("harmful")
+    assert regime.expect(np.array([100, 200]), 100, 0.01).regime.startswith("harmless")
+    assert regime.expect(counts, 100, 0.01, alpha=0.05).trace < 0.2
+    with pytest.raises(ValueError, match="give some of both"):
+        regime.expect(np.zeros(3), 100, 0.01)
+    with pytest.raises(ValueError, match="sgd"):
+        regime.expect(counts, 100, 0.01, rule="sgd")
+
+
+def said(one: regime.Expected) -> str:
+    return one.regime.partition(":")[0]
+
+
+def test_the_rule_agrees_with_the_scan_of_c14():
+    record = records.read("ch12_when", "long")
+    log = window(sizes(profile("long")), "world", 20)[0]
+    counts = torch.bincount(log.ids["user_x_advertiser"]).numpy()
+    dense = {"lazy": False}
+    decays = {"plain": lambda _: {}, "adamar": lambda value: {"alpha": value}}
+    decays |= {"whole_l2": lambda value: {"l2": value} | dense}
+    decays |= {"adamw": lambda value: {"weight_decay": value} | dense}
+    found = []
+    changes = experiment.changes(record.rows)["gain"].groupby(["remedy", "coefficient", "batch"])
+    for (remedy, value, batch), rise in changes.mean().items():
+        steps, gradient = len(log) // batch, 0.01 / batch
+        decay = decays[remedy](value)
+        one = regime.expect(counts, steps, experiment.RATE, gradient=gradient, **decay)
+        found.append((said(one), "harmful" if rise > 5 else "harmless" if rise < 1 else "open"))
+    assert len(found) == 33
+    # What is called harmful does harm, and hardly anything that is called harmless does.
+    assert found.count(("harmful", "harmful")) >= 18 and ("harmful", "harmless") not in found
+    assert found.count(("harmless", "harmless")) >= 5 and found.count(("harmless", "harmful")) <= 1
+
+
+def test_the_rule_agrees_with_the_public_logs():
+    # Their rows' counts are not known; a table of rows that are read once is the worst case.
+    runs = logs.read().dropna(subset="regularizer")
+    setting = ["n_train", "batch_size", "learning_rate", "regularizer"]
+    found = {
+        key: said(
+            regime.expect(np.ones(1), n // batch, lr, l2=l2, lazy=False, gradient=0.02 / batch)
+        )
+        for key in runs.groupby(setting).groups
+        for n, batch, lr, l2 in [key]
+    }
+    says = [found[tuple(key)] for key in runs[setting].itertuples(index=False)]
+    table = pd.crosstab(pd.Series(says, runs.index), runs["first"])
+    assert len(runs) == 284
+    assert table.loc["harmful"].tolist() == [4, 39]  # best after a later epoch, after the first
+    assert table.loc["harmless"].tolist() == [237, 0]
