@@ -83,7 +83,7 @@ def test_the_rule_agrees_with_the_scan_of_c14():
     assert len(found) == 33
     # What is called harmful does harm, and hardly anything that is called harmless does.
     assert found.count(("harmful", "harmful")) >= 18 and ("harmful", "harmless") not in found
-    assert found.count(("harmless", "harmless")) >= 5 and found.count(("harmless", "harmful")) <= 1
+    assert found.count(("harmless", "harmless")) >= 3 and found.count(("harmless", "harmful")) <= 1
 
 
 def test_the_rule_agrees_with_the_public_logs():
