@@ -51,7 +51,7 @@ def priced() -> pd.DataFrame:
     for seed in range(4):
         for n in worth.FRESH:
             add("plain", n, seed, 1, n)
-        for n, epoch in itertools.product(worth.UNIQUE[:5], worth.EPOCHS):
+        for n, epoch in itertools.product(worth.UNIQUE, worth.EPOCHS):
             most = 1.5 - 0.25 * np.log2(n / 250_000)
             repeats = most * (1 - np.exp(-(epoch - 1) / 2))
             add("tail_rewind_blend", n, seed, epoch, n * (1 + repeats + 1e-4 * seed))

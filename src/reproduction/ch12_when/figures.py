@@ -94,7 +94,7 @@ def priced(rows: pd.DataFrame) -> Figure:
     """Draws what the epochs after the first are worth: a panel for each of three windows."""
     found = worth.in_fresh_data(rows).xs(worth.MEAN, level="objective").unstack("epoch")
     found = found.sub(found[1.0], axis=0).stack().rename("value").reset_index()
-    windows = worth.UNIQUE[:5:2]
+    windows = worth.UNIQUE[::2]
     found = found[found["unique"].isin(windows)].sort_values("unique")
     found["line"] = found["remedy"].map(lambda name: BOARD[name].label)
     found["unique"] = found["unique"].map(lambda n: f"{n:,} unique impressions")
@@ -109,7 +109,7 @@ def equal_loss(rows: pd.DataFrame) -> Figure:
     """Draws lines of equal loss over unique data and epochs, interpolated between the runs."""
     found = worth.in_fresh_data(rows).xs(worth.MEAN, level="objective")
     fig, grid = style.figure(2, height=2.8, sharex=True, sharey=True)
-    for axes, name in zip(grid, worth.ON_LARGEST):
+    for axes, name in zip(grid, ("plain", "tail_rewind_blend")):
         of = found.xs(name, level="remedy").groupby(["unique", "epoch"]).mean().unstack()
         fresh = np.log2(of.mul(of.index, axis=0))  # of the same loss, in one epoch
         unique, epochs = np.meshgrid(np.log2(of.index), of.columns)

@@ -31,9 +31,8 @@ NAME = "ch12_worth"
 SEEDS = (20, 21, 22, 23)
 EPOCHS = (1, 2, 3, 4, 8)
 FRESH = tuple(15_625 * 2**k for k in range(9))  # impressions, trained on once: up to 4 million
-UNIQUE = FRESH[2:8]  # impressions, trained on for eight epochs
+UNIQUE = FRESH[2:7]  # impressions, trained on for eight epochs
 METHODS = ("plain", "fal", "meda", "tail_rewind", "tail_rewind_blend")
-ON_LARGEST = ("plain", "tail_rewind_blend")  # half of the time is that of the largest window
 COLUMN = "user_x_advertiser"  # whose lookups a row the law depends on
 MEAN = "mean"  # over the objectives
 
@@ -76,11 +75,7 @@ def trials_of(seed: int) -> list[Trial]:
         )
 
     once = [trial("plain", n, (1,)) for n in FRESH if n not in UNIQUE]
-    repeated = [
-        trial(name, n, EPOCHS)
-        for n in UNIQUE
-        for name in (METHODS if n < UNIQUE[-1] else ON_LARGEST)
-    ]
+    repeated = [trial(name, n, EPOCHS) for n in UNIQUE for name in METHODS]
     return [*once, *repeated]
 
 
@@ -152,7 +147,7 @@ def fresh_law(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame.from_dict(found, orient="index").rename_axis(["objective", "seed"])
 
 
-def law(rows: pd.DataFrame, unique=UNIQUE) -> pd.DataFrame:
+def law(rows: pd.DataFrame) -> pd.DataFrame:
     """Fits the law of effective data: by objective, remedy and seed, columns a, b, tau and error.
 
     The epochs after the first are worth A (1 - exp(-(epochs - 1) / tau)) epochs of fresh data,
@@ -161,7 +156,6 @@ def law(rows: pd.DataFrame, unique=UNIQUE) -> pd.DataFrame:
     the points, in epochs of fresh data.
     """
     worth = in_fresh_data(rows).unstack("epoch")
-    worth = worth[worth.index.get_level_values("unique").isin(unique)]
     frequency = rows[rows["metric"] == "lookups"]
     frequency = frequency.set_index([frequency["setting"].astype(int), "seed"])["value"]
     found = {}
