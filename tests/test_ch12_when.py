@@ -74,9 +74,9 @@ def test_made_up_losses_get_their_verdicts(name, judge, rows):
     assert {one.measure.name for one in found} == {m.name for m in prediction.measures}
 
 
-def test_the_laws_find_the_constants_they_were_made_with():
-    fresh = worth.fresh_law(priced()).loc["click", 0]
-    np.testing.assert_allclose(fresh, [0.1, 0.02, 0.3], rtol=1e-3)
+def test_the_law_finds_the_constants_they_were_made_with():
+    lower = worth.per_doubling(priced()).loc["click", 500_000]
+    np.testing.assert_allclose(lower, 100 * (1 - 0.12 / (0.1 + 0.02 * 2**0.3)), rtol=1e-3)
     found = worth.law(priced()).loc["click", "tail_rewind_blend", 0]
     assert found["a"] == pytest.approx(1.5, abs=0.05)
     assert found["b"] == pytest.approx(-0.25, abs=0.03)
@@ -96,4 +96,6 @@ def test_windows_are_nested_parts_of_one_log_and_the_held_out_day_is_small():
     window, _, test = few.split(few.world(0))
     assert (len(window), len(test)) == (4 * few.impressions_per_day, 50)
     trials = worth.trials_of(20)
+    along = {t.setting: t.hyperparameter for t in trials if worth.ALONG in t.setting}
+    assert along["250000, threshold along"] == 4 * along["62500, threshold along"]
     assert len({t.share for t in trials}) == len(worth.FRESH) and max(t.share for t in trials) == 1

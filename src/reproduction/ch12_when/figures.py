@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 
 from multiepoch import regime
 from reproduction import style
-from reproduction.ch11_board.remedies.registry import BOARD
 from reproduction.ch12_when import experiment, logs, worth
 from reproduction.measure import intervals
 
@@ -96,11 +95,11 @@ def priced(rows: pd.DataFrame) -> Figure:
     found = found.sub(found[1.0], axis=0).stack().rename("value").reset_index()
     windows = worth.UNIQUE[::2]
     found = found[found["unique"].isin(windows)].sort_values("unique")
-    found["line"] = found["remedy"].map(lambda name: BOARD[name].label)
+    found["line"] = found["remedy"].map(worth.LABELS)
     found["unique"] = found["unique"].map(lambda n: f"{n:,} unique impressions")
     label = "worth of the epochs after the first,\nin epochs of fresh data"
-    looks = {BOARD[name].label: style.line_style(BOARD[name].label) for name in worth.METHODS}
-    looks["tail rewind, blended"] = style.line_style("tail rewind") | {"linestyle": "-"}
+    looks = {worth.LABELS[name]: style.line_style(worth.LABELS[name]) for name in worth.METHODS}
+    looks[worth.LABELS[worth.BLEND]] = style.line_style("tail rewind") | {"linestyle": "-"}
     return style.by_epoch(found, looks, label, "unique", 2.2)
 
 
@@ -108,8 +107,8 @@ def priced(rows: pd.DataFrame) -> Figure:
 def equal_loss(rows: pd.DataFrame) -> Figure:
     """Draws lines of equal loss over unique data and epochs, interpolated between the runs."""
     found = worth.in_fresh_data(rows).xs(worth.MEAN, level="objective")
-    fig, grid = style.figure(2, height=2.8, sharex=True, sharey=True)
-    for axes, name in zip(grid, ("plain", "tail_rewind_blend")):
+    fig, grid = style.figure(3, height=2.6, sharex=True, sharey=True)
+    for axes, name in zip(grid, ("plain", *worth.METHODS[-2:])):
         of = found.xs(name, level="remedy").groupby(["unique", "epoch"]).mean().unstack()
         fresh = np.log2(of.mul(of.index, axis=0))  # of the same loss, in one epoch
         unique, epochs = np.meshgrid(np.log2(of.index), of.columns)
@@ -117,7 +116,7 @@ def equal_loss(rows: pd.DataFrame) -> Figure:
         lines = axes.contour(unique, epochs, fresh.T, levels, colors="#0B3C5D", linewidths=1.6)
         axes.clabel(lines, fmt=lambda x: f"{2**x:,.0f}", fontsize=9)
         axes.plot(unique, epochs, ".", color=style.REFERENCE, markersize=3)
-        axes.set_title(BOARD[name].label)
+        axes.set_title(worth.LABELS[name])
         axes.set(ylabel="epochs", yticks=worth.EPOCHS)
     axes.set_xticks(np.log2(of.index), [f"{n / 1000:,.4g}k" for n in of.index])
     axes.set_xlabel("unique impressions")

@@ -3,7 +3,8 @@
 Each method trains on windows of several sizes for eight epochs, and plain training once on windows
 up to four times as large. A smaller window is a random part of a larger one, from the same days of
 the same world. The tables are the world's throughout, so that the rows that a window touches, and
-the lookups of each, grow with it. Rates are those of the board's search.
+the lookups of each, grow with it. Rates are those of the board's search. At the ends of epochs,
+tail rewind is the same with and without blended serving, so that it has one line.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import pandas as pd
 import torch
-from scipy.optimize import least_squares, minimize_scalar
+from scipy.optimize import minimize_scalar
 
 from multiepoch.data import AdsWorld, Log
 from multiepoch.runner import resolve_device
@@ -32,7 +33,13 @@ SEEDS = (20, 21, 22, 23)
 EPOCHS = (1, 2, 3, 4, 8)
 FRESH = tuple(15_625 * 2**k for k in range(9))  # impressions, trained on once: up to 4 million
 UNIQUE = FRESH[2:7]  # impressions, trained on for eight epochs
-METHODS = ("plain", "fal", "meda", "tail_rewind", "tail_rewind_blend")
+BLEND = "tail_rewind_blend"
+# The threshold of tail rewind in proportion to the window. Added when two seeds without it had been
+# seen, so the prediction, which is about the threshold of the board's search, does not cover it.
+ALONG = "threshold along"
+METHODS = ("plain", "fal", "meda", BLEND, f"{BLEND}, {ALONG}")
+LABELS = {name: BOARD[name].label for name in METHODS[:-1]}
+LABELS[METHODS[-1]] = f"{LABELS[BLEND]}, {ALONG}"
 COLUMN = "user_x_advertiser"  # whose lookups a row the law depends on
 MEAN = "mean"  # over the objectives
 
@@ -61,13 +68,17 @@ def sizes(profile: Profile) -> LargeWindow:
 def trials_of(seed: int) -> list[Trial]:
     """Returns the runs of one seed: plain over each window once, and each method repeated."""
 
-    def trial(name: str, n: int, evaluated: tuple[int, ...]) -> Trial:
+    def trial(method: str, n: int, evaluated: tuple[int, ...]) -> Trial:
+        name, _, variant = method.partition(", ")
+        chosen = search.tuned()["world"][name]
+        if variant:
+            chosen = chosen | {"hyperparameter": chosen["hyperparameter"] * n // UNIQUE[0]}
         return Trial(
             name,
             "world",
             seed,
-            **search.tuned()["world"][name],
-            setting=str(n),
+            **chosen,
+            setting=f"{n}, {variant}" if variant else str(n),
             epochs=evaluated[-1],
             evaluate_epochs=tuple(epochs - 1 for epochs in evaluated),
             evaluate_at=(1.0,),
@@ -105,7 +116,8 @@ def losses(rows: pd.DataFrame) -> pd.DataFrame:
     The objectives include their mean.
     """
     mine = rows[(rows["metric"] == "loss") & (rows["group"] == "all")]
-    mine = mine.assign(unique=mine["setting"].astype(int))
+    parts = mine["setting"].str.partition(", ")  # the window, and the variant of the remedy
+    mine = mine.assign(unique=parts[0].astype(int), remedy=mine["remedy"] + parts[1] + parts[2])
     keys = ["objective", "remedy", "unique", "seed"]
     each = mine.pivot_table(index=keys, columns="epoch", values="value")
     mean = each.groupby(keys[1:]).mean()
@@ -131,20 +143,14 @@ def in_fresh_data(rows: pd.DataFrame) -> pd.Series:
     return pd.Series(found, dtype=float).rename_axis(names)
 
 
-def fresh_law(rows: pd.DataFrame) -> pd.DataFrame:
-    """Fits L = E + B / D^beta to one epoch over D million impressions, by objective and seed."""
-    fresh = losses(rows).xs("plain", level="remedy")[1.0]
-    found = {}
-    for key, of in fresh.groupby(["objective", "seed"]):
-        data, loss = of.index.get_level_values("unique") / 1e6, of.to_numpy()
+def per_doubling(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns by how much twice the fresh data lower the loss, in %: columns are seeds.
 
-        def residuals(p, data=data, loss=loss):
-            return (p[0] + np.exp(p[1]) * data ** -np.exp(p[2])) / loss - 1
-
-        start = [0.95 * loss.min(), np.log(0.05 * loss.min()), np.log(0.4)]
-        e, b, beta = least_squares(residuals, start, x_scale=[loss.min(), 1, 1]).x
-        found[key] = {"E": e, "B": np.exp(b), "beta": np.exp(beta)}
-    return pd.DataFrame.from_dict(found, orient="index").rename_axis(["objective", "seed"])
+    By objective and the smaller of two windows, of which one has twice the data of the other.
+    """
+    fresh = losses(rows).xs("plain", level="remedy")[1.0].unstack("unique").sort_index(axis=1)
+    lower = 100 * (1 - fresh.shift(-1, axis=1) / fresh)
+    return lower.iloc[:, :-1].stack().unstack("seed")
 
 
 def law(rows: pd.DataFrame) -> pd.DataFrame:
@@ -186,7 +192,7 @@ def _fit(epochs: np.ndarray, doublings: np.ndarray, values: np.ndarray) -> dict[
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the evidence for C15: one value for each measure, window and seed."""
     by_epoch, found = in_fresh_data(rows).xs(MEAN, level="objective").unstack("epoch"), []
-    for name, measure in (("tail_rewind_blend", "three_repeats"), ("plain", "plain")):
+    for name, measure in ((BLEND, "three_repeats"), ("plain", "plain")):
         for n, of in by_epoch.xs(name, level="remedy").groupby("unique"):
             of = of.droplevel("unique")
             found.append((measure, n, of[4.0] - of[1.0]))
@@ -202,7 +208,7 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def show(record: Record | None, remedy: str = "tail_rewind_blend") -> None:
+def show(record: Record | None, remedy: str = BLEND) -> None:
     """Displays what repeated epochs are worth, by window and number of epochs."""
     if record is None:
         return
@@ -214,7 +220,7 @@ def show(record: Record | None, remedy: str = "tail_rewind_blend") -> None:
         of = cells.setdefault(f"{n:,}", {"lookups a row": f"{frequency[str(n)]:.1f}"})
         if epoch > 1:
             of[f"{epoch:.0f} epochs"] = cell(values.droplevel("epoch") - first.xs(n))
-    note = f"{BOARD[remedy].label}: worth of the epochs after the first, in epochs of fresh data:"
+    note = f"{LABELS[remedy]}: worth of the epochs after the first, in epochs of fresh data:"
     tables.show(cells, "unique impressions", note)
 
 
@@ -224,7 +230,7 @@ def show_law(record: Record | None) -> None:
         return
     found = law(record.rows)
     cells = {
-        f"{BOARD[remedy].label}, {objective.replace('_', ' ')}": {
+        f"{LABELS[remedy]}, {objective.replace('_', ' ')}": {
             "a": cell(of["a"]),
             "b": cell(of["b"]),
             "τ, epochs": cell(of["tau"]),
