@@ -8,7 +8,9 @@ from findings import (
     PATIENCE,
     SHIFT,
     THEMES,
+    WIDTHS,
     axe,
+    images,
     other_sites,
     sideways,
     visit,
@@ -38,7 +40,7 @@ def test_the_first_view_is_quick_light_and_still_and_says_what_was_found(chromiu
     views = []
     for _ in range(3):  # another program may be in the way of one
         with visit(chromium, FRONT, 0, "light", settled=False, **size(screen), **MOVING) as seen:
-            seen.page.wait_for_load_state("networkidle")
+            seen.page.evaluate("async () => { await document.fonts.ready; }")
             views.append(seen.first_view)
             loaded, shift = seen.loaded, seen.shift
             bottoms = seen.page.locator(".findings li").evaluate_all(
@@ -146,18 +148,21 @@ def test_on_paper_everything_is_there(chromium):
 @pytest.mark.parametrize("name", pages(ROOT))
 def test_without_scripts_every_page_can_be_read(chromium, name):
     where = (HTML / f"{name}.html").as_uri()
-    with visit(chromium, where, 390, "light", settled=False, java_script_enabled=False) as seen:
-        page = seen.page
-        assert page.locator("article [hidden]").count() == 0
-        assert page.locator("article h1").is_visible()
-        assert sideways(seen) == []
-        if where == CLAIMS:
-            words = page.locator("strong", has_text="Predicted before the run").all()
-            assert len(words) > 10 and all(one.is_visible() for one in words)
-        if where == CHAPTER:
-            summary = page.locator("summary", has_text="Solution").first
-            summary.click()
-            assert summary.locator("xpath=..").get_attribute("open") is not None
+    reader = {"java_script_enabled": False}
+    for width in WIDTHS:
+        for theme in THEMES:
+            with visit(chromium, where, width, theme, settled=False, **reader) as seen:
+                page = seen.page
+                assert page.locator("article [hidden]").count() == 0
+                assert page.locator("article h1").is_visible()
+                assert sideways(seen) + images(seen) + axe(seen) == [], f"{width} px, {theme}"
+                if where == CLAIMS:
+                    words = page.locator("strong", has_text="Predicted before the run").all()
+                    assert len(words) > 10 and all(one.is_visible() for one in words)
+                if where == CHAPTER:
+                    summary = page.locator("summary", has_text="Solution").first
+                    summary.click()
+                    assert summary.locator("xpath=..").get_attribute("open") is not None
 
 
 # By keyboard -------------------------------------------------------------------------
