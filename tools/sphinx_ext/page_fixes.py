@@ -13,6 +13,15 @@ FROM_DISK = "DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = location.protocol !== '
 ICONS = re.compile(r"<script[^>]*scripts/fontawesome\.js[^>]*></script>\s*")
 FORMULAS = re.compile(r"<script[^>]*tex-chtml\.js[^>]*></script>\s*")
 SEARCH = re.compile(r'<script src="[^"]*(searchtools|language_data|searchindex)\.js"></script>\s*')
+# "auto" has no colours. Without scripts a page is light; with them, as the reader's system is set,
+# before it is first painted.
+THEMES = {
+    'data-theme="auto"': 'data-theme="light"',
+    'localStorage.getItem("theme") || "auto"': (
+        'localStorage.getItem("theme") || '
+        '(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")'
+    ),
+}
 # The theme knows 2,000 icons, of which the book uses twenty.
 ICON = re.compile(r"(?:\.fa-[\w-]+:+before,?)+\{content:[^}]*\}")
 NAME = re.compile(r"\bfa-[\w-]+")
@@ -33,13 +42,15 @@ def fix(app, pagename, templatename, context, doctree) -> None:
 
 
 def lighten(app, exception) -> None:
-    """Removes what a page does not use from all pages but the one for searching."""
+    """Removes what a page does not use, and gives it its colours from the start."""
     for path in Path(app.outdir).rglob("*.html"):
         page = ICONS.sub("", path.read_text(encoding="utf-8"))
         if path.name != "search.html":
             page = SEARCH.sub("", page)
             if 'class="math' not in page:
                 page = FORMULAS.sub("", page)
+        for before, after in THEMES.items():
+            page = page.replace(before, after, 1)
         path.write_text(page, encoding="utf-8")
     keep_icons(Path(app.outdir))
 
