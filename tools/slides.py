@@ -25,7 +25,8 @@ def slides(html: Path) -> list[dict[str, str]]:
     shown = []
     for finding, place in zip(found, PICTURES, strict=True):
         heading = finding.strong.extract().get_text()
-        about = {"heading": heading, "sentence": finding.get_text()}
+        sentence = finding.get_text().strip()
+        about = {"heading": heading, "sentence": sentence[0].upper() + sentence[1:]}
         text = steps[place].find("p").get_text()
         shown.append(about | {"picture": str(steps[place].find("svg")), "text": text})
     return shown
