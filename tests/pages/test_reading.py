@@ -1,7 +1,5 @@
 """What the pages do for a reader: the first view, the lead figure, guesses, solutions, terms."""
 
-from itertools import product
-
 import pytest
 from findings import (
     FIRST_VIEW_BYTES,
@@ -150,23 +148,24 @@ def test_on_paper_everything_is_there(chromium):
 
 @pytest.mark.parametrize("name", pages(ROOT))
 def test_without_scripts_every_page_can_be_read(chromium, name):
-    where, reader = (HTML / f"{name}.html").as_uri(), {"java_script_enabled": False}
-    with visit(chromium, where, WIDTHS[0], "light", settled=False, **reader) as seen:
-        page = seen.page
-        assert page.locator("article [hidden]").count() == 0
-        assert page.locator("article h1").is_visible()
-        for width, theme in product(WIDTHS, THEMES):
-            page.set_viewport_size({"width": width, "height": 900})
-            page.emulate_media(color_scheme=theme)
-            assert sideways(seen) + images(seen) == [], f"{width} px, {theme}"
-            assert page.locator("body").evaluate(BACKGROUND) == "rgb(255, 255, 255)"
-        if where == CLAIMS:
-            words = page.locator("strong", has_text="Predicted before the run").all()
-            assert len(words) > 10 and all(one.is_visible() for one in words)
-        if where == CHAPTER:
-            summary = page.locator("summary", has_text="Solution").first
-            summary.click()
-            assert summary.locator("xpath=..").get_attribute("open") is not None
+    where = (HTML / f"{name}.html").as_uri()
+    reader = {"settled": False, "java_script_enabled": False}
+    for width in WIDTHS:
+        with visit(chromium, where, width, "light", **reader) as seen:
+            page = seen.page
+            assert page.locator("article [hidden]").count() == 0
+            assert page.locator("article h1").is_visible()
+            for theme in THEMES:
+                page.emulate_media(color_scheme=theme)
+                assert sideways(seen) + images(seen) == [], f"{width} px, {theme}"
+                assert page.locator("body").evaluate(BACKGROUND) == "rgb(255, 255, 255)"
+            if where == CLAIMS:
+                words = page.locator("strong", has_text="Predicted before the run").all()
+                assert len(words) > 10 and all(one.is_visible() for one in words)
+            if where == CHAPTER:
+                summary = page.locator("summary", has_text="Solution").first
+                summary.click()
+                assert summary.locator("xpath=..").get_attribute("open") is not None
 
 
 # By keyboard -------------------------------------------------------------------------
