@@ -137,7 +137,7 @@ def main(n_rows: int, n_steps: int, seed: int, out: Path) -> None:
         "rss_before_steps": before,
         "table_bytes": bench.shard.weight.nbytes,
         "state_bytes": sum(value.nbytes for value in bench.shard.state.values()),
-        "count_bytes": bench.shard.count.nbytes,
+        "count_bytes": bench.shard.fal["count"].nbytes,
     }
     few = torch.arange(min(len(bench.shard.weight), 1_000_000))
     start = time.perf_counter()

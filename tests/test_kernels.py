@@ -12,7 +12,14 @@ import pytest
 import torch
 from torch import nn
 
-from multiepoch.optim import EmbeddingOptimizer, SparseOptimizer, compiled
+from multiepoch.optim import (
+    AdaptiveRegularization,
+    EmbeddingOptimizer,
+    FrequencyAdaptiveLR,
+    SparseOptimizer,
+    compiled,
+    eager,
+)
 
 ROOT = Path(__file__).parents[1]
 needs_kernels = pytest.mark.skipif(
@@ -144,3 +151,31 @@ def test_a_build_without_a_compiler_succeeds_without_kernels(tmp_path):
 @needs_kernels
 def test_the_kernels_are_small():
     assert sum(path.stat().st_size for path in compiled.FOLDER.glob("*.so")) < 400_000
+
+
+@needs_kernels
+@pytest.mark.parametrize("row_lr", [None, FrequencyAdaptiveLR(), FrequencyAdaptiveLR("linear")])
+@pytest.mark.parametrize("row_decay", [None, AdaptiveRegularization(0.01)])
+def test_rows_of_another_optimizer_are_corrected_alike_by_both_paths(row_lr, row_decay):
+    n, dim = 3000, 5
+    options = {"row_lr": row_lr, "row_decay": row_decay, "epoch": 0}
+    start, found = torch.randn(n, dim), {}
+    for way in (compiled, eager):
+        g, weight = torch.Generator().manual_seed(0), start.clone()
+        state = {
+            "count": torch.zeros(n, dtype=torch.int32),
+            "max_count": torch.tensor(0, dtype=torch.int32),
+            "last_step": torch.zeros(n, dtype=torch.int32),
+        }
+        for step in range(1, 4):
+            ids = (n * torch.rand(4000, generator=g) ** 2).long()
+            rows, occurrences = compiled.distinct_rows(ids, n)
+            for one, other in zip((rows, occurrences), ids.unique(return_counts=True)):
+                assert torch.equal(one.long(), other)
+            kept = way.keep_rows(options, weight, state, rows, occurrences)
+            weight[rows] += torch.randn(len(rows), dim, generator=g)
+            way.correct_rows(options, weight, state, kept, step)
+        found[way] = {"weight": weight, **state}
+    for name, value in found[eager].items():
+        torch.testing.assert_close(found[compiled][name], value, rtol=0, atol=1e-6)
+    assert compiled.distinct_rows(torch.tensor([0, n]), n) is None

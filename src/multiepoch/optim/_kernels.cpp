@@ -211,6 +211,27 @@ void update(const Batch& b, float* weight, float* one, float* two, const Step& s
     });
 }
 
+bool all_rows(const int64_t* ids, int64_t n, int64_t n_rows) {
+    return std::all_of(ids, ids + n, [&](int64_t id) { return 0 <= id && id < n_rows; });
+}
+
+// Sorts entries by their number in [0, n_rows), the bits from `shift` on; stable.
+template <typename Entry>
+void radix_sort(std::vector<Entry>& from, int64_t n_rows, int shift) {
+    int all_bits = 0;
+    while ((n_rows - 1) >> all_bits > 0) ++all_bits;
+    const int passes = std::max(1, (all_bits + 11) / 12);  // of equal size, at most 12 bits each
+    const int bits = (all_bits + passes - 1) / passes, buckets = 1 << bits;
+    std::vector<Entry> to(from.size());
+    for (int done = 0; done < all_bits; done += bits) {
+        std::vector<int64_t> place(buckets + 1);
+        for (Entry entry : from) ++place[(entry >> shift >> done & (buckets - 1)) + 1];
+        for (int d = 0; d < buckets; ++d) place[d + 1] += place[d];
+        for (Entry entry : from) to[place[entry >> shift >> done & (buckets - 1)]++] = entry;
+        from.swap(to);
+    }
+}
+
 }  // namespace
 
 // Finds the distinct ids in ascending order, the number of lookups of each, the start of its lookups
@@ -218,21 +239,10 @@ void update(const Batch& b, float* weight, float* one, float* two, const Step& s
 // the number of distinct ids, or -1 if an id is not in [0, n_rows).
 extern "C" int64_t touched_rows(const int64_t* ids, int64_t n, int64_t n_rows, int64_t* rows,
                                 int32_t* occurrences, int64_t* start, int32_t* order) {
-    int all_bits = 0;
-    while ((n_rows - 1) >> all_bits > 0) ++all_bits;
-    const int passes = std::max(1, (all_bits + 11) / 12);  // of equal size, at most 12 bits each
-    const int bits = (all_bits + passes - 1) / passes, buckets = 1 << bits;
-    std::vector<uint64_t> from(n), to(n);  // id above, place below
-    for (int64_t p = 0; p < n; ++p)
-        if (ids[p] < 0 || ids[p] >= n_rows) return -1;
+    if (!all_rows(ids, n, n_rows)) return -1;
+    std::vector<uint64_t> from(n);  // id above, place below
     for (int64_t p = 0; p < n; ++p) from[p] = static_cast<uint64_t>(ids[p]) << 32 | p;
-    for (int shift = 0; shift < all_bits; shift += bits) {
-        std::vector<int64_t> place(buckets + 1);
-        for (uint64_t entry : from) ++place[(entry >> 32 >> shift & (buckets - 1)) + 1];
-        for (int d = 0; d < buckets; ++d) place[d + 1] += place[d];
-        for (uint64_t entry : from) to[place[entry >> 32 >> shift & (buckets - 1)]++] = entry;
-        from.swap(to);
-    }
+    radix_sort(from, n_rows, 32);
     int64_t k = 0;
     for (int64_t p = 0; p < n; ++p) {
         const int64_t id = from[p] >> 32;
@@ -242,6 +252,66 @@ extern "C" int64_t touched_rows(const int64_t* ids, int64_t n, int64_t n_rows, i
     }
     start[k] = n;
     return k;
+}
+
+// Finds the distinct ids in ascending order, and the number of lookups of each. Returns k, or -1 if an
+// id is not in [0, n_rows).
+extern "C" int64_t distinct_rows(const int64_t* ids, int64_t n, int64_t n_rows, int64_t* rows,
+                                 int32_t* occurrences) {
+    if (!all_rows(ids, n, n_rows)) return -1;
+    std::vector<uint32_t> sorted(ids, ids + n);
+    radix_sort(sorted, n_rows, 0);
+    int64_t k = 0;
+    for (uint32_t id : sorted) {
+        if (k == 0 || id != rows[k - 1]) rows[k] = id, occurrences[k++] = 0;
+        ++occurrences[k - 1];
+    }
+    return k;
+}
+
+// For rows that another optimizer is about to move: copies their weights to `old`, (k, dim), adds
+// the batch to their counts, copies these to `counted`, (k,), and raises the largest to theirs.
+extern "C" void keep_rows(const Batch* b, const float* weight, float* old, int32_t* counted,
+                          const Scale* s, int threads) {
+    std::atomic<int32_t> largest{s->count ? *s->max_count : 0};
+    in_parallel(threads, b->k, [&](int64_t first, int64_t last) {
+        int32_t most = 0;
+        for (int64_t i = first; i < last; ++i) {
+            if (const int64_t ahead = i + 12; ahead < last) {
+                prefetch_row(weight + b->rows[ahead] * b->dim, b->dim);
+                if (s->count) __builtin_prefetch(s->count + b->rows[ahead], 1);
+            }
+            const float* w = weight + b->rows[i] * b->dim;
+            std::copy(w, w + b->dim, old + i * b->dim);
+            if (!s->count) continue;
+            int32_t& count = s->count[b->rows[i]];
+            counted[i] = count = plus(count, s->by_steps ? 1 : b->occurrences[i]);
+            most = std::max(most, count);
+        }
+        int32_t before = largest;
+        while (before < most && !largest.compare_exchange_weak(before, most)) continue;
+    });
+    if (s->count) *s->max_count = largest;
+}
+
+// Corrects the rows of `keep_rows` after they have moved. b has what that wrote: values = old, and
+// occurrences = counted.
+extern "C" void correct_rows(const Batch* b, float* weight, const Scale* s, int threads) {
+    in_parallel(threads, b->k, [&](int64_t first, int64_t last) {
+        const Factor factor(*s);
+        for (int64_t i = first; i < last; ++i) {
+            if (const int64_t ahead = i + 12; ahead < last) {
+                prefetch_row(weight + b->rows[ahead] * b->dim, b->dim);
+                if (b->last_step) __builtin_prefetch(b->last_step + b->rows[ahead], 1);
+            }
+            const int64_t row = b->rows[i];
+            const float rate = s->count ? factor(b->occurrences[i]) : 1.0f;
+            const float keep = b->last_step ? kept(*b, b->last_step[row]) : 1.0f;
+            const float* __restrict old = b->values + i * b->dim;
+            float* __restrict w = weight + row * b->dim;
+            for (int64_t j = 0; j < b->dim; ++j) w[j] = keep * old[j] + rate * (w[j] - old[j]);
+        }
+    });
 }
 
 // Writes the summed gradient of each row, (k, dim).

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from multiepoch.optim import eager
 from multiepoch.optim.batch import TouchedRows
 from multiepoch.optim.fal import SCALES, FrequencyAdaptiveLR
 from multiepoch.optim.rules import RULES
@@ -98,6 +99,11 @@ def _load(path: Path) -> ctypes.CDLL:
     kernels.touched_rows.argtypes = [Pointer, Int, Int, *[Pointer] * 4]
     kernels.sum_rows.restype, kernels.sum_rows.argtypes = None, [batch, Pointer, Int32]
     kernels.update_rows.argtypes = [Int32, batch, *[Pointer] * 3, step, scale, Int32]
+    kernels.distinct_rows.restype = Int
+    kernels.distinct_rows.argtypes = [Pointer, Int, Int, Pointer, Pointer]
+    kernels.keep_rows.restype = kernels.correct_rows.restype = None
+    kernels.keep_rows.argtypes = [batch, *[Pointer] * 3, scale, Int32]
+    kernels.correct_rows.argtypes = [batch, Pointer, scale, Int32]
     return kernels
 
 
@@ -152,6 +158,45 @@ def update_rows(group: dict, table: Tensor, state: dict[str, Tensor], touched: T
     assert kernels is not None
     kernels.update_rows(place, batch, weight, one, two, options, scale, threads)
     torch.autograd.graph.increment_version(table)  # as an in-place operation of torch does
+
+
+def distinct_rows(ids: Tensor, n_rows: int) -> tuple[Tensor, Tensor] | None:
+    """Returns the rows in `ids` and how often each is there, (k,); None if an id is no row."""
+    n, ids, kernels = len(ids), ids.contiguous(), library()
+    rows, occurrences = torch.empty(n, dtype=torch.int64), torch.empty(n, dtype=torch.int32)
+    assert kernels is not None
+    found = rows.data_ptr(), occurrences.data_ptr()
+    k = kernels.distinct_rows(ids.data_ptr(), n, n_rows, *found)
+    return None if k < 0 else (rows[:k], occurrences[:k])
+
+
+def keep_rows(
+    group: dict, table: Tensor, state: dict[str, Tensor], rows: Tensor, occurrences: Tensor
+) -> eager.Kept:
+    """Does what `eager.keep_rows` does, in one sweep over the rows."""
+    kernels, old = library(), torch.empty(len(rows), table.shape[1])
+    occurrences, counted = occurrences.int(), torch.empty(len(rows), dtype=torch.int32)
+    assert kernels is not None
+    batch = Batch(rows.data_ptr(), occurrences.data_ptr(), k=len(rows), dim=table.shape[1])
+    pointers = (one.data_ptr() for one in (table, old, counted))
+    kernels.keep_rows(batch, *pointers, _scale(group, state), torch.get_num_threads())
+    return rows, old, counted
+
+
+def correct_rows(
+    group: dict, table: Tensor, state: dict[str, Tensor], kept: eager.Kept, step: int
+) -> None:
+    """Does what `eager.correct_rows` does, in one sweep over the rows."""
+    kernels, decay, (rows, old, counted) = library(), group["row_decay"], kept
+    assert kernels is not None
+    batch = Batch(rows.data_ptr(), counted.data_ptr(), values=old.data_ptr())
+    batch.k, batch.dim = old.shape
+    if decay is not None:
+        batch.last_step, batch.step = state["last_step"].data_ptr(), step
+        batch.alpha = decay.alpha
+    scale, threads = _scale(group, state), torch.get_num_threads()
+    kernels.correct_rows(batch, table.data_ptr(), scale, threads)
+    torch.autograd.graph.increment_version(table)
 
 
 def _batch(touched: TouchedRows, step: int = 0) -> Batch:

@@ -6,23 +6,26 @@ import torch
 from torch import Tensor
 
 from multiepoch.optim.batch import TouchedRows
+from multiepoch.optim.fal import FrequencyAdaptiveLR
 from multiepoch.optim.rules import RULES
 
+Kept = tuple[Tensor, Tensor, Tensor]  # k rows, old weights (k, dim), FAL's counts (k,)
 _FULL = torch.iinfo(torch.int32).max
 
 
-def frequency_factor(group: dict, state: dict[str, Tensor], touched: TouchedRows) -> Tensor:
-    """Adds the batch to FAL's counts, then returns FAL's factor for its rows, float32 (k,)."""
-    row_lr, count, max_count = group["row_lr"], state["count"], state["max_count"]
-    seen = touched.occurrences.int()
+def count_rows(
+    row_lr: FrequencyAdaptiveLR, state: dict[str, Tensor], rows: Tensor, occurrences: Tensor
+) -> Tensor:
+    """Adds the batch to FAL's counts, and returns those of its rows, int32 (k,)."""
+    count, max_count, seen = state["count"], state["max_count"], occurrences.int()
     seen = seen if row_lr.count == "occurrences" else (seen > 0).int()
     # Counts saturate: one that overflowed would be negative, and its factor NaN.
-    seen = torch.minimum(seen, _FULL - count.index_select(0, touched.rows))
-    count.index_add_(0, touched.rows, seen)
+    seen = torch.minimum(seen, _FULL - count.index_select(0, rows))
+    count.index_add_(0, rows, seen)
     # Counts only grow, so a running maximum saves reading the whole table.
-    counted = count.index_select(0, touched.rows)
+    counted = count.index_select(0, rows)
     torch.maximum(max_count, counted.max(), out=max_count)
-    return row_lr.factor(counted, max_count, group["epoch"])
+    return counted
 
 
 def update_rows(group: dict, table: Tensor, state: dict[str, Tensor], touched: TouchedRows) -> None:
@@ -44,8 +47,49 @@ def update_rows(group: dict, table: Tensor, state: dict[str, Tensor], touched: T
     if group["row_lr"] is None:
         weight.add_(direction, alpha=-lr)
     else:
-        factor = frequency_factor(group, state, touched)
+        counted = count_rows(group["row_lr"], state, rows, touched.occurrences)
+        factor = group["row_lr"].factor(counted, state["max_count"], group["epoch"])
         weight.addcmul_(direction, factor[:, None].to(direction.dtype), value=-lr)
     table.index_copy_(0, rows, weight.to(table.dtype))
     for name, values in gathered.items():
         state[name].index_copy_(0, rows, values)
+
+
+def keep_rows(
+    group: dict, table: Tensor, state: dict[str, Tensor], rows: Tensor, occurrences: Tensor
+) -> Kept:
+    """Counts the rows that another optimizer is about to move, and copies their weights.
+
+    Args:
+        group: "row_lr", FAL or None; "row_decay", AdamAR or None; and "epoch".
+        table: The weights, (n_rows, dim).
+        state: With FAL the "count" of each row, int32 (n_rows,), and "max_count", int32 (); with
+            AdamAR the "last_step" of each row, int32 (n_rows,).
+        rows: Distinct rows, int64 (k,).
+        occurrences: Their lookups, (k,).
+    """
+    counted = occurrences
+    if group["row_lr"] is not None and len(rows) > 0:
+        counted = count_rows(group["row_lr"], state, rows, occurrences)
+    return rows, table.index_select(0, rows), counted
+
+
+def correct_rows(
+    group: dict, table: Tensor, state: dict[str, Tensor], kept: Kept, step: int
+) -> None:
+    """Applies FAL and AdamAR to rows that another optimizer has moved since `keep_rows`::
+
+        w <- keep * old + factor * (w - old)
+
+    `step` is the number of this step, counted from 1; the other arguments are as for `keep_rows`.
+    """
+    rows, old, counted = kept
+    moved = table.index_select(0, rows).sub_(old)
+    if group["row_lr"] is not None:
+        factor = group["row_lr"].factor(counted, state["max_count"], group["epoch"])
+        moved.mul_(factor[:, None].to(moved.dtype))
+    if group["row_decay"] is not None:
+        keep = group["row_decay"].keep(state["last_step"][rows], step)
+        old = old * keep[:, None].to(old.dtype)
+        state["last_step"].index_fill_(0, rows, step)
+    table.index_copy_(0, rows, moved.add_(old))

@@ -136,7 +136,7 @@ def _tensors(model: DistributedModelParallel, optimizer: ShardedOptimizer) -> di
     }
     for shard in optimizer.shards:
         values = {"weight": shard.weight, **shard.state}
-        values |= {} if shard.count is None else {"count": shard.count}
+        values |= {"count": shard.fal["count"]} if shard.fal else {}
         content[f"table:{shard.name}"] = {k: shard.sharded(value) for k, value in values.items()}
     return content
 

@@ -12,7 +12,8 @@ for each rule whose state does not depend on the rate, as in SGD, Adagrad and ro
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from torchrec.distributed import DistributedModelParallel
 from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizer, KeyedOptimizerWrapper
 from torchrec.optim.optimizers import in_backward_optimizer_filter
 
-from multiepoch.optim import compiled
+from multiepoch.optim import compiled, eager
 from multiepoch.optim.adamar import AdaptiveRegularization
 from multiepoch.optim.embedding import EmbeddingOptimizer, RowHook
 from multiepoch.optim.fal import FrequencyAdaptiveLR
@@ -32,8 +33,6 @@ from multiepoch.optim.memory import use_huge_pages
 from multiepoch.remedies.tables import Init
 from multiepoch.torchrec.shards import Shard, find_shards
 from multiepoch.torchrec.tables import ShardedTables
-
-_FULL = torch.iinfo(torch.int32).max
 
 
 class ShardedOptimizer(CombinedOptimizer):
@@ -69,15 +68,16 @@ class ShardedOptimizer(CombinedOptimizer):
         self.model, self.row_lr, self.row_decay = model, row_lr, row_decay
         self.shards, self.epoch, self.n_steps = find_shards(model), 0, 0
         self._row_hooks: OrderedDict[int, RowHook] = OrderedDict()
-        # Of this step: rows, int64 (k,), their lookups, int32 (k,), and old weights, (k, dim).
-        self._touched: dict[Shard, tuple[Tensor, Tensor, Tensor | None]] = {}
-        for shard in self.shards:
-            if row_lr is not None:
-                shard.count = _zeros(shard)
-            if row_decay is not None:
-                shard.state["last_step"] = _zeros(shard)
+        self._touched: dict[Shard, eager.Kept | None] = {}  # of this step
         device = self.shards[0].weight.device
         self.max_count = torch.zeros(len(self.shards), dtype=torch.int32, device=device)
+        for shard, max_count in zip(self.shards, self.max_count):
+            for rows in (shard.weight, *shard.state.values()):
+                use_huge_pages(rows, written=True)
+            if row_lr is not None:
+                shard.fal = {"count": _zeros(shard), "max_count": max_count}
+            if row_decay is not None:
+                shard.state["last_step"] = _zeros(shard)
         self.replicated: _ReplicatedTables | None = None
         optimizers: list[KeyedOptimizer] = [model.fused_optimizer]
         if any(shard.replicated for shard in self.shards):
@@ -111,23 +111,25 @@ class ShardedOptimizer(CombinedOptimizer):
 
     def rates(self) -> dict[str, float]:
         """Returns the learning rate of each parameter of this process, by name."""
+        return {name: group["lr"] for group in self.param_groups for name in self._names(group)}
+
+    def _names(self, group: dict[str, Any]) -> list[str]:
         names = {id(parameter): name for name, parameter in self.params.items()}
-        return {names[id(p)]: g["lr"] for g in self.param_groups for p in g["params"]}
+        return [names[id(parameter)] for parameter in group["params"]]
 
     def set_progress(self, n_steps: int, epoch: int, rates: dict[str, float]) -> None:
         """Continues after `n_steps`, once a checkpoint has filled the tensors; collective."""
         self.n_steps, self.epoch = n_steps, epoch
-        names = {id(parameter): name for name, parameter in self.params.items()}
         for group in self.param_groups:
-            for parameter in group["params"][:1]:
-                group["lr"] = rates[names[id(parameter)]]
+            for name in self._names(group)[:1]:
+                group["lr"] = rates[name]
         if self.replicated is not None:
             self.replicated.set_optimizer_step(n_steps)
         if self.row_lr is not None:
             self.max_count.zero_()
-            for place, shard in enumerate(self.shards):
-                if shard.count is not None and len(shard.count) > 0:
-                    self.max_count[place] = shard.count.max()
+            for shard in self.shards:
+                if len(shard.weight) > 0:
+                    shard.fal["max_count"].copy_(shard.fal["count"].max())
             dist.all_reduce(self.max_count, dist.ReduceOp.MAX)
 
     def _before_lookup(self, kernel: Any, inputs: tuple) -> None:
@@ -153,7 +155,7 @@ class ShardedOptimizer(CombinedOptimizer):
             if self.replicated is not None and shard.replicated:
                 self.replicated.occurrences[shard] = torch.bincount(ids, minlength=shard.n_rows)
             else:
-                self._touch(shard, *_distinct(ids, len(shard.weight)))
+                self._touch(shard, *_distinct(ids, shard))
 
     def _after_forward(self, *_: Any) -> None:
         """Sends counts to the other processes; every process comes here, and in the same order."""
@@ -162,7 +164,6 @@ class ShardedOptimizer(CombinedOptimizer):
         if self.replicated is not None:
             self._sent += self.replicated.send()
         if self.row_lr is not None:
-            self._count(shard for shard in self.shards if not shard.replicated)
             most = dist.all_reduce(self.max_count, dist.ReduceOp.MAX, async_op=True)
             self._sent.append(most)
 
@@ -170,12 +171,18 @@ class ShardedOptimizer(CombinedOptimizer):
     def _corrects(self) -> bool:
         return self.row_lr is not None or self.row_decay is not None
 
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {"row_lr": self.row_lr, "row_decay": self.row_decay, "epoch": self.epoch}
+
     @torch.no_grad()
     def _touch(self, shard: Shard, rows: Tensor, occurrences: Tensor) -> None:
         for hook in tuple(self._row_hooks.values()):
             hook(shard.weight, rows, occurrences)
-        old = shard.weight.index_select(0, rows) if self._corrects else None
-        self._touched[shard] = (rows, occurrences.int(), old)
+        kept, options = None, self._options
+        if self._corrects:
+            kept = _kernels(shard).keep_rows(options, shard.weight, shard.fal, rows, occurrences)
+        self._touched[shard] = kept
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:
@@ -185,43 +192,17 @@ class ShardedOptimizer(CombinedOptimizer):
         if self.replicated is not None:
             for shard, rows, occurrences in self.replicated.gathered():
                 self._touch(shard, rows, occurrences)
-            if self.row_lr is not None:
-                self._count(self.replicated.tables)
         super().step(closure)
         self.n_steps += 1
-        for place, shard in enumerate(self.shards):
-            if shard not in self._touched:
-                continue
-            rows, _, old = self._touched[shard]
-            if old is None or len(rows) == 0:
-                continue
-            moved = shard.weight.index_select(0, rows).sub_(old)
-            if self.row_lr is not None and shard.count is not None:
-                counted, most = shard.count.index_select(0, rows), self.max_count[place]
-                factor = self.row_lr.factor(counted, most, self.epoch)
-                moved.mul_(factor[:, None].to(moved.dtype))
-            if self.row_decay is not None:
-                last_step = shard.state["last_step"]
-                keep = self.row_decay.keep(last_step[rows], self.n_steps)
-                old = old * keep[:, None].to(old.dtype)
-                last_step.index_fill_(0, rows, self.n_steps)
-            shard.weight.index_copy_(0, rows, moved.add_(old))
+        for shard, kept in self._touched.items():
+            if kept is not None:
+                state, options = shard.fal | shard.state, self._options
+                _kernels(shard).correct_rows(options, shard.weight, state, kept, self.n_steps)
         self._touched.clear()
 
-    def _count(self, shards: Iterable[Shard]) -> None:
-        """Adds the batch to FAL's counts, and to each table's largest on this process."""
-        for shard in shards:
-            if shard not in self._touched or shard.count is None or self.row_lr is None:
-                continue
-            rows, seen, _ = self._touched[shard]
-            if len(rows) == 0:
-                continue
-            before = shard.count.index_select(0, rows)
-            seen = seen if self.row_lr.count == "occurrences" else torch.ones_like(seen)
-            counted = before + torch.minimum(seen, _FULL - before)  # which saturates
-            shard.count.index_copy_(0, rows, counted)
-            most = self.max_count[self.shards.index(shard)]
-            torch.maximum(most, counted.max(), out=most)
+
+def _kernels(shard: Shard) -> ModuleType:
+    return compiled if compiled.usable(shard.weight, shard.weight) else eager
 
 
 def _zeros(shard: Shard) -> Tensor:
@@ -230,13 +211,12 @@ def _zeros(shard: Shard) -> Tensor:
     return use_huge_pages(numbers).zero_()
 
 
-def _distinct(ids: Tensor, n_rows: int) -> tuple[Tensor, Tensor]:
+def _distinct(ids: Tensor, shard: Shard) -> tuple[Tensor, Tensor]:
     """Returns the rows in `ids` and how often each is there, (k,)."""
-    if ids.is_cpu and compiled.library() is not None:
-        touched = compiled.touched_rows(ids, ids, n_rows)
-        if touched is not None:
-            return touched.rows, touched.occurrences
-    return ids.unique(return_counts=True)
+    found = None
+    if _kernels(shard) is compiled:
+        found = compiled.distinct_rows(ids, len(shard.weight))
+    return ids.unique(return_counts=True) if found is None else found
 
 
 class _ReplicatedTables(KeyedOptimizer):

@@ -31,7 +31,7 @@ class Shard:
     weight: Tensor  # (n, dim), a view of the kernel's
     replicated: bool = False  # data-parallel
     state: dict[str, Tensor] = field(default_factory=dict)  # (n, ...), what a reset clears
-    count: Tensor | None = None  # int32 (n,), FAL's
+    fal: dict[str, Tensor] = field(default_factory=dict)  # "count", int32 (n,); "max_count", ()
     kernel: Any = None  # TorchRec's, which looks the rows up; None if there are none here
     features: tuple[int, int] = (0, 0)  # first and last + 1 of the kernel's that look it up
 
