@@ -27,7 +27,7 @@ from nbformat import NotebookNode
 from reproduction import checks, claims, records, second_round
 from reproduction.ch07_fal_versus_meda import interactive_figure
 from reproduction.dose_response import experiment as dose_response
-from tools import about, cost, figures, lead, ledger, numbers, recipes
+from tools import about, cost, distributed, figures, lead, ledger, numbers, recipes
 from tools.colab import with_badge
 from tools.notebooks import PROFILES, NotebookFailed, Run, execute, files_under
 from tools.toc import pages
@@ -107,6 +107,7 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
     static = source / "book" / "_static"
     cost.generate(results, generated, static)
     recipes.generate(results, generated)
+    distributed.generate(results, generated)
     interactive_figure.generate(results, generated, static)
     if record := records.read(dose_response.NAME, "long", results):
         name, fig = interactive_figure.FRONT, interactive_figure.figure(record)

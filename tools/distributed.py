@@ -1,0 +1,129 @@
+"""Turns results/bench/distributed.json into the tables of book/past-one-machine.md.
+
+`make bench-distributed` writes the record: for each size of the table and each seed, the seconds of
+every step. Plain TorchRec, FAL and the undo log take turns; their k-th steps are a round.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+from tabulate import tabulate
+
+SHORT = 60  # steps of a short epoch, in which most rows that are looked up are new to the undo log
+
+
+def _spread(values: Iterable[float], digits: int) -> str:
+    """Formats the median and the quartiles."""
+    q1, median, q3 = np.quantile(list(values), [0.25, 0.5, 0.75])
+    return f"{median:,.{digits}f} [{q1:,.{digits}f}, {q3:,.{digits}f}]"
+
+
+def _range(values: Iterable[float], digits: int) -> str:
+    """Formats the median and the extremes, for what a run has once."""
+    found = list(values)
+    return f"{np.median(found):,.{digits}f} [{min(found):,.{digits}f}, {max(found):,.{digits}f}]"
+
+
+def added(run: dict, n_steps: int, clock: str = "seconds") -> float:
+    """Returns what the undo log adds to an epoch of that many steps, in % of plain training."""
+    log, plain = (sum(run[clock][kind][:n_steps]) for kind in ("undo log", "plain"))
+    return 100 * (log / plain - 1)
+
+
+def ratios(run: dict, clock: str = "seconds") -> np.ndarray:
+    """Returns the throughput with FAL over that of plain TorchRec, for each round."""
+    return np.divide(run[clock]["plain"], run[clock]["FAL"])
+
+
+def growth(runs: list[dict], kind: str) -> float:
+    """Returns the step time with the largest table over that with the smallest."""
+    sizes = sorted({run["n_rows"] for run in runs})
+    small, large = (
+        np.median([s for run in runs if run["n_rows"] == n for s in run["seconds"][kind]])
+        for n in (sizes[0], sizes[-1])
+    )
+    return large / small
+
+
+def _by_size(runs: list[dict], lines: dict[str, Callable[[list[dict]], str]]) -> str:
+    sizes = sorted({run["n_rows"] for run in runs})
+    of = {n: [run for run in runs if run["n_rows"] == n] for n in sizes}
+    rows = [[name, *(cell(of[n]) for n in sizes)] for name, cell in lines.items()]
+    head = ["rows of the table", *(f"{n:,}" for n in sizes)]
+    return tabulate(rows, head, tablefmt="pipe", disable_numparse=True) + "\n"
+
+
+def times(runs: list[dict]) -> str:
+    """Tabulates the steps, and what FAL and tail rewind take of them."""
+    n_steps = len(runs[0]["seconds"]["plain"])
+
+    def steps(kind: str) -> Callable[[list[dict]], str]:
+        return lambda some: _spread([1e3 * s for run in some for s in run["seconds"][kind]], 1)
+
+    def faster(clock: str) -> Callable[[list[dict]], str]:
+        return lambda some: _spread(np.concatenate([ratios(run, clock) for run in some]), 3)
+
+    def log(n: int) -> Callable[[list[dict]], str]:
+        return lambda some: _range([added(run, n) for run in some], 1)
+
+    return _by_size(
+        runs,
+        {
+            "step of plain TorchRec, ms": steps("plain"),
+            "step with FAL, ms": steps("FAL"),
+            "throughput with FAL over plain": faster("seconds"),
+            "the same by processor time": faster("cpu_seconds"),
+            f"undo log, % of an epoch of {SHORT} steps": log(SHORT),
+            f"undo log, % of an epoch of {n_steps} steps": log(n_steps),
+            "reset, ms": lambda some: _range([1e3 * run["rewind"] for run in some], 0),
+        },
+    )
+
+
+def sizes(runs: list[dict]) -> str:
+    """Tabulates the memory of a process and the checkpoints."""
+
+    def megabytes(*names: str) -> Callable[[list[dict]], str]:
+        return lambda some: f"{np.median([sum(r[n] for n in names) for r in some]) / 1e6:,.0f}"
+
+    return _by_size(
+        runs,
+        {
+            "weights and optimizer state, MB": megabytes("table_bytes", "state_bytes"),
+            "FAL's counts, MB": megabytes("count_bytes"),
+            "undo log, MB": megabytes("undo_log_bytes"),
+            "the whole process, MB": megabytes("rss_bytes"),
+            "checkpoint of both, MB": megabytes("checkpoint_bytes"),
+            "saving it, s": lambda some: _range([r["checkpoint_seconds"] for r in some], 1),
+        },
+    )
+
+
+def page(record: dict) -> str:
+    """Returns what the page says about the record."""
+    about, runs = record["about"], record["runs"]
+    rounds, seeds = len(runs[0]["seconds"]["plain"]), len({run["seed"] for run in runs})
+    return (
+        f"Two processes share a table of 16 floats a row; each has {runs[0]['lookups']:,} lookups "
+        "a step, of as many rows whatever the size of the table. Plain TorchRec, FAL and the undo "
+        f"log take turns in one run: medians and quartiles over {rounds} rounds for each of "
+        f"{seeds} seeds, and the least and the most of the seeds for what a run has once. Pages of "
+        "memory have 2 MiB, and freed memory is kept. "
+        f"{about['machine']}, torch {about['torch']}, {about['date']}, commit {about['commit']}; "
+        "`make bench-distributed`.\n\n"
+        f"{times(runs)}\n"
+        f"From the smallest to the largest table, a step of plain TorchRec grows "
+        f"{growth(runs, 'plain'):.2f} times, and one with FAL {growth(runs, 'FAL'):.2f} times.\n\n"
+        f"{sizes(runs)}"
+    )
+
+
+def generate(results: Path, target: Path) -> None:
+    """Writes the page's part about the record; a sentence if there is none."""
+    file = results / "bench" / "distributed.json"
+    text = page(json.loads(file.read_text())) if file.exists() else "Nothing is recorded yet.\n"
+    (target / "distributed.md").write_text(text)
