@@ -20,6 +20,7 @@ from multiepoch.optim import (
     compiled,
     eager,
 )
+from multiepoch.remedies.undo_log import UndoLog
 
 ROOT = Path(__file__).parents[1]
 needs_kernels = pytest.mark.skipif(
@@ -179,3 +180,22 @@ def test_rows_of_another_optimizer_are_corrected_alike_by_both_paths(row_lr, row
     for name, value in found[eager].items():
         torch.testing.assert_close(found[compiled][name], value, rtol=0, atol=1e-6)
     assert compiled.distinct_rows(torch.tensor([0, n]), n) is None
+
+
+@needs_kernels
+@pytest.mark.parametrize("ascending", [True, False])
+def test_the_undo_log_counts_alike_on_both_paths(monkeypatch, ascending):
+    weight, states = torch.randn(5000, 3), []
+    kernels = compiled.library()
+    for library in (kernels, None):
+        monkeypatch.setattr(compiled, "library", lambda library=library: library)
+        g, log = torch.Generator().manual_seed(0), UndoLog(weight)
+        for _ in range(30):
+            ids = (5000 * torch.rand(400, generator=g) ** 2).long()
+            rows, occurrences = ids.unique(return_counts=True)
+            order = slice(None) if ascending else torch.randperm(len(rows), generator=g)
+            log.add(rows[order], occurrences[order], lambda: {"weight": weight})
+        states.append(log.state_dict())
+    (one, other), values = states, [state.pop("values")["weight"] for state in states]
+    assert one.keys() == other.keys() and torch.equal(*values)
+    assert all(torch.equal(one[name], other[name]) for name in one)

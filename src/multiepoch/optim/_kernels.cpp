@@ -314,6 +314,39 @@ extern "C" void correct_rows(const Batch* b, float* weight, const Scale* s, int 
     });
 }
 
+// The undo log: adds the occurrences of k rows to the counts of those in `ids`, which ascend, and
+// writes the other rows and their occurrences. Returns how many there are. Rows that ascend, too,
+// are found in a single pass that doubles its stride until it is past one.
+extern "C" int64_t add_to_run(const int64_t* ids, int32_t* counts, int64_t n, const int64_t* rows,
+                              const int32_t* occurrences, int64_t k, int64_t* other_rows,
+                              int32_t* other_occurrences) {
+    int64_t at = 0, others = 0;
+    for (int64_t i = 0; i < k; ++i) {
+        const int64_t row = rows[i];
+        if (i > 0 && row < rows[i - 1]) at = 0;
+        int64_t stride = 1;
+        while (at + stride < n && ids[at + stride] < row) at += stride, stride *= 2;
+        at = std::lower_bound(ids + at, ids + std::min(at + stride, n), row) - ids;
+        if (at < n && ids[at] == row)
+            counts[at] = plus(counts[at], occurrences[i]);
+        else
+            other_rows[others] = row, other_occurrences[others++] = occurrences[i];
+    }
+    return others;
+}
+
+// Merges two ascending runs of ids, with their counts, into one.
+extern "C" void merge_runs(const int64_t* ids, const int32_t* counts, int64_t n,
+                           const int64_t* more_ids, const int32_t* more_counts, int64_t m,
+                           int64_t* all_ids, int32_t* all_counts) {
+    for (int64_t i = 0, j = 0; i + j < n + m;) {
+        const int64_t at = i + j;
+        const bool first = j == m || (i < n && ids[i] < more_ids[j]);
+        all_ids[at] = first ? ids[i] : more_ids[j];
+        all_counts[at] = first ? counts[i++] : more_counts[j++];
+    }
+}
+
 // Writes the summed gradient of each row, (k, dim).
 extern "C" void sum_rows(const Batch* b, float* sums, int threads) {
     in_parallel(threads, b->k, [&](int64_t first, int64_t last) {

@@ -101,6 +101,9 @@ def _load(path: Path) -> ctypes.CDLL:
     kernels.update_rows.argtypes = [Int32, batch, *[Pointer] * 3, step, scale, Int32]
     kernels.distinct_rows.restype = Int
     kernels.distinct_rows.argtypes = [Pointer, Int, Int, Pointer, Pointer]
+    kernels.add_to_run.restype, kernels.merge_runs.restype = Int, None
+    run = [Pointer, Pointer, Int]
+    kernels.add_to_run.argtypes = kernels.merge_runs.argtypes = [*run, *run, Pointer, Pointer]
     kernels.keep_rows.restype = kernels.correct_rows.restype = None
     kernels.keep_rows.argtypes = [batch, *[Pointer] * 3, scale, Int32]
     kernels.correct_rows.argtypes = [batch, Pointer, scale, Int32]
@@ -197,6 +200,38 @@ def correct_rows(
     scale, threads = _scale(group, state), torch.get_num_threads()
     kernels.correct_rows(batch, table.data_ptr(), scale, threads)
     torch.autograd.graph.increment_version(table)
+
+
+Run = tuple[Tensor, Tensor]  # ids, int64 (k,), ascending, and their counts, int32 (k,)
+
+
+def add_to_run(run: Run, rows: Tensor, occurrences: Tensor) -> Run:
+    """Adds the occurrences of the rows that are in the run; returns those that are not.
+
+    Args:
+        run: Changed in place.
+        rows: Distinct rows, int64 (k,); best in ascending order.
+        occurrences: Their lookups, int32 (k,).
+    """
+    kernels, new = library(), (rows.contiguous(), occurrences.contiguous())
+    others = torch.empty_like(new[0]), torch.empty_like(new[1])
+    assert kernels is not None
+    arrays = [*_pointers(run), *_pointers(new), *_pointers(others)[:2]]
+    n = kernels.add_to_run(*arrays)
+    return others[0][:n], others[1][:n]
+
+
+def merge_runs(run: Run, other: Run) -> Run:
+    """Returns one run of the ids of both, which have none in common."""
+    kernels, n = library(), len(run[0]) + len(other[0])
+    both = torch.empty(n, dtype=torch.int64), torch.empty(n, dtype=torch.int32)
+    assert kernels is not None
+    kernels.merge_runs(*_pointers(run), *_pointers(other), *_pointers(both)[:2])
+    return both
+
+
+def _pointers(run: Run) -> tuple[int, int, int]:
+    return run[0].data_ptr(), run[1].data_ptr(), len(run[0])
 
 
 def _batch(touched: TouchedRows, step: int = 0) -> Batch:

@@ -13,7 +13,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from multiepoch.optim import compiled
 from multiepoch.optim.batch import at_least_float32
+from multiepoch.optim.compiled import Run
 
 Keep = Literal["table", "bfloat16", "cpu"] | Path
 _PIECE = 2**18  # rows read from a file at once
@@ -75,24 +77,20 @@ class UndoLog:
         self._clear()
 
     def _clear(self) -> None:
-        self.runs: list[tuple[Tensor, Tensor]] = []  # ids int64 (k,), counts int32 (k,)
+        self.runs: list[Run] = []
         self.chunks: list[tuple[Tensor, dict[str, Tensor]]] = []  # rows (k,), values (k, ...)
         self.file = RowFile(self.keep) if isinstance(self.keep, Path) else None
 
     def add(self, rows: Tensor, occurrences: Tensor, values: Callable) -> None:
         rows, occurrences = _only(occurrences > 0, rows, occurrences.int())  # see register_row_hook
-        for ids, counts in self.runs:
-            at = torch.searchsorted(ids, rows).clamp_(max=len(ids) - 1)
-            found = ids.index_select(0, at) == rows
-            counts.index_add_(0, at, occurrences * found)
-            rows, occurrences = _only(~found, rows, occurrences)
+        for run in self.runs:
+            rows, occurrences = _add_to(run, rows, occurrences)
         if len(rows) == 0:
             return
         self._keep(rows, {name: value.index_select(0, rows) for name, value in values().items()})
         self.runs.append(_sorted(rows, occurrences))
         while len(self.runs) > 1 and len(self.runs[-2][0]) < 4 * len(self.runs[-1][0]):
-            (ids, counts), (more_ids, more_counts) = self.runs.pop(), self.runs.pop()
-            self.runs.append(_sorted(torch.cat([ids, more_ids]), torch.cat([counts, more_counts])))
+            self.runs.append(_merged(self.runs.pop(), self.runs.pop()))
 
     def _keep(self, rows: Tensor, values: dict[str, Tensor]) -> None:
         """Appends rows, int64 (k,), and their values, (k, ...)."""
@@ -228,8 +226,28 @@ def _only(mask: Tensor, *columns: Tensor) -> tuple[Tensor, ...]:
 
 
 def _sorted(ids: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    if (ids[1:] > ids[:-1]).all():
+        return ids, counts
     ids, order = ids.sort()
     return ids, counts[order]
+
+
+def _add_to(run: Run, rows: Tensor, occurrences: Tensor) -> Run:
+    """Adds the occurrences of the rows that are in the run; returns those that are not."""
+    ids, counts = run
+    if ids.is_cpu and compiled.library() is not None:
+        return compiled.add_to_run(run, rows, occurrences)
+    at = torch.searchsorted(ids, rows).clamp_(max=len(ids) - 1)
+    found = ids.index_select(0, at) == rows
+    counts.index_add_(0, at, occurrences * found)
+    others, left = _only(~found, rows, occurrences)
+    return others, left
+
+
+def _merged(run: Run, other: Run) -> Run:
+    if run[0].is_cpu and compiled.library() is not None:
+        return compiled.merge_runs(run, other)
+    return _sorted(*map(torch.cat, zip(run, other)))
 
 
 def copied(values: dict[str, Tensor], device: torch.device | None = None) -> dict[str, Tensor]:
