@@ -759,3 +759,13 @@ def test_a_gpu_gives_the_same_losses(tiny_log):
         return table["value"].to_numpy()
 
     assert losses("cuda") == pytest.approx(losses("cpu"), rel=1e-3)
+
+
+def test_a_part_of_an_epoch_is_the_beginning_of_a_whole_one():
+    log = log_of_products([k % 20 for k in range(64)])
+    whole, part = (
+        train(*setup(log.schema), log, epochs=epochs, batch_size=8, evaluate=log, **quiet)
+        for epochs in (2, 1.25)
+    )
+    beginning = whole[whole["epoch"] <= 1.25].reset_index(drop=True)
+    assert part["epoch"].max() == 1.25 and beginning.equals(part)

@@ -98,9 +98,14 @@ class ConversionModel(nn.Module):
 
     def rows(self, ids: dict[str, Tensor]) -> dict[str, Tensor]:
         """Returns the table row of each id: the id itself or, for an unknown id, its bucket."""
-        rows, outside = {}, []
-        for name, cardinality in self.schema.cardinality.items():
+        rows = {}
+        for index, (name, cardinality) in enumerate(self.schema.cardinality.items()):
             column = ids[name]
+            if column.device.type == "cpu" and column.numel():  # a GPU would have to wait
+                low, high = torch.stack(column.aminmax()).tolist()
+                if low >= 0 and high < cardinality:
+                    rows[name] = column
+                    continue
             beyond = (column < 0) | (column >= cardinality)
             bucket = cardinality + ((column * _HASH_MULTIPLIER) >> 32) % self.n_buckets
             rows[name] = torch.where(beyond, bucket, column)
@@ -108,9 +113,7 @@ class ConversionModel(nn.Module):
                 padding = column == PADDING
                 rows[name].masked_fill_(padding, cardinality + self.n_buckets)
                 beyond &= ~padding
-            outside.append(beyond.sum())
-        if outside:
-            self.n_overflow += torch.stack(outside)  # stays on the device, without synchronisation
+            self.n_overflow[index] += beyond.sum()  # stays on the device, without synchronisation
         return rows
 
     def losses(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:

@@ -126,7 +126,8 @@ class EmbeddingOptimizer(Optimizer):
         This is what the rows have learned: moments or accumulators, and AdamAR's last step. FAL's
         counts, which describe the data, are left out. Missing state is created.
         """
-        state = self._table_state(*self._find(param))
+        group, param = self._find(param)
+        state = self._table_state(param, _state_layout(group, param))
         return {key: value for key, value in state.items() if key not in _NOT_LEARNED}
 
     def _find(self, table: str | Tensor) -> tuple[dict[str, Any], Tensor]:
@@ -186,15 +187,17 @@ class EmbeddingOptimizer(Optimizer):
             for index, param in enumerate(group["params"])
             if param.grad is not None
         ]
+        layouts = []
         for group, name, param, grad in tables:
             _check_table(param, name)
-            self._check_state(group, param, name)
+            layouts.append(layout := _state_layout(group, param))
+            self._check_state(param, name, layout)
             if not _makes_state_only(group, grad):
                 _check_gradient(param, grad, name, group["check_finite"])
         # All rows are found before the first table changes, since an id may be out of range.
         found = [self._touched(*table) for table in tables]
-        for (group, _, param, grad), touched in zip(tables, found):
-            self._update(group, param, grad, touched)
+        for (group, _, param, grad), touched, layout in zip(tables, found, layouts):
+            self._update(group, param, grad, touched, layout)
         return loss
 
     def _touched(
@@ -218,14 +221,15 @@ class EmbeddingOptimizer(Optimizer):
             )
         return touched
 
-    def _check_state(self, group: dict[str, Any], param: Tensor, name: str) -> None:
+    def _check_state(self, param: Tensor, name: str, layout: dict[str, tuple]) -> None:
         """Refuses a table that no longer fits its state, which a kernel would write past."""
-        for key, wanted in _state_layout(group, param).items():
-            value = self.state.get(param, {}).get(key)
+        state = self.state.get(param, {})
+        for key, wanted in layout.items():
+            value = state.get(key)
             if key == "step" or value is None:  # other code may move the step to a GPU
                 continue
             if not value.is_contiguous():  # as the kernels expect
-                self.state[param][key] = value.contiguous()
+                state[key] = value.contiguous()
             if (value.shape, value.dtype, value.device) != wanted:
                 raise RuntimeError(
                     f"EmbeddingOptimizer: {name} is now {_described(param)}, but its {key} is "
@@ -234,9 +238,14 @@ class EmbeddingOptimizer(Optimizer):
                 )
 
     def _update(
-        self, group: dict[str, Any], param: Tensor, grad: Tensor, touched: TouchedRows | None
+        self,
+        group: dict[str, Any],
+        param: Tensor,
+        grad: Tensor,
+        touched: TouchedRows | None,
+        layout: dict[str, tuple],
     ) -> None:
-        state = self._table_state(group, param)
+        state = self._table_state(param, layout)
         if touched is None:
             state["step"] += grad.is_sparse  # and not if the step makes the state only
             return
@@ -246,10 +255,10 @@ class EmbeddingOptimizer(Optimizer):
         kernels = eager if touched.order is None else compiled
         kernels.update_rows(group, param, state, touched)
 
-    def _table_state(self, group: dict[str, Any], param: Tensor) -> dict[str, Tensor]:
+    def _table_state(self, param: Tensor, layout: dict[str, tuple]) -> dict[str, Tensor]:
         """Returns the state of a table; missing tensors, as before the first step, start at 0."""
         state = self.state[param]
-        for name, (shape, dtype, device) in _state_layout(group, param).items():
+        for name, (shape, dtype, device) in layout.items():
             if name not in state:
                 fresh = torch.empty(shape, dtype=dtype, device=device)
                 state[name] = use_huge_pages(fresh).zero_()

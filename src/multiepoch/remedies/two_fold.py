@@ -7,7 +7,8 @@ statistics do in target encoding. What no row has seen, no dense layer can learn
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -100,7 +101,8 @@ class TwoFoldTables:
             for p in learned:
                 p.grad = None
             self._copy_of, self._shared_learn = 1 - fold, False
-            closure()
+            with _held(self._dense):
+                closure()
         finally:
             self._copy_of = None
         for mine, theirs in zip(self._optimizer.param_groups, self._tables.optimizer.param_groups):
@@ -109,7 +111,8 @@ class TwoFoldTables:
         self._optimizer.zero_grad()
         if self.below is None:
             learned = self._dense
-            result = closure()
+            with _held(self._dense):
+                result = closure()
         else:
             self._serve()
         for p, gradient in zip(learned, gradients):
@@ -162,10 +165,11 @@ class TwoFoldTables:
             )
         parts, places = [], []
         self._read[k] = ids.reshape(-1)
-        shared = self._is_shared(k, ids)
+        # Read from the copies, or from the table if there may be shared rows.
+        shared, n = self._is_shared(k, ids), 2 if self.below is None else 3
         reader = self._copy_of.reshape(-1, *[1] * (ids.dim() - 1)).expand_as(ids)
         own = module.weight if self._shared_learn else module.weight.detach()
-        for which, rows in enumerate((*self.copies[k], own)):
+        for which, rows in enumerate((*self.copies[k], own)[:n]):
             reads = shared if which == 2 else ~shared & (reader == which)
             at = reads.reshape(-1).nonzero()[:, 0]
             # Only the ids of its own impressions: others would be rows with a gradient of zero.
@@ -200,3 +204,16 @@ class TwoFoldTables:
             for copy, value in zip(pair, values):
                 copy.copy_(value)
         self._index, self._counts = state_dict["index"], [c.clone() for c in state_dict["counts"]]
+
+
+@contextmanager
+def _held(parameters: Sequence[Tensor]) -> Iterator[None]:
+    """Saves the time for the gradients of parameters that do not learn in a pass."""
+    learning = [p for p in parameters if p.requires_grad]
+    for p in learning:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in learning:
+            p.requires_grad_()

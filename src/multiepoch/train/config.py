@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,8 @@ class TrainConfig:
     """Holds the options of a training run.
 
     Args:
-        epochs: Epochs over the window or, in `train_days`, over each day.
+        epochs: Epochs over the window or, in `train_days`, over each day. 1.25 are one and
+            a quarter.
         evaluate_at: Fractions of an epoch, in (0, 1], after which to evaluate.
         evaluate_epochs: The epochs, counted from 0, in which to evaluate; None for all.
         groups: Also evaluates within each group of impressions, e.g. `frequency_groups`.
@@ -58,7 +60,7 @@ class TrainConfig:
         ValueError: If an option is out of range.
     """
 
-    epochs: int
+    epochs: float
     evaluate_at: Sequence[float] = (0.25, 0.5, 1.0)
     evaluate_epochs: Sequence[int] | None = None
     groups: Groups | None = None
@@ -78,11 +80,12 @@ class TrainConfig:
         if not all(0 < fraction <= 1 for fraction in self.evaluate_at):
             raise ValueError(f"evaluate_at is {self.evaluate_at}; give fractions in (0, 1].")
         epochs = self.evaluate_epochs
-        if epochs is not None and not set(epochs) <= set(range(self.epochs)):
-            known = f"epochs are counted from 0 to {self.epochs - 1}"
+        if epochs is not None and not set(epochs) <= set(range(math.ceil(self.epochs))):
+            known = f"epochs are counted from 0 to {math.ceil(self.epochs) - 1}"
             raise ValueError(f"evaluate_epochs is {list(epochs)}; {known}.")
 
     @property
     def evaluated(self) -> set[int]:
         """The epochs in which to evaluate."""
-        return set(range(self.epochs) if self.evaluate_epochs is None else self.evaluate_epochs)
+        every = range(math.ceil(self.epochs))
+        return set(every if self.evaluate_epochs is None else self.evaluate_epochs)

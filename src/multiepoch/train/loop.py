@@ -152,6 +152,7 @@ class _Run:
         self.model, self.config, self.between_epochs = model, config, config.between_epochs
         self.serving = getattr(config.between_epochs, "serving", nullcontext)
         self.backward = getattr(config.between_epochs, "backward", lambda _, closure: closure())
+        self.parameters = list(model.parameters())  # model.zero_grad looks for them in each call
         self.optimizers, self.schedulers = _as_list(optimizer), _as_list(config.scheduler)
         self.device = next(model.parameters()).device
         self.weights = torch.tensor(list(weights.values()), dtype=torch.float32, device=self.device)
@@ -179,7 +180,7 @@ class _Run:
         self.history: list[tuple] = []
 
     def __call__(self, days: Sequence[int], data) -> pd.DataFrame:
-        epochs = self.config.epochs
+        epochs = math.ceil(self.config.epochs)
         self._resume()
         with checkpoints.interrupts_deferred() as self.interrupted:
             for day, name in enumerate(days):
@@ -203,16 +204,17 @@ class _Run:
         self.latest: dict[str, list[float]] = {}  # logloss by split, for `_progress`
         order, batch_size = self._order(len(log)), self.config.batch_size
         n_steps = math.ceil(len(log) / batch_size)
+        end = round(n_steps * min(1.0, self.config.epochs - self.index))
         stops = {max(1, round(at * n_steps)): at for at in self.config.evaluate_at}
         if self.index not in self.config.evaluated:
             stops = {}
         seconds, n_timed = 0.0, 0
         self.saved_at = started = time.perf_counter()
-        for step in range(self.step, n_steps):
+        for step in range(self.step, end):
             rows = order[step * batch_size : (step + 1) * batch_size]
             self.one_step(log, rows)
             n_timed += len(rows)
-            evaluate, save = step + 1 in stops, step + 1 < n_steps and self._save_is_due()
+            evaluate, save = step + 1 in stops, step + 1 < end and self._save_is_due()
             if evaluate or save:
                 self._check_running()  # also makes a CUDA device finish what is being timed
                 seconds += time.perf_counter() - started
@@ -242,7 +244,8 @@ class _Run:
     def losses(self, log: Log, rows: Tensor) -> Tensor:
         """Computes the gradients of a batch; returns its losses, (n_objectives,)."""
         ids = {name: column[rows] for name, column in log.ids.items()}  # (batch,) each
-        self.model.zero_grad()
+        for parameter in self.parameters:
+            parameter.grad = None
         logits = self.model(ids, log.dense[rows])  # (batch, n_objectives)
         weight = () if log.weight is None else (log.weight[rows],)
         losses = self.model.losses(logits, log.labels[rows], *weight)  # (n_objectives,)
