@@ -18,7 +18,7 @@ SHARDED   = .venv-torchrec
 CLIENTS  = .venv-clients
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-pages test-distributed test-clients pdf bench bench-distributed regression mutations gpu lint strip colab clean
+.PHONY: help book test test-pages test-distributed test-clients pdf bench bench-distributed regression random-logs mutations gpu lint strip colab clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -50,6 +50,9 @@ slides: $(PAGES) ## Print three slides from the front page of the built book, in
 
 regression: $(STAMP) ## Run every notebook and compare with references/PROFILE.json
 	@$(RUN) -m pytest tests/regression --profile $(PROFILE) --junitxml=regression/$(PROFILE).xml
+
+random-logs: $(STAMP) ## Train compare on 200 random small logs and check its advice
+	@$(RUN) -m tests.random_logs
 
 mutations: $(STAMP) ## Break the package on purpose and check that the regression notices
 	@$(RUN) -m tests.mutations

@@ -10,7 +10,7 @@ import re
 import shlex
 import time
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -140,10 +140,14 @@ def _compare(options: argparse.Namespace, arguments: list[str]) -> None:
         say(report.data_line(data))
         warn(leaks(parts.train, parts.validation))
         budget = 2 if options.quick else 4
+        plain = (trial.embedding_lr for trial in plan.trials(budget)["plain"])
+        expected = {lr: parts.expected(batch_size, lr) for lr in sorted(plain)}
+        say(report.expected(expected))
         results, choices, control = tune_and_run(setup, out / "trials", budget, options.seeds, say)
         found = record(columns.labels, options.epochs, parts, results, choices, control)
         found |= {
             "seeds": options.seeds,
+            "expected": asdict(expected[found["methods"][0]["trial"]["embedding_lr"]]),
             "warnings": warnings,
             "batch_size": batch_size,
             "steps": math.ceil(n_train / batch_size),

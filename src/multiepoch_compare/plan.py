@@ -16,6 +16,7 @@ STEP = 10**0.5
 MAX_TRAIN, MAX_TEST = 10_000_000, 1_000_000  # impressions; the latest are kept
 MAX_CONTROL_ROWS = 1_000_000  # of all tables: the control takes 0.6 GB in each process then
 PARTS = ("train", "validation", "test")
+CONTROL = "two-fold tables"
 FEW = 0.01  # the share of impressions that may lie far outside
 LEAST_STEPS, LARGEST_BATCH = 200, 2048
 # Of the methods with a learning rate for the tables: a key of METHODS, and the second value of its
@@ -81,7 +82,7 @@ def trials(budget: int = 4) -> dict[str, list[Trial]]:
 
 def control(plain: Trial) -> Trial:
     """Returns plain training with two-fold tables: no row holds a label it helps to learn from."""
-    return replace(plain, label="two-fold tables", method="two_fold")
+    return replace(plain, label=CONTROL, method="two_fold")
 
 
 @dataclass(frozen=True)

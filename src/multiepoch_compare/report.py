@@ -8,7 +8,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tabulate import tabulate
 
-from multiepoch_compare import figures, plan
+from multiepoch.regime import Expected
+from multiepoch_compare import plan
 from multiepoch_compare.verdict import COLLAPSE, RETUNED, WORDS, Estimate
 
 NEARLY_ALL = 0.8  # of the lookups: tail rewind then returns nearly the rows that MEDA does
@@ -80,6 +81,9 @@ def _worded(values: dict, use: int = 1) -> str:
 
 def page(found: dict) -> str:
     """Renders the record as HTML, with style and figures inside."""
+    # Matplotlib takes a second to load, and the first lines of progress come before it.
+    from multiepoch_compare import figures
+
     of_plain = next(m for m in found["methods"] if m["label"] == "plain")
     by_objective = of_plain["second_by_objective"]
     objective = max(by_objective, key=lambda name: by_objective[name]["mean"])
@@ -105,6 +109,12 @@ def page(found: dict) -> str:
         collapse=COLLAPSE,
         retuned=RETUNED,
     )
+
+
+def expected(by_rate: dict[float, Expected]) -> str:
+    """Says before training what a rule of thumb expects of plain training."""
+    several = (f"{one.rise:+.1f} % at a learning rate of {lr:.2g}" for lr, one in by_rate.items())
+    return f"Expected of a second epoch of plain training, by a rule of thumb: {', '.join(several)}"
 
 
 def steps_line(found: dict) -> str:
@@ -151,7 +161,12 @@ def _legend(found: dict) -> list[str]:
 
 
 def _limits(found: dict) -> list[str]:
-    data, limits = found["data"], []
+    data, plain, rule = found["data"], found["methods"][0], found["expected"]
+    limits = [
+        f"Expected before training, at plain's learning rate of {plain['trial']['dense_lr']:.2g} "
+        f"and by a rule of thumb, good to a factor of three: {rule['rise']:+.0f} % over epoch 2, "
+        f"{rule['regime']}. Measured: {Estimate(**plain['second'])}."
+    ]
     if found["steps"] < plan.LEAST_STEPS:
         limits.append("So few steps teach a model little: give a smaller --batch-size.")
     if data["quick"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,8 +19,10 @@ from multiepoch.data.log import DataError, Log
 from multiepoch.files import atomic_write
 from multiepoch.methods import ALL_METHODS
 from multiepoch.model import ConversionModel
+from multiepoch.regime import Expected, expect
 from multiepoch.runner import KeptRunner, in_words, one_thread, run_key
 from multiepoch.train import NonFiniteLoss, predict, train
+from multiepoch.train.metrics import auc, logloss
 from multiepoch_compare import plan, verdict
 from multiepoch_compare.readers import Columns, MappedLog
 
@@ -31,7 +34,7 @@ FREQUENCIES = (1, 3, 11, 101)  # edges of GROUPS, in times that a row was traine
 GROUPS = ("never", "1 to 2", "3 to 10", "11 to 100", "more than 100")
 _CODE = ("multiepoch", "multiepoch_compare")  # a change of these makes kept trials stale
 _TIMED_STEPS = 20
-EVALUATE_AT = (0.25, 0.5, 1.0)
+EVALUATE_AT = (0.25, 0.5)  # and at the end of each epoch
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Setup:
     folder: str
     columns: Columns
     split: plan.Split
-    epochs: int
+    epochs: float
     batch_size: int
     shared: str | None = None
 
@@ -79,6 +82,14 @@ class Parts:
         counts = counts[counts > 0]
         low = counts < threshold
         return float(low.double().mean()), float(counts[low].sum() / counts.sum())
+
+    def expected(self, batch_size: int, lr: float) -> Expected:
+        """Says what to expect of plain training's second epoch, by the id column that has most."""
+        log = self.train
+        counts = (torch.bincount(log.lookups(name)).numpy() for name in log.ids)
+        steps = math.ceil(len(log) / batch_size)
+        several = [expect(each, steps, lr) for each in counts if each.any()]
+        return max(several, key=lambda one: one.rise)
 
     def frequencies(self) -> dict[str, list[float]]:
         """Returns, for each id column, the share of test lookups in each of GROUPS."""
@@ -144,28 +155,41 @@ def frequency_group(train_log: Log, test: Log, column: str) -> Tensor:
     return torch.searchsorted(torch.tensor(FREQUENCIES), counts[test.lookups(column)], right=True)
 
 
-class _TestLosses:
-    """Sums the test losses after each epoch, beside what the method does between epochs."""
+class _Ends:
+    """Measures the model at the end of each epoch, before the method acts between epochs."""
 
     def __init__(self, inner, model: ConversionModel, parts: Parts) -> None:
         self.inner, self.model, self.parts = inner, model, parts
         self.serving, self.backward = inner.serving, inner.backward
+        self.points: list[list] = []  # as in the result of `execute`
         self.blocks: list[list] = []  # by epoch: (n_objectives, BLOCKS)
         self.groups: list[list] = []  # by epoch: (n_objectives, len(GROUPS))
 
     def before_epoch(self, index: int) -> None:
         if index > 0:
-            self.add()
+            self.add(index)
         self.inner.before_epoch(index)
 
-    def add(self) -> None:
+    def add(self, epoch: int) -> None:
         parts = self.parts
-        with self.serving():
-            logits = predict(self.model, parts.test)
-        loss = F.binary_cross_entropy_with_logits(logits, parts.test.labels, reduction="none")
+        logits = {part: self._logits(part) for part in ("validation", "test")}
+        for part, metric in ("validation", logloss), ("test", logloss), ("test", auc):
+            log = getattr(parts, part)
+            for k, objective in enumerate(log.objectives):
+                value = metric(logits[part][:, k], log.labels[:, k], log.weight)
+                self.points.append([part, float(epoch), objective, metric.__name__, value])
+        test = parts.test
+        loss = F.binary_cross_entropy_with_logits(logits["test"], test.labels, reduction="none")
         blocks, groups = (self.blocks, parts.block, BLOCKS), (self.groups, parts.group, len(GROUPS))
         for sums, of, n in (blocks, groups):
-            sums.append(summed(loss, parts.test.weight, of, n))
+            sums.append(summed(loss, test.weight, of, n))
+
+    def _logits(self, part: str) -> Tensor:
+        with self.serving():
+            logits = predict(self.model, getattr(self.parts, part))
+        if not torch.isfinite(logits).all():
+            raise NonFiniteLoss(f"a logit on {part!r} is not finite")
+        return logits
 
 
 def execute(trial: plan.Trial, setup: Setup) -> dict:
@@ -182,7 +206,7 @@ def execute(trial: plan.Trial, setup: Setup) -> dict:
     optimizer, every_epoch = ALL_METHODS[settings.pop("method")].build(model, **settings)
     for group in optimizer.dense.param_groups:
         group["fused"] = True  # a third faster where batches are small
-    losses = _TestLosses(every_epoch, model, parts)
+    ends = _Ends(every_epoch, model, parts)
     started = time.process_time()  # unaffected by other processes
     rows = train(
         model,
@@ -191,19 +215,21 @@ def execute(trial: plan.Trial, setup: Setup) -> dict:
         epochs=setup.epochs,
         batch_size=setup.batch_size,
         seed=trial.seed,
-        evaluate={"validation": parts.validation, "test": parts.test},
+        evaluate=parts.test,
         evaluate_at=EVALUATE_AT,
-        between_epochs=losses,
+        between_epochs=ends,
         progress=None,
     )
+    if setup.epochs == int(setup.epochs):
+        ends.add(int(setup.epochs))
     seconds = time.process_time() - started
-    losses.add()
-    points = rows[rows["metric"].isin(["logloss", "auc"])]
+    rows = rows[(rows["split"] == "test") & rows["metric"].isin(["logloss", "auc"])]
+    within = rows[["split", "epoch", "objective", "metric", "value"]].values.tolist()
     state = optimizer.embedding.state_dict()
     return {
-        "points": points[["split", "epoch", "objective", "metric", "value"]].values.tolist(),
-        "blocks": losses.blocks,
-        "groups": losses.groups,
+        "points": within + ends.points,
+        "blocks": ends.blocks,
+        "groups": ends.groups,
         "seconds": seconds,
         "bytes": {"tables": _n_bytes(model.table_parameters()), "row state": _n_bytes(state)},
     }
@@ -259,19 +285,24 @@ def tune_and_run(
     """
     candidates = plan.trials(budget)
     total = sum(map(len, candidates.values())) + len(candidates) * (seeds - 1)
-    validation = read_parts(setup).validation
-    of_ones = dict(zip(validation.objectives, rates(validation)))
+    parts = read_parts(setup)
+    of_ones = dict(zip(parts.validation.objectives, rates(parts.validation)))
+    short = replace(setup, epochs=1.25)  # the jump is all that is asked of the control
     remedy = "look for extreme values in the dense features"
     tuned, choices, results = {}, {}, {}
     with KeptRunner(keep, total, lambda pair: str(pair[0]), say, total) as runner:
         say(estimate(setup, total, runner.workers))
 
-        def run_all(trials: Sequence[plan.Trial], setup: Setup = setup) -> list[dict]:
-            same = asdict(replace(setup, shared=None))
-            keys = (run_key([asdict(trial), same], *_CODE) for trial in trials)
-            paths = [store / f"{key}.json" for key in keys]
-            runner([(trial, setup) for trial in trials], paths)
+        def run_all(trials: Sequence[plan.Trial]) -> list[dict]:
+            items = [(one, short if one.label == plan.CONTROL else setup) for one in trials]
+            known = ([asdict(one), asdict(replace(its, shared=None))] for one, its in items)
+            paths = [store / f"{run_key(settings, *_CODE)}.json" for settings in known]
+            runner(items, paths)
             return [json.loads(path.read_text()) for path in paths]
+
+        def jumps(several: list[dict]) -> verdict.Estimate:
+            plain = verdict.Losses(several, parts.sizes()[0])
+            return verdict.difference(plain, 2, plain, 1)
 
         flat = run_all([trial for several in candidates.values() for trial in several])
         for label, several in candidates.items():
@@ -287,22 +318,30 @@ def tune_and_run(
                 if again.trial != choice.trial:
                     choices[verdict.RETUNED], tuned[verdict.RETUNED] = again, tuned[label]
                     runner.total += seeds - 1
+        firsts = {
+            label: next(r for r in tuned[label] if r["trial"] == asdict(choice.trial))
+            for label, choice in choices.items()
+        }
+        # Two-fold tables know single ids alone, and hold three copies of every row and its state.
+        rows = sum(parts.train.schema.cardinality.values())
+        fits = not parts.train.schema.bags and rows <= plan.MAX_CONTROL_ROWS
+        again = plan.control(choices["plain"].trial)
+        controls = [replace(again, seed=seed) for seed in range(seeds if fits else 0)]
+        # If it is likely to be needed, the control begins now: it takes longest.
+        likely = seeds > 1 and jumps([firsts["plain"]]).mean >= verdict.COLLAPSE
+        early = controls if likely else []
+        runner.total += len(early)
         chosen = [choice.trial for choice in choices.values()]
-        rest = run_all([replace(one, seed=seed) for one in chosen for seed in range(1, seeds)])
-        for label, choice in choices.items():
-            first = next(r for r in tuned[label] if r["trial"] == asdict(choice.trial))
+        others = [replace(one, seed=seed) for one in chosen for seed in range(1, seeds)]
+        rest = run_all([*early, *others])
+        control, rest = rest[: len(early)], rest[len(early) :]
+        for label, first in firsts.items():
             results[label], rest = [first, *rest[: seeds - 1]], rest[seeds - 1 :]
             for seed, result in enumerate(results[label]):
                 if result["status"] != "ok":
                     raise DataError(f"{label} diverges with seed {seed}; {remedy}.")
-        plain = verdict.Losses(results["plain"], read_parts(setup).sizes()[0])
-        control = []
-        # Two-fold tables know single ids alone, and hold three copies of every row and its state.
-        schema = read_parts(setup).train.schema
-        fits = not schema.bags and sum(schema.cardinality.values()) <= plan.MAX_CONTROL_ROWS
-        if verdict.difference(plain, 2, plain, 1).kind == "rise" and fits:
-            runner.total += seeds
-            trial = plan.control(choices["plain"].trial)
-            again = [replace(trial, seed=seed) for seed in range(seeds)]
-            control = run_all(again, replace(setup, epochs=2))
-    return results, choices, control
+        rises = jumps(results["plain"]).kind == "rise"
+        if rises and not early:
+            runner.total += len(controls)
+            control = run_all(controls)
+    return results, choices, control if rises else []
