@@ -11,6 +11,7 @@ from multiepoch.optim import EmbeddingOptimizer, FrequencyAdaptiveLR
 from reproduction.ch14_past_one_machine import experiment, paper
 from reproduction.ch14_past_one_machine.training import logs, train
 from reproduction.runs import profile
+from tools import distributed
 
 
 def test_sizes_on_paper_are_those_of_the_package():
@@ -80,3 +81,24 @@ def test_reversed_batches_change_rounding_and_no_more():
     for one, other in zip(plain, reverse):
         assert math.isclose(one["value"], other["value"], rel_tol=1e-5)
     assert [row["epoch"] for row in plain[::3]] == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_the_page_compares_the_steps_of_a_round():
+    names = ["table", "state", "count", "undo_log", "rss", "checkpoint"]
+    run = {
+        "seed": 0,
+        "lookups": 10,
+        "rewind": 0.5,
+        "checkpoint_seconds": 2.0,
+        "cpu_seconds": {"plain": [1.0] * 80, "FAL": [1.25] * 80, "undo log": [1.0] * 80},
+        **{f"{name}_bytes": 10**6 for name in names},
+    }
+    log = [2.0] * distributed.SHORT + [1.0] * 20
+    seconds = {"plain": [1.0] * 80, "FAL": [2.0] * 80, "undo log": log}
+    slower = {"plain": [3.0] * 80, "FAL": [3.0] * 80, "undo log": [3.0] * 80}
+    runs = [run | {"n_rows": 10, "seconds": seconds}, run | {"n_rows": 1000, "seconds": slower}]
+    assert [distributed.added(runs[0], n) for n in (distributed.SHORT, 80)] == [100, 75]
+    assert [distributed.growth(runs, kind) for kind in ("plain", "FAL")] == [3, 1.5]
+    text = distributed.times(runs)
+    assert "0.500 [0.500, 0.500]" in text and "0.800 [0.800, 0.800]" in text
+    assert "| 10" in text and "1,000" in text
