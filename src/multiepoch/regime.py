@@ -8,13 +8,13 @@ row, in standard deviations of the fresh table.
 
 A decay need not be meant as one (chapter 12, claim C14). While a row waits, the gradient of an L2
 penalty on whole tables is all that Adam sees of it. Adam divides it by its own root: the mean m is
-lambda w after some ten steps, and the root of v shrinks towards the same lambda |w|, by sqrt(beta2)
-a step. So the row moves towards zero by
+lambda w after some ten steps, and the root of v shrinks towards the same size, by sqrt(beta2) a
+step. So the row moves towards zero by
 
-    lr * lambda |w| / (sqrt(v) + eps),    sqrt(v) = |g| sqrt(1 - beta2) beta2 ** (t / 2)
+    lr * lambda abs(w) / (sqrt(v) + eps),    sqrt(v) = abs(g) sqrt(1 - beta2) beta2 ** (t / 2)
 
-a step, t steps after a gradient g; and, once lambda |w| is the larger, by lr, however small lambda
-is. Only eps is a floor: lambda |w| far below it leaves lr * lambda |w| / eps.
+a step, t steps after a gradient g; and, once lambda abs(w) is the larger, by lr, however small
+lambda is. Only eps is a floor: lambda abs(w) far below it leaves lr * lambda abs(w) / eps.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def wait(
         gradient: Of the one impression.
         lr: The learning rate.
         rule: "adam" or "adagrad".
-        l2: The coefficient of |w|^2 / 2 over whole tables, added to the loss.
+        l2: The coefficient of w ** 2 / 2 over whole tables, added to the loss.
         weight_decay: AdamW's.
         alpha: AdamAR's; the decay is shown as if the row were read, and so touched, at that step.
         lazy: Leaves a waiting row alone, as an optimizer with sparse gradients does.
