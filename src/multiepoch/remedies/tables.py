@@ -114,9 +114,7 @@ class Tables:
             weight[rows] = fresh[rows]
         if kept is not None:
             weight[padding] = kept
-        step = self.step(table)
-        for name, value in values.items():
-            value[which] = step if name == "last_step" else 0
+        clear_state(values, which, self.step(table))
 
     def _draw(self, weight: Tensor, place: int, draw: int) -> Tensor:
         seed = draw_seed(self.seed, place, draw)
@@ -130,6 +128,12 @@ class Tables:
             else:
                 weight.normal_(*self.moments[place])
         return weight
+
+
+def clear_state(state: dict[str, Tensor], rows: Tensor | slice, step: int) -> None:
+    """Zeroes the optimizer state of some rows, and lets AdamAR's wait begin at this step."""
+    for name, value in state.items():
+        value[rows] = step if name == "last_step" else 0
 
 
 def draw_seed(seed: int, place: int, draw: int) -> int:

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from multiepoch.remedies.row_draws import normal_rows
-from multiepoch.remedies.tables import Init, Tables, draw_seed
+from multiepoch.remedies.tables import Init, Tables, clear_state, draw_seed
 
 _CHUNK = 1 << 18  # rows drawn at once
 
@@ -65,8 +65,7 @@ class ShardedTables(Tables):
         for some in rows.split(_CHUNK):
             fresh = normal_rows(seed, some + shard.offset, table.shape[1])
             table.index_copy_(0, some, fresh.mul_(std).add_(mean).to(table.dtype))
-        for name, value in shard.state.items():
-            value[rows] = step if name == "last_step" else 0
+        clear_state(shard.state, rows, step)
 
     def _moments(self, place: int) -> tuple[float, float]:
         """Returns the mean and the standard deviation of a whole table."""
