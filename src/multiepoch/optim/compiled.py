@@ -102,8 +102,8 @@ def _load(path: Path) -> ctypes.CDLL:
     kernels.distinct_rows.restype = Int
     kernels.distinct_rows.argtypes = [Pointer, Int, Int, Pointer, Pointer]
     kernels.add_to_run.restype, kernels.merge_runs.restype = Int, None
-    run = [Pointer, Pointer, Int]
-    kernels.add_to_run.argtypes = kernels.merge_runs.argtypes = [*run, *run, Pointer, Pointer]
+    kernels.add_to_run.argtypes = [*[Pointer] * 2, Int, *[Pointer] * 2, Int, Pointer, Pointer]
+    kernels.merge_runs.argtypes = kernels.add_to_run.argtypes
     kernels.keep_rows.restype = kernels.correct_rows.restype = None
     kernels.keep_rows.argtypes = [batch, *[Pointer] * 3, scale, Int32]
     kernels.correct_rows.argtypes = [batch, Pointer, scale, Int32]
