@@ -271,6 +271,7 @@ def figure(bench: dict):
         axes.plot(n, median, color=color, linestyle=dashes, label=SCALED[optimizer])
         axes.fill_between(n, q1, q3, color=color, alpha=0.16, linewidth=0)
     axes.set(xscale="log", yscale="log", xlabel="rows in the table", ylabel="milliseconds a step")
+    axes.set_ylim(top=150)  # room for the legend
     axes.legend()
     return fig
 
