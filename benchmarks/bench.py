@@ -20,20 +20,17 @@ from pathlib import Path
 
 import peers
 import steps
+from timing import MEMORY
 
 from reproduction import records
 from tools import cost
 
 HERE = Path(__file__).parent
-# The C library gives large blocks back to the system when they are freed, above a threshold that
-# moves with what was freed before. Torch's sparse optimizers allocate many, so the same step took
-# 20 or 28 ms, by its company. With fixed thresholds the memory is kept, as in long training.
-KEEP_FREED = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**34)}
 
 
 def run(python: str, script: str, threads: int, tiny: bool) -> dict:
     """What a benchmark writes, from a process of its own, whose torch reads the environment."""
-    wanted = {"OMP_NUM_THREADS": str(threads), "THP_MEM_ALLOC_ENABLE": "1"} | KEEP_FREED
+    wanted = MEMORY | {"OMP_NUM_THREADS": str(threads)}
     print(f"\n== {script}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.json"

@@ -18,7 +18,6 @@ import tempfile
 from pathlib import Path
 
 import timing
-from bench import KEEP_FREED
 
 from reproduction import records
 from tools import distributed
@@ -32,8 +31,8 @@ def run(python: Path, n_rows: int, n_steps: int, seed: int) -> dict:
         out = Path(folder) / "found.json"
         command = [python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
         command += [WORKER, *map(str, (n_rows, n_steps, seed)), out]
-        pages = {"OMP_NUM_THREADS": "1", "THP_MEM_ALLOC_ENABLE": "1"} | KEEP_FREED
-        done = subprocess.run(command, env=os.environ | pages, capture_output=True, text=True)
+        wanted = timing.MEMORY | {"OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, env=os.environ | wanted, capture_output=True, text=True)
         if done.returncode:
             sys.exit(done.stderr[-5000:])
         return json.loads(out.read_text())

@@ -27,6 +27,15 @@ from reproduction.records import commit, machine
 # A batch: 4,096 impressions of 26 lookups, drawn from rows whose frequency falls with their rank.
 N_LOOKUPS = 106_496
 ZIPF = 1.05
+# For the processes that are timed. The C library gives large blocks back to the system when they
+# are freed, above a threshold that moves with what was freed before. Torch's sparse optimizers
+# allocate many, so the same step took 20 or 28 ms, by its company. With fixed thresholds the memory
+# is kept, as in long training.
+MEMORY = {
+    "THP_MEM_ALLOC_ENABLE": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),
+    "MALLOC_TRIM_THRESHOLD_": str(2**34),
+}
 FLUSH = 2**30  # bytes that a dense pass reads and writes: more than a last-level cache holds
 
 
