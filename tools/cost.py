@@ -51,7 +51,7 @@ def paired(above: Iterable[float], below: Iterable[float]) -> np.ndarray:
     return np.asarray(above) / np.asarray(below)
 
 
-def _spread(values, digits: int = 2, unit: str = "") -> str:
+def spread(values, digits: int = 2, unit: str = "") -> str:
     """Formats the median and the quartiles."""
     q1, median, q3 = np.quantile(values, [0.25, 0.5, 0.75])
     return f"{median:,.{digits}f}{unit} [{q1:,.{digits}f}, {q3:,.{digits}f}]"
@@ -67,11 +67,11 @@ def step(bench: dict) -> str:
         cells, theirs = [f"ours, {RULES[rule]}{path}"], COUNTERPART[rule]
         for times in (found[caches] for caches in CACHES):
             ms = times[rule + path]
-            faster = f"{_spread(paired(times[theirs], ms), 1)} {theirs.split(',')[0]}"
-            cells += [_spread(ms), faster]
+            faster = f"{spread(paired(times[theirs], ms), 1)} {theirs.split(',')[0]}"
+            cells += [spread(ms), faster]
         rows.append(cells)
     for name in (*dict.fromkeys(COUNTERPART.values()), *DENSE):
-        warm, cold = (_spread(found[caches][name]) for caches in CACHES)
+        warm, cold = (spread(found[caches][name]) for caches in CACHES)
         rows.append([f"torch, {name}", warm, "", cold, ""])
     for caches in CACHES:
         head += [f"ms, {caches} caches", "times as fast as torch's"]
@@ -83,10 +83,10 @@ def lookup(bench: dict) -> str:
     for (n, by_caches), caches in product(bench["steps"]["lookup"].items(), CACHES):
         times = by_caches[caches]
         ours, theirs = times["rowwise_adagrad"], times["Adagrad, sparse"]
-        cells = [f"{int(n):,}", caches, _spread(ours), _spread(theirs)]
-        cells.append(_spread(paired(theirs, ours), 1))
+        cells = [f"{int(n):,}", caches, spread(ours), spread(theirs)]
+        cells.append(spread(paired(theirs, ours), 1))
         if "FBGEMM" in times:
-            cells += [_spread(times["FBGEMM"]), _spread(paired(times["FBGEMM"], ours), 1)]
+            cells += [spread(times["FBGEMM"]), spread(paired(times["FBGEMM"], ours), 1)]
         rows.append(cells)
     faster = "ours is times as fast"
     return _table(["rows", "caches", "ours", "torch", faster, "FBGEMM", faster], rows)
@@ -98,8 +98,8 @@ def size(bench: dict) -> str:
         warm, cold = (bench["steps"]["size"][optimizer][caches] for caches in CACHES)
         first = next(iter(cold))
         for n in cold:
-            ratio = "" if n == first else _spread(paired(cold[n], cold[first]))
-            rows.append([SCALED[optimizer], f"{int(n):,}", _spread(warm[n]), _spread(cold[n])])
+            ratio = "" if n == first else spread(paired(cold[n], cold[first]))
+            rows.append([SCALED[optimizer], f"{int(n):,}", spread(warm[n]), spread(cold[n])])
             rows[-1].append(ratio)
     head = ["optimizer", "rows", "ms, warm caches", "ms, cold caches"]
     return _table([*head, "cold: times the smallest table's"], rows)
@@ -128,10 +128,10 @@ def limit(bench: dict) -> str:
     sizes, rows = bench["steps"]["size"], []
     for n, caches in product(sizes["adam"]["warm"], CACHES):
         rates = (
-            _spread(amount / np.asarray(sizes[name][caches][n]), 1)
+            spread(amount / np.asarray(sizes[name][caches][n]), 1)
             for name, amount in zip(("adam", "copy for adam"), megabytes(bench))
         )
-        rows.append([f"{int(n):,}", caches, *rates, _spread(shares(bench, caches, n), 0, " %")])
+        rows.append([f"{int(n):,}", caches, *rates, spread(shares(bench, caches, n), 0, " %")])
     return _table(["rows", "caches", "Adam's step, GB/s", "row copy, GB/s", "share"], rows)
 
 
@@ -175,8 +175,8 @@ def training(bench: dict) -> str:
     for users, rates in bench["end_to_end"]["examples"].items():
         for name, values in rates.items():
             ours = name.startswith("ours")
-            faster = "" if ours else _spread(paired(rates["ours"], values), 1)
-            rows.append([f"{int(users):,}", name, _spread(values, 0), faster])
+            faster = "" if ours else spread(paired(rates["ours"], values), 1)
+            rows.append([f"{int(users):,}", name, spread(values, 0), faster])
     return _table(["users", "training", "examples/s", "ours is times as fast"], rows)
 
 
@@ -210,18 +210,18 @@ def numbers(results: Path) -> dict[str, str]:
     growth = {}
     for name in ("rowwise_adagrad", "copy for rowwise_adagrad"):
         smallest, *_, largest = sizes[name]["cold"]
-        growth[name] = _spread(paired(sizes[name]["cold"][largest], sizes[name]["cold"][smallest]))
+        growth[name] = spread(paired(sizes[name]["cold"][largest], sizes[name]["cold"][smallest]))
     *_, of_adam = sizes["adam"]["cold"]
     lookups = steps["lookup"][str(setting["n_rows"])]
     time = evidence(bench).query("measure == 'time'")["value"]
     found_numbers = {
-        f"cost_speedup_adam_{caches}": _spread(
+        f"cost_speedup_adam_{caches}": spread(
             paired(steps["step"][caches]["SparseAdam"], steps["step"][caches]["adam"]), 1
         )
         for caches in CACHES
     }
     found_numbers |= {
-        f"cost_{name}_{caches}": _spread(
+        f"cost_{name}_{caches}": spread(
             paired(lookups[caches][theirs], lookups[caches]["rowwise_adagrad"]), 1
         )
         for name, theirs in (("all_in", "Adagrad, sparse"), ("fbgemm", "FBGEMM"))
@@ -238,10 +238,10 @@ def numbers(results: Path) -> dict[str, str]:
         "cost_growth_copy": growth["copy for rowwise_adagrad"],
         "cost_smallest": f"{int(smallest):,}",
         "cost_largest": f"{int(largest):,}",
-        "cost_limit": _spread(shares(bench, "cold", of_adam), 0, " %"),
+        "cost_limit": spread(shares(bench, "cold", of_adam), 0, " %"),
         "cost_limit_rows": f"{int(of_adam):,}",
         "cost_training": " and ".join(
-            f"{_spread(paired(of['ours'], of[THEIRS]), 1)} with {int(n):,} users"
+            f"{spread(paired(of['ours'], of[THEIRS]), 1)} with {int(n):,} users"
             for n, of in whole.items()
             if THEIRS in of
         ),

@@ -13,13 +13,9 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
+from tools.cost import spread
+
 SHORT = 60  # steps of a short epoch, in which most rows that are looked up are new to the undo log
-
-
-def _spread(values: Iterable[float], digits: int) -> str:
-    """Formats the median and the quartiles."""
-    q1, median, q3 = np.quantile(list(values), [0.25, 0.5, 0.75])
-    return f"{median:,.{digits}f} [{q1:,.{digits}f}, {q3:,.{digits}f}]"
 
 
 def _range(values: Iterable[float], digits: int) -> str:
@@ -62,10 +58,10 @@ def times(runs: list[dict]) -> str:
     n_steps = len(runs[0]["seconds"]["plain"])
 
     def steps(kind: str) -> Callable[[list[dict]], str]:
-        return lambda some: _spread([1e3 * s for run in some for s in run["seconds"][kind]], 1)
+        return lambda some: spread([1e3 * s for run in some for s in run["seconds"][kind]], 1)
 
     def faster(clock: str) -> Callable[[list[dict]], str]:
-        return lambda some: _spread(np.concatenate([ratios(run, clock) for run in some]), 3)
+        return lambda some: spread(np.concatenate([ratios(run, clock) for run in some]), 3)
 
     def log(n: int) -> Callable[[list[dict]], str]:
         return lambda some: _range([added(run, n) for run in some], 1)
