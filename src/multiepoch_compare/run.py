@@ -325,8 +325,8 @@ def tune_and_run(
         # Two-fold tables know single ids alone, and hold three copies of every row and its state.
         rows = sum(parts.train.schema.cardinality.values())
         fits = not parts.train.schema.bags and rows <= plan.MAX_CONTROL_ROWS
-        again = plan.control(choices["plain"].trial)
-        controls = [replace(again, seed=seed) for seed in range(seeds if fits else 0)]
+        two_fold = plan.control(choices["plain"].trial)
+        controls = [replace(two_fold, seed=seed) for seed in range(seeds if fits else 0)]
         # If it is likely to be needed, the control begins now: it takes longest.
         likely = seeds > 1 and jumps([firsts["plain"]]).mean >= verdict.COLLAPSE
         early = controls if likely else []
