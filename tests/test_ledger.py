@@ -66,6 +66,22 @@ def test_a_dot_is_right_of_its_threshold_if_it_holds():
     assert "holds at 1 of 2" in first and "fails at 1 of 2" in first
 
 
+def test_a_prediction_with_two_limits_is_one_line_and_holds_between_them():
+    values = {"a": [0.0, 0.1, -0.1, 0.2], "b": [3.0, 3.1, 2.9, 3.2], "c": [0.0, 2, -2, 1]}
+    both = [points("C12", side, **values) for side in ("excluding_above", "excluding_below")]
+    text = ledger.summary([entry(ledger.entries({}, pd.concat(both)), "C12")], {})
+    (line,) = BeautifulSoup(text, "html.parser").find_all("svg")
+    low, high = sorted(float(one["x1"].rstrip("%")) for one in line.select(".forest-threshold"))
+    dots = line.find_all("circle")
+    assert [dot["class"] for dot in dots] == [["forest-holds"], ["forest-fails"], ["forest-open"]]
+    for dot in dots:
+        inside = low < float(dot["cx"].rstrip("%")) < high
+        assert inside == (dot["class"] != ["forest-fails"]), dot
+    words = text.split("<svg")[0].replace(ledger.NO_BREAK, " ")
+    assert "**−1 to 1 %**" in words
+    assert "holds at 1 of 3, fails at 1 of 3, open at 1 of 3" in words
+
+
 def test_both_verdicts_are_in_words_and_the_profile_with_most_seeds_decides():
     other = {"cpu": evidence("C6", jump_left=[90, 91, 92], log_linear=[1.0, 1.1, 1.2])}
     one = entry(ledger.entries(FIRST | other, NOTHING), "C6")

@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from reproduction import claims, second_round
-from reproduction.claims import Evidence, Measure
+from reproduction.claims import Evidence
 from reproduction.second_round import PointEvidence
 
 # The summary shows the profile with the most data, then the one with the most seeds.
@@ -96,55 +96,62 @@ def summary(found: Sequence[Entry], follows: dict[str, dict]) -> str:
 
 
 def _forest(one: Entry) -> str:
-    """Draws a line for each measure, above its points against its threshold, as a list in MyST."""
-    by_measure: dict[Measure, list[PointEvidence]] = {}
-    for point in one.second:
-        by_measure.setdefault(point.measure, []).append(point)
-    lines = [_measure(m, points, "second") for m, points in by_measure.items()]
-    lines += [_measure(e.measure, [e], "first") for e in one.first]
+    """Draws a line for each quantity, above its points against its limits, as a list in MyST."""
+    lines = [_quantity(points, "second") for points in second_round.by_quantity(one.second)]
+    lines += [_quantity([e], "first") for e in one.first]
     if not lines:
         return ""
     return f":::{{div}} forest\n{''.join(lines)}:::\n"
 
 
-def _measure(measure: Measure, points: Sequence[Evidence], shade: str) -> str:
-    said = (
-        ", ".join(second_round.range_and_statuses(points))
-        if isinstance(points[0], PointEvidence)
-        else f"{points[0].found}, {points[0].status}"
-    )
-    predicted = measure.predicted.replace("-", "−").replace(" ", NO_BREAK)
+def _quantity(evidence: Sequence[Evidence | PointEvidence], shade: str) -> str:
+    if isinstance(evidence[0], PointEvidence):
+        predicted = second_round.predicted(evidence)
+        said = ", ".join(second_round.range_and_statuses(evidence))
+    else:
+        predicted = evidence[0].measure.predicted
+        said = f"{evidence[0].found}, {evidence[0].status}"
+    predicted = predicted.replace("-", "−").replace(" ", NO_BREAK)
     found = said.replace("-", "−").replace(" %", f"{NO_BREAK}%")
-    strip = _strip(measure, points, shade)
-    return f"- {measure.text} **{predicted}**: {found}\n\n  ```{{raw}} html\n  {strip}\n  ```\n"
+    text, strip = evidence[0].measure.text, _strip(evidence, shade)
+    return f"- {text} **{predicted}**: {found}\n\n  ```{{raw}} html\n  {strip}\n  ```\n"
 
 
-def _strip(measure: Measure, points: Sequence[Evidence], shade: str) -> str:
-    """Draws a dot with its interval for each point: right of the threshold, it is as predicted."""
-    side = 1 if measure.sign == ">" else -1
+def _strip(evidence: Sequence[Evidence | PointEvidence], shade: str) -> str:
+    """Draws a dot with its interval for each point.
+
+    It is as predicted right of the limit, or between the two limits.
+    """
+    limits = list(dict.fromkeys(e.measure for e in evidence))
+    middle = sum(limit.threshold for limit in limits) / len(limits)
+    side = -1 if [limit.sign for limit in limits] == ["<"] else 1
 
     def far(value: float) -> float:
-        return side * (value - measure.threshold)
+        return side * (value - middle)
 
-    finite = [x for e in points for x in (e.estimate, e.low, e.high) if math.isfinite(x)]
-    largest = max(map(abs, map(far, finite))) or 1.0
+    finite = [x for e in evidence for x in (e.estimate, e.low, e.high) if math.isfinite(x)]
+    largest = max(abs(far(x)) for x in (*finite, *(limit.threshold for limit in limits))) or 1.0
     half = (WIDE - NARROW) / 2
 
     def place(value: float) -> str:
         return f"{50 + half * far(value) / largest:.1f}%"
 
+    points = [[evidence[0]]] if len(evidence) == 1 else second_round.by_point(evidence)
     gap = 7 if len(points) <= 12 else 4
     height = gap * (len(points) - 1) + 14
-    parts = [f'<line class="forest-threshold" x1="50%" x2="50%" y1="0" y2="{height}"/>']
-    for k, e in enumerate(points):
-        y = gap * k + 7
+    parts = []
+    for limit in limits:
+        x = place(limit.threshold)
+        parts.append(f'<line class="forest-threshold" x1="{x}" x2="{x}" y1="0" y2="{height}"/>')
+    for k, point in enumerate(points):
+        y, e, status = gap * k + 7, point[0], second_round.status(point)
         where = f"{e.point}: " if isinstance(e, PointEvidence) else ""
-        about = f"{where}{e.estimate:.3g} {measure.unit} [{e.low:.3g}, {e.high:.3g}], {e.status}"
+        about = f"{where}{e.estimate:.3g} {e.measure.unit} [{e.low:.3g}, {e.high:.3g}], {status}"
         line = ""
         if math.isfinite(e.low):
             line = f'<line x1="{place(e.low)}" x2="{place(e.high)}" y1="{y}" y2="{y}"/>'
         disc = f'cx="{place(e.estimate)}" cy="{y}" r="{gap / 2:g}"'
-        dot = f'<circle class="forest-{e.status}" {disc}/>'
+        dot = f'<circle class="forest-{status}" {disc}/>'
         parts.append(f"<g><title>{escape(about)}</title>{line}{dot}</g>")
     about = f'class="forest-{shade}" height="{height}" aria-hidden="true"'
     return f"<svg {about}>{''.join(parts)}</svg>"

@@ -114,24 +114,49 @@ def verdict(evidence: Sequence[PointEvidence]) -> Verdict:
     return "not settled" if "open" in statuses else "not as predicted"
 
 
-def range_and_statuses(points: Sequence[PointEvidence]) -> tuple[str, str]:
-    """Returns the range of one measure's estimates, and at how many points it holds, in words."""
-    counts = Counter(one.status for one in points)
-    words = ", ".join(f"{name} at {n} of {len(points)}" for name, n in counts.items())
-    if len(points) == 1:
-        words = points[0].status
-    values = sorted({f"{one.estimate:.3g}" for one in points}, key=float)
+def by_quantity(evidence: Sequence[PointEvidence]) -> list[list[PointEvidence]]:
+    """Groups the evidence of a claim by what it measures: a prediction may have two limits."""
+    groups: dict[str, list[PointEvidence]] = {}
+    for one in evidence:
+        groups.setdefault(one.measure.text, []).append(one)
+    return list(groups.values())
+
+
+def by_point(evidence: Sequence[PointEvidence]) -> list[list[PointEvidence]]:
+    """Groups the evidence of one quantity by point: one entry a point, two with two limits."""
+    groups: dict[str, list[PointEvidence]] = {}
+    for one in evidence:
+        groups.setdefault(one.point, []).append(one)
+    return list(groups.values())
+
+
+def predicted(evidence: Sequence[PointEvidence]) -> str:
+    """Returns the prediction about one quantity, such as "< 5 %" or "-1 to 1 %"."""
+    first, *others = dict.fromkeys(one.measure for one in evidence)
+    if not others:
+        return first.predicted
+    low, high = sorted([first.threshold, *(other.threshold for other in others)])
+    return f"{low:g} to {high:g} {first.unit}".rstrip()
+
+
+def range_and_statuses(evidence: Sequence[PointEvidence]) -> tuple[str, str]:
+    """Returns the range of one quantity's estimates, and at how many points it holds, in words."""
+    statuses = [status(point) for point in by_point(evidence)]
+    counts = Counter(statuses)
+    words = ", ".join(f"{name} at {n} of {len(statuses)}" for name, n in counts.items())
+    if len(statuses) == 1:
+        words = statuses[0]
+    values = sorted({f"{one.estimate:.3g}" for one in evidence}, key=float)
     found = " to ".join(values[:: max(1, len(values) - 1)])
-    return f"{found} {points[0].measure.unit}".strip(), words
+    return f"{found} {evidence[0].measure.unit}".strip(), words
 
 
 def in_brief(evidence: Sequence[PointEvidence]) -> list[str]:
-    """Returns a line for each measure: at how many points it holds, and the range of estimates."""
+    """Returns a line for each quantity: at how many points it holds, and its range."""
     lines = []
-    for measure in dict.fromkeys(one.measure for one in evidence):
-        points = [one for one in evidence if one.measure == measure]
+    for points in by_quantity(evidence):
         found, words = range_and_statuses(points)
-        lines.append(f"{measure.text} ({measure.predicted}): **{found}**, {words}")
+        lines.append(f"{points[0].measure.text} ({predicted(points)}): **{found}**, {words}")
     return lines
 
 
