@@ -15,8 +15,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -115,12 +115,28 @@ class Runner(Generic[Item]):
                 for item in items:
                     yield item, self.work(item)
             return
+        futures = {self._processes().submit(self.work, item): item for item in items}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+    def ask(self, question: Callable[[], Any], say: Callable[[Any], None]) -> None:
+        """Passes the answer to `say`, beside `map`; gives none if the question fails."""
+
+        def answered(future: Future) -> None:
+            if not future.cancelled() and future.exception() is None:
+                say(future.result())
+
+        if self.workers > 1:
+            self._processes().submit(question).add_done_callback(answered)
+        else:
+            with one_thread(), suppress(Exception):
+                say(question())
+
+    def _processes(self) -> ProcessPoolExecutor:
         if self._pool is None:
             spawn = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self.workers, spawn, initializer=_start_worker)
-        futures = {self._pool.submit(self.work, item): item for item in items}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+        return self._pool
 
 
 class KeptRunner(Runner[tuple[Item, Path]]):

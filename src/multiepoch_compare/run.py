@@ -20,7 +20,7 @@ from multiepoch.files import atomic_write
 from multiepoch.methods import ALL_METHODS
 from multiepoch.model import ConversionModel
 from multiepoch.regime import Expected, expect
-from multiepoch.runner import KeptRunner, in_words, one_thread, run_key
+from multiepoch.runner import KeptRunner, in_words, run_key
 from multiepoch.train import NonFiniteLoss, predict, train
 from multiepoch.train.metrics import auc, logloss
 from multiepoch_compare import plan, verdict
@@ -265,10 +265,9 @@ def estimate(setup: Setup, n_runs: int, workers: int) -> str:
         model, dense_lr=plan.DENSE_LR, embedding_lr=plan.DENSE_LR
     )
     go = partial(train, model, optimizer, epochs=1, batch_size=setup.batch_size, progress=None)
-    with one_thread():
-        go(first[: setup.batch_size])  # the first step takes as long as many
-        started = time.perf_counter()
-        go(first)
+    go(first[: setup.batch_size])  # the first step takes as long as many
+    started = time.perf_counter()
+    go(first)
     a_row = (time.perf_counter() - started) / len(first)
     left = a_row * len(read_parts(setup).train) * setup.epochs * n_runs / workers
     return f"{n_runs} runs of {setup.epochs} epochs, about {in_words(left)}"
@@ -291,7 +290,8 @@ def tune_and_run(
     remedy = "look for extreme values in the dense features"
     tuned, choices, results = {}, {}, {}
     with KeptRunner(keep, total, lambda pair: str(pair[0]), say, total) as runner:
-        say(estimate(setup, total, runner.workers))
+        if not any(store.glob("*.json")):  # none is kept from before
+            runner.ask(partial(estimate, setup, total, runner.workers), say)
 
         def run_all(trials: Sequence[plan.Trial]) -> list[dict]:
             items = [(one, short if one.label == plan.CONTROL else setup) for one in trials]

@@ -1,0 +1,32 @@
+"""The pool of worker processes."""
+
+import os
+import threading
+
+import pytest
+
+from multiepoch.runner import Runner
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_answer_comes_beside_the_results(workers):
+    answers, came = [], threading.Event()
+
+    def say(answer):
+        answers.append(answer)
+        came.set()
+
+    with Runner(abs, workers) as runner:
+        runner.ask(os.getpid, say)
+        assert sorted(runner.map([-1, -2])) == [(-2, 2), (-1, 1)]
+        assert came.wait(60)
+    assert (answers == [os.getpid()]) == (workers == 1 or os.cpu_count() == 1)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_question_that_fails_has_no_answer(workers, capfd):
+    answers = []
+    with Runner(abs, workers) as runner:
+        runner.ask(divmod, answers.append)  # lacks its arguments
+        assert list(runner.map([-1, -2]))
+    assert answers == [] and capfd.readouterr().err == ""
