@@ -82,6 +82,12 @@ def test_a_prediction_with_two_limits_is_one_line_and_holds_between_them():
     assert "holds at 1 of 3, fails at 1 of 3, open at 1 of 3" in words
 
 
+def test_a_single_point_has_its_interval_and_a_small_value_two_decimals():
+    one = points("C6", "left_small_dose", a=[0.001, 0.002, -0.002, -0.002])
+    text = ledger.summary([entry(ledger.entries({}, one), "C6")], {}).replace(ledger.NO_BREAK, " ")
+    assert "**< 50 %**: 0 % [0, 0], holds" in text
+
+
 def test_both_verdicts_are_in_words_and_the_profile_with_most_seeds_decides():
     other = {"cpu": evidence("C6", jump_left=[90, 91, 92], log_linear=[1.0, 1.1, 1.2])}
     one = entry(ledger.entries(FIRST | other, NOTHING), "C6")

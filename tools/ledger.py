@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from reproduction import claims, second_round
-from reproduction.claims import Evidence
+from reproduction.claims import Evidence, short
 from reproduction.second_round import PointEvidence
 
 # The summary shows the profile with the most data, then the one with the most seeds.
@@ -146,7 +146,8 @@ def _strip(evidence: Sequence[Evidence | PointEvidence], shade: str) -> str:
     for k, point in enumerate(points):
         y, e, status = gap * k + 7, point[0], second_round.status(point)
         where = f"{e.point}: " if isinstance(e, PointEvidence) else ""
-        about = f"{where}{e.estimate:.3g} {e.measure.unit} [{e.low:.3g}, {e.high:.3g}], {status}"
+        found = f"{short(e.estimate)} {e.measure.unit} [{short(e.low)}, {short(e.high)}]"
+        about = f"{where}{found}, {status}"
         line = ""
         if math.isfinite(e.low):
             line = f'<line x1="{place(e.low)}" x2="{place(e.high)}" y1="{y}" y2="{y}"/>'

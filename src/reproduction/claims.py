@@ -71,6 +71,11 @@ def claim(id: str) -> Claim:
     raise KeyError(f"no claim {id!r}; there are {', '.join(c.id for c in CLAIMS)}")
 
 
+def short(value: float) -> str:
+    """Formats a value with three digits at most, two of them decimals, as chapters show it."""
+    return f"{round(value, 2) + 0.0:.3g}"  # no "-0"
+
+
 @dataclass(frozen=True)
 class Evidence:
     """One measure with its mean and interval over seeds."""
@@ -92,8 +97,8 @@ class Evidence:
     def found(self) -> str:
         """The estimate and its interval as tables show them."""
         known = math.isfinite(self.low)
-        span = f"[{self.low:.3g}, {self.high:.3g}]" if known else "(one seed)"
-        return " ".join(filter(None, [f"{self.estimate:.3g}", self.measure.unit, span]))
+        span = f"[{short(self.low)}, {short(self.high)}]" if known else "(one seed)"
+        return " ".join(filter(None, [short(self.estimate), self.measure.unit, span]))
 
 
 def weigh(claim: Claim, rows: pd.DataFrame) -> list[Evidence]:

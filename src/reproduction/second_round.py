@@ -13,7 +13,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from multiepoch.stats import holm, interval, t_test
-from reproduction.claims import Measure, claim
+from reproduction.claims import Measure, claim, short
 from reproduction.records import Record
 
 Status = Literal["holds", "fails", "open"]
@@ -140,24 +140,17 @@ def predicted(evidence: Sequence[PointEvidence]) -> str:
 
 
 def range_and_statuses(evidence: Sequence[PointEvidence]) -> tuple[str, str]:
-    """Returns the range of one quantity's estimates, and at how many points it holds, in words."""
+    """Returns what was found of one quantity and at how many points it holds, in words.
+
+    With one point that is the estimate with its interval, with several the range of estimates.
+    """
     statuses = [status(point) for point in by_point(evidence)]
-    counts = Counter(statuses)
-    words = ", ".join(f"{name} at {n} of {len(statuses)}" for name, n in counts.items())
     if len(statuses) == 1:
-        words = statuses[0]
-    values = sorted({f"{one.estimate:.3g}" for one in evidence}, key=float)
+        return _estimate(evidence[0]), statuses[0]
+    words = ", ".join(f"{name} at {n} of {len(statuses)}" for name, n in Counter(statuses).items())
+    values = sorted({short(one.estimate) for one in evidence}, key=float)
     found = " to ".join(values[:: max(1, len(values) - 1)])
     return f"{found} {evidence[0].measure.unit}".strip(), words
-
-
-def in_brief(evidence: Sequence[PointEvidence]) -> list[str]:
-    """Returns a line for each quantity: at how many points it holds, and its range."""
-    lines = []
-    for points in by_quantity(evidence):
-        found, words = range_and_statuses(points)
-        lines.append(f"{points[0].measure.text} ({predicted(points)}): **{found}**, {words}")
-    return lines
 
 
 def verdicts(
@@ -165,17 +158,24 @@ def verdicts(
     *records: Record | None,
     predictions: Sequence[Prediction] = PREDICTIONS,
 ) -> str:
-    """Returns a Markdown table of the second round's verdicts and their evidence in brief."""
+    """Returns a Markdown table of the second round's verdicts, with a row for each quantity."""
     found = [record.evidence for record in records if record is not None]
     if not found:
         return "Second round: no record found."
     rows, lines = pd.concat(found, ignore_index=True), []
     for one in (one for one in predictions if one.id in ids):
         evidence = weigh(one, rows)
-        brief = "<br>".join(in_brief(evidence))
         title = one.title or claim(one.id).title
-        lines.append([f"{one.id} · {title}", f"**{verdict(evidence)}**", brief])
-    return tabulate(lines, ["claim", "second round", "found"], tablefmt="pipe")
+        first = f"{one.id} · {title}: **{verdict(evidence)}**"
+        for points in by_quantity(evidence):
+            found, words = range_and_statuses(points)
+            text = points[0].measure.text
+            lines.append([first, text, predicted(points), f"**{found}**, {words}"])
+            first = ""
+        if not evidence:
+            lines.append([first, "", "", ""])
+    head = ["claim, second round", "measure", "predicted", "found"]
+    return tabulate(lines, head, tablefmt="pipe", disable_numparse=True)
 
 
 def table(rows: pd.DataFrame, profile: str) -> str:
@@ -200,5 +200,5 @@ def table(rows: pd.DataFrame, profile: str) -> str:
 
 def _estimate(evidence: PointEvidence) -> str:
     e = evidence
-    found = f"{e.estimate:.3g} {e.measure.unit}".strip()
-    return f"{found} [{e.low:.3g}, {e.high:.3g}]"
+    found = f"{short(e.estimate)} {e.measure.unit}".strip()
+    return f"{found} [{short(e.low)}, {short(e.high)}]"
