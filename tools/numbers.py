@@ -14,7 +14,9 @@ import pandas as pd
 
 from multiepoch.stats import interval
 from reproduction import records, second_round
+from reproduction.ch07_fal_versus_meda import dense_factor
 from reproduction.ch08_continual_training import experiment as continual
+from reproduction.ch10_own_label import days
 from reproduction.ch10_own_label import experiment as own_label
 from reproduction.dose_response import experiment as dose_response
 from reproduction.findings import above, below, estimate
@@ -33,8 +35,10 @@ def measured(results: Path) -> dict[str, pd.Series]:
     that FAL leaves, `quarter_` and `end_` FAL's loss against MEDA's a quarter into epoch 2 and at
     its end, and `tail_` tail rewind's against MEDA's at that quarter. `valley` is the loss of one
     epoch at the rate with the small dose against the best. `gain_METHOD` is a method's loss after
-    three epochs against one plain epoch, each at its best table rate. `days_METHOD` is its loss
-    over the last days of continual training with two epochs a day against one. `self_seeing` and
+    three epochs against one plain epoch, each at its best table rate. `falling_METHOD` is it
+    against MEDA, both with the dense rate's factor from epoch 2 on tuned. `days_METHOD` is its loss
+    over the last days of continual training with two epochs a day against one, and `later_METHOD`
+    the same over days 3 to 10 of the second round's seeds. `self_seeing` and
     `self_excluding` are the jumps with the own label in the rows that an impression reads, and
     without it. `dip_METHOD` is a rewind's loss a tenth into epoch 2 against one plain epoch.
     """
@@ -51,6 +55,9 @@ def measured(results: Path) -> dict[str, pd.Series]:
     found["valley"] = dose_response.valley(rows, WORLD).xs(DOSES["small"])
     for name in ("plain", "fal", "meda", "tail_rewind"):
         found[f"gain_{name}"] = dose_response.best_against_one_epoch(rows, WORLD, name, 3.0)
+    rows = records.read(dense_factor.NAME, "long", results).rows
+    for name in ("plain", "fal"):
+        found[f"falling_{name}"] = dense_factor.against(rows, name, "meda")[3.0]
     rows = records.read(own_label.NAME, "long", results).rows
     for name in ("self_seeing", "self_excluding"):
         found[name] = own_label.jump(rows, "AdsWorld, sums", name).xs(0.3)
@@ -60,9 +67,12 @@ def measured(results: Path) -> dict[str, pd.Series]:
             found[key] = own_label.at_point(rows, data, own_label.ADAGRAD_RATES[1], name, 1.1)
     rows = records.read("ch08_continual_training", "long", results).rows
     methods = ("plain", "fal", "meda_restored", "day_tail_rewind")
-    days = {name: continual.label(name, 2) for name in methods}
-    for name, setting in {**days, "more_data": continual.MORE_DATA}.items():
+    settings = {name: continual.label(name, 2) for name in methods}
+    for name, setting in {**settings, "more_data": continual.MORE_DATA}.items():
         found[f"days_{name}"] = continual.last_days(continual.gain(rows, setting))
+    rows = records.read(days.NAME, "long", results).rows
+    for name, setting in {"day_tail_rewind": days.TAIL, "more_data": days.MORE_DATA}.items():
+        found[f"later_{name}"] = days.later(rows, setting, days.END)
     return found
 
 
@@ -75,7 +85,8 @@ def front(results: Path) -> dict[str, str]:
         return {}
     plain, found = ("jump_", "left_", "valley", "self_seeing"), {}
     for name, values in measured(results).items():
-        found[name] = estimate(values, "%", 1) if name.startswith(plain) else signed(values)
+        unsigned = estimate(values, "%", 1).replace(" %", f"{NBSP}%")
+        found[name] = unsigned if name.startswith(plain) else signed(values)
         found[f"{name}_size"] = f"{abs(values.mean()):.1f}{NBSP}%"
     return found
 
@@ -123,6 +134,12 @@ def assertions(results: Path) -> dict[str, bool]:
         "tail rewind gains over one epoch": below(m["gain_tail_rewind"]),
         "FAL loses against one epoch": above(m["gain_fal"]),
         "plain training loses against one epoch": above(m["gain_plain"]),
+        "with a dense rate that falls, both end 0.3 to 2 % above MEDA": all(
+            above(m[f"falling_{name}"], 0.3) and below(m[f"falling_{name}"], 2)
+            for name in ("plain", "fal")
+        ),
+        "over other days and seeds, too": below(m["later_day_tail_rewind"])
+        and below(m["later_more_data"] - m["later_day_tail_rewind"]),
         "day by day, tail rewind gains": below(m["days_day_tail_rewind"]),
         "day by day, no gain is shown for MEDA": not below(m["days_meda_restored"]),
         "day by day, FAL loses": above(m["days_fal"]),
