@@ -330,6 +330,27 @@ def test_the_dense_rate_falls_in_the_second_epoch_and_is_back_on_a_new_day(tiny_
         optimizer.step()
 
 
+def test_the_fused_dense_step_is_adams_and_left_out_where_there_is_none(tiny_log):
+    models = [ConversionModel(tiny_log().schema, embedding_dim=2) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    (fused, _), (plain, _) = (
+        METHODS["plain"].build(model, dense_lr=0.1, embedding_lr=1.0) for model in models
+    )
+    assert fused.dense.param_groups[0]["fused"]
+    plain.dense.param_groups[0]["fused"] = None
+    log = tiny_log()
+    for model, optimizer in zip(models, (fused, plain)):
+        for _ in range(3):
+            optimizer.zero_grad()
+            model.loss(model(log.ids, log.dense), log.labels).backward()
+            optimizer.step()
+    for one, other in zip(*(model.dense_parameters() for model in models)):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-6)
+
+    elsewhere, _ = METHODS["plain"].build(models[0].to("meta"), dense_lr=0.1, embedding_lr=1.0)
+    assert not elsewhere.dense.param_groups[0]["fused"]
+
+
 def test_a_world_without_its_cross_is_the_same_world():
     run = replace(PLAIN, data="world without cross")
     without, whole = execute(run, TINY), execute(PLAIN, TINY)

@@ -204,8 +204,6 @@ def execute(trial: plan.Trial, setup: Setup) -> dict:
     settings = asdict(trial)
     del settings["label"]
     optimizer, every_epoch = ALL_METHODS[settings.pop("method")].build(model, **settings)
-    for group in optimizer.dense.param_groups:
-        group["fused"] = True  # a third faster where batches are small
     ends = _Ends(every_epoch, model, parts)
     started = time.process_time()  # unaffected by other processes
     rows = train(
