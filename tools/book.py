@@ -16,20 +16,30 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
 import pandas as pd
+import torch
 import yaml
 from nbformat import NotebookNode
 
+from multiepoch.runner import Runner
 from reproduction import checks, claims, records, second_round
 from reproduction.ch07_fal_versus_meda import interactive_figure
 from reproduction.dose_response import experiment as dose_response
 from tools import about, cost, distributed, figures, lead, ledger, numbers, recipes
 from tools.colab import with_badge
-from tools.notebooks import PROFILES, NotebookFailed, Run, execute, files_under
+from tools.notebooks import (
+    PROFILES,
+    NotebookFailed,
+    Run,
+    execute_on_one_core,
+    files_under,
+    kept_run,
+)
 from tools.toc import pages
 
 Ledger = dict[str, pd.DataFrame]  # the evidence by profile, as from `records.ledger`
@@ -65,24 +75,36 @@ def build(root: Path, profile: str, html: Path | None = None) -> Path:
 
 
 def run_notebooks(root: Path, profile: str) -> dict[str, Run]:
-    """Runs the notebooks of the book in order, a progress line for each; returns them by page."""
-    runs = {}
+    """Runs the notebooks of the book, a progress line for each; returns them by page, in order.
+
+    On a CPU each notebook has one core, and as many run at a time as there are cores: parts of
+    every chapter use one core alone. The last chapters start first, since the first are short and
+    leave no core idle for long at the end.
+    """
+    notebooks = {}
     for page in pages(root):
         notebook = root / f"{page}.ipynb"
-        if not notebook.exists():
-            if not (root / f"{page}.md").exists():
-                raise BookFailed(f"_toc.yml lists {page}, but no {page}.ipynb or {page}.md exists.")
-            continue
-        print(f"{notebook.stem} ... ", end="", flush=True)
-        folder = root / "_build" / "executed" / profile
-        try:
-            run = execute(notebook, root, folder, {"profile": profile})
-        except NotebookFailed:
-            print("failed", flush=True)
-            raise
-        print("kept" if run.kept else f"{run.seconds:.1f} s", flush=True)
-        runs[page] = run
-    return runs
+        if notebook.exists():
+            notebooks[notebook] = page
+        elif not (root / f"{page}.md").exists():
+            raise BookFailed(f"_toc.yml lists {page}, but no {page}.ipynb or {page}.md exists.")
+    folder, parameters = root / "_build" / "executed" / profile, {"profile": profile}
+    runs: dict[Path, Run] = {}
+
+    def add(notebook: Path, run: Run) -> None:
+        took = "kept" if run.kept else f"{run.seconds:.1f} s"
+        print(f"{notebook.stem} ... {took}", flush=True)
+        runs[notebook] = run
+
+    for notebook in notebooks:
+        if kept := kept_run(notebook, root, folder, parameters):
+            add(notebook, kept)
+    at_a_time = 1 if torch.cuda.is_available() else os.cpu_count() or 1
+    work = partial(execute_on_one_core, root=root, folder=folder, parameters=parameters)
+    with Runner(work, at_a_time) as runner:
+        for notebook, run in runner.map([one for one in reversed(notebooks) if one not in runs]):
+            add(notebook, run)
+    return {page: runs[notebook] for notebook, page in notebooks.items()}
 
 
 def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:

@@ -91,26 +91,45 @@ def execute(
     """
     if not notebook.is_file():
         raise NotebookFailed(f"{notebook}: no such notebook.")
-    target = folder / f"{notebook.stem}-{key(notebook, root, parameters)}.ipynb"
-    kept = target.exists()
-    if not kept:
-        start = time.perf_counter()
-        with atomic_write(target) as partial:
-            _papermill(notebook, partial, root, parameters, failed)
-            document = nbformat.read(partial, as_version=4)
-            document.metadata["multiepoch"] = {
-                **parameters,
-                "seconds": round(time.perf_counter() - start, 1),
-                "date": time.strftime("%Y-%m-%d"),
-                "torch": version("torch"),
-                "python": platform.python_version(),
-                "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-            }
-            nbformat.write(document, partial)
-        for earlier in set(folder.glob(f"{notebook.stem}-*.ipynb")) - {target}:
-            earlier.unlink(missing_ok=True)
+    if kept := kept_run(notebook, root, folder, parameters):
+        return kept
+    target = _target(notebook, root, folder, parameters)
+    start = time.perf_counter()
+    with atomic_write(target) as partial:
+        _papermill(notebook, partial, root, parameters, failed)
+        document = nbformat.read(partial, as_version=4)
+        seconds = round(time.perf_counter() - start, 1)
+        document.metadata["multiepoch"] = {
+            **parameters,
+            "seconds": seconds,
+            "date": time.strftime("%Y-%m-%d"),
+            "torch": version("torch"),
+            "python": platform.python_version(),
+            "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        }
+        nbformat.write(document, partial)
+    for earlier in set(folder.glob(f"{notebook.stem}-*.ipynb")) - {target}:
+        earlier.unlink(missing_ok=True)
+    return Run(target, seconds, kept=False)
+
+
+def execute_on_one_core(notebook: Path, root: Path, folder: Path, parameters: dict) -> Run:
+    """Runs a notebook as `execute` does, with its training runs in the notebook's own process."""
+    with mock.patch.dict(os.environ, {"MULTIEPOCH_WORKERS": "1"}):
+        return execute(notebook, root, folder, parameters)
+
+
+def kept_run(notebook: Path, root: Path, folder: Path, parameters: dict) -> Run | None:
+    """Returns the run that `folder` keeps under the same key, or None."""
+    target = _target(notebook, root, folder, parameters)
+    if not target.exists():
+        return None
     seconds = json.loads(target.read_text())["metadata"]["multiepoch"]["seconds"]
-    return Run(target, seconds, kept)
+    return Run(target, seconds, kept=True)
+
+
+def _target(notebook: Path, root: Path, folder: Path, parameters: dict) -> Path:
+    return folder / f"{notebook.stem}-{key(notebook, root, parameters)}.ipynb"
 
 
 def _papermill(

@@ -83,7 +83,7 @@ def run(
     trials = [t for s in seeds for one in data for t in of_seed(s, one, names, epochs)]
     if doses:
         trials += [t for s in seeds for t in of_doses(s, names)]
-    return run_trials(trials, profile, device, store, log, profile.workers)
+    return run_trials(trials, profile, device, store, log)
 
 
 POINTS = (1.25, 2.0, 3.25, 4.0)

@@ -84,9 +84,9 @@ def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=prin
     profile, device = sizes(profile), resolve_device(device)
     store = store or default_store(profile) / NAME
     trials = on_world(*(seeds or SEEDS))
-    world = run_trials(trials, profile, device, store, log, profile.workers)
+    world = run_trials(trials, profile, device, store, log)
     trials = on_kuairand(chosen(trials, world))
-    return pd.concat([world, run_trials(trials, profile, device, store, log, profile.workers)])
+    return pd.concat([world, run_trials(trials, profile, device, store, log)])
 
 
 def scores(rows: pd.DataFrame) -> pd.Series:

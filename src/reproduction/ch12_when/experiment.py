@@ -49,14 +49,14 @@ def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=prin
     """Returns the losses of the scan."""
     device, store = resolve_device(device), store or default_store(profile) / NAME
     trials = [trial for seed in seeds or SEEDS for trial in scan(seed)]
-    return run_trials(trials, search.sizes(profile), device, store, log, profile.workers)
+    return run_trials(trials, search.sizes(profile), device, store, log)
 
 
 def run_scan(profile: Profile, device: str, seeds, store=None, log=print) -> pd.DataFrame:
     """Runs the live part of the chapter: a few coefficients at one batch size."""
     store = store or default_store(profile) / NAME
     trials = [t for seed in seeds for t in scan(seed, LIVE, BATCHES[1:2], AGAINST[:1])]
-    return run_trials(trials, profile, device, store, log, profile.workers)
+    return run_trials(trials, profile, device, store, log)
 
 
 def changes(rows: pd.DataFrame) -> pd.DataFrame:

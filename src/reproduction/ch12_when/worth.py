@@ -106,7 +106,7 @@ def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=prin
     profile, device, seeds = sizes(profile), resolve_device(device), seeds or SEEDS
     store = store or default_store(profile) / NAME
     trials = [trial for seed in seeds for trial in trials_of(seed)]
-    rows = run_trials(trials, profile, device, store, log, profile.workers)
+    rows = run_trials(trials, profile, device, store, log)
     return pd.concat([rows, *(lookups(profile, seed) for seed in seeds)], ignore_index=True)
 
 

@@ -264,7 +264,7 @@ def run_all(
 ) -> pd.DataFrame:
     """Returns every run's rows, in the order given.
 
-    Finished runs are kept in `store` and not repeated. On a CPU `profile.workers` processes of one
+    Finished runs are kept in `store` and not repeated. On a CPU `workers` processes of one
     thread share the runs; on a GPU they run one after the other.
 
     Args:
@@ -286,8 +286,13 @@ def run_all(
 
 
 def workers(profile: Profile, device: str) -> int:
-    """Returns how many processes share the runs: one on a GPU."""
-    return profile.workers if device == "cpu" else 1
+    """Returns how many processes share the runs: one on a GPU, else as many as the profile says.
+
+    MULTIEPOCH_WORKERS overrides the profile, for notebooks that run side by side.
+    """
+    if device != "cpu":
+        return 1
+    return int(os.environ.get("MULTIEPOCH_WORKERS", profile.workers))
 
 
 def _keep(profile: Profile, device: str, run: Run, path: Path) -> None:

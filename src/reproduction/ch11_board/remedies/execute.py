@@ -21,7 +21,7 @@ from multiepoch.train import train
 from multiepoch.train.loop import NonFiniteLoss
 from reproduction.ch11_board.remedies.hooks import WholeTables
 from reproduction.ch11_board.remedies.registry import BOARD
-from reproduction.runs import Profile
+from reproduction.runs import Profile, workers
 
 NEW_IDS = {"world": ("user", "product"), "kuairand": ("user", "video")}
 EVERY = 4  # KuaiRand is evaluated on every fourth impression of its held-out days
@@ -172,12 +172,13 @@ def run_trials(
     device: str,
     store: Path,
     log: Callable[[str], None] = print,
-    workers: int = 1,
 ) -> pd.DataFrame:
     """Returns the rows of every trial, in order; finished ones are kept in `store`."""
     device = resolve_device(device)
     paths = [store / f"{_key(trial, profile, device)}.parquet" for trial in trials]
-    with KeptRunner(_Keep(profile, device), workers, Trial.describe, log) as runner:
+    with KeptRunner(
+        _Keep(profile, device), workers(profile, device), Trial.describe, log
+    ) as runner:
         runner(trials, paths)
     return pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
 
