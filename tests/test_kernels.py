@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from multiepoch.optim import (
@@ -20,6 +22,7 @@ from multiepoch.optim import (
     compiled,
     eager,
 )
+from multiepoch.remedies.row_counts import HashedCounts
 from multiepoch.remedies.undo_log import UndoLog
 
 ROOT = Path(__file__).parents[1]
@@ -180,6 +183,31 @@ def test_rows_of_another_optimizer_are_corrected_alike_by_both_paths(row_lr, row
     for name, value in found[eager].items():
         torch.testing.assert_close(found[compiled][name], value, rtol=0, atol=1e-6)
     assert compiled.distinct_rows(torch.tensor([0, n]), n) is None
+
+
+ROW = st.integers(0, 12) | st.integers(2**31 - 13, 2**31 - 2)
+BATCH = st.dictionaries(ROW, st.integers(0, 3) | st.just(2**31 - 1))
+
+
+@needs_kernels
+@given(batches=st.lists(BATCH, max_size=8))
+def test_counts_of_rows_are_those_of_a_dict(batches):
+    hashed, expected, most = HashedCounts(), {}, 0
+    for batch in batches:
+        most = max(most, len(expected) + len(batch))
+        rows, occurrences = torch.tensor([*batch], dtype=torch.int64), [*batch.values()]
+        new = hashed.add(rows, torch.tensor(occurrences, dtype=torch.int32))
+        assert new.tolist() == [row for row, n in batch.items() if n and row not in expected]
+        for row, n in batch.items():
+            if n:
+                expected[row] = min(expected.get(row, 0) + n, 2**31 - 1)
+        rows, counts = hashed.all()
+        assert dict(zip(rows.tolist(), counts.tolist())) == expected
+        assert rows.tolist() == sorted(expected)
+        known = torch.tensor([*expected], dtype=torch.int64)
+        assert hashed.of(known).tolist() == [*expected.values()]
+        assert hashed.n_bytes == 12 * len(expected)
+        assert hashed.slots.nbytes <= 12 * most + 8
 
 
 @needs_kernels

@@ -314,36 +314,54 @@ extern "C" void correct_rows(const Batch* b, float* weight, const Scale* s, int 
     });
 }
 
-// The undo log: adds the occurrences of k rows to the counts of those in `ids`, which ascend, and
-// writes the other rows and their occurrences. Returns how many there are. Rows that ascend, too,
-// are found in a single pass that doubles its stride until it is past one.
-extern "C" int64_t add_to_run(const int64_t* ids, int32_t* counts, int64_t n, const int64_t* rows,
-                              const int32_t* occurrences, int64_t k, int64_t* other_rows,
-                              int32_t* other_occurrences) {
-    int64_t at = 0, others = 0;
-    for (int64_t i = 0; i < k; ++i) {
-        const int64_t row = rows[i];
-        if (i > 0 && row < rows[i - 1]) at = 0;
-        int64_t stride = 1;
-        while (at + stride < n && ids[at + stride] < row) at += stride, stride *= 2;
-        at = std::lower_bound(ids + at, ids + std::min(at + stride, n), row) - ids;
-        if (at < n && ids[at] == row)
-            counts[at] = plus(counts[at], occurrences[i]);
-        else
-            other_rows[others] = row, other_occurrences[others++] = occurrences[i];
-    }
-    return others;
+// The counts of the undo log: n slots, from 64 bits on, of a hash table from row to count. A slot
+// whose count is 0 is empty; at least one is.
+struct Slot {
+    int32_t row, count;
+};
+
+// Returns the place of a row, from 0 to n - 1. It ascends with the hash of the row, so that a larger
+// table is filled from end to end.
+inline int64_t slot_of(uint32_t row, int64_t n) {
+    row ^= row >> 16, row *= 0x7feb352du;  // lowbias32, github.com/skeeto/hash-prospector
+    row ^= row >> 15, row *= 0x846ca68bu;
+    row ^= row >> 16;
+    return static_cast<uint64_t>(row) * n >> 32;
 }
 
-// Merges two ascending runs of ids, with their counts, into one.
-extern "C" void merge_runs(const int64_t* ids, const int32_t* counts, int64_t n,
-                           const int64_t* more_ids, const int32_t* more_counts, int64_t m,
-                           int64_t* all_ids, int32_t* all_counts) {
-    for (int64_t i = 0, j = 0; i + j < n + m;) {
-        const int64_t at = i + j;
-        const bool first = j == m || (i < n && ids[i] < more_ids[j]);
-        all_ids[at] = first ? ids[i] : more_ids[j];
-        all_counts[at] = first ? counts[i++] : more_counts[j++];
+// Returns the slot of a row, or the empty one where it belongs.
+inline Slot& find(Slot* slots, int64_t n, int64_t row) {
+    int64_t at = slot_of(row, n);
+    while (slots[at].count > 0 && slots[at].row != row) at = at + 1 == n ? 0 : at + 1;
+    return slots[at];
+}
+
+// Adds the occurrences of k rows to their counts. Writes the rows that had none, and returns how many
+// they are.
+extern "C" int64_t add_counts(Slot* slots, int64_t n, const int64_t* rows,
+                              const int32_t* occurrences, int64_t k, int64_t* new_rows) {
+    int64_t found = 0;
+    for (int64_t i = 0; i < k; ++i) {
+        if (i + 16 < k) __builtin_prefetch(slots + slot_of(rows[i + 16], n), 1);
+        if (occurrences[i] == 0) continue;
+        Slot& slot = find(slots, n, rows[i]);
+        if (slot.count == 0) new_rows[found++] = slot.row = rows[i];
+        slot.count = plus(slot.count, occurrences[i]);
+    }
+    return found;
+}
+
+// Copies all counts into a larger table, whose slots are empty.
+extern "C" void move_counts(const Slot* from, int64_t n, Slot* to, int64_t m) {
+    for (const Slot* slot = from; slot < from + n; ++slot)
+        if (slot->count > 0) find(to, m, slot->row) = *slot;
+}
+
+// Writes the counts of k rows.
+extern "C" void counts_of(Slot* slots, int64_t n, const int64_t* rows, int64_t k, int32_t* counts) {
+    for (int64_t i = 0; i < k; ++i) {
+        if (i + 16 < k) __builtin_prefetch(slots + slot_of(rows[i + 16], n));
+        counts[i] = find(slots, n, rows[i]).count;
     }
 }
 

@@ -101,9 +101,11 @@ def _load(path: Path) -> ctypes.CDLL:
     kernels.update_rows.argtypes = [Int32, batch, *[Pointer] * 3, step, scale, Int32]
     kernels.distinct_rows.restype = Int
     kernels.distinct_rows.argtypes = [Pointer, Int, Int, Pointer, Pointer]
-    kernels.add_to_run.restype, kernels.merge_runs.restype = Int, None
-    kernels.add_to_run.argtypes = [*[Pointer] * 2, Int, *[Pointer] * 2, Int, Pointer, Pointer]
-    kernels.merge_runs.argtypes = kernels.add_to_run.argtypes
+    kernels.add_counts.restype = Int
+    kernels.move_counts.restype = kernels.counts_of.restype = None
+    kernels.add_counts.argtypes = [Pointer, Int, Pointer, Pointer, Int, Pointer]
+    kernels.move_counts.argtypes = [Pointer, Int, Pointer, Int]
+    kernels.counts_of.argtypes = [Pointer, Int, Pointer, Int, Pointer]
     kernels.keep_rows.restype = kernels.correct_rows.restype = None
     kernels.keep_rows.argtypes = [batch, *[Pointer] * 3, scale, Int32]
     kernels.correct_rows.argtypes = [batch, Pointer, scale, Int32]
@@ -202,36 +204,37 @@ def correct_rows(
     torch.autograd.graph.increment_version(table)
 
 
-Run = tuple[Tensor, Tensor]  # ids, int64 (k,), ascending, and their counts, int32 (k,)
-
-
-def add_to_run(run: Run, rows: Tensor, occurrences: Tensor) -> Run:
-    """Adds the occurrences of the rows that are in the run; returns those that are not.
+def add_counts(slots: Tensor, rows: Tensor, occurrences: Tensor) -> Tensor:
+    """Adds to the counts of rows in a hash table; returns the rows that had none, int64.
 
     Args:
-        run: Changed in place.
-        rows: Distinct rows, int64 (k,); best in ascending order.
-        occurrences: Their lookups, int32 (k,).
+        slots: The hash table, int32 (n, 2): row and count, or zeros. Changed in place.
+        rows: Distinct rows, int64 (k,), fewer than the empty slots.
+        occurrences: Their lookups, int32 (k,); 0 has no effect.
     """
-    kernels, new = library(), (rows.contiguous(), occurrences.contiguous())
-    others = torch.empty_like(new[0]), torch.empty_like(new[1])
+    kernels, (rows, occurrences) = library(), (rows.contiguous(), occurrences.contiguous())
+    new = torch.empty_like(rows)
     assert kernels is not None
-    arrays = [*_pointers(run), *_pointers(new), *_pointers(others)[:2]]
-    n = kernels.add_to_run(*arrays)
-    return others[0][:n], others[1][:n]
+    given = rows.data_ptr(), occurrences.data_ptr(), len(rows)
+    n = kernels.add_counts(slots.data_ptr(), len(slots), *given, new.data_ptr())
+    return new[:n]
 
 
-def merge_runs(run: Run, other: Run) -> Run:
-    """Returns one run of the ids of both, which have none in common."""
-    kernels, n = library(), len(run[0]) + len(other[0])
-    both = torch.empty(n, dtype=torch.int64), torch.empty(n, dtype=torch.int32)
+def move_counts(slots: Tensor, larger: Tensor) -> None:
+    """Copies all counts into a hash table of zeros."""
+    kernels = library()
     assert kernels is not None
-    kernels.merge_runs(*_pointers(run), *_pointers(other), *_pointers(both)[:2])
-    return both
+    kernels.move_counts(slots.data_ptr(), len(slots), larger.data_ptr(), len(larger))
 
 
-def _pointers(run: Run) -> tuple[int, int, int]:
-    return run[0].data_ptr(), run[1].data_ptr(), len(run[0])
+def counts_of(slots: Tensor, rows: Tensor) -> Tensor:
+    """Returns the counts of rows, int64 (k,), in a hash table, int32 (k,)."""
+    kernels, rows = library(), rows.contiguous()
+    counts = torch.empty(len(rows), dtype=torch.int32)
+    assert kernels is not None
+    given = rows.data_ptr(), len(rows), counts.data_ptr()
+    kernels.counts_of(slots.data_ptr(), len(slots), *given)
+    return counts
 
 
 def _batch(touched: TouchedRows, step: int = 0) -> Batch:

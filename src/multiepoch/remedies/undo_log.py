@@ -13,9 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from multiepoch.optim import compiled
 from multiepoch.optim.batch import at_least_float32
-from multiepoch.optim.compiled import Run
+from multiepoch.remedies.row_counts import row_counts
 
 Keep = Literal["table", "bfloat16", "cpu"] | Path
 _PIECE = 2**18  # rows read from a file at once
@@ -62,9 +61,7 @@ class Counts:
 class UndoLog:
     """Counts the lookups of touched rows and keeps their values from before the first one.
 
-    The counts are in runs, each sorted by id and at least four times as long as the next, so that
-    a batch is looked up in few runs and a row moves between runs only a few times. The values are
-    in one chunk for each step that touched new rows, or in a file.
+    The values are in one chunk for each step that touched new rows, or in a file.
 
     Args:
         table: The table, (n_rows, dim).
@@ -77,20 +74,15 @@ class UndoLog:
         self._clear()
 
     def _clear(self) -> None:
-        self.runs: list[Run] = []
+        self.lookups = row_counts(self.table)
         self.chunks: list[tuple[Tensor, dict[str, Tensor]]] = []  # rows (k,), values (k, ...)
         self.file = RowFile(self.keep) if isinstance(self.keep, Path) else None
 
     def add(self, rows: Tensor, occurrences: Tensor, values: Callable) -> None:
-        rows, occurrences = _only(occurrences > 0, rows, occurrences.int())  # see register_row_hook
-        for run in self.runs:
-            rows, occurrences = _add_to(run, rows, occurrences)
-        if len(rows) == 0:
-            return
-        self._keep(rows, {name: value.index_select(0, rows) for name, value in values().items()})
-        self.runs.append(_sorted(rows, occurrences))
-        while len(self.runs) > 1 and len(self.runs[-2][0]) < 4 * len(self.runs[-1][0]):
-            self.runs.append(_merged(self.runs.pop(), self.runs.pop()))
+        rows = self.lookups.add(rows, occurrences.int())
+        if len(rows):
+            values = {name: value.index_select(0, rows) for name, value in values().items()}
+            self._keep(rows, values)
 
     def _keep(self, rows: Tensor, values: dict[str, Tensor]) -> None:
         """Appends rows, int64 (k,), and their values, (k, ...)."""
@@ -101,16 +93,15 @@ class UndoLog:
             return
         device = torch.device("cpu") if self.keep == "cpu" else self.table.device
         values = {name: value.to(device) for name, value in values.items()}
-        self.chunks.append((rows.to(device), values))
+        self.chunks.append((rows.to(device, copy=True), values))
 
     def put_back(self, below: float) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
         """Yields the rows touched fewer than `below` times with their values, in pieces.
 
         Drops the other rows, except from a file.
         """
-        ids, counts = self._counts()
         for k, (rows, values) in enumerate(self._pieces()):
-            few = counts[torch.searchsorted(ids, rows.to(ids.device))] < below
+            few = self.lookups.of(rows.to(self.table.device)) < below
             rows, *kept = _only(few.to(rows.device), rows, *values.values())
             piece = rows, dict(zip(values, kept))
             if self.file is None:
@@ -119,32 +110,25 @@ class UndoLog:
 
     def _pieces(self) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
         yield from self.chunks
-        if self.file is not None and self.runs:
+        if self.file is not None and self.file.n:
             values = self.file.columns()
             yield from _pieces(values.pop("rows"), values)
 
     def few(self, below: float) -> tuple[Tensor, Tensor]:
         """Returns the rows touched fewer than `below` times, ascending, and their lookups, (k,)."""
-        ids, counts = self._counts()
-        ids, counts = _only(counts < below, ids, counts)
-        return ids, counts
-
-    def _counts(self) -> tuple[Tensor, Tensor]:
-        if not self.runs:
-            empty = torch.empty(0, dtype=torch.int64, device=self.table.device)
-            return empty, empty.int()
-        return _sorted(*map(torch.cat, zip(*self.runs)))
+        rows, counts = self.lookups.all()
+        few = counts < below
+        return rows[few], counts[few]
 
     @property
     def n_bytes(self) -> int:
         """The memory in bytes, without that of files."""
-        tensors = [part for run in self.runs for part in run]
-        tensors += [part for rows, values in self.chunks for part in (rows, *values.values())]
-        return sum(part.nbytes for part in tensors)
+        tensors = [part for rows, values in self.chunks for part in (rows, *values.values())]
+        return self.lookups.n_bytes + sum(part.nbytes for part in tensors)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state as copies; values in a file are mapped, not read into memory."""
-        ids, counts = self._counts()
+        ids, counts = (part.clone() for part in self.lookups.all())
         values = self.file.columns() if self.file else {}
         rows = values.pop("rows", ids[:0])
         if self.chunks:
@@ -156,7 +140,7 @@ class UndoLog:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores a saved state, whatever the `keep` of the log that saved it."""
         device = self.table.device
-        ids, counts = (state[name].to(device, copy=True) for name in ("ids", "counts"))
+        ids, counts = (state[name].to(device) for name in ("ids", "counts"))
         rows, values = state["rows"], state["values"]
         beyond = len(ids) > 0 and int(ids[-1]) >= len(self.table)
         if beyond or ("weight" in values and values["weight"].shape[1] != self.table.shape[1]):
@@ -165,7 +149,7 @@ class UndoLog:
                 f"{tuple(self.table.shape)}: load the state of a table of the same shape"
             )
         self._clear()
-        self.runs = [(ids, counts)] if len(ids) else []
+        self.lookups.add(ids, counts)
         for rows, values in _pieces(state["rows"], state["values"]):
             self._keep(rows.clone(), {name: self._exact(name, v) for name, v in values.items()})
 
@@ -223,31 +207,6 @@ def _only(mask: Tensor, *columns: Tensor) -> tuple[Tensor, ...]:
         return columns
     at = mask.nonzero().squeeze(1)
     return tuple(column.index_select(0, at) for column in columns)
-
-
-def _sorted(ids: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    if (ids[1:] > ids[:-1]).all():
-        return ids, counts
-    ids, order = ids.sort()
-    return ids, counts[order]
-
-
-def _add_to(run: Run, rows: Tensor, occurrences: Tensor) -> Run:
-    """Adds the occurrences of the rows that are in the run; returns those that are not."""
-    ids, counts = run
-    if ids.is_cpu and compiled.library() is not None:
-        return compiled.add_to_run(run, rows, occurrences)
-    at = torch.searchsorted(ids, rows).clamp_(max=len(ids) - 1)
-    found = ids.index_select(0, at) == rows
-    counts.index_add_(0, at, occurrences * found)
-    others, left = _only(~found, rows, occurrences)
-    return others, left
-
-
-def _merged(run: Run, other: Run) -> Run:
-    if run[0].is_cpu and compiled.library() is not None:
-        return compiled.merge_runs(run, other)
-    return _sorted(*map(torch.cat, zip(run, other)))
 
 
 def copied(values: dict[str, Tensor], device: torch.device | None = None) -> dict[str, Tensor]:
