@@ -60,13 +60,10 @@ def results(tmp_path, record):
     (folder / "long").mkdir(parents=True)
     record.rows.to_parquet(folder / "long" / f"{experiment.NAME}.parquet")
     (folder / "long" / f"{experiment.NAME}.json").write_text(json.dumps(ABOUT))
+    committed = ("ch08_continual_training", "ch10_own_label", "blended_days", "dense_factor")
+    kept = [f"{name}.*" for name in committed] + ["*.evidence.csv", "*.points.csv"]
     for path in (ROOT / "results").glob("*/*"):
-        if any(
-            map(
-                path.match,
-                ("ch08_continual_training.*", "ch10_own_label.*", "*.evidence.csv", "*.points.csv"),
-            )
-        ):
+        if any(map(path.match, kept)):
             (folder / path.parent.name).mkdir(exist_ok=True)
             shutil.copy(path, folder / path.parent.name)
     return folder
