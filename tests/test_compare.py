@@ -340,7 +340,9 @@ def test_another_error_is_not_taken_for_a_divergence(place, monkeypatch):
 def test_a_look_at_few_days_splits_by_rows(place):
     columns = Columns(("user",), ("click",), "day")
     mapped = map_log("log.parquet", columns, rows=1_000)  # four of five days
-    assert not plan.split(mapped, "log", look=True).by_rows
+    assert plan.split(mapped, "log", look=True).ends == ((0, 1), (2, 2), (3, 3))
+    cut_off = plan.split(mapped, "log", look=True, cut=True)  # within the fourth day
+    assert cut_off.ends == ((0, 0), (1, 1), (2, 2))
     few = map_log("log.parquet", Columns(("user",), ("click",), "day"), rows=500)
     with pytest.raises(ValueError, match="2 days"):
         plan.split(few, "log", look=False)

@@ -129,7 +129,8 @@ def _compare(options: argparse.Namespace, arguments: list[str]) -> None:
                 say(warnings[-1])
 
         warn(plan.far_days(mapped))
-        split = plan.split(mapped, source, options.quick, options.test_days)
+        cut = options.quick and mapped.n == LOOK_ROWS
+        split = plan.split(mapped, source, options.quick, options.test_days, cut)
         n_train = min(split.n_rows(mapped, "train"), plan.MAX_TRAIN)
         batch_size = options.batch_size or plan.batch_size(n_train)
         shared = str(out / output.SHARED)

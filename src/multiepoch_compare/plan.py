@@ -121,17 +121,21 @@ class Split:
         return words
 
 
-def split(mapped: MappedLog, source: str, look: bool, n_test: int = 1) -> Split:
+def split(mapped: MappedLog, source: str, look: bool, n_test: int = 1, cut: bool = False) -> Split:
     """Splits a log into the last n_test days to test on, as many before to tune on, and the rest.
 
     If only a look at the first rows was read, and they have too few days, the split is by rows:
-    eight tenths, one and one. Otherwise, too few days raise DataError.
+    eight tenths, one and one. Otherwise, too few days raise DataError. If the look ended before
+    the file did (cut), it ended within a day, which is left out if enough days remain.
     """
     n_days, n = len(mapped.days), mapped.n
+    in_order = look and (np.diff(mapped.day) >= 0).all()
+    if cut and in_order and n_days > 2 * n_test + 1:
+        n_days -= 1
     if (first := n_days - 2 * n_test) >= 1:
         parts = (0, first - 1), (first, first + n_test - 1), (n_days - n_test, n_days - 1)
         return Split(parts)
-    if look and n >= 1_000 and (np.diff(mapped.day) >= 0).all():
+    if in_order and n >= 1_000:
         a, b = n * 8 // 10, n * 9 // 10
         return Split(((0, a - 1), (a, b - 1), (b, n - 1)), by_rows=True)
     ends = " and ".join(mapped.days) if n_days < 3 else f"{mapped.days[0]} to {mapped.days[-1]}"
