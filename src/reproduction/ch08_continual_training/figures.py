@@ -67,7 +67,7 @@ def leak(found: pd.DataFrame) -> tuple[Figure, dict]:
 
 @style.shown("fig-eight-epochs")
 def epochs_or_data(rows: pd.DataFrame) -> Figure:
-    """Draws more epochs and more data against one epoch a day."""
+    """Draws more epochs and more data against one epoch a day, as far as they were run."""
     return _by_day(rows, [PLAIN, SAME_RATES, label("plain", 3), MORE_DATA], ONE_EPOCH)
 
 
@@ -79,7 +79,7 @@ def meanings(rows: pd.DataFrame) -> Figure:
 
 @style.shown("fig-eight-remedies")
 def remedies(rows: pd.DataFrame) -> Figure:
-    """Draws each remedy once against one epoch a day."""
+    """Draws each remedy that was run once against one epoch a day."""
     meda = label(experiment.best_meda(rows), 2)
     return _by_day(rows, [PLAIN, FAL, meda, ADAMAR, TAIL, MORE_DATA], ONE_EPOCH)
 
@@ -192,7 +192,7 @@ def bytes_by_method(rows: pd.DataFrame) -> None:
         "kept to put rows back, MB": "rewind_bytes",
     }
     found = {}
-    for s in (PLAIN, FAL, ADAMAR, REDRAWN, RESTORED, GROUPS, TAIL):
+    for s in experiment.ran(rows, (PLAIN, FAL, ADAMAR, REDRAWN, RESTORED, GROUPS, TAIL)):
         sizes = {words: experiment.bytes_at_end(rows, s, m) / MB for words, m in metrics.items()}
         found[NAMES[s]] = {words: cell(size, digits=1) for words, size in sizes.items()}
     tables.show(found, "method")
@@ -200,7 +200,7 @@ def bytes_by_method(rows: pd.DataFrame) -> None:
 
 def _by_day(rows: pd.DataFrame, settings: Sequence[str], base: str) -> Figure:
     fig, axes = style.figure(height=4.4)
-    for setting in settings:
+    for setting in experiment.ran(rows, settings):
         name, method, kind = LINES[setting]
         look = {"markersize": 5, **kind}
         by_day = gain(rows, setting, base).groupby(["day", "seed"]).mean()
