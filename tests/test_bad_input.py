@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import multiepoch
+from multiepoch.data.log import DataError
 from multiepoch_compare import command as compare
 from multiepoch_compare import inspect as inspecting
 from multiepoch_compare.__main__ import main
-from multiepoch_compare.readers import Columns, files, map_log
+from multiepoch_compare.readers import Columns, files, map_log, parse
 
 HEADER = "user,item,click,buy,price,day"
 GOOD = (
@@ -222,7 +223,7 @@ BAD = {
     "dense in words": (
         spoiled(13, "price", "cheap"),
         CALL,
-        "column 'price', row 13: 'cheap'; a dense feature",
+        "column 'price', row 13: 'cheap'; there must be a number",
     ),
     "dense missing": (spoiled(4, "price", ""), CALL, "column 'price', row 4: no value"),
     "dense NaN": (spoiled(6, "price", "nan"), CALL, "column 'price', row 6: nan; a dense feature"),
@@ -372,10 +373,45 @@ BAD = {
         "b.csv: empty; it must hold a header",
     ),
     "an open quote": ({"log.csv": GOOD + '"u1,i1,0,0,1,2024-03-04\n'}, CALL, "log.csv: "),
+    "labels in bytes": (
+        parquet(click=[b"\xff"] * 48),
+        CALL,
+        "column 'click', row 1: a value of type binary; a label must be 0 or 1",
+    ),
+    "a time of another unit": (
+        parquet(day=pa.array([10**15] * 48, pa.timestamp("ms"))),
+        CALL,
+        "column 'day', row 1: 1000000000000000; a time must be within 1,900 years of 1970",
+    ),
+    "no such minute": (
+        parquet(day=["2024-03-01T10:00Z"] * 30 + ["2024-03-02T10:61Z"] * 18),
+        CALL,
+        "column 'day', row 31: '2024-03-02T10:61Z'; a day must be written as",
+    ),
+    "no header, and a value twice": (
+        {"log.csv": GOOD.partition("\n")[2].replace("i0,0,1", "i0,0,0", 1)},
+        CALL,
+        "column '0' appears twice, as columns 3 and 4; the first line looks like data (u0, i0, 0",
+    ),
+    "a weight in words": (
+        spoiled(5, "price", "much"),
+        [*CALL[:6], "--weight", "price"],
+        "column 'price', row 5: 'much'; there must be a number",
+    ),
+    "no weight": (
+        parquet(price=[1.0] * 4 + [None] + [1.0] * 43),
+        [*CALL[:6], "--weight", "price"],
+        "column 'price', row 5: no value; a weight must be a number above 0",
+    ),
+    "a number too large": (
+        spoiled(5, "price", "1e300"),
+        CALL,
+        "column 'price', row 5: 1e+300; a dense feature must be a number",
+    ),
     "a weight of zero": (
         spoiled(8, "price", "0"),
         [*CALL[:6], "--weight", "price"],
-        "column 'price', row 1: 0.0; a weight must be above 0",
+        "column 'price', row 1: 0.0; a weight must be a number above 0",
     ),
     "no such weight": (
         {"log.csv": GOOD},
@@ -498,6 +534,12 @@ def test_a_refused_call_does_not_block_the_corrected_one(place, capsys):
     assert main(["compare", str(path), "--ids", "usr", *CALL[2:], *out]) == 2
     assert "column 'usr' is missing" in capsys.readouterr().err
     assert list((place / "report").iterdir()) == []
+
+
+def test_a_label_that_is_refused_is_none_that_would_be_taken():
+    many = pa.array([0.0, *(k / 7 for k in range(1, 2_000))])
+    with pytest.raises(DataError, match="row 2: 0"):
+        parse.labels(many, parse.Place("log.parquet", "click", 0))
 
 
 def test_there_are_at_least_eighty():

@@ -87,7 +87,8 @@ def column_names(path: Path, header: Sequence[str] | None = None) -> list[str]:
     for k, name in enumerate(names):
         if name in names[:k]:
             twice = f"appears twice, as columns {names.index(name) + 1} and {k + 1}"
-            raise DataError(f"{path}: column {name!r} {twice}; give each its own name.")
+            remedy = like_data(names) or "give each its own name"
+            raise DataError(f"{path}: column {name!r} {twice}; {remedy}.")
         if not name.strip():
             raise DataError(f"{path}: column {k + 1} has no name; the first line must name all.")
     return names
@@ -145,7 +146,8 @@ def chunks(
     if _is_parquet(path):
         with _parquet(path) as file:
             try:
-                yield from file.iter_batches(batch_size=CHUNK_ROWS, columns=wanted)
+                for batch in file.iter_batches(batch_size=CHUNK_ROWS, columns=wanted):
+                    yield _known_types(batch)
             except (pa.ArrowInvalid, OSError) as error:
                 raise _damaged(path, error) from error
         return
@@ -162,6 +164,14 @@ def chunks(
     except (pa.ArrowInvalid, OSError, EOFError, zlib.error) as error:
         first_row = 0 if header is None else 1
         raise _bad_csv(path, names, floats, delimiter, first_row, error) from error
+
+
+def _known_types(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Turns string views into strings, since many functions of Arrow do not take them."""
+    for k, field in enumerate(batch.schema):
+        if str(field.type) == "string_view":
+            batch = batch.set_column(k, field.name, batch.column(k).cast(pa.string()))
+    return batch
 
 
 # How files of other kinds begin, and what to do with them. {0} is the file, {1} another name.
@@ -241,7 +251,8 @@ def _problem(fields: list[str], names: list[str], floats: Sequence[str], row: in
         if any("\udc80" <= character <= "\udcff" for character in value):
             return f"column {name!r}, row {row}: not UTF-8; write the file again in UTF-8."
         if name in floats and value and not _is_float(value):
-            return f"column {name!r}, row {row}: {value!r}; a dense feature must be a number."
+            must = "there must be a number: mend it, or leave the column out"
+            return f"column {name!r}, row {row}: {value!r}; {must}."
     return None
 
 

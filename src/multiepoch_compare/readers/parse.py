@@ -131,7 +131,9 @@ def labels(column: pa.Array, place: Place) -> np.ndarray:
     if pa.types.is_nested(column.type):
         place.refuse_type(column.type, _NESTED)
     codes, values = encoded(column)
-    texts = values.cast(pa.string()).to_pylist() if len(values) <= 1_000 else [None] * len(values)
+    if not (_is_number(values.type) or is_text(values.type) or pa.types.is_null(values.type)):
+        place.refuse_type(values.type, remedy)
+    texts = values.cast(pa.string()).to_pylist()
     plain = (re.sub(r"\.0+$", "", text or "").lower() for text in texts)
     found = np.array([_LABELS.get(text, 255) for text in plain], np.uint8)[codes]
     if (found == 255).any():
@@ -142,34 +144,52 @@ def labels(column: pa.Array, place: Place) -> np.ndarray:
 def dense(column: pa.Array, place: Place, counts: bool = False) -> np.ndarray:
     """Returns numbers, (n,) float32. Counts become sign(x) log(1 + |x|), a missing one 0."""
     remedy = "a dense feature must be a number; fill it, or leave the column out of --dense"
-    if pa.types.is_nested(column.type):
-        place.refuse_type(column.type, _NESTED)
-    tests = pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean
-    if not any(test(column.type) for test in tests):
-        place.refuse_type(column.type, remedy)
-    values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    values = _numbers(column, place, remedy)
     if counts:
         values = np.nan_to_num(values)
         return (np.sign(values) * np.log1p(np.abs(values))).astype(np.float32)
-    bad = ~np.isfinite(values.astype(np.float32))
-    if bad.any():
+    found = _float32(values)
+    if (bad := ~np.isfinite(found)).any():
         place.refuse_first(bad, column, remedy, str)
-    return values.astype(np.float32)
+    return found
 
 
 def weights(column: pa.Array, place: Place) -> np.ndarray:
     """Returns weights above 0, (n,) float32."""
-    found = dense(column, place)
-    if (bad := found <= 0).any():
-        place.refuse_first(bad, column, "a weight must be above 0", str)
+    remedy = "a weight must be a number above 0"
+    found = _float32(_numbers(column, place, remedy))
+    if (bad := ~((found > 0) & np.isfinite(found))).any():
+        place.refuse_first(bad, column, remedy, str)
     return found
+
+
+def _numbers(column: pa.Array, place: Place, remedy: str) -> np.ndarray:
+    """Returns numbers, (n,) float64, NaN where there is none."""
+    if pa.types.is_nested(column.type):
+        place.refuse_type(column.type, _NESTED)
+    if not _is_number(column.type):
+        place.refuse_type(column.type, remedy)
+    return column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+
+
+def _float32(values: np.ndarray) -> np.ndarray:
+    """Rounds numbers, (n,), those beyond the range to infinity."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    tests = pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean
+    return any(test(kind) for test in tests)
 
 
 # Days ---------------------------------------------------------------------------------------------
 
 # All times are hours since 1970: a log of fewer than three days is split by the hour.
 _DAY = 24
+_FAR = 60_000_000_000  # seconds: a year far beyond has no date in Python, nor hours in an int32
 _SECONDS_AN_HOUR = {"seconds": 3_600, "milliseconds": 3_600_000}
+_SECONDS = pa.timestamp("s", "UTC")
 _TIME = r"[T ][0-9]{2}(:[0-9.,:]*)?"
 _ZONE = r" ?(Z|UTC|GMT|[+-][0-9]{2}(:?[0-9]{2})?)"
 
@@ -235,6 +255,14 @@ def day_format(text: str | None) -> str | None:
     return None
 
 
+def _is_time(text: pa.Scalar) -> bool:
+    try:
+        text.cast(_SECONDS)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
 def check_zone(tz: str) -> None:
     """Raises DataError if a time zone is unknown."""
     try:
@@ -249,6 +277,20 @@ def _local_hours(seconds: np.ndarray, tz: str) -> np.ndarray:
     return pc.local_timestamp(times).cast(pa.int64()).to_numpy() // 3_600
 
 
+def _unix_times(column: pa.Array) -> np.ndarray:
+    """Converts timestamps to seconds since 1970, (n,) int64."""
+    seconds = pc.floor_temporal(column, unit="second").cast(pa.timestamp("s", column.type.tz))
+    return seconds.cast(pa.int64()).to_numpy()
+
+
+def has_far_times(column: pa.ChunkedArray) -> bool:
+    """Tells if a column, without missing values, has dates or times that `days` refuses."""
+    if pa.types.is_date(column.type):
+        column = column.cast(pa.date32()).cast(pa.timestamp("s"))
+    is_time = pa.types.is_timestamp(column.type)
+    return is_time and bool((np.abs(_unix_times(column)) > _FAR).any())
+
+
 def days(
     column: pa.Array, place: Place, form: str | None = None, tz: str = "UTC"
 ) -> tuple[np.ndarray, str]:
@@ -261,9 +303,10 @@ def days(
     if pa.types.is_date(column.type):
         column = column.cast(pa.date32()).cast(pa.timestamp("s"))
     if pa.types.is_timestamp(column.type) and not column.null_count:
-        zone = column.type.tz
-        seconds = pc.floor_temporal(column, unit="second").cast(pa.timestamp("s", zone))
-        seconds = seconds.cast(pa.int64()).to_numpy()
+        zone, seconds = column.type.tz, _unix_times(column)
+        if (far := np.abs(seconds) > _FAR).any():
+            remedy = "a time must be within 1,900 years of 1970: write it in its right unit"
+            place.refuse_first(far, column.cast(pa.int64()), remedy)
         hours = seconds // 3_600 if zone is None else _local_hours(seconds, tz)
         return hours.astype(np.int32), "time with a zone" if zone else "YYYY-MM-DD"
     codes, values = encoded(column)
@@ -291,15 +334,14 @@ def days(
         bad |= hours == _INVALID
     if form == "time with a zone" and not bad.any():
         iso = pc.replace_substring_regex(texts, r" ?(Z|UTC|GMT)$", "Z")
+        iso = pc.replace_substring_regex(iso, r"([.,][0-9]*)? ?(Z|[+-][0-9:]+)$", r"\2")
         try:
-            times = pc.replace_substring_regex(iso, " ([+-])", r"\1").cast(
-                pa.timestamp("ns", "UTC")
-            )
+            times = iso.cast(_SECONDS)
+            hours = _local_hours(times.cast(pa.int64()).to_numpy(), tz)
         except pa.ArrowInvalid:
-            place.refuse_first(np.ones(1, bool), values.take(codes[:1]), remedy)
-        hours = _local_hours(times.cast(pa.int64()).to_numpy() // 10**9, tz)
+            bad = ~np.array([_is_time(text) for text in iso])
     if bad.any():
-        if day_format(texts[int(codes[np.argmax(bad[codes])])].as_py()) is not None:
+        if day_format(texts[int(codes[np.argmax(bad[codes])])].as_py()) not in (None, form):
             remedy = f"the rows before it write the day as {form}; write all alike"
         place.refuse_first(bad[codes], values.take(codes), remedy)
     return hours[codes].astype(np.int32), form
