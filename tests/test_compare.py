@@ -488,6 +488,13 @@ def test_inspect_proposes_nothing_that_compare_refuses(place):
                 "history": [[0] * 65] * n,
                 "words": pa.array([f"a{k % 30}|b{k % 11}" for k in range(n)]),
                 "raw": [bytes([k % 7]) for k in range(n)],
+                "address": [f"10.{k % 10}.0.{k % 50}" for k in range(n)],
+                "rate": [f"{k % 8 / 4:g}" for k in range(n)],
+                "gaps": [None if k == 9 else k / 7 for k in range(n)],
+                "nan": [str(k % 900 / 7) if k else "nan" for k in range(n)],
+                "age": [None if k == 9 else k % 200 for k in range(n)],
+                "later": pa.array([10**15] * n, pa.timestamp("s")),
+                "view": pa.array([f"v{k % 70}" for k in range(n)], pa.string_view()),
             }
         ),
         "odd.parquet",
@@ -496,7 +503,8 @@ def test_inspect_proposes_nothing_that_compare_refuses(place):
     call = next(line for line in text.splitlines() if "multiepoch compare" in line)
     words = shlex.split(call)
     options = compare._parser().parse_args(words[words.index("compare") + 1 :])
-    assert options.ids == ("user id", "tags", "words") and options.day == "date"
+    assert options.ids == ("user id", "tags", "words", "address", "view")
+    assert options.day == "date" and "dense features: --dense rate\n" in text
     assert "--split words '|'" in text
     assert map_log("odd.parquet", compare.columns_of(options)).n == n
 

@@ -27,6 +27,8 @@ _THINGS = "user|item|movie|ip|app|channel|product|video|author|ad|campaign|adver
 _ID_NAMES = re.compile(
     rf"(^|_)(id|ids|uid|key|hash|code|{_THINGS})$|^c[0-9]+$|_id_|(?-i:[a-z]I[dD]$)", re.I
 )
+_NUMBER = r"^(-?([0-9]+\.?|[0-9]*\.[0-9]+)([eE][-+][0-9]+)?|[nN]a[nN])$"
+_GAPS = "some missing: fill them to use it"
 _ONES, _ZEROS = {"1", "1.0", "true"}, {"0", "0.0", "false"}
 _LEAST_GAIN = 1e-3  # of a label's entropy
 _NUMBERED = "numbers of days"
@@ -135,6 +137,8 @@ def guess(name: str, column: pa.ChunkedArray, n: int) -> Guess:
     present = column.drop_null()
     if len(present) == 0:
         return Guess(name, "-", "every value is missing")
+    if parse.has_far_times(present):
+        return Guess(name, "-", "times over 1,900 years from 1970: is their unit right?")
     role, why = _role(name, present, n)
     if role == "id" and len(present) < n:
         why += f", {n - len(present):,} missing (an id of their own)"
@@ -178,9 +182,12 @@ def _role(name: str, values: pa.ChunkedArray, n: int) -> tuple[str, str]:
         return "day", f"{distinct:,} {_NUMBERED if form == 'day number' else 'times or days'}"
     if text and _DAY_NAMES.search(name.strip()) and _all_match(unique, "[0-9]"):
         return "-", "named like a day; write it as YYYY-MM-DD to use it"
-    if pa.types.is_floating(kind) or (text and _all_match(unique, r"^-?[0-9]*\.[0-9]")):
+    whole = not text or _all_match(unique, r"^-?[0-9]+$")
+    if pa.types.is_floating(kind) or (text and not whole and _all_match(unique, _NUMBER)):
         if looks_like_id:
             return "-", "numbers with decimals; an id must not be a float"
+        if missing or not pc.all(pc.is_finite(values.cast(pa.float64()))).as_py():
+            return "-", f"numbers with decimals, {_GAPS}"
         return "dense", "numbers with decimals"
     counted = f"{distinct:,} different values"
     if distinct == n and n > 1_000:
@@ -189,9 +196,10 @@ def _role(name: str, values: pa.ChunkedArray, n: int) -> tuple[str, str]:
         return "-", "one value throughout"
     if not may_be_id:
         return "-", f"type {kind}"
-    number = not text or _all_match(unique, r"^-?[0-9]+$")
-    if number and not looks_like_id and distinct > 100:
-        return "dense", f"whole numbers, {counted}"
+    if whole and not looks_like_id and distinct > 100:
+        return (
+            ("-", f"whole numbers, {_GAPS}") if missing else ("dense", f"whole numbers, {counted}")
+        )
     for separator in "|;,":
         if text and pc.mean(pc.match_substring(unique, separator).cast(pa.int8())).as_py() > 0.5:
             counted += f", several in one? Then --split {shlex.quote(name)} '{separator}'"
@@ -207,8 +215,7 @@ def _day_form(name: str, unique: pa.Array) -> str | None:
 
 
 def _all_match(unique: pa.Array, pattern: str) -> bool:
-    texts = unique.slice(0, 10_000).cast(pa.string())
-    return bool(pc.all(pc.match_substring_regex(texts, pattern)).as_py())
+    return bool(pc.all(pc.match_substring_regex(unique.cast(pa.string()), pattern)).as_py())
 
 
 def _advice(path: Path, guesses: list[Guess], rows: pa.Table, n_files: int) -> list[str]:
