@@ -52,7 +52,8 @@ def _run_times(
         stem, facts = Path(page).stem, document.metadata["multiepoch"]
         number = CHAPTER.match(stem)
         kept = [
-            f"{about['profile']}: {len(about['seeds'])} seeds"
+            f"{name.partition('_')[2].replace('_', ' ')}, {about['profile']}: "
+            f"{len(about['seeds'])} seed{'s' if len(about['seeds']) > 1 else ''}"
             for name, about in found
             if number and (mine := CHAPTER.match(name)) and mine[1] == number[1]
         ]
