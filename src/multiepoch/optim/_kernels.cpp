@@ -262,10 +262,11 @@ extern "C" int64_t distinct_rows(const int64_t* ids, int64_t n, int64_t n_rows, 
     std::vector<uint32_t> sorted(ids, ids + n);
     radix_sort(sorted, n_rows, 0);
     int64_t k = 0;
-    for (uint32_t id : sorted) {
-        if (k == 0 || id != rows[k - 1]) rows[k] = id, occurrences[k++] = 0;
-        ++occurrences[k - 1];
+    for (int64_t p = 0; p < n; ++p) {  // no branch, which would be mispredicted at many a row
+        rows[k] = sorted[p], occurrences[k] = static_cast<int32_t>(p + 1);
+        k += p + 1 == n || sorted[p] != sorted[p + 1];
     }
+    for (int64_t i = k - 1; i > 0; --i) occurrences[i] -= occurrences[i - 1];
     return k;
 }
 
