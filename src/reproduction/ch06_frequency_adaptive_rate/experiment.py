@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from multiepoch.methods import FAL_SCALES
@@ -12,21 +14,29 @@ from reproduction.tuning import tuned
 CHAPTER = "06"
 NAME = "ch06_frequency_adaptive_rate"
 PLAIN = "no FAL"
+LIVE = ("log", "linear", "square root", "threshold 20")  # the others only in long and gpu
 
 
-def runs(epochs: int) -> list[Run]:
-    """Returns plain and every scale at the plain optimizer's own best rates for one epoch."""
+def runs(epochs: int, scales: Sequence[str] = tuple(FAL_SCALES)) -> list[Run]:
+    """Returns plain and the scales at the plain optimizer's own best rates for one epoch."""
     rates = tuned("plain", 1)
     base = dict(seed=0, dense_lr=rates.dense_lr, embedding_lr=rates.embedding_lr, epochs=epochs)
     base["evaluate_at"] = (0.1, 0.25, 0.5, 0.75, 1.0)
-    scales = [Run("fal", **base, hyperparameter=name, setting=name) for name in FAL_SCALES]
-    return [Run("plain", **base, setting=PLAIN), *scales]
+    fal = [Run("fal", **base, hyperparameter=name, setting=name) for name in scales]
+    return [Run("plain", **base, setting=PLAIN), *fal]
 
 
 def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
-    """Trains every scale for up to three epochs and returns rows of `runs.COLUMNS`."""
-    epochs = min(3, profile.epochs)
-    return run_all(over_seeds(seeds or profile.seeds, runs(epochs)), profile, device, store, log)
+    """Trains the scales for up to three epochs and returns rows of `runs.COLUMNS`."""
+    scales = tuple(FAL_SCALES) if profile.name in ("long", "gpu") else LIVE
+    todo = over_seeds(seeds or profile.seeds, runs(min(3, profile.epochs), scales))
+    return run_all(todo, profile, device, store, log)
+
+
+def ran(rows: pd.DataFrame) -> list[str]:
+    """Returns the scales that the rows have, in the order of FAL_SCALES."""
+    found = set(rows["setting"])
+    return [name for name in FAL_SCALES if name in found]
 
 
 def jump_left(rows: pd.DataFrame) -> pd.DataFrame:

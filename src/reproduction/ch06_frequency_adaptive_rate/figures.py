@@ -88,8 +88,9 @@ def curves(rows: pd.DataFrame) -> Figure:
 def left_and_best(rows: pd.DataFrame) -> Figure:
     """Draws the part of the jump that each scale leaves, and its best logloss."""
     fig, (above, below) = style.figure(2, height=2.9)
-    left = experiment.jump_left(rows)[list(FAL_SCALES)].unstack()
-    best = experiment.best_against(rows, "log")[[experiment.PLAIN, *FAL_SCALES]].unstack()
+    scales = experiment.ran(rows)
+    left = experiment.jump_left(rows)[scales].unstack()
+    best = experiment.best_against(rows, "log")[[experiment.PLAIN, *scales]].unstack()
     for axes, values in ((above, left), (below, best)):
         values = pd.concat({"": values}, names=["kind"])
         style.dots(axes, values, "setting", "kind", DOT)
@@ -109,7 +110,7 @@ def numbers(rows: pd.DataFrame) -> None:
     last = rows["epoch"].max()
     points = {"quarter of epoch 1": 0.25, "end of epoch 1": 1.0, f"end of epoch {last:g}": last}
     found = {}
-    for name in FAL_SCALES:
+    for name in experiment.ran(rows):
         found[name] = {"jump left": cell(left[name], "%", 0), "best": cell(best[name], "%")}
         for words, epoch in points.items():
             found[name][words] = cell(experiment.against_plain(rows, name, epoch), "%")

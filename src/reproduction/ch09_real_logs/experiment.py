@@ -64,6 +64,12 @@ def runs(epochs: int) -> list[Run]:
     return found
 
 
+def live_runs(epochs: int) -> list[Run]:
+    """Returns `runs` without AdamAR, FAL + tail rewind, and tuned methods without the cross."""
+    later = setting(WITHOUT, TUNED)
+    return [one for one in runs(epochs) if one.method in COMPARED and one.setting != later]
+
+
 def quick_runs() -> list[Run]:
     """Returns what C10 needs and no more: the log has one size, so only fewer runs are quicker."""
     found = []
@@ -78,14 +84,17 @@ def quick_runs() -> list[Run]:
 def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
     """Trains on KuaiRand and returns rows of `runs.COLUMNS`.
 
-    A seed draws first weights and the order of batches, not the log. The runs of LABEL_ABLATIONS,
-    which belong to no claim, are left to the profiles long and gpu.
+    A seed draws first weights and the order of batches, not the log. What belongs to no claim is
+    left to the profiles long and gpu: some of `runs`, and those of LABEL_ABLATIONS.
     """
     device, seeds = resolve_device(device), seeds or profile.seeds
-    quick = profile.name == "quick"
-    todo = over_seeds(seeds, quick_runs() if quick else runs(profile.epochs))
-    found = [run_all(todo, profile, device, store, log)]
-    for seed in seeds if profile.name in ("long", "gpu") else ():
+    everything = profile.name in ("long", "gpu")
+    if profile.name == "quick":
+        todo = quick_runs()
+    else:
+        todo = runs(profile.epochs) if everything else live_runs(profile.epochs)
+    found = [run_all(over_seeds(seeds, todo), profile, device, store, log)]
+    for seed in seeds if everything else ():
         found += [label_ablation(name, profile, device, seed, log) for name in LABEL_ABLATIONS]
     return pd.concat(found, ignore_index=True)
 
