@@ -16,6 +16,7 @@ import pandas as pd
 from matplotlib import rc_params_from_file
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from PIL import Image
 
 from reproduction import figure_files
@@ -134,7 +135,8 @@ def reference(axes: Axes, at: float = 0, text: str = "", vertical: bool = False)
     draw(at, color=REFERENCE, linewidth=1.2, linestyle=DASHED)
     if text:
         place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-        look = {"ha": "right", "va": "bottom", "color": REFERENCE, "fontsize": 10}
+        look = {"ha": "right", "va": "bottom", "color": REFERENCE, "fontsize": 10, "zorder": 5}
+        look["path_effects"] = [withStroke(linewidth=3, foreground="white")]  # over other lines
         axes.annotate(text, (1, at), xytext=(0, 3), **place, **look)
 
 

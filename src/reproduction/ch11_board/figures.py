@@ -65,7 +65,7 @@ def overview(rows: pd.DataFrame) -> Figure:
     axes.set_yticks(range(len(order)), [BOARD[name].label for name in order], fontsize=9)
     axes.set_ylim(len(order) - 0.4, -0.6)
     axes.set_xscale("symlog", linthresh=2, linscale=1.4)
-    ticks = [-5, -2, -1, 0, 1, 2, 5, 20, 100]
+    ticks = [-5, -1, 0, 1, 5, 50]
     axes.set_xticks(ticks, [style.signed(f"{tick:+g}") if tick else "0" for tick in ticks])
     axes.minorticks_off()
     axes.grid(axis="y", visible=False)

@@ -70,7 +70,7 @@ def share_left(rows: pd.DataFrame, which: str, strata: Sequence[str] = tuple(STR
         dose = _by_rate(experiment.dose(rows, name))
         keep = dose["mean"] > 0.5  # a part of a jump near zero says nothing
         _points(axes, dose[keep], _by_rate(experiment.share_left(rows, name))[keep], name)
-    style.reference(axes, 50, "half")
+    style.reference(axes, 50)
     style.reference(axes, 0)
     _dose_axis(axes)
     axes.set_ylabel("part of the jump that FAL leaves, %")
