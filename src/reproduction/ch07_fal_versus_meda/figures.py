@@ -174,10 +174,12 @@ def tuned_with_factor(rows: pd.DataFrame) -> None:
     found = {}
     for method, best in dense_factor.best_trials(rows).iterrows():
         change = dense_factor.against(rows, method, "meda")
+        known, value = METHODS[method].hyperparameter, best["hyperparameter"]
+        named = f"{known} {value if isinstance(value, str) else f'{value:,g}'}" if known else "none"
         rates = {"dense": "dense_lr", "tables": "embedding_lr", "factor": "dense_factor"}
         found[METHODS[method].label] = (
             {word: f"{best[name]:.2g}" for word, name in rates.items()}
-            | {"hyperparameter": best["hyperparameter"] or "", "trials": best["trials"]}
+            | {"hyperparameter": named, "trials": f"{best['trials']:.0f}"}
             | {words: cell(change[epoch], "%") for epoch, words in POINTS.items()}
         )
     note = "Rates, factor of the dense rate from epoch 2 on, and loss against MEDA's."

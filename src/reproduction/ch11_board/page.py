@@ -96,7 +96,7 @@ def _details(name: str, rows: pd.DataFrame, every: dict) -> str:
     chosen = search.tuned()["world"].get(name, {})
     value = chosen.get("hyperparameter")
     tuned = f"tables' rate {chosen.get('rate', math.nan):.2g}"
-    tuned += f", {remedy.hyperparameter} = {value}" if remedy.hyperparameter else ""
+    tuned += f", {remedy.hyperparameter} = {value}" if value is not None else ""
     tuned += f", dense rate × {chosen.get('dense_factor', 1):g} from epoch 2"
     lines = {
         "Formula": f'<span class="math notranslate nohighlight">\\({remedy.formula}\\)</span>',
