@@ -20,7 +20,8 @@ from tests.regression import record
 from tests.regression import reference as references
 from tests.regression.compare import FALSE_ALARMS, band, compare
 from tests.regression.conftest import headline
-from tests.regression.run import Outcome
+from tests.regression.run import Outcome, run
+from tools.notebooks import execute
 
 ROOT = Path(__file__).parents[1]
 SEEDS = [0, 1, 2, 3, 4]
@@ -291,6 +292,16 @@ def test_whatever_a_notebook_does_the_others_run(root):
     for name in ("raises", "hangs"):
         kept = root / "regression" / "quick" / "failed" / f"{name}.ipynb"
         assert "output_type" in kept.read_text(), "kept as far as it came"
+
+
+@pytest.mark.notebook
+def test_a_run_of_the_book_is_not_repeated(root, monkeypatch):
+    monkeypatch.setenv("MULTIEPOCH_RUNS", "")  # `run` sets it
+    notebook, parameters = root / "notebooks" / "01_a.ipynb", {"profile": "quick"}
+    book = execute(notebook, root, root / "_build" / "executed" / "quick", parameters)
+    found = run(notebook, root, root / "regression" / "quick", parameters)
+    assert found.path == book.path and found.seconds == book.seconds
+    assert found.numbers and found.status == "ended"
 
 
 @pytest.mark.notebook

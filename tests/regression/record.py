@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     root, profile, seeds = options.root.resolve(), options.profile, sorted(set(options.seeds))
     sizes = profile_named(profile)
-    workers = 1 if torch.cuda.is_available() else os.cpu_count() // sizes.workers
+    workers = 1 if torch.cuda.is_available() else os.cpu_count() or 1
     if len(seeds) < FEWEST_SEEDS:
         sys.exit(f"Not written: --seeds: a spread needs at least {FEWEST_SEEDS} seeds.")
     old = references.read(root, profile) if references.path(root, profile).exists() else None
@@ -71,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(root: Path, profile: str, job: tuple[int, Path]) -> Outcome:
+    os.environ["MULTIEPOCH_WORKERS"] = "1"  # each notebook has a core
     seed, notebook = job
     folder = root / "regression" / f"{profile}-reference" / f"seed-{seed}"
     return run(notebook, root, folder, {"profile": profile, "seeds": [seed]})

@@ -11,7 +11,7 @@ import nbformat
 import psutil
 
 from reproduction.checks import recorded
-from tools.notebooks import NotebookFailed, execute
+from tools.notebooks import NotebookFailed, execute, kept_run
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Outcome:
 
 
 def run(notebook: Path, root: Path, folder: Path, parameters: dict) -> Outcome:
-    """Executes a notebook, or reuses the run that `folder` keeps under the same key.
+    """Executes a notebook, or reuses the run that `folder` or the book keeps under the same key.
 
     A notebook that fails is kept in folder/failed. Its finished training runs stay in folder/runs
     until it ends, so that an interrupted notebook does not repeat them.
@@ -56,7 +56,9 @@ def run(notebook: Path, root: Path, folder: Path, parameters: dict) -> Outcome:
     failed.unlink(missing_ok=True)
     os.environ["MULTIEPOCH_RUNS"] = str(runs.resolve())
     try:
-        done = execute(notebook, root, folder, parameters, failed)
+        book = root / "_build" / "executed" / parameters["profile"]
+        done = kept_run(notebook, root, book, parameters)
+        done = done or execute(notebook, root, folder, parameters, failed)
         outcome.path, outcome.seconds = done.path, done.seconds
         shutil.rmtree(runs, ignore_errors=True)
     except NotebookFailed as error:
