@@ -61,7 +61,8 @@ def _run_times(
         rows.append([f"[{stem}](../{page}.ipynb)", *cells, "<br>".join(kept)])
         total += facts["seconds"]
     table = _table(["notebook", *names, "records of its own"], rows)
-    return f"Profile `{profile}`, {total:.0f} seconds in total.\n\n{table}\n"
+    how = "On a CPU each notebook has one core, and as many run side by side as there are cores."
+    return f"Profile `{profile}`, {total:.0f} seconds in total. {how}\n\n{table}\n"
 
 
 def _records_table(found: list[tuple[str, dict]]) -> str:
