@@ -58,7 +58,9 @@ def results(tmp_path, record):
     """A folder of results that holds the made-up record, and the rest as committed."""
     folder = tmp_path / "results"
     (folder / "long").mkdir(parents=True)
-    record.rows.to_parquet(folder / "long" / f"{experiment.NAME}.parquet")
+    crossless = record.rows.assign(stratum="AdsWorld, no cross")
+    rows = pd.concat([record.rows, crossless], ignore_index=True)
+    rows.to_parquet(folder / "long" / f"{experiment.NAME}.parquet")
     (folder / "long" / f"{experiment.NAME}.json").write_text(json.dumps(ABOUT))
     committed = ("ch08_continual_training", "ch10_own_label", "blended_days", "dense_factor")
     kept = [f"{name}.*" for name in committed] + ["*.evidence.csv", "*.points.csv"]

@@ -33,14 +33,15 @@ def measured(results: Path) -> dict[str, pd.Series]:
 
     At a small, a middle and a large dose: `jump_` is plain training's jump, `left_` the part of it
     that FAL leaves, `quarter_` and `end_` FAL's loss against MEDA's a quarter into epoch 2 and at
-    its end, and `tail_` tail rewind's against MEDA's at that quarter. `valley` is the loss of one
-    epoch at the rate with the small dose against the best. `gain_METHOD` is a method's loss after
-    three epochs against one plain epoch, each at its best table rate. `falling_METHOD` is it
-    against MEDA, both with the dense rate's factor from epoch 2 on tuned. `days_METHOD` is its loss
-    over the last days of continual training with two epochs a day against one, and `later_METHOD`
-    the same over days 3 to 10 of the second round's seeds. `self_seeing` and
-    `self_excluding` are the jumps with the own label in the rows that an impression reads, and
-    without it. `dip_METHOD` is a rewind's loss a tenth into epoch 2 against one plain epoch.
+    its end, and `tail_` tail rewind's against MEDA's at that quarter; `_no_cross` is without the
+    cross, at the rate of the large dose. `valley` is the loss of one epoch at the rate with the
+    small dose against the best. `gain_METHOD` is a method's loss after three epochs against one
+    plain epoch, each at its best table rate, and `falling_METHOD` against MEDA, both with the dense
+    rate's factor from epoch 2 on tuned. `days_METHOD` is its loss over the last days of continual
+    training with two epochs a day against one, and `later_METHOD` over days 3 to 10 of the second
+    round's seeds. `self_seeing` and `self_excluding` are the jumps with the own label in the rows
+    that an impression reads, and without it. `dip_METHOD` is a rewind's loss a tenth into epoch 2
+    against one plain epoch.
     """
     rows, found = records.read(dose_response.NAME, "long", results).rows, {}
     fal, tail = (
@@ -52,6 +53,9 @@ def measured(results: Path) -> dict[str, pd.Series]:
         found[f"quarter_{size}"] = fal.xs(rate)[1.25]
         found[f"end_{size}"] = fal.xs(rate)[2.0]
         found[f"tail_{size}"] = tail.xs(rate)[1.25]
+    crossless, rate = f"{WORLD}, no cross", DOSES["large"]
+    found["jump_no_cross"] = dose_response.dose(rows, crossless).xs(rate)
+    found["left_no_cross"] = dose_response.share_left(rows, crossless).xs(rate)
     found["valley"] = dose_response.valley(rows, WORLD).xs(DOSES["small"])
     for name in ("plain", "fal", "meda", "tail_rewind"):
         found[f"gain_{name}"] = dose_response.best_against_one_epoch(rows, WORLD, name, 3.0)
@@ -124,6 +128,11 @@ def assertions(results: Path) -> dict[str, bool]:
         "the jump grows more than tenfold": m["jump_large"].mean() > 10 * m["jump_small"].mean(),
         "FAL leaves less than a quarter of a middle jump": below(m["left_middle"], 25),
         "with a small jump FAL's loss falls instead": below(m["left_small"]),
+        "without the cross FAL leaves more of about that jump, and not half": 5
+        < m["jump_no_cross"].mean()
+        < 9
+        and above(m["left_no_cross"], 25)
+        and below(m["left_no_cross"], 50),
         "FAL leaves a third or more of a large jump": above(m["left_large"], 33),
         "right after the boundary FAL is ahead at small jumps": below(m["quarter_small"])
         and below(m["quarter_middle"]),
