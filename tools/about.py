@@ -61,7 +61,7 @@ def _run_times(
         rows.append([f"[{stem}](../{page}.ipynb)", *cells, "<br>".join(kept)])
         total += facts["seconds"]
     table = _table(["notebook", *names, "records of its own"], rows)
-    how = "On a CPU each notebook has one core, and as many run side by side as there are cores."
+    how = "On a CPU each notebook has one core, and up to four run side by side."
     return f"Profile `{profile}`, {total:.0f} seconds in total. {how}\n\n{table}\n"
 
 

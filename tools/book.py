@@ -45,6 +45,7 @@ from tools.toc import pages
 Ledger = dict[str, pd.DataFrame]  # the evidence by profile, as from `records.ledger`
 RENDERERS = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "pydata-sphinx-theme")
 CAPTION = "multiepoch_caption"
+AT_A_TIME = 4  # notebooks, each of which takes up to 2.4 GB of memory
 
 
 class BookFailed(RuntimeError):
@@ -77,9 +78,9 @@ def build(root: Path, profile: str, html: Path | None = None) -> Path:
 def run_notebooks(root: Path, profile: str) -> dict[str, Run]:
     """Runs the notebooks of the book, a progress line for each; returns them by page, in order.
 
-    On a CPU each notebook has one core, and as many run at a time as there are cores: parts of
-    every chapter use one core alone. The last chapters start first, since the first are short and
-    leave no core idle for long at the end.
+    On a CPU each notebook has one core, and up to AT_A_TIME run side by side: parts of every
+    chapter use one core alone. The last chapters start first, since the first are short and leave
+    no core idle for long at the end.
     """
     notebooks = {}
     for page in pages(root):
@@ -99,7 +100,7 @@ def run_notebooks(root: Path, profile: str) -> dict[str, Run]:
     for notebook in notebooks:
         if kept := kept_run(notebook, root, folder, parameters):
             add(notebook, kept)
-    at_a_time = 1 if torch.cuda.is_available() else os.cpu_count() or 1
+    at_a_time = 1 if torch.cuda.is_available() else min(AT_A_TIME, os.cpu_count() or 1)
     work = partial(execute_on_one_core, root=root, folder=folder, parameters=parameters)
     with Runner(work, at_a_time) as runner:
         for notebook, run in runner.map([one for one in reversed(notebooks) if one not in runs]):
