@@ -5,6 +5,7 @@ Every case starts from one good log and spoils one thing.
 
 import errno
 import gzip
+import json
 import os
 import re
 import subprocess
@@ -19,6 +20,7 @@ import multiepoch
 from multiepoch.data.log import DataError
 from multiepoch_compare import command as compare
 from multiepoch_compare import inspect as inspecting
+from multiepoch_compare import output
 from multiepoch_compare.__main__ import main
 from multiepoch_compare.readers import Columns, files, map_log, parse
 
@@ -628,27 +630,67 @@ def test_a_file_that_cannot_be_opened_gives_one_sentence(place, capsys, monkeypa
 
 
 @pytest.mark.parametrize(
-    "name, content, words",
+    "contents, words",
     [
-        ("report/thesis.tex", "x", "report: holds other files, such as thesis.tex"),
-        ("report", "x", "report: a file with this name exists"),
+        ({"report/thesis.tex": "x"}, "report: holds other files, such as thesis.tex"),
+        ({"report": "x"}, "report: a file with this name exists"),
         (
-            "report/call.json",
-            '["other.csv"]',
+            {"report/report.json": "{}", "report/call.json": '["other.csv"]'},
             "report: holds the report of another call (other.csv)",
         ),
-        ("report/lock", "1", "report: in use by process 1"),
     ],
 )
-def test_an_output_folder_in_use_is_left_alone(place, capsys, name, content, words):
+def test_an_output_folder_in_use_is_left_alone(place, capsys, contents, words):
     path = lay_out(place, {"log.csv": GOOD})
-    target = place / name
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(content)
+    lay_out(place, contents)
     before = sorted(place.rglob("*"))
     assert main(["compare", str(path), *CALL, "--out", str(place / "report")]) == 2
     one_sentence(capsys.readouterr(), words)
-    assert sorted(place.rglob("*")) == before and target.read_text() == content
+    assert sorted(place.rglob("*")) == before
+    assert all((place / name).read_text() == content for name, content in contents.items())
+
+
+def test_two_calls_do_not_share_a_folder(place, capsys):
+    path = lay_out(place, {"log.csv": GOOD})
+    with output.folder(place / "report", ["x"]):
+        assert main(["compare", str(path), *CALL, "--out", str(place / "report")]) == 2
+        one_sentence(capsys.readouterr(), f"report: in use by process {os.getpid()}; wait for it")
+    assert not (place / "report").exists()
+
+
+def test_a_kill_before_the_first_result_does_not_block_another_call(place):
+    (place / "report" / "trials").mkdir(parents=True)
+    left = {"call.json": '["x"]', "lock": str(os.getpid()), "trials/.7.part.a.json": ""}
+    for name, content in left.items():
+        (place / "report" / name).write_text(content)
+    with output.folder(place / "report", ["y"]) as out:
+        assert json.loads((out / "call.json").read_text()) == ["y"]
+
+
+def test_a_pipe_that_ends_stops_no_work(place):
+    """As in `multiepoch inspect log.csv | head -1`."""
+    path = lay_out(place, {"log.csv": GOOD})
+    reader, writer = os.pipe()
+    os.close(reader)
+    call = [sys.executable, "-m", "multiepoch_compare", "inspect", str(path)]
+    done = subprocess.run(call, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert done.returncode == 0 and done.stderr == ""
+
+
+def test_a_terminated_call_tidies_up(place):
+    path = lay_out(place, {"log.csv": GOOD})
+    code = (
+        "import os, signal\n"
+        "from multiepoch_compare import command\n"
+        "from multiepoch_compare.__main__ import main\n"
+        "command.tune_and_run = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\n"
+        f"raise SystemExit(main({['compare', str(path), *CALL]!r}))"
+    )
+    call = [sys.executable, "-c", code]
+    done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=place)
+    assert done.returncode == 130 and "repeat the command to resume" in done.stderr
+    assert not (place / "report").exists()
 
 
 def test_a_full_disk_at_the_report_gives_one_sentence(place, capsys, monkeypatch):

@@ -292,14 +292,6 @@ def test_a_killed_worker_gives_one_sentence(place, capsys, monkeypatch):
     assert "a worker process was killed" in said and said.count("\n") == 1
 
 
-def test_a_lock_of_a_process_that_is_gone_does_not_count(place):
-    (place / "report").mkdir()
-    (place / "report" / "lock").write_text("999999999")
-    with output.folder(place / "report", ["x"]) as out:
-        assert (out / "lock").exists()
-    assert not (place / "report" / "lock").exists()
-
-
 def test_a_rate_that_diverges_is_no_candidate(place, monkeypatch):
     execute = run.execute
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 
 from multiepoch import __version__
@@ -30,6 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     from multiepoch.data.log import DataError
 
+    for number in (signal.SIGTERM, signal.SIGHUP):  # tidy up and say what is kept, as for Ctrl-C
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
     try:
         return importlib.import_module(COMMANDS[name][0]).command(rest)
     except DataError as error:

@@ -11,7 +11,6 @@ import shlex
 import time
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -115,7 +114,7 @@ def _compare(options: argparse.Namespace, arguments: list[str]) -> None:
             raise DataError(f"--{name.replace('_', '-')} is {value}; give at least {words}.")
     columns = columns_of(options)
     rows_read = LOOK_ROWS if options.quick else None
-    say = partial(print, flush=True)
+    say = output.say
     with output.folder(options.out, arguments) as out:
         path, source = options.file, str(options.file)
         if options.format:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from tabulate import tabulate
 
 from multiepoch.data.log import DataError
-from multiepoch_compare import leak
+from multiepoch_compare import leak, output
 from multiepoch_compare.readers import files, parse
 
 ROWS = 200_000
@@ -50,7 +50,7 @@ def command(arguments: list[str]) -> int:
         "ids, labels and days. Prints a `multiepoch compare` command to start with.",
     )
     parser.add_argument("file", type=Path, help="CSV or Parquet, or a folder of them")
-    print(inspect(parser.parse_args(arguments).file))
+    output.say(inspect(parser.parse_args(arguments).file))
     return 0
 
 

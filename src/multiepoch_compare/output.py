@@ -1,11 +1,13 @@
-"""The output folder of `multiepoch compare`: one call at a time, and no other files in it."""
+"""The output of the commands: lines of text, and a folder for one call at a time."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,14 @@ SHARED = "parts"  # a file that a call deletes when it ends
 _OURS = {"call.json", "trials", "report.json", "report.txt", "index.html", "lock", SHARED}
 
 
+def say(line: str) -> None:
+    """Prints a line; if it cannot, as at the end of a pipe, it and all later ones are dropped."""
+    try:
+        print(line, flush=True)
+    except OSError:  # the results are in files, so the work continues
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 @contextlib.contextmanager
 def folder(out: Path, call: list[str]) -> Iterator[Path]:
     """Creates and locks the output folder, or reuses that of the same call.
@@ -26,49 +36,60 @@ def folder(out: Path, call: list[str]) -> Iterator[Path]:
     """
     if out.exists() and not out.is_dir():
         raise DataError(f"{out}: a file with this name exists; {REMEDY}.")
-    made, record, lock = not out.exists(), out / "call.json", out / "lock"
+    made, record = not out.exists(), out / "call.json"
     others = [] if made else sorted(p.name for p in out.iterdir() if p.name[0] != ".")
     if others := [name for name in others if name not in _OURS]:
         raise DataError(f"{out}: holds other files, such as {others[0]}; {REMEDY}.")
-    if record.exists() and (before := json.loads(record.read_text())) != call:
-        other = f"the report of another call ({' '.join(before)})"
-        raise DataError(f"{out}: holds {other}; {REMEDY}, or delete the folder.")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        _lock(lock)
-        (out / SHARED).unlink(missing_ok=True)
-        write_text(record, json.dumps(call))
-    except OSError as error:
-        raise disk_error(error, out, REMEDY) from error
-    try:
-        yield out
-    except DataError:
-        trials = out / "trials"
-        if not trials.exists() or not any(trials.iterdir()):  # a corrected call is then accepted
-            shutil.rmtree(trials, ignore_errors=True)
-            record.unlink()
-        raise
-    finally:
-        (out / SHARED).unlink(missing_ok=True)
-        lock.unlink(missing_ok=True)
-        if made and not any(out.iterdir()):
-            out.rmdir()
+    with contextlib.ExitStack() as stack:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            if made:
+                stack.callback(_remove_if_empty, out)
+            stack.enter_context(_locked(out / "lock"))
+            before = json.loads(record.read_text()) if record.exists() else call
+            if before != call and _kept(out):
+                other = f"the report of another call ({' '.join(before)})"
+                raise DataError(f"{out}: holds {other}; {REMEDY}, or delete the folder.")
+            (out / SHARED).unlink(missing_ok=True)
+            write_text(record, json.dumps(call))
+        except OSError as error:
+            raise disk_error(error, out, REMEDY) from error
+        try:
+            yield out
+        finally:
+            (out / SHARED).unlink(missing_ok=True)
+            if not _kept(out):
+                shutil.rmtree(out / "trials", ignore_errors=True)
+                record.unlink(missing_ok=True)
 
 
-def _lock(path: Path) -> None:
-    """Writes the process id to a lock file. The lock of a process that has ended does not count."""
-    if path.exists():
-        pid = path.read_text().strip()
-        if pid.isdigit() and _alive(int(pid)):
-            raise DataError(f"{path.parent}: in use by process {pid}; wait for it, or {REMEDY}.")
-        path.unlink(missing_ok=True)
-    with path.open("x") as file:
+def _kept(out: Path) -> bool:
+    """Tells if a trial is finished: one whose name begins with a dot is not."""
+    return (out / "report.json").exists() or any((out / "trials").glob("[!.]*"))
+
+
+def _remove_if_empty(out: Path) -> None:
+    if not any(out.iterdir()):
+        out.rmdir()
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Locks a file until the block or the process ends; the file holds the id of the process.
+
+    The id alone would not do: in a container, each call may have the same.
+    """
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            what = f"in use by process {file.read()}; wait for it"
+            raise DataError(f"{path.parent}: {what}, or {REMEDY}.") from None
+        file.truncate(0)
         file.write(str(os.getpid()))
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError as error:
-        return isinstance(error, PermissionError)
-    return True
+        file.flush()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
