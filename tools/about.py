@@ -51,11 +51,17 @@ def _run_times(
     for page, document in documents.items():
         stem, facts = Path(page).stem, document.metadata["multiepoch"]
         number = CHAPTER.match(stem)
-        kept = [
-            f"{name.partition('_')[2].replace('_', ' ')}, {about['profile']}: "
-            f"{len(about['seeds'])} seed{'s' if len(about['seeds']) > 1 else ''}"
+        mine = [
+            (name, about)
             for name, about in found
-            if number and (mine := CHAPTER.match(name)) and mine[1] == number[1]
+            if number and (chapter := CHAPTER.match(name)) and chapter[1] == number[1]
+        ]
+        several = len({name for name, _ in mine}) > 1
+        kept = [
+            (f"{name.partition('_')[2]}, " if several else "")
+            + f"{about['profile']}: {len(about['seeds'])} seed"
+            + ("s" if len(about["seeds"]) > 1 else "")
+            for name, about in mine
         ]
         cells = [facts[name] for name in names]
         rows.append([f"[{stem}](../{page}.ipynb)", *cells, "<br>".join(kept)])

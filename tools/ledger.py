@@ -113,7 +113,8 @@ def _quantity(evidence: Sequence[Evidence | PointEvidence], shade: str) -> str:
         said = f"{evidence[0].found}, {evidence[0].status}"
     predicted = predicted.replace("-", "−").replace(" ", NO_BREAK)
     found = said.replace("-", "−").replace(" %", f"{NO_BREAK}%")
-    text, strip = evidence[0].measure.text, _strip(evidence, shade)
+    text = evidence[0].measure.text.replace(" %", f"{NO_BREAK}%")
+    strip = _strip(evidence, shade)
     return f"- {text} **{predicted}**: {found}\n\n  ```{{raw}} html\n  {strip}\n  ```\n"
 
 

@@ -73,7 +73,7 @@ def claim(id: str) -> Claim:
 
 def short(value: float) -> str:
     """Formats a value with three digits at most, two of them decimals, as chapters show it."""
-    return f"{round(value, 2) + 0.0:.3g}"  # no "-0"
+    return f"{value:.3g}" if abs(value) >= 1 else f"{round(value, 2) + 0.0:g}"  # no "-0"
 
 
 @dataclass(frozen=True)
