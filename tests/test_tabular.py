@@ -1,6 +1,7 @@
 import errno
 import gzip
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -106,11 +107,37 @@ def test_days_and_rows_are_read_apart(tmp_path):
 
 
 def test_a_folder_without_a_day_column_has_a_day_a_file(tmp_path):
-    for k, name in enumerate(("b.parquet", "a.parquet", ".hidden.parquet")):
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    names = "b.parquet", "a.parquet", ".hidden.parquet", ".ipynb_checkpoints/a-checkpoint.parquet"
+    for k, name in enumerate(names):
         pq.write_table(table(10 + k).drop(["day"]), tmp_path / name)
     columns = Columns(("user", "item"), ("click",))
     mapped = map_log(tmp_path, columns, tmp_path / "cache")
     assert mapped.days == ["a.parquet", "b.parquet"] and mapped.day_counts.tolist() == [11, 10]
+
+
+def test_a_subfolder_of_several_files_is_one_day(tmp_path):
+    for day in range(3):
+        (tmp_path / "log" / f"dt=2024-03-0{day + 1}").mkdir(parents=True)
+        for part in range(2):
+            rows = pa.table({"user": [f"u{day}"] * (day + 1), "click": [part] * (day + 1)})
+            pq.write_table(rows, tmp_path / "log" / f"dt=2024-03-0{day + 1}" / f"{part}.parquet")
+    mapped = map_log(tmp_path / "log", Columns(("user",), ("click",)), tmp_path)
+    assert mapped.days == ["dt=2024-03-01", "dt=2024-03-02", "dt=2024-03-03"]
+    assert mapped.day_counts.tolist() == [2, 4, 6]
+
+
+def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path):
+    pq.write_table(table(), tmp_path / "log.parquet")
+
+    def grow(line):
+        if line.startswith("read "):
+            with (tmp_path / "log.parquet").open("ab") as file:
+                file.write(b"more")
+
+    with pytest.raises(DataError, match="changed while it was read; give a copy"):
+        map_log(tmp_path / "log.parquet", COLUMNS, tmp_path / "cache", say=grow)
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_the_tenth_day_comes_after_the_ninth(tmp_path):
@@ -169,6 +196,14 @@ def test_a_full_disk_gives_one_sentence_and_leaves_nothing(tmp_path, monkeypatch
     with pytest.raises(DataError, match="the disk is full; free some space, or set MULTIEPOCH"):
         map_log(path, COLUMNS, cache)
     assert list(cache.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has /dev/full")
+def test_a_disk_that_is_full_at_the_days_says_so(tmp_path):
+    (tmp_path / "day").symlink_to("/dev/full")
+    with pytest.raises(OSError) as error:
+        tabular._write_days(np.arange(9_000) % 3 * 24, "day number", [], COLUMNS, tmp_path)
+    assert error.value.errno == errno.ENOSPC
 
 
 def test_the_packaged_log_is_read_as_its_own_source_reads_it(tmp_path):

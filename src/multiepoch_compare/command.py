@@ -54,7 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     quoting = "names with commas or outer spaces in double quotes"
     add("--ids", help=f"columns of ids, the user's first; {quoting}", default=(), **names)
     add("--labels", help="columns of zeros and ones", default=(), **names)
-    add("--day", help="column with the day; in a folder without one, each file is a day")
+    without = "in a folder without one, each file or subfolder is a day"
+    add("--day", help=f"column with the day; {without}")
     add("--dense", help="columns of numbers", default=(), **names)
     add("--cross", help="adds an id per pair; repeatable", action="append", default=[], **names)
     split = "id column of texts that hold several ids, and what separates them; repeatable"

@@ -14,7 +14,8 @@ class Columns:
     Attributes:
         ids: Columns of ids. The first should be the user's. A column of lists is a bag of ids.
         labels: Columns of zeros and ones.
-        day: The column with the day; None if each file of a folder is a day, in order of names.
+        day: The column with the day; None if each file or subfolder of a folder is a day, in order
+            of names.
         dense: Columns of numbers.
         day_format: A key of `parse.DAYS`; None to detect it from the first row.
         parts: Splits a file without a day column into this many equal "days", by position.

@@ -42,8 +42,12 @@ def find(path: str | Path) -> list[Path]:
         if not path.name.lower().endswith(ENDINGS):
             raise DataError(f"{path}: unknown file type; its name must end in {endings}.")
         return [path]
-    found = (p for p in path.rglob("*") if p.is_file() and p.name[0] not in "._")
-    found = sorted((p for p in found if p.name.lower().endswith(ENDINGS)), key=_in_order)
+    found = (p for p in path.rglob("*") if p.is_file() and p.name.lower().endswith(ENDINGS))
+    # Other programs' files and folders, such as .ipynb_checkpoints, which holds copies.
+    hidden = re.compile(r"(^|/)[._]")
+    found = sorted(
+        (p for p in found if not hidden.search(p.relative_to(path).as_posix())), key=_in_order
+    )
     if not found:
         remedy = "put the files of your log there"
         raise DataError(f"{path}: no file in this folder ends in {endings}; {remedy}.")
@@ -53,6 +57,12 @@ def find(path: str | Path) -> list[Path]:
 def _in_order(path: Path) -> list:
     """Compares runs of digits as numbers."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", str(path))]
+
+
+def stamps(paths: Iterable[Path]) -> list[tuple[int, int]]:
+    """Returns the size of each file and the time of its last change."""
+    found = (path.stat() for path in paths)
+    return [(one.st_size, one.st_mtime_ns) for one in found]
 
 
 def fingerprint(paths: Iterable[Path], settings: Any, whole: bool = True) -> str:

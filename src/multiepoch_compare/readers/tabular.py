@@ -29,7 +29,7 @@ from multiepoch_compare.readers import files, parse
 from multiepoch_compare.readers.columns import Columns
 from multiepoch_compare.readers.row_map import RowMap, keys_of
 
-_VERSION = 5  # of the arrays on disk; another number makes kept logs stale
+_VERSION = 6  # of the arrays on disk; another number makes kept logs stale
 _MOST_IDS = 2**31 - 1
 
 
@@ -64,16 +64,21 @@ def map_log(
     for file in found:  # before the files are read from end to end
         names = files.column_names(file, columns.header)
         files.require_columns(names, [*columns.texts, *columns.numbers], file)
+    of_day = _days_by_name(Path(path), found)
     cache, total = default_cache() if cache is None else Path(cache), files.about_rows(found)
     total = min(total, rows or sys.maxsize)
     say(f"{path}: about {total:,} impressions")
     meaning = {name: value for name, value in asdict(columns).items() if name != "cross"}
+    before = files.stamps(found)
     folder = cache / files.fingerprint(found, [_VERSION, meaning, rows], whole=rows is None)
     if not folder.exists():
         try:
             with atomic_write(folder) as partial:
                 partial.mkdir()
-                _map(found, columns, partial, rows, total, say)
+                _map(found, of_day, columns, partial, rows, total, say)
+                if files.stamps(found) != before:
+                    what = "changed while it was read; give a copy that no longer grows"
+                    raise DataError(f"{path}: {what}.")
         except OSError as error:
             if not folder.exists():  # else another process was faster
                 raise files.disk_error(error, cache, files.CACHE_REMEDY) from error
@@ -210,13 +215,25 @@ class _IdColumn:
     def close(self) -> None:
         self.out.close()
         if self.lengths:
-            np.concatenate(self.lengths).tofile(self.lengths_to)
+            self.lengths_to.write_bytes(np.concatenate(self.lengths))
+
+
+def _days_by_name(path: Path, found: list[Path]) -> list[str]:
+    """Names the day of each file, if there is no column with it: the file, or its subfolder."""
+    return [file.relative_to(path).parts[0] if file != path else file.name for file in found]
 
 
 def _map(
-    found: list[Path], columns: Columns, folder: Path, rows: int | None, total: int, say
+    found: list[Path],
+    of_day: list[str],
+    columns: Columns,
+    folder: Path,
+    rows: int | None,
+    total: int,
+    say,
 ) -> None:
     days: list[np.ndarray] = []
+    by_name = list(dict.fromkeys(of_day))
     form, n, started = columns.day_format, 0, time.perf_counter()
     with (
         ExitStack() as open_files,
@@ -255,7 +272,7 @@ def _map(
                 counts = name in columns.counts
                 out[name].write(parse.dense(batch.column(name), place[name], counts))
             if columns.day is None:
-                days.append(np.full(len(batch), file_index, np.int32))
+                days.append(np.full(len(batch), by_name.index(of_day[file_index]), np.int32))
             else:
                 column = batch.column(columns.day)
                 day, form = parse.days(column, place[columns.day], form, columns.tz)
@@ -270,7 +287,7 @@ def _map(
     for name, column in zip(columns.ids, ids):
         if column.map.n == 0:
             raise DataError(f"{found[0]}: column {name!r}: every list is empty; leave it out.")
-    names, starts = _write_days(np.concatenate(days), form, found, columns, folder)
+    names, starts = _write_days(np.concatenate(days), form, by_name, columns, folder)
     about = {
         "n": n,
         "days": names,
@@ -300,7 +317,7 @@ def _stream(found: list[Path], columns: Columns, rows: int | None) -> Iterator[t
 
 
 def _write_days(
-    day: np.ndarray, form, found, columns: Columns, folder: Path
+    day: np.ndarray, form, by_name: list[str], columns: Columns, folder: Path
 ) -> tuple[list[str], list[int]]:
     """Writes the days, numbered from 0 without gaps; returns their names and first hours.
 
@@ -318,7 +335,7 @@ def _write_days(
         names = [f"part {k + 1} of {columns.parts}" for k in range(columns.parts)]
         starts = [24 * k for k in range(columns.parts)]
     else:
-        names = [path.name for path in found]
+        names = by_name
         starts = [24 * k for k in range(len(names))]
-    day.astype(np.int32).tofile(folder / "day")
+    (folder / "day").write_bytes(day.astype(np.int32))  # unlike `tofile`, it says why it cannot
     return names, starts
