@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from multiepoch.data import DataError, load_kuairand
 from multiepoch.data.hashing import hashed_cross
 from multiepoch.data.kuairand import PACKAGED
+from multiepoch.files import atomic_write
 from multiepoch_compare.readers import FORMATS, Columns, files, map_log, tabular
 from multiepoch_compare.readers.row_map import RowMap, keys_of
 
@@ -196,6 +197,15 @@ def test_a_full_disk_gives_one_sentence_and_leaves_nothing(tmp_path, monkeypatch
     with pytest.raises(DataError, match="the disk is full; free some space, or set MULTIEPOCH"):
         map_log(path, COLUMNS, cache)
     assert list(cache.iterdir()) == []
+
+
+def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path):
+    """As two containers with a common volume, whose processes have the same id."""
+    with atomic_write(tmp_path / "a") as one, atomic_write(tmp_path / "a") as other:
+        one.write_text("1")
+        other.write_text("2")
+    assert (tmp_path / "a").read_text() == "1"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has /dev/full")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{os.getpid()}.part.{path.name}")
+    # Not the process id, which two containers with a common volume may share.
+    partial = path.with_name(f".{uuid.uuid4().hex}.part.{path.name}")
     try:
         yield partial
         os.replace(partial, path)
