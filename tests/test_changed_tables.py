@@ -141,4 +141,10 @@ def test_rows_of_another_width_and_strange_tables_are_refused():
         optimizer.grow_table("users", torch.zeros(2, 4))
     with pytest.raises(ValueError, match=r"table 'products' is in none.*'users'"):
         optimizer.grow_table("products", 2)
+    empty = nn.Embedding(0, 3, sparse=True)
+    optimizer = EmbeddingOptimizer([empty.weight], 0.1)
+    with pytest.raises(ValueError, match=r"shape \(0, 3\) has no standard deviation"):
+        optimizer.grow_table(empty.weight, 2)
+    optimizer.grow_table(empty.weight, torch.ones(2, 3))
+    assert empty.weight.tolist() == [[1.0] * 3] * 2
     assert layer.weight.shape == (6, 3)

@@ -155,10 +155,16 @@ class EmbeddingOptimizer(Optimizer):
                 normal distribution with the mean and standard deviation of the table.
 
         Raises:
-            ValueError: If the table is not this optimizer's, or the rows do not fit it.
+            ValueError: If the table is not this optimizer's, or the rows do not fit it, or cannot
+                be drawn, since the table is empty.
         """
         _, param = self._find(table)
         if isinstance(new_rows, int):
+            if param.numel() < 2:
+                raise ValueError(
+                    f"grow_table: a table of shape {tuple(param.shape)} has no standard deviation "
+                    "to draw from; give the new rows."
+                )
             new_rows = torch.normal(0.0, 1.0, (new_rows, param.shape[1]), device=param.device)
             new_rows = new_rows * param.float().std() + param.float().mean()
         if new_rows.dim() != 2 or new_rows.shape[1] != param.shape[1]:
