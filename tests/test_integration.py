@@ -1,6 +1,7 @@
 """The optimizers in the world around them: bags, dtypes, autocast, accumulation, DDP."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -224,6 +225,23 @@ def test_autocast_trains_tables_of_either_dtype(dtype):
     assert model.words.weight.dtype == dtype
     state = optimizer.embedding.row_state(model.words.weight)
     assert {value.dtype for value in state.values()} == {torch.float32}
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch, about what it does not trace
+def test_a_training_step_may_be_compiled_as_a_whole():
+    models = Model(), Model()
+    for model, wrap in zip(models, (partial(torch.compile, backend="eager"), lambda step: step)):
+        optimizer = pair(model, row_lr=FrequencyAdaptiveLR())
+
+        def step(one, model=model, optimizer=optimizer):
+            optimizer.zero_grad()
+            loss_of(model, one).backward()
+            optimizer.step()
+
+        compiled = wrap(step)
+        for seed in range(2):
+            compiled(batch(seed))
+    assert_close(*models, 1e-6)  # torch's Adam differs a little if it is compiled
 
 
 def test_a_frozen_table_and_a_table_without_a_batch_stand_still():

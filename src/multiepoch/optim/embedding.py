@@ -183,6 +183,11 @@ class EmbeddingOptimizer(Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Updates every table that has a gradient; returns the loss of the closure, if given."""
+        if torch.compiler.is_compiling():  # which cannot trace the kernels
+            return torch.compiler.disable(self._step)(closure)
+        return self._step(closure)
+
+    def _step(self, closure: Callable[[], Any] | None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():
