@@ -45,6 +45,8 @@ from tools.toc import pages
 Ledger = dict[str, pd.DataFrame]  # the evidence by profile, as from `records.ledger`
 RENDERERS = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "pydata-sphinx-theme")
 CAPTION = "multiepoch_caption"
+PERCENT = re.compile(r"(?<=\d) %")
+WITH_ITS_NUMBER = f"{numbers.NBSP}%"
 AT_A_TIME = 4  # notebooks, each of which takes up to 2.4 GB of memory
 
 
@@ -154,7 +156,8 @@ def for_pages(document: NotebookNode, page: str) -> NotebookNode:
 
     The parameters cell shows the values of this run, so papermill's own cell is dropped. The alt
     text, caption and name that style.show recorded move to where myst-nb looks for them. Below
-    each figure come its files; the interactive figure gets its script.
+    each figure come its files; the interactive figure gets its script. A number keeps its percent
+    sign at the end of a line.
     """
     parameters = document.metadata.get("papermill", {}).get("parameters", {})
     again = (
@@ -171,14 +174,18 @@ def for_pages(document: NotebookNode, page: str) -> NotebookNode:
                 cell.source = re.sub(line, f"{name} = {json.dumps(value)}", cell.source, flags=re.M)
         cells.append(cell)
         if "outputs" not in cell:
+            cell.source = PERCENT.sub(WITH_ITS_NUMBER, cell.source)
             continue
+        for data in (output["data"] for output in cell.outputs if "data" in output):
+            if "text/markdown" in data:
+                data["text/markdown"] = PERCENT.sub(WITH_ITS_NUMBER, data["text/markdown"])
         shown = list(figures.shown_in([cell]))
         cell.outputs = [o for o in cell.outputs if CAPTION not in o.get("metadata", {})]
         if len(shown) > 1:
             raise BookFailed(f"{page}: a cell shows {len(shown)} figures; show one a cell.")
         for figure in shown:
             name = figure["name"]
-            below = {"caption": figure["caption"], "name": name}
+            below = {"caption": PERCENT.sub(WITH_ITS_NUMBER, figure["caption"]), "name": name}
             cell.metadata["mystnb"] = {"image": {"alt": figure["alt"]}, "figure": below}
             more = figures.links(name, again)
             if name == interactive_figure.CHAPTER:
