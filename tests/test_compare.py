@@ -17,7 +17,7 @@ from multiepoch.data import AdsWorld
 from multiepoch.data.kuairand import PACKAGED
 from multiepoch.train import NonFiniteLoss
 from multiepoch_compare import command as compare
-from multiepoch_compare import figures, output, plan, report, run
+from multiepoch_compare import figures, output, plan, record, report, run
 from multiepoch_compare import inspect as inspecting
 from multiepoch_compare import verdict as judge
 from multiepoch_compare.__main__ import main
@@ -690,6 +690,22 @@ def test_weights_count_in_losses_rates_and_blocks(place):
     for m in found["methods"]:  # blocks and curves agree, so both are weighted
         ends = [np.mean(v) for e, *v in m["curves"]["logloss"]["click"] if e == int(e)]
         assert np.array(m["logloss_by_epoch"])[:, 0] == pytest.approx(ends, abs=1e-5)
+
+
+def test_a_group_of_little_weight_has_its_own_mean():
+    means = record._means(np.array([[0.06, 0.0, 8.0]]), np.array([0.1, 0.0, 4.0]))
+    assert means.tolist() == [[pytest.approx(0.6), 0.0, 2.0]]
+
+
+def test_lists_that_are_all_empty_on_the_test_day_have_no_frequency(place):
+    table = pq.read_table("log.parquet")
+    days = table["day"].to_pylist()
+    tags = pa.array([[k % 5] if day != max(days) else [] for k, day in enumerate(days)])
+    pq.write_table(table.append_column("tags", tags), "tags.parquet")
+    columns = Columns(("user", "tags"), ("click",), "day")
+    mapped = map_log("tags.parquet", columns)
+    setup = run.Setup(str(mapped.folder), columns, plan.split(mapped, "log", False), 2, 64)
+    assert run.read_parts(setup).frequencies()["tags"] == [0.0] * len(run.GROUPS)
 
 
 def test_a_cell_has_the_colour_of_its_verdict_and_keeps_its_interval_whole():

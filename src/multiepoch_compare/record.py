@@ -41,7 +41,7 @@ def record(
                 "second_by_objective": {k: asdict(change) for k, change in by_objective.items()},
                 "logloss_by_epoch": [own.at(p)[0].mean(0).tolist() for p in range(1, epochs + 1)],
                 "curves": _curves(several),
-                "groups": (groups / np.maximum(group_sizes, 1)).tolist(),
+                "groups": _means(groups, group_sizes).tolist(),
                 "seconds_an_epoch": float(np.median([r["seconds"] for r in several])) / epochs,
                 "bytes": several[0]["bytes"],
             }
@@ -61,6 +61,11 @@ def record(
         "group_sizes": group_sizes.tolist(),
         "frequencies": parts.frequencies(),
     }
+
+
+def _means(sums: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Divides the sums over groups, (..., n_groups), by the weights of the groups, (n_groups,)."""
+    return sums / np.where(sizes > 0, sizes, 1)
 
 
 def _curves(several: list[dict]) -> dict:

@@ -95,7 +95,8 @@ class Parts:
         """Returns, for each id column, the share of test lookups in each of GROUPS."""
         groups = {name: frequency_group(self.train, self.test, name) for name in self.train.ids}
         return {
-            name: (torch.bincount(group, minlength=len(GROUPS)) / len(group)).tolist()
+            # All lists of the test day may be empty, so that there is no lookup.
+            name: (torch.bincount(group, minlength=len(GROUPS)) / max(len(group), 1)).tolist()
             for name, group in groups.items()
         }
 
