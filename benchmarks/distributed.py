@@ -42,7 +42,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--python", type=Path, default=Path(sys.executable), help="with TorchRec")
     parser.add_argument("--rows", type=float, nargs="+", default=[1e6, 1e7, 1e8])
-    parser.add_argument("--steps", type=int, default=300, help="of the epoch")
+    parser.add_argument("--steps", type=int, default=1000, help="of the epoch")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=records.folder() / "bench/distributed.json")
     options = parser.parse_args()

@@ -15,7 +15,8 @@ from tabulate import tabulate
 
 from tools.cost import spread
 
-SHORT = 60  # steps of a short epoch, in which most rows that are looked up are new to the undo log
+# Steps of shorter epochs. In a short one, most rows that are looked up are new to the undo log.
+SHORT = 60, 300
 
 
 def _range(values: Iterable[float], digits: int) -> str:
@@ -28,6 +29,11 @@ def added(run: dict, n_steps: int, clock: str = "seconds") -> float:
     """Returns what the undo log adds to an epoch of that many steps, in % of plain training."""
     log, plain = (sum(run[clock][kind][:n_steps]) for kind in ("undo log", "plain"))
     return 100 * (log / plain - 1)
+
+
+def reset(run: dict) -> float:
+    """Returns what the reset at the end of the epoch adds to it, in % of plain training."""
+    return 100 * run["rewind"] / sum(run["seconds"]["plain"])
 
 
 def ratios(run: dict, clock: str = "seconds") -> np.ndarray:
@@ -73,8 +79,11 @@ def times(runs: list[dict]) -> str:
             "step with FAL, ms": steps("FAL"),
             "throughput with FAL over plain": faster("seconds"),
             "the same by processor time": faster("cpu_seconds"),
-            f"undo log, % of an epoch of {SHORT} steps": log(SHORT),
-            f"undo log, % of an epoch of {n_steps} steps": log(n_steps),
+            **{f"undo log, % of the first {n} steps": log(n) for n in SHORT},
+            f"undo log, % of an epoch of {n_steps:,} steps": log(n_steps),
+            "the same with the reset at its end, %": lambda some: _range(
+                [added(run, n_steps) + reset(run) for run in some], 1
+            ),
             "reset, ms": lambda some: _range([1e3 * run["rewind"] for run in some], 0),
         },
     )
