@@ -13,9 +13,11 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import nbformat
@@ -136,13 +138,13 @@ def _papermill(
     notebook: Path, output: Path, root: Path, parameters: dict, failed: Path | None
 ) -> None:
     document = nbformat.read(notebook, as_version=4)
-    kernel = {"kernel_name": "python3", "language": "python", "cwd": str(notebook.parent)}
+    options = {"kernel_name": "python3", "language": "python", "cwd": str(notebook.parent)}
     # Silences warnings about the kernel's sockets and its shutdown.
-    quiet = {"progress_bar": False, "extra_arguments": ["--log-level=50"]}
+    options |= {"progress_bar": False, "extra_arguments": ["--log-level=50"]}
     environment = {**KERNEL, "IPYTHONDIR": str(root / "_build" / "ipython")}
     try:
         with mock.patch.dict(os.environ, environment):
-            papermill.execute_notebook(document, str(output), parameters, **kernel, **quiet)
+            _at_free_ports(papermill.execute_notebook, document, str(output), parameters, **options)
     except BaseException as error:  # also a timeout or Ctrl-C
         if failed and output.exists():
             failed.parent.mkdir(parents=True, exist_ok=True)
@@ -152,6 +154,17 @@ def _papermill(
         source = "\n".join(f"    {line}" for line in error.source.splitlines())
         raised = f"cell [{error.exec_count}] raised {error.ename}: {error.evalue}"
         raise NotebookFailed(f"{notebook.name}: {raised}\n\n{source}\n") from error
+
+
+def _at_free_ports(run: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+    """Starts again with other ports if another process took one of them before the kernel did."""
+    for attempt in range(3):
+        try:
+            run(*arguments, **options)
+            return
+        except RuntimeError as error:
+            if "Kernel died before replying" not in str(error) or attempt == 2:
+                raise
 
 
 def stripped(document: nbformat.NotebookNode) -> nbformat.NotebookNode:
