@@ -81,8 +81,8 @@ class UndoLog:
     def add(self, rows: Tensor, occurrences: Tensor, values: Callable) -> None:
         rows = self.lookups.add(rows, occurrences.int())
         if len(rows):
-            values = {name: value.index_select(0, rows) for name, value in values().items()}
-            self._keep(rows, values)
+            old = {name: value.index_select(0, rows) for name, value in values().items()}
+            self._keep(rows, old)
 
     def _keep(self, rows: Tensor, values: dict[str, Tensor]) -> None:
         """Appends rows, int64 (k,), and their values, (k, ...)."""
