@@ -93,9 +93,9 @@ def execute(
     """
     if not notebook.is_file():
         raise NotebookFailed(f"{notebook}: no such notebook.")
-    if kept := kept_run(notebook, root, folder, parameters):
-        return kept
     target = _target(notebook, root, folder, parameters)
+    if kept := _kept(target):
+        return kept
     start = time.perf_counter()
     with atomic_write(target) as partial:
         _papermill(notebook, partial, root, parameters, failed)
@@ -123,7 +123,10 @@ def execute_on_one_core(notebook: Path, root: Path, folder: Path, parameters: di
 
 def kept_run(notebook: Path, root: Path, folder: Path, parameters: dict) -> Run | None:
     """Returns the run that `folder` keeps under the same key, or None."""
-    target = _target(notebook, root, folder, parameters)
+    return _kept(_target(notebook, root, folder, parameters))
+
+
+def _kept(target: Path) -> Run | None:
     if not target.exists():
         return None
     seconds = json.loads(target.read_text())["metadata"]["multiepoch"]["seconds"]
