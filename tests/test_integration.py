@@ -187,6 +187,52 @@ def test_no_lookup_is_lost_however_small_the_table(n_parts, by_pair, n_rows):
         assert torch.equal(optimizer.embedding.state[table.weight]["count"].long(), expected)
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_a_backward_pass_that_raises_midway_leaves_nothing_behind(before):
+    """Caught, such as when memory runs out, and followed by another batch.
+
+    before: The next batch's forward pass ran before the one that raised.
+    """
+
+    def out_of_memory(_):
+        raise MemoryError
+
+    model = Small(500)
+    optimizer = pair(model, row_lr=FrequencyAdaptiveLR())
+    accumulate_lookups(optimizer)
+    loss = model(torch.full((4, 5), 1)).sum() if before else None
+    rows = model.viewer(torch.tensor([8, 9]))  # its gradient comes after that of the words
+    rows.register_hook(out_of_memory)
+    failing = (rows + model.words(torch.tensor([[6, 7], [6, 7]]))).sum()
+    with pytest.raises(MemoryError):
+        failing.backward()
+    optimizer.zero_grad()
+    before_step = model.viewer.weight.detach().clone()
+    (model(torch.full((4, 5), 1)).sum() if loss is None else loss).backward()
+    optimizer.step()
+    changed = (model.viewer.weight != before_step).any(dim=1)
+    assert changed.nonzero().flatten().tolist() == [1]
+    assert optimizer.embedding.state[model.viewer.weight]["count"].sum() == 16
+
+
+def test_a_backward_pass_within_another_keeps_the_features_of_both():
+    """As a checkpoint with use_reentrant=True makes: it looks up and runs backward inside."""
+    model = Small(500)
+    optimizer = pair(model, row_lr=FrequencyAdaptiveLR())
+    accumulate_lookups(optimizer)
+    ids, more = torch.tensor([1, 2, 2]), torch.tensor([3, 3, 4])
+    looked_up_again = torch.utils.checkpoint.checkpoint(
+        lambda scale: model.viewer(more) * scale,
+        torch.ones(1, requires_grad=True),
+        use_reentrant=True,
+    )
+    (looked_up_again + model.viewer(ids)).sum().backward()
+    expected = torch.bincount(torch.cat([ids, more]), minlength=500)
+    torch.testing.assert_close(model.viewer.weight.grad.to_dense()[:, 0].long(), expected)
+    optimizer.step()
+    assert torch.equal(optimizer.embedding.state[model.viewer.weight]["count"].long(), expected)
+
+
 def test_the_gradient_of_autograd_grad_is_whole_and_leaves_no_trace():
     model = Small()
     optimizer = pair(model, row_lr=FrequencyAdaptiveLR())

@@ -65,7 +65,9 @@ class _Kept:
 
     def __init__(self, table: Tensor | None = None) -> None:
         self.table = table
-        self.features: list[Tensor] = []  # of this backward pass, one for each use of the table
+        # One gradient for each use of the table, by backward pass: one that raised leaves its own,
+        # and a pass may run within another, as in a checkpoint with use_reentrant=True.
+        self.features: dict[int, list[Tensor]] = {}
         self.all: list[Tensor] = []  # of this pass and of those before
 
     def __reduce__(self) -> tuple:
@@ -73,6 +75,8 @@ class _Kept:
         return _Kept, ()
 
     def in_forward(self, module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        if _backward_pass() < 0:  # so that what is here is of passes that raised
+            self.features.clear()
         node = output.grad_fn
         if node is not None and node.next_functions:
             of_weight = node.next_functions[0][0]
@@ -84,12 +88,12 @@ class _Kept:
         gradient = gradients[0]
         if gradient is None or not gradient.is_sparse:
             return None
-        self.features.append(gradient)
+        self.features.setdefault(_backward_pass(), []).append(gradient)
         ids, values = gradient._indices()[:, :0], gradient._values()[:0]
         return gradient_of(ids, values, gradient.shape), *gradients[1:]
 
     def before_torch_adds(self, gradient: Tensor) -> Tensor | None:
-        parts, self.features = [*self.features, gradient], []
+        parts = [*self.features.pop(_backward_pass(), ()), gradient]
         if not gradient.is_sparse:
             return sum(parts[:-1], gradient)
         gradient = _concatenated(parts)
@@ -101,6 +105,11 @@ class _Kept:
     def after_torch_added(self, table: Tensor) -> None:
         if self.all:
             table.grad, self.all = _concatenated(self.all), []
+
+
+def _backward_pass() -> int:
+    """Returns the number of the backward pass that runs, or -1."""
+    return torch._C._current_graph_task_id()
 
 
 def _concatenated(parts: list[Tensor]) -> Tensor:
