@@ -28,7 +28,7 @@ def made_up(seeds=range(20, 24), **changed) -> pd.DataFrame:
             worse = 1 + 0.01 * (rate != 0.1)  # the best rate is 0.1
             for method in stratum.methods:
                 for seed in seeds:
-                    inside = {"self_seeing": 1.2}.get(method, 1.002)
+                    inside = {"in_sample": 1.2}.get(method, 1.002)
                     inside = changed.get(method, INSIDE_LOSS.get(method, inside))
                     points = {1.0: 1.0, **dict.fromkeys((*INSIDE, *TENTHS), inside)}
                     points |= dict.fromkeys(ENDS, 0.97)
@@ -51,7 +51,7 @@ def test_made_up_losses_get_their_verdicts():
     assert verdicts(made_up()) == {"C12": "as predicted", "C13": "as predicted"}
     dips = verdicts(made_up(tail_rewind_blend=1.04))
     assert dips == {"C12": "as predicted", "C13": "partly as predicted"}
-    leaks = verdicts(made_up(self_excluding=1.05))
+    leaks = verdicts(made_up(leave_one_out=1.05))
     assert leaks == {"C12": "partly as predicted", "C13": "as predicted"}
 
 
@@ -104,7 +104,8 @@ def test_costs_are_drawn_beside_losses(monkeypatch):
     assert found.loc["sum_rule", 2.0] == pytest.approx(6.7, abs=0.01)  # 1.1 * 0.97
     assert found.loc["tail_rewind", 1.25] == pytest.approx(3, abs=0.01)
     methods = {*remedy_cost.RATES, *REWINDS}
-    cost = pd.DataFrame({"mb": range(len(methods)), "time": 1.0}, index=sorted(methods))
+    order = ["meda", *sorted(methods - {"meda"})]
+    cost = pd.DataFrame({"mb": range(len(methods)), "time": 1.0}, index=order)
     monkeypatch.setattr(remedy_cost, "cost", lambda: cost)
     fig, numbers = figures.costs.__wrapped__(mine, theirs)
     labels = [label.get_text() for label in fig.axes[0].get_yticklabels()]

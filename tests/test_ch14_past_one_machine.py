@@ -65,7 +65,7 @@ def test_more_rows_fit_without_a_remedy_than_with_one():
     assert found["no remedy"] == found["MEDA"] == found.max()
     undo_log = found["tail rewind, undo log"]
     assert found["FAL"] > undo_log > found["tail rewind, undo log, blended"] > 0
-    assert found["self-excluding rows (chapter 10)"] == 0
+    assert found["leave-one-out rows (chapter 10)"] == 0
 
 
 def test_reversed_batches_change_rounding_and_no_more():

@@ -84,7 +84,7 @@ def test_blending_changes_what_is_served_within_epochs_and_not_what_is_trained(n
 def test_the_first_epoch_of_both_sum_rules_is_the_same_and_the_second_is_not():
     with_leak, without = (
         final(execute(replace(PLAIN, method=m, hyperparameter=20), TINY))
-        for m in ("self_seeing", "self_excluding")
+        for m in ("in_sample", "leave_one_out")
     )
     assert with_leak[1.0] == without[1.0] and with_leak[1.25] != without[1.25]
 

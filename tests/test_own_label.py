@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from multiepoch import remedies
 from multiepoch.optim import SparseOptimizer
-from multiepoch.remedies import SelfExcludingRows, TwoFoldTables
+from multiepoch.remedies import LeaveOneOutRows, TwoFoldTables
 
 N, ROWS, DIM, LR, C, BELOW, PADDING = 40, (8, 5), 3, 0.3, 0.1, 6, 2
 
@@ -61,10 +62,15 @@ def resumed(parts, make):
     return again
 
 
+def test_the_earlier_name_warns_and_is_the_same_class():
+    with pytest.warns(DeprecationWarning, match="LeaveOneOutRows"):
+        assert remedies.SelfExcludingRows is LeaveOneOutRows
+
+
 @pytest.mark.parametrize("exclude", [True, False])
-def test_self_excluding_rows_are_those_of_the_rule_by_hand(exclude):
+def test_leave_one_out_rows_are_those_of_the_rule_by_hand(exclude):
     ids, labels, generator = data()
-    make = lambda: build(SelfExcludingRows, below=BELOW, exclude=exclude, c=C)  # noqa: E731
+    make = lambda: build(LeaveOneOutRows, below=BELOW, exclude=exclude, c=C)  # noqa: E731
     parts = make()
     # By hand: for each table a list of the votes of each row, by the impression they are of.
     start = [parts[0].user.weight.detach().double(), parts[0].item.weight.detach().double()]
@@ -126,8 +132,8 @@ def trained(control, rule="sgd", epochs=3, **options):
 
 @pytest.mark.parametrize("kind, off", [(torch.bfloat16, 1e-2), (torch.int8, 1e-2)])
 def test_votes_in_fewer_bits_change_little_and_leave_nothing_behind(kind, off):
-    exact, of_exact = trained(SelfExcludingRows, below=BELOW)
-    model, control = trained(SelfExcludingRows, below=BELOW, votes=kind)
+    exact, of_exact = trained(LeaveOneOutRows, below=BELOW)
+    model, control = trained(LeaveOneOutRows, below=BELOW, votes=kind)
     moved = (exact.user.weight - Model().user.weight).abs().max()
     difference = (model.user.weight - exact.user.weight).abs().max()
     assert 0 < difference < off * moved
@@ -142,7 +148,7 @@ def test_votes_in_fewer_bits_change_little_and_leave_nothing_behind(kind, off):
 
 
 def test_a_frequent_row_keeps_no_more_votes_than_an_infrequent_one():
-    _, control = trained(SelfExcludingRows, below=BELOW, epochs=2)
+    _, control = trained(LeaveOneOutRows, below=BELOW, epochs=2)
     ids, _, _ = data()
     for rows, column, n in zip(control._rows, ids, ROWS):
         lookups = torch.bincount(column, minlength=n)
@@ -159,7 +165,7 @@ def test_tables_that_are_not_chosen_learn_as_usual():
         model = Model()
         optimizer = SparseOptimizer.from_model(model, 0.1, LR, dense=torch.optim.SGD, rule="sgd")
         tables = [model.user] if only_user else None
-        control = SelfExcludingRows(model, optimizer, tables=tables)
+        control = LeaveOneOutRows(model, optimizer, tables=tables)
         control.before_epoch(0)
         step(model, optimizer, control, ids, labels, torch.arange(N))
         models.append(model)
@@ -170,12 +176,12 @@ def test_tables_that_are_not_chosen_learn_as_usual():
     torch.testing.assert_close(models[0].item.weight, usual)
     torch.testing.assert_close(models[0].user.weight, models[1].user.weight)
     with pytest.raises(ValueError, match="not in the optimizer"):
-        SelfExcludingRows(model, optimizer, tables=[start.user])
+        LeaveOneOutRows(model, optimizer, tables=[start.user])
 
 
 def test_the_sum_rule_returns_infrequent_rows_to_their_start():
     ids, labels, _ = data()
-    model, optimizer, control = build(SelfExcludingRows, below=BELOW, exclude=False, reset=True)
+    model, optimizer, control = build(LeaveOneOutRows, below=BELOW, exclude=False, reset=True)
     start, everything = model.user.weight.detach().clone(), torch.arange(N)
     gradients = []
     for index in range(2):
@@ -196,14 +202,14 @@ def test_the_sum_rule_returns_infrequent_rows_to_their_start():
     expected = start - LR * total / (square + C).sqrt()
     torch.testing.assert_close(model.user.weight[~few], expected[~few])  # all gradients add up
     with pytest.raises(ValueError, match="keeps no votes to exclude"):
-        build(SelfExcludingRows, reset=True)
+        build(LeaveOneOutRows, reset=True)
 
 
 def test_what_an_impression_reads_does_not_depend_on_its_own_label():
     """To first order: with dense layers held fixed and no other impression in its rows."""
     reads = []
     for label in (0.0, 1.0):
-        model, optimizer, control = build(SelfExcludingRows)
+        model, optimizer, control = build(LeaveOneOutRows)
         model.head.requires_grad_(False)
         ids, labels = [torch.tensor([0, 1]), torch.tensor([0, 1])], torch.tensor([label, 1.0])
         for index in range(2):
@@ -219,7 +225,7 @@ def test_what_an_impression_reads_does_not_depend_on_its_own_label():
 
 def test_new_data_keep_what_was_learned_and_forget_the_voters():
     ids, labels, _ = data()
-    model, optimizer, control = build(SelfExcludingRows)
+    model, optimizer, control = build(LeaveOneOutRows)
     everything = torch.arange(N)
     control.before_epoch(0)
     step(model, optimizer, control, ids, labels, everything)
@@ -326,11 +332,11 @@ def test_tables_of_another_kind_are_refused():
     bag = nn.EmbeddingBag(4, 2, sparse=True)
     model = nn.Sequential(bag, nn.Linear(2, 1))
     optimizer = SparseOptimizer.from_model(model, 0.1, 0.1)
-    for control in (SelfExcludingRows, TwoFoldTables):
+    for control in (LeaveOneOutRows, TwoFoldTables):
         with pytest.raises(ValueError, match=r"the weight of EmbeddingBag: it must be that of one"):
             control(model, optimizer)
-    model, optimizer, control = build(SelfExcludingRows)
-    with pytest.raises(ValueError, match=r"gets \(2, 2\): SelfExcludingRows needs one call"):
+    model, optimizer, control = build(LeaveOneOutRows)
+    with pytest.raises(ValueError, match=r"gets \(2, 2\): LeaveOneOutRows needs one call"):
         control.backward(torch.arange(2), lambda: model.user(torch.zeros(2, 2, dtype=torch.int64)))
     model, optimizer, control = build(TwoFoldTables)
     with pytest.raises(ValueError, match="one entry for each of the 2 impressions"):

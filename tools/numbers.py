@@ -39,7 +39,7 @@ def measured(results: Path) -> dict[str, pd.Series]:
     plain epoch, each at its best table rate, and `falling_METHOD` against MEDA, both with the dense
     rate's factor from epoch 2 on tuned. `days_METHOD` is its loss over the last days of continual
     training with two epochs a day against one, and `later_METHOD` over days 3 to 10 of the second
-    round's seeds. `self_seeing` and `self_excluding` are the jumps with the own label in the rows
+    round's seeds. `in_sample` and `leave_one_out` are the jumps with the own label in the rows
     that an impression reads, and without it. `dip_METHOD` is a rewind's loss a tenth into epoch 2
     against one plain epoch.
     """
@@ -63,7 +63,7 @@ def measured(results: Path) -> dict[str, pd.Series]:
     for name in ("plain", "fal"):
         found[f"falling_{name}"] = dense_factor.against(rows, name, "meda")[3.0]
     rows = records.read(own_label.NAME, "long", results).rows
-    for name in ("self_seeing", "self_excluding"):
+    for name in ("in_sample", "leave_one_out"):
         found[name] = own_label.jump(rows, "AdsWorld, sums", name).xs(0.3)
         found[f"{name}_kuairand"] = own_label.jump(rows, "KuaiRand, sums", name).xs(1.0)
     for name in ("meda", "tail_rewind", "tail_rewind_blend"):
@@ -87,7 +87,7 @@ def front(results: Path) -> dict[str, str]:
     """
     if records.read(dose_response.NAME, "long", results) is None:
         return {}
-    plain, found = ("jump_", "left_", "valley", "self_seeing"), {}
+    plain, found = ("jump_", "left_", "valley", "in_sample"), {}
     for name, values in measured(results).items():
         unsigned = estimate(values, "%", 1).replace(" %", f"{NBSP}%")
         found[name] = unsigned if name.startswith(plain) else signed(values)
@@ -107,12 +107,12 @@ def assertions(results: Path) -> dict[str, bool]:
     """Returns what the sentences of the front page and the summary assert, and whether it holds."""
     m = measured(results)
     said = {
-        "the own label is the jump": above(m["self_seeing"], 10)
-        and above(m["self_excluding"], -1)
-        and below(m["self_excluding"], 1),
-        "so it is on a real log": above(m["self_seeing_kuairand"], 10)
-        and above(m["self_excluding_kuairand"], -1)
-        and below(m["self_excluding_kuairand"], 1),
+        "the own label is the jump": above(m["in_sample"], 10)
+        and above(m["leave_one_out"], -1)
+        and below(m["leave_one_out"], 1),
+        "so it is on a real log": above(m["in_sample_kuairand"], 10)
+        and above(m["leave_one_out_kuairand"], -1)
+        and below(m["leave_one_out_kuairand"], 1),
         "rewinds dip": all(
             above(m[f"dip_{name}{data}"], 2)
             for name in ("meda", "tail_rewind")

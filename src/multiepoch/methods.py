@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from multiepoch.optim import AdaptiveRegularization, FrequencyAdaptiveLR, SparseOptimizer
 from multiepoch.remedies import (
+    LeaveOneOutRows,
     Rewind,
-    SelfExcludingRows,
     TableGroups,
     TwoFoldTables,
     meda,
@@ -28,7 +28,7 @@ from multiepoch.remedies import (
 )
 
 Hyperparameter = float | str | None
-Remedy = Rewind | TableGroups | SelfExcludingRows | TwoFoldTables
+Remedy = Rewind | TableGroups | LeaveOneOutRows | TwoFoldTables
 
 # The scales of chapter 6, as arguments of FrequencyAdaptiveLR.
 FAL_SCALES: dict[str, dict] = {
@@ -168,8 +168,8 @@ def _rewind_tail(
     return tail_rewind(model, optimizer, below, to, seed, serve=serve)
 
 
-def _self_excluding(model, optimizer, hyperparameter, seed, epochs, **options) -> SelfExcludingRows:
-    return SelfExcludingRows(model, optimizer, float(hyperparameter), **options)
+def _leave_one_out(model, optimizer, hyperparameter, seed, epochs, **options) -> LeaveOneOutRows:
+    return LeaveOneOutRows(model, optimizer, float(hyperparameter), **options)
 
 
 _TAU: dict[str, Any] = {"hyperparameter": "tau", "grid": (100, 20, 50, 200, 500, 2000)}
@@ -213,7 +213,7 @@ DAY_METHODS: dict[str, Method] = {
 }
 
 # Chapter 10: the rewinds with blended serving, and two controls whose rows do not know the label of
-# the impression that they predict. "self_seeing" is the rule of "self_excluding" with the leak.
+# the impression that they predict. "in_sample" is the rule of "leave_one_out" with the leak.
 OWN_LABEL_METHODS: dict[str, Method] = {
     "tail_rewind_blend": Method(
         "tail rewind, blended", rewind=partial(_rewind_tail, serve="blend"), **_TAU
@@ -227,25 +227,23 @@ OWN_LABEL_METHODS: dict[str, Method] = {
         "MEDA, blended",
         rewind=lambda model, optimizer, seed, **_: meda(model, optimizer, seed, serve="blend"),
     ),
-    "self_excluding": Method("self-excluding rows", rewind=_self_excluding, **_TAU),
-    "self_excluding_bf16": Method(
-        "self-excluding rows, bfloat16 votes",
-        rewind=partial(_self_excluding, votes=torch.bfloat16),
+    "leave_one_out": Method("leave-one-out rows", rewind=_leave_one_out, **_TAU),
+    "leave_one_out_bf16": Method(
+        "leave-one-out rows, bfloat16 votes",
+        rewind=partial(_leave_one_out, votes=torch.bfloat16),
         **_TAU,
     ),
-    "self_excluding_int8": Method(
-        "self-excluding rows, 8-bit votes",
-        rewind=partial(_self_excluding, votes=torch.int8),
+    "leave_one_out_int8": Method(
+        "leave-one-out rows, 8-bit votes",
+        rewind=partial(_leave_one_out, votes=torch.int8),
         **_TAU,
     ),
     "sum_rule": Method(
         "tail rewind, sum rule",
-        rewind=partial(_self_excluding, exclude=False, reset=True),
+        rewind=partial(_leave_one_out, exclude=False, reset=True),
         **_TAU,
     ),
-    "self_seeing": Method(
-        "self-seeing rows", rewind=partial(_self_excluding, exclude=False), **_TAU
-    ),
+    "in_sample": Method("in-sample rows", rewind=partial(_leave_one_out, exclude=False), **_TAU),
     "two_fold": Method(
         "two-fold tables", rewind=lambda model, optimizer, **_: TwoFoldTables(model, optimizer)
     ),

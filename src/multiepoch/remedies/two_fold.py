@@ -1,6 +1,6 @@
 """Two-fold tables: dense layers that learn from rows which never saw the impression's label.
 
-This is the second control that leaks nothing, by another way than `self_excluding`: the impressions
+This is the second control that leaks nothing, by another way than `leave_one_out`: the impressions
 fall into two folds, and each fold has tables that learn from the other one only, as out-of-fold
 statistics do in target encoding. What no row has seen, no dense layer can learn to trust.
 """
@@ -27,7 +27,7 @@ class TwoFoldTables:
     passes: the dense layers learn on fold k through copy k, which learns from the other fold only;
     the copies learn with the dense layers held fixed; and so do the model's own tables, from all
     impressions. These are the ones that evaluation reads. The model needs no change; the calls are
-    those of `SelfExcludingRows`. The memory is twice the tables and their optimizer's state.
+    those of `LeaveOneOutRows`. The memory is twice the tables and their optimizer's state.
 
     With `below`, two passes do. Evaluation then reads the mean of the copies, so that no third one
     must learn, and rows with `below` or more lookups in epoch 0, in which one label weighs little,

@@ -21,7 +21,7 @@ class BetweenEpochs(Protocol):
     - serving(): a context in which the model is evaluated, as that of `Rewind`;
     - backward(impressions, closure): called in place of the closure, which clears the gradients,
       computes the losses of the impressions, int64 (n,), and their gradients, and returns the
-      losses, as `SelfExcludingRows` has it. The optimizers step after it.
+      losses, as `LeaveOneOutRows` has it. The optimizers step after it.
     """
 
     def before_epoch(self, index: int) -> None:

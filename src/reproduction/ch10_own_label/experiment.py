@@ -39,7 +39,7 @@ class Stratum:
         methods: Keys of ALL_METHODS, each with its default hyperparameter.
         rates: The tables' learning rates.
         epochs: Epochs over the window.
-        rule: The rule of the tables' optimizer. The rows of "self_seeing" and "self_excluding" are
+        rule: The rule of the tables' optimizer. The rows of "in_sample" and "leave_one_out" are
             sums and have none.
     """
 
@@ -70,7 +70,7 @@ class Stratum:
         ]
 
 
-SUMS = ("self_seeing", "self_excluding")
+SUMS = ("in_sample", "leave_one_out")
 # All but those under Adam decide a claim.
 STRATA = {
     stratum.name: stratum

@@ -37,8 +37,8 @@ POINT_LOOKS = {
     "end of epoch 4": {"color": "#8F3A00", "marker": "s"},
 }
 CONTROLS = {
-    "self_seeing": "own label in\nthe rows",
-    "self_excluding": "own label\nleft out",
+    "in_sample": "own label in\nthe rows",
+    "leave_one_out": "own label\nleft out",
     "two_fold": "two-fold\ntables",
 }
 

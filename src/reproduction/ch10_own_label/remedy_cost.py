@@ -1,9 +1,9 @@
 """Chapter 10: what each remedy without a dip is worth, beside its memory and time.
 
 Predicted before the run, in % of one plain epoch's loss, mean over the objectives of AdsWorld:
-votes in bfloat16 or 8 bits change the loss of self-excluding rows by less than 0.1 % at every
+votes in bfloat16 or 8 bits change the loss of leave-one-out rows by less than 0.1 % at every
 point; two passes of two-fold tables are within 0.5 % of three at the ends of epochs 2 and 4, and
-neither jumps; at the ends of epochs 2 and 4, self-excluding rows are above tail rewind with blended
+neither jumps; at the ends of epochs 2 and 4, leave-one-out rows are above tail rewind with blended
 serving, and tail rewind under the sum rule is below it. None of the methods here is above plain
 training.
 """
@@ -30,10 +30,10 @@ RATE = experiment.ADAGRAD_RATES[1]
 SUM_RATE = 0.3
 RATES = {
     "sum_rule": SUM_RATE,
-    "self_excluding": SUM_RATE,
-    "self_excluding_int8": SUM_RATE,
+    "leave_one_out": SUM_RATE,
+    "leave_one_out_int8": SUM_RATE,
     "two_fold_tail": RATE,
-    "self_excluding_bf16": SUM_RATE,
+    "leave_one_out_bf16": SUM_RATE,
     "two_fold": RATE,
 }
 POINTS = (1.25, 2.0, 3.25, 4.0)
@@ -82,8 +82,8 @@ def votes_against_float32(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns rounded votes' loss against float32 votes' in %, mean over objectives, at POINTS."""
     loss = rows[rows["metric"] == EXPECTED]
     loss = loss.set_index(["method", "seed", "objective", "epoch"])["value"]
-    exact = loss.xs("self_excluding", level="method")
-    rounded = [f"self_excluding_{kind}" for kind in ("bf16", "int8")]
+    exact = loss.xs("leave_one_out", level="method")
+    rounded = [f"leave_one_out_{kind}" for kind in ("bf16", "int8")]
     change = 100 * (loss[rounded] / exact - 1)
     return change.groupby(["method", "seed", "epoch"]).mean().unstack("epoch")[list(POINTS)]
 

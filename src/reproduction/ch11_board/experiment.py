@@ -34,7 +34,7 @@ HONEST = (
     "blend_l2",
     "blend_fal",
     "two_fold",
-    "self_excluding",
+    "leave_one_out",
 )
 LIVE = ("plain", "fal", "meda", "tail_rewind_blend", "whole_l2", "label_smoothing")
 

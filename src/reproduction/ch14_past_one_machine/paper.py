@@ -145,7 +145,7 @@ def added(job: Job, constants: Constants | None = None) -> pd.DataFrame:
             "moved_epoch": ring * 2 * 8,
             "step": c.undo_log * job.lookups,
         },
-        "self-excluding rows (chapter 10)": {
+        "leave-one-out rows (chapter 10)": {
             "memory": job.rewound * job.lookups * job.steps * FLOAT * job.dim,
         },
     }
@@ -156,13 +156,13 @@ def added(job: Job, constants: Constants | None = None) -> pd.DataFrame:
 def largest(job: Job, memory: float) -> pd.Series:
     """Returns the most rows with which hosts of that memory, in bytes, afford each remedy."""
     extra = added(job)["memory"]
-    vectors = extra.pop("self-excluding rows (chapter 10)")  # whatever the number of rows
+    vectors = extra.pop("leave-one-out rows (chapter 10)")  # whatever the number of rows
     blended = extra.pop("blended serving, besides")
     extra["tail rewind, undo log, blended"] = extra["tail rewind, undo log"] + blended
     extra["no remedy"] = 0.0
     found = memory / (extra / job.rows + job.row_bytes / job.hosts)
     left = max(0.0, memory - vectors)
-    found["self-excluding rows (chapter 10)"] = left * job.hosts / job.row_bytes
+    found["leave-one-out rows (chapter 10)"] = left * job.hosts / job.row_bytes
     return found.sort_values(ascending=False)
 
 

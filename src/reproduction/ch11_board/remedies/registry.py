@@ -13,7 +13,7 @@ from torch import Tensor
 from multiepoch.data import Log
 from multiepoch.methods import METHODS, OWN_LABEL_METHODS, Method
 from multiepoch.optim import FrequencyAdaptiveLR
-from multiepoch.remedies import Rewind, SelfExcludingRows, meda, tail_rewind
+from multiepoch.remedies import LeaveOneOutRows, Rewind, meda, tail_rewind
 from reproduction.ch11_board.remedies import hooks
 
 # From the training window and the hyperparameter: changes every log, the training window's own too.
@@ -367,13 +367,13 @@ BOARD: dict[str, Remedy] = {
         "three copies of the tables, three passes a batch",
         OWN_LABEL_METHODS["two_fold"],
     ),
-    "self_excluding": Remedy(
-        "self-excluding rows",
+    "leave_one_out": Remedy(
+        "leave-one-out rows",
         "own label",
         r"w_0 - \eta (G - g_k) / \sqrt{S - g_k^2 + c}",
         "a control of chapter 10; its rows are sums, so its rates are 30 times as high",
         "a vector for each lookup of an infrequent row",
-        _method(lambda model, optimizer, tau: SelfExcludingRows(model, optimizer, float(tau))),
+        _method(lambda model, optimizer, tau: LeaveOneOutRows(model, optimizer, float(tau))),
         scale=lambda _: 30.0,
         **_TAU,
     ),

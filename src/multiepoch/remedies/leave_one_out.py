@@ -22,7 +22,7 @@ from multiepoch.optim.sparse import SparseOptimizer
 from multiepoch.remedies.tables import Tables, check_same, embeddings
 
 
-class SelfExcludingRows:
+class LeaveOneOutRows:
     """Learns every table by sums over impressions, and leaves an impression's own share out.
 
     A row is a function of G and S, the sums of its impressions' gradients and of their squares::
@@ -35,7 +35,7 @@ class SelfExcludingRows:
     adds up all gradients and excludes none. The tables' optimizer gives the learning rate and
     nothing else; the model needs no change. For each batch::
 
-        rows = SelfExcludingRows(model, optimizer)
+        rows = LeaveOneOutRows(model, optimizer)
         rows.before_epoch(index)  # before each epoch
 
         def closure():
@@ -139,7 +139,7 @@ class SelfExcludingRows:
         if ids.shape != (n,) or k in self._read:
             what = "is called twice in one pass" if k in self._read else f"gets {tuple(ids.shape)}"
             raise ValueError(
-                f"table {k}, of shape {tuple(rows.start.shape)}, {what}: SelfExcludingRows needs "
+                f"table {k}, of shape {tuple(rows.start.shape)}, {what}: LeaveOneOutRows needs "
                 f"one call with one id for each of the {n} impressions"
             )
         own = self._own(rows, self._impressions, ids)[0] if self.exclude else 0.0
@@ -184,7 +184,7 @@ class SelfExcludingRows:
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores a saved state; raises a ValueError if it has other arguments or tables."""
-        check_same(state_dict, self._given(), "SelfExcludingRows", "these have")
+        check_same(state_dict, self._given(), "LeaveOneOutRows", "these have")
         for rows, saved in zip(self._rows, state_dict["rows"], strict=True):
             if saved["start"].shape != rows.start.shape:
                 raise ValueError("the state is of tables of other shapes")
