@@ -25,6 +25,7 @@ help: ## List the targets
 	@echo
 	@echo "  PROFILE=quick|cpu|long|gpu  how much the notebooks compute (default: cpu)"
 	@echo "  PYTHON=python3.12           the Python for .venv (default: python3)"
+	@echo "  GPU=1, TORCH_INDEX=URL      install torch with CUDA without a GPU, or from that index"
 	@echo "  TORCH=2.14 TORCHREC=1.9     the pair for test-distributed (default: 2.13 and 1.8)"
 
 book: $(STAMP) ## Run the notebooks and build the book in _build/html
@@ -87,6 +88,7 @@ $(STAMP): pyproject.toml requirements.txt setup.py src/multiepoch/optim/_kernels
 	@$(PYTHON) .ci/python_version.py
 	@test -x $(RUN) || $(PYTHON) -m venv --clear $(VENV)
 	@echo "Installing the requirements of the book and the tests into $(VENV) (once, takes a few minutes) ..."
+	@$(RUN) .ci/install_torch.py
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $(STAMP)
 
@@ -101,6 +103,7 @@ $(SHARDED)/.installed-$(TORCH)-$(TORCHREC): pyproject.toml setup.py src/multiepo
 	@$(PYTHON) .ci/python_version.py
 	@$(PYTHON) -m venv --clear $(SHARDED)
 	@echo "Installing torch $(TORCH) and TorchRec $(TORCHREC) into $(SHARDED) (once, takes a few minutes) ..."
+	@$(SHARDED)/bin/python .ci/install_torch.py "torch==$(TORCH).*"
 	@$(SHARDED)/bin/python -m pip install --quiet --disable-pip-version-check "torch==$(TORCH).*" "fbgemm-gpu-cpu==$(TORCHREC).*" numpy
 	@$(SHARDED)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps "torchrec==$(TORCHREC).*"
 	@$(SHARDED)/bin/python -m pip install --quiet --disable-pip-version-check tensordict torchmetrics pyre-extensions tqdm psutil "pytest>=8" "setuptools>=77"
@@ -112,6 +115,7 @@ $(CLIENTS)/.installed: pyproject.toml setup.py src/multiepoch/optim/_kernels.cpp
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || { echo "RecBole needs NumPy 1, which has no wheels for this Python: make test-clients PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv --clear $(CLIENTS)
 	@echo "Installing seven training libraries into $(CLIENTS) (once, takes a few minutes and 2 GB) ..."
+	@$(CLIENTS)/bin/python .ci/install_torch.py "$$(sed -n 's/^\(torch>[^ ]*\).*/\1/p' tests/clients/requirements.txt)"
 	@$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
 	@$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/clients/alone.txt
 	@$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
