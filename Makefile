@@ -62,10 +62,10 @@ gpu: $(STAMP) ## Run all that needs a GPU, in pieces that resume (results/gpu)
 	@$(RUN) -m tools.gpu
 
 bench: $(STAMP) ## Time the optimizer and training against their peers (on an idle machine)
-	@$(RUN) benchmarks/bench.py
+	@$(RUN) -m benchmarks.bench $(OPTIONS)
 
 bench-distributed: $(STAMP) $(SHARDED)/.installed-$(TORCH)-$(TORCHREC) ## Time sharded tables with FAL and tail rewind (on an idle machine)
-	@OMP_NUM_THREADS=1 $(RUN) benchmarks/distributed.py --python $(SHARDED)/bin/python
+	@OMP_NUM_THREADS=1 $(RUN) -m benchmarks.distributed --python $(SHARDED)/bin/python $(OPTIONS)
 
 lint: $(STAMP) ## Lint the code, tests and notebooks, check their formatting, and the package's types
 	@$(RUN) -m ruff check .

@@ -1,6 +1,6 @@
 """How fast AdsWorld makes impressions, and with how much memory.
 
-    python benchmarks/ads_world.py [--days 10]
+    python -m benchmarks.ads_world [--days 10]
 
 Prints the time to build a world and its first day, impressions per second over whole days at the
 defaults, and the peak of traced memory per impression above the world's own constants (bytes; the

@@ -1,6 +1,6 @@
 """Times the first lines and measures the peak memory of `multiepoch compare` on a log of 20M rows.
 
-    python benchmarks/big_log.py [--rows 20000000] [--kind parquet] [-- OPTIONS OF COMPARE]
+    python -m benchmarks.big_log [--rows 20000000] [--kind parquet] [-- OPTIONS OF COMPARE]
 
 Makes a temporary log with tools/make_big_log.py and runs a complete call on it; `-- --epochs 2
 --seeds 1` shortens it. Memory is the proportional set size of the whole process tree, read once a

@@ -1,6 +1,6 @@
 """`make bench-distributed`: what FAL and tail rewind cost on tables sharded over two processes.
 
-    python benchmarks/distributed.py --python .venv-torchrec/bin/python
+    python -m benchmarks.distributed --python .venv-torchrec/bin/python
 
 Trains a row-wise sharded table of 1e6, 1e7 and 1e8 rows, each with three seeds, and writes
 results/bench/distributed.json, which the book's page "TorchRec" and the computations of chapter 14
@@ -17,8 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-import timing
-
+from benchmarks import timing
 from reproduction import records
 from tools import distributed
 

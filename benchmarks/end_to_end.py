@@ -1,6 +1,6 @@
 """Examples per second of whole training, against DeepCTR-Torch's SharedBottom.
 
-    python benchmarks/end_to_end.py [--tiny] [--out FILE]
+    python -m benchmarks.end_to_end [--tiny] [--out FILE]
 
 Both train a shared bottom of 128-64 with a tower of 32 for each of three objectives on AdsWorld's
 five tables, 16 wide, and its dense features, in batches of 4,096, with Adam: the same numbers of
@@ -20,8 +20,8 @@ from unittest.mock import patch
 import numpy as np
 import torch
 import torch.nn.functional as F
-from timing import Contestant, arguments, interleaved, write
 
+from benchmarks.timing import Contestant, arguments, interleaved, write
 from multiepoch.data import AdsWorld, Log, Schema
 from multiepoch.model import ConversionModel
 from multiepoch.optim import FrequencyAdaptiveLR, SparseOptimizer

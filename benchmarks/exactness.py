@@ -1,6 +1,6 @@
 """The largest error of EmbeddingOptimizer against the reference over random cases.
 
-    python benchmarks/exactness.py --cases 2000
+    python -m benchmarks.exactness --cases 2000
 
 Each case draws a rule, FAL, AdamAR, a table, a few batches of ids with float32 gradients, and a
 way to find the batch's rows. In half of the cases the gradients come from modules instead: an

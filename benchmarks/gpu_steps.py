@@ -1,6 +1,6 @@
 """Times optimizer steps on one table on a GPU, each rule with and without FAL, and SparseAdam.
 
-    python benchmarks/gpu_steps.py [--device cuda] [--rows 100000 1000000] [--out FILE]
+    python -m benchmarks.gpu_steps [--device cuda] [--rows 100000 1000000] [--out FILE]
 
 Forward and backward passes are left out: the same sparse gradients are handed to each contestant.
 The contestants take turns, and the median is over turns, in microseconds.
@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 import torch
-from timing import write
 
+from benchmarks.timing import write
 from multiepoch.optim import EmbeddingOptimizer, FrequencyAdaptiveLR
 
 RULES = ("adam", "adagrad", "rowwise_adagrad", "sgd")

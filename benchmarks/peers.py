@@ -1,10 +1,10 @@
 """What the optimizer is compared with, in a virtual environment of its own.
 
-    python benchmarks/peers.py
+    python -m benchmarks.peers
 
 Makes benchmarks/.venv-peers with DeepCTR-Torch and FBGEMM's CPU kernels; torch and all else are
-those of the Python it is run with, so that both sides run on the same torch. What cannot be
-installed is left out in words, and the benchmarks run without it.
+those of the Python it is run with, so that both sides run on the same torch. FBGEMM is built for
+one version of torch, and for the newest there may be none yet.
 """
 
 from __future__ import annotations
@@ -19,42 +19,40 @@ import torch
 FOLDER = Path(__file__).parent / ".venv-peers"
 
 
-def packages() -> list[str]:
-    """FBGEMM's minor versions follow torch's: 1.8 was built for 2.13."""
+def packages() -> dict[str, str]:
+    """Returns what to install for each module. FBGEMM follows torch: 1.8 was built for 2.13."""
     minor = int(torch.__version__.split(".")[1])
-    return ["deepctr-torch==0.3.0", f"fbgemm-gpu-cpu==1.{minor - 5}.*"]
+    fbgemm = f"fbgemm-gpu-cpu==1.{minor - 5}.*"
+    return {"deepctr_torch": "deepctr-torch==0.3.0", "fbgemm_gpu": fbgemm}
+
+
+def missing(python: str) -> list[str]:
+    """Returns the packages that this Python lacks."""
+    code = "import sys, importlib.util as u; sys.exit(u.find_spec(sys.argv[1]) is None)"
+    return [
+        package
+        for module, package in packages().items()
+        if subprocess.run([python, "-c", code, module]).returncode
+    ]
 
 
 def python() -> str:
-    """The Python of that environment, made at the first call; this one where it cannot be made."""
+    """Returns the Python of that environment, which the first call makes, with what pip finds."""
     peer, done = FOLDER / "bin" / "python", FOLDER / ".installed"
-    wanted = "\n".join([torch.__version__, sys.prefix, *packages()])
+    wanted = "\n".join([torch.__version__, sys.prefix, *packages().values()])
     if done.exists() and done.read_text() == wanted:
         return str(peer)
-    print(f"Installing {' and '.join(packages())} into {FOLDER} (once) ...", flush=True)
-    try:
-        subprocess.run([sys.executable, "-m", "venv", "--clear", FOLDER], check=True)
-    except subprocess.CalledProcessError as error:
-        print(f"Without peers from PyPI: {error}.", flush=True)
-        return sys.executable
+    print(f"Installing {' and '.join(packages().values())} into {FOLDER} (once) ...", flush=True)
+    subprocess.run([sys.executable, "-m", "venv", "--clear", FOLDER], check=True)
     # addsitedir, because a plain path would not read the .pth files in it.
     lines = [f"import site; site.addsitedir({folder!r})" for folder in site.getsitepackages()]
     (own,) = FOLDER.glob("lib/python*/site-packages")
     (own / "project.pth").write_text("\n".join(lines) + "\n")
-    for package in packages():
-        pip = [
-            peer,
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--disable-pip-version-check",
-            package,
-        ]
-        if subprocess.run(pip, stderr=subprocess.DEVNULL).returncode:
-            print(f"Without {package}: pip could not install it.", flush=True)
-    done.write_text(wanted)
+    pip = [peer, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
+    for package in packages().values():
+        subprocess.run([*pip, package], stderr=subprocess.DEVNULL)
+    if not missing(str(peer)):
+        done.write_text(wanted)
     return str(peer)
 
 

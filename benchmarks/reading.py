@@ -1,6 +1,6 @@
 """Measures the speed and peak memory of reading a log and numbering its ids, against pandas.
 
-    python benchmarks/reading.py [--rows 2000000] [--kinds csv] [--readers multiepoch]
+    python -m benchmarks.reading [--rows 2000000] [--kinds csv] [--readers multiepoch]
 
 Makes a temporary log with tools/make_big_log.py, as Parquet and as CSV. Each reader runs in its
 own process, so that peak memory is its own. pandas reads the same columns and numbers the ids with

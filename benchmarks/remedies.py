@@ -1,6 +1,6 @@
 """Time and memory of the remedies for a repeated epoch, each beside tail rewind.
 
-    OMP_NUM_THREADS=1 python benchmarks/remedies.py [--tiny] [--out results/bench/remedies.json]
+    OMP_NUM_THREADS=1 python -m benchmarks.remedies [--tiny] [--out results/bench/remedies.json]
 
 Each remedy trains a model of its own on AdsWorld, as in the profile cpu: 500,000 impressions an
 epoch, batches of 2,048, Adagrad tables. They take turns every few steps, in an order that rotates,
@@ -19,8 +19,8 @@ from functools import partial
 
 import numpy as np
 import torch
-from timing import arguments, write
 
+from benchmarks.timing import arguments, write
 from multiepoch.data import Log
 from multiepoch.methods import ALL_METHODS, EveryEpoch
 from multiepoch.model import ConversionModel

@@ -1,6 +1,6 @@
 """What an optimizer step costs: against torch's and FBGEMM's, by table size, with FAL and AdamAR.
 
-    python benchmarks/steps.py [--tiny] [--out FILE]
+    python -m benchmarks.steps [--tiny] [--out FILE]
 
 Writes milliseconds of every repeat, with warm and with cold caches, by part:
     step: optimizer.step() alone, on gradients as nn.Embedding leaves them.
@@ -16,7 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from timing import (
+from torch import Tensor, nn
+
+from benchmarks.timing import (
     N_LOOKUPS,
     Contestant,
     arguments,
@@ -25,8 +27,6 @@ from timing import (
     warm_and_cold,
     write,
 )
-from torch import Tensor, nn
-
 from multiepoch.optim import (
     AdaptiveRegularization,
     EmbeddingOptimizer,
@@ -36,7 +36,8 @@ from multiepoch.optim import (
 from multiepoch.optim.rules import RULES
 
 DIM = 32
-DIM_OF_LARGEST = 16  # of row-wise Adagrad in `size`, so that 10^8 rows fit into a small machine
+DIM_OF_LARGEST = 16  # of row-wise Adagrad by table size, so that 10^8 rows fit into a small machine
+SIZED = ("adam", "SparseAdam")  # are timed at every size
 LR = 1e-3
 
 
@@ -100,15 +101,53 @@ def gradients(size: Size, dim: int = DIM) -> Tensor:
     return 1e-3 * torch.randn(size.n_lookups, dim)
 
 
-def step_times(size: Size) -> dict[str, dict]:
-    ids, values = batches(size.n_batches, size.n_lookups, size.n_rows, seed=0), gradients(size)
+def step_and_size_times(size: Size) -> tuple[dict, dict]:
+    """Returns milliseconds as {caches: {optimizer: ...}} and {optimizer: {caches: {rows: ...}}}.
+
+    The second is by table size. All of one width take turns, and a step that both have is timed
+    once.
+    """
+    steps, sizes = {}, {}
     makers = {rule: (ours(rule), False) for rule in RULES}
     makers |= {f"{rule}, eager": (ours(rule, fused=False), False) for rule in RULES}
-    contestants = {
-        name: stepper(make(new_table(size.n_rows)), ids, values, dense)
-        for name, (make, dense) in (makers | TORCH).items()
-    }
-    return warm_and_cold(contestants, size.repeats)
+    makers |= TORCH
+    contestants = {}
+    for n_rows in size.rows:
+        ids, values = batches(size.n_batches, size.n_lookups, n_rows, seed=0), gradients(size)
+        for name in makers if n_rows == size.n_rows else SIZED:
+            make, dense = makers[name]
+            table = new_table(n_rows)
+            contestants[name, n_rows] = stepper(make(table), ids, values, dense)
+            if name == "adam":
+                contestants["copy for adam", n_rows] = row_copy(table.detach(), ids)
+    for state, ms in warm_and_cold(contestants, size.repeats).items():
+        steps[state] = {name: ms[name, size.n_rows] for name in makers}
+        for name in (*SIZED, "copy for adam"):
+            by_rows = {str(n_rows): ms[name, n_rows] for n_rows in size.rows}
+            sizes.setdefault(name, {})[state] = by_rows
+    del contestants
+    return steps, sizes | largest_times(size)
+
+
+def largest_times(size: Size) -> dict[str, dict]:
+    """Returns those of row-wise Adagrad by table size, up to the largest, in narrower tables."""
+    name, all_rows = "rowwise_adagrad", list(size.rows)
+    needed = (sum(all_rows) + size.largest) * (4 * DIM_OF_LARGEST + 4) + 2**30
+    if needed < available_bytes():
+        all_rows.append(size.largest)
+    else:
+        print(f"without {size.largest:,} rows, which need {needed / 2**30:.0f} GiB")
+    contestants, values = {}, gradients(size, DIM_OF_LARGEST)
+    for n_rows in all_rows:
+        ids = batches(size.n_batches, size.n_lookups, n_rows, seed=0)
+        table = new_table(n_rows, DIM_OF_LARGEST)
+        contestants[name, n_rows] = stepper(ours(name)(table), ids, values)
+        contestants[f"copy for {name}", n_rows] = row_copy(table.detach(), ids)
+    measured: dict[str, dict] = {}
+    for state, ms in warm_and_cold(contestants, size.repeats).items():
+        for (one, n_rows), times in ms.items():
+            measured.setdefault(one, {}).setdefault(state, {})[str(n_rows)] = times
+    return measured
 
 
 def lookup_times(size: Size, n_rows: int) -> dict[str, dict]:
@@ -187,34 +226,6 @@ def row_copy(table: Tensor, ids: list[Tensor]) -> Contestant:
     return Contestant(lambda: torch.index_select(table, 0, now, out=buffer), prepare)
 
 
-def size_times(size: Size) -> dict[str, dict]:
-    """By optimizer, state of the caches and number of rows; the sizes in turn."""
-    measured: dict[str, dict] = {}
-    for name, make, dim in (
-        ("adam", ours("adam"), DIM),
-        ("SparseAdam", TORCH["SparseAdam"][0], DIM),
-        ("rowwise_adagrad", ours("rowwise_adagrad"), DIM_OF_LARGEST),
-    ):
-        all_rows, values = list(size.rows), gradients(size, dim)
-        if dim == DIM_OF_LARGEST:
-            needed = (sum(all_rows) + size.largest) * (4 * dim + 4) + 2**30
-            if needed < available_bytes():
-                all_rows.append(size.largest)
-            else:
-                print(f"without {size.largest:,} rows, which need {needed / 2**30:.0f} GiB")
-        contestants = {}
-        for n_rows in all_rows:
-            ids, table = batches(size.n_batches, size.n_lookups, n_rows, 0), new_table(n_rows, dim)
-            contestants[name, n_rows] = stepper(make(table), ids, values)
-            if name in RULES:
-                contestants[f"copy for {name}", n_rows] = row_copy(table.detach(), ids)
-        for state, ms in warm_and_cold(contestants, size.repeats).items():
-            for (one, n_rows), times in ms.items():
-                by_state = measured.setdefault(one, {"warm": {}, "cold": {}})
-                by_state[state][str(n_rows)] = times
-    return measured
-
-
 def extra_times(size: Size) -> dict[str, dict[str, dict]]:
     """By rule and seed. A seed makes other batches and lays its table anew.
 
@@ -275,34 +286,14 @@ def bytes_a_row(n_rows: int = 10_000) -> dict[str, float]:
     return found
 
 
-def disagreements(measured: dict, most: float = 1.2) -> list[str]:
-    """Names the steps whose medians in `step` and in `size` are more than a fifth apart.
-
-    `extra` is not compared: its contestants share a table, so a large last-level cache holds more
-    of it, and its steps are faster. The page shows its ratios alone.
-    """
-    found, n_rows = [], str(measured["setting"]["n_rows"])
-    for state in ("warm", "cold"):
-        for name in ("adam", "SparseAdam"):
-            parts = {
-                "step": measured["step"][state][name],
-                "size": measured["size"][name][state][n_rows],
-            }
-            medians = {part: float(torch.tensor(ms).median()) for part, ms in parts.items()}
-            if max(medians.values()) > most * min(medians.values()):
-                each = ", ".join(f"{ms:.2f} ms in {part}" for part, ms in medians.items())
-                found.append(f"a {state} step of {name}: {each}")
-    return found
-
-
 def measure(size: Size) -> dict:
     torch.manual_seed(0)
     torch.sparse.check_sparse_tensor_invariants.disable()  # said, so that torch does not warn
-    measured: dict = {}
+    print("step and size ...", flush=True)
+    of_step, of_size = step_and_size_times(size)
+    measured: dict = {"step": of_step, "size": of_size}
     for name, part in {
-        "step": step_times,
         "lookup": lambda size: {str(n): lookup_times(size, n) for n in size.rows},
-        "size": size_times,
         "extra": extra_times,
         "bytes": lambda size: bytes_a_row(),
     }.items():

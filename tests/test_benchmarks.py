@@ -2,22 +2,18 @@
 
 import json
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from benchmarks import bench as benchmark
+from benchmarks import end_to_end, peers, remedies, steps, timing
 from multiepoch.optim.rules import RULES
 from reproduction import claims
 from tools import cost
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
-import end_to_end
-import remedies
-import steps
-import timing
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +23,9 @@ def results(tmp_path_factory) -> Path:
     (folder / "bench").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timing, "FLUSH", 2**12)
-        for script, size in ((steps, steps.TINY), (end_to_end, end_to_end.TINY)):
-            measured = {"about": timing.about(), **script.measure(size)}
-            (folder / "bench" / f"{script.__name__}.json").write_text(json.dumps(measured))
+        for name, script in {"steps": steps, "end_to_end": end_to_end}.items():
+            measured = {"about": timing.about(), **script.measure(script.TINY)}
+            (folder / "bench" / f"{name}.json").write_text(json.dumps(measured))
     return folder
 
 
@@ -119,16 +115,35 @@ def test_lookups_follow_the_law():
     assert frequency[0] / frequency[9] == pytest.approx(10**timing.ZIPF, rel=0.1)
 
 
-def test_a_record_in_which_two_parts_disagree_names_the_quantity(bench):
-    found = bench["steps"]
-    for state in ("warm", "cold"):
-        for name in ("adam", "SparseAdam"):
-            found["size"][name][state][str(steps.TINY.n_rows)] = [2.0, 2.0]
-            found["step"][state][name] = [2.0, 2.2]
-    assert steps.disagreements(found) == []
-    found["size"]["adam"]["cold"][str(steps.TINY.n_rows)] = [2.5, 2.5]
-    (one,) = steps.disagreements(found)
-    assert one.startswith("a cold step of adam") and "2.50 ms in size" in one
+def test_the_parts_share_one_measurement_of_a_step(bench):
+    found, n_rows = bench["steps"], str(steps.TINY.n_rows)
+    for state, name in product(("warm", "cold"), ("adam", "SparseAdam")):
+        assert found["size"][name][state][n_rows] == found["step"][state][name]
+
+
+@pytest.mark.parametrize("tiny", [[], ["--tiny"]])
+def test_without_fbgemm_nothing_is_timed_and_one_sentence_says_why(monkeypatch, capsys, tiny):
+    monkeypatch.setattr(sys, "argv", ["bench.py", *tiny])
+    monkeypatch.setattr(peers, "python", lambda: sys.executable)
+    monkeypatch.setattr(peers, "missing", lambda python: ["fbgemm-gpu-cpu==1.10.*"])
+    monkeypatch.setattr(benchmark, "run", lambda *_: pytest.fail("it was timed"))
+    assert benchmark.main() == 1
+    said = capsys.readouterr().err
+    assert "no fbgemm-gpu-cpu==1.10.* for torch" in said and "--no-peers" in said
+    assert said.count("\n") == 1
+
+
+def test_a_package_that_is_not_there_is_missing(monkeypatch):
+    wanted = {"torch": "torch", "no_such_module": "no-such-package==1"}
+    monkeypatch.setattr(peers, "packages", lambda: wanted)
+    assert peers.missing(sys.executable) == ["no-such-package==1"]
+
+
+def test_without_peers_a_record_in_the_book_is_not_replaced(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["bench.py", "--no-peers"])
+    with pytest.raises(SystemExit):
+        benchmark.main()
+    assert "--no-peers needs --out" in capsys.readouterr().err
 
 
 def test_the_page_is_made_of_the_records(results, tmp_path):

@@ -1,13 +1,12 @@
 """Tables that change their shape or dtype while they are trained: refused, or grown with state."""
 
 import copy
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from benchmarks.exactness import paths
 from multiepoch.optim import (
     AdaptiveRegularization,
     EmbeddingOptimizer,
@@ -15,9 +14,6 @@ from multiepoch.optim import (
     SparseOptimizer,
 )
 from multiepoch.optim.rules import RULES
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-from exactness import paths
 
 FAL, AR = FrequencyAdaptiveLR(), AdaptiveRegularization(0.1)
 

@@ -3,8 +3,6 @@
 import copy
 import io
 import pickle
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from benchmarks.exactness import DECAYS, SCALES, Case, paths
 from multiepoch.optim import (
     AdaptiveRegularization,
     EmbeddingOptimizer,
@@ -20,9 +19,6 @@ from multiepoch.optim import (
 )
 from multiepoch.optim.reference import new_state, reference_step
 from multiepoch.optim.rules import RULES
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-from exactness import DECAYS, SCALES, Case, paths
 
 property_test = settings(max_examples=200, deadline=None, derandomize=True, database=None)
 FAL, AR = FrequencyAdaptiveLR(gap_decay=0.5), AdaptiveRegularization(0.1)

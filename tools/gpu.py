@@ -30,7 +30,7 @@ def pieces(profile: str, device: str) -> dict[str, list[str]]:
     out = str(records.folder() / profile / "gpu_steps.json")
     found = {
         "tests": [*python, "pytest", "-q", "-k", "cuda", "tests"],
-        "steps": [sys.executable, "benchmarks/gpu_steps.py", "--device", device, "--out", out],
+        "steps": [*python, "benchmarks.gpu_steps", "--device", device, "--out", out],
     }
     options = ["--profile", profile, "--device", device]
     for name in CHAPTERS:
