@@ -60,8 +60,20 @@ def test_a_table_that_changed_its_dtype_is_refused():
     layer.bfloat16()
     step(layer, optimizer, [1])  # the state of a bfloat16 table is float32, too
     layer.double()
-    with pytest.raises((RuntimeError, TypeError), match=r"'users' is (now )?torch\.float64"):
+    with pytest.raises(
+        (RuntimeError, TypeError), match=r"'users' is (now )?torch\.float64"
+    ) as error:
         step(layer, optimizer, [1])
+    assert "grow_table" not in str(error.value)
+
+
+def test_a_gradient_of_another_dtype_is_refused():
+    layer = nn.Embedding(6, 3, sparse=True)
+    optimizer = EmbeddingOptimizer([("users", layer.weight)], 0.1)
+    layer(torch.tensor([1])).sum().backward()
+    layer.weight.data = layer.weight.data.double()
+    with pytest.raises(RuntimeError, match=r"'users' is torch\.float64, but .* torch\.float32"):
+        optimizer.step()
 
 
 @pytest.mark.parametrize("path", paths())

@@ -259,3 +259,85 @@ def test_an_option_that_ours_lacks_is_refused():
     with pytest.raises(ValueError, match="of 1 tables, this optimizer has 2"):
         alone = torch.optim.SparseAdam([model.user.weight])
         pair(model).embedding.load_state_dict(alone.state_dict())
+
+
+TORCH = torch.optim
+STRANGERS = {
+    "Adamax": (TORCH.Adamax, "options .*betas"),
+    "NAdam": (TORCH.NAdam, "options .*momentum_decay"),
+    "RAdam": (TORCH.RAdam, "options .*betas"),
+    "RMSprop": (TORCH.RMSprop, "options .*centered"),
+    "RMSprop, momentum": (partial(TORCH.RMSprop, momentum=0.9), "options .*centered"),
+    "Adadelta": (TORCH.Adadelta, "options .*rho"),
+    "ASGD": (TORCH.ASGD, "options .*lambd"),
+    "Rprop": (TORCH.Rprop, "options .*etas"),
+    "SGD, momentum": (partial(TORCH.SGD, momentum=0.9), "momentum, momentum_buffer"),
+    "Adam, amsgrad": (partial(TORCH.Adam, amsgrad=True), "amsgrad, max_exp_avg_sq"),
+    "AdamW": (TORCH.AdamW, "weight_decay"),
+}
+
+
+@pytest.mark.parametrize("rule", ["adam", "sgd"])
+@pytest.mark.parametrize("name", STRANGERS)
+@pytest.mark.parametrize("trained", [True, False])
+def test_the_state_of_any_other_optimizer_is_refused(name, rule, trained):
+    make, why = STRANGERS[name]
+    table = nn.Parameter(torch.ones(5, 3))
+    other = make([table], lr=0.1)
+    if trained:
+        table.grad = torch.ones(5, 3)
+        other.step()
+    ours = EmbeddingOptimizer([table], 0.1, rule=rule)
+    expected = why if trained else why.partition(", m")[0]
+    with pytest.raises(ValueError, match=rf"load_state_dict: .*{expected}.*begin with a new state"):
+        ours.load_state_dict(other.state_dict())
+    assert not ours.state and ours.param_groups[0]["lr"] == 0.1
+
+
+@pytest.mark.parametrize("theirs", [TORCH.Adam, partial(TORCH.AdamW, weight_decay=0), None])
+@pytest.mark.parametrize("name", ["step", "exp_avg", "exp_avg_sq"])
+def test_a_state_that_lacks_a_part_is_refused(theirs, name):
+    table = nn.Parameter(torch.ones(5, 3))
+    saved = (theirs or partial(EmbeddingOptimizer, row_lr=OPTIONS["row_lr"]))([table], lr=0.1)
+    table.grad = torch.ones(5, 3) if theirs else torch.ones(5, 3).to_sparse(1)
+    saved.step()
+    ours = EmbeddingOptimizer([table], 0.1)
+    ours.load_state_dict(saved.state_dict())
+    state = saved.state_dict()
+    del state["state"][0][name]
+    with pytest.raises(ValueError, match=f"table 0 of its group lacks {name}.*new state"):
+        ours.load_state_dict(state)
+
+
+def test_counts_without_the_largest_are_refused():
+    """With 0 for the largest, every row's factor would be infinite."""
+    table = nn.Parameter(torch.ones(5, 3))
+    optimizer = EmbeddingOptimizer([table], 0.1, row_lr=OPTIONS["row_lr"])
+    table.grad = torch.ones(5, 3).to_sparse(1)
+    optimizer.step()
+    state = optimizer.state_dict()
+    del state["state"][0]["max_count"]
+    with pytest.raises(ValueError, match="lacks max_count"):
+        optimizer.load_state_dict(state)
+
+
+def test_a_state_of_another_dtype_is_said_to_be_so():
+    table = nn.Parameter(torch.ones(5, 3))
+    optimizer = EmbeddingOptimizer([table], 0.1)
+    table.grad = torch.ones(5, 3).to_sparse(1)
+    optimizer.step()
+    double = EmbeddingOptimizer([nn.Parameter(torch.ones(5, 3, dtype=torch.float64))], 0.1)
+    with pytest.raises(ValueError, match=r"is torch\.float32 .*must be torch\.float64.*same dtype"):
+        double.load_state_dict(optimizer.state_dict())
+
+
+def test_a_demand_for_kernels_is_not_restored():
+    """A run that demanded the kernels may go on where there are none."""
+    table = nn.Parameter(torch.ones(5, 3, dtype=torch.float64))
+    saved = EmbeddingOptimizer([table], 0.1).state_dict()
+    saved["param_groups"][0]["fused"] = True
+    resumed = EmbeddingOptimizer([table], 0.1)
+    resumed.load_state_dict(saved)
+    table.grad = torch.ones(5, 3, dtype=torch.float64).to_sparse(1)
+    resumed.step()
+    assert resumed.param_groups[0]["fused"] is None

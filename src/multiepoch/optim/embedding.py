@@ -242,10 +242,11 @@ class EmbeddingOptimizer(Optimizer):
             if not value.is_contiguous():  # as the kernels expect
                 state[key] = value.contiguous()
             if (value.shape, value.dtype, value.device) != wanted:
+                rows = "append rows with optimizer.grow_table, or "
                 raise RuntimeError(
                     f"EmbeddingOptimizer: {name} is now {_described(param)}, but its {key} is "
-                    f"{_described(value)}; append rows with optimizer.grow_table, or build a new "
-                    "optimizer."
+                    f"{_described(value)}; {rows if value.shape != wanted[0] else ''}build a new "
+                    "optimizer after a table has changed."
                 )
 
     def _update(
@@ -287,10 +288,12 @@ class EmbeddingOptimizer(Optimizer):
         """Restores a saved state, options included, bit for bit.
 
         Tables are matched by name if both sides have names, else by order. Takes states of torch's
-        SparseAdam, Adam and Adagrad, too; these keep this optimizer's FAL and AdamAR.
+        SparseAdam, Adam, Adagrad and SGD, too, if they have no amsgrad, momentum, or decay; these
+        keep this optimizer's FAL and AdamAR. A saved fused=True is not restored.
 
         Raises:
-            ValueError: If the state is of other tables or of another rule; nothing changes then.
+            ValueError: If the state is of other tables, of another rule or optimizer, or lacks a
+                part; nothing changes then.
         """
         given: dict[str, Any] = {}
 
@@ -325,14 +328,23 @@ class EmbeddingOptimizer(Optimizer):
                 )
             options = _unpack(dict(saved))
             for index, (param, key) in enumerate(zip(group["params"], saved["params"])):
-                loaded = state_dict["state"].get(key, {})
+                table, loaded = _name(group, index), state_dict["state"].get(key, {})
+                needed = {"step", *RULES[rule].state_shapes(*param.shape)} if loaded else set()
+                if {"count", "max_count"} & loaded.keys():
+                    needed |= {"count", "max_count"}
                 for name, (shape, dtype, _) in _state_layout(options, param).items():
                     value = loaded.get(name)
-                    if value is not None and (value.shape, value.dtype) != (shape, dtype):
+                    if value is None and name in needed:
                         raise ValueError(
-                            f"load_state_dict: {name} of {_name(group, index)} is {value.dtype} "
-                            f"of shape {tuple(value.shape)}; it must be {dtype} of shape {shape}. "
-                            "Load the state of a table of the same shape."
+                            f"load_state_dict: the state of {table} lacks {name}, without which it "
+                            f"cannot go on; begin with a new state."
+                        )
+                    if value is not None and (value.shape, value.dtype) != (shape, dtype):
+                        what = "dtype" if value.shape == shape else "shape"
+                        raise ValueError(
+                            f"load_state_dict: {name} of {table} is {value.dtype} of shape "
+                            f"{tuple(value.shape)}; it must be {dtype} of shape {shape}. Load the "
+                            f"state of a table of the same {what}."
                         )
 
     @property
@@ -453,6 +465,11 @@ def _check_gradient(param: Tensor, grad: Tensor, name: str, check_finite: bool) 
         raise RuntimeError(
             f"EmbeddingOptimizer: {name} has shape {tuple(param.shape)}, but its gradient has "
             f"{tuple(grad.shape)}; clear the gradients after changing a table."
+        )
+    if grad.dtype != param.dtype:
+        raise RuntimeError(
+            f"EmbeddingOptimizer: {name} is {param.dtype}, but its gradient is {grad.dtype}; clear "
+            "the gradients after changing a table."
         )
     if not grad.is_sparse:
         raise RuntimeError(

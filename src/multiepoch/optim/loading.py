@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from multiepoch.optim.batch import at_least_float32
+from multiepoch.optim.rules import RULES
 
 Entry = tuple[Any, dict[str, Any], str]  # a parameter or its key, its group, its name or ""
 
@@ -50,7 +51,10 @@ def arranged(saved: dict[str, Any], groups: list[dict[str, Any]]) -> dict[str, A
         options = of_each[0] if of_each else _without_tables(group)
         if "rule" not in options:
             options = _as_ours(options, group, keys, known["state"])
-        arranged_groups.append({**options, "params": keys})
+        # False rounds in another way; but this machine may lack what True demands.
+        restored = group["fused"] is None and options.get("fused") is False
+        fused = False if restored else group["fused"]
+        arranged_groups.append({**options, "params": keys, "fused": fused})
         if "param_names" in group:
             arranged_groups[-1]["param_names"] = group["param_names"]
         elif all(name for *_, name in chosen):
@@ -78,15 +82,12 @@ def _as_ours(options: dict, group: dict, keys: list, state: dict[Any, dict]) -> 
 
     The state is replaced in the mapping `state`.
     """
-    if options.get("lr_decay") or options.get("weight_decay"):
-        raise ValueError(
-            "load_state_dict: the state is of an optimizer with lr_decay or weight_decay, which "
-            "EmbeddingOptimizer does not have; begin with a new state."
-        )
-    found = {name for key in keys for name in state.get(key, ())}
-    rule = "adam" if "exp_avg" in found else "adagrad" if "sum" in found else group["rule"]
-    for key in keys:
-        its = {name: value for name, value in state.get(key, {}).items() if value is not None}
+    its_states = [
+        {name: value for name, value in state.get(key, {}).items() if value is not None}
+        for key in keys
+    ]
+    rule = _rule_of(options, {name for its in its_states for name in its})
+    for key, its in zip(keys, its_states):
         if "step" in its:
             its["step"] = torch.tensor(int(its["step"]))
         state[key] = {
@@ -99,3 +100,35 @@ def _as_ours(options: dict, group: dict, keys: list, state: dict[Any, dict]) -> 
         **{name: options[name] for name in taken if name in options},
         "rule": rule,
     }
+
+
+def _rule_of(options: dict[str, Any], names: set[str]) -> str:
+    """Recognizes torch's SparseAdam, Adam, Adagrad and SGD by their options; refuses all others.
+
+    Args:
+        options: Of a group.
+        names: Of the state tensors of its tables.
+    """
+    of_adam = "amsgrad" in options or "weight_decay" not in options  # unlike Adamax and others
+    if "betas" in options and of_adam:
+        rule = "adam"
+    elif "initial_accumulator_value" in options:
+        rule = "adagrad"
+    elif "dampening" in options:
+        rule = "sgd"
+    else:
+        raise ValueError(
+            f"load_state_dict: the state, of an optimizer with the options {', '.join(options)}, "
+            "is of none of EmbeddingOptimizer and torch's SparseAdam, Adam, Adagrad and SGD; begin "
+            "with a new state."
+        )
+    foreign = [
+        name for name in ("amsgrad", "momentum", "lr_decay", "weight_decay") if options.get(name)
+    ]
+    foreign += sorted(names - {"step", *RULES[rule].state_shapes(0, 0)})
+    if foreign:
+        raise ValueError(
+            f"load_state_dict: the state is of an optimizer with {', '.join(foreign)}, which "
+            f"EmbeddingOptimizer's rule {rule!r} does not have; begin with a new state."
+        )
+    return rule
