@@ -1,0 +1,127 @@
+"""The reader's program computes what the library computes, stage by stage."""
+
+import ast
+import inspect
+import math
+
+import pytest
+import torch
+
+from multiepoch.model import ConversionModel
+from multiepoch.optim import FrequencyAdaptiveLR, SparseOptimizer
+from multiepoch.remedies import SelfExcludingRows, tail_rewind
+from reproduction import by_hand
+
+RATE, DENSE_RATE, BATCH, EPOCHS = 0.1, 1e-3, 100, 3
+
+
+@pytest.fixture
+def log(tiny_log):
+    return tiny_log(n=400)
+
+
+def twin(log, tables, dense):
+    """Returns the library's model with the same weights."""
+    model = ConversionModel(log.schema, embedding_dim=by_hand.DIM)
+    weights = {f"tables.{name}.weight": table.weight for name, table in tables.items()}
+    for name, weight in dense.state_dict().items():
+        part, *rest = name.split(".")
+        if part == "towers":
+            rest[0] = log.objectives[int(rest[0])]
+        weights[".".join([part, "0", *rest] if part == "cross" else [part, *rest])] = weight
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter[: len(weights[name])] = weights[name]
+    return model
+
+
+def trained_by_the_library(model, optimizer, log, remedy=None, leave_one_out=False):
+    generator = torch.Generator().manual_seed(0)
+    for epoch in range(EPOCHS):
+        if remedy is not None:
+            remedy.before_epoch(epoch)
+        for at in torch.randperm(len(log), generator=generator).split(BATCH):
+            batch = log[at]
+
+            def closure(batch=batch):
+                optimizer.zero_grad()
+                model.loss(model(batch.ids, batch.dense), batch.labels).backward()
+
+            remedy.backward(at, closure) if leave_one_out else closure()
+            optimizer.step()
+    return model
+
+
+def agree(log, tables, dense, model, atol=1e-6):
+    for name, table in tables.items():
+        seen = log.ids[name].unique()  # rows that nothing looks up may be redrawn or not
+        theirs = model.table_parameters()[name][seen]
+        torch.testing.assert_close(table.weight[seen], theirs, rtol=0, atol=atol)
+    for ours, theirs in zip(dense.parameters(), model.dense_parameters()):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=atol)
+
+
+def test_the_model_is_the_librarys(log):
+    tables, dense = by_hand.build(log)
+    model = twin(log, tables, dense)
+    rows = [table.weight[log.ids[name]] for name, table in tables.items()]
+    ours, theirs = dense(rows, log.dense), model(log.ids, log.dense)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+    losses = by_hand.held_out_loss(tables, dense, log)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(
+        theirs, log.p_true, reduction="none"
+    )
+    assert losses == pytest.approx(expected.mean(dim=0).tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize("factor", [None, by_hand.fal], ids=["plain", "FAL"])
+@pytest.mark.parametrize("rule", [by_hand.rowwise_adagrad, by_hand.lazy_adam])
+def test_the_rules_and_fal_are_the_librarys(log, rule, factor):
+    tables, dense = by_hand.build(log)
+    model = twin(log, tables, dense)
+    rate = RATE if rule is by_hand.rowwise_adagrad else RATE / 10
+    optimizer = SparseOptimizer.from_model(
+        model,
+        DENSE_RATE,
+        rate,
+        rule={"lazy_adam": "adam"}.get(rule.__name__, rule.__name__),
+        row_lr=factor and FrequencyAdaptiveLR(),
+    )
+    rows = by_hand.Rows(tables, rate, rule, **{"factor": factor} if factor else {})
+    by_hand.train(rows, dense, log, log, EPOCHS, BATCH, DENSE_RATE)
+    agree(log, tables, dense, trained_by_the_library(model, optimizer, log))
+
+
+@pytest.mark.parametrize("below", [8, math.inf], ids=["tail rewind", "MEDA"])
+def test_the_rewinds_are_the_librarys(log, below, monkeypatch):
+    tables, dense = by_hand.build(log)
+    model = twin(log, tables, dense)
+    monkeypatch.setattr(by_hand, "STD", 0.0)  # both draw zeros, whatever their generators
+    optimizer = SparseOptimizer.from_model(model, DENSE_RATE, RATE, rule="rowwise_adagrad")
+    remedy = tail_rewind(model, optimizer, below, "reinit", init=lambda weight: weight.zero_())
+    by_hand.train(
+        by_hand.Rows(tables, RATE, below=below), dense, log, log, EPOCHS, BATCH, DENSE_RATE
+    )
+    agree(log, tables, dense, trained_by_the_library(model, optimizer, log, remedy))
+
+
+def test_the_rows_that_leave_their_own_label_out_are_the_librarys(log):
+    tables, dense = by_hand.build(log)
+    model = twin(log, tables, dense)
+    optimizer = SparseOptimizer.from_model(model, DENSE_RATE, RATE)
+    remedy = SelfExcludingRows(model, optimizer, math.inf)
+    rows = by_hand.LeaveOneOut(tables, RATE, len(log))
+    by_hand.train(rows, dense, log, log, EPOCHS, BATCH, DENSE_RATE)
+    trained_by_the_library(model, optimizer, log, remedy, leave_one_out=True)
+    agree(log, tables, dense, model)
+
+
+def test_it_is_short_and_needs_torch_alone():
+    source = inspect.getsource(by_hand)
+    assert len(source.splitlines()) <= 150
+    tree = ast.parse(source)
+    names = [a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
+    names += [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert {name.partition(".")[0] for name in names} == {"torch"}
+    pieces = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    assert max(node.end_lineno - node.lineno + 1 for node in pieces) <= 31
