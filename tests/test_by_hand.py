@@ -9,7 +9,7 @@ import torch
 
 from multiepoch.model import ConversionModel
 from multiepoch.optim import FrequencyAdaptiveLR, SparseOptimizer
-from multiepoch.remedies import SelfExcludingRows, tail_rewind
+from multiepoch.remedies import LeaveOneOutRows, tail_rewind
 from reproduction import by_hand
 
 RATE, DENSE_RATE, BATCH, EPOCHS = 0.1, 1e-3, 100, 3
@@ -109,7 +109,7 @@ def test_the_rows_that_leave_their_own_label_out_are_the_librarys(log):
     tables, dense = by_hand.build(log)
     model = twin(log, tables, dense)
     optimizer = SparseOptimizer.from_model(model, DENSE_RATE, RATE)
-    remedy = SelfExcludingRows(model, optimizer, math.inf)
+    remedy = LeaveOneOutRows(model, optimizer, math.inf)
     rows = by_hand.LeaveOneOut(tables, RATE, len(log))
     by_hand.train(rows, dense, log, log, EPOCHS, BATCH, DENSE_RATE)
     trained_by_the_library(model, optimizer, log, remedy, leave_one_out=True)
