@@ -9,7 +9,7 @@ import torch
 
 from multiepoch.data import AdsWorld
 from reproduction import second_round
-from reproduction.ch13_ab_test import experiment, figures, power
+from reproduction.ch13_ab_test import experiment, figures
 from reproduction.ch13_ab_test.experiment import LIVE
 from reproduction.ch13_ab_test.serving import (
     ARMS,
@@ -152,7 +152,7 @@ def test_a_reported_test_has_the_lift_and_the_width_of_its_sample():
     found = experiment.reported(made_up(), BLEND)
     last = found[found["day"] == 3]
     assert len(last) == 8 and last["lift"].to_numpy() == pytest.approx(6)
-    width = 106 * power.Z * power.standard_error(39**0.5, 1.5e5)
+    width = 106 * experiment.Z * experiment.standard_error(39**0.5, 1.5e5)
     assert last["half_requests"].to_numpy() == pytest.approx(width, rel=0.02)
     assert last["half_users"].to_numpy() == pytest.approx(2 * width, rel=0.02)
     widths = found.groupby("day")["half_requests"].mean()
@@ -175,11 +175,11 @@ def test_power_agrees_with_simulated_tests():
     a, b = rng.binomial(n, p * (1 + effect), tests) / n, rng.binomial(n, p, tests) / n
     z = (a - b) / np.sqrt((a * (1 - a) + b * (1 - b)) / n)
     spread = (p * (1 - p)) ** 0.5 / p
-    assert power.power(effect, spread, n) == pytest.approx((abs(z) > 1.96).mean(), abs=0.03)
-    assert power.power(0, spread, n) == pytest.approx(0.05)
-    n = power.requests_needed(effect, spread)
-    assert power.power(effect, spread, n) == pytest.approx(0.8, abs=1e-6)
-    assert power.detectable(spread, n) == pytest.approx(effect)
+    assert experiment.power(effect, spread, n) == pytest.approx((abs(z) > 1.96).mean(), abs=0.03)
+    assert experiment.power(0, spread, n) == pytest.approx(0.05)
+    n = experiment.requests_needed(effect, spread)
+    assert experiment.power(effect, spread, n) == pytest.approx(0.8, abs=1e-6)
+    assert experiment.detectable(spread, n) == pytest.approx(effect)
 
 
 def test_every_arm_is_drawn():

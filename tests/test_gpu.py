@@ -46,4 +46,4 @@ def test_a_piece_that_fails_stops_the_call_and_is_repeated(three, capfd):
 def test_the_pieces_of_every_profile_name_experiments_that_exist():
     from reproduction import command
 
-    assert set(gpu.CHAPTERS) <= set(command.chapters())
+    assert set(gpu.CHAPTERS) <= set(command.EXPERIMENTS.keys())

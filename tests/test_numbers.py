@@ -15,16 +15,17 @@ from pathlib import Path
 import pytest
 
 from reproduction import claims, command, records, second_round
+from reproduction.ch11_board import experiment as board
 from tools import cost, distributed, lead, numbers, recipes
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "references" / "pages.json"
 RESULTS = ROOT / "results"
 EXPERIMENTS = {
-    (module.NAME, path.parent.name): module
-    for module in command.chapters().values()
-    for path in sorted(RESULTS.glob(f"*/{module.NAME}.parquet"))
-    if hasattr(module, "judge")
+    (one.name, path.parent.name): one
+    for one in command.EXPERIMENTS.values()
+    for path in sorted(RESULTS.glob(f"*/{one.name}.parquet"))
+    if one.judge
 }
 NUMBER = re.compile(r"[-−+]?\d[\d,]*(?:\.\d+)?")
 
@@ -40,7 +41,7 @@ def verdicts() -> dict[str, dict]:
                     e.measure.name: [e.estimate, e.low, e.high, e.status] for e in evidence
                 }
     rows = records.second_round(results=RESULTS)
-    for one in [*again.values(), *command.chapters()["11"].PREDICTIONS]:
+    for one in [*again.values(), *board.PREDICTIONS]:
         evidence = second_round.weigh(one, rows)
         found[f"{one.id}, long"] = {"verdict": second_round.verdict(evidence)} | {
             f"{e.measure.name}, {e.point}": [e.estimate, e.low, e.high, e.status] for e in evidence
@@ -113,7 +114,7 @@ def test_a_record_judged_again_gives_its_evidence(name, profile):
 
 
 def test_every_experiment_that_judges_has_a_record():
-    judging = {m.NAME for m in command.chapters().values() if hasattr(m, "judge")}
+    judging = {one.name for one in command.EXPERIMENTS.values() if one.judge}
     assert judging == {name for name, _ in EXPERIMENTS}
 
 

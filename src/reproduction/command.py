@@ -3,30 +3,92 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import pkgutil
 import sys
+from collections.abc import Callable
 from functools import partial
 from inspect import signature
-from types import ModuleType
+from typing import NamedTuple
 
-import reproduction
-from reproduction import claims, records, second_round
+import pandas as pd
+
+from reproduction import claims, records, second_round, tuning
+from reproduction.ch02_model import experiment as model
+from reproduction.ch03_gradient_sparsity import experiment as sparsity
+from reproduction.ch04_sparse_optimizer import experiment as sparse_optimizer
+from reproduction.ch05_multi_epoch_overfitting import experiment as overfitting
+from reproduction.ch06_frequency_adaptive_rate import experiment as frequency
+from reproduction.ch07_fal_versus_meda import dense_factor
+from reproduction.ch07_fal_versus_meda import experiment as fal_versus_meda
+from reproduction.ch08_continual_training import experiment as continual
+from reproduction.ch09_real_logs import experiment as real_logs
+from reproduction.ch10_own_label import days, remedy_cost, tuned
+from reproduction.ch10_own_label import experiment as own_label
+from reproduction.ch11_board import anatomy, search
+from reproduction.ch11_board import experiment as board
+from reproduction.ch12_when import experiment as when
+from reproduction.ch12_when import worth
+from reproduction.ch13_ab_test import experiment as ab_test
+from reproduction.ch14_past_one_machine import experiment as past_one_machine
+from reproduction.dose_response import experiment as dose
 from reproduction.runs import PROFILES, profile, resolve_device
 
 
-def chapters() -> dict[str, ModuleType]:
-    """Returns the modules with a CHAPTER, by that name.
+class Experiment(NamedTuple):
+    """What the command runs.
 
-    Each has run(profile, device, seeds, log=...), and judge(rows) if it decides a claim.
+    Attributes:
+        name: Of its record.
+        run: Takes (profile, device, seeds, log=...) and returns the rows of the record.
+        judge: Returns the evidence in those rows, if the experiment decides a claim.
+        seeds: None for those of the profile.
+        keep: Keeps, beside the record, what a search has found.
     """
-    found = {}
-    for info in pkgutil.walk_packages(reproduction.__path__, "reproduction."):
-        if not info.name.endswith("__main__"):
-            module = importlib.import_module(info.name)
-            if hasattr(module, "NAME") and hasattr(module, "run"):
-                found[module.CHAPTER] = module
-    return dict(sorted(found.items()))
+
+    name: str
+    run: Callable[..., pd.DataFrame]
+    judge: Callable[[pd.DataFrame], pd.DataFrame] | None = None
+    seeds: tuple[int, ...] | None = None
+    keep: Callable[[pd.DataFrame], None] | None = None
+
+
+EXPERIMENTS = {
+    "02": Experiment(model.NAME, model.run),
+    "03": Experiment(sparsity.NAME, sparsity.run, sparsity.judge),
+    "04": Experiment(sparse_optimizer.NAME, sparse_optimizer.run, sparse_optimizer.judge),
+    "speed_up": Experiment(
+        sparse_optimizer.BY_RULE,
+        sparse_optimizer.run_by_rule,
+        sparse_optimizer.judge_by_rule,
+        sparse_optimizer.SEEDS,
+    ),
+    "05": Experiment(overfitting.NAME, overfitting.run, overfitting.judge),
+    "06": Experiment(frequency.NAME, frequency.run, frequency.judge),
+    "07": Experiment(fal_versus_meda.NAME, fal_versus_meda.run, fal_versus_meda.judge),
+    "dense_factor": Experiment(
+        dense_factor.NAME, dense_factor.run, dense_factor.judge, dense_factor.SEEDS
+    ),
+    "08": Experiment(continual.NAME, continual.run, continual.judge),
+    "from_day_three": Experiment(
+        continual.FROM_DAY_THREE,
+        continual.run_from_day_three,
+        continual.judge_from_day_three,
+        continual.SEEDS,
+    ),
+    "09": Experiment(real_logs.NAME, real_logs.run, real_logs.judge),
+    "dose": Experiment(dose.NAME, dose.run, dose.judge, dose.SEEDS),
+    "10": Experiment(own_label.NAME, own_label.run, own_label.judge, own_label.SEEDS),
+    "blended_days": Experiment(days.NAME, days.run, seeds=days.SEEDS),
+    "tuned_blend": Experiment(tuned.NAME, tuned.run, seeds=tuned.SEEDS),
+    "remedy_cost": Experiment(remedy_cost.NAME, remedy_cost.run, seeds=remedy_cost.SEEDS),
+    "search": Experiment(search.NAME, search.run, seeds=search.SEEDS, keep=search.write_tuned),
+    "11": Experiment(board.NAME, board.run, board.judge, board.SEEDS),
+    "11 anatomy": Experiment(anatomy.NAME, anatomy.run, seeds=anatomy.SEEDS),
+    "12": Experiment(when.NAME, when.run, when.judge, when.SEEDS),
+    "worth": Experiment(worth.NAME, worth.run, worth.judge, worth.SEEDS),
+    "13": Experiment(ab_test.NAME, ab_test.run, ab_test.judge, ab_test.SEEDS),
+    "14": Experiment(past_one_machine.NAME, past_one_machine.run),
+    "tuning": Experiment(tuning.NAME, tuning.run, keep=tuning.write_tuned),
+}
 
 
 def command(arguments: list[str]) -> int:
@@ -36,8 +98,7 @@ def command(arguments: list[str]) -> int:
         description="Runs a chapter's experiment and writes its record under results/PROFILE/. "
         "Finished runs are kept in runs/: an interrupted call resumes when repeated.",
     )
-    modules = chapters()
-    parser.add_argument("chapter", choices=modules, help="which experiment")
+    parser.add_argument("chapter", choices=EXPERIMENTS, help="which experiment")
     parser.add_argument("--profile", choices=PROFILES, default="cpu")
     parser.add_argument("--seeds", type=int, nargs="+", help="default: those of the profile")
     parser.add_argument("--record", help="folder under results/ (default: the profile's name)")
@@ -49,31 +110,31 @@ def command(arguments: list[str]) -> int:
         "--keep-rates", action="store_true", help="of a search: only the record, not tuned.json"
     )
     options = parser.parse_args(arguments)
-    module = modules[options.chapter]
-    if options.only and "only" not in signature(module.run).parameters:
+    experiment = EXPERIMENTS[options.chapter]
+    if options.only and "only" not in signature(experiment.run).parameters:
         parser.error(f"--only does not apply to {options.chapter}")
 
     sizes = profile(options.profile)
-    seeds = tuple(options.seeds or getattr(module, "SEEDS", sizes.seeds))
+    seeds = tuple(options.seeds or experiment.seeds or sizes.seeds)
     folder = options.record or sizes.name
     which = {"only": options.only} if options.only else {}
     try:
         device = resolve_device(options.device)
-        rows = module.run(sizes, device, seeds, log=partial(print, flush=True), **which)
+        rows = experiment.run(sizes, device, seeds, log=partial(print, flush=True), **which)
     except ValueError as error:
         print(f"python -m reproduction: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nstopped; finished runs are kept, and the same call resumes", file=sys.stderr)
         return 130
-    evidence = module.judge(rows) if hasattr(module, "judge") else None
-    if hasattr(module, "write_tuned") and not options.keep_rates:
-        module.write_tuned(rows)
+    evidence = experiment.judge(rows) if experiment.judge else None
+    if experiment.keep and not options.keep_rates:
+        experiment.keep(rows)
     if options.chapter == "tuning":
-        seeds, kept = sizes.tuning_seeds, records.read(module.NAME, folder)
+        seeds, kept = sizes.tuning_seeds, records.read(experiment.name, folder)
         if options.only and kept:
-            rows = module.merge(kept.rows, rows)
-    path = records.write(module.NAME, folder, rows, evidence, seeds, device)
+            rows = tuning.merge(kept.rows, rows)
+    path = records.write(experiment.name, folder, rows, evidence, seeds, device)
     if evidence is not None and "point" in evidence:
         print(second_round.table(evidence, folder))
     elif evidence is not None:

@@ -24,7 +24,7 @@ from multiepoch.train.loop import NonFiniteLoss
 from reproduction.measure import KEYS, curve
 from reproduction.runs import Profile, Run, run_all
 
-CHAPTER = NAME = "tuning"
+NAME = "tuning"
 STEP = 10**0.5  # neighbours in the grid of rates
 DENSE_LR = (10**-3.5, 1e-3, 10**-2.5)
 EMBEDDING_LR = (1e-3, 10**-2.5, 1e-2, 10**-1.5)

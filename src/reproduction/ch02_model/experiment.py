@@ -11,7 +11,6 @@ import pandas as pd
 from reproduction.measure import at, pick, share_of_gap_closed
 from reproduction.runs import Profile, Run, over_seeds, run_all
 
-CHAPTER = "02"
 NAME = "ch02_model"
 # Fixed, not tuned: the chapter compares the model with a constant and the optimum, nothing else.
 DENSE_LR, EMBEDDING_LR = 1e-3, 1e-2

@@ -18,7 +18,6 @@ from multiepoch.data import PACKAGED_SPLIT, Log, load_kuairand, split_by_day
 from reproduction.measure import evidence, intervals
 from reproduction.runs import Profile, resolve_device
 
-CHAPTER = "03"
 NAME = "ch03_gradient_sparsity"
 COLUMNS = ["profile", "seed", "source", "table", "metric", "at", "value"]
 

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 
 from reproduction import style
 from reproduction.ch04_sparse_optimizer import experiment as chapter
-from reproduction.ch04_sparse_optimizer import speed_up as by_rule
 from reproduction.measure import curve, intervals, pick
 
 
@@ -151,11 +150,11 @@ def warm_up(rates: pd.DataFrame) -> Figure:
 @style.shown("fig-rules")
 def speed_up_by_rule(rows: pd.DataFrame) -> Figure:
     """Draws the speed-up of the tables' own rate along the epoch for each rule."""
-    found = by_rule.speed_up(rows)
-    fig, grid = style.figure(len(by_rule.READ), height=2.5, sharex=True)
-    for axes, point in zip(grid, by_rule.READ):
+    found = chapter.speed_up_by_rule(rows)
+    fig, grid = style.figure(len(chapter.READ_AT), height=2.5, sharex=True)
+    for axes, point in zip(grid, chapter.READ_AT):
         mine = found.xs(point, level="point").reorder_levels(["condition", "objective", "seed"])
-        mine = pd.concat({name: mine.xs(name) for name in by_rule.CONDITIONS}, names=["condition"])
+        mine = pd.concat({name: mine.xs(name) for name in chapter.CONDITIONS}, names=["condition"])
         style.dots(axes, mine, "condition", "objective")
         style.reference(axes, 1, vertical=True)
         axes.set_title(f"at the shared rate's loss after {point:g} of the epoch")

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 
 from reproduction import style
 from reproduction.ch05_multi_epoch_overfitting import experiment as chapter
-from reproduction.ch05_multi_epoch_overfitting import leak
 from reproduction.measure import intervals, jump, pick
 
 
@@ -93,14 +92,14 @@ def memory(rows: pd.DataFrame) -> Figure:
     fig, grid = style.figure(2, height=2.6, sharex=True)
     titles = ("memory after one epoch", "the jump on the test day")
     labels = ("logloss, seen\nagainst fresh, %", "boundary jump, %")
-    places = {group: k for k, group in enumerate(leak.GROUPS)}
-    for axes, values, title, label in zip(grid, leak.memory(rows), titles, labels):
+    places = {group: k for k, group in enumerate(chapter.GROUPS)}
+    for axes, values, title, label in zip(grid, chapter.memory(rows), titles, labels):
         points = values.rename("value").reset_index()
         points = points.assign(place=points["group"].map(places)).dropna()
         style.line(axes, points, "place", "click", marker="o", markersize=6)
         style.reference(axes)
         axes.set(title=title, ylabel=label)
-    names = [group.replace(" or more", "+").replace(" to ", "–") for group in leak.GROUPS]
+    names = [group.replace(" or more", "+").replace(" to ", "–") for group in chapter.GROUPS]
     axes.set_xticks(range(len(names)), names)
     axes.set_xlabel("impressions on the same user × advertiser row")
     return fig

@@ -11,7 +11,6 @@ from reproduction.measure import at, by_seed, curve, evidence, jump, percent_cha
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import tuned
 
-CHAPTER = "06"
 NAME = "ch06_frequency_adaptive_rate"
 PLAIN = "no FAL"
 LIVE = ("log", "linear", "square root", "threshold 20")  # the others only in long and gpu

@@ -18,7 +18,6 @@ from multiepoch.methods import METHODS
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import DENSE_LR, EMBEDDING_LR, Candidate, score
 
-CHAPTER = "dense_factor"
 NAME = "dense_factor"
 SEEDS = tuple(range(20, 28))
 

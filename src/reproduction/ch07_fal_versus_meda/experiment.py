@@ -18,7 +18,6 @@ from reproduction.measure import curve, evidence, intervals, pick, share_of_gap_
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import tuned
 
-CHAPTER = "07"
 NAME = "ch07_fal_versus_meda"
 TUNED = "tuned"
 UNDO_LOG = "tail_rewind, undo log"

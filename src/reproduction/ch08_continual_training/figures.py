@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reproduction import style, tables
-from reproduction.ch08_continual_training import experiment, from_day_three
+from reproduction.ch08_continual_training import experiment
 from reproduction.ch08_continual_training.experiment import CHANGES, ONE_EPOCH, SPAN, gain, label
 from reproduction.findings import cell
 from reproduction.measure import intervals
@@ -135,20 +135,20 @@ def growth(grown: pd.DataFrame, below: float) -> tuple[Figure, dict]:
 
 
 @style.shown("fig-eight-from-three")
-def from_day_three_on(rows: pd.DataFrame, days: int = from_day_three.DAYS) -> Figure:
+def from_day_three_on(rows: pd.DataFrame, days: int = experiment.N_DAYS) -> Figure:
     """Draws the methods' loss by day at both sets of rates, against one epoch a day."""
     rows = rows[rows["days"] == days]
     fig, grid = style.figure(2, height=2.9, sharex=True)
     names = {"plain": "plain", "fal": "FAL", "meda_groups": "MEDA"}
-    for axes, rates in zip(grid, (from_day_three.TWO, from_day_three.ONE)):
+    for axes, rates in zip(grid, (experiment.TWO, experiment.ONE)):
         for method, name in names.items():
-            change = from_day_three.by_day(rows, method, rates, days=days, base_epochs=1)
+            change = experiment.by_day(rows, method, rates, days=days, base_epochs=1)
             found = intervals(change.stack().rename("value"), ["day"])
             style.band(axes, found, name, marker="o", markersize=4)
         style.reference(axes)
         style.percent_axis(axes)
         axes.set_title(f"rates {rates} a day")
-    axes.axvline(from_day_three.FIRST_DAY - 0.5, color=style.REFERENCE, linewidth=1)
+    axes.axvline(experiment.FIRST_DAY - 0.5, color=style.REFERENCE, linewidth=1)
     axes.set_xlabel("days trained")
     fig.supylabel("two epochs against one, %", fontsize=12)
     style.legend_outside(fig, grid[0])

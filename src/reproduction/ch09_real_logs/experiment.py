@@ -13,11 +13,11 @@ from multiepoch.methods import METHODS
 from multiepoch.model import ConversionModel
 from multiepoch.runner import resolve_device
 from multiepoch.train import train
+from reproduction import records
 from reproduction.measure import against, at, evidence, jump, pick, relative
 from reproduction.runs import COLUMNS, KUAIRAND_BATCH, Profile, Run, over_seeds, run_all
 from reproduction.tuning import Tuned, tuned
 
-CHAPTER = "09"
 NAME = "ch09_real_logs"
 WITH, WITHOUT = "with the cross", "without the cross"
 TUNED, ONE_EPOCH = "tuned for three epochs", "rates for one epoch"
@@ -207,3 +207,49 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
     plain, fal = (jumps(rows, name, setting(WITH, ONE_EPOCH))["click"] for name in ("plain", "fal"))
     fal_meda = end_of_three(rows, WITH, "fal", "meda")["click"]
     return evidence(C10={"jump": plain, "jump_left": 100 * fal / plain, "fal_meda": fal_meda})
+
+
+# What carries over from the synthetic world -------------------------------------------------------
+
+# By measure: its words, its threshold, and the record, claim and measures that have it.
+CH05, CH06 = "ch05_multi_epoch_overfitting", "ch06_frequency_adaptive_rate"
+CH07 = "ch07_fal_versus_meda"
+RARE, SPARSEST = "jump of click made rare minus click's", "jump of the sparsest label minus click's"
+PART = "part of the jump that FAL leaves, %, mean of objectives"
+MEASURES = {
+    "jump": ("jump of click, %", 0.5, CH05, "C3", "jump_click"),
+    "order": (SPARSEST, 0, CH05, "C4", "cart_over_click", "checkout_over_cart"),
+    "thinned": (f"{RARE}, both alone", 0, CH05, "C4", "thinned"),
+    "left": (PART, 50, CH06, "C6", "jump_left"),
+    "fal_meda": ("FAL against MEDA, end of epoch 3, %, mean of objectives", 0, CH07, "C7", "tuned"),
+    "worst_fal": ("tail rewind against FAL, worst point, %", 0, CH07, "C11", "worst_fal"),
+    "worst_meda": ("tail rewind against MEDA, worst point, %", 0, CH07, "C11", "worst_meda"),
+}
+
+
+def of_world(record: str, claim: str, *measures: str) -> pd.Series | None:
+    """Returns the sum of measures of the synthetic world by seed, from its record if found."""
+    kept = records.read(record, "long")
+    if kept is None:
+        return None
+    mine = kept.evidence[kept.evidence["claim"] == claim]
+    return mine[mine["measure"].isin(measures)].groupby("seed")["value"].sum()
+
+
+def of_log(rows: pd.DataFrame) -> dict[str, pd.Series]:
+    """Returns the same measures of KuaiRand by seed, those that the rows have the runs for."""
+    one_epoch = setting(WITH, ONE_EPOCH)
+    plain, fal = (jumps(rows, name, one_epoch) for name in ("plain", "fal"))
+    found = {
+        "jump": plain["click"],
+        "order": plain["like"] - plain["click"],
+        "left": 100 * fal.mean(axis=1) / plain.mean(axis=1),
+        "fal_meda": end_of_three(rows, WITH, "fal", "meda")[MEAN],
+    }
+    if has_label_ablations(rows):
+        names = (RARE_CLICK, CLICK_ALONE)
+        rare, full = (change(rows, "plain", name, 1.25, "click") for name in names)
+        found["thinned"] = rare - full
+    if "tail_rewind" in ran(rows, setting(WITH, TUNED)):
+        found |= {f"worst_{other}": worst(rows, WITH, other) for other in ("fal", "meda")}
+    return found

@@ -13,7 +13,7 @@ from multiepoch.methods import METHODS
 from reproduction import style, tables
 from reproduction.ch09_real_logs import experiment as chapter
 from reproduction.ch09_real_logs.experiment import CROSS, MEAN, ONE_EPOCH, TUNED, WITH, WITHOUT
-from reproduction.findings import cell
+from reproduction.findings import above, below, cell
 from reproduction.measure import at, pick, relative
 
 LABELS = {name: method.label for name, method in METHODS.items()}
@@ -208,3 +208,23 @@ def _lines(points: pd.DataFrame, ylabel: str, height: float, panels: str = "obje
     looks = {label: style.line_style(label) for label in LABELS.values()}
     points = points.assign(line=points["method"].map(LABELS))
     return style.by_epoch(points, looks, ylabel, panels, height)
+
+
+def carried_over(rows: pd.DataFrame) -> None:
+    """Displays each measure in both, and whether the two lie on the same side of its threshold."""
+    ours, found = chapter.of_log(rows), {}
+    for name, (words, threshold, *where) in chapter.MEASURES.items():
+        both = chapter.of_world(*where), ours.get(name)
+        world, log = ("no record found" if one is None else cell(one) for one in both)
+        found[words] = {"threshold": f"{threshold:g}", "AdsWorld": world, "KuaiRand": log}
+        found[words]["carries over"] = _verdict(both, threshold)
+    tables.show(found, "measure")
+
+
+def _verdict(both: tuple[pd.Series | None, pd.Series | None], threshold: float) -> str:
+    if any(values is None for values in both):
+        return "—"
+    sides = [(below(values, threshold), above(values, threshold)) for values in both]
+    if (False, False) in sides:
+        return "not settled"
+    return "yes" if sides[0] == sides[1] else "**no**"

@@ -19,7 +19,6 @@ from reproduction.measure import curve
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import TUNING_DAYS, tuned
 
-CHAPTER = "blended_days"
 NAME = "blended_days"
 SEEDS = tuple(range(20, 25))
 DAYS = 10

@@ -16,7 +16,6 @@ from multiepoch.methods import ALL_METHODS
 from reproduction.dose_response.experiment import DRAWN, EXPECTED, against, jumps, losses
 from reproduction.runs import Profile, Run, over_seeds, run_all
 
-CHAPTER = "10"
 NAME = "ch10_own_label"
 SEEDS = tuple(range(20, 28))  # no pilot has seen these
 

@@ -20,7 +20,6 @@ from reproduction.ch10_own_label import experiment
 from reproduction.dose_response.experiment import EXPECTED
 from reproduction.runs import Profile, Run, over_seeds, run_all
 
-CHAPTER = "remedy_cost"
 NAME = "remedy_cost"
 SEEDS = experiment.SEEDS
 

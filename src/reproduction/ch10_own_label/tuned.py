@@ -19,7 +19,6 @@ from reproduction.ch07_fal_versus_meda import dense_factor
 from reproduction.ch07_fal_versus_meda.dense_factor import EPOCHS, EXPECTED, best_trials
 from reproduction.runs import Profile, Run, over_seeds, run_all
 
-CHAPTER = "tuned_blend"
 NAME = "tuned_blend"
 SEEDS = dense_factor.SEEDS
 BLENDED = {"tail_rewind_blend": "tail_rewind", "meda_blend": "meda"}

@@ -19,7 +19,6 @@ from reproduction.ch11_board import search
 from reproduction.ch11_board.remedies.execute import Trial, build, window
 from reproduction.runs import Profile
 
-CHAPTER = "11 anatomy"
 NAME = "ch11_anatomy"
 SEEDS = (20, 21, 22)
 NAMES = ("plain", "fal", "tail_rewind", "adamar", "whole_l2")

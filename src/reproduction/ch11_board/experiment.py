@@ -18,7 +18,6 @@ from reproduction.runs import Profile
 from reproduction.runs.run import default_store
 from reproduction.second_round import read
 
-CHAPTER = "11"
 NAME = "ch11_board"
 SEEDS = tuple(range(20, 28))
 DATA = {"world": "AdsWorld", "kuairand": "KuaiRand"}

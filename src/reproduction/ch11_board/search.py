@@ -24,7 +24,6 @@ from reproduction.ch11_board.remedies.registry import BOARD
 from reproduction.runs import Profile
 from reproduction.runs.run import default_store
 
-CHAPTER = "search"
 NAME = "ch11_search"
 SEEDS = (100,)
 RATES = (10**-2.5, 1e-2, 10**-1.5, 1e-1)

@@ -13,7 +13,6 @@ from reproduction.ch11_board.remedies.execute import Trial, run_trials
 from reproduction.runs import Profile
 from reproduction.runs.run import default_store
 
-CHAPTER = "12"
 NAME = "ch12_when"
 SEEDS = tuple(range(20, 28))
 

@@ -27,7 +27,6 @@ from reproduction.records import Record
 from reproduction.runs import Profile
 from reproduction.runs.run import default_store
 
-CHAPTER = "worth"
 NAME = "ch12_worth"
 SEEDS = (20, 21, 22, 23)
 EPOCHS = (1, 2, 3, 4, 8)

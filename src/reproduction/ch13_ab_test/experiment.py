@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from scipy.special import ndtr, ndtri
 
 from multiepoch.runner import KeptRunner, resolve_device, run_key
-from reproduction.ch13_ab_test import power, serving
+from reproduction.ch13_ab_test import serving
 from reproduction.ch13_ab_test.serving import (
     ARMS,
     BLEND,
@@ -32,7 +33,6 @@ from reproduction.ch13_ab_test.serving import (
 )
 from reproduction.runs import Profile, default_store, workers
 
-CHAPTER = "13"
 NAME = "ch13_ab_test"
 SEEDS = tuple(range(20, 28))  # no pilot has seen these
 
@@ -196,7 +196,7 @@ def chance(rows: pd.DataFrame, arm: str, days: int | None = None) -> pd.Series:
     """
     n = requests_a_day(rows) * (days or rows["day"].max())
     truth = lift(rows, arm) / 100
-    return pd.Series(100 * power.power(truth, spread(rows), n), index=truth.index)
+    return pd.Series(100 * power(truth, spread(rows), n), index=truth.index)
 
 
 def clustering(rows: pd.DataFrame) -> pd.Series:
@@ -229,7 +229,7 @@ def reported(rows: pd.DataFrame, arm: str, base: str = ONE) -> pd.DataFrame:
         a, b = so_far(arm, half), so_far(base, 1 - half)
         ratio = 100 * a["mean"] / b["mean"]
         # The delta method for a ratio of independent means.
-        width = power.Z * ratio * (a["relative"] + b["relative"]) ** 0.5
+        width = Z * ratio * (a["relative"] + b["relative"]) ** 0.5
         columns = {"lift": ratio - 100, "half_requests": width}
         found.append(pd.DataFrame(columns).assign(half=half).reset_index())
     found = pd.concat(found, ignore_index=True)
@@ -266,3 +266,34 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
         ],
         columns=["claim", "measure", "point", "seed", "value"],
     )
+
+
+# What a test of a given size sees ----------------------------------------------------------------
+#
+# Two groups of n requests each are compared by their mean payments, in a two-sided test at 5 %. A
+# payment has the standard deviation `spread` in multiples of its mean; effects are relative to that
+# mean, too. Requests are taken as independent and the groups as large enough for the normal
+# distribution; the effect is small, so both groups have the same spread.
+
+Z = float(ndtri(0.975))
+
+
+def standard_error(spread: float, n: float) -> float:
+    """Returns that of the difference of two groups, in multiples of the mean."""
+    return spread * np.sqrt(2 / n)
+
+
+def power(effect: float, spread: float, n: float) -> float:
+    """Returns the probability that the test rejects, whichever the sign."""
+    shift = effect / standard_error(spread, n)
+    return ndtr(shift - Z) + ndtr(-shift - Z)
+
+
+def detectable(spread: float, n: float, power: float = 0.8) -> float:
+    """Returns the smallest effect that the test detects with that power."""
+    return (Z + ndtri(power)) * standard_error(spread, n)
+
+
+def requests_needed(effect: float, spread: float, power: float = 0.8) -> float:
+    """Returns the n at which `effect` is detected with that power."""
+    return 2 * ((Z + ndtri(power)) * spread / effect) ** 2

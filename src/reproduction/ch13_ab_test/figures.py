@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from multiepoch.stats import interval
 from reproduction import style, tables
-from reproduction.ch13_ab_test import experiment, power
+from reproduction.ch13_ab_test import experiment
 from reproduction.ch13_ab_test.serving import ARMS, BLEND, NAIVE, ONE, QUARTERS, REWIND, TRUTH
 from reproduction.findings import cell
 
@@ -159,7 +159,7 @@ def power_curves(rows: pd.DataFrame) -> tuple[Figure, dict]:
     for name in [name for name in _arms(rows) if name != ONE]:
         effect = experiment.lift(rows, name).mean() / 100
         look = {k: v for k, v in LOOKS[name].items() if k != "marker"}
-        axes.plot(n, 100 * power.power(effect, spread, n), label=name, **look)
+        axes.plot(n, 100 * experiment.power(effect, spread, n), label=name, **look)
     here = experiment.requests_a_day(rows) * rows["day"].max()
     axes.axvline(here, color=style.REFERENCE, linewidth=1.2)
     place = {"xytext": (-4, 0), "textcoords": "offset points", "ha": "right", "fontsize": 10}
@@ -222,8 +222,8 @@ def sizes(rows: pd.DataFrame, traffic: float = 1e6) -> None:
     effect = experiment.clustering(rows).mean()
     table = {
         f"{n:,.0f}": {
-            "splits requests, %": f"{100 * power.detectable(spread, n):.2f}",
-            "splits users, %": f"{100 * power.detectable(spread, n / effect):.2f}",
+            "splits requests, %": f"{100 * experiment.detectable(spread, n):.2f}",
+            "splits users, %": f"{100 * experiment.detectable(spread, n / effect):.2f}",
         }
         for n in (a_day * rows["day"].max(), 1e6, 1e7, 1e8)
     }
@@ -232,7 +232,7 @@ def sizes(rows: pd.DataFrame, traffic: float = 1e6) -> None:
     found = {}
     for name in [name for name in _arms(rows) if name != ONE]:
         lift = experiment.lift(rows, name).mean()
-        needed = power.requests_needed(lift / 100, spread)
+        needed = experiment.requests_needed(lift / 100, spread)
         found[name] = {
             "true lift, %": style.signed(f"{lift:+.2f}"),
             "power here, %": f"{experiment.chance(rows, name).mean():.0f}",

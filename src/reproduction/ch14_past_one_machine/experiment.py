@@ -19,7 +19,6 @@ from reproduction.records import Record
 from reproduction.runs import Profile
 from reproduction.runs import profile as profile_named
 
-CHAPTER = "14"
 NAME = "ch14_past_one_machine"
 ONE, TWO = "one process", "two processes"
 REVERSED = "one process, batches reversed"  # the control: other rounding, the same mathematics

@@ -16,7 +16,6 @@ from multiepoch.methods import FAL_VARIANTS, METHODS
 from reproduction.measure import curve
 from reproduction.runs import Profile, Run, over_seeds, run_all
 
-CHAPTER = "dose"
 NAME = "dose_response"
 
 # No pilot has seen these.
