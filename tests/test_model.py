@@ -3,7 +3,7 @@ import torch
 
 from multiepoch.data import Schema
 from multiepoch.data.log import PADDING
-from multiepoch.model import ConversionModel
+from multiepoch.model import AdditiveModel, ConversionModel
 from multiepoch.optim.memory import use_huge_pages
 from multiepoch.train import metrics
 
@@ -164,3 +164,27 @@ def test_a_bag_is_the_mean_of_its_rows_and_padding_does_not_count():
     assert model.overflow_counts() == {"user": 0, "tags": 2}  # `rows` was called twice
     logits.sum().backward()
     assert table.grad._indices()[0].tolist() == [0, 3, 4, 4, 1, unknown]
+
+
+def test_the_additive_model_adds_a_bias_for_each_id_and_a_linear_term():
+    schema = Schema({"user": 3, "tags": 4}, ("price",), ("click", "buy"), bags=("tags",))
+    model = AdditiveModel(schema)
+    ids = {"user": torch.tensor([0, 2]), "tags": torch.tensor([[1, 3], [PADDING, PADDING]])}
+    dense = torch.tensor([[2.0], [-1.0]])
+    assert not model(ids, dense).any(), "it begins at even odds"
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_()
+    user, tags = (table.detach() for table in model.table_parameters().values())
+    term = dense @ model.linear.weight.T + model.linear.bias
+    expected = term + user[[0, 2]] + torch.stack([(tags[1] + tags[3]) / 2, torch.zeros(2)])
+    assert torch.allclose(model(ids, dense), expected)
+    assert [p.shape[-1] for p in model.table_parameters().values()] == [2, 2]
+    assert len(model.dense_parameters()) == 2
+
+
+def test_columns_whose_names_become_the_same_have_tables_of_their_own():
+    schema = Schema({"a.b": 3, "a_dot_b": 5}, (), ("y.1", "y_dot_1"))
+    model = ConversionModel(schema, n_buckets=1)
+    sizes = {name: len(table) for name, table in model.table_parameters().items()}
+    assert sizes == {"a.b": 4, "a_dot_b": 6} and len(model.towers) == 2

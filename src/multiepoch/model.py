@@ -1,12 +1,14 @@
 """The multi-task conversion model: embedding tables, a cross layer, a shared bottom, towers.
 
+And the additive model, the baseline that a model with interplay of ids has to beat.
+
 The cross layer is that of DCN-v2 (Wang et al., 2021, arXiv 2008.13535, equation 1). The tables have
 sparse gradients, so that the cost of a step depends on its batch, not on the size of the tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, pairwise
 
 import torch
@@ -20,8 +22,8 @@ from multiepoch.optim.memory import use_huge_pages
 _HASH_MULTIPLIER = 0x9E3779B97F4A7C15 - (1 << 64)
 
 
-class ConversionModel(nn.Module):
-    """Predicts every objective of a log for each impression.
+class _TableModel(nn.Module):
+    """Holds an embedding table for each id column of a log.
 
     `tables` has one `nn.Embedding(sparse=True)` per id column, or the mean of an
     `nn.EmbeddingBag(sparse=True)` if the column is one of `schema.bags`; an empty bag is a vector
@@ -29,72 +31,36 @@ class ConversionModel(nn.Module):
     that a product unknown at training time still has a row; `overflow_counts` says how often that
     happened. Parameters are drawn with torch's global generator, so `torch.manual_seed` makes the
     model reproducible.
-
-    Args:
-        schema: The columns of the log.
-        embedding_dim: Width of every table.
-        hidden: Widths of the layers that all objectives share.
-        tower: Widths of the layers that each objective has to itself.
-        cross_layers: Number of cross layers.
-        n_buckets: Rows for unknown ids, in each table.
-        embedding_std: Standard deviation of the tables' initial values.
-
-    Raises:
-        ValueError: If there is no bucket, or two columns have nearly the same name.
     """
 
     n_overflow: Tensor
 
     def __init__(
-        self,
-        schema: Schema,
-        embedding_dim: int = 16,
-        hidden: Sequence[int] = (128, 64),
-        tower: Sequence[int] = (32,),
-        cross_layers: int = 1,
-        n_buckets: int = 64,
-        embedding_std: float = 0.01,
+        self, schema: Schema, embedding_dim: int, n_buckets: int, embedding_std: float
     ) -> None:
         super().__init__()
         if n_buckets < 1:
             raise ValueError(f"n_buckets is {n_buckets}; unknown ids need at least 1.")
         self.schema, self.n_buckets, self.embedding_std = schema, n_buckets, embedding_std
         self.tables, tables = nn.ModuleDict(), []
-        for name, cardinality in schema.cardinality.items():
+        modules = zip(_module_names(schema.cardinality), schema.cardinality.items())
+        for module, (name, cardinality) in modules:
             table: nn.Embedding | nn.EmbeddingBag
             n = cardinality + n_buckets
             if name in schema.bags:
                 table = nn.EmbeddingBag(n + 1, embedding_dim, sparse=True, padding_idx=n)
             else:
                 table = nn.Embedding(n, embedding_dim, sparse=True)
-            self.tables[_module_name(name)] = table
+            self.tables[module] = table
             tables.append(table)
         for table in tables:
             table.weight.data = use_huge_pages(torch.empty_like(table.weight))
             self.init_table_(table.weight)
-        width = embedding_dim * len(self.tables) + len(schema.dense)
-        self.cross = nn.ModuleList(nn.Linear(width, width) for _ in range(cross_layers))
-        self.bottom = _layers(width, *hidden)
-        shared = hidden[-1] if hidden else width
-        self.towers = nn.ModuleDict()
-        for name in schema.objectives:
-            layers = _layers(shared, *tower)
-            self.towers[_module_name(name)] = layers.append(nn.Linear([shared, *tower][-1], 1))
-        if len(self.tables) < len(schema.cardinality) or len(self.towers) < len(schema.objectives):
-            raise ValueError(
-                "two column names differ only by a dot or final underscore; rename one."
-            )
         self.register_buffer("n_overflow", torch.zeros(len(self.tables), dtype=torch.int64))
 
-    def forward(self, ids: dict[str, Tensor], dense: Tensor) -> Tensor:
-        """Returns logits, (n, n_objectives). ids: as in `Log`; dense: (n, n_dense)."""
-        rows = self.rows(ids).values()
-        vectors = [table(column) for table, column in zip(self.tables.values(), rows)]
-        x = x0 = torch.cat([*vectors, dense], dim=1)  # (n, width)
-        for cross in self.cross:
-            x = x0 * cross(x) + x
-        x = self.bottom(x)  # (n, hidden[-1])
-        return torch.cat([tower(x) for tower in self.towers.values()], dim=1)
+    def vectors(self, ids: dict[str, Tensor]) -> list[Tensor]:
+        """Looks up the vector of each id column, (n, embedding_dim) each."""
+        return [table(rows) for table, rows in zip(self.tables.values(), self.rows(ids).values())]
 
     def rows(self, ids: dict[str, Tensor]) -> dict[str, Tensor]:
         """Returns the table row of each id: the id itself or, for an unknown id, its bucket."""
@@ -136,8 +102,8 @@ class ConversionModel(nn.Module):
 
     def table_parameters(self) -> dict[str, nn.Parameter]:
         """Returns the weight of each table, by id column."""
-        names = {name: f"tables.{_module_name(name)}.weight" for name in self.schema.cardinality}
-        return {name: self.get_parameter(path) for name, path in names.items()}
+        tables = zip(self.schema.cardinality, self.tables.values())
+        return {name: table.get_parameter("weight") for name, table in tables}
 
     def dense_parameters(self) -> list[nn.Parameter]:
         """Returns every parameter that is not a table."""
@@ -148,10 +114,86 @@ class ConversionModel(nn.Module):
         return dict(zip(self.schema.cardinality, self.n_overflow.tolist()))
 
 
-def _module_name(name: str) -> str:
-    """Changes names that nn.ModuleDict refuses, such as those with a dot, or "type"."""
-    safe = name.replace(".", "_dot_")
-    return f"{safe}_" if hasattr(nn.ModuleDict(), safe) else safe
+class ConversionModel(_TableModel):
+    """Predicts every objective of a log for each impression.
+
+    Args:
+        schema: The columns of the log.
+        embedding_dim: Width of every table.
+        hidden: Widths of the layers that all objectives share.
+        tower: Widths of the layers that each objective has to itself.
+        cross_layers: Number of cross layers.
+        n_buckets: Rows for unknown ids, in each table.
+        embedding_std: Standard deviation of the tables' initial values.
+
+    Raises:
+        ValueError: If there is no bucket.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        embedding_dim: int = 16,
+        hidden: Sequence[int] = (128, 64),
+        tower: Sequence[int] = (32,),
+        cross_layers: int = 1,
+        n_buckets: int = 64,
+        embedding_std: float = 0.01,
+    ) -> None:
+        super().__init__(schema, embedding_dim, n_buckets, embedding_std)
+        width = embedding_dim * len(self.tables) + len(schema.dense)
+        self.cross = nn.ModuleList(nn.Linear(width, width) for _ in range(cross_layers))
+        self.bottom = _layers(width, *hidden)
+        shared = hidden[-1] if hidden else width
+        self.towers = nn.ModuleDict()
+        for module in _module_names(schema.objectives):
+            layers = _layers(shared, *tower)
+            self.towers[module] = layers.append(nn.Linear([shared, *tower][-1], 1))
+
+    def forward(self, ids: dict[str, Tensor], dense: Tensor) -> Tensor:
+        """Returns logits, (n, n_objectives). ids: as in `Log`; dense: (n, n_dense)."""
+        x = x0 = torch.cat([*self.vectors(ids), dense], dim=1)  # (n, width)
+        for cross in self.cross:
+            x = x0 * cross(x) + x
+        x = self.bottom(x)  # (n, hidden[-1])
+        return torch.cat([tower(x) for tower in self.towers.values()], dim=1)
+
+
+class AdditiveModel(_TableModel):
+    """Adds a bias for each id and a linear term of the dense features: logistic regression.
+
+    It knows no interplay of ids, so what a `ConversionModel` is worth begins where this ends. Each
+    table has one column per objective, and begins at zero.
+
+    Args:
+        schema: The columns of the log.
+        n_buckets: Rows for unknown ids, in each table.
+
+    Raises:
+        ValueError: If there is no bucket.
+    """
+
+    def __init__(self, schema: Schema, n_buckets: int = 64) -> None:
+        super().__init__(schema, len(schema.objectives), n_buckets, embedding_std=0.0)
+        self.linear = nn.Linear(len(schema.dense), len(schema.objectives))
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, ids: dict[str, Tensor], dense: Tensor) -> Tensor:
+        """Returns logits, (n, n_objectives). ids: as in `Log`; dense: (n, n_dense)."""
+        return self.linear(dense) + torch.stack(self.vectors(ids)).sum(dim=0)
+
+
+def _module_names(names: Iterable[str]) -> list[str]:
+    """Changes names that nn.ModuleDict refuses, such as those with a dot, or "type"; keeps apart
+    those that become the same."""
+    taken: list[str] = []
+    for name in names:
+        safe = name.replace(".", "_dot_")
+        while hasattr(nn.ModuleDict(), safe) or safe in taken:
+            safe += "_"
+        taken.append(safe)
+    return taken
 
 
 def _layers(*widths: int) -> nn.Sequential:
