@@ -17,8 +17,11 @@ SHARDED   = .venv-torchrec
 # The training libraries of the recipes, in an environment of their own.
 CLIENTS  = .venv-clients
 
+# One process of pytest for each core; tests/conftest.py has the order.
+PARALLEL = -n auto --dist loadgroup --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
-.PHONY: help book test test-pages test-distributed test-clients pdf bench bench-distributed regression random-logs mutations gpu lint strip colab clean
+.PHONY: help book test test-fast test-pages test-distributed test-clients pdf slides bench bench-distributed regression random-logs mutations gpu lint strip colab clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -32,7 +35,10 @@ book: $(STAMP) ## Run the notebooks and build the book in _build/html
 	@$(RUN) -m tools.book --profile $(PROFILE)
 
 test: $(STAMP) ## Run all tests: units, notebooks, and the pages of the quick book
-	@$(RUN) -m pytest
+	@$(RUN) -m pytest $(PARALLEL)
+
+test-fast: $(STAMP) ## Run the unit and property tests alone, in about a minute
+	@$(RUN) -m pytest $(PARALLEL) -m "not slow and not notebook and not page"
 
 test-pages: $(PAGES) ## Check every page of the built book in headless Chromium
 	@$(RUN) -m pytest -rs tests/pages
@@ -106,7 +112,7 @@ $(SHARDED)/.installed-$(TORCH)-$(TORCHREC): pyproject.toml setup.py src/multiepo
 	@$(SHARDED)/bin/python .ci/install_torch.py "torch==$(TORCH).*"
 	@$(SHARDED)/bin/python -m pip install --quiet --disable-pip-version-check "torch==$(TORCH).*" "fbgemm-gpu-cpu==$(TORCHREC).*" numpy
 	@$(SHARDED)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps "torchrec==$(TORCHREC).*"
-	@$(SHARDED)/bin/python -m pip install --quiet --disable-pip-version-check tensordict torchmetrics pyre-extensions tqdm psutil "pytest>=8" "setuptools>=77"
+	@$(SHARDED)/bin/python -m pip install --quiet --disable-pip-version-check tensordict torchmetrics pyre-extensions tqdm psutil "pytest>=8" "pytest-timeout>=2.3" "setuptools>=77"
 	@$(SHARDED)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 

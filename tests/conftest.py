@@ -1,5 +1,6 @@
-"""Fixtures that several test modules share."""
+"""Fixtures that several test modules share, and how the tests are spread over processes."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import pytest
 import torch
 
 from multiepoch.data import Log, Schema
+
+ROOT = Path(__file__).parents[1]
 
 # A background job of a shell ignores Ctrl-C, and so would the code under test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -58,7 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
     with tempfile.TemporaryDirectory() as folder:
         build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
         build += ["--build-temp", folder, "--build-lib", folder]
-        subprocess.run(build, cwd=Path(__file__).parents[1], capture_output=True, timeout=300)
+        subprocess.run(build, cwd=ROOT, capture_output=True, timeout=300)
     compiled.library.cache_clear()
 
 
@@ -77,7 +80,49 @@ def _fixed_seed():
     torch.manual_seed(0)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Units first, then notebooks, then the pages made of them."""
-    slow = ("notebook", "page")
-    items.sort(key=lambda item: [item.get_closest_marker(name) is not None for name in slow[::-1]])
+@pytest.fixture(scope="session")
+def html() -> Path:
+    """The quick book, beside the user's own in _build, and rebuilt only after a change."""
+    from tools import book
+
+    return book.build(ROOT, "quick", ROOT / "_build" / "html-quick")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process for each core that this process may use, up to eight."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(cores or 1, 8)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Puts the tests in order, and those that share something dear into one process.
+
+    One process runs units first, then notebooks, then the pages made of them. Several start with
+    the notebooks, the longest of which are the last, so that the others run units while one checks
+    the pages.
+    """
+    kinds = [next(filter(item.get_closest_marker, ("notebook", "page")), "unit") for item in items]
+    several = hasattr(config, "workerinput")
+    order = ("notebook", "page", "unit") if several else ("unit", "notebook", "page")
+    turn = -1 if several else 1
+    ranks = {
+        item: (order.index(kind), turn * k if kind == "notebook" else k)
+        for k, (item, kind) in enumerate(zip(items, kinds))
+    }
+    items.sort(key=ranks.__getitem__)
+    for item in items:
+        if group := _shares(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _shares(item: pytest.Item) -> str:
+    """Returns a name for the fixture that this test shares with others; "" if it shares none."""
+    for name, found in item._fixtureinfo.name2fixturedefs.items():
+        scope = found[-1].scope
+        if scope == "session" and name == "html":
+            return name
+        if scope == "module":
+            return f"{item.module.__name__}.{name}"
+    return ""

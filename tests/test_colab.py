@@ -17,7 +17,7 @@ import yaml
 from bs4 import BeautifulSoup
 
 from reproduction import records
-from tools import book, imitate_colab, pdf
+from tools import imitate_colab, pdf
 from tools.colab import Repository, addressed, with_badge
 from tools.notebooks import command as strip
 from tools.notebooks import execute
@@ -200,13 +200,8 @@ def test_a_snapshot_is_a_repository_of_the_working_tree(tmp_path):
     assert not (clone / "_build").exists()
 
 
-@pytest.fixture(scope="module")
-def html() -> Path:
-    """The quick book, which the tests of the pages share."""
-    return book.build(ROOT, "quick", ROOT / "_build" / "html-quick")
-
-
 @pytest.mark.page
+@pytest.mark.timeout(1_800)  # the first builds the book
 @each_notebook
 def test_the_badge_is_at_the_top_of_the_page(html, path):
     page = html / "notebooks" / f"{path.stem}.html"

@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tools.notebooks import PROFILES, execute, stripped
+from tools.notebooks import PROFILES, execute_on_one_core, stripped
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -36,9 +36,12 @@ def test_has_one_parameters_cell_of_literals(path):
 
 
 @pytest.mark.notebook
+@pytest.mark.timeout(1_200)
 @each_notebook
 def test_runs_in_the_quick_profile(path):
-    run = execute(path, ROOT, ROOT / "_build" / "executed" / "quick", {"profile": "quick"})
+    run = execute_on_one_core(
+        path, ROOT, ROOT / "_build" / "executed" / "quick", {"profile": "quick"}
+    )
     for cell in nbformat.read(run.path, as_version=4).cells:
         for output in cell.get("outputs", []):
             assert output.output_type != "error"

@@ -12,19 +12,12 @@ import multiepoch.data
 import multiepoch.optim
 import multiepoch.train
 from reproduction import claims
-from tools import book
 from tools.toc import pages
 
 ROOT = Path(__file__).parents[1]
 PAGES = list(pages(ROOT))
 each_page = pytest.mark.parametrize("name", PAGES)
-pytestmark = pytest.mark.page
-
-
-@pytest.fixture(scope="module")
-def html() -> Path:
-    """The quick book, beside the user's own in _build, and rebuilt only after a change."""
-    return book.build(ROOT, "quick", ROOT / "_build" / "html-quick")
+pytestmark = [pytest.mark.page, pytest.mark.timeout(1_800)]  # the first builds the book
 
 
 def soup(path: Path) -> BeautifulSoup:

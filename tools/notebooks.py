@@ -22,6 +22,7 @@ from unittest import mock
 
 import nbformat
 import papermill
+from filelock import FileLock
 from papermill.exceptions import PapermillExecutionError
 
 from multiepoch.files import atomic_write
@@ -79,7 +80,8 @@ def execute(
 ) -> Run:
     """Runs a notebook, or returns the run that `folder` keeps under the same key.
 
-    The result replaces earlier runs of the notebook in `folder`, and is complete or absent.
+    The result replaces earlier runs of the notebook in `folder`, and is complete or absent. If
+    another process is running the notebook for `folder`, waits for that run and returns it.
 
     Args:
         notebook: The notebook to run.
@@ -94,8 +96,14 @@ def execute(
     if not notebook.is_file():
         raise NotebookFailed(f"{notebook}: no such notebook.")
     target = _target(notebook, root, folder, parameters)
-    if kept := _kept(target):
-        return kept
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}-{notebook.stem}.lock")):
+        return _kept(target) or _execute(notebook, root, target, parameters, failed)
+
+
+def _execute(
+    notebook: Path, root: Path, target: Path, parameters: dict, failed: Path | None
+) -> Run:
     start = time.perf_counter()
     with atomic_write(target) as partial:
         _papermill(notebook, partial, root, parameters, failed)
@@ -110,7 +118,7 @@ def execute(
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         }
         nbformat.write(document, partial)
-    for earlier in set(folder.glob(f"{notebook.stem}-*.ipynb")) - {target}:
+    for earlier in set(target.parent.glob(f"{notebook.stem}-*.ipynb")) - {target}:
         earlier.unlink(missing_ok=True)
     return Run(target, seconds, kept=False)
 
