@@ -1,16 +1,126 @@
 """Findings fail if their record contradicts them; records and verdicts keep what they are given."""
 
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
 import pandas as pd
 import pytest
 
 from reproduction import claims, command, findings, records
 
+FACTS = findings.by_name(
+    rise=pd.DataFrame({0.01: [1.0, 1.2, 1.1], 0.1: [5.0, 4.0, 6.0]}).rename_axis("seed"),
+    left={"FAL, log": pd.Series([0.2, -0.1, 0.1]), "MEDA": np.array([1.0, 2.0, 3.0])},
+    share=pd.Series({("a", "b"): 0.5}).rename_axis(["source", "table"]),
+    times=12.34,
+)
+
+
+def test_facts_are_named_by_the_levels_of_their_index():
+    by_seed = pd.Series([1.0, 2.0], pd.MultiIndex.from_tuples([(0, "x"), (1, "x")]))
+    by_seed = by_seed.rename_axis(["seed", "kind"])
+    assert list(FACTS) == [
+        "rise/0.01",
+        "rise/0.1",
+        "left/FAL_log",
+        "left/MEDA",
+        "share/a/b",
+        "times",
+    ]
+    assert FACTS["share/a/b"] == 0.5
+    assert findings.by_name(v=by_seed)["v/x"].to_dict() == {0: 1.0, 1: 2.0}
+    seeds_across = pd.DataFrame({0: [1.0], 1: [2.0]}, index=[3]).rename_axis(columns="seed")
+    assert findings.by_name(day=seeds_across)["day/3"].tolist() == [1.0, 2.0]
+
 
 def test_numbers_are_interpolated_and_a_contradiction_fails():
-    shown = findings.finding("It rises by {rise}.", {"rise": "2 %"}, {"it rises": True})
-    assert shown == "It rises by 2 %."
-    with pytest.raises(findings.FindingContradicted, match="it rises"):
-        findings.finding("It rises by {rise}.", {"rise": "2 %"}, {"it rises": False})
+    text = "It rises by {rise/0.01:% 1}, {left/MEDA}, {times:.1f} times."
+    shown = findings.finding(text, FACTS, {"it rises": "rise/* > 0"})
+    assert shown == "It rises by 1.1 % [0.9, 1.3], 2.00 [-0.48, 4.48], 12.3 times."
+    with pytest.raises(findings.FindingContradicted, match=r"it falls \(rise/0.01 < 0\)"):
+        findings.finding(text, FACTS, {"it rises": "rise/* > 0", "it falls": "rise/0.01 < 0"})
+
+
+@pytest.mark.parametrize(
+    ("condition", "true"),
+    [
+        ("rise/0.01 > 0.5", True),
+        ("rise/0.01 > 1", False),  # the interval is 0.85 to 1.35
+        ("not rise/0.01 > 1", True),
+        ("mean(rise/0.01) > 1.05", True),
+        ("every(rise/0.01) >= 1", True),
+        ("every(rise/0.01) > 1.1", False),
+        ("every(rise/0.01) < every(rise/0.1)", True),
+        ("rise/0.1 - rise/0.01 > 1", True),
+        ("rise/0.01 - rise/0.1 > 0", False),
+        ("mean(rise/0.1 - rise/0.01) < 4", True),
+        ("rise/* < 10", True),
+        ("rise/* > 1", False),
+        ("mean(rise/0.01) <= mean(rise/*)", True),
+        ("not left/FAL_log < 0 and not left/FAL_log > 0", True),
+        ("-1 < left/FAL_log < 1", True),
+        ("0 < left/FAL_log < 1", False),
+        ("times > 1e1", True),
+    ],
+)
+def test_a_condition_is_about_the_whole_interval(condition, true):
+    assert findings.is_true(condition, FACTS) is true
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "times",
+        "times = 1",
+        "not 0 < times < 1",
+        "sum(times) < 1",
+        "mean(times < 1",
+        "2 * times < 3",
+    ],
+)
+def test_what_is_no_condition_is_refused(condition):
+    with pytest.raises(ValueError, match="is no "):
+        findings.is_true(condition, FACTS)
+
+
+def test_an_unknown_fact_is_named_with_the_nearest():
+    with pytest.raises(KeyError, match=r"no fact is named 'rise/1'; .* rise/0.1"):
+        findings.finding("{rise/1}", FACTS, {})
+
+
+def test_a_finding_is_shown_from_its_record_and_never_left_out_in_silence(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(findings.tables, "text", shown.append)
+    text = '[findings.it-rises]\ntext = """\nIt rises\nby {rise:% 0}."""\nholds."up" = "rise > 0"\n'
+    (tmp_path / "findings.toml").write_text(text)
+    chapter = ModuleType("chapter")
+    chapter.__file__ = str(tmp_path / "experiment.py")
+    chapter.facts = lambda record: findings.by_name(rise=record.rows["value"])
+    about = {"profile": "long", "seeds": [0, 1], "machine": "a machine", "torch": "2"}
+    about |= {"date": "today", "commit": "abc"}
+
+    def record(*values: float) -> records.Record:
+        return records.Record(pd.DataFrame({"value": values}), pd.DataFrame(), about)
+
+    findings.show(chapter, "it-rises", record(2.0, 2.2))
+    assert shown.pop().startswith("It rises by 2 % [1, 3].\n\n*Record: profile long, seeds 0, 1")
+    with pytest.raises(findings.FindingContradicted, match="up"):
+        findings.show(chapter, "it-rises", record(-2.0, -2.2))
+    findings.show(chapter, "it-rises", None)
+    assert "“it rises”" in shown.pop()
+
+
+def test_every_finding_is_shown_by_a_notebook_and_every_figure_is_drawn():
+    root = Path(__file__).parents[1]
+    cells = "".join(path.read_text() for path in sorted((root / "notebooks").glob("*.ipynb")))
+    for path in sorted((root / "src/reproduction").rglob("findings.toml")):
+        code = "".join(module.read_text() for module in path.parent.glob("*.py"))
+        written = tomllib.loads(path.read_text())
+        unused = [name for name in written.get("findings", {}) if f'\\"{name}\\"' not in cells]
+        unused += [name for name in written.get("figures", {}) if f'"{name}"' not in code]
+        assert not unused, f"{path}: nothing shows {unused}"
 
 
 def test_an_estimate_has_an_interval_from_two_seeds_on():

@@ -118,8 +118,8 @@ def test_a_record_is_drawn_under_the_name_of_its_profile_and_a_missing_one_is_no
     display = pytest.importorskip("IPython.display")
     shown = []
     monkeypatch.setattr(display, "display", lambda what, **about: shown.append(about))
-    texts = '[fig-rise]\nalt = "A line."\ncaption = """\nIt rises\nby {rise:.1f}."""\n'
-    (tmp_path / "figures.toml").write_text(texts)
+    texts = '[figures.fig-rise]\nalt = "A line."\ncaption = """\nIt rises\nby {rise:.1f}."""\n'
+    (tmp_path / "findings.toml").write_text(texts)
     source = "def draw(rows):\n    return style.figure()[0], {'rise': rows['value'].sum()}\n"
     module = {"__file__": str(tmp_path / "figures.py"), "style": style}
     exec(source, module)

@@ -1,11 +1,14 @@
 """Findings: sentences that a person wrote about a committed record, with its numbers in them.
 
-    findings.show(
-        "A quarter into epoch 2, the test loss of click is {click} above the end of epoch 1.",
-        record=long,
-        numbers={"click": estimate(jumps["click"], "%")},
-        holds={"click jumps": above(jumps["click"], 0.5)},
-    )
+findings.toml of a chapter has the sentence and what it asserts, about values over seeds by name:
+
+    [findings.after-the-boundary]
+    text = "A quarter into epoch 2, FAL's loss is {fal/1.25:% 1} against MEDA's."
+    holds."FAL is ahead" = "fal/1.25 < 0"
+
+The chapter's `facts(record)` returns the values, and a cell of the notebook shows the finding:
+
+    findings.show(experiment, "after-the-boundary", record)
 
 The sentence does not depend on the live run. If a new record contradicts it, the notebook fails,
 and somebody has to write another sentence.
@@ -13,13 +16,31 @@ and somebody has to write another sentence.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable, Mapping
+import operator
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from itertools import product
+from pathlib import Path
+from types import ModuleType
 
+import numpy as np
 import pandas as pd
 
 from multiepoch.stats import interval
 from reproduction import tables
+from reproduction.records import Record
+
+# A value: of each seed, the same for all, or a word.
+Facts = Mapping[str, pd.Series | float | str]
+
+_FIELD = re.compile(r"\{([^{}:]+):?([^{}]*)\}")  # {name:format}
+_SIGNS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?")
+_TERM = re.compile(r"(?:(mean|every)\()?([^\s()]+)(?: - ([^\s()]+))?(\))?")
 
 
 class FindingContradicted(AssertionError):
@@ -50,23 +71,162 @@ def below(values: Iterable[float], threshold: float = 0.0) -> bool:
 
 def measures(evidence: pd.DataFrame) -> dict[str, pd.Series]:
     """Returns the values over seeds of each measure in evidence rows."""
-    return {name: rows["value"] for name, rows in evidence.groupby("measure")}
+    return {name: rows.set_index("seed")["value"] for name, rows in evidence.groupby("measure")}
 
 
-def finding(text: str, numbers: Mapping[str, str], holds: Mapping[str, bool]) -> str:
-    """Returns the text with the numbers in place of their names in braces.
+def by_name(**values) -> dict[str, pd.Series | float]:
+    """Names each value by the levels that it is indexed by: left=… becomes left/0.01, left/0.1.
+
+    Args:
+        **values: Series by seed and any other levels, frames (their columns are a level) or
+            mappings of these. An array has one value a seed. Without a level "seed", each value is
+            the same for all seeds.
+    """
+    found: dict[str, pd.Series | float] = {}
+    for name, value in values.items():
+        if isinstance(value, pd.DataFrame):
+            value = dict((value.T if value.columns.name == "seed" else value).items())
+        elif isinstance(value, pd.Series) and value.index.names not in (["seed"], [None]):
+            others = [k for k, level in enumerate(value.index.names) if level != "seed"]
+            if len(others) == value.index.nlevels:
+                value = dict(value.items())
+            else:
+                groups = value.groupby(level=others, sort=False)
+                value = {key: group.droplevel(others) for key, group in groups}
+        elif isinstance(value, np.ndarray):
+            value = pd.Series(value)
+        if isinstance(value, Mapping):
+            found |= by_name(**{f"{name}/{_level(key)}": one for key, one in value.items()})
+        else:
+            found[name] = value
+    return found
+
+
+def _level(key: object) -> str:
+    if isinstance(key, tuple):
+        return "/".join(map(_level, key))
+    return f"{key:.3g}" if isinstance(key, float) else re.sub(r"[^\w.]+", "_", str(key))
+
+
+def finding(text: str, facts: Facts, holds: Mapping[str, str]) -> str:
+    """Returns the text with the facts in place of their names in braces.
+
+    The format of values over seeds is the unit and the digits of their `estimate`, as in {left:% 1}
+    ({left} has no unit and two digits); that of one number is Python's, as in {times:.0f}.
 
     Raises:
-        FindingContradicted: If something that the text relies on does not hold.
+        FindingContradicted: If a condition of `holds`, by what the text asserts, does not hold.
+        KeyError: If there is no fact of a name.
     """
-    failed = [name for name, true in holds.items() if not true]
+    failed = [f"{name} ({c})" for name, c in holds.items() if not is_true(c, facts)]
     if failed:
         raise FindingContradicted(
             f"the record contradicts a finding: {'; '.join(failed)}. The sentence was: {text}"
         )
-    return text.format_map(numbers)
+    return _FIELD.sub(lambda field: _formatted(_named(field[1], facts)[0], field[2]), text)
 
 
-def show(text: str, record, numbers: Mapping[str, str], holds: Mapping[str, bool]) -> None:
-    """Displays a finding in a notebook and, below it, the record that it is about."""
-    tables.text(f"{finding(text, numbers, holds)}\n\n*Record: {record}.*")
+def _formatted(value: pd.Series | float | str, spec: str) -> str:
+    if not isinstance(value, pd.Series):
+        return format(value, spec)
+    unit, _, digits = spec.rpartition(" ") if spec[-1:].isdigit() else (spec, "", "2")
+    return estimate(value, unit, int(digits))
+
+
+def is_true(condition: str, facts: Facts) -> bool:
+    """Returns whether a condition holds, such as "left/0.01 < 50 and not left/0.1 < 50".
+
+    Each side of < <= > >= is a number or a name; values over seeds are on a side with their whole
+    95 % interval, as are the differences by seed of two names (a - b), mean(a) with their mean and
+    every(a) with each seed. A * in a name is for any level; all that match have to hold.
+    """
+    return all(_is_true(one.strip(), facts) for one in condition.split(" and "))
+
+
+def _is_true(comparison: str, facts: Facts) -> bool:
+    parts = re.split(r" (<=?|>=?) ", comparison.removeprefix("not "))
+    negated = comparison.startswith("not ")
+    if len(parts) not in (3, 5) or (negated and len(parts) == 5):
+        raise ValueError(
+            f"{comparison!r} is no condition such as 'a < 1', '0 < a < 1', 'not a < 1'"
+        )
+    sides = [_ranges(part, facts) for part in parts[::2]]
+    return all(
+        _SIGNS[sign](*((one[1], two[0]) if sign[0] == "<" else (one[0], two[1]))) != negated
+        for left, sign, right in zip(sides, parts[1::2], sides[1:])
+        for one, two in product(left, right)
+    )
+
+
+def _ranges(term: str, facts: Facts) -> list[tuple[float, float]]:
+    """Returns the lower and the upper end of what a side of a comparison is about."""
+    if _NUMBER.fullmatch(term):
+        return [(float(term), float(term))]
+    found = _TERM.fullmatch(term)
+    if found is None or bool(found[1]) != bool(found[4]):
+        raise ValueError(f"{term!r} is no number, name, difference of names, mean(…) or every(…)")
+    values = _named(found[2], facts)
+    if found[3]:
+        values = [(a - b).dropna() for a, b in product(values, _named(found[3], facts))]
+    return [_range(one, found[1]) for one in values]
+
+
+def _range(values: pd.Series | float, of: str | None) -> tuple[float, float]:
+    if not isinstance(values, pd.Series):
+        return values, values
+    if of == "every":
+        return values.min(), values.max()
+    mean, low, high = interval(values)
+    return (mean, mean) if of == "mean" else (low, high)
+
+
+def _named(name: str, facts: Facts) -> list[pd.Series | float]:
+    pattern = re.compile(re.escape(name).replace(r"\*", "[^/]*"))
+    found = [value for key, value in facts.items() if pattern.fullmatch(key)]
+    if not found:
+        near = ", ".join(get_close_matches(name, facts, n=4, cutoff=0)) or "none"
+        raise KeyError(f"no fact is named {name!r}; the nearest of {len(facts)}: {near}")
+    return found
+
+
+@functools.cache
+def texts(module_file: str) -> dict[str, dict]:
+    """Returns the content of findings.toml beside a module: `findings` and `figures` by name."""
+    path = Path(module_file).with_name("findings.toml")
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def _facts(of: Callable[[Record], Facts], record: Record) -> Facts:
+    return of(record)
+
+
+def show(
+    chapter: ModuleType | str, name="", record=None, facts: Facts | Callable | None = None, **told
+) -> None:
+    """Displays a finding in a notebook and, below it, the record that it is about.
+
+    Args:
+        chapter: The module that has `facts` and, beside it, findings.toml.
+        name: Of the finding.
+        record: The record. If it is None, as on Colab, a sentence says where the finding is.
+        facts: The values, or a function of the record, in place of the chapter's. Those of a live
+            run have words for it in place of a record.
+    """
+    if isinstance(chapter, str):  # TODO: the chapters whose cells still have their sentences
+        failed = [condition for condition, true in told["holds"].items() if not true]
+        if failed:
+            raise FindingContradicted("; ".join(failed))
+        record = told.get("record", name)
+        tables.text(f"{chapter.format_map(told['numbers'])}\n\n*Record: {record}.*")
+        return
+    if record is None:
+        tables.text(
+            f"*Not shown here: “{name.replace('-', ' ')}”, a finding about a record that only the "
+            "repository has, in `results/`; it is on the page of this chapter in the book.*"
+        )
+        return
+    written = texts(chapter.__file__)["findings"][name]
+    found = facts if isinstance(facts, Mapping) else _facts(facts or chapter.facts, record)
+    text = finding(" ".join(written["text"].split()), found, written.get("holds", {}))
+    tables.text(f"{text}\n\n*Record: {record}.*")

@@ -33,7 +33,7 @@ def folder() -> Path:
     return Path(os.environ.get("MULTIEPOCH_RESULTS", Path(__file__).parents[2] / "results"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Record:
     """A committed record."""
 

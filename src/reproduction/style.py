@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import functools
 import io
-import tomllib
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from matplotlib.patheffects import withStroke
 from PIL import Image
 
 from reproduction import figure_files
+from reproduction.findings import texts
 from reproduction.measure import at, intervals, jump, relative
 from reproduction.records import Record
 
@@ -298,13 +298,13 @@ def shown(name: str) -> Callable:
     """Makes a function that draws a figure into one that shows it, for `@shown("fig-zipf")`.
 
     The function returns a figure, or a figure and the values that `name` and its texts have in
-    braces. The texts are in figures.toml beside its module: [fig-zipf] with `alt` and `caption`.
+    braces. Its texts are `alt` and `caption` of [figures.fig-zipf] in findings.toml beside it.
     Called with a `Record`, it draws the record's rows under the name `fig-zipf-long`, after the
     profile; called with None, a record that was not found, it shows nothing.
     """
 
     def decorate(draw: Callable) -> Callable:
-        texts = _texts(Path(draw.__globals__["__file__"]).with_name("figures.toml"))[name]
+        written = texts(draw.__globals__["__file__"])["figures"][name]
 
         @functools.wraps(draw)
         def inside(source, *arguments, **keywords) -> None:
@@ -314,15 +314,10 @@ def shown(name: str) -> Callable:
             with plt.rc_context(STYLE):  # titles and legends take it when created
                 drawn = draw(record.rows if record else source, *arguments, **keywords)
             fig, numbers = drawn if isinstance(drawn, tuple) else (drawn, {})
-            words = {key: text.format_map(numbers) for key, text in texts.items()}
+            words = {key: text.format_map(numbers) for key, text in written.items()}
             ending = f"-{record.about['profile']}" if record else ""
             show(fig, name=name.format_map(numbers) + ending, record=record, **words)
 
         return inside
 
     return decorate
-
-
-@functools.cache
-def _texts(path: Path) -> dict[str, dict[str, str]]:
-    return tomllib.loads(path.read_text(encoding="utf-8"))

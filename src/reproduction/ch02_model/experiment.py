@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from reproduction.findings import by_name
 from reproduction.measure import at, pick, share_of_gap_closed
+from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
 
 NAME = "ch02_model"
@@ -60,3 +62,15 @@ def auc_below_optimum(rows: pd.DataFrame) -> dict[str, np.ndarray]:
         name: final(rows, "AdsWorld", "bayes_auc", name) - final(rows, "AdsWorld", "auc", name)
         for name in objectives(rows, "AdsWorld")
     }
+
+
+def facts(record: Record) -> dict:
+    """Returns the values that the findings speak of, by name."""
+    rows = record.rows
+    entropy = {
+        name: final(rows, "KuaiRand", "normalized_entropy", name)
+        for name in objectives(rows, "KuaiRand")
+    }
+    lacks = [values.mean() for values in auc_below_optimum(rows).values()]
+    gain = {name: 100 - 100 * values for name, values in entropy.items()}
+    return by_name(gap=gap_closed(rows), gain=gain, least=min(lacks), most=max(lacks))

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from multiepoch.data import PACKAGED_SPLIT, Log, load_kuairand, split_by_day
+from reproduction.findings import by_name, measures
 from reproduction.measure import evidence, intervals
+from reproduction.records import Record
 from reproduction.runs import Profile, resolve_device
 
 NAME = "ch03_gradient_sparsity"
@@ -185,3 +187,14 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
     found = {"touched": _touched(rows)["AdsWorld", :, "all", BATCH]}
     found |= {"head": by_seed("head", "product", 0.1), "rare": by_seed("rare", "all", RARE)}
     return evidence(C1=found)
+
+
+def facts(record: Record) -> dict:
+    """Returns the values that the findings speak of, by name."""
+    rows, moves = record.rows, traffic(record.rows)
+    return measures(record.evidence) | by_name(
+        share=touched_percent(rows)["mean"].xs(BATCH, level="at"),
+        top=top_tenth(rows),
+        rarely=rarely_touched(rows)["mean"],
+        times=dict(moves.loc["dense Adam"] / moves.loc["sparse Adam"]),
+    )

@@ -8,7 +8,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from reproduction.findings import by_name, measures
 from reproduction.measure import at, by_seed, curve, evidence, percent_change, pick, samples_to
+from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import DEEP, tuned
 
@@ -193,3 +195,21 @@ def judge_by_rule(rows: pd.DataFrame) -> pd.DataFrame:
             for seed, value in values.items()
         ]
     )
+
+
+def facts(record: Record) -> dict:
+    """Returns the values that the findings speak of, by name."""
+    rows, base = record.rows, multiple(1)
+    settings = {"adagrad": "adagrad, tuned", "rowwise": "rowwise_adagrad, tuned"}
+    return measures(record.evidence) | by_name(
+        times={m: by_seed(against(rows, multiple(m), base)) for m in MULTIPLES[1:]},
+        rule={name: by_seed(against(rows, setting)) for name, setting in settings.items()},
+        contrast=contrast(rows),
+    )
+
+
+def facts_by_rule(record: Record) -> dict:
+    """Returns those of the record of BY_RULE."""
+    speed = speed_up_by_rule(record.rows)
+    late = speed.xs(("Adam", 1.0)).groupby("seed").mean()
+    return by_name(click=speed.xs("click", level="objective"), late=late)

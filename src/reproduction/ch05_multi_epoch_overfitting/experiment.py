@@ -14,7 +14,9 @@ from multiepoch.model import ConversionModel
 from multiepoch.optim import SparseOptimizer
 from multiepoch.runner import Runner
 from multiepoch.train import train
+from reproduction.findings import by_name, measures
 from reproduction.measure import at, by_seed, evidence, jump, pick
+from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, resolve_device, run_all, workers
 from reproduction.runs.interventions import INTERVENTIONS
 from reproduction.tuning import tuned
@@ -171,3 +173,10 @@ def memory(rows: pd.DataFrame, objective: str = "click") -> tuple[pd.Series, pd.
     known = losses[SEEN, 1.0] / losses[FRESH, 1.0]
     jumped = losses[NEXT, 1.25] / losses[NEXT, 1.0]
     return 100 * (known - 1).dropna(), 100 * (jumped - 1).dropna()
+
+
+def facts(record: Record) -> dict:
+    """Returns the values that the findings speak of, by name."""
+    first, later = quarters(record.rows)
+    known = measures(record.evidence)
+    return known | by_name(first=first, later=later, left=part_left(record.rows))

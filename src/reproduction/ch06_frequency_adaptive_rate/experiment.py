@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from multiepoch.methods import FAL_SCALES
+from reproduction.findings import by_name
 from reproduction.measure import at, by_seed, curve, evidence, jump, percent_change, pick
+from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import tuned
 
@@ -62,3 +64,14 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the evidence for C6."""
     best = best_against(rows, "linear")["log"]
     return evidence(C6={"jump_left": jump_left(rows)["log"], "log_linear": best})
+
+
+def facts(record: Record) -> dict:
+    """Returns the values that the findings speak of, by name."""
+    rows = record.rows
+    return by_name(
+        jump=by_seed(jump(pick(rows, "plain"))),
+        left=jump_left(rows),
+        best=best_against(rows, "linear")["log"],
+        price=against_plain(rows, "linear", 1.0),
+    )

@@ -15,6 +15,8 @@ from dataclasses import replace
 import pandas as pd
 
 from multiepoch.methods import METHODS
+from reproduction.findings import by_name
+from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import DENSE_LR, EMBEDDING_LR, Candidate, score
 
@@ -122,4 +124,15 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
             for name, epoch, point in points
             for seed, value in change[epoch].items()
         ]
+    )
+
+
+def facts(record: Record) -> dict:
+    """Returns the values that the findings speak of, by name."""
+    rows, chosen = record.rows, best_trials(record.rows).loc["fal"]
+    return by_name(
+        fal=against(rows, "fal", "meda"),
+        fal_plain=against(rows, "fal", "plain"),
+        tail=against(rows, "tail_rewind", "meda"),
+        held=chosen["dense_lr"] * chosen["dense_factor"],
     )

@@ -14,7 +14,9 @@ from multiepoch.model import ConversionModel
 from multiepoch.remedies import Rewind
 from multiepoch.train.metrics import auc
 from reproduction import measure
+from reproduction.findings import by_name
 from reproduction.measure import curve, evidence, intervals, pick, share_of_gap_closed
+from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import tuned
 
@@ -205,3 +207,16 @@ def _bytes_of(name: str, window: Log, profile: Profile, seed: int) -> dict:
                 kind = "moments" if key in ("exp_avg", "exp_avg_sq") else "beside"
                 found[kind] += value.nbytes
     return found
+
+
+def facts(record: Record) -> dict:
+    """Returns the values that the findings speak of, by name."""
+    rows, others = record.rows, ("fal", "meda")
+    return by_name(
+        cases=share_won(rows),
+        lowest_late=wins(rows).query("epoch > 1.5")["value"].min(),
+        fal=against(rows, "fal", "meda"),
+        tail={name: against(rows, "tail_rewind", name) for name in others},
+        worst={name: worst(rows, name) for name in others},
+        gap=gap_closed(rows),
+    )

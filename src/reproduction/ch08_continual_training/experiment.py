@@ -10,7 +10,9 @@ import torch
 
 from multiepoch.data import AdsWorld
 from multiepoch.train.metrics import auc
+from reproduction.findings import by_name
 from reproduction.measure import curve, evidence, mean_labels, tally
+from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import TUNING_DAYS, TWO_EPOCHS, tuned
 
@@ -299,3 +301,27 @@ def judge_from_day_three(rows: pd.DataFrame) -> pd.DataFrame:
             for seed, value in values.items()
         ]
     )
+
+
+def facts(record: Record) -> dict:
+    """Returns the values that the findings speak of, by name."""
+    rows, fading = record.rows, ("fal", "meda_groups")
+    two = {name: label(name, 2) for name in TWO_EPOCHS}
+    others = {"more": MORE_DATA, "fal": two["fal"], "meda": two["meda_restored"]}
+    change = {name: gain(rows, two[name], two["plain"]) for name in fading}
+    tail = {name: gain(rows, two["day_tail_rewind"], other) for name, other in others.items()}
+    late = {name: gain(rows, setting) for name, setting in (two | {"more": MORE_DATA}).items()}
+    return by_name(
+        late={name: last_days(of) for name, of in late.items()},
+        tail={name: last_days(of) for name, of in tail.items()},
+        slope={name: slope(of) for name, of in change.items()},
+        later={name: slope(of, TUNED_FROM) for name, of in change.items()},
+    )
+
+
+def facts_from_day_three(record: Record) -> dict:
+    """Returns those of the record of FROM_DAY_THREE."""
+    rows, plain = record.rows, against(record.rows, "plain", ONE, base_epochs=1)
+    which = {"fal": ("fal", TWO), "meda_groups": ("meda_groups", TWO), "fal_high": ("fal", ONE)}
+    slopes = {name: slope(against(rows, *one), FIRST_DAY) for name, one in which.items()}
+    return by_name(slope=slopes, recovery=-slope(plain, FIRST_DAY), plain=mean_by_day(plain))

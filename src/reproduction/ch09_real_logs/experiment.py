@@ -14,6 +14,7 @@ from multiepoch.model import ConversionModel
 from multiepoch.runner import resolve_device
 from multiepoch.train import train
 from reproduction import records
+from reproduction.findings import by_name
 from reproduction.measure import against, at, evidence, jump, pick, relative
 from reproduction.runs import COLUMNS, KUAIRAND_BATCH, Profile, Run, over_seeds, run_all
 from reproduction.tuning import Tuned, tuned
@@ -253,3 +254,22 @@ def of_log(rows: pd.DataFrame) -> dict[str, pd.Series]:
     if "tail_rewind" in ran(rows, setting(WITH, TUNED)):
         found |= {f"worst_{other}": worst(rows, WITH, other) for other in ("fal", "meda")}
     return found
+
+
+def facts(record: records.Record) -> dict:
+    """Returns the values that the findings speak of, by name."""
+    rows, crossed = record.rows, setting(WITH, ONE_EPOCH)
+    plain, fal = (jumps(rows, name, crossed) for name in ("plain", "fal"))
+    pairs = (("fal", "meda"), ("tail_rewind", "meda"), ("tail_rewind", "fal"))
+    rare, full = (change(rows, "plain", of, 1.25, "click") for of in (RARE_CLICK, CLICK_ALONE))
+    return by_name(
+        jump=plain,
+        alone=jumps(rows, "plain", setting(WITHOUT, ONE_EPOCH))["click"],
+        left=100 * fal["click"] / plain["click"],
+        by_rows=jump_by_frequency(rows).xs("click", level="objective"),
+        order=plain["like"] - plain["click"],
+        together=change(rows, "plain", crossed, 2.0, "like"),
+        by_itself=change(rows, "plain", LIKE_ALONE, 2.0, "like"),
+        rare=rare - full,
+        end={"_".join(pair): end_of_three(rows, WITH, *pair) for pair in pairs},
+    )

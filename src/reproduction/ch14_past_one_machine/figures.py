@@ -1,4 +1,4 @@
-"""The figures of chapter 14. figures.toml has their texts."""
+"""The figures of chapter 14. findings.toml has their texts."""
 
 from __future__ import annotations
 

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from multiepoch.methods import FAL_VARIANTS, METHODS
+from reproduction.findings import by_name
 from reproduction.measure import curve
+from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
 
 NAME = "dose_response"
@@ -341,3 +343,34 @@ def _c11(rows: pd.DataFrame):
             for epoch in INSIDE:
                 point = f"{epoch:g} epochs, {_rate(rate)}"
                 yield "C11", "tail_meda_inside", point, meda.xs(rate, level="rate")[epoch]
+
+
+def facts(record: Record) -> dict:
+    """Returns the values that the findings of chapters 5, 6, 7 and 9 speak of, by name."""
+    rows, world, log = record.rows, "AdsWorld", "KuaiRand"
+    methods = rows.groupby("stratum")["method"].unique()
+    full = [name for name, found in methods.items() if set(FEW) <= set(found)]
+    size = {name: dose(rows, name) for name in full}
+    means = size[world].groupby("rate").mean()
+    jump = jumps(rows, world).xs("plain", level="method")
+    by_label = jump.unstack("objective")
+    remedies = ("fal", "meda", "tail_rewind")
+    return by_name(
+        slowest=RATES[0],
+        slow=RATES[1],
+        fast=RATES[-1],
+        valley=valley(rows, world),
+        dose=size,
+        growth=means.iloc[-1] / means.iloc[0],
+        jump=jump,
+        order=by_label["checkout"] - by_label["click"],
+        left={name: share_left(rows, name) for name in full},
+        log_linear={end: log_linear(rows, end) for end in ENDS},
+        fal=against(rows, world, "fal", "meda"),
+        tail=against(rows, world, "tail_rewind", "meda"),
+        best={name: best_against_one_epoch(rows, world, name, 3.0) for name in remedies},
+        click_dose=dose(rows, log, "click"),
+        click_left=share_left(rows, log, "fal", "click"),
+        click_fal=against(rows, log, "fal", "meda", "click"),
+        log_tail=against(rows, log, "tail_rewind", "meda"),
+    )

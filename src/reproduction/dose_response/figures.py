@@ -1,6 +1,6 @@
 """Figures of dose and response: effects against plain training's jump, or against the rate.
 
-They read the record of `experiment`. figures.toml has their texts.
+They read the record of `experiment`. findings.toml has their texts.
 """
 
 from __future__ import annotations
