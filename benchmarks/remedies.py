@@ -22,12 +22,13 @@ import torch
 
 from benchmarks.timing import arguments, write
 from multiepoch.data import Log
-from multiepoch.methods import ALL_METHODS, EveryEpoch
+from multiepoch.methods import EveryEpoch
 from multiepoch.model import ConversionModel
 from reproduction.ch10_own_label.remedy_cost import RATE, RATES
+from reproduction.remedies.registry import METHODS
 from reproduction.runs import PROFILES, Profile
 
-METHODS = ("plain", "meda", "meda_blend", "tail_rewind", "tail_rewind_blend", *RATES)
+NAMES = ("plain", "meda", "meda_blend", "tail_rewind", "tail_rewind_blend", *RATES)
 BASE = "tail_rewind"
 
 
@@ -49,11 +50,11 @@ class Training:
     def __init__(self, method: str, log: Log, batch: int) -> None:
         torch.manual_seed(0)
         self.log, self.batch, self.model = log, batch, ConversionModel(log.schema)
-        self.optimizer, self.every_epoch = ALL_METHODS[method].build(
+        self.optimizer, self.every_epoch = METHODS[method].build(
             self.model,
             dense_lr=1e-3,
             embedding_lr=RATES.get(method, RATE),
-            hyperparameter=ALL_METHODS[method].grid[0],
+            hyperparameter=METHODS[method].grid[0],
             rule="adagrad",
         )
 
@@ -79,10 +80,10 @@ class Training:
 
 def measure(size: Size) -> dict:
     log, _, _ = size.profile.split(size.profile.world(seed=0))
-    trainings = {name: Training(name, log, size.profile.batch_size) for name in METHODS}
+    trainings = {name: Training(name, log, size.profile.batch_size) for name in NAMES}
     turns = {name: one.turns(1 + size.epochs, size.steps) for name, one in trainings.items()}
-    seconds = {name: [0.0] * (1 + size.epochs) for name in METHODS}
-    order = list(METHODS)
+    seconds = {name: [0.0] * (1 + size.epochs) for name in NAMES}
+    order = list(NAMES)
     while turns:
         order = order[1:] + order[:1]
         for name in [name for name in order if name in turns]:
@@ -93,7 +94,7 @@ def measure(size: Size) -> dict:
             else:
                 seconds[name][index] += time.perf_counter() - started
     lookups = [torch.bincount(column) for column in log.ids.values()]
-    n_tail = sum(int(((n > 0) & (n < ALL_METHODS[BASE].grid[0])).sum()) for n in lookups)
+    n_tail = sum(int(((n > 0) & (n < METHODS[BASE].grid[0])).sum()) for n in lookups)
     return {
         "seconds": {name: found[1:] for name, found in seconds.items()},
         "serving": {name: serving(one.every_epoch) for name, one in trainings.items()},

@@ -174,10 +174,10 @@ def test_the_rule_to_which_fal_adds_most_decides_the_claim(bench):
 
 
 def test_remedies_take_turns_and_are_measured_beside_tail_rewind(monkeypatch):
-    monkeypatch.setattr(remedies, "METHODS", ("plain", "tail_rewind", "tail_rewind_blend"))
+    monkeypatch.setattr(remedies, "NAMES", ("plain", "tail_rewind", "tail_rewind_blend"))
     found = remedies.measure(remedies.TINY)
     assert {name: len(times) for name, times in found["seconds"].items()} == dict.fromkeys(
-        remedies.METHODS, remedies.TINY.epochs
+        remedies.NAMES, remedies.TINY.epochs
     )
     assert min(min(times) for times in found["seconds"].values()) > 0
     assert found["bytes"]["plain"] == 0 < found["bytes"]["tail_rewind"]

@@ -84,8 +84,8 @@ def test_the_figures_show_both_data_sets_and_every_remedy():
 
 
 def test_runs_have_names_of_their_own_and_strata_are_refused_by_name():
-    settings = [(run.setting, run.method) for s in STRATA.values() for run in s.runs()]
-    assert len(set(settings)) == len(settings)
+    names = [(run.method, *run.about.values()) for s in STRATA.values() for run in s.runs()]
+    assert len(set(names)) == len(names)
     assert {run.method for run in STRATA["AdsWorld"].runs()} == set(REWINDS)
     with pytest.raises(ValueError, match="no stratum is named 'AdsWorlds'; there are AdsWorld"):
         experiment.run(profile("quick"), "cpu", only="AdsWorlds")

@@ -1,7 +1,7 @@
 """Chapter 12: the public logs, and the measures."""
 
 import itertools
-from dataclasses import asdict
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,7 @@ def test_the_public_logs_are_those_of_the_benchmark():
     assert logs.exact_test(counts) == pytest.approx(330 / 85_900_584, rel=1e-6)
 
 
-COLUMNS = ["remedy", "setting", "seed", "objective", "epoch", "value"]
+COLUMNS = ["remedy", "seed", "objective", "epoch", "value"]
 
 
 def scanned() -> pd.DataFrame:
@@ -36,8 +36,10 @@ def scanned() -> pd.DataFrame:
         jump = 1.05 if value < 1e-6 else 1.0 + 1e-5 * batch if value == 1e-6 else 0.99
         for epoch, loss in ((1.0, 1.0), (1.25, jump), (2.0, jump)):
             loss *= 1 + 1e-5 * ((seed * 7919) % 13)
-            rows.append(("whole_l2", f"{value:g}@{batch}", seed, "click", epoch, loss))
-    return pd.DataFrame(rows, columns=COLUMNS).assign(metric="loss", group="all")
+            rows.append(("whole_l2", seed, "click", epoch, loss, value, batch))
+    return pd.DataFrame(rows, columns=[*COLUMNS, "coefficient", "batch"]).assign(
+        metric="loss", group="all"
+    )
 
 
 def priced() -> pd.DataFrame:
@@ -46,7 +48,7 @@ def priced() -> pd.DataFrame:
 
     def add(remedy, n, seed, epoch, data):
         loss = (0.1 + 0.02 * (data / 1e6) ** -0.3) * (1 + 1e-4 * seed)
-        rows.append((remedy, str(n), seed, "click", float(epoch), loss))
+        rows.append((remedy, seed, "click", float(epoch), loss, n))
 
     for seed in range(4):
         for n in worth.FRESH:
@@ -57,9 +59,9 @@ def priced() -> pd.DataFrame:
             add("tail_rewind_blend", n, seed, epoch, n * (1 + repeats + 1e-4 * seed))
             if epoch > 1:
                 add("plain", n, seed, epoch, n * (0.8 + 1e-4 * seed))
-    frame = pd.DataFrame(rows, columns=COLUMNS).assign(metric="loss", group="all")
-    windows = frame.drop_duplicates(["setting", "seed"])
-    found = windows["setting"].astype(int) / 62_500
+    frame = pd.DataFrame(rows, columns=[*COLUMNS, "unique"]).assign(metric="loss", group="all")
+    windows = frame.drop_duplicates(["unique", "seed"])
+    found = windows["unique"] / 62_500
     return pd.concat([frame, windows.assign(metric="lookups", remedy="", value=found)])
 
 
@@ -92,10 +94,12 @@ def test_worth_is_that_of_the_fresh_data_of_the_same_loss():
 
 
 def test_windows_are_nested_parts_of_one_log_and_the_held_out_day_is_small():
-    few = worth.LargeWindow(**asdict(profile("quick")) | {"held_out": 50})
+    few = replace(profile("quick"), held_out=50)
     window, _, test = few.split(few.world(0))
     assert (len(window), len(test)) == (4 * few.impressions_per_day, 50)
     trials = worth.trials_of(20)
-    along = {t.setting: t.hyperparameter for t in trials if worth.ALONG in t.setting}
-    assert along["250000, threshold along"] == 4 * along["62500, threshold along"]
+    along = {
+        t.about["unique"]: t.hyperparameter for t in trials if worth.ALONG in t.about["method"]
+    }
+    assert along[250_000] == 4 * along[62_500]
     assert len({t.share for t in trials}) == len(worth.FRESH) and max(t.share for t in trials) == 1

@@ -76,8 +76,8 @@ def test_a_stratum_trains_each_method_at_each_rate_with_its_default():
         ("plain", 0.1), ("fal", 0.1), ("plain", 0.2), ("fal", 0.2)
     ]  # fmt: skip
     assert all(r.hyperparameter == METHODS[r.method].grid[0] for r in runs)
-    settings = [run.setting for s in STRATA.values() for run in s.runs() if run.method == "plain"]
-    assert len(set(settings)) == len(settings), "no two runs of one name"
+    names = [tuple(run.about.values()) for s in STRATA.values() for run in s.runs()]
+    assert len(set(names)) == len(names), "no two runs of one name"
 
 
 def test_an_unknown_stratum_is_refused_by_name():
@@ -123,8 +123,7 @@ def test_one_point_that_fails_fails_its_measure_and_noise_leaves_it_open():
 
 def test_the_rows_of_a_stratum_name_its_rate_and_variant(tmp_path, monkeypatch):
     def run_all(runs, *_):
-        rows = [(one.method, one.setting, dose_response.EXPECTED) for one in runs]
-        return pd.DataFrame(rows, columns=["method", "setting", "metric"])
+        return pd.DataFrame([{"metric": dose_response.EXPECTED} | one.about for one in runs])
 
     monkeypatch.setattr(dose_response, "run_all", run_all)
     plain = dose_response.run(profile("quick"), seeds=[0], only="AdsWorld, no cross")

@@ -37,7 +37,7 @@ def test_no_run_is_there_twice_and_each_setting_has_the_methods_that_it_compares
     assert methods[setting(WITHOUT, TUNED)] == methods[setting(WITH, ONE_EPOCH)]
     assert methods[setting(WITHOUT, ONE_EPOCH)] == {"plain", "fal"}
     for run in todo:
-        assert run.data == ("kuairand" if WITH in run.setting else "kuairand without cross")
+        assert run.data == "kuairand" and run.cross == (WITH in run.setting)
 
 
 def test_at_the_rates_for_one_epoch_all_share_them_and_fal_has_the_logarithm(rates):

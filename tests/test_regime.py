@@ -7,10 +7,8 @@ import torch
 
 from multiepoch import regime
 from reproduction import records
-from reproduction.ch11_board.remedies.execute import window
-from reproduction.ch11_board.search import sizes
 from reproduction.ch12_when import experiment, logs
-from reproduction.runs import profile
+from reproduction.runs import profile, window
 
 
 @pytest.mark.parametrize("decay", [{}, {"l2": 1e-6}, {"weight_decay": 0.3}])
@@ -67,7 +65,7 @@ def said(one: regime.Expected) -> str:
 
 def test_the_rule_agrees_with_the_scan_of_c14():
     record = records.read("ch12_when", "long")
-    log = window(sizes(profile("long")), "world", 20)[0]
+    log = window(profile("long").board(), seed=20)[0]
     counts = torch.bincount(log.ids["user_x_advertiser"]).numpy()
     dense = {"lazy": False}
     decays = {"plain": lambda _: {}, "adamar": lambda value: {"alpha": value}}

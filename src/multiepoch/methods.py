@@ -1,4 +1,4 @@
-"""The registry of methods: the name, the construction and the hyperparameter of each remedy.
+"""The registry of methods: what each is called, how it is built, and its hyperparameter.
 
 A new method is a class in `multiepoch.optim` or `multiepoch.remedies`, and one entry here.
 """
@@ -19,7 +19,6 @@ from multiepoch.optim import AdaptiveRegularization, FrequencyAdaptiveLR, Sparse
 from multiepoch.remedies import (
     LeaveOneOutRows,
     Rewind,
-    TableGroups,
     TwoFoldTables,
     meda,
     meda_groups,
@@ -28,7 +27,6 @@ from multiepoch.remedies import (
 )
 
 Hyperparameter = float | str | None
-Remedy = Rewind | TableGroups | LeaveOneOutRows | TwoFoldTables
 
 # The scales of chapter 6, as arguments of FrequencyAdaptiveLR.
 FAL_SCALES: dict[str, dict] = {
@@ -63,16 +61,51 @@ DENSE_RULES: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 
 
-class EveryEpoch:
-    """Announces each epoch to FAL and to the remedy: the `between_epochs` of `train`."""
+class Around:
+    """Passes every call of `train`'s `between_epochs` on; a subclass overrides what it changes.
+
+    Args:
+        inner: What acts between the epochs; None for nothing.
+    """
+
+    def __init__(self, inner: Any = None) -> None:
+        self.inner = inner
+
+    def before_epoch(self, index: int) -> None:
+        """Prepares epoch `index`, counted from 0."""
+        if self.inner is not None:
+            self.inner.before_epoch(index)
+
+    def serving(self) -> AbstractContextManager:
+        """Returns the context in which the model is evaluated."""
+        return getattr(self.inner, "serving", nullcontext)()
+
+    def backward(self, impressions: Tensor, closure: Callable[[], Any]) -> Any:
+        """Computes the gradients of a batch; returns what the closure returns."""
+        backward = getattr(self.inner, "backward", None)
+        return closure() if backward is None else backward(impressions, closure)
+
+    @property
+    def n_bytes(self) -> int:
+        """The memory that is kept for this, in bytes."""
+        return getattr(self.inner, "n_bytes", 0)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self.inner is None else self.inner.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if self.inner is not None:
+            self.inner.load_state_dict(state)
+
+
+class EveryEpoch(Around):
+    """Announces each epoch to FAL, to the dense learning rate and to the remedy."""
 
     def __init__(
-        self,
-        optimizer: SparseOptimizer,
-        rewind: Remedy | None = None,
-        dense_factor: float = 1.0,
+        self, optimizer: SparseOptimizer, inner: Any = None, dense_factor: float = 1.0
     ) -> None:
-        self.optimizer, self.rewind, self.dense_factor = optimizer, rewind, dense_factor
+        super().__init__(inner)
+        self.optimizer, self.dense_factor = optimizer, dense_factor
         self._dense_lrs = [group["lr"] for group in optimizer.dense.param_groups]
 
     def before_epoch(self, index: int) -> None:
@@ -82,31 +115,9 @@ class EveryEpoch:
             for group, lr in zip(self.optimizer.dense.param_groups, self._dense_lrs):
                 group["lr"] = factor * lr
             self.optimizer.keep_ratio()
-        if self.rewind is not None:
-            if index == 0 and isinstance(self.rewind, Rewind):
-                self.rewind.epoch = None  # `train` calls this at the start of an epoch only
-            self.rewind.before_epoch(index)
-
-    def serving(self) -> AbstractContextManager:
-        """Serves the rows that the remedy serves."""
-        return getattr(self.rewind, "serving", nullcontext)()
-
-    def backward(self, impressions: Tensor, closure: Callable[[], Tensor]) -> Tensor:
-        """Computes the gradients of a batch as the remedy has it."""
-        backward = getattr(self.rewind, "backward", None)
-        return closure() if backward is None else backward(impressions, closure)
-
-    @property
-    def n_bytes(self) -> int:
-        """The memory that the remedy takes now."""
-        return 0 if self.rewind is None else self.rewind.n_bytes
-
-    def state_dict(self) -> dict[str, Any]:
-        return {} if self.rewind is None else self.rewind.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        if self.rewind is not None:
-            self.rewind.load_state_dict(state)
+        if index == 0 and isinstance(self.inner, Rewind):
+            self.inner.epoch = None  # `train` calls this at the start of an epoch only
+        super().before_epoch(index)
 
 
 @dataclass(frozen=True)
@@ -117,17 +128,25 @@ class Method:
         label: Its name in figures and tables.
         row_lr: Builds the optimizer's `row_lr` from the hyperparameter.
         row_decay: Builds the optimizer's `row_decay` from the hyperparameter.
-        rewind: Builds the object that acts between epochs; called as in `build`.
+        remedy: Builds the object that acts between and within epochs; called as in `build`.
         hyperparameter: The name of the hyperparameter; "" for none.
         grid: The values to try, the default first.
+        group: The kind of remedy.
+        formula: What it does, in LaTeX.
+        source: Where it is from, and which reading of it this is.
+        needs: What a training job must keep or know for it.
     """
 
     label: str
     row_lr: Callable[[Any], FrequencyAdaptiveLR] | None = None
     row_decay: Callable[[Any], AdaptiveRegularization] | None = None
-    rewind: Callable[..., Remedy] | None = None
+    remedy: Callable[..., Any] | None = None
     hyperparameter: str = ""
-    grid: tuple[Hyperparameter, ...] = (None,)
+    grid: tuple[Any, ...] = (None,)
+    group: str = ""
+    formula: str = ""
+    source: str = ""
+    needs: str = "nothing"
 
     def build(
         self,
@@ -157,103 +176,126 @@ class Method:
             row_decay=self.row_decay and self.row_decay(hyperparameter),
         )
         given = {"hyperparameter": hyperparameter, "seed": seed, "epochs": epochs}
-        rewind = self.rewind and self.rewind(model=model, optimizer=optimizer, **given)
-        return optimizer, EveryEpoch(optimizer, rewind, dense_factor)
+        remedy = self.remedy and self.remedy(model=model, optimizer=optimizer, **given)
+        return optimizer, EveryEpoch(optimizer, remedy, dense_factor)
 
 
-def _rewind_tail(
-    model, optimizer, hyperparameter, seed, epochs, to="reinit", serve="trained"
-) -> Rewind:
+def _tail(model, optimizer, hyperparameter, seed, epochs, to="reinit", serve="trained") -> Rewind:
     below = math.inf if hyperparameter == "all" else float(hyperparameter)
     return tail_rewind(model, optimizer, below, to, seed, serve=serve)
 
 
-def _leave_one_out(model, optimizer, hyperparameter, seed, epochs, **options) -> LeaveOneOutRows:
+def _meda(model, optimizer, hyperparameter, seed, epochs, serve="trained") -> Rewind:
+    return meda(model, optimizer, seed, serve=serve)
+
+
+def leave_one_out(model, optimizer, hyperparameter, seed, epochs, **options) -> LeaveOneOutRows:
+    """Builds the remedy of that name, as `Method.remedy` is called."""
     return LeaveOneOutRows(model, optimizer, float(hyperparameter), **options)
 
 
-_TAU: dict[str, Any] = {"hyperparameter": "tau", "grid": (100, 20, 50, 200, 500, 2000)}
+TAU: dict[str, Any] = {"hyperparameter": "tau", "grid": (100, 20, 50, 500, 200, 2000)}
+_COUNTS, _REPEATS = "lookups by row", "to know that the data repeat"
 
-METHODS: dict[str, Method] = {
-    "plain": Method("plain"),
+ALL_METHODS: dict[str, Method] = {
+    "plain": Method(
+        "plain",
+        group="reference",
+        formula=r"w \leftarrow w - \eta_T\,d",
+        source="the reference",
+    ),
     "fal": Method(
         "FAL",
         row_lr=lambda scale: FrequencyAdaptiveLR(**FAL_VARIANTS[scale]),
         hyperparameter="scale",
         grid=tuple(scale for scale in FAL_SCALES if scale != "log of steps"),
+        group="rate",
+        formula=r"\eta_T[i] = \eta_T \log(F_i + 1) / \log(\max_j F_j + 1)",
+        source="Qiu et al., arXiv 2505.05605; log, linear or a threshold",
+        needs=_COUNTS,
     ),
-    "meda": Method("MEDA", rewind=lambda model, optimizer, seed, **_: meda(model, optimizer, seed)),
+    "meda": Method(
+        "MEDA",
+        remedy=_meda,
+        group="reset",
+        formula=r"w_i \sim p_0,\quad \text{before each epoch } e \ge 2",
+        source="Liu et al., arXiv 2305.19531",
+        needs=_REPEATS,
+    ),
     "adamar": Method(
         "AdamAR",
         row_decay=AdaptiveRegularization,
         hyperparameter="alpha",
-        grid=(1e-2, 1e-4, 1e-3, 3e-3, 3e-2, 1e-1),
+        grid=(1e-2, 1e-4, 1e-3, 1e-1, 3e-3, 3e-2),
+        group="decay",
+        formula=r"w_i \leftarrow \max(0, 1 - \alpha I)\,w_i "
+        r"\text{ when touched after } I \text{ steps}",
+        source="arXiv 2511.06374 as we read it; the rate does not multiply α",
+        needs="the step of each row's last update",
     ),
-    "tail_rewind": Method("tail rewind", rewind=_rewind_tail, **_TAU),
+    "tail_rewind": Method(
+        "tail rewind",
+        remedy=_tail,
+        **TAU,
+        group="reset",
+        formula=r"w_i \sim p_0 \text{ if } F_i < \tau",
+        source="ours, chapter 7",
+        needs=f"{_COUNTS}, a threshold",
+    ),
     "fal_tail_rewind": Method(
-        "FAL + tail rewind", lambda tau: FrequencyAdaptiveLR(), rewind=_rewind_tail, **_TAU
+        "FAL + tail rewind", lambda tau: FrequencyAdaptiveLR(), remedy=_tail, **TAU
     ),
-}
-
-# Under continual training a row holds what earlier days taught it, so these methods return rows to
-# the start of the day. The entry "meda" above redraws the tables there, too.
-DAY_METHODS: dict[str, Method] = {
+    # Blended serving leaves training as it is.
+    "tail_rewind_blend": Method(
+        "tail rewind, blended",
+        remedy=partial(_tail, serve="blend"),
+        **TAU,
+        group="reset",
+        formula=r"w_\text{served} = s_i w_i + (1 - s_i) w_i^\text{old}",
+        source="ours, chapter 10",
+        needs=f"{_COUNTS}, a threshold, a second copy of the tail",
+    ),
+    "meda_blend": Method("MEDA, blended", remedy=partial(_meda, serve="blend")),
+    # Under continual training a row holds what earlier days taught it, so these return rows to
+    # the start of the day. The entry "meda" above redraws the tables there, too.
     "meda_restored": Method(
-        "MEDA (restored)", rewind=lambda model, optimizer, **_: meda_restored(model, optimizer)
+        "MEDA (restored)", remedy=lambda model, optimizer, **_: meda_restored(model, optimizer)
     ),
     "meda_groups": Method(
         "MEDA (groups)",
-        rewind=lambda model, optimizer, seed, epochs, **_: meda_groups(
+        remedy=lambda model, optimizer, seed, epochs, **_: meda_groups(
             model, optimizer, epochs, seed
         ),
     ),
     "day_tail_rewind": Method(
-        "tail rewind (to the day's start)", rewind=partial(_rewind_tail, to="start"), **_TAU
-    ),
-}
-
-# Chapter 10: the rewinds with blended serving, and two controls whose rows do not know the label of
-# the impression that they predict. "in_sample" is the rule of "leave_one_out" with the leak.
-OWN_LABEL_METHODS: dict[str, Method] = {
-    "tail_rewind_blend": Method(
-        "tail rewind, blended", rewind=partial(_rewind_tail, serve="blend"), **_TAU
+        "tail rewind (to the day's start)", remedy=partial(_tail, to="start"), **TAU
     ),
     "day_tail_rewind_blend": Method(
         "tail rewind (to the day's start), blended",
-        rewind=partial(_rewind_tail, to="start", serve="blend"),
-        **_TAU,
+        remedy=partial(_tail, to="start", serve="blend"),
+        **TAU,
     ),
-    "meda_blend": Method(
-        "MEDA, blended",
-        rewind=lambda model, optimizer, seed, **_: meda(model, optimizer, seed, serve="blend"),
+    # Rows that do not know the label of the impression that they predict.
+    "leave_one_out": Method(
+        "leave-one-out rows",
+        remedy=leave_one_out,
+        **TAU,
+        group="own label",
+        formula=r"w_0 - \eta (G - g_k) / \sqrt{S - g_k^2 + c}",
+        source="a control of chapter 10; its rows are sums, so its rates are 30 times as high",
+        needs="a vector for each lookup of an infrequent row",
     ),
-    "leave_one_out": Method("leave-one-out rows", rewind=_leave_one_out, **_TAU),
-    "leave_one_out_bf16": Method(
-        "leave-one-out rows, bfloat16 votes",
-        rewind=partial(_leave_one_out, votes=torch.bfloat16),
-        **_TAU,
-    ),
-    "leave_one_out_int8": Method(
-        "leave-one-out rows, 8-bit votes",
-        rewind=partial(_leave_one_out, votes=torch.int8),
-        **_TAU,
-    ),
-    "sum_rule": Method(
-        "tail rewind, sum rule",
-        rewind=partial(_leave_one_out, exclude=False, reset=True),
-        **_TAU,
-    ),
-    "in_sample": Method("in-sample rows", rewind=partial(_leave_one_out, exclude=False), **_TAU),
     "two_fold": Method(
-        "two-fold tables", rewind=lambda model, optimizer, **_: TwoFoldTables(model, optimizer)
-    ),
-    "two_fold_tail": Method(
-        "two-fold tables, two passes",
-        rewind=lambda model, optimizer, hyperparameter, **_: TwoFoldTables(
-            model, optimizer, float(hyperparameter)
-        ),
-        **_TAU,
+        "two-fold tables",
+        remedy=lambda model, optimizer, **_: TwoFoldTables(model, optimizer),
+        group="own label",
+        formula=r"\text{dense layers on fold } k \text{ read tables of fold } 1 - k",
+        source="a control of chapter 10",
+        needs="three copies of the tables, three passes a batch",
     ),
 }
-
-ALL_METHODS = METHODS | DAY_METHODS | OWN_LABEL_METHODS
+# Those that chapter 7 tunes and compares.
+METHODS = {
+    name: ALL_METHODS[name]
+    for name in ("plain", "fal", "meda", "adamar", "tail_rewind", "fal_tail_rewind")
+}

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from multiepoch.data.log import DataError, Log
 from multiepoch.files import atomic_write
-from multiepoch.methods import ALL_METHODS
+from multiepoch.methods import ALL_METHODS, Around
 from multiepoch.model import ConversionModel
 from multiepoch.regime import Expected, expect
 from multiepoch.runner import KeptRunner, in_words, run_key
@@ -156,12 +156,12 @@ def frequency_group(train_log: Log, test: Log, column: str) -> Tensor:
     return torch.searchsorted(torch.tensor(FREQUENCIES), counts[test.lookups(column)], right=True)
 
 
-class _Ends:
+class _Ends(Around):
     """Measures the model at the end of each epoch, before the method acts between epochs."""
 
     def __init__(self, inner, model: ConversionModel, parts: Parts) -> None:
-        self.inner, self.model, self.parts = inner, model, parts
-        self.serving, self.backward = inner.serving, inner.backward
+        super().__init__(inner)
+        self.model, self.parts = model, parts
         self.points: list[list] = []  # as in the result of `execute`
         self.blocks: list[list] = []  # by epoch: (n_objectives, BLOCKS)
         self.groups: list[list] = []  # by epoch: (n_objectives, len(GROUPS))
@@ -169,7 +169,7 @@ class _Ends:
     def before_epoch(self, index: int) -> None:
         if index > 0:
             self.add(index)
-        self.inner.before_epoch(index)
+        super().before_epoch(index)
 
     def add(self, epoch: int) -> None:
         parts = self.parts

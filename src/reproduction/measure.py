@@ -20,6 +20,23 @@ def curve(rows: pd.DataFrame, metric: str = "logloss", group: str = "all") -> pd
     return rows[(rows["metric"] == metric) & (rows["group"] == group)]
 
 
+def as_losses(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns loss, AUC, CPU time and memory of rows of `runs.COLUMNS` and `data`, by `remedy`.
+
+    The loss is the one expected under the true probabilities if they are known.
+    """
+    known = rows["metric"] == "expected_logloss"
+    loss = known | ((rows["metric"] == "logloss") & ~rows["data"].isin(rows[known]["data"]))
+    auc = (rows["metric"] == "auc") & (rows["group"] == "all")
+    about = rows["metric"].isin(["cpu_seconds", "table_bytes", "state_bytes", "rewind_bytes"])
+    names = dict.fromkeys(("expected_logloss", "logloss"), "loss") | {
+        "rewind_bytes": "remedy_bytes"
+    }
+    rows = rows[loss | auc | about].rename(columns={"method": "remedy"})
+    rows = rows.drop(columns=["profile", "device", "samples"])
+    return rows.assign(metric=rows["metric"].replace(names)).reset_index(drop=True)
+
+
 def at(rows: pd.DataFrame, epoch: float, metric: str = "logloss", group: str = "all") -> pd.Series:
     """Returns a metric after `epoch` epochs (1.25: a quarter into the second), indexed by KEYS.
 

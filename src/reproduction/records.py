@@ -22,6 +22,7 @@ import torch
 from multiepoch.files import atomic_write, write_text
 from multiepoch.runner import machine
 
+EXACT = ["epoch", "rate", "dose", "coefficient"]  # columns that are compared with constants
 EVIDENCE = ["claim", "measure", "seed", "value"]
 POINTS = ["claim", "measure", "point", "seed", "value"]
 # The profiles of the ledger, in order. "replication" is the cpu profile with seeds 10, 11 and 12.
@@ -58,7 +59,7 @@ def write(
 ) -> Path:
     """Writes a record and returns the path of its rows. Values are float32, to keep it small."""
     path = folder() / profile / f"{chapter}.parquet"
-    floats = rows.select_dtypes("float64").columns.difference(["epoch", "rate"])
+    floats = rows.select_dtypes("float64").columns.difference(EXACT)
     with atomic_write(path) as partial:
         rows.astype({name: "float32" for name in floats}).to_parquet(partial, compression="zstd")
     if evidence is not None:

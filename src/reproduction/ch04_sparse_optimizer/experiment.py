@@ -143,21 +143,17 @@ def runs_by_rule() -> list[Run]:
         for which in ("shared", "own"):
             best = tuned("plain", 1, shared=which == "shared", **condition)
             rates = best.dense_lr, best.embedding_lr
-            setting = f"{name}@{which}"
-            found.append(
-                Run("plain", 0, *rates, setting=setting, evaluate_at=RULE_POINTS, **condition)
-            )
+            about = {"condition": name, "rates": which}
+            found.append(Run("plain", 0, *rates, about=about, evaluate_at=RULE_POINTS, **condition))
     return found
 
 
 def run_by_rule(
     profile: Profile, device: str = "auto", seeds=None, store=None, log=print
 ) -> pd.DataFrame:
-    """Returns rows of runs.COLUMNS, with `condition` and `rates` in place of `setting`."""
+    """Returns rows of runs.COLUMNS, and `condition` and `rates`."""
     rows = run_all(over_seeds(seeds or SEEDS, runs_by_rule()), profile, device, store, log)
-    rows = rows[rows["metric"].isin(["logloss", "expected_logloss"])]
-    parts = rows["setting"].str.split("@", expand=True)
-    return rows.drop(columns="setting").assign(condition=parts[0], rates=parts[1])
+    return rows[rows["metric"].isin(["logloss", "expected_logloss"])]
 
 
 def speed_up_by_rule(rows: pd.DataFrame) -> pd.Series:

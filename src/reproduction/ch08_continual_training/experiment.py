@@ -244,24 +244,21 @@ def runs_from_day_three(days: int) -> list[Run]:
 
 
 def _one_run(method: str, epochs: int, best, days: int, rates: str) -> Run:
-    setting = f"{epochs} epochs@{rates}@{days} days"
+    about = {"epochs": epochs, "rates": rates, "days": days}
     lrs = best.dense_lr, best.embedding_lr
-    return Run(method, 0, *lrs, best.hyperparameter, setting=setting, epochs=epochs, days=days)
+    return Run(method, 0, *lrs, best.hyperparameter, about=about, epochs=epochs, days=days)
 
 
 def run_from_day_three(
     profile: Profile, device: str = "auto", seeds=None, store=None, log=print
 ) -> pd.DataFrame:
-    """Returns rows of runs.COLUMNS, with `epochs`, `rates` and `days` in place of `setting`."""
+    """Returns rows of runs.COLUMNS, and `epochs`, `rates` and `days`."""
     seeds = seeds or SEEDS
     todo = over_seeds(seeds, runs_from_day_three(N_DAYS)) + over_seeds(
         seeds[:FEWER_SEEDS], runs_from_day_three(LONGER)
     )
     rows = run_all(todo, profile, device, store, log)
-    rows = rows[rows["metric"].isin(["logloss", "expected_logloss"])]
-    parts = rows["setting"].str.split("@", expand=True)
-    numbers = {"epochs": parts[0].str[0].astype(int), "days": parts[2].str[:2].astype(int)}
-    return rows.drop(columns="setting").assign(rates=parts[1], **numbers)
+    return rows[rows["metric"].isin(["logloss", "expected_logloss"])]
 
 
 def against(

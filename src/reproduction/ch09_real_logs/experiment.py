@@ -16,13 +16,12 @@ from multiepoch.train import train
 from reproduction import records
 from reproduction.findings import by_name
 from reproduction.measure import against, at, evidence, jump, pick, relative
-from reproduction.runs import COLUMNS, KUAIRAND_BATCH, Profile, Run, over_seeds, run_all
+from reproduction.runs import COLUMNS, SOURCES, Profile, Run, over_seeds, run_all
 from reproduction.tuning import Tuned, tuned
 
 NAME = "ch09_real_logs"
 WITH, WITHOUT = "with the cross", "without the cross"
 TUNED, ONE_EPOCH = "tuned for three epochs", "rates for one epoch"
-SOURCES = {WITH: "kuairand", WITHOUT: "kuairand without cross"}
 CROSS = "user_x_author"
 # The methods that the claims speak of; the others are tuned and run with the cross alone.
 COMPARED = ("plain", "fal", "meda", "tail_rewind")
@@ -50,12 +49,12 @@ def runs(epochs: int) -> list[Run]:
 
     def run(name: str, cross: str, rates: str, best: Tuned) -> Run:
         by_rows = CROSS if (name, cross, rates) == ("plain", WITH, ONE_EPOCH) else ""
-        more = dict(epochs=epochs, data=SOURCES[cross], group_by=by_rows)
+        more = dict(epochs=epochs, data="kuairand", cross=cross == WITH, group_by=by_rows)
         return Run(name, 0, **asdict(best), setting=setting(cross, rates), **more)
 
     found, one_epoch = [], tuned("plain", 1, data="kuairand")
     best = {name: tuned(name, 3, data="kuairand") for name in METHODS}
-    for cross in SOURCES:
+    for cross in (WITH, WITHOUT):
         for name in METHODS if cross == WITH else COMPARED:
             found.append(run(name, cross, TUNED, best[name]))
         for name in COMPARED if cross == WITH else ("plain", "fal"):
@@ -110,7 +109,7 @@ def label_ablation(name: str, profile: Profile, device: str, seed: int, log=prin
     optimizer, _ = METHODS["plain"].build(model, dense_lr=rates.dense_lr, embedding_lr=embedding_lr)
     weights = {"like": LIKE_WEIGHT} if name == HEAVY_LIKE else None
     more = dict(loss_weights=weights, evaluate=test, progress=None)
-    size = KUAIRAND_BATCH
+    size = SOURCES["kuairand"].batch_size
     rows = train(model, optimizer, window, epochs=2, batch_size=size, seed=seed, **more)
     log(f"plain {name} seed {seed}: done")
     about = dict(profile=profile.name, device=device, seed=seed, method="plain", setting=name)

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from multiepoch.methods import ALL_METHODS
 from reproduction.dose_response.experiment import DRAWN, EXPECTED, against, jumps, losses
+from reproduction.remedies.registry import METHODS
 from reproduction.runs import Profile, Run, over_seeds, run_all
 
 NAME = "ch10_own_label"
@@ -35,7 +35,7 @@ class Stratum:
     Attributes:
         name: Its key in the record, column `stratum`.
         data: A source of runs.Run.
-        methods: Keys of ALL_METHODS, each with its default hyperparameter.
+        methods: Keys of METHODS, each with its default hyperparameter.
         rates: The tables' learning rates.
         epochs: Epochs over the window.
         rule: The rule of the tables' optimizer. The rows of "in_sample" and "leave_one_out" are
@@ -50,15 +50,15 @@ class Stratum:
     rule: str = "adagrad"
 
     def runs(self) -> list[Run]:
-        """Returns the runs of one seed. A setting names stratum and rate."""
+        """Returns the runs of one seed."""
         return [
             Run(
                 method,
                 0,
                 1e-3,
                 rate,
-                ALL_METHODS[method].grid[0],
-                setting=f"{self.name}@{rate:.3g}",
+                METHODS[method].grid[0],
+                about={"stratum": self.name, "rate": rate},
                 data=self.data,
                 rule=self.rule,
                 epochs=self.epochs,
@@ -108,18 +108,14 @@ def run(
     """Measures the strata, or the one of them named `only`.
 
     Returns:
-        Losses on the test day: the columns of runs.COLUMNS with `stratum` and `rate` (of the
-        tables) in place of `setting`.
+        Losses on the test day: columns of runs.COLUMNS, `stratum` and `rate` (of the tables).
     """
     strata = [stratum for stratum in strata if only in ("", stratum.name)]
     if not strata:
         raise ValueError(f"no stratum is named {only!r}; there are {', '.join(STRATA)}.")
     runs = [run for stratum in strata for run in over_seeds(seeds or SEEDS, stratum.runs())]
     rows = run_all(runs, profile, device, store, log)
-    rows = rows[rows["metric"].isin([EXPECTED, DRAWN, "auc"])]
-    parts = rows["setting"].str.split("@", expand=True)
-    rates = {f"{rate:.3g}": rate for stratum in strata for rate in stratum.rates}
-    return rows.drop(columns="setting").assign(stratum=parts[0], rate=parts[1].map(rates))
+    return rows[rows["metric"].isin([EXPECTED, DRAWN, "auc"])]
 
 
 def jump(rows: pd.DataFrame, stratum: str, method: str) -> pd.Series:

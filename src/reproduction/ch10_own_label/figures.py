@@ -5,11 +5,11 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from multiepoch.methods import ALL_METHODS
 from reproduction import style, tables
 from reproduction.ch10_own_label import days, experiment, remedy_cost, theory
 from reproduction.dose_response.experiment import jumps
 from reproduction.findings import cell
+from reproduction.remedies.registry import METHODS
 
 # A blended remedy has the colour of the remedy, and a line without gaps.
 LOOKS = {
@@ -139,7 +139,7 @@ def costs(rows: pd.DataFrame, rewinds: pd.DataFrame) -> tuple[Figure, dict]:
     if cost is not None:
         methods.sort(key=cost["mb"].get)
     for name in methods:
-        label = ALL_METHODS[name].label.replace(", ", ",\n")
+        label = METHODS[name].label.replace(", ", ",\n")
         price = "" if cost is None else "\n{mb:,.0f} MB, {time:.2f} ×".format(**cost.loc[name])
         names[name] = label + price
     values = {

@@ -14,10 +14,10 @@ import json
 
 import pandas as pd
 
-from multiepoch.methods import ALL_METHODS
 from reproduction import records
 from reproduction.ch10_own_label import experiment
 from reproduction.dose_response.experiment import EXPECTED
+from reproduction.remedies.registry import METHODS
 from reproduction.runs import Profile, Run, over_seeds, run_all
 
 NAME = "remedy_cost"
@@ -47,7 +47,7 @@ def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=prin
             0,
             1e-3,
             rate,
-            ALL_METHODS[method].grid[0],
+            METHODS[method].grid[0],
             rule="adagrad",
             epochs=4,
             evaluate_at=(0.25, 1.0),

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from multiepoch.data import Log
+from multiepoch.methods import Around
 from multiepoch.runner import resolve_device
 from multiepoch.train import train
 from reproduction.ch11_board import search
-from reproduction.ch11_board.remedies.execute import Trial, build, window
-from reproduction.runs import Profile
+from reproduction.runs import Profile, window
+from reproduction.runs.run import build
 
 NAME = "ch11_anatomy"
 SEEDS = (20, 21, 22)
@@ -40,29 +41,25 @@ def probe(rows: Tensor, labels: Tensor, generator: torch.Generator) -> float:
     return float(torch.corrcoef(torch.stack([x[~half] @ weight, y[~half]]))[0, 1])
 
 
-class _Measured:
-    """Passes the calls of `between_epochs` on, and measures as each repeated epoch begins."""
+class _Measured(Around):
+    """Measures as each repeated epoch begins."""
 
     def __init__(self, between: Any, measure) -> None:
-        self.between, self.measure = between, measure
-        self.serving = getattr(between, "serving", None)
-        self.backward = getattr(between, "backward", lambda _, closure: closure())
-        if self.serving is None:
-            del self.serving
+        super().__init__(between)
+        self.measure = measure
 
     def before_epoch(self, index: int) -> None:
-        self.between.before_epoch(index)
+        super().before_epoch(index)
         if index:
             self.measure(index)
 
 
 def dissect(name: str, seed: int, profile: Profile, epochs: int = 2) -> list[dict]:
     """Trains by a remedy; returns what its rows hold as an epoch repeats, and at the end."""
-    log, _, _ = window(profile, "world", seed)
+    log, _, _ = window(profile, seed=seed)
     chosen = search.tuned()["world"][name] | {"rate": RATE, "dense_factor": 1.0}
-    model, optimizers, between, _ = build(
-        Trial(name, "world", seed, **chosen, epochs=epochs), log, "cpu"
-    )
+    run = search.board_run(name, "world", seed, **chosen, epochs=epochs)
+    model, optimizers, between = build(run, log.schema, "cpu")
     table = model.table_parameters()[COLUMN].detach()
     found: list[dict] = []
 
@@ -104,7 +101,7 @@ def quantities(table: Tensor, log: Log):
 def run(profile: Profile, device: str = "cpu", seeds=None, store=None, log=print) -> pd.DataFrame:
     """Returns columns remedy, seed, epoch, what, of, value; runs on the CPU."""
     resolve_device(device)
-    profile = search.sizes(profile)
+    profile = profile.board()
     rows = []
     for seed in seeds or SEEDS:
         for name in NAMES:

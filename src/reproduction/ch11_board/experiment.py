@@ -10,12 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from multiepoch.runner import resolve_device
-from reproduction.ch11_board.remedies.execute import Trial, run_trials
-from reproduction.ch11_board.remedies.registry import BOARD
-from reproduction.ch11_board.search import RATES, sizes, tuned
-from reproduction.runs import Profile
-from reproduction.runs.run import default_store
+from reproduction.ch11_board.search import RATES, board_run, tuned
+from reproduction.measure import as_losses
+from reproduction.remedies.board import BOARD
+from reproduction.runs import Profile, Run, run_all
 from reproduction.second_round import read
 
 NAME = "ch11_board"
@@ -38,24 +36,32 @@ HONEST = (
 LIVE = ("plain", "fal", "meda", "tail_rewind_blend", "whole_l2", "label_smoothing")
 
 
-def of_seed(seed: int, data: str, names=tuple(BOARD), epochs: int = 4) -> list[Trial]:
+def of_seed(seed: int, data: str, names=tuple(BOARD), epochs: int = 4) -> list[Run]:
     """Returns the board's runs of one seed; evaluated in epochs 1, 2 and the last."""
     at = tuple(sorted({0, 1, epochs - 1}))
     return [
-        Trial(name, data, seed, **tuned()[data][name], epochs=epochs, evaluate_epochs=at)
+        board_run(
+            name,
+            data,
+            seed,
+            **tuned()[data][name],
+            about={"dose": 0.0},
+            epochs=epochs,
+            evaluate_epochs=at,
+        )
         for name in names
     ]
 
 
-def of_doses(seed: int, names=tuple(BOARD)) -> list[Trial]:
+def of_doses(seed: int, names=tuple(BOARD)) -> list[Run]:
     """Returns each remedy at the three rates of the tables, for 2 epochs on AdsWorld."""
     return [
-        Trial(
+        board_run(
             name,
             "world",
             seed,
             **tuned()["world"][name] | {"rate": rate},
-            setting=f"dose {rate:.3g}",
+            about={"dose": rate},
             epochs=2,
             evaluate_at=(0.25, 1.0),
         )
@@ -76,13 +82,11 @@ def run(
     doses: bool = True,
 ) -> pd.DataFrame:
     """Returns the losses of the board and of the doses, with times and sizes."""
-    profile, device = sizes(profile), resolve_device(device)
-    store = store or default_store(profile) / NAME
     seeds = seeds or SEEDS
     trials = [t for s in seeds for one in data for t in of_seed(s, one, names, epochs)]
     if doses:
         trials += [t for s in seeds for t in of_doses(s, names)]
-    return run_trials(trials, profile, device, store, log)
+    return as_losses(run_all(trials, profile.board(), device, store, log))
 
 
 POINTS = (1.25, 2.0, 3.25, 4.0)
@@ -91,7 +95,7 @@ PREDICTIONS = read(Path(__file__).with_name("predictions.toml"))
 
 def losses(rows: pd.DataFrame, data: str, group: str = "all") -> pd.DataFrame:
     """Returns the board's losses by (remedy, seed, objective), a column an epoch."""
-    mine = rows[(rows["setting"] == "") & (rows["data"] == data) & (rows["group"] == group)]
+    mine = rows[(rows["dose"] == 0) & (rows["data"] == data) & (rows["group"] == group)]
     mine = mine[mine["metric"] == "loss"]
     return mine.pivot_table(index=["remedy", "seed", "objective"], columns="epoch", values="value")
 
@@ -120,12 +124,12 @@ def jump_left(rows: pd.DataFrame) -> pd.DataFrame:
 
     The columns are plain's mean jump in %; the seeds share it as the denominator.
     """
-    mine = rows[rows["setting"].str.startswith("dose") & (rows["metric"] == "loss")]
+    mine = rows[(rows["dose"] > 0) & (rows["metric"] == "loss")]
     mine = mine[mine["group"] == "all"]
-    keys = ["remedy", "setting", "seed", "objective"]
+    keys = ["remedy", "dose", "seed", "objective"]
     loss = mine.pivot_table(index=keys, columns="epoch", values="value")
-    jump = (100 * (loss[1.25] / loss[1.0] - 1)).groupby(keys[:-1]).mean().unstack("setting")
-    jump = jump[[f"dose {rate:.3g}" for rate in DOSES]]
+    jump = (100 * (loss[1.25] / loss[1.0] - 1)).groupby(keys[:-1]).mean().unstack("dose")
+    jump = jump[list(DOSES)]
     dose = jump.xs("plain", level="remedy").mean()
     return (100 * jump / dose).set_axis(dose.to_list(), axis=1)
 
@@ -136,7 +140,7 @@ def cost(rows: pd.DataFrame) -> pd.DataFrame:
     The time is that of the whole run, evaluation included; the memory is that of the tables, their
     optimizer's state and the remedy.
     """
-    mine = rows[(rows["setting"] == "") & (rows["objective"] == "")]
+    mine = rows[(rows["dose"] == 0) & (rows["objective"] == "")]
     keys = ["remedy", "data", "seed"]
     values = mine.pivot_table(index=keys, columns="metric", values="value")
     found = pd.DataFrame(

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from reproduction import style
 from reproduction.ch11_board import experiment
-from reproduction.ch11_board.remedies.registry import BOARD
 from reproduction.measure import intervals
+from reproduction.remedies.board import BOARD
 
 LOOKS = {
     "plain": style.line_style("plain"),

@@ -14,7 +14,7 @@ import pandas as pd
 
 from multiepoch.stats import interval
 from reproduction.ch11_board import experiment, search
-from reproduction.ch11_board.remedies.registry import BOARD
+from reproduction.remedies.board import BOARD
 
 HEADS = ("¼ of epoch 2", "end of 2", "¼ of epoch 4", "end of 4")
 COST = ("time", "memory")
@@ -58,7 +58,7 @@ def board(rows: pd.DataFrame) -> str:
     first = next(iter(every))
     left = {}
     doses: list[str] = []
-    if rows["setting"].str.startswith("dose").any():
+    if (rows["dose"] > 0).any():
         table = experiment.jump_left(rows)
         doses = [f"left of a jump of {dose:.0f} %" for dose in table.columns]
         left = {name: [_pair(of[d]) for d in table] for name, of in table.groupby("remedy")}

@@ -14,15 +14,14 @@ import json
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from multiepoch.files import write_text
-from multiepoch.runner import resolve_device
-from reproduction.ch11_board.remedies.execute import Trial, run_trials, small
-from reproduction.ch11_board.remedies.registry import BOARD
-from reproduction.runs import Profile
-from reproduction.runs.run import default_store
+from reproduction.measure import as_losses
+from reproduction.remedies.board import BOARD
+from reproduction.runs import NEW_IDS, Profile, Run, run_all
 
 NAME = "ch11_search"
 SEEDS = (100,)
@@ -34,9 +33,29 @@ AFTER = (1.25, 1.5, 2.0)
 _TUNED = Path(__file__).with_name("tuned.json")
 
 
-def sizes(profile: Profile) -> Profile:
-    """Returns the sizes of the board: an eighth of the world of `long`."""
-    return small(profile) if profile.name in ("cpu", "long") else profile
+def board_run(
+    name: str,
+    data: str,
+    seed: int,
+    rate: float,
+    hyperparameter: Any = None,
+    dense_factor: float = 1.0,
+    about: dict[str, Any] | None = None,
+    **conditions: Any,
+) -> Run:
+    """Returns a run of a remedy; `rate` is that of the tables before the remedy's own scale."""
+    return Run(
+        name,
+        seed,
+        1e-3,
+        rate * BOARD[name].scale(hyperparameter),
+        hyperparameter,
+        dense_factor=dense_factor,
+        about={"data": data} | (about or {}),
+        data={"kuairand": "half of kuairand"}.get(data, data),
+        group_by=NEW_IDS,
+        **conditions,
+    )
 
 
 def design(name: str) -> list[tuple]:
@@ -59,20 +78,26 @@ def design(name: str) -> list[tuple]:
     ]
 
 
-def on_world(seed: int) -> list[Trial]:
+def on_world(seed: int) -> list[Run]:
     """Returns the search of every remedy on AdsWorld."""
     at = {"epochs": 2, "evaluate_at": (0.25, 0.5, 1.0), "on": "validation"}
     return [
-        Trial(name, "world", seed, *point, f"trial {k}", **at)
+        board_run(name, "world", seed, *point, setting=f"trial {k}", **at)
         for name in BOARD
         for k, point in enumerate(design(name))
     ]
 
 
-def on_kuairand(best: dict[str, Trial]) -> list[Trial]:
+def on_kuairand(best: dict[str, Run]) -> list[Run]:
     """Returns the search of every remedy on KuaiRand, about its best trial on AdsWorld."""
     return [
-        replace(trial, data="kuairand", rate=trial.rate * factor, setting=f"rate x {factor:.3g}")
+        replace(
+            trial,
+            data="half of kuairand",
+            about={"data": "kuairand"},
+            embedding_lr=trial.embedding_lr * factor,
+            setting=f"rate x {factor:.3g}",
+        )
         for trial in best.values()
         for factor in ON_KUAIRAND
     ]
@@ -80,12 +105,10 @@ def on_kuairand(best: dict[str, Trial]) -> list[Trial]:
 
 def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
     """Searches on both sources and returns the rows of all trials."""
-    profile, device = sizes(profile), resolve_device(device)
-    store = store or default_store(profile) / NAME
     trials = on_world(*(seeds or SEEDS))
-    world = run_trials(trials, profile, device, store, log)
+    world = as_losses(run_all(trials, profile.board(), device, store, log))
     trials = on_kuairand(chosen(trials, world))
-    return pd.concat([world, run_trials(trials, profile, device, store, log)])
+    return pd.concat([world, as_losses(run_all(trials, profile.board(), device, store, log))])
 
 
 def scores(rows: pd.DataFrame) -> pd.Series:
@@ -101,15 +124,15 @@ def scores(rows: pd.DataFrame) -> pd.Series:
     return score.where(~plain, loss[1.0]).groupby(["remedy", "setting"]).mean()
 
 
-def chosen(trials: list[Trial], rows: pd.DataFrame) -> dict[str, Trial]:
+def chosen(trials: list[Run], rows: pd.DataFrame) -> dict[str, Run]:
     """Returns the best trial of each remedy."""
-    found = scores(rows[rows["data"] == trials[0].data])
+    found = scores(rows[rows["data"] == trials[0].about["data"]])
     return {
         name: min(
-            (trial for trial in trials if trial.remedy == name),
-            key=lambda trial: found[trial.remedy, trial.setting],
+            (trial for trial in trials if trial.method == name),
+            key=lambda trial: found[trial.method, trial.setting],
         )
-        for name in dict.fromkeys(trial.remedy for trial in trials)
+        for name in dict.fromkeys(trial.method for trial in trials)
     }
 
 
@@ -117,9 +140,15 @@ def write_tuned(rows: pd.DataFrame, path: Path = _TUNED) -> None:
     """Writes rate, hyperparameter and dense factor of the best trials by source and remedy."""
     world = chosen(on_world(*rows["seed"].unique().tolist()), rows)
     best = {"world": world, "kuairand": chosen(on_kuairand(world), rows)}
-    names = ("rate", "hyperparameter", "dense_factor")
     content = {
-        data: {remedy: {name: getattr(t, name) for name in names} for remedy, t in of.items()}
+        data: {
+            remedy: {
+                "rate": t.embedding_lr / BOARD[remedy].scale(t.hyperparameter),
+                "hyperparameter": t.hyperparameter,
+                "dense_factor": t.dense_factor,
+            }
+            for remedy, t in of.items()
+        }
         for data, of in best.items()
     }
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

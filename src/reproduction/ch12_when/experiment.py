@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from multiepoch.runner import resolve_device
-from reproduction.ch11_board import search
-from reproduction.ch11_board.remedies.execute import Trial, run_trials
-from reproduction.runs import Profile
-from reproduction.runs.run import default_store
+from reproduction.ch11_board.search import board_run
+from reproduction.measure import as_losses
+from reproduction.runs import Profile, Run, run_all
 
 NAME = "ch12_when"
 SEEDS = tuple(range(20, 28))
@@ -24,17 +22,17 @@ BATCHES = (1024, 512, 256)
 AGAINST = (("plain", None), ("adamar", 1e-3), ("adamar", 1e-2), ("adamw", 0.03), ("adamw", 0.3))
 
 
-def scan(seed: int, coefficients=COEFFICIENTS, batches=BATCHES, against=AGAINST) -> list[Trial]:
-    """Returns the runs of one seed. A setting names decay, coefficient and batch."""
+def scan(seed: int, coefficients=COEFFICIENTS, batches=BATCHES, against=AGAINST) -> list[Run]:
+    """Returns the runs of one seed."""
     trials = [("whole_l2", value) for value in coefficients] + list(against)
     return [
-        Trial(
+        board_run(
             name,
             "world",
             seed,
             RATE,
             value,
-            setting=f"{value or 0:g}@{batch}",
+            about={"coefficient": value or 0.0, "batch": batch},
             epochs=2,
             evaluate_at=(0.25, 1.0),
             batch_size=batch,
@@ -46,29 +44,26 @@ def scan(seed: int, coefficients=COEFFICIENTS, batches=BATCHES, against=AGAINST)
 
 def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
     """Returns the losses of the scan."""
-    device, store = resolve_device(device), store or default_store(profile) / NAME
     trials = [trial for seed in seeds or SEEDS for trial in scan(seed)]
-    return run_trials(trials, search.sizes(profile), device, store, log)
+    return as_losses(run_all(trials, profile.board(), device, store, log))
 
 
 def run_scan(profile: Profile, device: str, seeds, store=None, log=print) -> pd.DataFrame:
     """Runs the live part of the chapter: a few coefficients at one batch size."""
-    store = store or default_store(profile) / NAME
     trials = [t for seed in seeds for t in scan(seed, LIVE, BATCHES[1:2], AGAINST[:1])]
-    return run_trials(trials, profile, device, store, log)
+    return as_losses(run_all(trials, profile, device, store, log))
 
 
 def changes(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns jump, gain and harm in %, mean over objectives, by remedy, setting and seed.
+    """Returns jump, gain and harm in %, by remedy, coefficient, batch and seed.
 
-    The jump is a quarter into epoch 2 against the end of epoch 1; the gain, the end of epoch 2
-    against that of epoch 1; the harm, the end of epoch 1 against that of dense Adam without decay.
+    They are means over objectives. The jump is a quarter into epoch 2 against the end of epoch 1;
+    the gain, the end of epoch 2 against that of epoch 1; the harm, the end of epoch 1 against that
+    of dense Adam without decay.
     """
     mine = rows[(rows["metric"] == "loss") & (rows["group"] == "all")]
-    keys = ["remedy", "setting", "seed", "objective"]
+    keys = ["remedy", "coefficient", "batch", "seed", "objective"]
     loss = mine.pivot_table(index=keys, columns="epoch", values="value").reset_index()
-    parts = loss["setting"].str.split("@", expand=True)
-    loss = loss.assign(coefficient=parts[0].astype(float), batch=parts[1].astype(int))
     loss["jump"] = 100 * (loss[1.25] / loss[1.0] - 1)
     loss["gain"] = 100 * (loss[2.0] / loss[1.0] - 1)
     base = loss[(loss["remedy"] == "whole_l2") & (loss["coefficient"] == 0)]

@@ -9,23 +9,20 @@ tail rewind is the same with and without blended serving, so that it has one lin
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import torch
 from scipy.optimize import minimize_scalar
 
-from multiepoch.data import AdsWorld, Log
-from multiepoch.runner import resolve_device
 from reproduction import tables
 from reproduction.ch11_board import search
-from reproduction.ch11_board.remedies.execute import Trial, run_trials, window
-from reproduction.ch11_board.remedies.registry import BOARD
 from reproduction.findings import cell
+from reproduction.measure import as_losses
 from reproduction.records import Record
-from reproduction.runs import Profile
-from reproduction.runs.run import default_store
+from reproduction.remedies.board import BOARD
+from reproduction.runs import Profile, Run, run_all, window
 
 NAME = "ch12_worth"
 SEEDS = (20, 21, 22, 23)
@@ -43,41 +40,26 @@ COLUMN = "user_x_advertiser"  # whose lookups a row the law depends on
 MEAN = "mean"  # over the objectives
 
 
-@dataclass(frozen=True)
-class LargeWindow(Profile):
-    """Sizes whose held-out days are smaller than the days of the window."""
-
-    held_out: int = 62_500  # impressions
-
-    def split(self, world: AdsWorld) -> tuple[Log, Log, Log]:
-        """Returns the training window, the validation day and the test day."""
-        last = self.train_days + 1
-        held_out = (world.day(day, self.held_out) for day in (last - 1, last))
-        logs = (world.days(0, self.train_days - 1), *held_out)
-        return tuple(replace(log, schema=world.schema(last)) for log in logs)
-
-
-def sizes(profile: Profile) -> LargeWindow:
+def sizes(profile: Profile) -> Profile:
     """Returns the board's world with as many impressions as the largest window has."""
-    fields = asdict(search.sizes(profile))
-    per_day = FRESH[-1] // fields["train_days"]
-    return LargeWindow(**fields | {"impressions_per_day": per_day})
+    board = profile.board()
+    return replace(board, impressions_per_day=FRESH[-1] // board.train_days, held_out=62_500)
 
 
-def trials_of(seed: int) -> list[Trial]:
+def trials_of(seed: int) -> list[Run]:
     """Returns the runs of one seed: plain over each window once, and each method repeated."""
 
-    def trial(method: str, n: int, evaluated: tuple[int, ...]) -> Trial:
+    def trial(method: str, n: int, evaluated: tuple[int, ...]) -> Run:
         name, _, variant = method.partition(", ")
         chosen = search.tuned()["world"][name]
         if variant:
             chosen = chosen | {"hyperparameter": chosen["hyperparameter"] * n // UNIQUE[0]}
-        return Trial(
+        return search.board_run(
             name,
             "world",
             seed,
             **chosen,
-            setting=f"{n}, {variant}" if variant else str(n),
+            about={"unique": n, "method": method},
             epochs=evaluated[-1],
             evaluate_epochs=tuple(epochs - 1 for epochs in evaluated),
             evaluate_at=(1.0,),
@@ -91,21 +73,19 @@ def trials_of(seed: int) -> list[Trial]:
 
 def lookups(profile: Profile, seed: int) -> pd.DataFrame:
     """Returns the mean lookups of a touched row of the cross in one epoch, by window."""
-    whole = Trial("plain", "world", seed, 0.0)
-    log = window(profile, whole.data, seed)[0]
+    log = window(profile, seed=seed)[0]
     order = torch.randperm(len(log), generator=torch.Generator().manual_seed(seed))
-    ids = log.ids[COLUMN][order]  # as `execute` draws a share
-    values = {str(n): n / len(ids[:n].unique()) for n in UNIQUE}
-    rows = pd.DataFrame({"setting": values.keys(), "value": values.values()})
+    ids = log.ids[COLUMN][order]  # as a run draws its share
+    values = {n: n / len(ids[:n].unique()) for n in UNIQUE}
+    rows = pd.DataFrame({"unique": values.keys(), "value": values.values()})
     return rows.assign(remedy="", data="world", seed=seed, metric="lookups", group="all")
 
 
 def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
     """Returns the losses of all runs, and each window's lookups a row."""
-    profile, device, seeds = sizes(profile), resolve_device(device), seeds or SEEDS
-    store = store or default_store(profile) / NAME
+    profile, seeds = sizes(profile), seeds or SEEDS
     trials = [trial for seed in seeds for trial in trials_of(seed)]
-    rows = run_trials(trials, profile, device, store, log)
+    rows = as_losses(run_all(trials, profile, device, store, log))
     return pd.concat([rows, *(lookups(profile, seed) for seed in seeds)], ignore_index=True)
 
 
@@ -115,8 +95,6 @@ def losses(rows: pd.DataFrame) -> pd.DataFrame:
     The objectives include their mean.
     """
     mine = rows[(rows["metric"] == "loss") & (rows["group"] == "all")]
-    parts = mine["setting"].str.partition(", ")  # the window, and the variant of the remedy
-    mine = mine.assign(unique=parts[0].astype(int), remedy=mine["remedy"] + parts[1] + parts[2])
     keys = ["objective", "remedy", "unique", "seed"]
     each = mine.pivot_table(index=keys, columns="epoch", values="value")
     mean = each.groupby(keys[1:]).mean()
@@ -162,7 +140,7 @@ def law(rows: pd.DataFrame) -> pd.DataFrame:
     """
     worth = in_fresh_data(rows).unstack("epoch")
     frequency = rows[rows["metric"] == "lookups"]
-    frequency = frequency.set_index([frequency["setting"].astype(int), "seed"])["value"]
+    frequency = frequency.set_index(["unique", "seed"])["value"]
     found = {}
     for key, of in worth.groupby(["objective", "remedy", "seed"]):
         known = of.sub(of[1.0], axis=0).drop(columns=1.0).stack().dropna()
@@ -213,10 +191,10 @@ def show(record: Record | None, remedy: str = BLEND) -> None:
         return
     worth = in_fresh_data(record.rows).xs((MEAN, remedy), level=["objective", "remedy"])
     first = worth.xs(1.0, level="epoch")
-    frequency = record.rows[record.rows["metric"] == "lookups"].groupby("setting")["value"].mean()
+    frequency = record.rows[record.rows["metric"] == "lookups"].groupby("unique")["value"].mean()
     cells: dict[str, dict[str, str]] = {}
     for (n, epoch), values in worth.groupby(["unique", "epoch"]):
-        of = cells.setdefault(f"{n:,}", {"lookups a row": f"{frequency[str(n)]:.1f}"})
+        of = cells.setdefault(f"{n:,}", {"lookups a row": f"{frequency[n]:.1f}"})
         if epoch > 1:
             of[f"{epoch:.0f} epochs"] = cell(values.droplevel("epoch") - first.xs(n))
     note = f"{LABELS[remedy]}: worth of the epochs after the first, in epochs of fresh data:"

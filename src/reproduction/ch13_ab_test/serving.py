@@ -17,7 +17,7 @@ from torch import Tensor
 
 from multiepoch.data import Log, Schema
 from multiepoch.data.ads_world import DENSE
-from multiepoch.methods import ALL_METHODS, EveryEpoch
+from multiepoch.methods import ALL_METHODS, Around, EveryEpoch
 from multiepoch.model import ConversionModel
 from multiepoch.optim import SparseOptimizer
 from multiepoch.train import predict, train
@@ -93,26 +93,27 @@ class Plan:
     days: int = 5
 
 
-class ServeWhileTraining:
+class ServeWhileTraining(Around):
     """The `between_epochs` of `train` that calls `serve` halfway through and after each epoch.
 
     The last call, after the last epoch, is left to the caller.
     """
 
     def __init__(self, every_epoch: EveryEpoch, half: int, serve: Callable[[], None]) -> None:
-        self.every_epoch, self.half, self.serve, self.step = every_epoch, half, serve, 0
+        super().__init__(every_epoch)
+        self.half, self.serve, self.step = half, serve, 0
 
     def before_epoch(self, index: int) -> None:
         if index > 0:
             self.serve()
         self.step = 0
-        self.every_epoch.before_epoch(index)
+        super().before_epoch(index)
 
     def backward(self, impressions: Tensor, closure: Callable[[], Tensor]) -> Tensor:
         if self.step == self.half:
             self.serve()
         self.step += 1
-        return self.every_epoch.backward(impressions, closure)
+        return super().backward(impressions, closure)
 
 
 class Requests:

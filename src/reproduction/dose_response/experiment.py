@@ -39,8 +39,9 @@ class Stratum:
     """Conditions under which one curve is measured.
 
     Attributes:
-        name: Its key in the record, column `setting`.
+        name: Its key in the record, column `stratum`.
         data: A source of runs.Run.
+        cross: Keeps the ultra-sparse id column.
         rule: The rule of the tables' optimizer.
         dense_lr: The dense learning rate.
         rates: The tables' learning rates.
@@ -54,6 +55,7 @@ class Stratum:
 
     name: str
     data: str = "world"
+    cross: bool = True
     rule: str = "adam"
     dense_lr: float = 1e-3
     rates: tuple[float, ...] = RATES
@@ -65,10 +67,11 @@ class Stratum:
     seeds: int = 3
 
     def runs(self) -> list[Run]:
-        """Returns the runs of one seed. A setting names stratum, rate and, if any, variant."""
+        """Returns the runs of one seed; a variant counts as a method of its own."""
         variants = [(method, "", METHODS[method].grid[0], 0) for method in self.methods]
         variants += [("fal", scale, scale, 0) for scale in self.scales]
         variants += [("fal", f"M = 1e{m}", "log", 10**m) for m in self.maxima]
+        about = {"stratum": self.name}
         return [
             Run(
                 method,
@@ -76,8 +79,9 @@ class Stratum:
                 self.dense_lr,
                 rate,
                 hyperparameter,
-                setting="@".join(filter(None, (self.name, f"{rate:.3g}", variant))),
+                about=about | {"rate": rate, "method": ", ".join(filter(None, (method, variant)))},
                 data=self.data,
+                cross=self.cross,
                 rule=self.rule,
                 epochs=self.epochs,
                 dense_factor=self.dense_factor,
@@ -97,8 +101,8 @@ STRATA = {
         Stratum("KuaiRand", data="kuairand", methods=ALL, epochs=3, seeds=8),
         Stratum("AdsWorld, linear", methods=(), scales=("linear",), epochs=3, seeds=8),
         Stratum("AdsWorld, row-wise Adagrad", rule="rowwise_adagrad", rates=ADAGRAD_RATES),
-        Stratum("AdsWorld, no cross", data="world without cross"),
-        Stratum("KuaiRand, no cross", data="kuairand without cross"),
+        Stratum("AdsWorld, no cross", cross=False),
+        Stratum("KuaiRand, no cross", data="kuairand", cross=False),
         Stratum(HIGH_DENSE, dense_lr=10**-2.5),
         Stratum("AdsWorld, dense rate 3.2e-4", dense_lr=10**-3.5),
         Stratum("AdsWorld, dense rate x 0.03 from epoch 2 on", dense_factor=0.03),
@@ -119,25 +123,14 @@ def run(
     """Measures every stratum, or the one named `only`.
 
     Returns:
-        Losses on the test day: the columns of runs.COLUMNS with `stratum` and `rate` (of the
-        tables) in place of `setting`.
+        Losses on the test day: columns of runs.COLUMNS, `stratum` and `rate` (of the tables).
     """
     strata = [stratum for name, stratum in STRATA.items() if only in ("", name)]
     if not strata:
         raise ValueError(f"no stratum is named {only!r}; there are {', '.join(STRATA)}.")
     runs = [run for s in strata for run in over_seeds((seeds or SEEDS)[: s.seeds], s.runs())]
     rows = run_all(runs, profile, device, store, log)
-    rows = rows[rows["metric"].isin([EXPECTED, DRAWN, "auc"])]
-    parts = (
-        rows["setting"]
-        .str.split("@", expand=True)
-        .reindex(columns=range(3), fill_value="")
-        .fillna("")
-    )
-    rates = {f"{rate:.3g}": rate for s in strata for rate in s.rates}
-    method = (rows["method"] + ", " + parts[2]).str.removesuffix(", ")
-    rows = rows.drop(columns="setting").assign(stratum=parts[0], method=method)
-    return rows.assign(rate=parts[1].map(rates))
+    return rows[rows["metric"].isin([EXPECTED, DRAWN, "auc"])]
 
 
 def losses(rows: pd.DataFrame, stratum: str) -> pd.Series:

@@ -4,7 +4,7 @@ from multiepoch.runner import resolve_device
 from reproduction.runs.profiles import PROFILES, Profile, profile
 from reproduction.runs.run import (
     COLUMNS,
-    KUAIRAND_BATCH,
+    NEW_IDS,
     Run,
     default_store,
     execute,
@@ -12,11 +12,13 @@ from reproduction.runs.run import (
     run_all,
     workers,
 )
+from reproduction.runs.sources import SOURCES, window
 
 __all__ = [
     "COLUMNS",
-    "KUAIRAND_BATCH",
+    "NEW_IDS",
     "PROFILES",
+    "SOURCES",
     "Profile",
     "Run",
     "default_store",
@@ -25,5 +27,6 @@ __all__ = [
     "profile",
     "resolve_device",
     "run_all",
+    "window",
     "workers",
 ]

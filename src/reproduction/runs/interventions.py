@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from multiepoch.data import Log
+from multiepoch.methods import Around
 from multiepoch.optim.lookups import gradient_of
 
 TAIL = 100  # a row with fewer impressions in the window counts as infrequent
@@ -39,23 +40,17 @@ def resample(log: Log, seed: int) -> Log:
     return log.with_labels((draw < log.p_true).to(log.labels))
 
 
-class _FromSecondEpoch:
+class _FromSecondEpoch(Around):
     """Calls `action` once, before the second epoch and after the method's own `before_epoch`."""
 
     def __init__(self, every_epoch, action) -> None:
-        self.every_epoch, self.action = every_epoch, action
-        self.serving, self.backward = every_epoch.serving, every_epoch.backward
+        super().__init__(every_epoch)
+        self.action = action
 
     def before_epoch(self, index: int) -> None:
-        self.every_epoch.before_epoch(index)
+        super().before_epoch(index)
         if index == 1:
             self.action()
-
-    def state_dict(self) -> dict:
-        return self.every_epoch.state_dict()
-
-    def load_state_dict(self, state: dict) -> None:
-        self.every_epoch.load_state_dict(state)
 
 
 def _freeze(parameters) -> None:

@@ -25,6 +25,7 @@ class Profile:
         train_days: Days of the training window.
         epochs: Over the window in a multi-epoch run.
         workers: Processes of one thread that share the runs on a CPU.
+        held_out: Impressions of the validation day and of the test day; 0 for as many as a day has.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Profile:
     train_days: int = 4
     epochs: int = 4
     workers: int = 2
+    held_out: int = 0
 
     def sizes(self) -> dict[str, int]:
         """Returns the fields on which the result of a run depends, for its key."""
@@ -64,8 +66,17 @@ class Profile:
         """
         last = self.train_days + 1
         schema = world.schema(last)
-        logs = world.days(0, self.train_days - 1), world.day(last - 1), world.day(last)
+        held_out = (world.day(day, self.held_out or None) for day in (last - 1, last))
+        logs = world.days(0, self.train_days - 1), *held_out
         return tuple(replace(log, schema=schema) for log in logs)
+
+    def board(self) -> Profile:
+        """Returns the sizes of chapters 11 and 12: an eighth of the world of cpu and long."""
+        if self.name not in ("cpu", "long"):
+            return self
+        names = ("n_users", "n_products", "n_campaigns", "n_advertisers", "impressions_per_day")
+        sizes = {name: getattr(self, name) // 8 for name in names}
+        return replace(self, **sizes, batch_size=self.batch_size // 4)
 
 
 _QUICK = Profile(

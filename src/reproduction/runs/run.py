@@ -5,33 +5,32 @@ A `Run` holds everything that its result depends on. Its key names the file that
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
+from torch.optim import Optimizer
 
-from multiepoch.data import PACKAGED_SPLIT, Log, Schema, load_kuairand, split_by_day
-from multiepoch.methods import ALL_METHODS, EveryEpoch, Hyperparameter
+from multiepoch.data import Log, Schema
 from multiepoch.model import ConversionModel
-from multiepoch.optim import SparseOptimizer
 from multiepoch.runner import KeptRunner, resolve_device, run_key
 from multiepoch.train import bayes_optimum, frequency_groups, train, train_days
+from multiepoch.train.loop import NonFiniteLoss
 from multiepoch.train.metrics import entropy
+from reproduction.remedies.registry import METHODS
 from reproduction.runs import interventions
 from reproduction.runs.profiles import Profile
+from reproduction.runs.sources import SOURCES, has_new_id, window
 
 IDENTITY = ["profile", "device", "seed", "method", "setting"]
 COLUMNS = [*IDENTITY, "epoch", "samples", "group", "objective", "metric", "value"]
-
-SOURCES = ("world", "kuairand")
-# KuaiRand is small: with the profile's batch size an epoch would be some sixty steps.
-KUAIRAND_BATCH = 512
+NEW_IDS = "new ids"
 
 
 @dataclass(frozen=True)
@@ -39,16 +38,20 @@ class Run:
     """One model trained once. Its result depends on these fields and the profile alone.
 
     Attributes:
-        method: A key of ALL_METHODS.
+        method: A key of METHODS.
         seed: Draws the world, the first weights and the order of the impressions.
         dense_lr: Learning rate of the dense layers.
         embedding_lr: Learning rate of the tables.
         hyperparameter: The method's own.
         setting: Distinguishes this run from others of the same method; figures show it.
+        about: More columns of the run's rows, by name; they replace those of the same name.
         epochs: Over the window, or over each day.
-        data: "world" or "kuairand", or either with " without cross" after it.
+        data: A key of SOURCES.
+        cross: Keeps the ultra-sparse id column.
         days: Days trained on one after the other, each evaluated on the next; 0 for one window.
         times_data: Impressions per day, in multiples of the profile's.
+        share: Of the window's impressions, for less unique data from the same days.
+        batch_size: Impressions a step; 0 for the source's, or else the profile's.
         rule: The tables' update rule.
         scale: Multiplies users and products (see Profile.world).
         world: Other constants of the world.
@@ -56,9 +59,11 @@ class Run:
         keep_positives: The share of the positives that keep their label.
         objectives: To train on; empty for all.
         evaluate_at: Fractions of each epoch after which the model is evaluated.
-        day_evaluate_at: The same, of the last epoch over each day, if there are days.
+        evaluate_epochs: In which to evaluate, counted from 0; None for all.
+        day_evaluate_at: Fractions of the last epoch over each day, if there are days.
         on: The held-out day, "test" or "validation".
-        group_by: An id column whose row-frequency tenths are evaluated apart, "" for none.
+        group_by: An id column whose row-frequency tenths are evaluated apart; NEW_IDS for
+            impressions without (group "0") and with (group "1") a new id; "" for no groups.
         dense_factor: The factor of the dense learning rate from epoch 2 on.
         dense_rule: The dense layers' update rule.
         hidden: Widths of the shared dense layers; empty for the model's default.
@@ -69,12 +74,16 @@ class Run:
     seed: int
     dense_lr: float
     embedding_lr: float
-    hyperparameter: Hyperparameter = None
+    hyperparameter: Any = None
     setting: str = ""
+    about: dict[str, Any] = field(default_factory=dict)
     epochs: int = 1
     data: str = "world"
+    cross: bool = True
     days: int = 0
     times_data: float = 1.0
+    share: float = 1.0
+    batch_size: int = 0
     rule: str = "adam"
     scale: float = 1.0
     world: dict = field(default_factory=dict)
@@ -82,6 +91,7 @@ class Run:
     keep_positives: float = 1.0
     objectives: tuple[str, ...] = ()
     evaluate_at: tuple[float, ...] = (0.25, 0.5, 1.0)
+    evaluate_epochs: tuple[int, ...] | None = None
     day_evaluate_at: tuple[float, ...] = (1.0,)
     on: str = "test"
     group_by: str = ""
@@ -92,39 +102,43 @@ class Run:
 
     def describe(self) -> str:
         """Names the run in a progress line."""
-        return " ".join(filter(None, [self.method, self.setting, f"seed {self.seed}"]))
+        words = [self.method, self.setting, *map(str, self.about.values()), f"seed {self.seed}"]
+        return " ".join(filter(None, words))
 
     def key(self, profile: Profile, device: str) -> str:
-        """Returns the name of the file that keeps the result of this run."""
-        return run_key([asdict(self), profile.sizes(), device], "multiepoch", "reproduction.runs")
+        """Returns the name of the file that keeps the result of this run, whatever it is called."""
+        run = asdict(replace(self, setting="", about={}))
+        packages = ("multiepoch", "reproduction.runs", "reproduction.remedies")
+        return run_key([run, profile.sizes(), device], *packages)
 
 
-@lru_cache(maxsize=2)
-def _window(profile: Profile, data: str, seed: int, scale: float, world: str):
-    """Returns the training window, the validation day and the test days of a source."""
-    source, _, rest = data.partition(" ")
-    if source not in SOURCES or rest not in ("", "without cross"):
-        known = ", ".join(SOURCES)
-        raise ValueError(f"no data {data!r}; choose from {known}, or one of them without cross.")
-    if source == "kuairand":
-        return split_by_day(load_kuairand(cross=not rest), **PACKAGED_SPLIT)
-    logs = profile.split(profile.world(seed, scale, **json.loads(world)))
-    return tuple(map(_without_cross, logs)) if rest else logs
+class _Started(NamedTuple):
+    """A run that only has to be trained: `train` returns its points on the held-out log."""
 
-
-def _without_cross(log: Log) -> Log:
-    """Returns the log of a world without its ultra-sparse id column."""
-    ids = {name: column for name, column in log.ids.items() if name != "user_x_advertiser"}
-    cardinality = {name: log.schema.cardinality[name] for name in ids}
-    return replace(log, schema=replace(log.schema, cardinality=cardinality), ids=ids)
+    train: Callable[[], pd.DataFrame]
+    held_out: Log
+    model: ConversionModel
+    optimizers: list[Optimizer]
+    between_epochs: Any
 
 
 def execute(run: Run, profile: Profile, device: str = "cpu") -> pd.DataFrame:
-    """Trains one model and returns its points on the held-out day as rows of COLUMNS."""
-    train_one = _train_days if run.days else _train_window
-    started = time.perf_counter()
-    rows, extra = train_one(run, profile, device)
-    extra.append({"metric": "seconds", "value": time.perf_counter() - started})
+    """Trains one model and returns its points on the held-out day as rows of COLUMNS.
+
+    A run whose loss is no longer finite has an infinite one.
+    """
+    started = (_over_days if run.days else _over_window)(run, profile, device)
+    wall, cpu = time.perf_counter(), time.process_time()
+    try:
+        rows = started.train()
+    except NonFiniteLoss:
+        end = {"epoch": float(run.days or run.epochs), "group": "all", "value": float("inf")}
+        names = [
+            (o, m) for o in started.held_out.objectives for m in ("logloss", "expected_logloss")
+        ]
+        rows = pd.DataFrame([end | {"objective": o, "metric": m, "samples": 0} for o, m in names])
+    times = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+    extra = [*_ends(started.held_out), *_totals(times | sizes(*started[2:]))]
     last = {"epoch": rows["epoch"].max(), "samples": rows["samples"].max()}
     last |= {"group": "all", "objective": ""}
     rows = pd.concat([rows, pd.DataFrame([last | one for one in extra])], ignore_index=True)
@@ -132,42 +146,61 @@ def execute(run: Run, profile: Profile, device: str = "cpu") -> pd.DataFrame:
     return rows[COLUMNS]
 
 
-def _train_window(run: Run, profile: Profile, device: str) -> tuple[pd.DataFrame, list[dict]]:
-    """Trains over one window; returns its points and the rows about the run as a whole."""
-    world = json.dumps(run.world, sort_keys=True)
-    log, validation, test = _window(profile, run.data, run.seed, run.scale, world)
-    batch_size = profile.batch_size if run.data.startswith("world") else KUAIRAND_BATCH
+def logs(run: Run, profile: Profile) -> tuple[Log, Log, Callable[[Log, Log], torch.Tensor] | None]:
+    """Returns the training log and the held-out one of a window, and the groups to evaluate."""
+    log, validation, test = window(
+        profile, run.data, run.seed, run.cross, scale=run.scale, **run.world
+    )
     held_out = {"test": test, "validation": validation}[run.on]
+    if run.share < 1:
+        order = torch.randperm(len(log), generator=torch.Generator().manual_seed(run.seed))
+        log = log[order[: round(run.share * len(log))].sort().values]
+    groups = partial(frequency_groups, column=run.group_by) if run.group_by else None
+    if run.group_by == NEW_IDS:
+        group = has_new_id(log, held_out, SOURCES[run.data].new_ids)
+
+        def groups(_: Log, other: Log) -> torch.Tensor:
+            return group.to(other.device)
+
     if run.objectives or run.keep_positives < 1:
         log, held_out = (
             interventions.thin(one, run.objectives or one.objectives, run.keep_positives, run.seed)
             for one in (log, held_out)
         )
+    return *METHODS[run.method].logs(log, held_out, run.hyperparameter), groups
+
+
+def _over_window(run: Run, profile: Profile, device: str) -> _Started:
+    """Trains over one window."""
+    log, held_out, groups = logs(run, profile)
     log, held_out = log.to(device), held_out.to(device)
-    model, optimizer, every_epoch = _build(run, log.schema, device)
+    model, optimizers, every_epoch = build(run, log.schema, device)
     data, between_epochs = log, every_epoch
     if run.intervention:
         make = interventions.INTERVENTIONS[run.intervention]
         data, between_epochs = make(model, every_epoch, log, profile, run)
-    groups = partial(frequency_groups, column=run.group_by) if run.group_by else None
-    rows = train(
-        model,
-        optimizer,
-        data,
-        epochs=run.epochs,
-        batch_size=batch_size,
-        seed=run.seed,
-        evaluate=held_out,
-        evaluate_at=run.evaluate_at,
-        between_epochs=between_epochs,
-        groups=groups,
-        progress=None,
-    )
-    # train names the held-out day "test", whichever it is.
-    return rows[rows["split"] == "test"], [*_ends(held_out), *_bytes(model, optimizer, every_epoch)]
+
+    def points() -> pd.DataFrame:
+        rows = train(
+            model,
+            optimizers,
+            data,
+            epochs=run.epochs,
+            batch_size=run.batch_size or SOURCES[run.data].batch_size or profile.batch_size,
+            seed=run.seed,
+            evaluate=held_out,
+            evaluate_at=run.evaluate_at,
+            evaluate_epochs=run.evaluate_epochs,
+            between_epochs=between_epochs,
+            groups=groups,
+            progress=None,
+        )
+        return rows[rows["split"] == "test"]  # as train calls the held-out log, whichever it is
+
+    return _Started(points, held_out, model, optimizers, every_epoch)
 
 
-def _train_days(run: Run, profile: Profile, device: str) -> tuple[pd.DataFrame, list[dict]]:
+def _over_days(run: Run, profile: Profile, device: str) -> _Started:
     """Trains day after day, evaluated on the next one.
 
     In the rows `epoch` counts the days: 3.25 is a quarter into the last epoch over the fourth.
@@ -180,47 +213,44 @@ def _train_days(run: Run, profile: Profile, device: str) -> tuple[pd.DataFrame, 
     def day_log(n: int, day: int) -> Log:
         return replace(world.day(day, n), schema=schema)
 
-    model, optimizer, every_epoch = _build(run, schema, device)
-    rows = train_days(
-        model,
-        optimizer,
-        partial(day_log, round(run.times_data * per_day)),
-        range(run.days + 1),
-        epochs=run.epochs,
-        evaluate_on=partial(day_log, per_day),
-        evaluate_at=run.day_evaluate_at,
-        evaluate_epochs=[run.epochs - 1],
-        batch_size=profile.batch_size,
-        seed=run.seed,
-        between_epochs=every_epoch,
-        progress=None,
-    )
-    rows = rows[rows["split"] == "next_day"]
-    extra = [*_ends(day_log(per_day, run.days)), *_bytes(model, optimizer, every_epoch)]
-    return rows.assign(epoch=rows["day"] + rows["epoch"] - run.epochs + 1.0), extra
+    model, optimizers, every_epoch = build(run, schema, device)
+
+    def points() -> pd.DataFrame:
+        rows = train_days(
+            model,
+            optimizers,
+            partial(day_log, round(run.times_data * per_day)),
+            range(run.days + 1),
+            epochs=run.epochs,
+            evaluate_on=partial(day_log, per_day),
+            evaluate_at=run.day_evaluate_at,
+            evaluate_epochs=[run.epochs - 1],
+            batch_size=run.batch_size or profile.batch_size,
+            seed=run.seed,
+            between_epochs=every_epoch,
+            progress=None,
+        )
+        rows = rows[rows["split"] == "next_day"]
+        return rows.assign(epoch=rows["day"] + rows["epoch"] - run.epochs + 1.0)
+
+    return _Started(points, day_log(per_day, run.days), model, optimizers, every_epoch)
 
 
-def _build(run: Run, schema: Schema, device: str):
+def build(run: Run, schema: Schema, device: str) -> tuple[ConversionModel, list[Optimizer], Any]:
+    """Returns the model, its optimizers and what acts between the epochs."""
+    method = METHODS[run.method]
     torch.manual_seed(run.seed)
     layers = {"hidden": run.hidden} if run.hidden else {}
-    model = ConversionModel(schema, **layers).to(device)
-    optimizer, every_epoch = ALL_METHODS[run.method].build(
-        model,
-        dense_lr=run.dense_lr,
-        embedding_lr=run.embedding_lr,
-        hyperparameter=run.hyperparameter,
-        seed=run.seed,
-        rule=run.rule,
-        epochs=run.epochs,
-        dense_rule=run.dense_rule,
-        dense_factor=run.dense_factor,
-    )
+    model = ConversionModel(schema, **layers, **method.model(run.hyperparameter)).to(device)
+    names = ("dense_lr", "embedding_lr", "hyperparameter", "seed", "rule", "epochs")
+    names += ("dense_rule", "dense_factor")
+    optimizer, every_epoch = method.build(model, **{name: getattr(run, name) for name in names})
     if run.fal_maximum:
         for table in model.table_parameters().values():
             optimizer.embedding.state[table]["max_count"] = torch.tensor(
                 run.fal_maximum, dtype=torch.int32, device=device
             )
-    return model, optimizer, every_epoch
+    return model, optimizer if isinstance(optimizer, list) else [optimizer], every_epoch
 
 
 def _ends(held_out: Log) -> list[dict]:
@@ -238,17 +268,21 @@ def _ends(held_out: Log) -> list[dict]:
     ]
 
 
-def _bytes(
-    model: ConversionModel, optimizer: SparseOptimizer, every_epoch: EveryEpoch
-) -> list[dict]:
+def sizes(
+    model: ConversionModel, optimizers: list[Optimizer], between_epochs: Any
+) -> dict[str, float]:
     """Returns the memory of the tables, of the optimizer's row state and of the remedy."""
-    state = optimizer.embedding.state.values()
-    sizes = {
-        "table_bytes": sum(table.nbytes for table in model.table_parameters().values()),
+    tables = list(model.table_parameters().values())
+    state = [one.state[table] for table in tables for one in optimizers if table in one.state]
+    return {
+        "table_bytes": sum(table.nbytes for table in tables),
         "state_bytes": sum(tensor.nbytes for one in state for tensor in one.values()),
-        "rewind_bytes": every_epoch.n_bytes,
+        "rewind_bytes": between_epochs.n_bytes,
     }
-    return [{"metric": name, "value": float(value)} for name, value in sizes.items()]
+
+
+def _totals(values: dict[str, float]) -> list[dict]:
+    return [{"metric": name, "value": float(value)} for name, value in values.items()]
 
 
 def _device_name(device: str) -> str:
@@ -280,8 +314,11 @@ def run_all(
     work = partial(_keep, profile, device)
     with KeptRunner(work, workers(profile, device), Run.describe, log) as runner:
         runner(runs, paths)
-    # A kept run may come from another profile of the same size.
-    tables = [pd.read_parquet(path).assign(profile=profile.name) for path in paths]
+    # A kept run may have been given another name, and come from another profile of the same size.
+    tables = [
+        pd.read_parquet(path).assign(profile=profile.name, setting=run.setting, **run.about)
+        for path, run in zip(paths, runs)
+    ]
     return pd.concat(tables, ignore_index=True)
 
 

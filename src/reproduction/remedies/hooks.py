@@ -1,53 +1,47 @@
 """What acts between and within the epochs of a remedy, attached by hooks to an unchanged trainer.
 
-Each class has the calls that `multiepoch.methods.EveryEpoch` passes on: `before_epoch`, `backward`
-around the gradients of a batch, and `serving` around an evaluation.
+They are kept out of `multiepoch`, since nobody should have to maintain what is here to be compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from multiepoch.methods import Around
 from multiepoch.optim.lookups import gradient_of
 from multiepoch.optim.sparse import SparseOptimizer
 from multiepoch.remedies.tables import Tables, embeddings
 
 
-class Hook:
+class Hook(Around):
     """Changes nothing; a remedy overrides what it changes.
 
     Args:
         model: The model.
         optimizer: The optimizer of its tables and dense layers.
+        inner: Another remedy that acts as well, such as a reset of rows.
     """
 
-    def __init__(self, model: nn.Module, optimizer: SparseOptimizer) -> None:
+    kept: Sequence[Tensor] = ()  # by table
+
+    def __init__(self, model: nn.Module, optimizer: SparseOptimizer, inner: Any = None) -> None:
+        super().__init__(inner)
         self.model, self.optimizer, self.index = model, optimizer, 0
         self.tables = Tables(model, optimizer, 0, None)
         self.modules = embeddings(model, self.tables)
 
     def before_epoch(self, index: int) -> None:
-        """Prepares epoch `index`, counted from 0."""
         self.index = index
-
-    def backward(self, impressions: Tensor, closure: Callable[[], Any]) -> Any:
-        """Computes the gradients of a batch; returns what the closure returns."""
-        return closure()
-
-    def serving(self) -> AbstractContextManager:
-        """Returns the context in which the model is evaluated."""
-        return nullcontext()
+        super().before_epoch(index)
 
     @property
     def n_bytes(self) -> int:
-        """The memory that the remedy keeps, in bytes."""
-        return sum(v.nbytes for v in vars(self).get("kept", ()))
+        return super().n_bytes + sum(v.nbytes for v in self.kept)
 
 
 class LaterTableRate(Hook):
@@ -59,6 +53,7 @@ class LaterTableRate(Hook):
         self.rates = [group["lr"] for group in optimizer.embedding.param_groups]
 
     def before_epoch(self, index: int) -> None:
+        super().before_epoch(index)
         for group, lr in zip(self.optimizer.embedding.param_groups, self.rates):
             group["lr"] = lr * (self.factor if index else 1.0)
         self.optimizer.keep_ratio()
@@ -72,7 +67,7 @@ class RowGradients(Hook):
         raise NotImplementedError
 
     def backward(self, impressions: Tensor, closure: Callable[[], Any]) -> Any:
-        result = closure()
+        result = super().backward(impressions, closure)
         with torch.no_grad():
             for table in self.tables:
                 ids, values = table.grad._indices(), table.grad._values()
@@ -87,24 +82,34 @@ class RowGradients(Hook):
 class TouchedL2(RowGradients):
     """Adds `coefficient` times the weight to the gradient of each touched row, once a batch."""
 
-    def __init__(self, model, optimizer, coefficient: float) -> None:
-        super().__init__(model, optimizer)
+    def __init__(self, model, optimizer, coefficient: float, inner: Any = None) -> None:
+        super().__init__(model, optimizer, inner)
         self.coefficient = coefficient
 
     def change(self, weight: Tensor, sums: Tensor, lookups: Tensor) -> Tensor:
         return sums + self.coefficient * weight
 
 
-class CowClip(RowGradients):
-    """Clips a row's gradient to lookups * max(ratio |w|, zeta): CowClip (arXiv 2204.06240)."""
+def cowclip(
+    weight: Tensor, gradient: Tensor, lookups: Tensor, ratio: float, zeta: float = 1e-5
+) -> Tensor:
+    """Clips each row's gradient to lookups * max(ratio |w|, zeta): CowClip (arXiv 2204.06240).
 
-    def __init__(self, model, optimizer, ratio: float, zeta: float = 1e-5) -> None:
+    weight, gradient: (k, dim). lookups: (k, 1), of the batch.
+    """
+    limit = lookups * (ratio * weight.norm(dim=1, keepdim=True)).clamp(min=zeta)
+    return gradient * (limit / gradient.norm(dim=1, keepdim=True).clamp(min=1e-30)).clamp(max=1.0)
+
+
+class CowClip(RowGradients):
+    """Clips the gradient of each touched row by `cowclip`."""
+
+    def __init__(self, model, optimizer, ratio: float) -> None:
         super().__init__(model, optimizer)
-        self.ratio, self.zeta = ratio, zeta
+        self.ratio = ratio
 
     def change(self, weight: Tensor, sums: Tensor, lookups: Tensor) -> Tensor:
-        limit = lookups * (self.ratio * weight.norm(dim=1, keepdim=True)).clamp(min=self.zeta)
-        return sums * (limit / sums.norm(dim=1, keepdim=True).clamp(min=1e-30)).clamp(max=1.0)
+        return cowclip(weight, sums, lookups, self.ratio)
 
 
 class WaitingDecay(Hook):
@@ -121,7 +126,7 @@ class WaitingDecay(Hook):
         self.kept = [torch.zeros(len(t), dtype=torch.int32, device=t.device) for t in self.tables]
 
     def backward(self, impressions: Tensor, closure: Callable[[], Any]) -> Any:
-        result = closure()
+        result = super().backward(impressions, closure)
         self.step += 1
         rate = self.alpha
         with torch.no_grad():
@@ -211,7 +216,7 @@ class SensitivityPenalty(Hook):
         return leaf
 
     def backward(self, impressions: Tensor, closure: Callable[[], Any]) -> Any:
-        result = closure()
+        result = super().backward(impressions, closure)
         self.read = []
         logits = self.model(*self.batch)
         rows, counts = zip(*self.read)
@@ -227,33 +232,8 @@ class SensitivityPenalty(Hook):
         return result
 
 
-class Together(Hook):
-    """Joins a reset of rows and a change of gradients.
-
-    Args:
-        model, optimizer: As in Hook.
-        reset: Acts before the epochs, and serves.
-        gradients: Acts on the gradients.
-    """
-
-    def __init__(self, model, optimizer, reset: Any, gradients: Hook) -> None:
-        super().__init__(model, optimizer)
-        self.reset, self.gradients = reset, gradients
-        self.serving, self.backward = reset.serving, gradients.backward
-
-    def before_epoch(self, index: int) -> None:
-        self.reset.before_epoch(index)
-
-    @property
-    def n_bytes(self) -> int:
-        return self.reset.n_bytes + self.gradients.n_bytes
-
-
-class WholeTables:
+class WholeTables(Around):
     """Trains tables by dense Adam, which moves every row in every step, and decays all of them.
-
-    It is the optimizer of the tables and, beside that, what acts between the epochs: a drop-in for
-    what `Method.build` returns.
 
     Args:
         model: The model; its tables get dense gradients from now on.
@@ -264,8 +244,6 @@ class WholeTables:
         dense_factor: Multiplies the dense rate from the second epoch on.
     """
 
-    n_bytes = 0
-
     def __init__(
         self,
         model: nn.Module,
@@ -275,22 +253,18 @@ class WholeTables:
         decoupled: bool,
         dense_factor: float = 1.0,
     ) -> None:
+        super().__init__()
         for module in model.modules():
             if isinstance(module, nn.Embedding):
                 module.sparse = False
         tables = list(model.table_parameters().values())
         rule = torch.optim.AdamW if decoupled else torch.optim.Adam
         self.dense = torch.optim.Adam(model.dense_parameters(), lr=dense_lr)
-        self.of_tables = rule(tables, lr=embedding_lr, weight_decay=decay, fused=True)
-        self.optimizers = [self.dense, self.of_tables]
+        of_tables = rule(tables, lr=embedding_lr, weight_decay=decay, fused=True)
+        self.optimizers = [self.dense, of_tables]
         self.dense_lr, self.dense_factor = dense_lr, dense_factor
 
     def before_epoch(self, index: int) -> None:
         """Sets the dense rate of the epoch."""
         for group in self.dense.param_groups:
             group["lr"] = self.dense_lr * (self.dense_factor if index else 1.0)
-
-    @property
-    def state(self) -> dict:
-        """The state of the tables' optimizer, by table."""
-        return self.of_tables.state

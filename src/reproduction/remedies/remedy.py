@@ -1,0 +1,61 @@
+"""One entry of the registry of remedies: a method, with what only research needs beside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from multiepoch.data import Log
+from multiepoch.methods import ALL_METHODS, Method
+from reproduction.remedies.hooks import WholeTables
+
+
+@dataclass(frozen=True)
+class Remedy(Method):
+    """A method that may also change the logs or the model, and how a search tries it.
+
+    Attributes:
+        logs: Changes the training window and the held-out log, by the hyperparameter.
+        model: Options of the ConversionModel by the hyperparameter.
+        scale: Multiplies the tables' rates of a search, if the remedy's rule needs others.
+        dense_factors: The factors of the dense rate from epoch 2 on that a search tries.
+    """
+
+    logs: Callable[[Log, Log, Any], tuple[Log, Log]] = lambda window, held_out, _: (
+        window,
+        held_out,
+    )
+    model: Callable[[Any], dict] = lambda _: {}
+    scale: Callable[[Any], float] = lambda _: 1.0
+    dense_factors: tuple[float, ...] = (1.0, 0.1)
+
+
+@dataclass(frozen=True)
+class OnWholeTables(Remedy):
+    """A decay of whole tables. decoupled: as in `hooks.WholeTables`."""
+
+    decoupled: bool = False
+
+    def build(self, model: nn.Module, *, hyperparameter: Any = None, **options: Any) -> Any:
+        """Returns the optimizers and the `between_epochs` of `train`; for Adam alone."""
+        names = ("dense_lr", "embedding_lr", "dense_factor")
+        rates = {name: options[name] for name in names if name in options}
+        whole = WholeTables(model, decay=hyperparameter, decoupled=self.decoupled, **rates)
+        return whole.optimizers, whole
+
+
+def of(name: str, **changes: Any) -> Remedy:
+    """Returns the library's method of that name as an entry, with changes."""
+    return Remedy(**vars(ALL_METHODS[name]) | changes)
+
+
+def hook(make: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """Returns the `remedy` of a method from make(model, optimizer, hyperparameter, **options)."""
+
+    def remedy(model, optimizer, hyperparameter, **_):
+        return make(model, optimizer, hyperparameter, **options)
+
+    return remedy

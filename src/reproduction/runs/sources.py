@@ -1,0 +1,96 @@
+"""Where a run's logs come from. A new data set is one entry of SOURCES."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from multiepoch.data import PACKAGED_SPLIT, Log, load_kuairand, split_by_day
+from reproduction.runs.profiles import Profile
+
+Window = tuple[Log, Log, Log]  # the training window, the validation day, the test days
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source of logs.
+
+    Attributes:
+        read: Returns the Window; called with the profile, whether to keep the cross, the seed, and
+            the keywords of Profile.world. A log that is not synthetic ignores all but the cross.
+        new_ids: The id columns by which an impression counts as one with a new id.
+        batch_size: Impressions a step; 0 for the profile's.
+    """
+
+    read: Callable[..., Window]
+    new_ids: tuple[str, str]
+    batch_size: int = 0
+
+
+def _world(profile: Profile, cross: bool, **world) -> Window:
+    logs = profile.split(profile.world(**world))
+    return logs if cross else tuple(_without(log, "user_x_advertiser") for log in logs)
+
+
+def _kuairand(profile: Profile, cross: bool, **_) -> Window:
+    return split_by_day(load_kuairand(cross=cross), **PACKAGED_SPLIT)
+
+
+def _kuairand_half(profile: Profile, cross: bool, **_) -> Window:
+    """Keeps every second user, whose rows stay as they are, and evaluates on a quarter."""
+    whole = load_kuairand(cross=cross)
+    log, *held_out = split_by_day(whole[whole.ids["user"] % 2 == 0], **PACKAGED_SPLIT)
+    return log, *(one[torch.arange(0, len(one), 4)] for one in held_out)
+
+
+def _without(log: Log, column: str) -> Log:
+    ids = {name: values for name, values in log.ids.items() if name != column}
+    cardinality = {name: log.schema.cardinality[name] for name in ids}
+    return replace(log, schema=replace(log.schema, cardinality=cardinality), ids=ids)
+
+
+# KuaiRand is small: with the profile's batch size an epoch would be some sixty steps.
+SOURCES = {
+    "world": Source(_world, ("user", "product")),
+    "kuairand": Source(_kuairand, ("user", "video"), 512),
+    "half of kuairand": Source(_kuairand_half, ("user", "video"), 512),
+}
+
+
+def window(
+    profile: Profile, data: str = "world", seed: int = 0, cross: bool = True, **world
+) -> Window:
+    """Returns the training window, the validation day and the test days of a source.
+
+    Args:
+        profile: Sizes of the world.
+        data: A key of SOURCES.
+        seed: Of the world.
+        cross: Keeps the ultra-sparse id column.
+        world: Further keywords of Profile.world.
+
+    Raises:
+        ValueError: If there is no such source. The message lists those that exist.
+    """
+    return _window(profile, data, seed, cross, json.dumps(world, sort_keys=True))
+
+
+@lru_cache(maxsize=2)
+def _window(profile: Profile, data: str, seed: int, cross: bool, world: str) -> Window:
+    if data not in SOURCES:
+        raise ValueError(f"no data {data!r}; choose from {', '.join(SOURCES)}.")
+    return SOURCES[data].read(profile, cross, seed=seed, **json.loads(world))
+
+
+def has_new_id(log: Log, held_out: Log, columns: tuple[str, ...]) -> Tensor:
+    """Returns 1 for impressions with an id that the window does not have, else 0, int64 (n,)."""
+    new = torch.zeros(len(held_out), dtype=torch.bool, device=held_out.device)
+    for name in columns:
+        there = torch.bincount(log.ids[name], minlength=log.schema.cardinality[name]) > 0
+        new |= ~there[held_out.ids[name]]
+    return new.long()
