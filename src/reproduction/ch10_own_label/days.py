@@ -15,7 +15,9 @@ import pandas as pd
 
 from reproduction.ch08_continual_training.experiment import mean_by_day
 from reproduction.dose_response.experiment import EXPECTED
+from reproduction.findings import by_name
 from reproduction.measure import curve
+from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import TUNING_DAYS, tuned
 
@@ -85,3 +87,13 @@ def gain(rows: pd.DataFrame, setting: str, at: float, base: str = BASE) -> pd.Da
 def later(rows: pd.DataFrame, setting: str, at: float, base: str = BASE) -> pd.Series:
     """Returns the mean of `gain` from day FROM on, by seed."""
     return gain(rows, setting, at, base).loc[FROM:].mean()
+
+
+def facts(record: Record) -> dict:
+    """Returns the values that the findings speak of, by name."""
+    rows = record.rows
+    return by_name(
+        quarter={name: later(rows, name, QUARTER) for name in ARMS},
+        end={name: later(rows, name, END) for name in ARMS},
+        gained=later(rows, BLENDED, QUARTER, TAIL),
+    )

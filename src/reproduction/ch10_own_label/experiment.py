@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from reproduction.dose_response.experiment import DRAWN, EXPECTED, against, jumps, losses
+from reproduction.findings import by_name
+from reproduction.records import Record
 from reproduction.remedies.registry import METHODS
 from reproduction.runs import Profile, Run, over_seeds, run_all
 
@@ -215,3 +217,25 @@ def _c13(rows: pd.DataFrame, data: str) -> Iterator[tuple]:
             yield "C13", measure, f"{data}, {epoch:g} epochs", plain[epoch]
     if data == "AdsWorld":
         yield "C13", "one_epoch_last", f"{data}, 4 epochs", plain[ENDS[-1]]
+
+
+def facts(record: Record) -> dict:
+    """Returns the values that the findings speak of, by name."""
+    rows, logs = record.rows, ("AdsWorld", "KuaiRand")
+    points, lower = {}, {}
+    for log in logs:
+        for rate in ADAGRAD_RATES:
+            of = against_first(rows, log, rate).groupby(["epoch", "seed", "method"])["value"].mean()
+            points[log, rate] = by_method = of.unstack("method")
+            inside = by_method[by_method.index.isin((*TENTHS, *INSIDE), level="epoch")]
+            for name in ("tail_rewind", "meda"):
+                lower[log, rate, name] = inside[f"{name}_blend"] - inside[name]
+    means = [of.groupby("epoch").mean() for of in lower.values()]
+    return by_name(
+        jump={(log, name): jump(rows, f"{log}, sums", name) for log in logs for name in SUMS},
+        point=points,
+        lower=lower,
+        least=-max(of.max() for of in means),
+        most=-min(of.min() for of in means),
+        one={log: against_one_epoch(rows, log).groupby("seed").mean() for log in logs},
+    )

@@ -17,6 +17,7 @@ import pandas as pd
 from reproduction import records
 from reproduction.ch10_own_label import experiment
 from reproduction.dose_response.experiment import EXPECTED
+from reproduction.findings import by_name
 from reproduction.remedies.registry import METHODS
 from reproduction.runs import Profile, Run, over_seeds, run_all
 
@@ -100,3 +101,13 @@ def cost() -> pd.DataFrame | None:
     seconds = pd.DataFrame(found["seconds"])
     time = seconds.div(seconds["tail_rewind"], axis=0).median()
     return pd.DataFrame({"mb": pd.Series(found["bytes"]) / found["tail_rows"], "time": time})
+
+
+def facts(record: records.Record) -> dict:
+    """Returns the values that the findings speak of, by name."""
+    rewinds = records.read(experiment.NAME, "long")
+    worth = against_one_epoch(record.rows, rewinds.rows)
+    rounded = votes_against_float32(record.rows).abs().max()
+    two, three = (worth.xs(name)[4.0] for name in ("two_fold_tail", "two_fold"))
+    bits = rounded[[1.25, 2.0]].max()
+    return by_name(worth=worth, rounded=rounded, bits=bits, passes=two - three)

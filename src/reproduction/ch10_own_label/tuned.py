@@ -17,6 +17,7 @@ import pandas as pd
 from reproduction import records
 from reproduction.ch07_fal_versus_meda import dense_factor
 from reproduction.ch07_fal_versus_meda.dense_factor import EPOCHS, EXPECTED, best_trials
+from reproduction.findings import by_name
 from reproduction.runs import Profile, Run, over_seeds, run_all
 
 NAME = "tuned_blend"
@@ -45,3 +46,10 @@ def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=prin
     rows = run_all(over_seeds(seeds or SEEDS, todo), profile, device, store, log)
     rows, kept = (one[one["metric"] == EXPECTED] for one in (rows, record.rows))
     return pd.concat([rows, kept[kept["seed"].isin(rows["seed"])]], ignore_index=True)
+
+
+def facts(record: records.Record) -> dict:
+    """Returns the values that the findings speak of, by name."""
+    over = ("tail_rewind", "meda", "fal")
+    found = {name: dense_factor.against(record.rows, "tail_rewind_blend", name) for name in over}
+    return by_name(over=found)
