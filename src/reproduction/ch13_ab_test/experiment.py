@@ -31,6 +31,8 @@ from reproduction.ch13_ab_test.serving import (
     Requests,
     simulate,
 )
+from reproduction.findings import by_name
+from reproduction.records import Record
 from reproduction.runs import Profile, default_store, workers
 
 NAME = "ch13_ab_test"
@@ -297,3 +299,34 @@ def detectable(spread: float, n: float, power: float = 0.8) -> float:
 def requests_needed(effect: float, spread: float, power: float = 0.8) -> float:
     """Returns the n at which `effect` is detected with that power."""
     return 2 * ((Z + ndtri(power)) * spread / effect) ** 2
+
+
+def facts(record: Record) -> dict:
+    """Returns the values that the findings speak of, by name."""
+    rows, slope = record.rows, worth(record.rows)
+    offline = {name: lift(rows, name, "logloss_checkout") for name in ARMS}
+    same = reported(rows, ONE)
+    same = same[same["day"] == same["day"].max()].assign(truth=0.0)
+    alarms = misses(same, "requests")
+    return by_name(
+        lift={name: lift(rows, name) for name in ARMS},
+        regret={name: regret(rows, name) for name in ARMS},
+        quarter=lift(rows, BLEND, "value", "quarter", base=REWIND),
+        quarter_naive=lift(rows, NAIVE, "value", "quarter"),
+        order=order(rows),
+        price=-slope,
+        worlds=len(slope),
+        offline=offline,
+        by_the_line=slope.mean() * offline[BLEND].mean(),
+        promised={name: overprediction(rows, name) for name in (ONE, NAIVE)},
+        promised_of_all=overprediction(rows, NAIVE, "_all"),
+        chance={name: chance(rows, name) for name in (NAIVE, BLEND)},
+        needed=requests_needed(0.01, spread(rows)) / 1e6,
+        clustering=clustering(rows),
+        tests=len(alarms),
+        alarms=alarms.sum(),
+        alarmed=alarms.mean(),
+        own=lift(rows, BLEND, feedback="own"),
+        gain={name: gain_from_own_logs(rows, name) for name in (NAIVE, BLEND)},
+        first=novelty(rows, BLEND),
+    )

@@ -153,41 +153,20 @@ def show_apart(rows: pd.DataFrame) -> None:
     )
 
 
-def show_finding(record: Record) -> None:
-    """Displays what was found about the two processes."""
-    rows = record.rows
+def facts(record: Record) -> dict:
+    """Returns the values that the findings speak of, by name."""
+    rows, change = record.rows, jumps(record.rows, TWO, ADAGRAD)
     far, control = (apart(rows, source) for source in (TWO, REVERSED))
     pairs = far.groupby(["rule", "method", "seed"]).max()
     plain = pairs.xs((ADAGRAD, "plain"), level=("rule", "method"))
-    first = far[far.index.get_level_values("epoch") <= 1].max()
-    change = jumps(rows, TWO, ADAGRAD)
-    findings.show(
-        "Two processes train the model that one process trains. In epoch 1 the logloss of every "
-        "run agrees to {first} at every point. Over both epochs, {close} of {n} runs agree to a "
-        "hundred-thousandth. One does not: on one seed, plain training under row-wise Adagrad "
-        "drifts apart from the middle of epoch 2, up to {worst}. Neither FAL nor a rewind is in "
-        "that run, and on the two other seeds it agrees to {others}. We take it for rounding that "
-        "the dense layers' Adam and their ReLUs magnify step by step; the reversed batches, which "
-        "change nothing but rounding, get up to {control} apart. Under row-wise Adagrad on two "
-        "processes, plain training's mean logloss rises by {plain} over the first quarter of "
-        "epoch 2, and changes by {fal} with FAL.",
-        record=record,
-        numbers={
-            "first": f"{first:.0e}",
-            "close": f"{(pairs < 1e-5).sum()}",
-            "n": f"{len(pairs)}",
-            "worst": f"{pairs.max():.0e}",
-            "others": f"{plain.nsmallest(len(plain) - 1).max():.0e}",
-            "control": f"{control.max():.0e}",
-            "plain": findings.estimate(change["plain"], "%", 1),
-            "fal": findings.estimate(change["fal"], "%", 1),
-        },
-        holds={
-            "epoch 1 agrees": first < 1e-6,
-            "all but one agree": (pairs < 1e-5).sum() == len(pairs) - 1,
-            "the one is plain under row-wise Adagrad": plain.max() == pairs.max(),
-            "rounding alone gets apart": control.max() > 1e-6,
-            "plain training jumps": findings.above(change["plain"]),
-            "FAL is below it": findings.above(change["plain"] - change["fal"]),
-        },
+    return findings.by_name(
+        first=far[far.index.get_level_values("epoch") <= 1].max(),
+        close=(pairs < 1e-5).sum(),
+        not_close=(pairs >= 1e-5).sum(),
+        runs=len(pairs),
+        worst=pairs.max(),
+        worst_plain=plain.max(),
+        others=plain.nsmallest(len(plain) - 1).max(),
+        control=control.max(),
+        jump=change,
     )
