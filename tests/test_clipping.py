@@ -60,21 +60,76 @@ def assert_alike(sparse, dense, rtol=1e-5):
 
 @pytest.mark.parametrize("norm_type", [1.0, 2.0, 3.5, math.inf])
 @pytest.mark.parametrize("max_norm", [0.1, 5.0, 1e6])
-def test_the_norm_is_clipped_as_torch_clips_dense_gradients(max_norm, norm_type):
+@pytest.mark.parametrize("foreach", [None, True, False])
+def test_the_norm_is_clipped_as_torch_clips_dense_gradients(max_norm, norm_type, foreach):
     sparse = parameters()
     dense = with_dense_gradients(sparse)
     expected = nn.utils.clip_grad_norm_(dense, max_norm, norm_type)
-    torch.testing.assert_close(clip_grad_norm_(sparse, max_norm, norm_type), expected)
+    total = clip_grad_norm_(sparse, max_norm, norm_type, foreach=foreach)
+    torch.testing.assert_close(total, expected)
     assert_alike(sparse, dense)
 
 
 @pytest.mark.parametrize("clip_value", [1e-3, 0.5, 1e6])
-def test_values_are_clipped_as_torch_clips_dense_gradients(clip_value):
+@pytest.mark.parametrize("foreach", [None, True, False])
+def test_values_are_clipped_as_torch_clips_dense_gradients(clip_value, foreach):
     sparse = parameters()
     dense = with_dense_gradients(sparse)
     nn.utils.clip_grad_value_(dense, clip_value)
-    clip_grad_value_(sparse, clip_value)
+    clip_grad_value_(sparse, clip_value, foreach=foreach)
     assert_alike(sparse, dense)
+
+
+def test_float16_gradients_do_not_overflow():
+    """Two lookups of 4e4 sum to more than float16 holds, and so does the norm of 16 of 3e4."""
+    table, dense = nn.Parameter(torch.zeros(6, 3).half()), nn.Parameter(torch.zeros(16).half())
+    ids, values = torch.tensor([[1, 1, 4]]), torch.full((3, 3), 4e4, dtype=torch.float16)
+    for clip, largest in ((clip_grad_norm_, 1.0), (clip_grad_value_, 0.5)):
+        table.grad = torch.sparse_coo_tensor(ids, values, table.shape, check_invariants=False)
+        dense.grad = torch.full_like(dense, 3e4)
+        clip([table, dense], largest)
+        assert table.grad.dtype == torch.float16
+        rows = torch.zeros(6, 3).index_add_(0, ids[0], table.grad._values().float())
+        if clip is clip_grad_value_:
+            assert rows[1].tolist() == rows[4].tolist() == [0.5] * 3
+        together = torch.cat([rows.flatten(), dense.grad.float()])
+        if clip is clip_grad_norm_:
+            assert together.norm().item() == pytest.approx(1, rel=1e-2)
+
+
+@pytest.fixture
+def one_process(tmp_path):
+    if not torch.distributed.is_gloo_available():
+        pytest.skip("this torch has no gloo")
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1
+    )
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("foreach", [None, False])
+def test_dense_gradients_may_be_dtensors(one_process, foreach):
+    """As fully_shard makes those of the dense layers; the tables are not sharded."""
+    distributed = pytest.importorskip("torch.distributed.tensor")
+    mesh = torch.distributed.init_device_mesh("cpu", (1,))
+    sparse = parameters()
+    dense = with_dense_gradients(sparse)
+    for place, p in enumerate(sparse):
+        if p.grad is not None and not p.grad.is_sparse:
+            shard = [distributed.Shard(0)]
+            sparse[place] = nn.Parameter(distributed.distribute_tensor(p.detach(), mesh, shard))
+            sparse[place].grad = distributed.distribute_tensor(p.grad, mesh, shard)
+    expected = nn.utils.clip_grad_norm_(dense, 0.1)
+    torch.testing.assert_close(clip_grad_norm_(sparse, 0.1, foreach=foreach), expected)
+    nn.utils.clip_grad_value_(dense, 0.005)
+    clip_grad_value_(sparse, 0.005, foreach=foreach)
+    for p in sparse:
+        if hasattr(p, "full_tensor"):
+            p.grad = p.grad.full_tensor()
+    for p, its in zip(sparse, dense):
+        if p.grad is not None:
+            torch.testing.assert_close(p.grad.to_dense(), its.grad, rtol=1e-5, atol=1e-7)
 
 
 def test_bfloat16_gradients_are_clipped_too():

@@ -7,13 +7,13 @@ and tail rewind count.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from multiepoch.optim import compiled
-from multiepoch.optim.batch import TouchedRows
+from multiepoch.optim.batch import TouchedRows, at_least_float32
 from multiepoch.optim.lookups import gradient_of
 
 
@@ -23,14 +23,19 @@ def clip_grad_norm_(
     max_norm: float,
     norm_type: float = 2.0,
     error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
 ) -> Tensor:
     """Scales all gradients down to a total norm of `max_norm`, as `torch.nn.utils.clip_grad_norm_`.
+
+    The norm is computed in at least float32. Dense gradients may be DTensors, as FSDP2 makes them;
+    then every process must call this.
 
     Args:
         parameters: The parameters, or one; those without a gradient are skipped.
         max_norm: The largest total norm.
         norm_type: The order p of the norm, above 0; math.inf takes the largest entry.
         error_if_nonfinite: Raises a RuntimeError if the total norm is NaN or infinite.
+        foreach: False takes the dense gradients one by one, else all of a kind at once.
 
     Returns:
         The total norm of the gradients before they were clipped, a scalar.
@@ -38,26 +43,35 @@ def clip_grad_norm_(
     pairs = _with_gradient(parameters)
     if not pairs:
         return torch.tensor(0.0)
-    norms = [torch.linalg.vector_norm(_entries(p, grad), norm_type) for p, grad in pairs]
-    together = torch.stack([norm.to(norms[0].device) for norm in norms])
-    total = torch.linalg.vector_norm(together, norm_type)
+    dense: dict[Hashable, list[Tensor]] = {}
+    norms = []
+    for p, grad in pairs:
+        if grad.is_sparse:
+            sums = grad._values() if grad.is_coalesced() else _rows(p, grad)[1]
+            norms.append(_norms([sums], norm_type)[0])
+        else:
+            kind = id(grad) if foreach is False else (type(grad), grad.device, grad.dtype)
+            dense.setdefault(kind, []).append(grad)
+    norms += [norm for grads in dense.values() for norm in _norms(grads, norm_type)]
+    total = torch.linalg.vector_norm(torch.stack([n.to(norms[0].device) for n in norms]), norm_type)
     if error_if_nonfinite and not total.isfinite():
         raise RuntimeError(
             f"clip_grad_norm_: the total norm of the gradients is {total.item()}, so they cannot "
             "be clipped; lower the learning rate or look for an overflow in the loss."
         )
     scale = (max_norm / (total + 1e-6)).clamp(max=1.0)
+    for grads in dense.values():
+        torch._foreach_mul_(grads, scale.to(grads[0].device))
     for p, grad in pairs:
-        here = scale.to(grad.device)
         if grad.is_sparse:
-            p.grad = _with_values(grad, grad._values() * here)
-        else:
-            grad.mul_(here)
+            p.grad = _with_values(grad, grad._values() * scale.to(grad.device))
     return total
 
 
 @torch.no_grad()
-def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
+def clip_grad_value_(
+    parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None
+) -> None:
     """Clamps every entry of the gradients, as `torch.nn.utils.clip_grad_value_`.
 
     One lookup of each row then carries the row's clamped sum, and the others carry zeros.
@@ -65,15 +79,18 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     Args:
         parameters: The parameters, or one; those without a gradient are skipped.
         clip_value: Entries are clamped to [-clip_value, clip_value].
+        foreach: As torch takes it, for the dense gradients.
     """
-    for p, grad in _with_gradient(parameters):
-        if not grad.is_sparse:
-            grad.clamp_(-clip_value, clip_value)
-            continue
-        lookups, sums = _rows(p, grad)
-        clamped = sums.clamp_(-clip_value, clip_value)
-        p.grad = _with_values(grad, torch.zeros_like(grad._values()))
-        p.grad._values().index_copy_(0, lookups, clamped)
+    pairs = _with_gradient(parameters)
+    dense = [p for p, grad in pairs if not grad.is_sparse]
+    if dense:
+        nn.utils.clip_grad_value_(dense, clip_value, foreach=foreach)
+    for p, grad in pairs:
+        if grad.is_sparse:
+            lookups, sums = _rows(p, grad)
+            values = torch.zeros_like(grad._values())
+            clamped = sums.clamp_(-clip_value, clip_value).to(values.dtype)
+            p.grad = _with_values(grad, values.index_copy_(0, lookups, clamped))
 
 
 def _with_gradient(parameters: Tensor | Iterable[Tensor]) -> list[tuple[Tensor, Tensor]]:
@@ -81,15 +98,18 @@ def _with_gradient(parameters: Tensor | Iterable[Tensor]) -> list[tuple[Tensor, 
     return [(p, p.grad) for p in every if p.grad is not None]
 
 
-def _entries(p: Tensor, grad: Tensor) -> Tensor:
-    """Returns what a gradient has beside zeros: of a sparse one, each row's sum, (k, dim)."""
-    if not grad.is_sparse:
-        return grad
-    return grad._values() if grad.is_coalesced() else _rows(p, grad)[1]
+def _norms(grads: list[Tensor], norm_type: float) -> list[Tensor]:
+    """Returns the norm of each gradient; they are of one kind, device and dtype."""
+    dtype = at_least_float32(grads[0].dtype)
+    norms = torch._foreach_norm([grad.to(dtype) for grad in grads], norm_type)
+    return [norm.full_tensor() if hasattr(norm, "full_tensor") else norm for norm in norms]
 
 
 def _rows(p: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the place of one lookup of each row, int64 (k,), and the row's sum, (k, dim)."""
+    """Returns the place of one lookup of each row, int64 (k,), and the row's sum, (k, dim).
+
+    The sums are in at least float32, since those of many float16 lookups may overflow.
+    """
     ids, values = grad._indices()[0], grad._values()
     if compiled.usable(p, values):
         fused = compiled.touched_rows(ids, values, len(p))
@@ -99,7 +119,7 @@ def _rows(p: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
     assert touched.slot is not None
     lookups = torch.empty_like(touched.rows)
     lookups.scatter_(0, touched.slot, torch.arange(len(ids), device=ids.device))
-    return lookups, touched.gradient().to(values.dtype)
+    return lookups, touched.gradient()
 
 
 def _with_values(grad: Tensor, values: Tensor) -> Tensor:
