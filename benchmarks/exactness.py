@@ -153,7 +153,7 @@ class Case:
         """The largest error of a weight after any step. A new epoch begins with each step."""
         table, optimizer = self.optimizer()
         # A parameter, since the reference's gradients come from modules, too.
-        reference = nn.Parameter(table.detach().double())
+        reference = nn.Parameter(table.detach().double().clone())
         state, largest = new_state(reference.detach()), 0.0
         if self.through is not None:
             ours = Features(table, self.through.mode, self.through.padding, sparse=True)

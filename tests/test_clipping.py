@@ -108,6 +108,14 @@ def one_process(tmp_path):
     torch.distributed.destroy_process_group()
 
 
+def test_a_sharded_table_is_refused(one_process):
+    distributed = pytest.importorskip("torch.distributed.tensor")
+    mesh = torch.distributed.init_device_mesh("cpu", (1,))
+    table = distributed.distribute_tensor(torch.ones(4, 2), mesh, [distributed.Shard(0)])
+    with pytest.raises(TypeError, match=r"table 'users' is sharded.*ignored_params"):
+        EmbeddingOptimizer([("users", nn.Parameter(table))], 0.1)
+
+
 @pytest.mark.parametrize("foreach", [None, False])
 def test_dense_gradients_may_be_dtensors(one_process, foreach):
     """As fully_shard makes those of the dense layers; the tables are not sharded."""

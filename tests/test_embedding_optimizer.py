@@ -84,6 +84,15 @@ def test_random_cases_agree_with_the_reference(first):
     assert max(case.error() for case in cases) <= 1e-6
 
 
+@pytest.mark.parametrize("row_lr", SCALES)
+@pytest.mark.parametrize("row_decay", DECAYS)
+def test_a_float64_table_is_exact_to_float64(row_lr, row_decay):
+    """FAL's factor and AdamAR's, too."""
+    batches = [[1, 2, 2, 7], [2, 5], [1, 1, 1, 7, 0]]
+    case = Case("adam", row_lr, row_decay, 9, 5, batches, 0, "unique", dtype=torch.float64)
+    assert case.error() <= 1e-14
+
+
 @property_test
 @given(cases(torch.bfloat16))
 def test_a_bfloat16_table_agrees_to_its_own_step(case):

@@ -1,6 +1,7 @@
 """The optimizers in the world around them: bags, dtypes, autocast, accumulation, DDP."""
 
 import copy
+import inspect
 from functools import partial
 
 import pytest
@@ -10,7 +11,12 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.parallel import DistributedDataParallel
 
-from multiepoch.optim import EmbeddingOptimizer, FrequencyAdaptiveLR, SparseOptimizer
+from multiepoch.optim import (
+    EmbeddingOptimizer,
+    FrequencyAdaptiveLR,
+    SparseOptimizer,
+    clip_grad_norm_,
+)
 from multiepoch.optim.lookups import accumulate_lookups, gather_lookups
 from multiepoch.remedies import tail_rewind
 
@@ -303,6 +309,12 @@ def test_a_frozen_table_and_a_table_without_a_batch_stand_still():
 
 # ---- Two processes -----------------------------------------------------------------------------
 
+try:
+    import torch.distributed.fsdp as fsdp
+
+    HAS_FSDP2 = "ignored_params" in inspect.signature(fsdp.fully_shard).parameters
+except (ImportError, AttributeError):
+    HAS_FSDP2 = False
 N_STEPS, TAU = 3, 6
 SETTINGS = {  # name: rule, FAL or not, the communication hook or not
     "adam, as torch sends it": ("adam", False, False),
@@ -338,10 +350,53 @@ def counts_of(model, optimizer):
     return [optimizer.embedding.state[table].get("count") for table in tables]
 
 
+class Parts(nn.Module):
+    """Tables and a tower, each a module of its own."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.tables = nn.Sequential(nn.Embedding(20, 4, sparse=True))
+        self.tower = nn.Linear(4, 1)
+
+    def forward(self, ids):
+        return self.tower(self.tables(ids)).squeeze(1)
+
+
+def train_in_parts(batches, wrap=lambda model: model):
+    """Returns the weights and FAL's counts."""
+    model = Parts()
+    wrap(model)
+    optimizer = SparseOptimizer.from_model(model, 0.01, 0.1, row_lr=FrequencyAdaptiveLR())
+    for ids in batches:
+        optimizer.zero_grad()
+        (model(ids) - 1).square().mean().backward()
+        clip_grad_norm_(model.parameters(), 0.5)
+        optimizer.step()
+    (table,) = optimizer.embedding.param_groups[0]["params"]
+    weights = [
+        p.full_tensor() if hasattr(p, "full_tensor") else p.detach() for p in model.parameters()
+    ]
+    return weights, optimizer.embedding.state[table]["count"]
+
+
+def sharded(model):
+    """As the page advises: FSDP2 for the tower, DistributedDataParallel for the tables."""
+    model.tables = DistributedDataParallel(model.tables)
+    model.tables.register_comm_hook(None, gather_lookups)
+    mesh = dist.init_device_mesh("cpu", (2,))
+    fsdp.fully_shard(model, mesh=mesh, ignored_params=set(model.tables.parameters()))
+
+
+PARTS = [torch.randint(20, (8,), generator=torch.Generator().manual_seed(k)) for k in range(4)]
+
+
 def one_of_two(rank, folder):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     results = {}
+    if HAS_FSDP2:
+        results["FSDP2"] = train_in_parts([ids[rank::2] for ids in PARTS], sharded)
     for setting in SETTINGS:
         halves = [tuple(column.chunk(2)[rank] for column in batch(s)) for s in range(N_STEPS)]
         model, optimizer = train(Model(), setting, halves, wrap=DistributedDataParallel)
@@ -369,3 +424,13 @@ def test_two_processes_do_what_one_does_with_both_batches(two_processes, setting
             assert not torch.equal(value, before[name])
         for count, expected in zip(counts, counts_of(model, optimizer)):
             assert count is expected is None or torch.equal(count, expected)
+
+
+@pytest.mark.skipif(not HAS_FSDP2, reason="this torch's fully_shard ignores no parameter")
+@pytest.mark.skipif(not dist.is_gloo_available(), reason="this torch has no gloo")
+def test_fsdp2_shards_the_dense_layers_beside_the_tables(two_processes):
+    expected, expected_counts = train_in_parts(PARTS)
+    for weights, counts in (results["FSDP2"] for results in two_processes):
+        assert torch.equal(counts, expected_counts)
+        for value, its in zip(weights, expected):
+            torch.testing.assert_close(value, its.detach(), rtol=0, atol=1e-6)

@@ -185,6 +185,30 @@ def test_rows_of_another_optimizer_are_corrected_alike_by_both_paths(row_lr, row
     assert compiled.distinct_rows(torch.tensor([0, n]), n) is None
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_rows_are_corrected_with_one_rounding(dtype):
+    options = {"row_lr": FrequencyAdaptiveLR(), "row_decay": AdaptiveRegularization(0.01)}
+    options["epoch"] = 0
+    before, after = (1 + torch.rand(300, 8) for _ in range(2))
+    rows, occurrences, corrected = torch.arange(300), torch.arange(1, 301), {}
+    for kind in (dtype, torch.float64):
+        weight, state = (
+            before.to(dtype).to(kind),
+            {
+                "count": torch.zeros(300, dtype=torch.int32),
+                "max_count": torch.tensor(0, dtype=torch.int32),
+                "last_step": torch.zeros(300, dtype=torch.int32),
+            },
+        )
+        kept = eager.keep_rows(options, weight, state, rows, occurrences)
+        weight.copy_(after.to(dtype))
+        eager.correct_rows(options, weight, state, kept, 5)
+        corrected[kind] = weight
+    error = (corrected[dtype].double() - corrected[torch.float64]).abs()
+    half_a_step = torch.finfo(dtype).eps / 2  # below 2, and 1 from 2 on
+    assert (error <= half_a_step * corrected[torch.float64].clamp(min=1) + 1e-6).all()
+
+
 ROW = st.integers(0, 12) | st.integers(2**31 - 13, 2**31 - 2)
 BATCH = st.dictionaries(ROW, st.integers(0, 3) | st.just(2**31 - 1))
 

@@ -189,6 +189,21 @@ def test_schedulers_change_both_rates_and_keep_their_ratio(name):
     assert rates_of(optimizer.embedding) == rates_of(optimizer)[-2:]
 
 
+@pytest.mark.parametrize("rule", ["adam", "sgd"])
+def test_one_cycle_moves_the_momentum_of_a_dense_sgd(rule):
+    model = Model()
+    optimizer = pair(model, partial(torch.optim.SGD, momentum=0.9), rule=rule)
+    scheduler = SCHEDULERS["OneCycleLR"](optimizer)
+    seen = set()
+    for step in range(8):
+        seen.add(optimizer.dense.param_groups[0]["momentum"])
+        train(model, optimizer, [step], scheduler)
+    assert len(seen) > 2 and max(seen) == 0.95
+    other = pair(Model(), partial(torch.optim.SGD, momentum=0.9), rule=rule)
+    other.load_state_dict(optimizer.state_dict())
+    assert other.dense.param_groups[0]["momentum"] == optimizer.dense.param_groups[0]["momentum"]
+
+
 def test_reduce_on_plateau_keeps_the_ratio():
     optimizer = pair(Model())
     scheduler = lr_scheduler.ReduceLROnPlateau(optimizer, patience=0)
