@@ -80,6 +80,15 @@ def _fixed_seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _one_process(monkeypatch):
+    """Keeps the code under test from starting processes, each of which imports torch first.
+
+    A test of several processes sets `os.cpu_count` to the number of cores it needs.
+    """
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+
+
 @pytest.fixture(scope="session")
 def html() -> Path:
     """The quick book, beside the user's own in _build, and rebuilt only after a change."""

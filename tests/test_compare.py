@@ -47,10 +47,9 @@ LABELS = ["plain", "sparse optimizer", "FAL", "MEDA", "AdamAR", "tail rewind"]
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder with a small log; two trials a method, one process."""
+    """A folder with a small log; two trials a method."""
     monkeypatch.setenv("MULTIEPOCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
     every = plan.trials
     monkeypatch.setattr(plan, "trials", lambda budget=4: every(2))
     rng = np.random.default_rng(0)

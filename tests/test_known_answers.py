@@ -19,7 +19,6 @@ def headline(tmp_path, monkeypatch, capsys):
     """Runs `compare` with few methods, trials and steps; returns warnings and headline."""
     monkeypatch.setenv("MULTIEPOCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
     monkeypatch.setattr(plan, "LEAST_STEPS", 100)
     monkeypatch.setattr(plan, "DENSE_LR", 3.2e-3)
     monkeypatch.setattr(plan, "TABLE_RATE_METHODS", {"MEDA": ("meda", None)})
