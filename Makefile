@@ -21,7 +21,7 @@ CLIENTS  = .venv-clients
 PARALLEL = -n auto --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-fast test-pages test-distributed test-clients pdf slides bench bench-distributed regression random-logs mutations gpu lint strip colab clean
+.PHONY: help book test test-fast test-pages test-distributed test-clients pdf slides bench bench-distributed regression random-logs mutations gpu lint strip colab every-target clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -29,16 +29,17 @@ help: ## List the targets
 	@echo "  PROFILE=quick|cpu|long|gpu  how much the notebooks compute (default: cpu)"
 	@echo "  PYTHON=python3.12           the Python for .venv (default: python3)"
 	@echo "  GPU=1, TORCH_INDEX=URL      install torch with CUDA without a GPU, or from that index"
+	@echo "  OPTIONS=...                 more options for the target's command, such as OPTIONS=--help"
 	@echo "  TORCH=2.14 TORCHREC=1.9     the pair for test-distributed (default: 2.13 and 1.8)"
 
 book: $(STAMP) ## Run the notebooks and build the book in _build/html
 	@$(RUN) -m tools.book --profile $(PROFILE)
 
 test: $(STAMP) ## Run all tests: units, notebooks, and the pages of the quick book
-	@$(RUN) -m pytest $(PARALLEL)
+	@$(RUN) -m pytest $(PARALLEL) $(OPTIONS)
 
 test-fast: $(STAMP) ## Run the unit and property tests alone, in about a minute
-	@$(RUN) -m pytest $(PARALLEL) -m "not slow and not notebook and not page"
+	@$(RUN) -m pytest $(PARALLEL) -m "not slow and not notebook and not page" $(OPTIONS)
 
 test-pages: $(PAGES) ## Check every page of the built book in headless Chromium
 	@$(RUN) -m pytest -rs tests/pages
@@ -59,13 +60,13 @@ regression: $(STAMP) ## Run every notebook and compare with references/PROFILE.j
 	@$(RUN) -m pytest tests/regression --profile $(PROFILE) --junitxml=regression/$(PROFILE).xml
 
 random-logs: $(STAMP) ## Train compare on 200 random small logs and check its advice
-	@$(RUN) -m tests.random_logs
+	@$(RUN) -m tests.random_logs $(OPTIONS)
 
 mutations: $(STAMP) ## Break the package on purpose and check that the regression notices
-	@$(RUN) -m tests.mutations
+	@$(RUN) -m tests.mutations $(OPTIONS)
 
 gpu: $(STAMP) ## Run all that needs a GPU, in pieces that resume (results/gpu)
-	@$(RUN) -m tools.gpu
+	@$(RUN) -m tools.gpu $(OPTIONS)
 
 bench: $(STAMP) ## Time the optimizer and training against their peers (on an idle machine)
 	@$(RUN) -m benchmarks.bench $(OPTIONS)
@@ -82,7 +83,10 @@ strip: $(STAMP) ## Remove outputs from the notebooks and update their Colab link
 	@$(RUN) -m tools.notebooks
 
 colab: $(STAMP) ## Run every notebook as on Colab (needs python3.13 and several GB)
-	@$(RUN) -m tools.imitate_colab
+	@$(RUN) -m tools.imitate_colab $(OPTIONS)
+
+every-target: $(STAMP) ## Run every target above from a fresh clone, at its smallest size (hours; resumes)
+	@$(RUN) -m tools.every_target $(OPTIONS)
 
 clean: ## Remove everything these targets create
 	rm -rf $(VENV) $(SHARDED) $(CLIENTS) benchmarks/.venv-peers _build regression runs notebooks/runs .pytest_cache .hypothesis .ruff_cache .mypy_cache build src/multiepoch.egg-info src/multiepoch/optim/*.so

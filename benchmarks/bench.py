@@ -1,6 +1,6 @@
 """`make bench`: every benchmark of the page about costs, in one run.
 
-    python -m benchmarks.bench [--tiny] [--no-peers] [--out results]
+    python -m benchmarks.bench [--tiny] [--no-peers] [--out FOLDER]
 
 Installs the peers, then times steps and whole training, all with memory pages of 2 MiB. Writes
 results/bench/*.json, which the book's page is made of, and the evidence of claim C9; prints all
@@ -28,8 +28,11 @@ from tools import cost
 ROOT = Path(__file__).parents[1]
 MISSING = (
     "pip found no {absent} for torch {torch}. FBGEMM is built for one version of torch, and the "
-    "page about costs compares with it, so nothing was timed. In an environment with an older "
-    "torch all is timed; with --no-peers --out FOLDER, here, all but the peers."
+    "page about costs compares with it."
+)
+OTHERWISE = (
+    "In an environment with an older torch all is timed; with --no-peers --out FOLDER, here, all "
+    "but the peers."
 )
 
 
@@ -51,12 +54,14 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--no-peers", action="store_true", help="without DeepCTR-Torch and FBGEMM")
     options = parser.parse_args()
-    if options.no_peers and options.out is None:
-        parser.error("--no-peers needs --out, since the page in the book compares with the peers.")
+    if (options.no_peers or options.tiny) and options.out is None:
+        parser.error("--no-peers and --tiny need --out, since the book's page is made of results/.")
     python = sys.executable if options.no_peers else peers.python()
     if not options.no_peers and (absent := peers.missing(python)):
         print(MISSING.format(absent=" and ".join(absent), torch=torch.__version__), file=sys.stderr)
-        return 1
+        if not options.tiny:
+            print("Nothing was timed. " + OTHERWISE, file=sys.stderr)
+            return 1
     out = options.out or records.folder()
     try:
         bench = {
