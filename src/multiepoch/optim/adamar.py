@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -33,7 +34,7 @@ class AdaptiveRegularization:
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"AdaptiveRegularization: alpha={self.alpha} must be in [0, 1].")
 
-    def keep(self, last_step: Tensor, step: int) -> Tensor:
-        """Returns 1 - lambda for k rows, float32 (k,). last_step: int32 (k,), s of each row."""
-        waited = (step - 1 - last_step).float()
+    def keep(self, last_step: Tensor, step: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Returns 1 - lambda for k rows, (k,). last_step: int32 (k,), s of each row."""
+        waited = (step - 1 - last_step).to(dtype)
         return waited.mul_(-self.alpha).add_(1.0).clamp_(min=0.0)

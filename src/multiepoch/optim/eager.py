@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from multiepoch.optim.batch import TouchedRows
+from multiepoch.optim.batch import TouchedRows, at_least_float32
 from multiepoch.optim.fal import FrequencyAdaptiveLR
 from multiepoch.optim.rules import RULES
 
@@ -39,20 +39,32 @@ def update_rows(group: dict, table: Tensor, state: dict[str, Tensor], touched: T
     step = int(state["step"])  # on the CPU, so this does not wait for a GPU
     gathered = {name: state[name].index_select(0, rows) for name in rule.state_shapes(*table.shape)}
     direction = rule.update(touched.gradient(), gathered, step, group["betas"], group["eps"])
-    weight = table.index_select(0, rows).to(direction.dtype)
-    lr = float(group["lr"])
+    weight, lr = table.index_select(0, rows).to(direction.dtype), float(group["lr"])
     if group["row_decay"] is not None:
-        weight.mul_(group["row_decay"].keep(state["last_step"][rows], step)[:, None])
-        state["last_step"].index_fill_(0, rows, step)
+        weight.mul_(_kept(group, state, rows, step, weight.dtype))
     if group["row_lr"] is None:
         weight.add_(direction, alpha=-lr)
     else:
         counted = count_rows(group["row_lr"], state, rows, touched.occurrences)
-        factor = group["row_lr"].factor(counted, state["max_count"], group["epoch"])
-        weight.addcmul_(direction, factor[:, None].to(direction.dtype), value=-lr)
+        weight.addcmul_(direction, _factor(group, state, counted, weight.dtype), value=-lr)
     table.index_copy_(0, rows, weight.to(table.dtype))
     for name, values in gathered.items():
         state[name].index_copy_(0, rows, values)
+
+
+def _factor(group: dict, state: dict[str, Tensor], counted: Tensor, dtype: torch.dtype) -> Tensor:
+    """Returns FAL's factor of each row, (k, 1)."""
+    factor = group["row_lr"].factor(counted, state["max_count"], group["epoch"], dtype)
+    return factor[:, None]
+
+
+def _kept(
+    group: dict, state: dict[str, Tensor], rows: Tensor, step: int, dtype: torch.dtype
+) -> Tensor:
+    """Returns what AdamAR keeps of each row, (k, 1), and notes that the rows are trained now."""
+    keep = group["row_decay"].keep(state["last_step"][rows], step, dtype)
+    state["last_step"].index_fill_(0, rows, step)
+    return keep[:, None]
 
 
 def keep_rows(
@@ -83,13 +95,12 @@ def correct_rows(
 
     `step` is the number of this step, counted from 1; the other arguments are as for `keep_rows`.
     """
-    rows, old, counted = kept
-    moved = table.index_select(0, rows).sub_(old)
+    rows, before, counted = kept
+    dtype = at_least_float32(table.dtype)
+    old = before.to(dtype)
+    moved = table.index_select(0, rows).to(dtype).sub_(old)
     if group["row_lr"] is not None:
-        factor = group["row_lr"].factor(counted, state["max_count"], group["epoch"])
-        moved.mul_(factor[:, None].to(moved.dtype))
+        moved.mul_(_factor(group, state, counted, dtype))
     if group["row_decay"] is not None:
-        keep = group["row_decay"].keep(state["last_step"][rows], step)
-        old = old * keep[:, None].to(old.dtype)
-        state["last_step"].index_fill_(0, rows, step)
-    table.index_copy_(0, rows, moved.add_(old))
+        old = old * _kept(group, state, rows, step, dtype)
+    table.index_copy_(0, rows, moved.add_(old).to(table.dtype))

@@ -178,12 +178,7 @@ class EmbeddingOptimizer(Optimizer):
                 # A new row has not waited for AdamAR.
                 fresh = state["step"] if name == "last_step" else 0
                 state[name] = _appended(value, value.new_full((k, *value.shape[1:]), int(fresh)))
-        grown = _appended(param.data, new_rows.to(param))
-        # A loss that is still alive keeps the node that accumulates gradients of the earlier shape;
-        # torch makes a new one if the type changes.
-        other = torch.float16 if param.dtype != torch.float16 else torch.float32
-        param.data = param.data.new_empty(0, dtype=other)
-        param.data, param.grad = grown, None
+        param.data, param.grad = _appended(param.data, new_rows.to(param)), None
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -450,6 +445,12 @@ def _check_options(group: dict[str, Any]) -> None:
 
 
 def _check_table(table: Tensor, name: str) -> None:
+    if hasattr(table, "full_tensor"):  # a DTensor, whose gradient cannot be sparse
+        raise TypeError(
+            f"EmbeddingOptimizer: {name} is sharded, and FSDP2 cannot shard sparse gradients; call "
+            "fully_shard(..., ignored_params=set(tables.parameters())), and wrap the tables in "
+            "DistributedDataParallel."
+        )
     if not table.is_floating_point() or table.dim() != 2:
         raise TypeError(
             f"EmbeddingOptimizer: {name} is {table.dtype} of shape {tuple(table.shape)}; "

@@ -61,18 +61,27 @@ class FrequencyAdaptiveLR:
         if self.threshold < 1:
             raise ValueError(f"FrequencyAdaptiveLR: threshold={self.threshold} must be at least 1.")
 
-    def factor(self, count: Tensor, max_count: Tensor, epoch: int) -> Tensor:
-        """Returns the factors of k rows, float32 (k,). count: int32 (k,), F_i; max_count: M.
+    def factor(
+        self, count: Tensor, max_count: Tensor, epoch: int, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """Returns the factors of k rows, (k,), computed in `dtype`.
 
         `_kernels.cpp` repeats this formula for tables on a CPU; the tests hold the two together.
+
+        Args:
+            count: F_i of the rows, int32 (k,).
+            max_count: M, int32 ().
+            epoch: Counted from 0.
+            dtype: float32 or float64.
         """
-        if self.scale == "log":
-            factor = count.float().log1p_() / max_count.float().log1p()
-        elif self.scale == "linear":
-            factor = count / max_count.float()
-        elif self.scale == "power":
-            factor = (count / max_count.float()).pow_(self.exponent)
+        if self.scale == "threshold":
+            factor = torch.full_like(count, self.reduced, dtype=dtype)
+            factor.masked_fill_(count >= self.threshold, 1.0)
+        elif self.scale == "log":
+            factor = count.to(dtype).log1p_().div_(max_count.to(dtype).log1p())
         else:
-            factor = torch.where(count >= self.threshold, 1.0, self.reduced)
+            factor = count.to(dtype).div_(max_count.to(dtype))
+            if self.scale == "power":
+                factor.pow_(self.exponent)
         gap = self.gap_decay**epoch
         return factor if gap == 1.0 else factor.mul_(gap).add_(1.0 - gap)

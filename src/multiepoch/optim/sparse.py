@@ -51,8 +51,9 @@ class SparseOptimizer(Optimizer):
         self.dense, self.embedding = dense, embedding
         self._parts = _parts(model)
         _check_each_in_one(self._parts, dense, embedding)
-        # A scheduler may expect these options in every group.
-        common = dense.defaults.keys() & embedding.defaults.keys()
+        # A scheduler may expect these options in every group. OneCycleLR sets the momentum of every
+        # group, too, which changes nothing in those of the tables.
+        common = dense.defaults.keys() & {*embedding.defaults, "momentum"}
         state = dict(self.state)  # Optimizer.__init__ assigns an empty one
         super().__init__(self.param_groups, {key: dense.defaults[key] for key in common})
         self.state = state
