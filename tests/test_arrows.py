@@ -116,6 +116,7 @@ for needs_more in ("import multiepoch.train", "from multiepoch.data import load_
 """
 
 
+@pytest.mark.slow
 def test_the_library_works_where_torch_and_numpy_alone_are_installed(tmp_path):
     for name in needed_by("torch", "numpy"):
         one = distribution(name)

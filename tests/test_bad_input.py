@@ -596,6 +596,7 @@ def test_reading_says_how_long_it_takes(place, capsys):
     assert files.about_rows([zipped]) == pytest.approx(3 * 49, abs=5)
 
 
+@pytest.mark.slow
 def test_the_command_itself_exits_with_2_and_no_traceback(place):
     done = subprocess.run(
         [sys.executable, "-m", "multiepoch_compare", "compare", "none.csv", *CALL],
@@ -667,6 +668,7 @@ def test_a_kill_before_the_first_result_does_not_block_another_call(place):
         assert json.loads((out / "call.json").read_text()) == ["y"]
 
 
+@pytest.mark.slow
 def test_a_pipe_that_ends_stops_no_work(place):
     """As in `multiepoch inspect log.csv | head -1`."""
     path = lay_out(place, {"log.csv": GOOD})
@@ -678,6 +680,7 @@ def test_a_pipe_that_ends_stops_no_work(place):
     assert done.returncode == 0 and done.stderr == ""
 
 
+@pytest.mark.slow
 def test_a_terminated_call_tidies_up(place):
     path = lay_out(place, {"log.csv": GOOD})
     code = (
@@ -693,6 +696,7 @@ def test_a_terminated_call_tidies_up(place):
     assert not (place / "report").exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_at_the_report_gives_one_sentence(place, capsys, monkeypatch):
     path = lay_out(place, {"log.csv": GOOD})
 

@@ -15,6 +15,8 @@ from multiepoch.optim.rules import RULES
 from reproduction import claims
 from tools import cost
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> Path:

@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[1]
 
 FIGURE = """
 from reproduction import style
+
+pytestmark = pytest.mark.slow
 fig, axes = style.figure()
 axes.plot([0, 1], [0, 1])
 style.show(fig, alt="A rising line.", caption=f"It rises by {1:.2f}.", name="fig-line")

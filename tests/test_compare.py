@@ -24,6 +24,8 @@ from multiepoch_compare.__main__ import main
 from multiepoch_compare.inspect import inspect, look, sample
 from multiepoch_compare.readers import Columns, map_log
 
+pytestmark = pytest.mark.slow
+
 CALL = [
     "--ids",
     "user,item",

@@ -413,6 +413,7 @@ def two_processes(tmp_path_factory):
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="this torch has no gloo")
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_two_processes_do_what_one_does_with_both_batches(two_processes, setting):

@@ -10,6 +10,8 @@ import pytest
 from multiepoch_compare import plan
 from multiepoch_compare.__main__ import main
 
+pytestmark = pytest.mark.slow
+
 CALL = ["--ids", "user,item", "--labels", "click", "--day", "day", "--epochs", "2", "--seeds", "4"]
 FIRST = np.datetime64("2024-03-01")
 

@@ -354,6 +354,7 @@ def refused(root, words, *more):
     assert "Not written: " in str(refusal.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "words"),
     [(["--profile", "cpu"], "record it with"), (["-k", "77"], "deselected")],
@@ -427,6 +428,7 @@ def test_one_notebook_can_be_recorded_alone(root, runs):
     assert found["02_b"]["numbers"]["loss"]["values"] == VALUES
 
 
+@pytest.mark.slow
 def test_every_mutation_still_fits_the_package():
     code = "from tests.mutations import *; [apply(n, m) for n in MUTATIONS for m in MUTATIONS[n]]"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -13,6 +13,7 @@ def _two_cores(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_answer_comes_beside_the_results(workers):
     answers, came = [], threading.Event()
@@ -28,6 +29,7 @@ def test_an_answer_comes_beside_the_results(workers):
     assert (answers == [os.getpid()]) == (workers == 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_question_that_fails_has_no_answer(workers, capfd):
     answers = []

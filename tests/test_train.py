@@ -511,6 +511,7 @@ def test_a_run_that_crashes_again_and_again_gets_there(tiny_log, tmp_path):
     assert_same_end(run_window(tiny_log, path), run_window(tiny_log, None))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["writing", "replacing"])
 def test_a_kill_while_the_checkpoint_is_written_loses_nothing(tiny_log, tmp_path, moment):
     path = tmp_path / "run.pt"
