@@ -202,7 +202,10 @@ def _facts(of: Callable[[Record], Facts], record: Record) -> Facts:
 
 
 def show(
-    chapter: ModuleType | str, name="", record=None, facts: Facts | Callable | None = None, **told
+    chapter: ModuleType,
+    name: str,
+    record: Record | str | None,
+    facts: Facts | Callable[[Record], Facts] | None = None,
 ) -> None:
     """Displays a finding in a notebook and, below it, the record that it is about.
 
@@ -213,13 +216,6 @@ def show(
         facts: The values, or a function of the record, in place of the chapter's. Those of a live
             run have words for it in place of a record.
     """
-    if isinstance(chapter, str):  # TODO: the chapters whose cells still have their sentences
-        failed = [condition for condition, true in told["holds"].items() if not true]
-        if failed:
-            raise FindingContradicted("; ".join(failed))
-        record = told.get("record", name)
-        tables.text(f"{chapter.format_map(told['numbers'])}\n\n*Record: {record}.*")
-        return
     if record is None:
         tables.text(
             f"*Not shown here: “{name.replace('-', ' ')}”, a finding about a record that only the "

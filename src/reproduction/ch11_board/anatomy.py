@@ -17,6 +17,8 @@ from multiepoch.methods import Around
 from multiepoch.runner import resolve_device
 from multiepoch.train import train
 from reproduction.ch11_board import search
+from reproduction.findings import by_name
+from reproduction.records import Record
 from reproduction.runs import Profile, window
 from reproduction.runs.run import build
 
@@ -114,3 +116,8 @@ def own_label(rows: pd.DataFrame) -> dict[tuple[str, str], pd.Series]:
     """Returns the probe's correlation as epoch 2 begins, by seed, for each (remedy, lookups)."""
     mine = rows[(rows["what"] == "own label") & (rows["epoch"] == 1)]
     return {names: of.set_index("seed")["value"] for names, of in mine.groupby(["remedy", "of"])}
+
+
+def facts(record: Record) -> dict:
+    """Returns the values that the findings speak of, by name."""
+    return by_name(held=own_label(record.rows))

@@ -11,7 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 from reproduction.ch11_board.search import RATES, board_run, tuned
+from reproduction.findings import by_name
 from reproduction.measure import as_losses
+from reproduction.records import Record
 from reproduction.remedies.board import BOARD
 from reproduction.runs import Profile, Run, run_all
 from reproduction.second_round import read
@@ -183,3 +185,21 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
         for remedy in ("blend_l2", "blend_fal"):
             add("B7", "pairs", blend, remedy, ENDS[1:])
     return pd.DataFrame(found, columns=["claim", "measure", "point", "seed", "value"])
+
+
+def facts(record: Record) -> dict:
+    """Returns the values that the findings speak of, by name."""
+    rows = record.rows
+    one = {data: against_one_epoch(rows, data) for data in DATA}
+    ends = {data: of[4.0].unstack("remedy") for data, of in one.items()}
+    others = [name for name in BOARD if name not in HONEST]
+    close = one["world"][2.0].groupby("remedy").mean().abs() < 2
+    return by_name(
+        one=one,
+        nine={data: of[list(HONEST)] for data, of in ends.items()},
+        eight=ends["kuairand"][[name for name in HONEST if name != "two_fold"]],
+        other={data: of[others] for data, of in ends.items()},
+        close=close.sum(),
+        share_close=close.sum() / len(BOARD),
+        cost=cost(rows),
+    )

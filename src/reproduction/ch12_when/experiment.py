@@ -8,7 +8,9 @@ from __future__ import annotations
 import pandas as pd
 
 from reproduction.ch11_board.search import board_run
+from reproduction.findings import by_name
 from reproduction.measure import as_losses
+from reproduction.records import Record
 from reproduction.runs import Profile, Run, run_all
 
 NAME = "ch12_when"
@@ -101,3 +103,16 @@ def _measures(found: pd.DataFrame):
     if 1e-6 in jump.index.unique("coefficient"):
         mine = jump.xs(1e-6, level="coefficient")
         yield "steps", "coefficient 1e-06", mine[max(mine)] - mine[min(mine)]
+
+
+def facts(record: Record) -> dict:
+    """Returns the values that the findings speak of, by name."""
+    found = changes(record.rows)
+    scanned = found.xs("whole_l2")
+    gain = scanned["gain"]
+    return by_name(
+        scan=scanned.groupby(["coefficient", "seed"]).mean(),
+        taken=100 * (1 - gain.xs(1e-6) / gain.xs(0.0)),
+        jump=scanned["jump"],
+        at_256=found.xs(256, level="batch"),
+    )

@@ -18,7 +18,7 @@ from scipy.optimize import minimize_scalar
 
 from reproduction import tables
 from reproduction.ch11_board import search
-from reproduction.findings import cell
+from reproduction.findings import by_name, cell
 from reproduction.measure import as_losses
 from reproduction.records import Record
 from reproduction.remedies.board import BOARD
@@ -217,3 +217,31 @@ def show_law(record: Record | None) -> None:
         for objective, of in found.xs(remedy, level="remedy").groupby("objective")
     }
     tables.show(cells, "remedy, objective", "Means over seeds and 95 % intervals:")
+
+
+def facts(record: Record) -> dict:
+    """Returns the values that the findings speak of, by name."""
+    rows = record.rows
+    worth = in_fresh_data(rows).xs(MEAN).unstack("epoch")
+    by_method = worth.groupby(["remedy", "seed"]).mean()
+    along, meda, fal = (by_method.xs(name) for name in (METHODS[-1], "meda", "fal"))
+    three, seven = ((worth[last] - worth[1.0]).unstack("unique") for last in (4.0, 8.0))
+    fitted, lower = law(rows).xs(METHODS[-1], level="remedy"), per_doubling(rows).xs(MEAN)
+    large, small = lower.loc[250_000:1_000_000].mean(), lower.loc[31_250:125_000].mean()
+    return by_name(
+        three=three.xs(BLEND),
+        three_small=three.xs(BLEND).iloc[:, :3].mean(axis=1),
+        seven_cost=-seven.xs(BLEND)[1_000_000],
+        plain=three.xs("plain"),
+        plain_cost=-three.xs("plain").mean(axis=1),
+        along=along,
+        after_first=along - 1,
+        second_percent=100 * (along[2.0] - 1),
+        third_percent=100 * (along[3.0] - along[2.0]),
+        meda=meda,
+        meda_gain=meda[4.0] - meda[1.0],
+        fal_cost=fal[1.0] - fal[4.0],
+        law=fitted[["a", "b"]],
+        doubling=lower.mean(),
+        doubling_large=large - small,
+    )
