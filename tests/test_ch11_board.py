@@ -9,12 +9,12 @@ from torch import nn
 
 from multiepoch.data import Log, Schema
 from multiepoch.optim import SparseOptimizer
-from reproduction import records
-from reproduction.ch11_board import search
+from reproduction import records, tuning
+from reproduction.ch11_board import experiment
 from reproduction.measure import as_losses
 from reproduction.remedies import hooks
 from reproduction.remedies.board import BOARD, filtered, hashed, smoothed
-from reproduction.runs import execute, profile
+from reproduction.runs import NEW_IDS, Run, execute, profile
 from reproduction.runs.sources import has_new_id
 
 TINY = replace(
@@ -31,29 +31,20 @@ TINY = replace(
 @pytest.mark.parametrize("name", BOARD)
 def test_every_remedy_trains_from_its_entry(name):
     remedy = BOARD[name]
-    run = search.board_run(
-        name, "world", 0, 1e-2, remedy.grid[0], remedy.dense_factors[-1], epochs=2
-    )
-    rows = as_losses(execute(run, TINY).assign(**run.about))
+    factor = {"dense_factor": remedy.dense_factors[-1]}
+    rate = 1e-2 * remedy.scale(remedy.grid[0])
+    run = Run(name, 0, 1e-3, rate, remedy.grid[0], epochs=2, group_by=NEW_IDS, **factor)
+    rows = as_losses(execute(run, TINY))
     loss = rows[(rows["metric"] == "loss") & (rows["group"] == "all")]
     assert sorted(loss["epoch"].unique()) == [0.25, 0.5, 1.0, 1.25, 1.5, 2.0]
     assert loss["value"].between(0.001, 5).all()
     assert {"0", "1"} <= set(rows["group"])
 
 
-def test_every_search_has_at_most_eight_distinct_points_that_vary_apart():
-    for name, remedy in BOARD.items():
-        points = search.design(name)
-        assert len(points) == len(set(points)) <= search.N_TRIALS
-        if len(remedy.grid) == 4 and len(remedy.dense_factors) == 2:
-            for pair in ((0, 2), (1, 2)):
-                assert len({tuple(point[k] for k in pair) for point in points}) == 8
-
-
 def test_the_committed_rates_are_those_of_the_committed_search():
     """Scored was the mean over three points of epoch 2; for plain, the end of epoch 1."""
-    rows = records.read(search.NAME, "long").rows
-    assert set(rows["remedy"]) == set(BOARD)
+    rows = records.read("ch11_search", "long").rows
+    assert set(rows["remedy"]) == set(BOARD) and experiment.most_trials(rows) == 8
     loss = rows[(rows["metric"] == "loss") & (rows["group"] == "all")]
     points = ["rate", "hyperparameter", "dense_factor"]
     for data, mine in loss.groupby("data"):
@@ -64,8 +55,10 @@ def test_the_committed_rates_are_those_of_the_committed_search():
         score = table[[1.25, 1.5, 2.0]].mean(axis=1).where(~plain, table[1.0])
         best = score.groupby(keys[:-1]).mean().groupby("remedy").idxmin()
         for remedy, (_, rate, value, factor) in best.items():
-            found = {"rate": rate, "hyperparameter": json.loads(value), "dense_factor": factor}
-            assert search.tuned()[data][remedy] == found
+            rate *= BOARD[remedy].scale(json.loads(value))
+            found = tuning.Tuned(1e-3, rate, json.loads(value), factor)
+            source = experiment.SOURCES[data]
+            assert tuning.chosen(tuning.on_board(remedy, source)) == found
 
 
 class Model(nn.Module):

@@ -1,13 +1,12 @@
 """Tuning finds the best point of a made-up landscape, and re-tuning replaces what it tuned."""
 
 import json
-from dataclasses import replace
+from collections import Counter
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from multiepoch.train.loop import NonFiniteLoss
 from reproduction import command, records, tuning
 from reproduction.runs import profile
 from reproduction.tuning import Candidate
@@ -29,19 +28,12 @@ def landscape(monkeypatch):
                 + (run.hyperparameter != hyperparameter)
                 for run in runs
             ]
-            common = {
-                "profile": "quick",
-                "device": "cpu",
-                "method": runs[0].method,
-                "group": "all",
-                "objective": "click",
-                "samples": 1,
-            }
+            common = {"group": "all", "objective": "click"}
             return pd.DataFrame(
                 common
                 | {
                     "seed": run.seed,
-                    "setting": run.setting,
+                    "trial": run.about["trial"],
                     "epoch": float(run.epochs),
                     "metric": metric,
                     "value": value,
@@ -61,16 +53,53 @@ def best(trials):
     return row.dense_lr, row.embedding_lr, json.loads(row.hyperparameter)
 
 
-def test_it_widens_the_grid_until_the_best_is_inside_and_then_turns_the_hyperparameter(landscape):
+def test_a_design_tries_all_values_and_pairs_about_as_often():
+    axes = {"embedding_lr": (1, 2, 3, 4), "hyperparameter": "abcd", "dense_factor": (1.0, 0.1)}
+    points = tuning.design(axes, 8)
+    assert len(set(points)) == 8
+    for a, b in ((0, 2), (1, 2)):
+        assert len({(point[a], point[b]) for point in points}) == 8
+    assert len(tuning.design({"dense_lr": (1, 2), "dense_factor": (1.0,)}, 8)) == 2
+
+
+@pytest.mark.parametrize("candidate", tuning.CANDIDATES.values(), ids=lambda one: one.name)
+def test_every_design_varies_each_axis_evenly(candidate):
+    axes = candidate.axes()
+    points = tuning.design(axes, candidate.n_trials[0])
+    for k, values in enumerate(axes.values()):
+        times = Counter(point[k] for point in points)
+        assert max(times.values()) - min(times.values()) <= 2 and len(times) == len(values)
+
+
+def test_it_goes_beyond_the_edge_until_the_best_is_inside_or_the_trials_are_spent(landscape):
     asked = landscape(10**-1.5, 10**-3.5, "linear")
     trials = tuning.tune(Candidate("fal", 3), QUICK, "cpu")
-    assert best(trials) == pytest.approx((10**-1.5, 10**-3.5, "linear"))
-    assert set(trials["stage"]) == {"rates", "widened", "hyperparameter"}
-    assert trials["score"].min() == pytest.approx(0.5)
-    for rate in ("dense_lr", "embedding_lr"):
-        assert trials[rate].min() < best(trials)[rate == "embedding_lr"] < trials[rate].max()
+    assert set(trials["stage"]) == {"design", "widened"} and len(trials) <= 24
+    assert trials["dense_lr"].max() > 10**-2.5 and trials["embedding_lr"].min() < 1e-3
+    rates, edge = best(trials), trials["edge"].iloc[0]
+    for k, rate in enumerate(("dense_lr", "embedding_lr")):
+        inside = trials[rate].min() < rates[k] < trials[rate].max()
+        assert inside == (rate not in edge)
     assert {run.on for run in asked} == {"validation"}
     assert {run.seed for run in asked} == set(QUICK.tuning_seeds)
+
+
+def test_the_points_that_a_candidate_is_judged_by_are_those_it_is_evaluated_at(landscape):
+    asked = landscape(1e-3, 1e-2)
+    tuning.tune(Candidate("plain", 4, at=(3.25, 4.0)), QUICK, "cpu")
+    assert {(run.epochs, run.evaluate_epochs, run.evaluate_at) for run in asked} == {
+        (4, (3,), (0.25, 1.0))
+    }
+
+
+def test_the_next_value_past_an_edge():
+    assert tuning.beyond("embedding_lr", [0.1, 0.3, 1.0], 1.0) == pytest.approx(1 / 0.3)
+    assert tuning.beyond("dense_factor", [1.0, 0.1], 1.0) is None
+    assert tuning.beyond("dense_factor", [1.0, 0.1], 0.1) == pytest.approx(0.01)
+    assert tuning.beyond("hyperparameter", [2, 5, 10, 30], 30) == 90
+    assert tuning.beyond("hyperparameter", [1, 2, 4, 8], 1) is None
+    assert tuning.beyond("hyperparameter", ["log", "linear"], "log") is None
+    assert tuning.beyond("hyperparameter", [None], None) is None
 
 
 def test_a_shared_rate_stays_shared(landscape):
@@ -105,9 +134,11 @@ def test_a_trial_that_diverges_loses_and_the_search_goes_on(landscape, monkeypat
     calm = tuning.run_all
 
     def run_all(runs, *how):
-        if any(run.embedding_lr > 1e-2 for run in runs):
-            raise NonFiniteLoss("the loss is not finite")
-        return calm(runs, *how)
+        rows = calm(runs, *how)
+        wild = rows["trial"].isin([r.about["trial"] for r in runs if r.embedding_lr > 1e-2])
+        # Its only point is not one that it is judged at.
+        loss = wild & (rows["metric"] == "logloss")
+        return rows.assign(epoch=rows["epoch"].where(~loss, 9.0))
 
     monkeypatch.setattr(tuning, "run_all", run_all)
     trials = tuning.tune(Candidate("plain", 1), QUICK, "cpu")
@@ -116,21 +147,15 @@ def test_a_trial_that_diverges_loses_and_the_search_goes_on(landscape, monkeypat
 
 
 def test_days_are_scored_after_the_first_two():
+    common = {"trial": 0, "seed": 0, "group": "all", "objective": "click"}
+    losses = {1.0: 9.0, 2.0: 9.0, 3.0: 1.0, 4.0: 3.0}
     rows = pd.DataFrame(
-        {
-            "profile": "quick",
-            "device": "cpu",
-            "method": "plain",
-            "setting": "",
-            "seed": 0,
-            "group": "all",
-            "objective": "click",
-            "samples": 1,
-            "epoch": [1.0, 2.0, 3.0, 4.0, 4.0],
-            "metric": ["logloss"] * 4 + ["constant_logloss"],
-            "value": [9.0, 9.0, 1.0, 3.0, 2.0],
-        }
+        [common | {"epoch": e, "metric": "logloss", "value": v} for e, v in losses.items()]
+        + [common | {"epoch": 4.0, "metric": "constant_logloss", "value": 2.0}]
     )
-    candidate = Candidate("plain", 2, days=4)
-    assert tuning.score(rows, candidate).tolist() == [1.0]
-    assert tuning.score(rows, replace(candidate, epochs=4, days=0)).tolist() == [1.5]
+    for candidate, expected in (
+        (Candidate("plain", 2, days=4), 1.0),
+        (Candidate("plain", 4), 1.5),
+        (Candidate("plain", 4, at=(2.0, 3.0)), 2.5),
+    ):
+        assert tuning.score(rows, candidate.judged).tolist() == [expected]

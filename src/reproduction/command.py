@@ -23,7 +23,7 @@ from reproduction.ch08_continual_training import experiment as continual
 from reproduction.ch09_real_logs import experiment as real_logs
 from reproduction.ch10_own_label import days, remedy_cost, tuned
 from reproduction.ch10_own_label import experiment as own_label
-from reproduction.ch11_board import anatomy, search
+from reproduction.ch11_board import anatomy
 from reproduction.ch11_board import experiment as board
 from reproduction.ch12_when import experiment as when
 from reproduction.ch12_when import worth
@@ -80,7 +80,6 @@ EXPERIMENTS = {
     "blended_days": Experiment(days.NAME, days.run, seeds=days.SEEDS),
     "tuned_blend": Experiment(tuned.NAME, tuned.run, seeds=tuned.SEEDS),
     "remedy_cost": Experiment(remedy_cost.NAME, remedy_cost.run, seeds=remedy_cost.SEEDS),
-    "search": Experiment(search.NAME, search.run, seeds=search.SEEDS, keep=search.write_tuned),
     "11": Experiment(board.NAME, board.run, board.judge, board.SEEDS),
     "11 anatomy": Experiment(anatomy.NAME, anatomy.run, seeds=anatomy.SEEDS),
     "12": Experiment(when.NAME, when.run, when.judge, when.SEEDS),

@@ -21,19 +21,20 @@ def curve(rows: pd.DataFrame, metric: str = "logloss", group: str = "all") -> pd
 
 
 def as_losses(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns loss, AUC, CPU time and memory of rows of `runs.COLUMNS` and `data`, by `remedy`.
+    """Returns loss, AUC, CPU time and memory of rows of `runs.COLUMNS`, by `remedy`.
 
     The loss is the one expected under the true probabilities if they are known.
     """
     known = rows["metric"] == "expected_logloss"
-    loss = known | ((rows["metric"] == "logloss") & ~rows["data"].isin(rows[known]["data"]))
+    data = rows["data"] if "data" in rows else pd.Series("", rows.index)
+    loss = known | ((rows["metric"] == "logloss") & ~data.isin(data[known]))
     auc = (rows["metric"] == "auc") & (rows["group"] == "all")
     about = rows["metric"].isin(["cpu_seconds", "table_bytes", "state_bytes", "rewind_bytes"])
     names = dict.fromkeys(("expected_logloss", "logloss"), "loss") | {
         "rewind_bytes": "remedy_bytes"
     }
     rows = rows[loss | auc | about].rename(columns={"method": "remedy"})
-    rows = rows.drop(columns=["profile", "device", "samples"])
+    rows = rows.drop(columns=["profile", "device", "setting", "samples"])
     return rows.assign(metric=rows["metric"].replace(names)).reset_index(drop=True)
 
 

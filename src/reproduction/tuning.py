@@ -1,10 +1,14 @@
-"""Tunes every candidate by the same kind of search, on worlds and a day that no result uses.
+"""One search for every method's rates, hyperparameter and dense factor, on what no result uses.
 
-Tuned: the dense rate, the tables' rate and the method's hyperparameter. Fixed: model, batch size,
-Adam's betas, window. Nuisance: the seed, averaged over. Trials train on the tuning seeds' worlds
-and are scored on the validation day; reported runs use other seeds and the test day. KuaiRand is
-one log for all seeds. If the best trial lies on an edge, the grid is widened, so the number of
-trials differs.
+Tuned: the dense rate, the tables' rate, the hyperparameter and the factor of the dense rate from
+epoch 2 on. Fixed: model, batch size, Adam's betas, window. Nuisance: the seed, averaged over. All
+methods have the same number of trials at most: first a balanced design over all that is tuned, then
+points beyond the best one while it lies at an edge. Trials train on the tuning seeds' worlds; their
+score is that of the validation day at the points where the method will be judged. Reported runs use
+other seeds and the test day. KuaiRand is one log for all seeds.
+
+tuned.json has what each search chose. Its column `search` says how: the first searches were grids
+in stages, and the board's had eight trials, on KuaiRand three about the best rate on AdsWorld.
 """
 
 from __future__ import annotations
@@ -12,46 +16,73 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from multiepoch.files import write_text
-from multiepoch.methods import ALL_METHODS, METHODS, Hyperparameter
-from multiepoch.train.loop import NonFiniteLoss
-from reproduction.measure import KEYS, curve
+from multiepoch.methods import METHODS as COMPARED
+from multiepoch.methods import Hyperparameter
+from reproduction.measure import curve
+from reproduction.remedies.board import BOARD
+from reproduction.remedies.registry import METHODS
 from reproduction.runs import Profile, Run, run_all
 
 NAME = "tuning"
-STEP = 10**0.5  # neighbours in the grid of rates
 DENSE_LR = (10**-3.5, 1e-3, 10**-2.5)
 EMBEDDING_LR = (1e-3, 10**-2.5, 1e-2, 10**-1.5)
+BOARD_LR = (10**-2.5, 1e-2, 10**-1.5, 1e-1)
 SHARED_LR = (10**-3.5, 1e-3, 10**-2.5, 1e-2)
 ADAGRAD_LR = (10**-2.5, 1e-2, 10**-1.5, 1e-1)
 SGD_LR = (0.1, 10**-0.5, 1.0)
 SGD_EMBEDDING_LR = (10.0, 10**1.5, 100.0, 10**2.5)
+DENSE_FACTORS = (1.0, 0.1, 0.03, 0.01)
 DEEP = (128,) * 6
-FINER = 10**0.25  # half a step, for methods without a hyperparameter
+TUNING_DAYS = 5
+TWO_EPOCHS = ("plain", "fal", "meda", "meda_restored", "meda_groups", "adamar", "day_tail_rewind")
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a search chose."""
+
+    dense_lr: float
+    embedding_lr: float
+    hyperparameter: Hyperparameter
+    dense_factor: float = 1.0
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A method to tune, with the data and the number of epochs it is scored on.
+    """A method to tune, with the conditions and the points that it is scored on.
 
-    A window is scored at the end of the last epoch. Days are scored on their mean without the
-    first two, since a model starts from nothing only once.
+    Attributes:
+        method: A key of METHODS.
+        epochs: Over the window or each day.
+        rule, data, days, dense_rule, hidden: As in Run.
+        shared: One rate for the whole network.
+        factors: Of the dense rate from epoch 2 on.
+        at: The epochs at which the method will be judged; by default, the end of the last one and,
+            of several days, all but the first two, since a model starts from nothing only once.
+        board: With the sizes, the dense rate and the tables' rates of chapter 11.
     """
 
     method: str
     epochs: int
     rule: str = "adam"
-    shared: bool = False  # one rate for the whole network
+    shared: bool = False
     data: str = "world"
     days: int = 0
     dense_rule: str = "adam"
     hidden: tuple[int, ...] = ()
+    factors: tuple[float, ...] = (1.0,)
+    at: tuple[float, ...] = ()
+    board: bool = False
 
     @property
     def name(self) -> str:
@@ -60,16 +91,63 @@ class Candidate:
         method = method if self.rule == "adam" else f"{method} {self.rule}"
         method += " throughout" if self.dense_rule != "adam" else ""
         method += ", deep" if self.hidden else ""
+        epochs = f"{self.epochs} epoch{'s' if self.epochs > 1 else ''}"
+        epochs += f" at {' '.join(f'{point:g}' for point in self.at)}" if self.at else ""
+        factor = "" if self.board or self.factors == (1.0,) else ", dense factor"
         data = ", days" if self.days else "" if self.data == "world" else f", {self.data}"
-        return f"{method}, {self.epochs} epoch{'s' if self.epochs > 1 else ''}{data}"
+        return f"{method}, {epochs}{factor}{data}{', board' if self.board else ''}"
+
+    @property
+    def judged(self) -> tuple[float, ...]:
+        """The points that it is scored on."""
+        return self.at or tuple(map(float, range(3, self.days + 1))) or (float(self.epochs),)
+
+    @property
+    def n_trials(self) -> tuple[int, int]:
+        """How many trials the design has, and how many there are at most."""
+        return (8, 12) if self.board else (16, 24)
+
+    def axes(self) -> dict[str, tuple]:
+        """Returns what to try, by field of Run."""
+        dense, tables = DENSE_LR, ADAGRAD_LR if "adagrad" in self.rule else EMBEDDING_LR
+        if self.dense_rule != "adam":
+            dense, tables = (SGD_LR, SGD_EMBEDDING_LR) if self.rule == "sgd" else (tables, tables)
+        if self.board:
+            dense, tables = (1e-3,), BOARD_LR
+        elif self.shared:
+            dense = SHARED_LR if self.dense_rule == "adam" else dense
+        rates = {"dense_lr": dense} | ({} if self.shared else {"embedding_lr": tables})
+        return rates | {"hyperparameter": METHODS[self.method].grid, "dense_factor": self.factors}
+
+    def run(self, seed: int, trial: int, point: Mapping[str, Any]) -> Run:
+        """Returns the run of a trial, whose point has a value for each of `axes`."""
+        scale = METHODS[self.method].scale(point["hyperparameter"])
+        rates = {"embedding_lr": point.get("embedding_lr", point["dense_lr"]) * scale}
+        names = ("epochs", "rule", "data", "days", "dense_rule", "hidden")
+        ends = tuple(sorted({math.ceil(point) - 1 for point in self.judged}))
+        return Run(
+            self.method,
+            seed,
+            **point | rates,
+            **{name: getattr(self, name) for name in names},
+            about={"trial": trial},
+            evaluate_at=tuple(sorted({1 - (-point % 1) for point in self.judged})),
+            evaluate_epochs=None if self.days else ends,
+            on="validation",
+        )
 
 
-TUNING_DAYS = 5
-TWO_EPOCHS = ("plain", "fal", "meda", "meda_restored", "meda_groups", "adamar", "day_tail_rewind")
+def on_board(method: str, data: str = "world") -> Candidate:
+    """Returns the candidate of the board's search: two epochs, plain scored after the first."""
+    factors = BOARD[method].dense_factors
+    at = (1.0,) if method == "plain" else (1.25, 1.5, 2.0)
+    return Candidate(method, 2, data=data, factors=factors, at=at, board=True)
+
+
 _CANDIDATES = [
     Candidate("plain", 1, shared=True),
     *(Candidate("plain", 1, rule=rule) for rule in ("adam", "adagrad", "rowwise_adagrad")),
-    *(Candidate(name, 3) for name in METHODS),
+    *(Candidate(name, 3) for name in COMPARED),
     *(
         Candidate("plain", 1, rule=rule, dense_rule=rule, shared=shared)
         for rule in ("adagrad", "sgd")
@@ -78,30 +156,59 @@ _CANDIDATES = [
     Candidate("plain", 1, hidden=DEEP, shared=True),
     Candidate("plain", 1, hidden=DEEP),
     Candidate("plain", 1, data="kuairand"),
-    *(Candidate(name, 3, data="kuairand") for name in METHODS),
+    *(Candidate(name, 3, data="kuairand") for name in COMPARED),
     Candidate("plain", 1, days=TUNING_DAYS),
     *(Candidate(name, 2, days=TUNING_DAYS) for name in TWO_EPOCHS),
+    *(Candidate(n, 3, factors=DENSE_FACTORS) for n in COMPARED if n != "fal_tail_rewind"),
+    *(on_board(name, data) for data in ("world", "half of kuairand") for name in BOARD),
 ]
 CANDIDATES = {one.name: one for one in _CANDIDATES}
 
 
-@dataclass(frozen=True)
-class Tuned:
-    """The best trial of a candidate."""
+def design(axes: Mapping[str, Sequence], n: int) -> list[tuple]:
+    """Returns at most n points such that all values and pairs of values are about as frequent."""
+    left = list(itertools.product(*axes.values()))
+    found: list[tuple] = []
+    seen: Counter = Counter()
 
-    dense_lr: float
-    embedding_lr: float
-    hyperparameter: Hyperparameter
+    def parts(point: tuple) -> list[tuple]:
+        return [*itertools.combinations(enumerate(point), 2), *enumerate(point)]
+
+    while left and len(found) < n:
+        found.append(min(left, key=lambda point: sum(seen[part] for part in parts(point))))
+        left.remove(found[-1])
+        seen.update(parts(found[-1]))
+    return found
 
 
-def score(rows: pd.DataFrame, candidate: Candidate) -> pd.Series:
-    """Returns the normalized entropy, mean over objectives, by (setting, seed). Lower is better."""
-    points = curve(rows)
-    at_end = points["epoch"] == candidate.epochs
-    points = points[points["epoch"] > 2 if candidate.days else at_end]
-    losses = points.groupby(KEYS)["value"].mean()
-    constant = rows[rows["metric"] == "constant_logloss"].set_index(KEYS)["value"]
-    return (losses / constant).groupby(["setting", "seed"]).mean()
+def beyond(axis: str, values: Sequence, best: Any) -> float | None:
+    """Returns the next value past the edge at which the best one lies; None if there is none.
+
+    Factors, and hyperparameters that are shares, end at 1; integers stay integers.
+    """
+    numbers = sorted(v for v in values if isinstance(v, int | float))
+    if best not in (numbers[:1] + numbers[-1:] if len(numbers) > 1 else []) or best == 0:
+        return None
+    found = best * best / numbers[1 if best == numbers[0] else -2]
+    if all(isinstance(v, int) for v in numbers):
+        found = round(found)
+    ends = not axis.endswith("_lr") and numbers[-1] <= 1 < found
+    return None if ends or found in (0, best) else found
+
+
+def score(rows: pd.DataFrame, judged: Sequence[float]) -> pd.Series:
+    """Returns the normalized entropy by trial, mean over objectives, points and seeds.
+
+    Lower is better. The loss is that under the true probabilities if they are known.
+    """
+    metric = next(m for m in ("expected_logloss", "logloss") if (rows["metric"] == m).any())
+    keys = ["trial", "seed", "objective"]
+    points = curve(rows, metric)
+    loss = points.set_index([*keys, points["epoch"].round(6)])["value"].unstack("epoch")
+    constant = rows[rows["metric"] == "constant_logloss"].set_index(keys)["value"]
+    # A run that diverged has one point, which may be none of these.
+    mean = loss.reindex(columns=list(judged)).mean(axis=1, skipna=False).fillna(math.inf)
+    return (mean / constant).groupby("trial").mean()
 
 
 def tune(
@@ -109,85 +216,47 @@ def tune(
 ) -> pd.DataFrame:
     """Runs every trial of a candidate and returns one row per trial.
 
-    Stage "rates" searches the grid at the default hyperparameter, and stage "widened" extends it
-    while the best trial lies on an edge. Stage "hyperparameter" then tries the method's other
-    hyperparameters at the best rates; a method without one tries rates half a step away ("finer").
-
     Returns:
-        Columns candidate, stage, dense_lr, embedding_lr, hyperparameter (as JSON), score, best.
+        Columns candidate, stage ("design" or "widened"), dense_lr, embedding_lr, hyperparameter (as
+        JSON), dense_factor, score, best, and edge: the axes at whose end the best trial lies still.
     """
-    method = ALL_METHODS[candidate.method]
+    sizes = profile.board() if candidate.board else profile
     # A day-by-day trial costs as much as several windows, so it has one tuning world.
     seeds = profile.tuning_seeds[:1] if candidate.days else profile.tuning_seeds
-    trials: dict[tuple, tuple[str, float]] = {}
-    names = ("epochs", "rule", "data", "days", "dense_rule", "hidden")
-    fixed = {name: getattr(candidate, name) for name in names}
-    fixed |= {"evaluate_at": (1.0,), "on": "validation"}
-
-    def evaluate(stage: str, points: list[tuple[float, float, Hyperparameter]]) -> None:
-        points = [p for p in points if p not in trials]
-        runs = [
-            Run(candidate.method, seed, *point, setting=json.dumps(point), **fixed)
-            for point in points
-            for seed in seeds
-        ]
-        try:
-            rows = [run_all(runs, profile, device, store, log)] if runs else []
-        except NonFiniteLoss:  # finished runs are kept, so asking one by one repeats none
-            rows = [
-                one
-                for run in runs
-                if (one := _or_none(run, profile, device, store, log)) is not None
-            ]
-        scores = score(pd.concat(rows), candidate) if rows else pd.Series()
-        for point in points:
-            mine = scores.get(json.dumps(point), pd.Series([math.inf]))
-            trials[point] = stage, float(mine.mean() if len(mine) == len(seeds) else math.inf)
-
-    def best() -> tuple[float, float, Hyperparameter]:
-        return min(trials, key=lambda point: trials[point][1])
-
-    default = method.grid[0]
-    dense, tables = DENSE_LR, EMBEDDING_LR
-    if "adagrad" in candidate.rule:
-        tables = ADAGRAD_LR
-    if candidate.dense_rule != "adam":
-        dense, tables = (SGD_LR, SGD_EMBEDDING_LR) if candidate.rule == "sgd" else (tables, tables)
-    shared = SHARED_LR if candidate.dense_rule == "adam" else dense
-    grids = [list(shared)] if candidate.shared else [list(dense), list(tables)]
-
-    def rates() -> list[tuple[float, float, Hyperparameter]]:
-        return [(lrs[0], lrs[-1], default) for lrs in itertools.product(*grids)]
-
-    evaluate("rates", rates())
-    while True:
-        edges = [(g, lr) for g, lr in zip(grids, best()) if lr in (min(g), max(g))]
-        if not edges:
+    axes = {name: list(values) for name, values in candidate.axes().items()}
+    first, most = candidate.n_trials
+    found: list[dict] = []
+    todo, stage = [dict(zip(axes, point)) for point in design(axes, first)], "design"
+    while todo:
+        start = len(found)
+        points = list(enumerate(todo[: most - start], start))
+        runs = [candidate.run(seed, k, point) for k, point in points for seed in seeds]
+        scores = score(run_all(runs, sizes, device, store, log), candidate.judged)
+        found += [{"point": p, "stage": stage, "score": float(scores[k])} for k, p in points]
+        best = min(found, key=lambda trial: trial["score"])["point"]
+        past = {name: beyond(name, values, best[name]) for name, values in axes.items()}
+        past = {name: value for name, value in past.items() if value is not None}
+        stage, todo = "widened", [best | {name: value} for name, value in past.items()]
+        if len(found) == most:
             break
-        grid, edge = edges[0]
-        grid.append(edge / STEP if edge == min(grid) else edge * STEP)
-        evaluate("widened", rates())
-    dense, embedding, _ = best()
-    up, down = FINER, 1 / FINER
-    if method.hyperparameter:
-        evaluate("hyperparameter", [(dense, embedding, value) for value in method.grid[1:]])
-    else:
-        both, apart = [(up, up), (down, down)], [(up, 1), (down, 1), (1, up), (1, down), (up, up)]
-        steps = both if candidate.shared else apart
-        evaluate("finer", [(dense * f, embedding * g, default) for f, g in steps])
-    found = pd.DataFrame(list(trials), columns=["dense_lr", "embedding_lr", "hyperparameter"])
-    found["best"] = [point == best() for point in trials]
-    found["hyperparameter"] = [json.dumps(hyperparameter) for _, _, hyperparameter in trials]
-    found[["stage", "score"]] = list(trials.values())
-    return found.assign(candidate=candidate.name)
+        for name, value in past.items():
+            axes[name].append(value)
+    rows = [_row(candidate, trial, trial["point"] == best) for trial in found]
+    return pd.DataFrame(rows).assign(edge=", ".join(past))
 
 
-def _or_none(run: Run, *how) -> pd.DataFrame | None:
-    """Returns the rows of a trial, or None if it diverged."""
-    try:
-        return run_all([run], *how)
-    except NonFiniteLoss:
-        return None
+def _row(candidate: Candidate, trial: Mapping[str, Any], best: bool) -> dict[str, Any]:
+    run = candidate.run(0, 0, trial["point"])
+    return {
+        "candidate": candidate.name,
+        "stage": trial["stage"],
+        "dense_lr": run.dense_lr,
+        "embedding_lr": run.embedding_lr,
+        "hyperparameter": json.dumps(run.hyperparameter),
+        "dense_factor": run.dense_factor,
+        "score": trial["score"],
+        "best": best,
+    }
 
 
 def run(
@@ -220,28 +289,34 @@ _TUNED = Path(__file__).with_name("tuned.json")
 
 def write_tuned(trials: pd.DataFrame, path: Path = _TUNED) -> None:
     """Adds the best trial of each candidate to tuned.json, which every profile reads."""
-    chosen = {
-        row.candidate: asdict(Tuned(row.dense_lr, row.embedding_lr, json.loads(row.hyperparameter)))
-        for row in trials[trials["best"]].itertuples()
-    }
-    kept = json.loads(path.read_text()) if path.exists() else {}
-    merged = kept | chosen
-    in_order = {name: merged[name] for name in CANDIDATES if name in merged}
-    write_text(path, json.dumps(in_order, indent=1) + "\n")
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for row in trials[trials["best"]].itertuples():
+        best = Tuned(
+            row.dense_lr, row.embedding_lr, json.loads(row.hyperparameter), row.dense_factor
+        )
+        edge = {"edge": row.edge} if row.edge else {}
+        found[row.candidate] = asdict(best) | {"search": "design, widened"} | edge
+    in_order = {name: found[name] for name in CANDIDATES if name in found}
+    write_text(path, json.dumps(in_order, indent=1, ensure_ascii=False) + "\n")
 
 
 @lru_cache(maxsize=1)
 def _read() -> dict[str, dict]:
-    return json.loads(_TUNED.read_text())
+    return json.loads(_TUNED.read_text(encoding="utf-8"))
 
 
-def tuned(method: str, epochs: int = 3, **candidate) -> Tuned:
-    """Returns the rates and the hyperparameter chosen for a Candidate.
+def chosen(candidate: Candidate) -> Tuned:
+    """Returns the rates, the hyperparameter and the dense factor chosen for a candidate.
 
     Raises:
         KeyError: If it was not tuned. The message lists those that were.
     """
-    name = Candidate(method, epochs, **candidate).name
-    if name not in _read():
-        raise KeyError(f"{name!r} was not tuned; tuned.json has {', '.join(_read())}.")
-    return Tuned(**_read()[name])
+    if candidate.name not in _read():
+        raise KeyError(f"{candidate.name!r} was not tuned; tuned.json has {', '.join(_read())}.")
+    best = _read()[candidate.name]
+    return Tuned(*(best[name] for name in Tuned.__dataclass_fields__))
+
+
+def tuned(method: str, epochs: int = 3, **candidate) -> Tuned:
+    """Returns what was chosen for a Candidate of these fields, as `chosen` does."""
+    return chosen(Candidate(method, epochs, **candidate))

@@ -1,107 +1,49 @@
 """Chapter 7, second round of claim C7: tuned against tuned, the dense rate's factor included.
 
 From epoch 2 on, that factor lowers the dense learning rate, so that a method may learn fast in the
-first epoch and hold still in the later ones. Every method has the same search: a grid of both rates
-and the factor on one tuning world, then its other hyperparameters at the three best points, then
-the five best trials on both tuning worlds.
+first epoch and hold still in the later ones. All methods were tuned by one search, for the end of
+epoch 3.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
-from dataclasses import replace
+from dataclasses import asdict
 
 import pandas as pd
 
-from multiepoch.methods import METHODS
+from reproduction import records
 from reproduction.findings import by_name
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
-from reproduction.tuning import DENSE_LR, EMBEDDING_LR, Candidate, score
+from reproduction.tuning import DENSE_FACTORS, Candidate, chosen
 
 NAME = "dense_factor"
 SEEDS = tuple(range(20, 28))
 
-TUNED = ("plain", "fal", "meda", "adamar", "tail_rewind")
-FACTORS = (0.3, 0.1, 0.03)
 EPOCHS = 3
+TUNED = {
+    method: Candidate(method, EPOCHS, factors=DENSE_FACTORS)
+    for method in ("plain", "fal", "meda", "adamar", "tail_rewind")
+}
 EXPECTED = "expected_logloss"
 
 
-def trials(method: str) -> list[Run]:
-    """Returns the grid of a method at its default hyperparameter, scored after the last epoch."""
-    return [
-        Run(
-            method,
-            0,
-            dense,
-            tables,
-            METHODS[method].grid[0],
-            epochs=EPOCHS,
-            evaluate_at=(1.0,),
-            on="validation",
-            dense_factor=factor,
-        )
-        for dense, tables, factor in itertools.product(DENSE_LR, EMBEDDING_LR, FACTORS)
-    ]
-
-
-def tune(method: str, profile: Profile, device: str, store=None, log=print) -> pd.DataFrame:
-    """Returns the trials with their scores, the best first; column `run` holds the trial."""
-    first, both = profile.tuning_seeds[:1], profile.tuning_seeds
-
-    def scored(todo: list[Run], seeds) -> list[tuple[float, Run]]:
-        named = [replace(one, setting=str(k)) for k, one in enumerate(todo)]
-        rows = run_all(over_seeds(seeds, named), profile, device, store, log)
-        scores = score(rows, Candidate(method, EPOCHS)).groupby("setting").mean()
-        return sorted(
-            ((float(scores[one.setting]), one) for one in named), key=lambda pair: pair[0]
-        )
-
-    found = scored(trials(method), first)
-    others = METHODS[method].grid[1:]
-    if others:
-        best = [one for _, one in found[:3]]
-        found += scored([replace(b, hyperparameter=h) for b in best for h in others], first)
-        found.sort(key=lambda pair: pair[0])
-    best = scored([one for _, one in found[:5]], both)
-    table = pd.DataFrame(best + found, columns=["score", "run"])
-    return table.assign(worlds=[len(both)] * len(best) + [1] * len(found))
-
-
-def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
-    """Tunes every method and trains the best trial of each.
-
-    Returns:
-        Rows of runs.COLUMNS. `setting` holds the rates, the factor and the hyperparameter as JSON;
-        rows with the metric "score" are the trials.
-    """
-    scores, best = [], []
-    for method in TUNED:
-        for k, trial in enumerate(tune(method, profile, device, store, log).itertuples()):
-            chosen = replace(trial.run, setting=_setting(trial.run))
-            best += [chosen] if k == 0 else []
-            scores.append((method, chosen.setting, "score", trial.score, trial.worlds))
-    todo = [replace(one, evaluate_at=Run.evaluate_at, on="test") for one in best]
+def run(
+    profile: Profile, device: str = "auto", seeds=None, store=None, log=print, methods=TUNED
+) -> pd.DataFrame:
+    """Trains each method at what was chosen for its candidate; returns rows of runs.COLUMNS."""
+    todo = [Run(m, 0, **asdict(chosen(one)), epochs=EPOCHS) for m, one in methods.items()]
     rows = run_all(over_seeds(seeds or SEEDS, todo), profile, device, store, log)
-    rows = rows[rows["metric"].isin([EXPECTED, "logloss"])]
-    columns = ["method", "setting", "metric", "value", "samples"]
-    return pd.concat([rows, pd.DataFrame(scores, columns=columns)], ignore_index=True)
+    return rows[rows["metric"].isin([EXPECTED, "logloss"])]
 
 
-def _setting(run: Run) -> str:
-    names = ("dense_lr", "embedding_lr", "dense_factor", "hyperparameter")
-    return json.dumps({name: getattr(run, name) for name in names})
-
-
-def best_trials(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the chosen rates, factor and hyperparameter of each method, and its trials."""
-    scores = rows[rows["metric"] == "score"]
-    found = {}
-    for method, mine in scores.groupby("method", sort=False):
-        found[method] = json.loads(mine["setting"].iloc[0]) | {"trials": mine["setting"].nunique()}
-    return pd.DataFrame(found).T.rename_axis("method")
+def n_trials(method: str) -> int:
+    """Returns how many points the committed search of a method tried."""
+    trials = records.read("tuning", "long").rows
+    mine = trials[trials["candidate"] == TUNED[method].name]
+    return len(
+        mine[["dense_lr", "embedding_lr", "hyperparameter", "dense_factor"]].drop_duplicates()
+    )
 
 
 def against(rows: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
@@ -129,10 +71,10 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
 
 def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
-    rows, chosen = record.rows, best_trials(record.rows).loc["fal"]
+    rows, best = record.rows, chosen(TUNED["fal"])
     return by_name(
         fal=against(rows, "fal", "meda"),
         fal_plain=against(rows, "fal", "plain"),
         tail=against(rows, "tail_rewind", "meda"),
-        held=chosen["dense_lr"] * chosen["dense_factor"],
+        held=best.dense_lr * best.dense_factor,
     )

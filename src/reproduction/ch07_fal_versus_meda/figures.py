@@ -14,6 +14,7 @@ from reproduction import style, tables
 from reproduction.ch07_fal_versus_meda import dense_factor, experiment
 from reproduction.findings import cell, estimate
 from reproduction.measure import share_of_gap_closed
+from reproduction.tuning import chosen
 
 LABELS = {name: method.label for name, method in METHODS.items()}
 LOOKS = {label: style.line_style(label) for label in LABELS.values()}
@@ -172,14 +173,14 @@ def costs(rows: pd.DataFrame, memory: pd.DataFrame) -> None:
 def tuned_with_factor(rows: pd.DataFrame) -> None:
     """Displays the chosen rates and factor of each method, and its loss against MEDA's."""
     found = {}
-    for method, best in dense_factor.best_trials(rows).iterrows():
-        change = dense_factor.against(rows, method, "meda")
-        known, value = METHODS[method].hyperparameter, best["hyperparameter"]
+    for method, candidate in dense_factor.TUNED.items():
+        best, change = chosen(candidate), dense_factor.against(rows, method, "meda")
+        known, value = METHODS[method].hyperparameter, best.hyperparameter
         named = f"{known} {value if isinstance(value, str) else f'{value:,g}'}" if known else "none"
         rates = {"dense": "dense_lr", "tables": "embedding_lr", "factor": "dense_factor"}
         found[METHODS[method].label] = (
-            {word: f"{best[name]:.2g}" for word, name in rates.items()}
-            | {"hyperparameter": named, "trials": f"{best['trials']:.0f}"}
+            {word: f"{getattr(best, name):.2g}" for word, name in rates.items()}
+            | {"hyperparameter": named, "trials": str(dense_factor.n_trials(method))}
             | {words: cell(change[epoch], "%") for epoch, words in POINTS.items()}
         )
     note = "Rates, factor of the dense rate from epoch 2 on, and loss against MEDA's."

@@ -16,11 +16,11 @@ from multiepoch.data import Log
 from multiepoch.methods import Around
 from multiepoch.runner import resolve_device
 from multiepoch.train import train
-from reproduction.ch11_board import search
 from reproduction.findings import by_name
 from reproduction.records import Record
-from reproduction.runs import Profile, window
+from reproduction.runs import Profile, Run, window
 from reproduction.runs.run import build
+from reproduction.tuning import chosen, on_board
 
 NAME = "ch11_anatomy"
 SEEDS = (20, 21, 22)
@@ -59,8 +59,7 @@ class _Measured(Around):
 def dissect(name: str, seed: int, profile: Profile, epochs: int = 2) -> list[dict]:
     """Trains by a remedy; returns what its rows hold as an epoch repeats, and at the end."""
     log, _, _ = window(profile, seed=seed)
-    chosen = search.tuned()["world"][name] | {"rate": RATE, "dense_factor": 1.0}
-    run = search.board_run(name, "world", seed, **chosen, epochs=epochs)
+    run = Run(name, seed, 1e-3, RATE, chosen(on_board(name)).hyperparameter, epochs=epochs)
     model, optimizers, between = build(run, log.schema, "cpu")
     table = model.table_parameters()[COLUMN].detach()
     found: list[dict] = []

@@ -6,22 +6,24 @@ seed. Then each remedy at three rates of the tables, for what it leaves of plain
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 
-from reproduction.ch11_board.search import RATES, board_run, tuned
 from reproduction.findings import by_name
 from reproduction.measure import as_losses
 from reproduction.records import Record
 from reproduction.remedies.board import BOARD
-from reproduction.runs import Profile, Run, run_all
+from reproduction.runs import NEW_IDS, Profile, Run, run_all
 from reproduction.second_round import read
+from reproduction.tuning import BOARD_LR, chosen, on_board
 
 NAME = "ch11_board"
 SEEDS = tuple(range(20, 28))
 DATA = {"world": "AdsWorld", "kuairand": "KuaiRand"}
-DOSES = RATES[1:]  # where plain's jump is small, medium and large
+SOURCES = {"world": "world", "kuairand": "half of kuairand"}
+DOSES = BOARD_LR[1:]  # where plain's jump is small, medium and large
 QUARTERS, ENDS = (1.25, 3.25), (2.0, 4.0)
 # Their dense layers do not read rows that hold the own label.
 HONEST = (
@@ -40,36 +42,25 @@ LIVE = ("plain", "fal", "meda", "tail_rewind_blend", "whole_l2", "label_smoothin
 
 def of_seed(seed: int, data: str, names=tuple(BOARD), epochs: int = 4) -> list[Run]:
     """Returns the board's runs of one seed; evaluated in epochs 1, 2 and the last."""
-    at = tuple(sorted({0, 1, epochs - 1}))
-    return [
-        board_run(
-            name,
-            data,
-            seed,
-            **tuned()[data][name],
-            about={"dose": 0.0},
-            epochs=epochs,
-            evaluate_epochs=at,
-        )
-        for name in names
-    ]
+    source = SOURCES[data]
+    more = {"about": {"data": data, "dose": 0.0}, "data": source, "group_by": NEW_IDS}
+    more |= {"epochs": epochs, "evaluate_epochs": tuple(sorted({0, 1, epochs - 1}))}
+    return [Run(name, seed, **asdict(chosen(on_board(name, source))), **more) for name in names]
 
 
 def of_doses(seed: int, names=tuple(BOARD)) -> list[Run]:
     """Returns each remedy at the three rates of the tables, for 2 epochs on AdsWorld."""
-    return [
-        board_run(
-            name,
-            "world",
-            seed,
-            **tuned()["world"][name] | {"rate": rate},
-            about={"dose": rate},
-            epochs=2,
-            evaluate_at=(0.25, 1.0),
-        )
-        for name in names
-        for rate in DOSES
-    ]
+    more = {"group_by": NEW_IDS, "epochs": 2, "evaluate_at": (0.25, 1.0)}
+    found = []
+    for name in names:
+        best = chosen(on_board(name))
+        for dose in DOSES:
+            rate = dose * BOARD[name].scale(best.hyperparameter)
+            about = {"data": "world", "dose": dose}
+            found.append(
+                Run(name, seed, **asdict(best) | {"embedding_lr": rate}, about=about, **more)
+            )
+    return found
 
 
 def run(
@@ -89,6 +80,13 @@ def run(
     if doses:
         trials += [t for s in seeds for t in of_doses(s, names)]
     return as_losses(run_all(trials, profile.board(), device, store, log))
+
+
+def most_trials(searched: pd.DataFrame) -> int:
+    """Returns how many points the board's search tried on AdsWorld, at most, by its record."""
+    points = searched[searched["data"] == "world"]
+    points = points[["remedy", "rate", "hyperparameter", "dense_factor"]].drop_duplicates()
+    return int(points["remedy"].value_counts().max())
 
 
 POINTS = (1.25, 2.0, 3.25, 4.0)

@@ -13,8 +13,9 @@ import math
 import pandas as pd
 
 from multiepoch.stats import interval
-from reproduction.ch11_board import experiment, search
+from reproduction.ch11_board import experiment
 from reproduction.remedies.board import BOARD
+from reproduction.tuning import chosen, on_board
 
 HEADS = ("¼ of epoch 2", "end of 2", "¼ of epoch 4", "end of 4")
 COST = ("time", "memory")
@@ -93,11 +94,12 @@ def _cell(mean: float, half: float | None, unit: str, digits: int = 2) -> str:
 
 def _details(name: str, rows: pd.DataFrame, every: dict) -> str:
     remedy = BOARD[name]
-    chosen = search.tuned()["world"].get(name, {})
-    value = chosen.get("hyperparameter")
-    tuned = f"tables' rate {chosen.get('rate', math.nan):.2g}"
-    tuned += f", {remedy.hyperparameter} = {value}" if value is not None else ""
-    tuned += f", dense rate × {chosen.get('dense_factor', 1):g} from epoch 2"
+    best = chosen(on_board(name))
+    value = best.hyperparameter
+    symbol = {"tau": "τ", "alpha": "α"}.get(remedy.hyperparameter, remedy.hyperparameter)
+    tuned = f"tables' rate {best.embedding_lr / remedy.scale(value):.2g}"
+    tuned += f", {symbol} = {value}" if value is not None else ""
+    tuned += f", dense rate × {best.dense_factor:g} from epoch 2"
     lines = {
         "Formula": f'<span class="math notranslate nohighlight">\\({remedy.formula}\\)</span>',
         "Source": html.escape(remedy.source),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import pandas as pd
 
-from reproduction.ch11_board.search import board_run
 from reproduction.findings import by_name
 from reproduction.measure import as_losses
 from reproduction.records import Record
@@ -28,10 +27,10 @@ def scan(seed: int, coefficients=COEFFICIENTS, batches=BATCHES, against=AGAINST)
     """Returns the runs of one seed."""
     trials = [("whole_l2", value) for value in coefficients] + list(against)
     return [
-        board_run(
+        Run(
             name,
-            "world",
             seed,
+            1e-3,
             RATE,
             value,
             about={"coefficient": value or 0.0, "batch": batch},

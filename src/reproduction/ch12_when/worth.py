@@ -9,7 +9,7 @@ tail rewind is the same with and without blended serving, so that it has one lin
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -17,12 +17,12 @@ import torch
 from scipy.optimize import minimize_scalar
 
 from reproduction import tables
-from reproduction.ch11_board import search
 from reproduction.findings import by_name, cell
 from reproduction.measure import as_losses
 from reproduction.records import Record
 from reproduction.remedies.board import BOARD
 from reproduction.runs import Profile, Run, run_all, window
+from reproduction.tuning import chosen, on_board
 
 NAME = "ch12_worth"
 SEEDS = (20, 21, 22, 23)
@@ -51,14 +51,13 @@ def trials_of(seed: int) -> list[Run]:
 
     def trial(method: str, n: int, evaluated: tuple[int, ...]) -> Run:
         name, _, variant = method.partition(", ")
-        chosen = search.tuned()["world"][name]
+        best = chosen(on_board(name))
         if variant:
-            chosen = chosen | {"hyperparameter": chosen["hyperparameter"] * n // UNIQUE[0]}
-        return search.board_run(
+            best = replace(best, hyperparameter=best.hyperparameter * n // UNIQUE[0])
+        return Run(
             name,
-            "world",
             seed,
-            **chosen,
+            **asdict(best),
             about={"unique": n, "method": method},
             epochs=evaluated[-1],
             evaluate_epochs=tuple(epochs - 1 for epochs in evaluated),
@@ -78,7 +77,7 @@ def lookups(profile: Profile, seed: int) -> pd.DataFrame:
     ids = log.ids[COLUMN][order]  # as a run draws its share
     values = {n: n / len(ids[:n].unique()) for n in UNIQUE}
     rows = pd.DataFrame({"unique": values.keys(), "value": values.values()})
-    return rows.assign(remedy="", data="world", seed=seed, metric="lookups", group="all")
+    return rows.assign(remedy="", seed=seed, metric="lookups", group="all")
 
 
 def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
