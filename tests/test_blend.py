@@ -4,6 +4,8 @@ import copy
 import io
 import math
 import pickle
+import signal
+import sys
 
 import pytest
 import torch
@@ -249,6 +251,120 @@ def test_a_step_within_serving_is_refused_and_an_error_puts_the_rows_back():
         step(model, optimizer, batch)
     assert all(map(torch.equal, model.tables, trained))
     step(model, optimizer, batch)
+
+
+class Interrupted(BaseException):
+    """As a signal handler raises it."""
+
+
+def everything_of(model):
+    return [value.detach().clone() for value in model.state_dict().values()]
+
+
+def test_an_interruption_at_any_moment_leaves_the_trained_model():
+    """Python runs signal handlers when a function begins and when a call of C returns."""
+    model, _, rewind, _ = a_day(MAKERS["tail rewind"])
+    rewind.before_epoch(1)
+    trained = everything_of(model)
+    n, left, reached_the_end = 0, 0, False
+    while not reached_the_end:
+        n, left = n + 1, n + 1
+
+        def interrupt(frame, event, _):
+            nonlocal left
+            if event in ("call", "c_return") and frame.f_code.co_name != "interrupt":
+                left -= 1
+                if left == 0:
+                    raise Interrupted
+
+        try:
+            sys.setprofile(interrupt)
+            with rewind.serving():
+                pass
+            left, reached_the_end = 0, True
+        except Interrupted:
+            pass
+        finally:
+            sys.setprofile(None)
+        assert all(map(torch.equal, everything_of(model), trained)), n
+        rewind.state_dict()  # and nothing believes that it is served
+    assert n > 40
+
+
+def test_alarms_leave_the_trained_model():
+    def handler(*_):
+        raise Interrupted
+
+    model, _, rewind, _ = a_day(MAKERS["tail rewind"])
+    rewind.before_epoch(1)
+    trained, before = everything_of(model), signal.signal(signal.SIGALRM, handler)
+    try:
+        for k in range(120):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 2e-5 * (k + 1))
+                while True:
+                    with rewind.serving():
+                        pass
+            except Interrupted:
+                pass
+            assert all(map(torch.equal, everything_of(model), trained)), k
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_what_would_lose_a_step_or_save_served_rows_is_refused_while_serving():
+    model, optimizer, rewind, batch = a_day(MAKERS["tail rewind"])
+    dense, other = (
+        torch.optim.SGD([model.scale], lr=0.1),
+        torch.optim.SGD([nn.Parameter(batch[0] * 1.0)], 0.1),
+    )
+    rewind.before_epoch(1)
+    state = rewind.state_dict()
+    for refused in (
+        dense.step,
+        lambda: rewind.before_epoch(2),
+        rewind.state_dict,
+        lambda: rewind.load_state_dict(state),
+        lambda: copy.deepcopy(rewind),
+        optimizer.state_dict,
+    ):
+        with pytest.raises(RuntimeError, match=r"within rewind\.serving"), rewind.serving():
+            other.step()
+            refused()
+    for allowed in (dense.step, rewind.state_dict, optimizer.state_dict):
+        allowed()
+
+
+def test_integers_are_left_alone_and_a_replaced_buffer_is_served():
+    model = Model()
+    model.codes = nn.Parameter(torch.tensor([1, 2], dtype=torch.int8), requires_grad=False)
+    model.register_buffer("seen", torch.zeros(1))
+    optimizer = EmbeddingOptimizer(model.tables, lr=LR, rule="sgd")
+    rewind = tail_rewind(model, optimizer, below=math.inf, serve="blend")
+    (batch,) = batches(torch.Generator().manual_seed(0), 1)
+    rewind.before_epoch(0)
+    step(model, optimizer, batch)
+    rewind.before_epoch(1)
+    model.seen = torch.ones(1)
+    with rewind.serving():
+        assert model.seen.item() == 0, "as before the reset"
+    assert model.seen.item() == 1
+    model.register_buffer("more", torch.zeros(3))
+    with pytest.raises(RuntimeError, match="other dense parameters or buffers"), rewind.serving():
+        pass
+
+
+def test_a_closed_rewind_no_longer_follows_the_optimizer():
+    model, optimizer, rewind, batch = a_day(MAKERS["tail rewind"])
+    with rewind:
+        rewind.before_epoch(1)
+        assert rewind.n_bytes > 0
+    assert rewind.n_bytes == 0 and rewind.epoch is None and not optimizer._row_hooks
+    step(model, optimizer, batch)
+    assert rewind.n_bytes == 0
+    rewind.before_epoch(0)  # it may begin anew
+    step(model, optimizer, batch)
+    assert rewind.n_bytes > 0
 
 
 def test_memory_and_work_are_for_the_rows_that_are_reset():

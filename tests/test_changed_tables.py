@@ -111,6 +111,21 @@ def test_a_grown_table_trains_as_one_that_was_larger_from_the_start(rule, path):
         assert torch.equal(value, by_size.state[large.weight][name]), name
 
 
+def test_a_table_may_grow_while_the_loss_of_an_earlier_step_is_alive():
+    layer, optimizer = trained()
+    loss = layer(torch.tensor([1, 2])).square().sum()
+    loss.backward(retain_graph=True)
+    optimizer.step()
+    optimizer.grow_table("users", 1)
+    before = layer.weight.detach().clone()
+    step(layer, optimizer, [6, 2])
+    assert (layer.weight != before).any(dim=1).tolist() == [False, False, True, *[False] * 3, True]
+    optimizer.zero_grad()
+    loss.backward()  # a gradient of the smaller table
+    with pytest.raises(RuntimeError, match="clear the gradients after changing a table"):
+        optimizer.step()
+
+
 def test_a_new_row_has_neither_moments_nor_counts_nor_waited():
     layer, optimizer = trained()
     before = {name: value.clone() for name, value in optimizer.state[layer.weight].items()}

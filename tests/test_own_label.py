@@ -223,6 +223,16 @@ def test_what_an_impression_reads_does_not_depend_on_its_own_label():
     assert not torch.allclose(reads[1], reads[3]), "in evaluation, the full rows"
 
 
+@pytest.mark.parametrize("control", [LeaveOneOutRows, TwoFoldTables])
+def test_a_table_that_has_grown_is_refused(control):
+    ids, labels, _ = data()
+    model, optimizer, rows = build(control)
+    rows.before_epoch(0)
+    optimizer.grow_table("user.weight", 2)
+    with pytest.raises(RuntimeError, match=r"8 rows has grown to shape .*grow it before"):
+        step(model, optimizer, rows, ids, labels, torch.arange(N))
+
+
 def test_new_data_keep_what_was_learned_and_forget_the_voters():
     ids, labels, _ = data()
     model, optimizer, control = build(LeaveOneOutRows)

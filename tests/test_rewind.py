@@ -3,6 +3,7 @@
 import copy
 import gc
 import math
+import os
 import pickle
 
 import pytest
@@ -424,6 +425,65 @@ def test_a_copy_of_an_undo_log_in_files_has_its_own_and_both_are_removed(tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("path", [None, "unique", "fixed_size"])
+@pytest.mark.parametrize("fails", ["write", "select"])
+def test_a_step_that_failed_to_write_the_undo_log_may_be_tried_again(
+    path, fails, tmp_path, monkeypatch
+):
+    model = Tables()
+    optimizer = optimizer_of(model)
+    optimizer._path = path
+    rewind = tail_rewind(model, optimizer, 3, undo_log=tmp_path if fails == "write" else "table")
+    start, day = snapshot(model, optimizer), random_batches(1)
+    few = [(n > 0) & (n < 3) for n in lookups(day)]
+    rewind.before_epoch(0)
+    train(model, optimizer, day[:2])
+    log, n_calls, refused = rewind._records[0], 0, {"write": (2, 5), "select": (1, 2)}[fails]
+    owner, name = (log.file, "_write") if fails == "write" else (log, "_keep")
+    real = getattr(owner, name)
+
+    def full(*args):
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls in refused:  # a file of four columns in its second and its third one
+            raise OSError(28, "No space left on device")
+        return real(*args)
+
+    monkeypatch.setattr(owner, name, full)
+    for batch in day[2:]:
+        for _ in range(4):
+            try:
+                train(model, optimizer, [batch])
+                break
+            except OSError:
+                pass
+    assert n_calls > refused[-1]
+    expected = where(few, start, snapshot(model, optimizer))
+    rewind.before_epoch(1)
+    assert_same(snapshot(model, optimizer), expected)
+
+
+def test_a_fork_neither_removes_nor_writes_the_files_of_an_undo_log(tmp_path):
+    model = Tables()
+    optimizer = optimizer_of(model)
+    rewind = tail_rewind(model, optimizer, 3, undo_log=tmp_path)
+    rewind.before_epoch(0)
+    train(model, optimizer, random_batches(1)[:1])
+    files = sorted(tmp_path.rglob("*"))
+    log = rewind._records[0]
+    if (child := os.fork()) == 0:
+        status = 1
+        try:
+            log.file.append({})
+        except RuntimeError as error:
+            status = 0 if "a fork of it" in str(error) else 2
+        for record in rewind._records:
+            record.file = None  # collected
+        os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    assert sorted(tmp_path.rglob("*")) == files != []
+
+
 def test_an_undo_log_that_cannot_be_is_refused(tmp_path):
     model = Tables()
     with pytest.raises(ValueError, match=r"must be 'table', .* or the Path"):
@@ -750,6 +810,80 @@ def test_a_table_may_grow_within_an_epoch(to, serve):
     rewind.before_epoch(1)
     assert (model.tables[0].weight[ROWS[0] :] == 7.0).all()
     train(model, optimizer, [new])
+
+
+@pytest.mark.parametrize("serve", ["trained", "blend"])
+@pytest.mark.parametrize("to", ["reinit", "start"])
+def test_a_state_saved_after_growth_loads(to, serve):
+    def grown():
+        model = Tables()
+        optimizer = optimizer_of(model)
+        make = lambda: Rewind(model, optimizer, 3, to, serve=serve, init=lambda w: w.fill_(7.0))  # noqa: E731
+        return (
+            model,
+            optimizer,
+            make,
+            lambda: optimizer.grow_table(model.tables[0].weight, torch.full((5, DIMS[0]), 7.0)),
+        )
+
+    parts = []
+    for saved in (False, True):
+        model, optimizer, make, grow = grown()
+        rewind = make()
+        rewind.before_epoch(0)
+        train(model, optimizer, random_batches(1))
+        grow()
+        if saved:
+            states = [part.state_dict() for part in (model, optimizer, rewind)]
+            model, optimizer, make, grow = grown()
+            grow()
+            rewind = make()
+            for part, state in zip((model, optimizer, rewind), states):
+                part.load_state_dict(state)
+        train(model, optimizer, [[torch.tensor([ROWS[0] + 2]), torch.tensor([0])]])
+        rewind.before_epoch(1)
+        parts.append(snapshot(model, optimizer))
+    assert_same(*parts)
+
+
+def test_a_table_added_after_the_remedy_is_refused():
+    for make in (meda, meda_restored, lambda m, o: meda_groups(m, o, 2)):
+        model = Tables()
+        model.more = nn.Embedding(4, 2, sparse=True)
+        optimizer = optimizer_of(model)
+        remedy = make(model, optimizer)
+        remedy.before_epoch(0)
+        optimizer.add_param_group({"params": [model.more.weight]})
+        with pytest.raises(
+            RuntimeError, match="has 3 tables, and had 2 when this remedy was built"
+        ):
+            remedy.before_epoch(1)
+
+
+def test_an_empty_table_waits_for_its_first_rows():
+    model = Tables(rows=(0, 25))
+    optimizer = optimizer_of(model)
+    for make in (meda, lambda m, o: meda_groups(m, o, 2)):
+        with pytest.raises(ValueError, match=r"table 0 .*\(0, 3\), is empty.*give init"):
+            make(model, optimizer)
+    rewind = meda_restored(model, optimizer)
+    rewind.before_epoch(0)
+    optimizer.grow_table(model.tables[0].weight, torch.full((2, 3), 7.0))
+    train(model, optimizer, [[torch.tensor([1]), torch.tensor([0])]])
+    rewind.before_epoch(1)
+    assert (model.tables[0].weight == 7.0).all()
+
+
+def test_table_groups_name_a_table_that_has_grown():
+    model = Tables()
+    optimizer = optimizer_of(model)
+    groups = meda_groups(model, optimizer, 2)
+    groups.before_epoch(1)
+    optimizer.grow_table(model.tables[1].weight, 2)
+    before = snapshot(model, optimizer)
+    with pytest.raises(RuntimeError, match=r"25 rows has grown to shape \(27, 5\)"):
+        groups.before_epoch(0)
+    assert_same(snapshot(model, optimizer), before)
 
 
 @pytest.mark.parametrize("serve", ["trained", "blend"])

@@ -178,7 +178,12 @@ class EmbeddingOptimizer(Optimizer):
                 # A new row has not waited for AdamAR.
                 fresh = state["step"] if name == "last_step" else 0
                 state[name] = _appended(value, value.new_full((k, *value.shape[1:]), int(fresh)))
-        param.data, param.grad = _appended(param.data, new_rows.to(param)), None
+        grown = _appended(param.data, new_rows.to(param))
+        # A loss that is still alive keeps the node that accumulates gradients of the earlier shape;
+        # torch makes a new one if the type changes.
+        other = torch.float16 if param.dtype != torch.float16 else torch.float32
+        param.data = param.data.new_empty(0, dtype=other)
+        param.data, param.grad = grown, None
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

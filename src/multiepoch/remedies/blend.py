@@ -16,12 +16,17 @@ cannot tell when an epoch ends needs to announce only that the data begins to re
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.utils.hooks import RemovableHandle
 
+from multiepoch.optim.embedding import EmbeddingOptimizer
 from multiepoch.remedies.tables import Tables
 
 
@@ -29,22 +34,17 @@ class Blend:
     """Keeps what a model was before a reset, and how far it has learned anew.
 
     Args:
-        tables: The tables of the optimizer.
+        tables: The tables of the optimizer, and the other tensors of their model, which follow the
+            rows.
         few: For each table, the rows that are reset, int64 (k,), ascending, and their lookups in
             epoch 0, int32 (k,), all positive.
-        dense: The parameters and buffers that follow the rows.
     """
 
-    def __init__(
-        self,
-        tables: Tables,
-        few: Iterable[tuple[Tensor, Tensor]],
-        dense: list[Tensor],
-    ) -> None:
-        self._total = tables.total
+    def __init__(self, tables: Tables, few: Iterable[tuple[Tensor, Tensor]]) -> None:
+        self._tables = tables
         self.rows = [RowBlend(table, *of) for table, of in zip(tables, few)]
-        self.dense = dense
-        self.old = [tensor.detach().clone() for tensor in dense]
+        self.old = [tensor.detach().clone() for tensor in tables.others()]
+        self.kept: list[Tensor] | None = None  # what is trained, while the model is served
 
     def restart(self) -> None:
         """Keeps the model as it is served now; the reset comes next."""
@@ -52,32 +52,90 @@ class Blend:
         for rows in self.rows:
             rows.restart()
 
+    def _dense(self) -> list[Tensor]:
+        """Returns the other tensors, found anew, since a model may replace a buffer."""
+        dense = self._tables.others()
+        if [one.shape for one in dense] != [old.shape for old in self.old]:
+            raise RuntimeError(
+                "the model has other dense parameters or buffers than when the epoch began, so "
+                "that it cannot be blended with what it was: change it before epoch 0"
+            )
+        return dense
+
     def _served_dense(self) -> list[Tensor]:
         since, counts = (
-            self._total([int(getattr(rows, name).sum()) for rows in self.rows])
+            self._tables.total([int(getattr(rows, name).sum()) for rows in self.rows])
             for name in ("since", "counts")
         )
         share = min(1.0, since / counts) if counts else 1.0
-        return [old.lerp(new.detach(), share) for old, new in zip(self.old, self.dense)]
+        return [old.lerp(new.detach(), share) for old, new in zip(self.old, self._dense())]
 
     def trained(self) -> list[Tensor]:
         """Copies what serving replaces: the rows of each table, then the dense tensors."""
-        return [
-            *(rows.trained() for rows in self.rows),
-            *(one.detach().clone() for one in self.dense),
-        ]
+        dense = [one.detach().clone() for one in self._dense()]
+        return [rows.trained() for rows in self.rows] + dense
 
     def served(self) -> list[Tensor]:
         """Returns what to serve, in the order of `trained`."""
-        return [*(rows.served() for rows in self.rows), *self._served_dense()]
+        return [rows.served() for rows in self.rows] + self._served_dense()
 
     def write(self, values: list[Tensor]) -> None:
         """Writes what `trained` or `served` returned into the model."""
         n = len(self.rows)
         for rows, value in zip(self.rows, values):
             rows.write(value)
-        for tensor, value in zip(self.dense, values[n:], strict=True):
+        for tensor, value in zip(self._dense(), values[n:], strict=True):
             tensor.detach().copy_(value)
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Puts what is to be served into the model, and at exit what is trained.
+
+        It does nothing within another one. Python runs signal handlers when a call begins or ends:
+        at the end there is none before the `try`, and one that raises in it is heard at last.
+        """
+        if self.kept is not None:
+            yield
+            return
+        hooks: list[RemovableHandle] = []
+        try:
+            trained, served = self.trained(), self.served()
+            self.kept = trained
+            hooks.append(register_optimizer_step_pre_hook(self._check_step))
+            if isinstance(optimizer := self._tables.optimizer, EmbeddingOptimizer):
+                hooks.append(optimizer.register_state_dict_pre_hook(self._check_state))
+            self.write(served)
+            yield
+        finally:
+            raised, n_tries = None, 0
+            while self.kept is not None and n_tries < 10:
+                n_tries += 1
+                try:
+                    self.write(self.kept)
+                    for hook in hooks:
+                        hook.remove()
+                    self.kept = None
+                except BaseException as error:
+                    raised = error
+            if raised is not None:
+                raise raised
+
+    def _check_step(self, optimizer: Optimizer, *_: Any) -> None:
+        """Refuses a step of any optimizer that has a tensor of the model."""
+        own = {id(one) for one in (*self._tables, *self._tables.others())}
+        if any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
+            self.check_not_serving("a step")
+
+    def _check_state(self, *_: Any) -> None:
+        self.check_not_serving("the optimizer's state_dict")
+
+    def check_not_serving(self, call: str) -> None:
+        """Raises a RuntimeError while the model is served."""
+        if self.kept is not None:
+            raise RuntimeError(
+                f"{call} within rewind.serving() would take what is served for what is trained: "
+                "train outside of it, and save checkpoints there"
+            )
 
     @property
     def n_bytes(self) -> int:
@@ -88,10 +146,10 @@ class Blend:
         return {"rows": rows, "dense": [old.clone() for old in self.old]}
 
     @classmethod
-    def loaded(cls, tables: Tables, dense: list[Tensor], state: dict[str, Any]) -> Blend:
+    def loaded(cls, tables: Tables, state: dict[str, Any]) -> Blend:
         """Builds the Blend of a saved state."""
         saved = state["rows"]
-        shapes = [tensor.shape for tensor in dense]
+        shapes = [tensor.shape for tensor in tables.others()]
         if [old.shape for old in state["dense"]] != shapes:
             raise ValueError("the state is of a model with other dense layers")
         for table, one in zip(tables, saved, strict=True):
@@ -105,7 +163,7 @@ class Blend:
             (one["rows"].to(table.device, copy=True), one["counts"].to(table.device, copy=True))
             for table, one in zip(tables, saved)
         ]
-        blend = cls(tables, few, dense)
+        blend = cls(tables, few)
         for rows, one in zip(blend.rows, saved):
             rows.since.copy_(one["since"])
             rows.old.copy_(one["old"])

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from multiepoch.optim.embedding import EmbeddingOptimizer
 from multiepoch.optim.sparse import SparseOptimizer
-from multiepoch.remedies.tables import Tables, check_same, embeddings
+from multiepoch.remedies.tables import Tables, check_not_grown, check_same, embeddings
 
 
 class LeaveOneOutRows:
@@ -136,6 +136,7 @@ class LeaveOneOutRows:
         if self._impressions is None:
             return None
         rows, n = self._rows[k], len(self._impressions)
+        check_not_grown(rows.module.weight, len(rows.start), "LeaveOneOutRows")
         if ids.shape != (n,) or k in self._read:
             what = "is called twice in one pass" if k in self._read else f"gets {tuple(ids.shape)}"
             raise ValueError(

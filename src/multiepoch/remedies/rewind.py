@@ -28,8 +28,8 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -82,10 +82,13 @@ class Rewind:
             in it and can be loaded with another `undo_log`.
 
     `epoch` is the index of the current epoch, None before the first. A copy made together with the
-    model and the optimizer, by `copy.deepcopy` or `pickle`, continues as the original would.
+    model and the optimizer, by `copy.deepcopy` or `pickle`, continues as the original would. If you
+    build a Rewind for each day, close the last one, or use it as a context: else it goes on
+    counting.
 
     Raises:
-        ValueError: If an argument is out of range, or a table is not a parameter of the model.
+        ValueError: If an argument is out of range, a table is not a parameter of the model, or an
+            empty table has nothing to be redrawn by.
     """
 
     def __init__(
@@ -119,14 +122,14 @@ class Rewind:
         self.undo_log, self.min_rows = undo_log, min_rows
         self.below, self.to, self.serve = below, to, serve
         self._tables = tables_of(model, optimizer, seed, init)
+        if to == "reinit":
+            self._tables.check_moments()
         self.epoch: int | None = None
         self._resumed = False  # no epoch has begun since a state was loaded
         self._n_epochs = 0  # begun so far, over all data
         self._records: list[Counts | UndoLog] = []  # one per table, if needed
         self._began: list[int] = []  # each table's step when epoch 0 began
-        self._dense = self._tables.others(model)
         self._blend: Blend | None = None  # in repeated epochs, if serve is "blend"
-        self._serving = False
         self._hook: Any = None
 
     @torch.no_grad()
@@ -136,8 +139,10 @@ class Rewind:
         Skip the call if a resumed job continues within an epoch, that is if `epoch` is `index`.
 
         Raises:
-            RuntimeError: If an epoch is skipped, or if the call would discard a resumed epoch 0.
+            RuntimeError: If an epoch is skipped, if the call would discard a resumed epoch 0, or
+                within `serving`.
         """
+        self._check_not_serving("before_epoch")
         if index != 0 and (self.epoch is None or index != self.epoch + 1):
             last = "no epoch" if self.epoch is None else f"epoch {self.epoch}"
             raise RuntimeError(f"before_epoch({index}) after {last}: call it for 0, 1, 2, ...")
@@ -155,33 +160,39 @@ class Rewind:
             if self.serve == "blend" and self._records:
                 if self._blend is None:
                     few = [r.few(self._below(t)) for r, t in zip(self._records, self._tables)]
-                    self._blend = Blend(self._tables, few, self._dense)
+                    self._blend = Blend(self._tables, few)
                 self._blend.restart()
             self._reset()
         self.epoch, self._n_epochs, self._resumed = index, self._n_epochs + 1, False
         self._listen()
 
-    @contextmanager
-    def serving(self) -> Iterator[None]:
+    def serving(self) -> AbstractContextManager[None]:
         """Puts what is to be served into the model, and at exit what is trained, bit for bit.
 
         Evaluate, or save the model to be served, within this context. It costs a copy of the rows
-        that are reset and of the dense layers; with serve="trained" it does nothing.
+        that are reset and of the dense layers; with serve="trained" it does nothing. A signal
+        handler that raises leaves the trained model behind, too, whenever it runs.
 
-        Raises:
-            RuntimeError: If the optimizer steps within the context, since the step would be lost.
+        Within the context, a step of an optimizer, `before_epoch`, and the states of the optimizer
+        and of this object raise a RuntimeError: a step would be lost, and a checkpoint would have
+        served rows for trained ones. In a handler of SIGTERM, set a flag and save after the batch.
         """
-        if self._serving or self._blend is None:  # within another one, or nothing to replace
-            yield
-            return
-        trained = self._blend.trained()
-        self._blend.write(self._blend.served())
-        self._serving = True
-        try:
-            yield
-        finally:
-            self._serving = False
-            self._blend.write(trained)
+        return nullcontext() if self._blend is None else self._blend.serving()
+
+    def close(self) -> None:
+        """Stops following the optimizer, and frees what was counted and kept.
+
+        The model stays as it is trained. `before_epoch(0)` begins anew.
+        """
+        self._check_not_serving("close")
+        self._blend, self._records, self.epoch = None, [], None
+        self._listen()
+
+    def __enter__(self) -> Rewind:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def export(self, model: nn.Module) -> dict[str, Any]:
         """Returns a copy of the model's state dict with what is to be served.
@@ -201,6 +212,7 @@ class Rewind:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state as copies; it can be saved in the middle of an epoch, too."""
+        self._check_not_serving("state_dict")
         return {
             "below": self.below,
             "min_rows": self.min_rows,
@@ -217,6 +229,7 @@ class Rewind:
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores a saved state; raises a ValueError if it has other arguments or tables."""
+        self._check_not_serving("load_state_dict")
         earlier = {"n_epochs": state_dict.get("n_passes"), "serve": "trained"}  # as in version 0.1
         earlier["min_rows"] = 0
         saved: dict[str, Any] = earlier | state_dict
@@ -231,13 +244,18 @@ class Rewind:
         for record, state in zip(records, saved["records"]):
             record.load_state_dict(state)
         blend = saved.get("blend")
-        self._blend = blend and Blend.loaded(self._tables, self._dense, blend)
+        self._blend = blend and Blend.loaded(self._tables, blend)
         self._records, self._began = records, list(saved["began"])
         self.epoch, self._n_epochs, self._resumed = saved["index"], saved["n_epochs"], True
         self._tables.moments = saved.get("moments") or self._tables.moments
         self._listen()
 
+    def _check_not_serving(self, call: str) -> None:
+        if self._blend is not None:
+            self._blend.check_not_serving(call)
+
     def __getstate__(self) -> dict[str, Any]:
+        self._check_not_serving("a copy")
         return self.__dict__ | {"_hook": None}  # the optimizer's copy has no hooks either
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -261,8 +279,7 @@ class Rewind:
 
     @torch.no_grad()
     def _record(self, table: Tensor, rows: Tensor, occurrences: Tensor) -> None:
-        if self._serving:
-            raise RuntimeError("a step within rewind.serving() would be lost: train outside of it")
+        self._check_not_serving("a step")
         records: Sequence[Counts | UndoLog | RowBlend] = self._records
         if self.epoch != 0 and self._blend is not None:
             records = self._blend.rows

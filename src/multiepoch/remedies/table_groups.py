@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from multiepoch.optim.embedding import EmbeddingOptimizer
 from multiepoch.optim.sparse import SparseOptimizer
-from multiepoch.remedies.tables import Init, Tables, check_same
+from multiepoch.remedies.tables import Init, Tables, check_not_grown, check_same
 from multiepoch.remedies.undo_log import copied
 
 
@@ -36,6 +36,7 @@ class TableGroups:
             raise ValueError(f"n_epochs={n_epochs} must be 1 or more")
         self.n_epochs = n_epochs
         self._tables = Tables(model, optimizer, seed, init)
+        self._tables.check_moments()
         self._index = 0  # of the group in the model
         self._waiting: dict[int, list[dict[str, Tensor]]] = {}  # by index: values of each table
 
@@ -46,6 +47,8 @@ class TableGroups:
             raise ValueError(f"before_epoch({index}): the groups are 0 to {self.n_epochs - 1}")
         if index == self._index:
             return
+        for table, values in zip(self._tables, self._waiting.get(index, ())):
+            check_not_grown(table, len(values["weight"]), "TableGroups")
         arriving = self._waiting.pop(index, None)
         leaving = self._waiting[self._index] = []
         for k, table in enumerate(self._tables):

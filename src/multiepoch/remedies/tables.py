@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 import torch
@@ -23,6 +25,15 @@ def check_same(saved: dict[str, Any], here: dict[str, Any], kind: str, this: str
                 f"the state is of {kind} with {name}={saved[name]!r}, {this} {value!r}: "
                 "create it with the saved arguments"
             )
+
+
+def check_not_grown(table: Tensor, n_rows: int, remedy: str) -> None:
+    """Raises a RuntimeError if a table no longer has the rows that a remedy has kept."""
+    if len(table) != n_rows:
+        raise RuntimeError(
+            f"a table of {n_rows} rows has grown to shape {tuple(table.shape)}, and {remedy} takes "
+            "no table that grows: grow it before, or use tail_rewind, which does"
+        )
 
 
 def tables_of(model: nn.Module, optimizer: Any, seed: int, init: Init | None) -> Tables:
@@ -49,7 +60,8 @@ class Tables:
         if not isinstance(embedding, EmbeddingOptimizer):
             kind = type(optimizer).__name__
             raise TypeError(f"optimizer is {kind}, not an EmbeddingOptimizer or a SparseOptimizer")
-        self.seed, self.optimizer = seed, embedding
+        self.model, self.seed, self.optimizer = model, seed, embedding
+        self._n = sum(len(group["params"]) for group in embedding.param_groups)
         known = {id(p) for p in model.parameters()}
         for k, table in enumerate(self):
             if id(table) not in known:
@@ -65,8 +77,13 @@ class Tables:
         self.moments = [] if self._init else [_moments(table) for table in self]
 
     def __iter__(self) -> Iterator[Tensor]:
-        for group in self.optimizer.param_groups:
-            yield from group["params"]
+        tables = [table for group in self.optimizer.param_groups for table in group["params"]]
+        if len(tables) != self._n:
+            raise RuntimeError(
+                f"the optimizer has {len(tables)} tables, and had {self._n} when this remedy was "
+                "built: build the remedy after all tables are added"
+            )
+        return iter(tables)
 
     def place(self, table: Tensor) -> int:
         """Returns the position of a table among all tables."""
@@ -84,15 +101,24 @@ class Tables:
         """Returns the number of rows of a whole table."""
         return len(table)
 
-    def others(self, model: nn.Module) -> list[Tensor]:
-        """Returns the parameters and floating-point buffers of the model that are no tables."""
-        known = {id(table) for table in self}
-        others = [p for p in model.parameters() if id(p) not in known]
-        return others + [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+    def others(self) -> list[Tensor]:
+        """Returns the parameters and buffers that are no tables, as far as they can be averaged."""
+        known = {id(table) for group in self.optimizer.param_groups for table in group["params"]}
+        every = chain(self.model.parameters(), self.model.buffers())
+        return [one for one in every if _can_be_averaged(one) and id(one) not in known]
 
     def total(self, numbers: list[int]) -> int:
         """Sums a number of each table."""
         return sum(numbers)
+
+    def check_moments(self) -> None:
+        """Raises a ValueError if a table cannot be redrawn, since it is empty."""
+        for table, (mean, _) in zip(self, self.moments):
+            if math.isnan(mean):
+                raise ValueError(
+                    f"table {self.place(table)} of the optimizer, of shape {tuple(table.shape)}, "
+                    "is empty, so that a redraw has no mean to take: give init, or grow it first"
+                )
 
     def redraw(self, table: Tensor, rows: Tensor | None, draw: int) -> None:
         """Gives `rows`, int64 (k,), new weights and a new row state; None for the whole table.
@@ -130,6 +156,11 @@ class Tables:
         return weight
 
 
+def _can_be_averaged(tensor: Tensor) -> bool:
+    """Says whether torch can interpolate it; integers and 8-bit numbers are frozen in a model."""
+    return (tensor.is_floating_point() and tensor.element_size() > 1) or tensor.is_complex()
+
+
 def clear_state(state: dict[str, Tensor], rows: Tensor | slice, step: int) -> None:
     """Zeroes the optimizer state of some rows, and lets AdamAR's wait begin at this step."""
     for name, value in state.items():
@@ -144,6 +175,8 @@ def draw_seed(seed: int, place: int, draw: int) -> int:
 
 def _moments(table: Tensor) -> tuple[float, float]:
     """Returns the mean and the standard deviation of a table."""
+    if table.numel() == 0:
+        return math.nan, math.nan
     std, mean = torch.std_mean(table.detach(), correction=0)
     return mean.item(), std.item()
 

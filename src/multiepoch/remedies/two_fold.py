@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from multiepoch.optim.embedding import EmbeddingOptimizer
 from multiepoch.optim.sparse import SparseOptimizer
-from multiepoch.remedies.tables import Tables, check_same, embeddings
+from multiepoch.remedies.tables import Tables, check_not_grown, check_same, embeddings
 
 
 class TwoFoldTables:
@@ -158,6 +158,7 @@ class TwoFoldTables:
         """Returns the rows of the ids, (n, ..., dim), each from the copy its impression reads."""
         if self._copy_of is None:
             return None
+        check_not_grown(module.weight, len(self.copies[k][0]), "TwoFoldTables")
         if len(ids) != len(self._copy_of):
             raise ValueError(
                 f"table {k} gets ids of shape {tuple(ids.shape)}: TwoFoldTables needs one entry "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import tempfile
 import weakref
@@ -28,10 +29,13 @@ class Counts:
         self.counts = torch.zeros(len(table), dtype=torch.int32, device=table.device)
 
     def add(self, rows: Tensor, occurrences: Tensor, values: Callable) -> None:
-        if len(self.table) > len(self.counts):  # the table has grown
-            more = self.counts.new_zeros(len(self.table) - len(self.counts))
-            self.counts = torch.cat([self.counts, more])
+        self._grow()
         self.counts.index_add_(0, rows, occurrences.int())
+
+    def _grow(self) -> None:
+        """Counts the rows that the table has grown by, too."""
+        if (more := len(self.table) - len(self.counts)) > 0:
+            self.counts = torch.cat([self.counts, self.counts.new_zeros(more)])
 
     def rows(self, below: float) -> Tensor:
         """Returns the rows touched at least once and fewer than `below` times, int64 (k,)."""
@@ -47,6 +51,7 @@ class Counts:
         return self.counts.nbytes
 
     def state_dict(self) -> dict[str, Tensor]:
+        self._grow()
         return {"counts": self.counts.clone()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -79,10 +84,22 @@ class UndoLog:
         self.file = RowFile(self.keep) if isinstance(self.keep, Path) else None
 
     def add(self, rows: Tensor, occurrences: Tensor, values: Callable) -> None:
-        rows = self.lookups.add(rows, occurrences.int())
-        if len(rows):
-            old = {name: value.index_select(0, rows) for name, value in values().items()}
-            self._keep(rows, old)
+        """Counts a batch, and keeps the rows that are new; neither if an error is raised."""
+        new = self.lookups.add(rows, occurrences.int())
+        try:
+            if len(new):
+                old = {name: value.index_select(0, new) for name, value in values().items()}
+                self._keep(new, old)
+        except BaseException:  # such as a full disk, after which the step may be tried again
+            self._forget(rows, occurrences.int())
+            raise
+
+    def _forget(self, rows: Tensor, occurrences: Tensor) -> None:
+        """Takes a batch out of the counts again."""
+        ids, counts = self.lookups.all()
+        counts.index_add_(0, torch.searchsorted(ids, rows), -occurrences)
+        self.lookups = row_counts(self.table)
+        self.lookups.add(ids[counts > 0], counts[counts > 0])
 
     def _keep(self, rows: Tensor, values: dict[str, Tensor]) -> None:
         """Appends rows, int64 (k,), and their values, (k, ...)."""
@@ -110,8 +127,7 @@ class UndoLog:
 
     def _pieces(self) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
         yield from self.chunks
-        if self.file is not None and self.file.n:
-            values = self.file.columns()
+        if self.file is not None and (values := self.file.columns()):
             yield from _pieces(values.pop("rows"), values)
 
     def few(self, below: float) -> tuple[Tensor, Tensor]:
@@ -173,26 +189,42 @@ class RowFile:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = Path(tempfile.mkdtemp(prefix="undo_log_", dir=folder))
         self.kinds: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}  # dtype, shape of a row
-        self.n = 0
-        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        self.n, self.process = 0, os.getpid()
+        weakref.finalize(self, _remove, self.folder, self.process)
 
     def append(self, columns: dict[str, Tensor]) -> None:
         """Appends k rows: (k, ...) for each column, the same columns every time."""
+        if os.getpid() != self.process:
+            raise RuntimeError(
+                f"the undo log in {self.folder} belongs to process {self.process}, and this is a "
+                "fork of it: train in that process, or build the Rewind in this one"
+            )
         for name, column in columns.items():
-            column = column.cpu().contiguous()
-            with (self.folder / name).open("ab") as file:
-                file.write(column.view(torch.uint8).numpy().data)
-            self.kinds[name] = column.dtype, tuple(column.shape[1:])
+            self._write(name, column.cpu().contiguous())
         self.n += len(column)
 
+    def _write(self, name: str, column: Tensor) -> None:
+        self.kinds[name] = column.dtype, tuple(column.shape[1:])
+        with (self.folder / name).open("ab") as file:
+            file.truncate(self.n * column[:1].nbytes)  # drops what a failed write has left
+            file.write(column.view(torch.uint8).numpy().data)
+
     def columns(self) -> dict[str, Tensor]:
-        """Maps the files into memory: (n, ...) for each column."""
-        found = {}
+        """Maps the files into memory: (n, ...) for each column, none if there is no row."""
+        found: dict[str, Tensor] = {}
+        if self.n == 0:
+            return found
         for name, (dtype, shape) in self.kinds.items():
             size = self.n * math.prod(shape)
             flat = torch.from_file(str(self.folder / name), size=size, dtype=dtype)
             found[name] = flat.view(self.n, *shape)
         return found
+
+
+def _remove(folder: Path, process: int) -> None:
+    """Removes the files at the end of the process that wrote them, and not at that of a fork."""
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _pieces(rows: Tensor, values: dict[str, Tensor]) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:

@@ -108,7 +108,7 @@ def load(
         for key, saved in found.items():
             if isinstance(saved, TensorStorageMetadata) and _overlaps(key, shards):
                 content[key] = torch.empty(saved.size, dtype=saved.properties.dtype)
-        dense = [torch.empty_like(tensor) for tensor in rewind._dense]
+        dense = [torch.empty_like(tensor) for tensor in rewind._tables.others()]
         if "blend.0" in found:
             content["blend"] = {str(k): value for k, value in enumerate(dense)}
     dcp.load(content, checkpoint_id=path)

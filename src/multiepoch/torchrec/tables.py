@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from multiepoch.remedies.row_draws import normal_rows
 from multiepoch.remedies.tables import Init, Tables, clear_state, draw_seed
@@ -29,7 +29,7 @@ class ShardedTables(Tables):
     def __init__(self, optimizer: Any, seed: int, init: Init | None) -> None:
         if init is not None:
             raise ValueError("init draws a whole table, and no process has one: leave it out")
-        self.seed, self.optimizer = seed, optimizer
+        self.model, self.seed, self.optimizer = optimizer.model, seed, optimizer
         self.moments = [self._moments(place) for place in range(len(optimizer.shards))]
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -44,8 +44,8 @@ class ShardedTables(Tables):
     def n_rows(self, table: Tensor) -> int:
         return self.optimizer.shards[self.place(table)].n_rows
 
-    def others(self, model: nn.Module) -> list[Tensor]:
-        buffers = (buffer for buffer in model.buffers() if buffer.is_floating_point())
+    def others(self) -> list[Tensor]:
+        buffers = (buffer for buffer in self.model.buffers() if buffer.is_floating_point())
         return [*self.optimizer.dense.params.values(), *buffers]
 
     def total(self, numbers: list[int]) -> int:
