@@ -11,7 +11,7 @@ interventions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -62,10 +62,6 @@ class LeaveOneOutRows:
         votes: The type that votes are kept in: torch.float32, torch.bfloat16 or torch.int8, which
             takes one scale (4 bytes) per vote. A vote counts as it is kept, so that taking it out
             of a row leaves nothing.
-        tables: The `nn.Embedding` modules to treat; None for all. The others learn as usual.
-        reset: True adds up all gradients in every row, keeps no votes, and returns infrequent rows
-            to their start before each repeated epoch: tail rewind under the same rule. Then
-            `exclude` must be False.
 
     Raises:
         ValueError: If a table is not looked up by one `nn.Embedding` of the model, or an argument
@@ -80,17 +76,12 @@ class LeaveOneOutRows:
         exclude: bool = True,
         c: float = 0.1,
         votes: torch.dtype = torch.float32,
-        tables: Collection[nn.Embedding] | None = None,
-        reset: bool = False,
     ) -> None:
         if votes not in (torch.float32, torch.bfloat16, torch.int8):
             raise ValueError(f"votes={votes} must be torch.float32, torch.bfloat16 or torch.int8")
-        if reset and exclude:
-            raise ValueError("reset=True keeps no votes to exclude: give exclude=False, too")
-        self.below, self.exclude, self.c, self.reset = below, exclude, c, reset
+        self.below, self.exclude, self.c = below, exclude, c
         self._tables = Tables(model, optimizer, 0, None)
-        chosen = None if tables is None else [module.weight for module in tables]
-        self._rows = [_Rows(module, votes) for module in embeddings(model, self._tables, chosen)]
+        self._rows = [_Rows(module, votes) for module in embeddings(model, self._tables)]
         self._impressions: Tensor | None = None  # of the current pass; None while evaluating
         self._read: dict[int, tuple[Tensor, Tensor]] = {}  # by table: ids and rows of the pass
         self._index = 0
@@ -104,8 +95,6 @@ class LeaveOneOutRows:
             if index == 0:
                 rows.count.zero_()
                 rows.votes.clear()
-            elif self.reset:
-                rows.restart(rows.count < self.below)
             rows.votes.trim()
 
     def backward(self, impressions: Tensor, closure: Callable[[], Any]) -> Any:
@@ -153,9 +142,8 @@ class LeaveOneOutRows:
         if rows.module.padding_idx is not None:
             gradient[ids == rows.module.padding_idx] = 0
         before, infrequent = self._own(rows, impressions, ids)
-        if not self.reset:
-            at = infrequent.nonzero()[:, 0]
-            gradient[at] = rows.votes.keep(impressions[at], gradient[at])
+        at = infrequent.nonzero()[:, 0]
+        gradient[at] = self._kept(rows, impressions[at], gradient[at])
         rows.total.index_add_(0, ids, gradient - before)
         rows.square.index_add_(0, ids, gradient.square() - before.square())
         if self._index == 0:
@@ -167,6 +155,10 @@ class LeaveOneOutRows:
         """Returns the votes to replace, (n, dim), 0 in a frequent row, and which rows are not."""
         infrequent = rows.count[ids] < self.below
         return rows.votes.of(impressions) * infrequent[:, None], infrequent
+
+    def _kept(self, rows: _Rows, impressions: Tensor, votes: Tensor) -> Tensor:
+        """Keeps the votes, (n, dim), of impressions in infrequent rows; returns them as kept."""
+        return rows.votes.keep(impressions, votes)
 
     def _lr(self, k: int) -> float:
         table = self._rows[k].module.weight
@@ -193,7 +185,7 @@ class LeaveOneOutRows:
         self._index = state_dict["index"]
 
     def _given(self) -> dict[str, Any]:
-        given = {name: getattr(self, name) for name in ("below", "exclude", "c", "reset")}
+        given = {name: getattr(self, name) for name in ("below", "exclude", "c")}
         return given | {"votes": [str(rows.votes.vectors.dtype) for rows in self._rows]}
 
 
@@ -262,12 +254,6 @@ class _Rows:
         total = self.total[ids] - without
         square = (self.square[ids] - without**2).clamp(min=0)  # rounding may take it below
         return self.start[ids] - lr * total / (square + c).sqrt()
-
-    def restart(self, which: Tensor) -> None:
-        """Returns rows to their start, bool (n_rows,)."""
-        for values in (self.total, self.square):
-            values[which] = 0
-        self.module.weight.detach()[which] = self.start[which]
 
     def state(self) -> dict[str, Tensor]:
         names = ("start", "total", "square", "count")

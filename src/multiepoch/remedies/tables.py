@@ -181,27 +181,14 @@ def _moments(table: Tensor) -> tuple[float, float]:
     return mean.item(), std.item()
 
 
-def embeddings(
-    model: nn.Module, tables: Tables, chosen: list[Tensor] | None = None
-) -> list[nn.Embedding]:
+def embeddings(model: nn.Module, tables: Tables) -> list[nn.Embedding]:
     """Returns the `nn.Embedding` that looks each table up, in the order of the tables.
 
-    Args:
-        model: The module of the tables.
-        tables: The tables of the optimizer.
-        chosen: Some of these tables; None for all.
-
     Raises:
-        ValueError: If a table is looked up by another kind of module, or by several, or if a chosen
-            one is not among the optimizer's.
+        ValueError: If a table is looked up by another kind of module, or by several.
     """
-    here = {id(table) for table in tables}
-    if not all(id(table) in here for table in chosen or ()):
-        raise ValueError("a chosen table is not in the optimizer: build it from this model")
-    found, wanted = [], here if chosen is None else {id(table) for table in chosen}
+    found = []
     for k, table in enumerate(tables):
-        if id(table) not in wanted:
-            continue
         users = [module for module in model.modules() if getattr(module, "weight", None) is table]
         if len(users) != 1 or not isinstance(users[0], nn.Embedding):
             kinds = ", ".join(type(module).__name__ for module in users) or "no module"
