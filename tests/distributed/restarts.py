@@ -13,14 +13,18 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch.distributed.checkpoint import CheckpointException, FileSystemWriter
 
 from multiepoch.torchrec import load, save
 from tests.distributed.cases import BATCH, CASES, STEPS, Case, batches, build, one_step
@@ -167,7 +171,27 @@ def killed(folder: Path) -> dict:
     return {"whole": whole, "killed": run(2, folder, work), "kills": kills}
 
 
+def torn(folder: Path, told: Any) -> dict:
+    """Saves twice at one step, the second time only up to the metadata, and loads."""
+    model, optimizer, rewind = build(CASES["adagrad"], "row_wise")
+    one_step(model, optimizer, next(iter(batches(1))), slice(None))
+    save(folder, model, optimizer, rewind)
+    saved = {what: value.clone() for what, value in read(optimizer).items()}
+    for shard in optimizer.shards:
+        shard.weight.add_(1)
+
+    def killed_here(*_: Any, **__: Any) -> None:
+        raise RuntimeError("killed here")
+
+    with mock.patch.object(FileSystemWriter, "finish", killed_here), suppress(CheckpointException):
+        save(folder, model, optimizer, rewind)
+    load(folder, model, optimizer, rewind)
+    return {"saved": saved, "loaded": read(optimizer)}
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     place = Path(sys.argv[1])
-    torch.save({"moved": moved(place), "killed": killed(place / "killed")}, place / "restarts.pt")
+    found = {"torn": run(1, place, partial(torn, place / "torn"))}
+    found |= {"moved": moved(place), "killed": killed(place / "killed")}
+    torch.save(found, place / "restarts.pt")

@@ -4,12 +4,15 @@ Written by `torch.distributed.checkpoint`. What has a value for each row (weight
 state, counts) is one tensor over the whole table. What has values for some rows only (the undo log,
 rows that are served) is a list for each shard, by the row's number in the whole table; a process
 reads the lists of the shards that overlap its own.
+
+Each checkpoint is in a folder of its own, and the file `latest` names the one that is complete.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +23,13 @@ from torch import Tensor
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torchrec.distributed import DistributedModelParallel
 
+from multiepoch.files import write_text
 from multiepoch.remedies import Rewind
 from multiepoch.torchrec.optimizer import ShardedOptimizer
 from multiepoch.torchrec.shards import Shard
 
 Columns = dict[str, Tensor]  # (k, ...) each: the values of k rows
+_LATEST = "latest"  # the file that has the name of the newest complete checkpoint
 
 
 def save(
@@ -45,10 +50,9 @@ def save(
         rewind: Its remedy, if any.
         extra: Anything that JSON can hold, such as the place in the data; `load` returns it.
     """
-    path = Path(folder) / f"step-{optimizer.n_steps:012d}"
-    if dist.get_rank() == 0 and not (path / ".metadata").exists():
-        shutil.rmtree(path, ignore_errors=True)  # left by a process that was killed
-    dist.barrier()
+    name = [f"step-{optimizer.n_steps:012d}-{uuid.uuid4().hex[:8]}"]
+    dist.broadcast_object_list(name)
+    path = Path(folder) / name[0]
     content = _tensors(model, optimizer)
     content["optimizer"] = optimizer.dense.state_dict()["state"]
     meta: dict[str, Any] = {"n_steps": optimizer.n_steps, "epoch": optimizer.epoch, "extra": extra}
@@ -70,6 +74,7 @@ def save(
     dcp.save(content, checkpoint_id=path)
     dist.barrier()
     if dist.get_rank() == 0:
+        write_text(Path(folder) / _LATEST, path.name)
         for other in set(Path(folder).glob("step-*")) - {path}:
             shutil.rmtree(other)
     return path
@@ -89,10 +94,9 @@ def load(
     Raises:
         ValueError: If the checkpoint has no Rewind, or one with other arguments.
     """
-    complete = sorted(Path(folder).glob("step-*/.metadata"))
-    if not complete:
+    path, shards = _latest(Path(folder)), optimizer.shards
+    if path is None:
         return None
-    path, shards = complete[-1].parent, optimizer.shards
     found = dcp.FileSystemReader(path).read_metadata().state_dict_metadata
     content = _tensors(model, optimizer) | {"meta": ""}
     if any(key.startswith("optimizer.") for key in found):
@@ -126,6 +130,14 @@ def load(
         state["blend"] = {"rows": [_served(content, shard) for shard in shards], "dense": dense}
     rewind.load_state_dict(state | {"blend": state["blend"] or None})
     return meta["extra"]
+
+
+def _latest(folder: Path) -> Path | None:
+    """Returns the newest complete checkpoint; None if there is none."""
+    if (pointer := folder / _LATEST).exists():
+        return folder / pointer.read_text(encoding="utf-8")
+    complete = sorted(folder.glob("step-*/.metadata"))  # as version 0.2 saved it
+    return complete[-1].parent if complete else None
 
 
 def _tensors(model: DistributedModelParallel, optimizer: ShardedOptimizer) -> dict[str, Any]:
