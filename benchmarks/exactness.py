@@ -98,6 +98,7 @@ class Case:
     lr: float = 0.1
     dtype: torch.dtype = torch.float32
     through: Through | None = None
+    weight_decay: float = 0.0
 
     @classmethod
     def random(cls, seed: int) -> Case:
@@ -127,6 +128,7 @@ class Case:
             seed,
             choose(paths()),
             through=choose((None, through)),
+            weight_decay=choose((0.0, 0.0, 0.3)),
         )
 
     def optimizer(self) -> tuple[torch.nn.Parameter, EmbeddingOptimizer]:
@@ -134,7 +136,7 @@ class Case:
         values = torch.randn(self.n_rows, self.dim, generator=generator)
         table = torch.nn.Parameter(values.to(self.dtype))
         options = dict(rule=self.rule, row_lr=self.row_lr, row_decay=self.row_decay)
-        optimizer = EmbeddingOptimizer([table], self.lr, **options)
+        optimizer = EmbeddingOptimizer([table], self.lr, weight_decay=self.weight_decay, **options)
         optimizer._path = self.path
         return table, optimizer
 
@@ -189,6 +191,7 @@ class Case:
                     self.row_lr,
                     self.row_decay,
                     epoch=epoch,
+                    weight_decay=self.weight_decay,
                 )
             difference = (table.detach().double() - reference.detach()).abs().max()
             largest = max(largest, float(difference / reference.detach().abs().max().clamp(min=1)))

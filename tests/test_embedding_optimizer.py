@@ -42,6 +42,7 @@ def cases(draw, dtype=torch.float32, min_batches=1):
         seed=draw(st.integers(0, 2**31)),
         path=draw(st.sampled_from(ways)),
         dtype=dtype,
+        weight_decay=draw(st.sampled_from((0.0, 0.3))),
     )
 
 
@@ -116,6 +117,7 @@ def test_a_bfloat16_table_agrees_to_its_own_step(case):
             case.row_lr,
             case.row_decay,
             epoch=epoch,
+            weight_decay=case.weight_decay,
         )
         # 2^-7 is one step of a number just above a power of two; 1e-6 is where it cancels to 0
         error = (table.detach().double() - expected.bfloat16().double()).abs()
@@ -313,6 +315,23 @@ def test_agrees_with_torch_adam_where_every_row_is_touched():
     torch.testing.assert_close(sparse.weight, dense.weight, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("path", paths())
+def test_weight_decay_is_that_of_adamw_for_rows_that_are_touched(path):
+    sparse, dense = nn.Embedding(7, 5, sparse=True), nn.Embedding(7, 5)
+    dense.load_state_dict(sparse.state_dict())
+    before = sparse.weight.detach().clone()
+    ours = EmbeddingOptimizer(sparse.parameters(), 0.05, weight_decay=0.4)
+    ours._path = path
+    pairs = [(sparse, ours), (dense, torch.optim.AdamW(dense.parameters(), 0.05, weight_decay=0.4))]
+    for step in range(10):
+        for layer, optimizer in pairs:
+            optimizer.zero_grad()
+            (layer(torch.arange(6)).sin() * step).sum().backward()
+            optimizer.step()
+    torch.testing.assert_close(sparse.weight[:6], dense.weight[:6], rtol=0, atol=1e-6)
+    assert torch.equal(sparse.weight[6], before[6])
+
+
 def test_an_epoch_closes_the_gap_between_frequent_and_infrequent_rows():
     table = nn.Parameter(torch.zeros(2, 1))
     optimizer = EmbeddingOptimizer(
@@ -486,7 +505,7 @@ def test_adam_with_fal_costs_four_bytes_a_row():
         (dict(rule="adamw"), "rule='adamw'.*'adam', 'adagrad', 'rowwise_adagrad', 'sgd'"),
         (dict(row_lr="log"), "row_lr='log'.*FrequencyAdaptiveLR"),
         (dict(row_decay=0.1), "row_decay=0.1.*AdaptiveRegularization"),
-        (dict(weight_decay=0.1), "weight_decay=0.1.*row_decay"),
+        (dict(weight_decay=-0.1), "weight_decay=-0.1.*non-negative"),
     ],
 )
 def test_a_wrong_option_is_named(table, options, message):

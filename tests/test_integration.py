@@ -279,6 +279,45 @@ def test_autocast_trains_tables_of_either_dtype(dtype):
     assert {value.dtype for value in state.values()} == {torch.float32}
 
 
+@pytest.mark.parametrize("largest", [None, 0.01])
+@pytest.mark.parametrize("rule", RULES)
+def test_a_gradient_scaler_changes_nothing(rule, largest):
+    """It unscales sparse gradients (pytorch#35810), and keeps every lookup for FAL's counts."""
+    models = Model(), Model()
+    optimizers = [pair(model, rule, FrequencyAdaptiveLR()) for model in models]
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=2)
+    for optimizer in optimizers:
+        accumulate_lookups(optimizer)
+    for step in range(5):
+        for model, optimizer, scales in zip(models, optimizers, (False, True)):
+            optimizer.zero_grad()
+            loss = loss_of(model, batch(step))
+            (scaler.scale(loss) if scales else loss).backward()
+            if largest is not None:
+                if scales:
+                    scaler.unscale_(optimizer)
+                clip_grad_norm_(model.parameters(), largest)
+            scaler.step(optimizer) if scales else optimizer.step()
+        scaler.update()
+    assert scaler.get_scale() == 2.0**12
+    assert_close(*models, 1e-6)
+    for one, other in zip(*(counts_of(*pair) for pair in zip(models, optimizers))):
+        assert torch.equal(one, other)
+
+
+def test_a_gradient_scaler_skips_a_step_that_overflows():
+    model = Model()
+    optimizer = pair(model, row_lr=FrequencyAdaptiveLR())
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    before = copy.deepcopy(model.state_dict())
+    (scaler.scale(loss_of(model, batch(0))) * float("inf")).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    assert scaler.get_scale() == 2.0**9
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not optimizer.embedding.state[model.words.weight]
+
+
 @pytest.mark.filterwarnings("ignore")  # of torch, about what it does not trace
 def test_a_training_step_may_be_compiled_as_a_whole():
     models = Model(), Model()

@@ -160,9 +160,12 @@ def test_the_kernels_are_small():
 @needs_kernels
 @pytest.mark.parametrize("row_lr", [None, FrequencyAdaptiveLR(), FrequencyAdaptiveLR("linear")])
 @pytest.mark.parametrize("row_decay", [None, AdaptiveRegularization(0.01)])
-def test_rows_of_another_optimizer_are_corrected_alike_by_both_paths(row_lr, row_decay):
+@pytest.mark.parametrize("weight_decay", [{}, {"weight_decay": 0.3, "lr": 0.1}])
+def test_rows_of_another_optimizer_are_corrected_alike_by_both_paths(
+    row_lr, row_decay, weight_decay
+):
     n, dim = 3000, 5
-    options = {"row_lr": row_lr, "row_decay": row_decay, "epoch": 0}
+    options = {"row_lr": row_lr, "row_decay": row_decay, "epoch": 0, **weight_decay}
     start, found = torch.randn(n, dim), {}
     for way in (compiled, eager):
         g, weight = torch.Generator().manual_seed(0), start.clone()
@@ -207,6 +210,15 @@ def test_half_precision_rows_are_corrected_with_one_rounding(dtype):
     error = (corrected[dtype].double() - corrected[torch.float64]).abs()
     half_a_step = torch.finfo(dtype).eps / 2  # below 2, and 1 from 2 on
     assert (error <= half_a_step * corrected[torch.float64].clamp(min=1) + 1e-6).all()
+
+
+def test_rows_of_another_optimizer_decay_by_lr_times_weight_decay():
+    options = {"row_lr": None, "row_decay": None, "epoch": 0, "weight_decay": 0.5, "lr": 0.2}
+    weight = torch.full((3, 2), 4.0)
+    kept = eager.keep_rows(options, weight, {}, torch.tensor([0, 2]), torch.tensor([1, 2]))
+    weight[[0, 2]] -= 1.0
+    eager.correct_rows(options, weight, {}, kept, 1)
+    torch.testing.assert_close(weight[:, 0], torch.tensor([2.6, 4.0, 2.6]))
 
 
 ROW = st.integers(0, 12) | st.integers(2**31 - 13, 2**31 - 2)

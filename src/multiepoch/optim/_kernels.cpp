@@ -90,6 +90,7 @@ struct Batch {  // k rows; row i's gradients are values[order[start[i]]] ... val
     int32_t* last_step;   // of every row of the table, for AdamAR, or null
     int32_t step;
     float alpha;
+    float share;  // of a row that weight decay keeps: 1 - lr * weight_decay
 };
 
 // Returns the summed gradient of row i: in place if it has one lookup, else in `result`. Sums in
@@ -108,11 +109,12 @@ const float* gradient(const Batch& b, int64_t i, double* __restrict sum, float* 
     return result;
 }
 
-// AdamAR: the share kept of a row that was last trained at `last`, which becomes this step.
-inline float kept(const Batch& b, int32_t& last) {
-    const float waited = static_cast<float>(b.step - 1 - last);
-    last = b.step;
-    return std::max(0.0f, 1.0f - b.alpha * waited);
+// The share of a row that weight decay and AdamAR keep. AdamAR notes that it is trained in this step.
+inline float kept(const Batch& b, int64_t row) {
+    if (!b.last_step) return b.share;
+    const float waited = static_cast<float>(b.step - 1 - b.last_step[row]);
+    b.last_step[row] = b.step;
+    return b.share * std::max(0.0f, 1.0f - b.alpha * waited);
 }
 
 // log(count + 1) of the most common counts, so that a step computes few logarithms.
@@ -192,7 +194,7 @@ void update(const Batch& b, float* weight, float* one, float* two, const Step& s
             if (scale.count)
                 rate *= factor(scale.count[row] =
                                    plus(scale.count[row], scale.by_steps ? 1 : b.occurrences[i]));
-            const float keep = b.last_step ? kept(b, b.last_step[row]) : 1.0f;
+            const float keep = kept(b, row);
             float* __restrict w = weight + at;
             if (rowwise) {
                 float squares = 0.0f;
@@ -307,7 +309,7 @@ extern "C" void correct_rows(const Batch* b, float* weight, const Scale* s, int 
             }
             const int64_t row = b->rows[i];
             const float rate = s->count ? factor(b->occurrences[i]) : 1.0f;
-            const float keep = b->last_step ? kept(*b, b->last_step[row]) : 1.0f;
+            const float keep = kept(*b, row);
             const float* __restrict old = b->values + i * b->dim;
             float* __restrict w = weight + row * b->dim;
             for (int64_t j = 0; j < b->dim; ++j) w[j] = keep * old[j] + rate * (w[j] - old[j]);

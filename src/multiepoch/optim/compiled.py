@@ -59,7 +59,7 @@ class Batch(ctypes.Structure):
         *[(name, Int) for name in ("k", "dim")],
         ("last_step", Pointer),
         ("step", Int32),
-        ("alpha", Float),
+        *[(name, Float) for name in ("alpha", "share")],
     ]
 
 
@@ -150,6 +150,7 @@ def update_rows(group: dict, table: Tensor, state: dict[str, Tensor], touched: T
     """Does what `eager.update_rows` does, in one sweep over the rows."""
     rule, step, decay = group["rule"], int(state["step"]), group["row_decay"]
     batch = _batch(touched, step)
+    batch.share = eager.kept_by_decay(group)
     if decay is not None:
         batch.last_step, batch.alpha = state["last_step"].data_ptr(), decay.alpha
     (beta1, beta2), eps = group["betas"], group["eps"]
@@ -196,6 +197,7 @@ def correct_rows(
     assert kernels is not None
     batch = Batch(rows.data_ptr(), counted.data_ptr(), values=old.data_ptr())
     batch.k, batch.dim = old.shape
+    batch.share = eager.kept_by_decay(group)
     if decay is not None:
         batch.last_step, batch.step = state["last_step"].data_ptr(), step
         batch.alpha = decay.alpha

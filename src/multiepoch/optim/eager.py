@@ -33,15 +33,15 @@ def update_rows(group: dict, table: Tensor, state: dict[str, Tensor], touched: T
 
         w <- keep * w - lr * factor * direction
 
-    AdamAR gives keep, the rule gives direction, and FAL gives factor after it counts the batch.
+    The decays give keep, the rule gives direction, and FAL gives factor after it counts the batch.
     """
     rule, rows = RULES[group["rule"]], touched.rows
     step = int(state["step"])  # on the CPU, so this does not wait for a GPU
     gathered = {name: state[name].index_select(0, rows) for name in rule.state_shapes(*table.shape)}
     direction = rule.update(touched.gradient(), gathered, step, group["betas"], group["eps"])
     weight, lr = table.index_select(0, rows).to(direction.dtype), float(group["lr"])
-    if group["row_decay"] is not None:
-        weight.mul_(_kept(group, state, rows, step, weight.dtype))
+    if (keep := _kept(group, state, rows, step, weight.dtype)) is not None:
+        weight.mul_(keep)
     if group["row_lr"] is None:
         weight.add_(direction, alpha=-lr)
     else:
@@ -58,13 +58,24 @@ def _factor(group: dict, state: dict[str, Tensor], counted: Tensor, dtype: torch
     return factor[:, None]
 
 
+def kept_by_decay(group: dict) -> float:
+    """Returns what decoupled weight decay keeps of a row in a step (Loshchilov and Hutter 2019)."""
+    return 1 - float(group["lr"]) * decay if (decay := group.get("weight_decay")) else 1.0
+
+
 def _kept(
     group: dict, state: dict[str, Tensor], rows: Tensor, step: int, dtype: torch.dtype
-) -> Tensor:
-    """Returns what AdamAR keeps of each row, (k, 1), and notes that the rows are trained now."""
+) -> Tensor | float | None:
+    """Returns what both decays keep of each row, (k, 1) or a number; None if they keep all.
+
+    Notes for AdamAR that the rows are trained in this step.
+    """
+    share = kept_by_decay(group)
+    if group["row_decay"] is None:
+        return None if share == 1.0 else share
     keep = group["row_decay"].keep(state["last_step"][rows], step, dtype)
     state["last_step"].index_fill_(0, rows, step)
-    return keep[:, None]
+    return keep.mul_(share)[:, None]
 
 
 def keep_rows(
@@ -73,7 +84,8 @@ def keep_rows(
     """Counts the rows that another optimizer is about to move, and copies their weights.
 
     Args:
-        group: "row_lr", FAL or None; "row_decay", AdamAR or None; and "epoch".
+        group: "row_lr", FAL or None; "row_decay", AdamAR or None; "epoch"; and, for decoupled
+            weight decay, "weight_decay" and "lr", the rate of the table in this step.
         table: The weights, (n_rows, dim).
         state: With FAL the "count" of each row, int32 (n_rows,), and "max_count", int32 (); with
             AdamAR the "last_step" of each row, int32 (n_rows,).
@@ -89,7 +101,7 @@ def keep_rows(
 def correct_rows(
     group: dict, table: Tensor, state: dict[str, Tensor], kept: Kept, step: int
 ) -> None:
-    """Applies FAL and AdamAR to rows that another optimizer has moved since `keep_rows`::
+    """Applies FAL, AdamAR and weight decay to rows that another optimizer has moved::
 
         w <- keep * old + factor * (w - old)
 
@@ -101,6 +113,6 @@ def correct_rows(
     moved = table.index_select(0, rows).to(dtype).sub_(old)
     if group["row_lr"] is not None:
         moved.mul_(_factor(group, state, counted, dtype))
-    if group["row_decay"] is not None:
-        old = old * _kept(group, state, rows, step, dtype)
+    if (keep := _kept(group, state, rows, step, dtype)) is not None:
+        old = old * keep
     table.index_copy_(0, rows, moved.add_(old).to(table.dtype))

@@ -52,7 +52,8 @@ class EmbeddingOptimizer(Optimizer):
         eps: Added to the denominator of Adam and Adagrad.
         check_finite: Checks for infinities and NaN before each step, which takes a sixth of the
             time of a fused step; on CUDA it waits for the device.
-        weight_decay: Must be 0, since it would change rows that no batch touches.
+        weight_decay: Decoupled, as in AdamW: shrinks each row that a batch touches by
+            lr * weight_decay before it is updated. FAL does not scale it.
         fused: None uses the compiled kernels where it can, False never does, and True raises an
             error if it cannot.
         maximize: Follows the gradient upwards.
@@ -77,10 +78,9 @@ class EmbeddingOptimizer(Optimizer):
         fused: bool | None = None,
         maximize: bool = False,
     ) -> None:
-        _check_no_weight_decay(weight_decay)
         self._row_hooks: OrderedDict[int, RowHook] = OrderedDict()
         defaults = dict(lr=lr, rule=rule, row_lr=row_lr, row_decay=row_decay, betas=betas)
-        defaults |= dict(eps=eps, check_finite=check_finite, fused=fused)
+        defaults |= dict(eps=eps, check_finite=check_finite, weight_decay=weight_decay, fused=fused)
         super().__init__(params, defaults | dict(maximize=maximize, epoch=0))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -91,7 +91,6 @@ class EmbeddingOptimizer(Optimizer):
             if params and all(isinstance(entry, tuple) for entry in params):
                 group["param_names"], params = map(list, zip(*params))
             group["params"] = params
-        _check_no_weight_decay(group.get("weight_decay"))
         _check_options({**self.defaults, **group})
         tables = [params] if isinstance(params, Tensor) else params
         for index, table in enumerate(tables):
@@ -368,6 +367,7 @@ class EmbeddingOptimizer(Optimizer):
         for group in self.param_groups:  # of a state that was saved before there were these options
             group.setdefault("fused", None)
             group.setdefault("maximize", False)
+            group.setdefault("weight_decay", 0.0)
 
 
 def _fastest_path(group: dict[str, Any], param: Tensor, values: Tensor) -> str:
@@ -420,14 +420,6 @@ def _name(group: dict[str, Any], index: int) -> str:
     return f"table {names[index]!r}" if names else f"table {index} of its group"
 
 
-def _check_no_weight_decay(weight_decay: float | None) -> None:
-    if weight_decay:
-        raise ValueError(
-            f"EmbeddingOptimizer: weight_decay={weight_decay} is not supported because it would "
-            "change rows that no batch touches; use row_decay=AdaptiveRegularization(alpha)."
-        )
-
-
 def _check_options(group: dict[str, Any]) -> None:
     def require(holds: bool, name: str, what: str) -> None:
         if not holds:
@@ -439,7 +431,7 @@ def _check_options(group: dict[str, Any]) -> None:
     require(group["rule"] in RULES, "rule", f"one of {', '.join(map(repr, RULES))}")
     if isinstance(group["lr"], Tensor):
         require(group["lr"].numel() == 1, "lr", "a number or a tensor with one")
-    for name in ("lr", "eps"):
+    for name in ("lr", "eps", "weight_decay"):
         holds = isinstance(group[name], Tensor) or (number(group[name]) and group[name] >= 0)
         require(holds, name, "a non-negative number")
     inside = all(number(beta) and 0 <= beta < 1 for beta in group["betas"])
@@ -487,7 +479,7 @@ def _check_gradient(param: Tensor, grad: Tensor, name: str, check_finite: bool) 
             f"EmbeddingOptimizer: {name} has a dense gradient; create its nn.Embedding or "
             "nn.EmbeddingBag with sparse=True, or call make_sparse(model). If it is sparse, the "
             "loss uses the whole table besides, such as in an L2 penalty: leave the table out of "
-            "it, and use row_decay."
+            "it, and use weight_decay or row_decay."
         )
     if grad.sparse_dim() != 1:
         found = f"{grad.sparse_dim()} sparse dimensions; it must have one, the row"

@@ -94,6 +94,7 @@ def _as_ours(options: dict, group: dict, keys: list, state: dict[Any, dict]) -> 
             name: value if name == "step" else value.to(at_least_float32(value.dtype))
             for name, value in its.items()
         }
+    # Weight decay is refused there, so this optimizer's own stays, as FAL and AdamAR do.
     taken = ("lr", "initial_lr", "betas", "eps", "maximize")
     return {
         **_without_tables(group),

@@ -46,6 +46,7 @@ def reference_step(
     betas=(0.9, 0.999),
     eps=1e-8,
     epoch=0,
+    weight_decay=0,
 ):
     """Takes one step of one table, in place; options as for EmbeddingOptimizer.
 
@@ -84,11 +85,11 @@ def reference_step(
         state["count"] += occurrences if row_lr.count == "occurrences" else touched
         rate = lr * fal_factor(state["count"], row_lr, epoch)
 
-    # 3. AdamAR: how much of the row is kept?
-    kept = torch.ones_like(rate)
+    # 3. Weight decay and AdamAR: how much of the row is kept?
+    kept = torch.full_like(rate, 1 - lr * weight_decay)
     if row_decay is not None:
         waited = step - state["last_step"] - 1
-        kept = 1 - torch.clamp(row_decay.alpha * waited, max=1)
+        kept *= 1 - torch.clamp(row_decay.alpha * waited, max=1)
         state["last_step"][touched] = step
 
     moved = kept[:, None] * table - rate[:, None] * direction
