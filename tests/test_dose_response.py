@@ -8,7 +8,7 @@ from multiepoch.methods import METHODS
 from multiepoch.stats import holm, interval, t_test
 from reproduction import second_round
 from reproduction.dose_response import experiment as dose_response
-from reproduction.dose_response.experiment import STRATA, Stratum
+from reproduction.dose_response.experiment import STRATA, stratum
 from reproduction.runs import profile
 
 OBJECTIVES = ("click", "add_to_cart", "checkout")
@@ -71,12 +71,12 @@ def test_without_a_known_truth_the_drawn_labels_are_scored():
 
 
 def test_a_stratum_trains_each_method_at_each_rate_with_its_default():
-    runs = Stratum("s", methods=("plain", "fal"), rates=(0.1, 0.2)).runs()
+    runs = stratum("s", methods=("plain", "fal"), rates=(0.1, 0.2))
     assert [(r.method, r.embedding_lr) for r in runs] == [
         ("plain", 0.1), ("fal", 0.1), ("plain", 0.2), ("fal", 0.2)
     ]  # fmt: skip
     assert all(r.hyperparameter == METHODS[r.method].grid[0] for r in runs)
-    names = [tuple(run.about.values()) for s in STRATA.values() for run in s.runs()]
+    names = [tuple(run.about.values()) for runs in STRATA.values() for run in runs]
     assert len(set(names)) == len(names), "no two runs of one name"
 
 

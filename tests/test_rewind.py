@@ -751,7 +751,7 @@ def test_epoch_0_is_not_begun_again_in_silence_after_resuming_inside_it():
     resumed.load_state_dict(rewind.state_dict())
     with pytest.raises(RuntimeError, match=r"skip the call while rewind\.epoch is 0"):
         resumed.before_epoch(0)
-    resumed.epoch = None  # new data begins
+    resumed.new_data()
     resumed.before_epoch(0)
     assert resumed.n_bytes == 0
     train(model, optimizer, random_batches(2))

@@ -51,7 +51,7 @@ def lab(color: str, eyes: str) -> np.ndarray:
 @pytest.mark.parametrize("eyes", EYES)
 @pytest.mark.parametrize(
     "family",
-    [list(style.METHODS), ["click", "add_to_cart", "checkout"], ["click", "long_view", "like"]],
+    [list(style.LINES), ["click", "add_to_cart", "checkout"], ["click", "long_view", "like"]],
     ids=["methods", "ads", "kuairand"],
 )
 def test_colours_of_a_family_can_be_told_apart(family, eyes):
@@ -62,7 +62,7 @@ def test_colours_of_a_family_can_be_told_apart(family, eyes):
         assert first["linestyle"] != second["linestyle"]
 
 
-@pytest.mark.parametrize("name", [*style.METHODS, *style.OBJECTIVES])
+@pytest.mark.parametrize("name", [*style.LINES, *style.OBJECTIVES])
 def test_lines_stand_out_from_the_white_ground(name):
     luminance = TO_XYZ[1] @ linear(style.line_style(name)["color"])
     assert 1.05 / (luminance + 0.05) >= 3  # WCAG 2.1, 1.4.11

@@ -140,7 +140,7 @@ def _panel(found: pd.DataFrame, shown: Iterable[str]) -> str:
     )
     said = []
     for name in shown:
-        line, (color, dashes) = found.loc[name], style.METHODS[METHODS[name].label]
+        line, (color, dashes) = found.loc[name], style.LINES[METHODS[name].label]
         points = [f"{_x(epoch):.1f},{_y(mean):.1f}" for epoch, mean in line["mean"].items()]
         ends = [f"{_x(epoch):.1f},{_y(low):.1f}" for epoch, low in line["low"].items()]
         ends += [f"{_x(e):.1f},{_y(high):.1f}" for e, high in line["high"][::-1].items()]
@@ -163,7 +163,7 @@ def _panel(found: pd.DataFrame, shown: Iterable[str]) -> str:
             ("meda", 1.3, -7, "lead-end"),
             ("tail_rewind", 2.6, -7, "lead-end"),
         ):
-            color = style.METHODS[METHODS[name].label][0]
+            color = style.LINES[METHODS[name].label][0]
             look = f'style="--method: {color}"'
             label = _text(_x(epoch), _y(percent), METHODS[name].label, f"lead-name {place}", look)
             parts.append(label)

@@ -116,7 +116,7 @@ class EveryEpoch(Around):
                 group["lr"] = factor * lr
             self.optimizer.keep_ratio()
         if index == 0 and isinstance(self.inner, Rewind):
-            self.inner.epoch = None  # `train` calls this at the start of an epoch only
+            self.inner.new_data()  # `train` calls this at the start of an epoch only
         super().before_epoch(index)
 
 
@@ -293,6 +293,17 @@ ALL_METHODS: dict[str, Method] = {
         source="a control of chapter 10",
         needs="three copies of the tables, three passes a batch",
     ),
+}
+# The colour and dashes of each in figures, by label. Colours are in the spirit of Okabe and Ito:
+# distinct under the common kinds of colour blindness.
+LINES: dict[str, tuple[str, Any]] = {
+    "plain": ("#000000", "-"),
+    "FAL": ("#0072B2", (0, (4, 1, 1, 1))),
+    "MEDA": ("#D55E00", (0, (3, 1.5))),
+    "AdamAR": ("#B5538F", (0, (1, 1))),
+    "tail rewind": ("#00835F", (0, (8, 1.5, 1, 1.5))),
+    "FAL + tail rewind": ("#8822EE", (0, (5, 1, 1, 1, 1, 1))),
+    "sparse optimizer": ("#6B4400", (0, (6, 1.5))),
 }
 # Those that chapter 7 tunes and compares.
 METHODS = {

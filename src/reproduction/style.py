@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from PIL import Image
 
+from multiepoch.methods import LINES
 from reproduction import figure_files
 from reproduction.findings import texts
 from reproduction.measure import at, intervals, jump, relative
@@ -25,17 +26,6 @@ from reproduction.records import Record
 
 WIDTH = 5.6  # inches: 12 pt text is still readable when the figure is 350 px wide, on a phone
 
-# One colour per method, in the spirit of Okabe and Ito: distinct under the common kinds of colour
-# blindness. Each method also has a dash pattern of its own.
-METHODS = {
-    "plain": ("#000000", "-"),
-    "FAL": ("#0072B2", (0, (4, 1, 1, 1))),
-    "MEDA": ("#D55E00", (0, (3, 1.5))),
-    "AdamAR": ("#B5538F", (0, (1, 1))),
-    "tail rewind": ("#00835F", (0, (8, 1.5, 1, 1.5))),
-    "FAL + tail rewind": ("#8822EE", (0, (5, 1, 1, 1, 1, 1))),
-    "sparse optimizer": ("#6B4400", (0, (6, 1.5))),
-}
 SPARE = ("#AA1100", "#6B4400", "#5A6B00", "#00707A", "#7A005C")
 # From light to dark: the sparser the objective, the darker.
 OBJECTIVES = {
@@ -88,7 +78,7 @@ def line_style(name: str) -> dict:
     """
     base = name.split(" (")[0]
     spare = SPARE[zlib.crc32(base.encode()) % len(SPARE)], (0, (2, 1))
-    color, dashes = (METHODS | OBJECTIVES | TABLES).get(base, spare)
+    color, dashes = (LINES | OBJECTIVES | TABLES).get(base, spare)
     return {"color": color, "linestyle": dashes}
 
 

@@ -132,6 +132,10 @@ class Rewind:
         self._blend: Blend | None = None  # in repeated epochs, if serve is "blend"
         self._hook: Any = None
 
+    def new_data(self) -> None:
+        """Ends the run over the data so far: `before_epoch(0)` may follow, whatever was resumed."""
+        self.epoch = None
+
     @torch.no_grad()
     def before_epoch(self, index: int) -> None:
         """Starts counting before epoch 0 over new data; resets rows before epochs 1, 2, ...
@@ -149,7 +153,7 @@ class Rewind:
         if index == 0 == self.epoch and self._resumed and self._records:
             raise RuntimeError(
                 "before_epoch(0) would discard what the loaded state recorded of epoch 0: skip the "
-                "call while rewind.epoch is 0, or set rewind.epoch = None first if new data begins"
+                "call while rewind.epoch is 0, or call rewind.new_data() first if new data begins"
             )
         if index == 0:
             if self._blend is not None:

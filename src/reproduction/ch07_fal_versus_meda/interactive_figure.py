@@ -95,7 +95,7 @@ def _rounded(values, unit: float) -> tuple[int, int | None]:
 
 
 def _line_style(label: str) -> dict:
-    color, dashes = style.METHODS[label]
+    color, dashes = style.LINES[label]
     widths = [] if dashes == "-" else [LINE_WIDTH * width for width in dashes[1]]
     return {"name": label, "color": color, "dashes": " ".join(f"{width:g}" for width in widths)}
 

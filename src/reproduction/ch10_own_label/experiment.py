@@ -7,16 +7,15 @@ train, at nine points of epochs 2 to 4.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from functools import partial
 
 import pandas as pd
 
-from reproduction.dose_response.experiment import DRAWN, EXPECTED, against, jumps, losses
+from reproduction.dose_response import experiment as dose_response
+from reproduction.dose_response.experiment import against, jumps, losses, stratum
 from reproduction.findings import by_name
 from reproduction.records import Record
-from reproduction.remedies.registry import METHODS
-from reproduction.runs import Profile, Run, over_seeds, run_all
 
 NAME = "ch10_own_label"
 SEEDS = tuple(range(20, 28))  # no pilot has seen these
@@ -30,94 +29,36 @@ ADAGRAD_RATES = tuple(10**exponent for exponent in (-1.5, -1.0, -0.5))
 ADAM_RATES = tuple(10**exponent for exponent in (-2.5, -2.0, -1.5))
 
 
-@dataclass(frozen=True)
-class Stratum:
-    """Methods that are trained under the same conditions, at each of several rates of the tables.
-
-    Attributes:
-        name: Its key in the record, column `stratum`.
-        data: A source of runs.Run.
-        methods: Keys of METHODS, each with its default hyperparameter.
-        rates: The tables' learning rates.
-        epochs: Epochs over the window.
-        rule: The rule of the tables' optimizer. The rows of "in_sample" and "leave_one_out" are
-            sums and have none.
-    """
-
-    name: str
-    data: str
-    methods: tuple[str, ...]
-    rates: tuple[float, ...]
-    epochs: int
-    rule: str = "adagrad"
-
-    def runs(self) -> list[Run]:
-        """Returns the runs of one seed."""
-        return [
-            Run(
-                method,
-                0,
-                1e-3,
-                rate,
-                METHODS[method].grid[0],
-                about={"stratum": self.name, "rate": rate},
-                data=self.data,
-                rule=self.rule,
-                epochs=self.epochs,
-                evaluate_at=AT,
-            )
-            for rate in self.rates
-            for method in self.methods
-        ]
-
-
+# Rows that are sums have no rule.
 SUMS = ("in_sample", "leave_one_out")
+_ADAM = {"rates": ADAM_RATES, "rule": "adam"}
+
+
+def of(data: str, name: str = "", methods=REWINDS, rates=ADAGRAD_RATES, epochs=4, rule="adagrad"):
+    """Returns the runs of a stratum, of "AdsWorld" or "KuaiRand", by its name."""
+    source = {"AdsWorld": "world", "KuaiRand": "kuairand"}[data]
+    more = {"data": source, "epochs": epochs, "rule": rule, "evaluate_at": AT}
+    return {data + name: stratum(data + name, methods, rates, **more)}
+
+
 # All but those under Adam decide a claim.
 STRATA = {
-    stratum.name: stratum
-    for stratum in (
-        Stratum("AdsWorld, sums", "world", SUMS, (0.3, 1.0), 2),
-        Stratum("KuaiRand, sums", "kuairand", SUMS, (1.0,), 2),
-        Stratum("AdsWorld, two-fold", "world", ("two_fold",), (0.1,), 2),
-        Stratum("KuaiRand, two-fold", "kuairand", ("two_fold",), (0.1,), 2),
-        Stratum("AdsWorld", "world", REWINDS, ADAGRAD_RATES, 4),
-        Stratum("KuaiRand", "kuairand", REWINDS, ADAGRAD_RATES, 4),
-        Stratum("AdsWorld, Adam", "world", REWINDS, ADAM_RATES, 4, rule="adam"),
-        Stratum("KuaiRand, Adam", "kuairand", REWINDS, ADAM_RATES, 4, rule="adam"),
-    )
+    **of("AdsWorld", ", sums", SUMS, (0.3, 1.0), 2),
+    **of("KuaiRand", ", sums", SUMS, (1.0,), 2),
+    **of("AdsWorld", ", two-fold", ("two_fold",), (0.1,), 2),
+    **of("KuaiRand", ", two-fold", ("two_fold",), (0.1,), 2),
+    **of("AdsWorld"),
+    **of("KuaiRand"),
+    **of("AdsWorld", ", Adam", **_ADAM),
+    **of("KuaiRand", ", Adam", **_ADAM),
 }
 # What the notebook runs itself.
-LIVE = (
-    replace(STRATA["AdsWorld, sums"], rates=(0.3,)),
-    replace(
-        STRATA["AdsWorld"],
-        methods=("plain", "meda", "tail_rewind", "tail_rewind_blend"),
-        rates=ADAGRAD_RATES[1:2],
-        epochs=3,
-    ),
+LIVE_RATE = ADAGRAD_RATES[1]  # of the tables, for the rewinds
+LIVE_METHODS = ("plain", "meda", "tail_rewind", "tail_rewind_blend")
+LIVE = of("AdsWorld", ", sums", SUMS, (0.3,), 2) | of(
+    "AdsWorld", methods=LIVE_METHODS, rates=(LIVE_RATE,), epochs=3
 )
-
-
-def run(
-    profile: Profile,
-    device: str = "auto",
-    seeds=None,
-    store=None,
-    log=print,
-    only: str = "",
-    strata: Sequence[Stratum] = tuple(STRATA.values()),
-) -> pd.DataFrame:
-    """Measures the strata, or the one of them named `only`.
-
-    Returns:
-        Losses on the test day: columns of runs.COLUMNS, `stratum` and `rate` (of the tables).
-    """
-    strata = [stratum for stratum in strata if only in ("", stratum.name)]
-    if not strata:
-        raise ValueError(f"no stratum is named {only!r}; there are {', '.join(STRATA)}.")
-    runs = [run for stratum in strata for run in over_seeds(seeds or SEEDS, stratum.runs())]
-    rows = run_all(runs, profile, device, store, log)
-    return rows[rows["metric"].isin([EXPECTED, DRAWN, "auc"])]
+run = partial(dose_response.run, strata=STRATA, deciding=STRATA)
 
 
 def jump(rows: pd.DataFrame, stratum: str, method: str) -> pd.Series:

@@ -8,14 +8,16 @@ Chapters 5, 6, 7 and 9 read the record of these runs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
-from multiepoch.methods import FAL_VARIANTS, METHODS
+from multiepoch.methods import FAL_VARIANTS
 from reproduction.findings import by_name
 from reproduction.measure import curve
 from reproduction.records import Record
+from reproduction.remedies.registry import METHODS
 from reproduction.runs import Profile, Run, over_seeds, run_all
 
 NAME = "dose_response"
@@ -34,102 +36,92 @@ FORMS = tuple(scale for scale in FAL_VARIANTS if scale not in ("log", "linear"))
 EXPECTED, DRAWN = "expected_logloss", "logloss"  # under the true probabilities; of the labels
 
 
-@dataclass(frozen=True)
-class Stratum:
-    """Conditions under which one curve is measured.
+def stratum(
+    name: str,
+    methods: Sequence[str] = FEW,
+    rates: Sequence[float] = RATES,
+    dense_lr: float = 1e-3,
+    scales: Sequence[str] = (),
+    maxima: Sequence[int] = (),
+    **conditions: Any,
+) -> list[Run]:
+    """Returns the runs of one seed by which a curve is measured.
 
-    Attributes:
-        name: Its key in the record, column `stratum`.
-        data: A source of runs.Run.
-        cross: Keeps the ultra-sparse id column.
-        rule: The rule of the tables' optimizer.
-        dense_lr: The dense learning rate.
-        rates: The tables' learning rates.
+    Args:
+        name: Of the stratum, a column of the rows, as is the tables' rate.
         methods: Keys of METHODS, each with its default hyperparameter.
-        epochs: Epochs over the window.
-        dense_factor: The factor of the dense rate from epoch 2 on.
-        scales: Of FAL, in place of the default: keys of FAL_VARIANTS.
+        rates: The tables' learning rates.
+        dense_lr: The dense learning rate.
+        scales: Of FAL, beside the default; each counts as a method of its own.
         maxima: Of FAL(log): log10 of an M that every table has in place of its largest count.
-        seeds: How many of SEEDS. The strata that decide a claim have all.
+        conditions: Further fields of Run.
     """
-
-    name: str
-    data: str = "world"
-    cross: bool = True
-    rule: str = "adam"
-    dense_lr: float = 1e-3
-    rates: tuple[float, ...] = RATES
-    methods: tuple[str, ...] = FEW
-    epochs: int = 2
-    dense_factor: float = 1.0
-    scales: tuple[str, ...] = ()
-    maxima: tuple[int, ...] = ()
-    seeds: int = 3
-
-    def runs(self) -> list[Run]:
-        """Returns the runs of one seed; a variant counts as a method of its own."""
-        variants = [(method, "", METHODS[method].grid[0], 0) for method in self.methods]
-        variants += [("fal", scale, scale, 0) for scale in self.scales]
-        variants += [("fal", f"M = 1e{m}", "log", 10**m) for m in self.maxima]
-        about = {"stratum": self.name}
-        return [
-            Run(
-                method,
-                0,
-                self.dense_lr,
-                rate,
-                hyperparameter,
-                about=about | {"rate": rate, "method": ", ".join(filter(None, (method, variant)))},
-                data=self.data,
-                cross=self.cross,
-                rule=self.rule,
-                epochs=self.epochs,
-                dense_factor=self.dense_factor,
-                fal_maximum=maximum,
-            )
-            for rate in self.rates
-            for method, variant, hyperparameter, maximum in variants
-        ]
+    several = [(method, method, METHODS[method].grid[0], 0) for method in methods]
+    several += [(f"fal, {scale}", "fal", scale, 0) for scale in scales]
+    several += [(f"fal, M = 1e{m}", "fal", "log", 10**m) for m in maxima]
+    return [
+        Run(
+            method,
+            0,
+            dense_lr,
+            rate,
+            value,
+            about={"stratum": name, "rate": rate, "method": label},
+            fal_maximum=maximum,
+            **conditions,
+        )
+        for rate in rates
+        for label, method, value, maximum in several
+    ]
 
 
 HIGH_DENSE = "AdsWorld, dense rate 3.2e-3"
-# The first decides the claims; the others say whether its curve holds under other conditions.
-STRATA = {
-    stratum.name: stratum
-    for stratum in (
-        Stratum("AdsWorld", methods=ALL, epochs=3, seeds=8),
-        Stratum("KuaiRand", data="kuairand", methods=ALL, epochs=3, seeds=8),
-        Stratum("AdsWorld, linear", methods=(), scales=("linear",), epochs=3, seeds=8),
-        Stratum("AdsWorld, row-wise Adagrad", rule="rowwise_adagrad", rates=ADAGRAD_RATES),
-        Stratum("AdsWorld, no cross", cross=False),
-        Stratum("KuaiRand, no cross", data="kuairand", cross=False),
-        Stratum(HIGH_DENSE, dense_lr=10**-2.5),
-        Stratum("AdsWorld, dense rate 3.2e-4", dense_lr=10**-3.5),
-        Stratum("AdsWorld, dense rate x 0.03 from epoch 2 on", dense_factor=0.03),
-        Stratum(
-            "AdsWorld, forms",
-            methods=(),
-            scales=FORMS,
-            maxima=(5, 7, 9),
-            rates=(RATES[1], RATES[3]),
-        ),
-    )
+_CONDITIONS: dict[str, dict] = {
+    "AdsWorld": {"methods": ALL, "epochs": 3},
+    "KuaiRand": {"methods": ALL, "epochs": 3, "data": "kuairand"},
+    "AdsWorld, linear": {"methods": (), "epochs": 3, "scales": ("linear",)},
+    "AdsWorld, row-wise Adagrad": {"rule": "rowwise_adagrad", "rates": ADAGRAD_RATES},
+    "AdsWorld, no cross": {"cross": False},
+    "KuaiRand, no cross": {"data": "kuairand", "cross": False},
+    HIGH_DENSE: {"dense_lr": 10**-2.5},
+    "AdsWorld, dense rate 3.2e-4": {"dense_lr": 10**-3.5},
+    "AdsWorld, dense rate x 0.03 from epoch 2 on": {"dense_factor": 0.03},
+    "AdsWorld, forms": {
+        "methods": (),
+        "scales": FORMS,
+        "maxima": (5, 7, 9),
+        "rates": (RATES[1], RATES[3]),
+    },
 }
+STRATA = {
+    name: stratum(name, **{"epochs": 2} | conditions) for name, conditions in _CONDITIONS.items()
+}
+# These decide the claims; the others say whether the curve holds under other conditions.
+DECIDING, FEWER_SEEDS = ("AdsWorld", "KuaiRand", "AdsWorld, linear"), 3
 
 
 def run(
-    profile: Profile, device: str = "auto", seeds=None, store=None, log=print, only: str = ""
+    profile: Profile,
+    device: str = "auto",
+    seeds=None,
+    store=None,
+    log=print,
+    only: str = "",
+    strata: Mapping[str, list[Run]] = STRATA,
+    deciding: Container[str] = DECIDING,
 ) -> pd.DataFrame:
-    """Measures every stratum, or the one named `only`.
+    """Measures the strata, or the one named `only`; those not in `deciding` with fewer seeds.
 
     Returns:
         Losses on the test day: columns of runs.COLUMNS, `stratum` and `rate` (of the tables).
     """
-    strata = [stratum for name, stratum in STRATA.items() if only in ("", name)]
-    if not strata:
-        raise ValueError(f"no stratum is named {only!r}; there are {', '.join(STRATA)}.")
-    runs = [run for s in strata for run in over_seeds((seeds or SEEDS)[: s.seeds], s.runs())]
-    rows = run_all(runs, profile, device, store, log)
+    names = [name for name in strata if only in ("", name)]
+    if not names:
+        raise ValueError(f"no stratum is named {only!r}; there are {', '.join(strata)}.")
+    seeds = seeds or SEEDS
+    few = {name: None if name in deciding else FEWER_SEEDS for name in names}
+    todo = [one for name in names for one in over_seeds(seeds[: few[name]], strata[name])]
+    rows = run_all(todo, profile, device, store, log)
     return rows[rows["metric"].isin([EXPECTED, DRAWN, "auc"])]
 
 
