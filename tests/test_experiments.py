@@ -229,15 +229,13 @@ def test_measures_by_hand():
     table = rows(a={0.5: 0.6, 1.0: 0.5, 1.25: 0.55}, b={0.5: 0.5, 1.0: 0.4, 1.25: 0.4})
     jumps = measure.jump(table).droplevel(["method", "seed", "objective"])
     assert jumps["a"] == pytest.approx(10.0) and jumps["b"] == pytest.approx(0.0)
-    difference = measure.percent_change(
-        measure.at(measure.pick(table, "m", "b"), 1.0),
-        measure.at(measure.pick(table, "m", "a"), 1.0),
-    )
+    ends = (measure.losses(table, setting=name, epoch=1.0) for name in ("b", "a"))
+    difference = measure.relative(*ends)
     assert difference.item() == pytest.approx(-20.0)
     assert measure.samples_to(measure.pick(table, "m", "a"), 0.55) == pytest.approx(750.0)
     assert measure.samples_to(measure.pick(table, "m", "a"), 0.3) == float("inf")
     with pytest.raises(ValueError, match="no logloss at epoch 3"):
-        measure.at(table, 3.0)
+        measure.losses(table, epoch=3.0)
 
 
 def days(**lines):

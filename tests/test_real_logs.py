@@ -142,7 +142,7 @@ def test_the_groups_by_frequency_are_never_once_and_more_often():
     assert found["more often"].item() == pytest.approx(40.0)
 
 
-def test_against_pairs_by_seed_objective_and_epoch():
+def test_against_pairs_by_seed_and_epoch():
     columns = ["method", "seed", "epoch", "value"]
     points = [
         ["fal", 0, 1.0, 0.51],
@@ -154,7 +154,7 @@ def test_against_pairs_by_seed_objective_and_epoch():
     ]
     table = pd.DataFrame(points, columns=columns)
     table = table.assign(setting="s", objective="click", group="all", metric="logloss")
-    found = measure.against(table, "s", "fal", "meda")
-    assert found.loc[(0, "click"), 1.0] == pytest.approx(2.0)
-    assert found.loc[(1, "click"), 1.0] == pytest.approx(25.0)
-    assert found.loc[(0, "click"), 2.0] == pytest.approx(-50.0)
+    found = measure.against(table, "fal", "meda", setting="s")
+    assert found.loc[0, 1.0] == pytest.approx(2.0)
+    assert found.loc[1, 1.0] == pytest.approx(25.0)
+    assert found.loc[0, 2.0] == pytest.approx(-50.0)

@@ -1,21 +1,26 @@
-"""Computes the numbers of the chapters from result rows: jumps, differences, samples to a loss.
+"""Computes the numbers of the chapters from result rows: losses, differences, jumps, means.
 
-Every function takes rows of `runs.COLUMNS` and pairs by seed.
+A measure is a series of values, indexed by what tells them apart: those of KEYS that the rows have,
+save the ones that were chosen. So two measures are paired by rate, objective, seed and epoch.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import torch
 
 from multiepoch.stats import interval
-from multiepoch.train.metrics import boundary_jump, share_of_gap
+from multiepoch.train.metrics import share_of_gap
 
-KEYS = ["method", "setting", "seed", "objective"]
+KEYS = ["setting", "stratum", "rates", "days", "rate", "method", "objective", "seed", "epoch"]
+POINT = KEYS[-3:]  # of a run
+EXPECTED, DRAWN = "expected_logloss", "logloss"  # under the true probabilities; of the labels
 
 
-def curve(rows: pd.DataFrame, metric: str = "logloss", group: str = "all") -> pd.DataFrame:
+def curve(rows: pd.DataFrame, metric: str = DRAWN, group: str = "all") -> pd.DataFrame:
     """Returns the points of one metric and group."""
     return rows[(rows["metric"] == metric) & (rows["group"] == group)]
 
@@ -38,50 +43,79 @@ def as_losses(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(metric=rows["metric"].replace(names)).reset_index(drop=True)
 
 
-def at(rows: pd.DataFrame, epoch: float, metric: str = "logloss", group: str = "all") -> pd.Series:
-    """Returns a metric after `epoch` epochs (1.25: a quarter into the second), indexed by KEYS.
+def losses(
+    rows: pd.DataFrame,
+    metric: str | None = DRAWN,
+    group: str = "all",
+    by: Sequence[str] = KEYS,
+    **where,
+) -> pd.Series:
+    """Returns losses, or the values of another metric, by those of KEYS that the rows have.
+
+    Args:
+        rows: The columns of `runs.COLUMNS`, or those with others of KEYS in place of `setting`.
+        metric: None takes the loss expected under the true probabilities where these are known.
+        group: Of test impressions, by the frequency of a row.
+        by: What tells the losses apart, if not all of KEYS does.
+        **where: The value of a column, such as method="plain" or epoch=1.25 (a quarter into the
+            second).
 
     Raises:
-        ValueError: If there is no point there. The message lists those that exist.
+        ValueError: If there is no point there. The message lists the epochs that exist.
     """
+    epoch = where.pop("epoch", None)
+    for column, value in where.items():
+        rows = rows[rows[column] == value]
+    if metric is None:
+        metric = EXPECTED if (rows["metric"] == EXPECTED).any() else DRAWN
     points = curve(rows, metric, group)
-    found = points[np.isclose(points["epoch"], epoch)].set_index(KEYS)["value"]
-    if found.empty:
+    if epoch is not None:
         there = sorted(points["epoch"].unique())
-        raise ValueError(f"no {metric} at epoch {epoch}; the rows have {there}.")
-    return found
+        points = points[np.isclose(points["epoch"], epoch)]
+        if points.empty:
+            raise ValueError(f"no {metric} at epoch {epoch}; the rows have {there}.")
+        where["epoch"] = epoch
+    named = "setting" in points and points["setting"].any()  # or by other columns, with it empty
+    keys = [key for key in by if key in points and key not in where]
+    keys = [key for key in keys if key != "setting" or named]
+    return points.set_index(keys)["value"]
 
 
-def jump(rows: pd.DataFrame, boundary: int = 1, group: str = "all") -> pd.Series:
-    """Returns the boundary jump in %: logloss a quarter past the boundary against that at it."""
-    before, after = at(rows, boundary, group=group), at(rows, boundary + 0.25, group=group)
-    before, after = before.align(after, join="inner")
-    return 100 * boundary_jump(before, after)
+def relative(ours: pd.Series, base: pd.Series) -> pd.Series:
+    """Returns `ours` against `base` in %, paired on the levels of base; negative if ours is lower.
 
-
-def percent_change(ours: pd.Series, theirs: pd.Series) -> pd.Series:
-    """Returns ours against theirs in %, by seed and objective; negative if ours is lower."""
-    ours, theirs = (one.droplevel(["method", "setting"]) for one in (ours, theirs))
-    ours, theirs = ours.align(theirs, join="inner")
-    return 100 * (ours / theirs - 1)
-
-
-def against(rows: pd.DataFrame, setting: str, method: str, other: str) -> pd.DataFrame:
-    """Returns the logloss of one method against another's in %, a column per epoch.
-
-    The index is (seed, objective). Both methods are taken in the same setting.
+    What has no partner is left out.
     """
-    mine, theirs = (
-        curve(pick(rows, name, setting)).set_index(["seed", "objective", "epoch"])["value"]
-        for name in (method, other)
-    )
-    return (100 * (mine / theirs - 1)).unstack("epoch")
+    pairs = ours.rename("value").to_frame().join(base.rename("base"), base.index.names, "inner")
+    return (100 * (pairs["value"] / pairs["base"] - 1)).rename("value")
 
 
-def relative(rows: pd.DataFrame, base: pd.Series) -> pd.DataFrame:
-    """Returns the logloss points of `rows` in % above `base`, paired on the levels of its index."""
-    points = curve(rows).merge(base.rename("base").reset_index(), on=base.index.names)
-    return points.assign(value=100 * (points["value"] / points["base"] - 1)).drop(columns="base")
+def to_start(rows: pd.DataFrame, **where) -> pd.DataFrame:
+    """Returns points with their loss in % of that at the end of their own first epoch."""
+    loss = losses(rows, **where)
+    start = loss.xs(1.0, level="epoch")
+    return relative(loss, start).reset_index()
+
+
+def jump(rows: pd.DataFrame, boundary: int = 1, **where) -> pd.Series:
+    """Returns the boundary jump in %: the loss a quarter past the boundary against that at it."""
+    return relative(*(losses(rows, epoch=boundary + past, **where) for past in (0.25, 0.0)))
+
+
+def against(rows: pd.DataFrame, method: str, other: str, **where) -> pd.DataFrame:
+    """Returns one method's loss against another's in %, mean over objectives: a column an epoch."""
+    change = relative(*(losses(rows, method=name, **where) for name in (method, other)))
+    return over_objectives(change).unstack("epoch")
+
+
+def over_objectives(values: pd.Series) -> pd.Series:
+    """Returns the mean over objectives."""
+    return values.groupby([name for name in values.index.names if name != "objective"]).mean()
+
+
+def at_best_rate(loss: pd.Series) -> pd.Series:
+    """Returns the losses at the rate at which their mean is lowest."""
+    return loss.xs(loss.groupby("rate").mean().idxmin(), level="rate")
 
 
 def pick(rows: pd.DataFrame, method: str, setting: str | None = None) -> pd.DataFrame:
@@ -137,8 +171,9 @@ def samples_to(points: pd.DataFrame, loss: float) -> float:
 def share_of_gap_closed(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns each logloss as the % closed of the gap from the best constant to the optimum."""
     ends = rows[rows["metric"].isin(["constant_logloss", "bayes_logloss"])]
-    ends = ends.pivot_table(index=KEYS, columns="metric", values="value").reset_index()
-    points = curve(rows).merge(ends, on=KEYS)
+    keys = [key for key in KEYS if key in rows and key != "epoch"]
+    ends = ends.pivot_table(index=keys, columns="metric", values="value").reset_index()
+    points = curve(rows).merge(ends, on=keys)
     ends = points["constant_logloss"], points["bayes_logloss"]
     return points.assign(value=100 * share_of_gap(points["value"], *ends))
 

@@ -21,7 +21,7 @@ from PIL import Image
 from multiepoch.methods import LINES
 from reproduction import figure_files
 from reproduction.findings import texts
-from reproduction.measure import at, intervals, jump, relative
+from reproduction.measure import intervals, jump, to_start
 from reproduction.records import Record
 
 WIDTH = 5.6  # inches: 12 pt text is still readable when the figure is 350 px wide, on a phone
@@ -150,7 +150,7 @@ def rises(rows: pd.DataFrame, height: float, last: float = np.inf) -> tuple[Figu
 
 def by_objective(axes: Axes, rows: pd.DataFrame, last: float = np.inf) -> None:
     """Draws each objective's test logloss against the end of its own first epoch, in %."""
-    points = relative(rows, at(rows, 1.0))
+    points = to_start(rows)
     points = points[points["epoch"].between(0.5, last)]
     objectives(axes, points, "epoch", marked=False)
     boundaries(axes, points["epoch"].max())

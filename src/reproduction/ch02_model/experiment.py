@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from reproduction.findings import by_name
-from reproduction.measure import at, pick, share_of_gap_closed
+from reproduction.measure import losses, pick, share_of_gap_closed
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
 
@@ -46,7 +46,7 @@ def objectives(rows: pd.DataFrame, source: str) -> list[str]:
 
 def final(rows: pd.DataFrame, source: str, metric: str, objective: str) -> np.ndarray:
     """Returns a metric at the end of the epoch, one value per seed."""
-    return at(pick(rows, "plain", source), 1.0, metric).xs(objective, level="objective").to_numpy()
+    return losses(rows, metric, setting=source, objective=objective, epoch=1.0).to_numpy()
 
 
 def gap_closed(rows: pd.DataFrame) -> dict[str, np.ndarray]:

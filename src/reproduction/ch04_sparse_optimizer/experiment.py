@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from reproduction.findings import by_name, measures
-from reproduction.measure import at, by_seed, curve, evidence, percent_change, pick, samples_to
+from reproduction.measure import by_seed, curve, evidence, losses, pick, relative, samples_to
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import DEEP, tuned
@@ -71,17 +71,17 @@ def speed_up(rows: pd.DataFrame, setting: str = OWN) -> pd.Series:
 
     By seed and objective; 0 if it never gets there.
     """
-    target = at(pick(rows, "plain", SHARED), 1.0).droplevel(["method", "setting"])
+    target = losses(rows, method="plain", setting=SHARED, epoch=1.0)
     found = {}
-    for key, points in curve(pick(rows, "plain", setting)).groupby(["seed", "objective"]):
+    for key, points in curve(pick(rows, "plain", setting)).groupby(["objective", "seed"]):
         found[key] = points["samples"].max() / samples_to(points, target[key])
-    return pd.Series(found).rename_axis(["seed", "objective"])
+    return pd.Series(found).rename_axis(["objective", "seed"])
 
 
 def against(rows: pd.DataFrame, ours: str, theirs: str = OWN, group: str = "all") -> pd.Series:
     """Returns the logloss after one epoch of one setting against another's in %."""
-    ends = (at(pick(rows, "plain", setting), 1.0, group=group) for setting in (ours, theirs))
-    return percent_change(*ends)
+    which = {"method": "plain", "epoch": 1.0, "group": group}
+    return relative(*(losses(rows, setting=name, **which) for name in (ours, theirs)))
 
 
 def by_frequency(rows: pd.DataFrame) -> pd.Series:
@@ -114,7 +114,7 @@ def trials(rows: pd.DataFrame) -> pd.DataFrame:
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the evidence for C2."""
     speed = speed_up(rows)
-    found = {f"speedup_{name}": speed.xs(name, level=1) for name in ("click", "checkout")}
+    found = {f"speedup_{name}": speed[name] for name in ("click", "checkout")}
     found["one_epoch"] = by_seed(against(rows, OWN, SHARED))
     found["control"] = by_seed(against(rows, WHOLE, OWN))
     return evidence(C2=found)

@@ -97,7 +97,7 @@ def speed_up(rows: pd.DataFrame) -> Figure:
 def _rivals(found: dict[str, pd.Series], same: float, xlabel: str) -> Figure:
     fig, axes = style.figure(height=0.75 * len(found) + 1.3)
     values = pd.concat({textwrap.fill(label, 20): one for label, one in found.items()})
-    values = values.rename_axis(["rival", "seed", "objective"])
+    values = values.rename_axis(["rival", "objective", "seed"])
     style.dots(axes, values, "rival", "objective")
     style.reference(axes, same, vertical=True)
     axes.set_xlabel(xlabel)

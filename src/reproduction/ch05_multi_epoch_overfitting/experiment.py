@@ -15,7 +15,7 @@ from multiepoch.optim import SparseOptimizer
 from multiepoch.runner import Runner
 from multiepoch.train import train
 from reproduction.findings import by_name, measures
-from reproduction.measure import at, by_seed, evidence, jump, pick
+from reproduction.measure import by_seed, evidence, jump, losses, pick, relative
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, resolve_device, run_all, workers
 from reproduction.runs.interventions import INTERVENTIONS
@@ -51,14 +51,14 @@ def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=prin
 
 def plain_jump(rows: pd.DataFrame, group: str = "all", setting: str = PLAIN) -> pd.Series:
     """Returns the boundary jump of plain training in %, by seed and objective."""
-    return jump(pick(rows, "plain", setting), group=group).droplevel(["method", "setting"])
+    return jump(rows, group=group, method="plain", setting=setting)
 
 
 def quarters(rows: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     """Returns the rise over epoch 2's first quarter, and per quarter over the others, in %."""
     plain = pick(rows, "plain", PLAIN)
-    end, quarter = (at(plain, epoch).droplevel(["method", "setting"]) for epoch in (2.0, 1.25))
-    return by_seed(plain_jump(rows)), by_seed(100 * (end / quarter - 1)) / 3
+    later = relative(*(losses(plain, epoch=epoch) for epoch in (2.0, 1.25)))
+    return by_seed(plain_jump(rows)), by_seed(later) / 3
 
 
 def part_gone(rows: pd.DataFrame) -> pd.Series:

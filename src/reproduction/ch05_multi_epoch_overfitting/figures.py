@@ -24,7 +24,7 @@ def within_epochs(rows: pd.DataFrame) -> Figure:
 @style.shown("fig-jumps")
 def jumps(rows: pd.DataFrame, reported: float) -> Figure:
     """Draws the boundary jump of each objective beside a reported number."""
-    found = intervals(chapter.plain_jump(rows).rename("value"), ["objective"])
+    found = intervals(chapter.plain_jump(rows), ["objective"])
     found = found.reindex([o for o in style.OBJECTIVES if o in found.index])
     fig, axes = style.figure(height=3.2)
     colors = [style.OBJECTIVES[name][0] for name in found.index]
@@ -44,7 +44,7 @@ def jumps(rows: pd.DataFrame, reported: float) -> Figure:
 def jump_by_labels(rows: pd.DataFrame) -> Figure:
     """Draws click's jump, alone in the model, against the share of clicks that keep the label."""
     kept = {k: jump(pick(rows, "plain", chapter.thinned(k))) for k in chapter.KEPT}
-    values = pd.concat(kept, names=["kept"]).rename("value").reset_index()
+    values = pd.concat(kept, names=["kept"]).reset_index()
     fig, axes = style.figure(height=3.4)
     style.line(axes, values, "kept", "click", label="click alone", marker="o", markersize=6)
     axes.set_xscale("log", base=2)
@@ -65,7 +65,7 @@ def jump_by_frequency(rows: pd.DataFrame) -> Figure:
 @style.shown("fig-causes")
 def part_left(rows: pd.DataFrame) -> Figure:
     """Draws the part of the jump that each intervention leaves, mean over objectives."""
-    left = chapter.part_left(rows).rename("value")
+    left = chapter.part_left(rows)
     found = intervals(left, ["setting"]).sort_values("mean", ascending=False)
     fig, axes = style.figure(height=4.2)
     y = np.arange(len(found))
@@ -94,7 +94,7 @@ def memory(rows: pd.DataFrame) -> Figure:
     labels = ("logloss, seen\nagainst fresh, %", "boundary jump, %")
     places = {group: k for k, group in enumerate(chapter.GROUPS)}
     for axes, values, title, label in zip(grid, chapter.memory(rows), titles, labels):
-        points = values.rename("value").reset_index()
+        points = values.reset_index()
         points = points.assign(place=points["group"].map(places)).dropna()
         style.line(axes, points, "place", "click", marker="o", markersize=6)
         style.reference(axes)

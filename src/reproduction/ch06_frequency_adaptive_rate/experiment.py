@@ -8,7 +8,7 @@ import pandas as pd
 
 from multiepoch.methods import FAL_SCALES
 from reproduction.findings import by_name
-from reproduction.measure import at, by_seed, curve, evidence, jump, percent_change, pick
+from reproduction.measure import by_seed, curve, evidence, jump, losses, pick, relative
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import tuned
@@ -56,8 +56,8 @@ def best_against(rows: pd.DataFrame, other: str) -> pd.DataFrame:
 
 def against_plain(rows: pd.DataFrame, scale: str, epoch: float) -> pd.Series:
     """Returns a scale's logloss against the plain one at a point of training, in % by seed."""
-    ours, theirs = pick(rows, "fal", scale), pick(rows, "plain")
-    return by_seed(percent_change(at(ours, epoch), at(theirs, epoch)))
+    ours = losses(rows, method="fal", setting=scale, epoch=epoch)
+    return by_seed(relative(ours, losses(rows, method="plain", setting=PLAIN, epoch=epoch)))
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from multiepoch.optim import FrequencyAdaptiveLR
 from reproduction import style, tables
 from reproduction.ch06_frequency_adaptive_rate import experiment
 from reproduction.findings import cell
-from reproduction.measure import at, pick, relative
+from reproduction.measure import losses, relative
 
 # FAL's scales are told apart like methods: a colour and a dash pattern each.
 SCALES = {
@@ -78,8 +78,8 @@ def growing_scales(window: Log, epochs: int = 4) -> None:
 @style.shown("fig-six-curves")
 def curves(rows: pd.DataFrame) -> Figure:
     """Draws logloss against the plain optimizer's after one epoch, by scale."""
-    base = at(pick(rows, "plain"), 1.0).droplevel(["method", "setting"])
-    points = relative(rows, base).rename(columns={"setting": "line"})
+    base = losses(rows, method="plain", setting=experiment.PLAIN, epoch=1.0)
+    points = relative(losses(rows), base).reset_index().rename(columns={"setting": "line"})
     points = points[points["epoch"] >= 0.25]
     return style.by_epoch(points, SCALES, "logloss against no FAL's at the end of epoch 1, %")
 

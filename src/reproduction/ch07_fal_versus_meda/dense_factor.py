@@ -11,8 +11,9 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from reproduction import records
+from reproduction import measure, records
 from reproduction.findings import by_name
+from reproduction.measure import EXPECTED
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import DENSE_FACTORS, Candidate, chosen
@@ -25,7 +26,6 @@ TUNED = {
     method: Candidate(method, EPOCHS, factors=DENSE_FACTORS)
     for method in ("plain", "fal", "meda", "adamar", "tail_rewind")
 }
-EXPECTED = "expected_logloss"
 
 
 def run(
@@ -48,11 +48,7 @@ def n_trials(method: str) -> int:
 
 def against(rows: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
     """Returns one method's loss against another's in %, mean over objectives, by seed and epoch."""
-    mine = rows[rows["metric"] == EXPECTED]
-    keys = ["method", "seed", "objective", "epoch"]
-    loss = mine.set_index(keys)["value"]
-    change = 100 * (loss.xs(method, level="method") / loss.xs(other, level="method") - 1)
-    return change.groupby(["seed", "epoch"]).mean().unstack("epoch")
+    return measure.against(rows.drop(columns="setting"), method, other, metric=EXPECTED)
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from multiepoch.remedies import Rewind
 from multiepoch.train.metrics import auc
 from reproduction import measure
 from reproduction.findings import by_name
-from reproduction.measure import curve, evidence, intervals, pick, share_of_gap_closed
+from reproduction.measure import curve, evidence, intervals, losses, relative, share_of_gap_closed
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import tuned
@@ -81,11 +81,8 @@ def wins(rows: pd.DataFrame, method: str = "fal", other: str = "meda") -> pd.Dat
 
     The columns are setting, objective, epoch, seed and value.
     """
-    points = curve(rows[rows["setting"].isin(CELLS)])
-    points = points[points["epoch"] > 1]
-    keys = ["setting", "objective", "epoch", "seed"]
-    mine, theirs = (pick(points, name).set_index(keys)["value"] for name in (method, other))
-    return (100 * (mine / theirs - 1)).rename("value").reset_index()
+    later = rows[rows["setting"].isin(CELLS) & (rows["epoch"] > 1)]
+    return relative(*(losses(later, method=name) for name in (method, other))).reset_index()
 
 
 def share_won(rows: pd.DataFrame, method: str = "fal", other: str = "meda") -> pd.Series:
@@ -103,7 +100,7 @@ def on_the_map(rows: pd.DataFrame, method: str = "fal", other: str = "meda") -> 
 
 def against(rows: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
     """Returns one tuned method's logloss against another's in %, over objectives: seed by epoch."""
-    return measure.against(rows, TUNED, method, other).groupby("seed").mean()
+    return measure.against(rows, method, other, setting=TUNED)
 
 
 def worst(rows: pd.DataFrame, other: str) -> pd.Series:

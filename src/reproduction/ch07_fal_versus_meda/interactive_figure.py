@@ -20,7 +20,7 @@ from multiepoch.stats import interval
 from reproduction import records, style
 from reproduction.dose_response import experiment
 from reproduction.findings import estimate
-from reproduction.measure import at, curve, intervals, jump
+from reproduction.measure import EXPECTED, curve, intervals, jump
 from reproduction.records import Record
 
 # Shown first, and all that the static figure shows.
@@ -44,12 +44,11 @@ SCRIPT = f"""```{{raw}} html
 """
 
 
-def losses(record: Record) -> pd.DataFrame:
+def shown_rows(record: Record) -> pd.DataFrame:
     """Returns the rows that the figure shows, with the tables' rate as their setting."""
     rows = record.rows[record.rows["stratum"] == STRATUM]
-    rows = rows[rows["metric"] == experiment.EXPECTED].sort_values("epoch", kind="stable")
-    # The functions of `measure` take a metric of this name.
-    return rows.assign(metric="logloss", setting=rows["rate"].map("{:.2g}".format))
+    rows = curve(rows, EXPECTED).sort_values("epoch", kind="stable")
+    return rows.assign(setting=rows["rate"].map("{:.2g}".format))
 
 
 def content(record: Record) -> dict:
@@ -59,7 +58,7 @@ def content(record: Record) -> dict:
     95 % intervals at each of `epochs`) and `jump` (mean and half width), in whole units. A half
     width is None if there is only one seed. `doses` has plain training's jump by setting, in %.
     """
-    rows = losses(record)
+    rows = shown_rows(record)
     names = [name for name in METHODS if name in set(rows["method"])]
     rows = rows.replace({"method": {name: METHODS[name].label for name in names}})
     series: dict = {}
@@ -72,7 +71,7 @@ def content(record: Record) -> dict:
     for (*where, _), values in rows.groupby([*keys, "epoch"], sort=False)["value"]:
         for column, number in zip(place(*where)["loss"], _rounded(values, LOSS_UNIT)):
             column.append(number)
-    for (setting, method, objective), values in jump(rows).groupby(
+    for (setting, method, objective), values in jump(rows, metric=EXPECTED).groupby(
         ["setting", "method", "objective"]
     ):
         place(setting, method, objective)["jump"] = _rounded(values, JUMP_UNIT)
@@ -102,7 +101,7 @@ def _line_style(label: str) -> dict:
 
 def figure(record: Record):
     """Draws the static figure: the curves that are shown first."""
-    points = curve(losses(record))
+    points = shown_rows(record)
     points = points[(points["setting"] == f"{RATE:.2g}") & (points["objective"] == OBJECTIVE)]
     fig, axes = style.figure(height=3.4)
     ends = []
@@ -121,12 +120,12 @@ def figure(record: Record):
 
 def words(record: Record) -> dict[str, str]:
     """Returns the alt text and the caption of the static figure, for `style.show`."""
-    rows = losses(record)
-    rows = rows[rows["setting"] == f"{RATE:.2g}"]
-    jumps = jump(rows).xs(OBJECTIVE, level="objective")
+    rows = shown_rows(record)
+    rows = rows[(rows["setting"] == f"{RATE:.2g}") & (rows["objective"] == OBJECTIVE)]
+    jumps = jump(rows, metric=EXPECTED).groupby(["method", "seed"]).first()
     found = ", ".join(f"{METHODS[name].label} {estimate(jumps[name], '%', 1)}" for name in SHOWN)
     last = rows["epoch"].max()
-    ends = at(rows, last).xs(OBJECTIVE, level="objective").groupby("method").mean()
+    ends = rows[rows["epoch"] == last].groupby("method")["value"].mean()
     ends = ", ".join(f"{METHODS[name].label} {ends[name]:.4f}" for name in SHOWN)
     dose = experiment.mean_dose(record.rows, STRATUM)[RATE]
     return {

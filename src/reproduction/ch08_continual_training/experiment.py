@@ -11,7 +11,16 @@ import torch
 from multiepoch.data import AdsWorld
 from multiepoch.train.metrics import auc
 from reproduction.findings import by_name
-from reproduction.measure import curve, evidence, mean_labels, tally
+from reproduction.measure import (
+    EXPECTED,
+    POINT,
+    evidence,
+    losses,
+    mean_labels,
+    over_objectives,
+    relative,
+    tally,
+)
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import TUNING_DAYS, TWO_EPOCHS, tuned
@@ -100,17 +109,14 @@ def gain(
     rows: pd.DataFrame, setting: str, base: str = ONE_EPOCH, changes: str = DEFAULT
 ) -> pd.Series:
     """Returns a setting's next-day logloss against another's in %, by day, seed and objective."""
-    keys = ["epoch", "seed", "objective"]
-    ours, theirs = (
-        curve(rows[rows["setting"] == in_world(name, changes)]).set_index(keys)["value"]
-        for name in (setting, base)
-    )
-    return (100 * (ours / theirs - 1)).rename_axis(["day", "seed", "objective"])
+    settings = (in_world(name, changes) for name in (setting, base))
+    change = relative(*(losses(rows, by=POINT, setting=name) for name in settings))
+    return change.rename_axis(index={"epoch": "day"})
 
 
 def mean_by_day(by_day: pd.Series) -> pd.DataFrame:
     """Returns a gain averaged over objectives: a row a day, a column a seed."""
-    return by_day.groupby(["day", "seed"]).mean().unstack("seed")
+    return over_objectives(by_day).unstack("seed").sort_index()
 
 
 def slope(by_day: pd.Series, first: int = 1) -> pd.Series:
@@ -268,13 +274,10 @@ def against(
 
     Plain training has the same rates, except that its one epoch a day has those tuned for one.
     """
-    mine = curve(rows[rows["days"] == days], "expected_logloss")
-    keys = ["epoch", "seed", "objective"]
-    ours = mine[(mine["method"] == method) & (mine["rates"] == rates) & (mine["epochs"] == 2)]
-    theirs = mine[(mine["method"] == "plain") & (mine["epochs"] == base_epochs)]
-    theirs = theirs[theirs["rates"] == (rates if base_epochs == 2 else ONE)]
-    ours, theirs = (one.set_index(keys)["value"] for one in (ours, theirs))
-    return (100 * (ours / theirs - 1)).rename_axis(["day", "seed", "objective"])
+    base_rates = rates if base_epochs == 2 else ONE
+    ours = losses(rows, EXPECTED, method=method, epochs=2, rates=rates, days=days)
+    base = losses(rows, EXPECTED, method="plain", epochs=base_epochs, rates=base_rates, days=days)
+    return relative(ours, base).rename_axis(index={"epoch": "day"})
 
 
 def by_day(rows: pd.DataFrame, method: str, rates: str, **which) -> pd.DataFrame:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -15,7 +14,7 @@ from multiepoch.runner import resolve_device
 from multiepoch.train import train
 from reproduction import records
 from reproduction.findings import by_name
-from reproduction.measure import against, at, evidence, jump, pick, relative
+from reproduction.measure import against, evidence, jump, losses, relative
 from reproduction.runs import COLUMNS, SOURCES, Profile, Run, over_seeds, run_all
 from reproduction.tuning import Tuned, tuned
 
@@ -146,35 +145,33 @@ def has_label_ablations(rows: pd.DataFrame) -> bool:
 
 def jumps(rows: pd.DataFrame, method: str, where: str) -> pd.DataFrame:
     """Returns a method's jumps in a setting in %: seed by objective."""
-    found = jump(pick(rows, method, where)).droplevel(["method", "setting"])
-    return found.unstack("objective")
+    return jump(rows, method=method, setting=where).unstack("objective")
 
 
 def change(rows: pd.DataFrame, method: str, where: str, epoch: float, objective: str) -> pd.Series:
     """Returns an objective's logloss at a point against the run's end of epoch 1, in % by seed."""
-    mine = pick(rows, method, where)
-    points = relative(mine, at(mine, 1.0))
-    points = points[np.isclose(points["epoch"], epoch) & (points["objective"] == objective)]
-    return points.set_index("seed")["value"]
+    which = {"method": method, "setting": where, "objective": objective}
+    return relative(*(losses(rows, epoch=point, **which) for point in (epoch, 1.0)))
 
 
 def end_of_three(rows: pd.DataFrame, cross: str, method: str, other: str) -> pd.DataFrame:
     """Returns a tuned method's logloss against another's after epoch 3 in %: seed by objective."""
-    found = against(rows, setting(cross, TUNED), method, other)[3.0].unstack("objective")
+    which = {"setting": setting(cross, TUNED), "epoch": 3.0}
+    found = relative(*(losses(rows, method=name, **which) for name in (method, other)))
+    found = found.unstack("objective")
     return found.assign(**{MEAN: found.mean(axis=1)})
 
 
 def worst(rows: pd.DataFrame, cross: str, other: str) -> pd.Series:
     """Returns tail rewind's logloss against another's at its worst point, in % by seed."""
-    found = against(rows, setting(cross, TUNED), "tail_rewind", other)
-    return found[[epoch for epoch in found if epoch > 1]].groupby("seed").mean().max(axis=1)
+    found = against(rows, "tail_rewind", other, setting=setting(cross, TUNED))
+    return found[[epoch for epoch in found if epoch > 1]].max(axis=1)
 
 
 def to_one_epoch(rows: pd.DataFrame, cross: str, rates: str) -> pd.DataFrame:
     """Returns logloss points in % of plain's after one epoch at the rates for one."""
-    base = at(pick(rows, "plain", setting(cross, ONE_EPOCH)), 1.0)
-    points = rows[rows["setting"] == setting(cross, rates)]
-    points = relative(points, base.droplevel(["method", "setting"]))
+    base = losses(rows, method="plain", setting=setting(cross, ONE_EPOCH), epoch=1.0)
+    points = relative(losses(rows, setting=setting(cross, rates)), base).reset_index()
     return points[points["epoch"] >= 1]
 
 
@@ -196,7 +193,7 @@ def jump_by_frequency(rows: pd.DataFrame) -> pd.Series:
     Of the tenths that `frequency_groups` makes, only these three have impressions: most rows were
     never trained on, so the edges between tenths are one lookup or two.
     """
-    mine = pick(rows, "plain", setting(WITH, ONE_EPOCH))
+    mine = rows[(rows["method"] == "plain") & (rows["setting"] == setting(WITH, ONE_EPOCH))]
     groups = dict(zip(TRAINED_ON, sorted(set(mine["group"]) - {"all"}), strict=True))
     found = {name: jump(mine, group=group) for name, group in groups.items()}
     return pd.concat(found, names=["group"]).droplevel(["method", "setting"])

@@ -14,7 +14,7 @@ from reproduction import style, tables
 from reproduction.ch09_real_logs import experiment as chapter
 from reproduction.ch09_real_logs.experiment import CROSS, MEAN, ONE_EPOCH, TUNED, WITH, WITHOUT
 from reproduction.findings import above, below, cell
-from reproduction.measure import at, pick, relative
+from reproduction.measure import losses, pick, to_start
 
 LABELS = {name: method.label for name, method in METHODS.items()}
 WITH_ONE, WITH_TUNED = chapter.setting(WITH, ONE_EPOCH), chapter.setting(WITH, TUNED)
@@ -96,7 +96,8 @@ def collapse_table(rows: pd.DataFrame) -> None:
             "end of epoch 2": cell(later[0], "%", 1),
             "end of epoch 2 with FAL": cell(later[1], "%", 1),
         }
-        ends[cross] = at(pick(rows, "plain", where), 1.0)[:, :, :, "click"].groupby("seed").mean()
+        which = {"method": "plain", "setting": where, "objective": "click", "epoch": 1.0}
+        ends[cross] = losses(rows, **which)
     if WITHOUT in ends:
         worth = 100 * (ends[WITH] / ends[WITHOUT] - 1)
         found[WITH]["epoch 1, against no cross"] = cell(worth, "%")
@@ -134,7 +135,7 @@ def label_ablations(rows: pd.DataFrame) -> Figure:
     }
     for where, (objective, look) in looks.items():
         mine = pick(rows, "plain", where)
-        points = relative(mine, at(mine, 1.0))
+        points = to_start(mine)
         points, words = points[points["epoch"] >= 0.5], where.replace(", ", ",\n")
         style.line(alone, points, "epoch", objective, words, **look)
     style.boundaries(alone, 2)
@@ -161,7 +162,7 @@ def label_ablation_table(rows: pd.DataFrame) -> None:
         for words, epoch in {"a quarter into epoch 2": 1.25, "end of epoch 2": 2.0}.items():
             line[words] = cell(chapter.change(rows, "plain", where, epoch, objective), "%", 1)
         for k in (1.0, 2.0):
-            line[f"AUC, epoch {k:g}"] = cell(at(mine, k, "auc"), digits=3)
+            line[f"AUC, epoch {k:g}"] = cell(losses(mine, "auc", epoch=k), digits=3)
     tables.show(found, "logloss against the end of epoch 1")
 
 

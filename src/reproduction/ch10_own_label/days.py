@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from reproduction.ch08_continual_training.experiment import mean_by_day
-from reproduction.dose_response.experiment import EXPECTED
 from reproduction.findings import by_name
-from reproduction.measure import curve
+from reproduction.measure import EXPECTED, POINT, losses, over_objectives, relative
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import TUNING_DAYS, tuned
@@ -71,17 +69,16 @@ def gain(rows: pd.DataFrame, setting: str, at: float, base: str = BASE) -> pd.Da
         at: QUARTER or END, of the last epoch over a day.
         base: Another key of ARMS. One epoch is taken at its end, the others at the same point.
     """
-    keys = ["epoch", "seed", "objective"]
 
     def of(name: str, point: float) -> pd.Series:
-        loss = curve(rows[rows["setting"] == name], EXPECTED).set_index(keys)["value"]
+        loss = losses(rows, EXPECTED, by=POINT, setting=name)
         loss = loss[(loss.index.get_level_values("epoch") - point) % 1 == 0]
         return loss.rename(lambda epoch: epoch - point + 1, level="epoch").rename_axis(
             index={"epoch": "day"}
         )
 
-    change = 100 * (of(setting, at) / of(base, END if base == BASE else at) - 1)
-    return mean_by_day(change)
+    change = relative(of(setting, at), of(base, END if base == BASE else at))
+    return over_objectives(change).unstack("seed").sort_index()
 
 
 def later(rows: pd.DataFrame, setting: str, at: float, base: str = BASE) -> pd.Series:

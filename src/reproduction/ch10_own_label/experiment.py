@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
+import numpy as np
 import pandas as pd
 
+from reproduction import measure
 from reproduction.dose_response import experiment as dose_response
-from reproduction.dose_response.experiment import against, jumps, losses, stratum
+from reproduction.dose_response.experiment import stratum
 from reproduction.findings import by_name
+from reproduction.measure import POINT, losses, over_objectives, relative
 from reproduction.records import Record
 
 NAME = "ch10_own_label"
@@ -63,8 +66,7 @@ run = partial(dose_response.run, strata=STRATA, deciding=STRATA)
 
 def jump(rows: pd.DataFrame, stratum: str, method: str) -> pd.Series:
     """Returns the boundary jump in %, mean over the objectives, by rate and seed."""
-    found = jumps(rows, stratum).xs(method, level="method")
-    return found.groupby(["rate", "seed"]).mean()
+    return over_objectives(measure.jump(rows, metric=None, stratum=stratum, method=method))
 
 
 def against_first(rows: pd.DataFrame, stratum: str, rate: float) -> pd.DataFrame:
@@ -72,9 +74,9 @@ def against_first(rows: pd.DataFrame, stratum: str, rate: float) -> pd.DataFrame
 
     The columns are method, objective, seed, epoch and value.
     """
-    loss = losses(rows, stratum).xs(rate, level="rate")
-    first = loss.xs("plain", level="method").xs(1.0, level="epoch")
-    return (100 * (loss / first - 1)).rename("value").reset_index()
+    here = rows[(rows["stratum"] == stratum) & np.isclose(rows["rate"], rate)]
+    first = losses(here, None, by=POINT, method="plain", epoch=1.0)
+    return relative(losses(here, None, by=["method", *POINT]), first).reset_index()
 
 
 def at_point(rows: pd.DataFrame, stratum: str, rate: float, method: str, epoch: float) -> pd.Series:
@@ -86,7 +88,7 @@ def at_point(rows: pd.DataFrame, stratum: str, rate: float, method: str, epoch: 
 
 def best_rate(rows: pd.DataFrame, stratum: str, method: str, epoch: float) -> float:
     """Returns the tables' rate with the lowest loss at a point, objectives weighing the same."""
-    loss = losses(rows, stratum).xs(method, level="method").xs(epoch, level="epoch")
+    loss = losses(rows, None, stratum=stratum, method=method, epoch=epoch)
     loss = loss / loss.groupby("objective").transform("mean")
     return loss.groupby("rate").mean().idxmin()
 
@@ -99,11 +101,14 @@ def against_one_epoch(
     The method's rate is the best for the end of its last epoch. A row for each seed and objective,
     a column for each epoch.
     """
-    loss = losses(rows, stratum)
-    last = loss.index.get_level_values("epoch").max()
-    mine = loss.xs((best_rate(rows, stratum, method, last), method), level=["rate", "method"])
-    plain = loss.xs((best_rate(rows, stratum, "plain", 1.0), "plain"), level=["rate", "method"])
-    return (100 * (mine / plain.xs(1.0, level="epoch") - 1)).unstack("epoch")
+    last = rows.loc[rows["stratum"] == stratum, "epoch"].max()
+    ours, base = (
+        losses(rows, None, stratum=stratum, method=name).xs(
+            best_rate(rows, stratum, name, epoch), level="rate"
+        )
+        for name, epoch in ((method, last), ("plain", 1.0))
+    )
+    return relative(ours, base.xs(1.0, level="epoch")).unstack("epoch")
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
@@ -128,8 +133,8 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _c12(rows: pd.DataFrame, stratum: str, methods: dict[str, str]) -> Iterator[tuple]:
-    for measure, method in methods.items():
-        sides = [measure] if measure == "seeing" else [f"{measure}_above", f"{measure}_below"]
+    for name, method in methods.items():
+        sides = [name] if name == "seeing" else [f"{name}_above", f"{name}_below"]
         for rate, values in jump(rows, stratum, method).groupby("rate"):
             for side in sides:
                 point = f"{stratum.partition(',')[0]}, tables at {rate:.2g}"
@@ -139,7 +144,7 @@ def _c12(rows: pd.DataFrame, stratum: str, methods: dict[str, str]) -> Iterator[
 def _c13(rows: pd.DataFrame, data: str) -> Iterator[tuple]:
     blend = "tail_rewind_blend"
     tail, meda, blended_meda = (
-        against(rows, data, mine, other)
+        measure.against(rows, mine, other, metric=None, stratum=data)
         for mine, other in ((blend, "tail_rewind"), (blend, "meda"), ("meda_blend", "meda"))
     )
     for rate in tail.index.unique("rate"):
@@ -153,9 +158,9 @@ def _c13(rows: pd.DataFrame, data: str) -> Iterator[tuple]:
             for side in ("above", "below"):
                 yield "C13", f"tail_end_{side}", point, of_rate[0][epoch]
     plain = against_one_epoch(rows, data).groupby("seed").mean()
-    for measure, epochs in (("one_epoch", sorted((*INSIDE, *ENDS))), ("one_epoch_tenth", TENTHS)):
+    for name, epochs in (("one_epoch", sorted((*INSIDE, *ENDS))), ("one_epoch_tenth", TENTHS)):
         for epoch in epochs:
-            yield "C13", measure, f"{data}, {epoch:g} epochs", plain[epoch]
+            yield "C13", name, f"{data}, {epoch:g} epochs", plain[epoch]
     if data == "AdsWorld":
         yield "C13", "one_epoch_last", f"{data}, 4 epochs", plain[ENDS[-1]]
 

@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 
 from reproduction import style, tables
 from reproduction.ch10_own_label import days, experiment, remedy_cost, theory
-from reproduction.dose_response.experiment import jumps
 from reproduction.findings import cell
+from reproduction.measure import jump
 from reproduction.remedies.registry import METHODS
 
 # A blended remedy has the colour of the remedy, and a line without gaps.
@@ -72,7 +72,8 @@ def controls(rows: pd.DataFrame) -> Figure:
     fig, grid = style.figure(len(names), height=2.8, squeeze=False)
     for axes, name in zip(grid[:, 0], names):
         strata = [f"{name}, sums", f"{name}, two-fold"]
-        found = pd.concat([jumps(rows, one) for one in strata if one in set(rows["stratum"])])
+        there = [name for name in strata if name in set(rows["stratum"])]
+        found = pd.concat([jump(rows, metric=None, stratum=name) for name in there])
         at_highest_rate = found.groupby(["method", "objective", "seed"]).last()
         shown = {
             label: at_highest_rate[method]

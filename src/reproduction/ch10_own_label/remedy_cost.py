@@ -16,8 +16,8 @@ import pandas as pd
 
 from reproduction import records
 from reproduction.ch10_own_label import experiment
-from reproduction.dose_response.experiment import EXPECTED
 from reproduction.findings import by_name
+from reproduction.measure import EXPECTED, POINT, losses, over_objectives, relative
 from reproduction.remedies.registry import METHODS
 from reproduction.runs import Profile, Run, over_seeds, run_all
 
@@ -69,23 +69,19 @@ def against_one_epoch(rows: pd.DataFrame, rewinds: pd.DataFrame) -> pd.DataFrame
     Returns:
         A row for each method and seed, a column for each of POINTS.
     """
-    keys = ["method", "seed", "objective", "epoch"]
-    theirs = rewinds[(rewinds["stratum"] == "AdsWorld") & (rewinds["rate"] == RATE)]
-    both = pd.concat([rows, theirs])
-    loss = both[both["metric"] == EXPECTED].set_index(keys)["value"]
-    one_epoch = loss.xs("plain", level="method").xs(1.0, level="epoch")
-    change = (100 * (loss / one_epoch - 1)).groupby(["method", "seed", "epoch"]).mean()
-    return change.dropna().unstack("epoch")[list(POINTS)]
+    theirs = losses(rewinds, EXPECTED, stratum="AdsWorld", rate=RATE)
+    one_epoch = theirs.xs("plain", level="method").xs(1.0, level="epoch")
+    ours = losses(rows, EXPECTED, by=["method", *POINT])
+    change = pd.concat([relative(one, one_epoch) for one in (theirs, ours)])
+    return over_objectives(change).unstack("epoch")[list(POINTS)]
 
 
 def votes_against_float32(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns rounded votes' loss against float32 votes' in %, mean over objectives, at POINTS."""
-    loss = rows[rows["metric"] == EXPECTED]
-    loss = loss.set_index(["method", "seed", "objective", "epoch"])["value"]
+    loss = losses(rows, EXPECTED, by=["method", *POINT])
     exact = loss.xs("leave_one_out", level="method")
     rounded = [f"leave_one_out_{kind}" for kind in ("bf16", "int8")]
-    change = 100 * (loss[rounded] / exact - 1)
-    return change.groupby(["method", "seed", "epoch"]).mean().unstack("epoch")[list(POINTS)]
+    return over_objectives(relative(loss[rounded], exact)).unstack("epoch")[list(POINTS)]
 
 
 def cost() -> pd.DataFrame | None:

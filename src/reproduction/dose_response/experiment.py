@@ -14,8 +14,9 @@ from typing import Any
 import pandas as pd
 
 from multiepoch.methods import FAL_VARIANTS
+from reproduction import measure
 from reproduction.findings import by_name
-from reproduction.measure import curve
+from reproduction.measure import DRAWN, EXPECTED, at_best_rate, losses, over_objectives, relative
 from reproduction.records import Record
 from reproduction.remedies.registry import METHODS
 from reproduction.runs import Profile, Run, over_seeds, run_all
@@ -32,8 +33,6 @@ FEW = ("plain", "fal", "meda")
 
 # Of FAL beside the logarithm, measured at a small and at a large dose.
 FORMS = tuple(scale for scale in FAL_VARIANTS if scale not in ("log", "linear"))
-
-EXPECTED, DRAWN = "expected_logloss", "logloss"  # under the true probabilities; of the labels
 
 
 def stratum(
@@ -125,86 +124,60 @@ def run(
     return rows[rows["metric"].isin([EXPECTED, DRAWN, "auc"])]
 
 
-def losses(rows: pd.DataFrame, stratum: str) -> pd.Series:
-    """The losses of a stratum, by rate, method, objective, seed and epoch.
-
-    They are expected under the true probabilities if these are known.
-    """
-    mine = rows[rows["stratum"] == stratum]
-    metric = EXPECTED if (mine["metric"] == EXPECTED).any() else DRAWN
-    keys = ["rate", "method", "objective", "seed", "epoch"]
-    return curve(mine, metric).set_index(keys)["value"].sort_index()
-
-
-def jumps(rows: pd.DataFrame, stratum: str, boundary: int = 1) -> pd.Series:
-    """The boundary jump in % by rate, method, objective and seed."""
-    loss = losses(rows, stratum).unstack("epoch")
-    return 100 * (loss[boundary + 0.25] / loss[float(boundary)] - 1)
+def jumps(rows: pd.DataFrame, stratum: str, **where) -> pd.Series:
+    """Returns the boundary jump in % by rate, method, objective and seed."""
+    return measure.jump(rows, metric=None, stratum=stratum, **where)
 
 
 def dose(rows: pd.DataFrame, stratum: str, objective: str | None = None) -> pd.Series:
-    """Plain training's jump in % by rate and seed: of one objective, or the mean over all."""
+    """Returns plain training's jump in % by rate and seed, of one objective or the mean of all."""
     return _jump_of(rows, stratum, "plain", objective)
 
 
 def share_left(
     rows: pd.DataFrame, stratum: str, method: str = "fal", objective: str | None = None
 ) -> pd.Series:
-    """The % of plain training's mean jump that a method leaves, by rate and seed.
+    """Returns the % of plain training's mean jump that a method leaves, by rate and seed.
 
     The seeds share the denominator, since a seed whose jump is near zero has no share of its own.
     """
-    plain = dose(rows, stratum, objective)
-    jump = _jump_of(rows, stratum, method, objective)
-    return 100 * jump / plain.groupby("rate").transform("mean")
+    plain = dose(rows, stratum, objective).groupby("rate").transform("mean")
+    return 100 * _jump_of(rows, stratum, method, objective) / plain
 
 
 def _jump_of(rows: pd.DataFrame, stratum: str, method: str, objective: str | None) -> pd.Series:
-    jump = jumps(rows, stratum).xs(method, level="method")
-    if objective is not None:
-        jump = jump.xs(objective, level="objective")
-    return jump.groupby(["rate", "seed"]).mean()
+    return over_objectives(jumps(rows, stratum, method=method, **_only(objective)))
+
+
+def _only(objective: str | None) -> dict[str, str]:
+    return {"objective": objective} if objective else {}
 
 
 def against(
     rows: pd.DataFrame, stratum: str, method: str, other: str, objective: str | None = None
 ) -> pd.DataFrame:
-    """One method's loss against another's in %, of one objective or the mean over all.
-
-    Returns:
-        A row for each rate and seed, a column for each epoch.
-    """
-    loss = losses(rows, stratum)
-    if objective is not None:
-        loss = loss[loss.index.get_level_values("objective") == objective]
-    mine, theirs = (loss.xs(name, level="method") for name in (method, other))
-    change = 100 * (mine / theirs - 1)
-    return change.groupby(["rate", "seed", "epoch"]).mean().unstack("epoch")
+    """Returns `measure.against` within a stratum, by rate and seed, of one objective or of all."""
+    which = {"metric": None, "stratum": stratum, **_only(objective)}
+    return measure.against(rows, method, other, **which)
 
 
 def to_one_epoch(rows: pd.DataFrame, stratum: str) -> pd.Series:
     """Returns each loss against plain's after one epoch at the same rate, in %.
 
-    Mean over the objectives, by rate, method, epoch and seed.
+    Mean over the objectives, by rate, method, seed and epoch.
     """
-    loss = losses(rows, stratum)
-    base = loss.xs("plain", level="method").xs(1.0, level="epoch")
-    base = base.reindex(loss.index.droplevel(["method", "epoch"])).to_numpy()
-    return (100 * (loss / base - 1)).groupby(["rate", "method", "epoch", "seed"]).mean()
+    base = losses(rows, None, stratum=stratum, method="plain", epoch=1.0)
+    return over_objectives(relative(losses(rows, None, stratum=stratum), base))
 
 
 def valley(rows: pd.DataFrame, stratum: str) -> pd.Series:
-    """Plain training's loss after one epoch against its best rate's in %, by rate and seed.
+    """Returns plain training's loss after one epoch against its best rate's in %, by rate and seed.
 
-    Mean over the objectives; the best rate is the one with the lowest mean over the seeds.
+    Mean over the objectives; the best rate of each has the lowest mean over the seeds.
     """
-    end = losses(rows, stratum).xs("plain", level="method").xs(1.0, level="epoch")
-    best = end.groupby(["objective", "rate"]).mean().groupby("objective").idxmin()
-    found = {}
-    for objective, (_, rate) in best.items():
-        mine = end.xs(objective, level="objective")
-        found[objective] = 100 * (mine / mine.xs(rate, level="rate") - 1)
-    return pd.concat(found).groupby(["rate", "seed"]).mean()
+    end = losses(rows, None, stratum=stratum, method="plain", epoch=1.0)
+    best = pd.concat({name: at_best_rate(one) for name, one in end.groupby("objective")})
+    return over_objectives(relative(end, best.droplevel(0)))
 
 
 def best_against_one_epoch(
@@ -214,14 +187,21 @@ def best_against_one_epoch(
 
     Each has the table rate with the lowest mean loss over objectives and seeds at its point.
     """
-    loss = losses(rows, stratum)
+    return _best_against(rows, (stratum, method, epoch), (stratum, "plain", 1.0))
 
-    def best(name: str, point: float) -> pd.Series:
-        there = loss.xs(name, level="method").xs(point, level="epoch")
-        return there.xs(there.groupby("rate").mean().idxmin(), level="rate")
 
-    change = 100 * (best(method, epoch) / best("plain", 1.0) - 1)
-    return change.groupby("seed").mean()
+def log_linear(rows: pd.DataFrame, end: float) -> pd.Series:
+    """Returns FAL(log)'s loss at an epoch's end against FAL(linear)'s, each at its best rate."""
+    points = (("AdsWorld", "fal", end), ("AdsWorld, linear", "fal, linear", end))
+    return _best_against(rows, *points)
+
+
+def _best_against(rows: pd.DataFrame, *points: tuple[str, str, float]) -> pd.Series:
+    ours, theirs = (
+        at_best_rate(losses(rows, None, stratum=stratum, method=method, epoch=epoch))
+        for stratum, method, epoch in points
+    )
+    return over_objectives(relative(ours, theirs))
 
 
 QUARTER = 1.25
@@ -290,22 +270,6 @@ def _c6(rows: pd.DataFrame, claim: str, stratum: str, objective: str | None):
             yield claim, "left_small_dose", _rate(rate) + dense, left.xs(rate, level="rate")
         elif size > 30:
             yield claim, "left_large_dose", _rate(rate) + dense, left.xs(rate, level="rate")
-
-
-def log_linear(rows: pd.DataFrame, end: float) -> pd.Series:
-    """Returns FAL(log)'s loss against FAL(linear)'s in %, mean over objectives, by seed.
-
-    Each has the table rate with the lowest mean loss over seeds and objectives at that end.
-    """
-    names = (("AdsWorld", "fal"), ("AdsWorld, linear", "fal, linear"))
-    log, linear = (
-        losses(rows, stratum).xs(name, level="method").xs(end, level="epoch")
-        for stratum, name in names
-    )
-    log, linear = (
-        loss.xs(loss.groupby("rate").mean().idxmin(), level="rate") for loss in (log, linear)
-    )
-    return (100 * (log / linear - 1)).groupby("seed").mean()
 
 
 def _c7(rows: pd.DataFrame, claim: str, stratum: str, objective: str | None):
