@@ -3,7 +3,9 @@
 import ast
 import inspect
 import math
+from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 
@@ -12,7 +14,8 @@ from multiepoch.optim import FrequencyAdaptiveLR, SparseOptimizer
 from multiepoch.remedies import LeaveOneOutRows, tail_rewind
 from reproduction import by_hand
 
-RATE, DENSE_RATE, BATCH, EPOCHS = 0.1, 1e-3, 100, 3
+NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "00_the_jump_in_one_program.ipynb"
+RATE, BATCH, EPOCHS = 0.1, 100, 3
 
 
 @pytest.fixture
@@ -23,7 +26,7 @@ def log(tiny_log):
 def twin(log, tables, dense):
     """Returns the library's model with the same weights."""
     model = ConversionModel(log.schema, embedding_dim=by_hand.DIM)
-    weights = {f"tables.{name}.weight": table.weight for name, table in tables.items()}
+    weights = {f"tables.{k}.weight": t.weight for k, t in zip(log.ids, tables)}
     for name, weight in dense.state_dict().items():
         part, *rest = name.split(".")
         if part == "towers":
@@ -53,7 +56,7 @@ def trained_by_the_library(model, optimizer, log, remedy=None, leave_one_out=Fal
 
 
 def agree(log, tables, dense, model, atol=1e-6):
-    for name, table in tables.items():
+    for name, table in zip(log.ids, tables):
         seen = log.ids[name].unique()  # rows that nothing looks up may be redrawn or not
         theirs = model.table_parameters()[name][seen]
         torch.testing.assert_close(table.weight[seen], theirs, rtol=0, atol=atol)
@@ -62,9 +65,9 @@ def agree(log, tables, dense, model, atol=1e-6):
 
 
 def test_the_model_is_the_librarys(log):
-    tables, dense = by_hand.build(log)
+    tables, dense = by_hand.build(log, 0, rate=RATE)
     model = twin(log, tables, dense)
-    rows = [table.weight[log.ids[name]] for name, table in tables.items()]
+    rows = [table.weight[ids] for table, ids in zip(tables, log.ids.values())]
     ours, theirs = dense(rows, log.dense), model(log.ids, log.dense)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
     losses = by_hand.held_out_loss(tables, dense, log)
@@ -74,44 +77,40 @@ def test_the_model_is_the_librarys(log):
     assert losses == pytest.approx(expected.mean(dim=0).tolist(), abs=1e-6)
 
 
-@pytest.mark.parametrize("factor", [None, by_hand.fal], ids=["plain", "FAL"])
+@pytest.mark.parametrize("share", [None, by_hand.fal], ids=["plain", "FAL"])
 @pytest.mark.parametrize("rule", [by_hand.rowwise_adagrad, by_hand.lazy_adam])
-def test_the_rules_and_fal_are_the_librarys(log, rule, factor):
-    tables, dense = by_hand.build(log)
-    model = twin(log, tables, dense)
+def test_the_rules_and_fal_are_the_librarys(log, rule, share):
     rate = RATE if rule is by_hand.rowwise_adagrad else RATE / 10
+    tables, dense = by_hand.build(log, 0, rate=rate, rule=rule, share=share)
+    model = twin(log, tables, dense)
     optimizer = SparseOptimizer.from_model(
         model,
-        DENSE_RATE,
+        by_hand.DENSE_RATE,
         rate,
         rule={"lazy_adam": "adam"}.get(rule.__name__, rule.__name__),
-        row_lr=factor and FrequencyAdaptiveLR(),
+        row_lr=share and FrequencyAdaptiveLR(),
     )
-    rows = by_hand.Rows(tables, rate, rule, **{"factor": factor} if factor else {})
-    by_hand.train(rows, dense, log, log, EPOCHS, BATCH, DENSE_RATE)
+    by_hand.train(tables, dense, log, log, BATCH, EPOCHS)
     agree(log, tables, dense, trained_by_the_library(model, optimizer, log))
 
 
 @pytest.mark.parametrize("below", [8, math.inf], ids=["tail rewind", "MEDA"])
 def test_the_rewinds_are_the_librarys(log, below, monkeypatch):
-    tables, dense = by_hand.build(log)
+    tables, dense = by_hand.build(log, 0, rate=RATE)
     model = twin(log, tables, dense)
     monkeypatch.setattr(by_hand, "STD", 0.0)  # both draw zeros, whatever their generators
-    optimizer = SparseOptimizer.from_model(model, DENSE_RATE, RATE, rule="rowwise_adagrad")
+    optimizer = SparseOptimizer.from_model(model, by_hand.DENSE_RATE, RATE, rule="rowwise_adagrad")
     remedy = tail_rewind(model, optimizer, below, "reinit", init=lambda weight: weight.zero_())
-    by_hand.train(
-        by_hand.Rows(tables, RATE, below=below), dense, log, log, EPOCHS, BATCH, DENSE_RATE
-    )
+    by_hand.train(tables, dense, log, log, BATCH, EPOCHS, below)
     agree(log, tables, dense, trained_by_the_library(model, optimizer, log, remedy))
 
 
 def test_the_rows_that_leave_their_own_label_out_are_the_librarys(log):
-    tables, dense = by_hand.build(log)
+    tables, dense = by_hand.build(log, 0, by_hand.LeaveOneOut, rate=RATE, n_impressions=len(log))
     model = twin(log, tables, dense)
-    optimizer = SparseOptimizer.from_model(model, DENSE_RATE, RATE)
+    optimizer = SparseOptimizer.from_model(model, by_hand.DENSE_RATE, RATE)
     remedy = LeaveOneOutRows(model, optimizer, math.inf)
-    rows = by_hand.LeaveOneOut(tables, RATE, len(log))
-    by_hand.train(rows, dense, log, log, EPOCHS, BATCH, DENSE_RATE)
+    by_hand.train(tables, dense, log, log, BATCH, EPOCHS)
     trained_by_the_library(model, optimizer, log, remedy, leave_one_out=True)
     agree(log, tables, dense, model)
 
@@ -124,4 +123,14 @@ def test_it_is_short_and_needs_torch_alone():
     names += [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     assert {name.partition(".")[0] for name in names} == {"torch"}
     pieces = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-    assert max(node.end_lineno - node.lineno + 1 for node in pieces) <= 31
+    assert max(1 + node.end_lineno - node.lineno for node in pieces) <= 30
+
+
+def test_the_first_notebook_writes_it_cell_by_cell():
+    cells = nbformat.read(NOTEBOOK, as_version=4).cells
+    shown = "\n\n\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    source = inspect.getsource(by_hand)
+    for node in ast.parse(source).body:
+        piece = ast.get_source_segment(source, node)
+        if getattr(node, "name", "") != "LeaveOneOut" and not isinstance(node, ast.Expr):
+            assert piece in shown, f"the notebook lacks or changes this piece:\n{piece}"
