@@ -74,10 +74,11 @@ bench: $(STAMP) ## Time the optimizer and training against their peers (on an id
 bench-distributed: $(STAMP) $(SHARDED)/.installed-$(TORCH)-$(TORCHREC) ## Time sharded tables with FAL and tail rewind (on an idle machine)
 	@OMP_NUM_THREADS=1 $(RUN) -m benchmarks.distributed --python $(SHARDED)/bin/python $(OPTIONS)
 
-lint: $(STAMP) ## Lint the code, tests and notebooks, check their formatting, and the package's types
+lint: $(STAMP) ## Lint the code, tests and notebooks, and check formatting, types and spelling
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
+	@$(VENV)/bin/codespell
 
 strip: $(STAMP) ## Remove outputs from the notebooks and update their Colab links
 	@$(RUN) -m tools.notebooks

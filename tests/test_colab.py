@@ -3,6 +3,7 @@
 These are the quick checks; `make colab` runs the notebooks on top of Colab's own packages.
 """
 
+import json
 import re
 import subprocess
 import sys
@@ -56,6 +57,11 @@ def test_title_author_address_and_version_agree_everywhere():
     assert citation["authors"] == [{"name": config["author"]}]
     assert citation["repository-code"] == Repository.of(ROOT).url
     assert citation["version"] == project["version"]
+    archive = json.loads((ROOT / ".zenodo.json").read_text())
+    assert archive["title"] == config["title"] and archive["license"] == project["license"]
+    assert archive["creators"] == citation["authors"]
+    (paper,) = archive["related_identifiers"]
+    assert paper["identifier"] == citation["references"][0]["identifiers"][0]["value"]
     assert f"## [{project['version']}]" in (ROOT / "CHANGELOG.md").read_text()
     for page in ("README.md", "book/index.md"):
         assert f"\n# {config['title']}\n" in "\n" + (ROOT / page).read_text(), page
