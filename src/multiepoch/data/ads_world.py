@@ -65,16 +65,8 @@ CHUNK = 1 << 15  # impressions generated at a time: their working memory fits in
 CALIBRATION_SAMPLE = 1 << 17  # impressions on which the intercepts are solved
 
 # Each kind of random draw has its own stream, keyed by (seed, kind, ...).
-(
-    _USERS,
-    _PRODUCTS,
-    _CAMPAIGNS,
-    _ADVERTISERS,
-    _EXPOSURE,
-    _CALIBRATION,
-    _IMPRESSIONS,
-    _REQUESTS,
-) = range(8)
+_USERS, _PRODUCTS, _CAMPAIGNS, _ADVERTISERS = range(4)
+_EXPOSURE, _CALIBRATION, _IMPRESSIONS, _REQUESTS = range(4, 8)
 
 
 class _Truth(NamedTuple):
@@ -167,8 +159,7 @@ class AdsWorld:
         draw = np.repeat(rng.random((n, 1), dtype=np.float32), k, axis=0)
         schema = self.schema(day)
         ids, p_true, labels = self._outcomes(truth, users, slots, dense, draw, schema)
-        days = np.full(n * k, day, dtype=np.int32)
-        return _as_log(schema, ids, dense, labels, days, p_true)
+        return _as_log(schema, ids, dense, labels, np.full(n * k, day, dtype=np.int32), p_true)
 
     def schema(self, last_day: int) -> Schema:
         """Returns the schema, with the number of ids used up to and including `last_day`."""
@@ -205,9 +196,8 @@ class AdsWorld:
     @cached_property
     def _user_draws(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Draws each user's start and quarter turn, (n_users, N_FACTORS) each, speed and bias."""
-        rng = self._rng(_USERS)
-        start = rng.standard_normal((self.n_users, N_FACTORS), dtype=np.float32)
-        quarter_turn = rng.standard_normal((self.n_users, N_FACTORS), dtype=np.float32)
+        rng, shape = self._rng(_USERS), (2, self.n_users, N_FACTORS)
+        start, quarter_turn = rng.standard_normal(shape, dtype=np.float32)
         speed = self.drift * rng.standard_normal((self.n_users, 1))
         bias = USER_BIAS * rng.standard_normal(self.n_users, dtype=np.float32)
         return start, quarter_turn, speed, bias
@@ -215,10 +205,9 @@ class AdsWorld:
     @cached_property
     def _shared_draws(self) -> np.ndarray:
         """Sums each slot's factors of campaign and advertiser, (n_products, N_FACTORS + 1)."""
-        sizes = ((_CAMPAIGNS, self.n_campaigns), (_ADVERTISERS, self.n_advertisers))
         campaign, advertiser = (
             self._rng(kind).standard_normal((n, N_FACTORS + 1), dtype=np.float32)
-            for kind, n in sizes
+            for kind, n in ((_CAMPAIGNS, self.n_campaigns), (_ADVERTISERS, self.n_advertisers))
         )
         of_campaign = np.arange(self.n_campaigns) % self.n_advertisers
         both = CAMPAIGN_SHARE**0.5 * campaign + ADVERTISER_SHARE**0.5 * advertiser[of_campaign]
@@ -228,11 +217,10 @@ class AdsWorld:
     def _exposure(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Returns cumulative shares and ids by rank, of users, then of slots; user activity."""
         rng = self._rng(_EXPOSURE)
-        user_share = np.arange(1, self.n_users + 1) ** -USER_ZIPF
-        slot_share = np.arange(1, self.n_products + 1) ** -PRODUCT_ZIPF
-        user_share /= user_share.sum()
-        slot_share /= slot_share.sum()
-        user_at, slot_at = rng.permutation(self.n_users), rng.permutation(self.n_products)
+        kinds = (self.n_users, USER_ZIPF), (self.n_products, PRODUCT_ZIPF)
+        user_share, slot_share = (np.arange(1, n + 1) ** -zipf for n, zipf in kinds)
+        user_share, slot_share = user_share / user_share.sum(), slot_share / slot_share.sum()
+        user_at, slot_at = (rng.permutation(n) for n, _ in kinds)
         log_share = np.log(user_share)  # standardised over impressions, as the model sees it
         log_share -= user_share @ log_share
         log_share /= np.sqrt(user_share @ log_share**2)
@@ -327,13 +315,7 @@ class AdsWorld:
         return _as_log(schema, ids, dense, labels, days, p_true)
 
     def _outcomes(
-        self,
-        truth: _Truth,
-        users: np.ndarray,
-        slots: np.ndarray,
-        dense: np.ndarray,
-        draw: np.ndarray,
-        schema: Schema,
+        self, truth: _Truth, users, slots, dense, draw, schema: Schema
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
         """Returns the ids, (n,) each, `p_true` and labels, (n, n_objectives), of impressions."""
         p_true = np.cumprod(_sigmoid(_logits(truth, users, slots, dense)), axis=1)
@@ -341,15 +323,9 @@ class AdsWorld:
         labels = (draw < p_true).astype(np.float32)
         campaign = slots % self.n_campaigns
         advertiser = campaign % self.n_advertisers
-        n_crosses = schema.cardinality["user_x_advertiser"]
-        ids = {
-            "user": users,
-            "product": truth.product_id[slots],
-            "campaign": campaign,
-            "advertiser": advertiser,
-            "user_x_advertiser": hashed_cross(users, advertiser, n_crosses),
-        }
-        return ids, p_true, labels
+        cross = hashed_cross(users, advertiser, schema.cardinality["user_x_advertiser"])
+        columns = users, truth.product_id[slots], campaign, advertiser, cross
+        return dict(zip(schema.cardinality, columns, strict=True)), p_true, labels
 
     def _dense(self, truth: _Truth, users: np.ndarray, slots: np.ndarray, rng) -> np.ndarray:
         """Returns (n, len(DENSE)), each with mean 0 and standard deviation about 1."""

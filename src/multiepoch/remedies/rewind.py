@@ -174,8 +174,9 @@ class Rewind:
         """Puts what is to be served into the model, and at exit what is trained, bit for bit.
 
         Evaluate, or save the model to be served, within this context. It costs a copy of the rows
-        that are reset and of the dense layers; with serve="trained" it does nothing. A signal
-        handler that raises leaves the trained model behind, too, whenever it runs.
+        that are reset and of the dense layers; with serve="trained" it does nothing. If a signal
+        handler raises on the way, the trained model is back at the latest when the exception has
+        been handled.
 
         Within the context, a step of an optimizer, `before_epoch`, and the states of the optimizer
         and of this object raise a RuntimeError: a step would be lost, and a checkpoint would have
