@@ -31,6 +31,7 @@ class Case:
     rule: str = "rowwise_adagrad"
     row_lr: FrequencyAdaptiveLR | None = None
     row_decay: AdaptiveRegularization | None = None
+    weight_decay: float = 0.0
     rewind: dict[str, Any] | None = None
     warm_up: bool = False
     dense: type[torch.optim.Optimizer] = torch.optim.SGD
@@ -60,6 +61,10 @@ CASES = {
     "FAL, adagrad": Case("adagrad", FrequencyAdaptiveLR()),
     "AdamAR": Case(row_decay=AdaptiveRegularization(0.05)),
     "FAL, AdamAR": Case("adagrad", FrequencyAdaptiveLR(), AdaptiveRegularization(0.05)),
+    "weight decay": Case("sgd", weight_decay=0.05, warm_up=True),
+    "FAL, AdamAR, weight decay": Case(
+        "adagrad", FrequencyAdaptiveLR(), AdaptiveRegularization(0.05), weight_decay=0.05
+    ),
     "warm-up": Case(warm_up=True),
     "MEDA": Case(rewind={}),
     "threshold MEDA": Case(rewind={"min_rows": 40}),
@@ -166,6 +171,7 @@ def one_process(case: Case) -> dict[str, Tensor]:
         rule=case.rule,
         row_lr=case.row_lr,
         row_decay=case.row_decay,
+        weight_decay=case.weight_decay,
     )
     weights = {name: bag.weight for name, bag in model.tables.items()}
     moments = {name: (w.mean().item(), w.std(correction=0).item()) for name, w in weights.items()}
@@ -217,6 +223,7 @@ def build(case: Case, how: str) -> tuple[nn.Module, Any, Rewind]:
         row_lr=case.row_lr,
         row_decay=case.row_decay,
         data_parallel={"lr": case.lr, "rule": case.rule},
+        weight_decay=case.weight_decay,
     )
     for shard in optimizer.shards:
         whole = tables()[shard.name.split(".")[-2]]

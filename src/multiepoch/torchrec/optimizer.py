@@ -1,7 +1,8 @@
-"""FAL, AdamAR and separate learning rates around the fused optimizers of a sharded model.
+"""FAL, AdamAR, weight decay and rates by group around the fused optimizers of a sharded model.
 
 A fused optimizer updates rows during the backward pass and has one rate for all rows of a table.
-But its new weight is w_old - lr * direction, so that FAL and AdamAR can be applied afterwards::
+But its new weight is w_old - lr * direction, so that FAL, AdamAR and decoupled weight decay can be
+applied afterwards::
 
     w <- keep * w_old + factor * (w_new - w_old)
 
@@ -52,6 +53,9 @@ class ShardedOptimizer(CombinedOptimizer):
         row_lr: FAL for all tables, or None.
         row_decay: AdamAR for all tables, or None.
         data_parallel: Options of the `EmbeddingOptimizer` of the data-parallel tables, with "lr".
+        weight_decay: Decoupled, for all tables, as that of `EmbeddingOptimizer`: shrinks each row
+            that a batch touches by lr * weight_decay. Leave it out of the fused optimizer's options
+            and of `data_parallel`.
 
     Raises:
         ValueError: If a table cannot be trained like this; see `find_shards`.
@@ -64,11 +68,16 @@ class ShardedOptimizer(CombinedOptimizer):
         row_lr: FrequencyAdaptiveLR | None = None,
         row_decay: AdaptiveRegularization | None = None,
         data_parallel: dict[str, Any] | None = None,
+        weight_decay: float = 0.0,
     ) -> None:
+        if not 0 <= weight_decay < float("inf"):
+            raise ValueError(f"weight_decay={weight_decay} must be a number of 0 or more")
         self.model, self.row_lr, self.row_decay = model, row_lr, row_decay
+        self.weight_decay = weight_decay
         self.shards, self.epoch, self.n_steps = find_shards(model), 0, 0
         self._row_hooks: OrderedDict[int, RowHook] = OrderedDict()
-        self._touched: dict[Shard, eager.Kept | None] = {}  # of this step
+        # Of this step: the rate at the lookup, and the rows that are corrected.
+        self._touched: dict[Shard, tuple[float, eager.Kept | None]] = {}
         device = self.shards[0].weight.device
         self.max_count = torch.zeros(len(self.shards), dtype=torch.int32, device=device)
         for shard, max_count in zip(self.shards, self.max_count):
@@ -169,20 +178,27 @@ class ShardedOptimizer(CombinedOptimizer):
 
     @property
     def _corrects(self) -> bool:
-        return self.row_lr is not None or self.row_decay is not None
+        return self.row_lr is not None or self.row_decay is not None or self.weight_decay > 0
 
-    @property
-    def _options(self) -> dict[str, Any]:
-        return {"row_lr": self.row_lr, "row_decay": self.row_decay, "epoch": self.epoch}
+    def _options(self, lr: float) -> dict[str, Any]:
+        options = {name: getattr(self, name) for name in ("row_lr", "row_decay", "weight_decay")}
+        return options | {"epoch": self.epoch, "lr": lr}
+
+    def _lr(self, shard: Shard) -> float:
+        """Returns the present learning rate of a table."""
+        if shard.replicated and self.replicated is not None:
+            return self.replicated.param_groups[0]["lr"]
+        return shard.kernel.fused_optimizer.param_groups[0]["lr"]
 
     @torch.no_grad()
     def _touch(self, shard: Shard, rows: Tensor, occurrences: Tensor) -> None:
         for hook in tuple(self._row_hooks.values()):
             hook(shard.weight, rows, occurrences)
-        kept, options = None, self._options
+        lr, kept = self._lr(shard), None
         if self._corrects:
+            options = self._options(lr)
             kept = _kernels(shard).keep_rows(options, shard.weight, shard.fal, rows, occurrences)
-        self._touched[shard] = kept
+        self._touched[shard] = lr, kept
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:
@@ -194,9 +210,9 @@ class ShardedOptimizer(CombinedOptimizer):
                 self._touch(shard, rows, occurrences)
         super().step(closure)
         self.n_steps += 1
-        for shard, kept in self._touched.items():
+        for shard, (lr, kept) in self._touched.items():
             if kept is not None:
-                state, options = shard.fal | shard.state, self._options
+                state, options = shard.fal | shard.state, self._options(lr)
                 _kernels(shard).correct_rows(options, shard.weight, state, kept, self.n_steps)
         self._touched.clear()
 
