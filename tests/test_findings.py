@@ -1,9 +1,12 @@
 """Findings fail if their record contradicts them; records and verdicts keep what they are given."""
 
+import ast
+import functools
 import tomllib
 from pathlib import Path
 from types import ModuleType
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -112,10 +115,32 @@ def test_a_finding_is_shown_from_its_record_and_never_left_out_in_silence(tmp_pa
     assert "“it rises”" in shown.pop()
 
 
+ROOT = Path(__file__).parents[1]
+read_once = functools.cache(records.read)  # so that facts are computed once for several notebooks
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_every_finding_about_a_record_holds(path, monkeypatch):
+    """Runs nothing else of the notebooks. Findings of a live run name its facts."""
+    shown, names = [], {}
+    monkeypatch.setattr(findings.tables, "text", shown.append)
+    monkeypatch.setattr(records, "read", read_once)
+    cells = nbformat.read(path, as_version=4).cells
+    for line in (n for c in cells if c.cell_type == "code" for n in ast.parse(c.source).body):
+        code = ast.unparse(line)
+        about_a_record = code.startswith("findings.show(") and (
+            len(line.value.args) == 3 or isinstance(line.value.args[3], ast.Attribute)
+        )
+        reads = isinstance(line, ast.Assign) and "records.read(" in code
+        if isinstance(line, ast.Import | ast.ImportFrom) or reads or about_a_record:
+            exec(code, names)
+        assert not about_a_record or "*Record: profile" in shown[-1]
+    assert shown or path.stem == "01_conversion_data"
+
+
 def test_every_finding_is_shown_by_a_notebook_and_every_figure_is_drawn():
-    root = Path(__file__).parents[1]
-    cells = "".join(path.read_text() for path in sorted((root / "notebooks").glob("*.ipynb")))
-    for path in sorted((root / "src/reproduction").rglob("findings.toml")):
+    cells = "".join(path.read_text() for path in sorted((ROOT / "notebooks").glob("*.ipynb")))
+    for path in sorted((ROOT / "src/reproduction").rglob("findings.toml")):
         code = "".join(module.read_text() for module in path.parent.glob("*.py"))
         written = tomllib.loads(path.read_text())
         unused = [name for name in written.get("findings", {}) if f'\\"{name}\\"' not in cells]
