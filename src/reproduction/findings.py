@@ -218,8 +218,8 @@ def show(
     """
     if record is None:
         tables.text(
-            f"*The finding “{name.replace('-', ' ')}” is not shown here, since its record is only in "
-            "the repository, under `results/`; the page of this chapter in the book shows it.*"
+            f"*The finding “{name.replace('-', ' ')}” is not shown here, since its record is only "
+            "in the repository, under `results/`; the page of this chapter in the book shows it.*"
         )
         return
     written = texts(chapter.__file__)["findings"][name]
