@@ -51,7 +51,9 @@ def test_a_gradient_of_the_table_before_it_changed_is_refused():
     optimizer = EmbeddingOptimizer([("users", layer.weight)], 0.1)
     layer(torch.tensor([1])).sum().backward()
     layer.weight.data = torch.randn(3, 3)
-    with pytest.raises(RuntimeError, match=r"'users' has shape \(3, 3\), but its gradient"):
+    with pytest.raises(
+        RuntimeError, match=r"'users' is .*\(3, 3\).*, but its gradient is .*\(6, 3\)"
+    ):
         optimizer.step()
 
 
@@ -72,7 +74,7 @@ def test_a_gradient_of_another_dtype_is_refused():
     optimizer = EmbeddingOptimizer([("users", layer.weight)], 0.1)
     layer(torch.tensor([1])).sum().backward()
     layer.weight.data = layer.weight.data.double()
-    with pytest.raises(RuntimeError, match=r"'users' is torch\.float64, but .* torch\.float32"):
+    with pytest.raises(RuntimeError, match=r"'users' is torch\.float64.*, but .* torch\.float32"):
         optimizer.step()
 
 

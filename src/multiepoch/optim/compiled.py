@@ -63,6 +63,20 @@ class Batch(ctypes.Structure):
     ]
 
 
+BATCH, STEP, SCALE = map(ctypes.POINTER, (Batch, Step, Scale))
+SIGNATURES: dict[str, tuple] = {  # by function of _kernels.cpp: what it returns, what it takes
+    "touched_rows": (Int, [Pointer, Int, Int, *[Pointer] * 4]),
+    "distinct_rows": (Int, [Pointer, Int, Int, Pointer, Pointer]),
+    "sum_rows": (None, [BATCH, Pointer, Int32]),
+    "update_rows": (None, [Int32, BATCH, *[Pointer] * 3, STEP, SCALE, Int32]),
+    "keep_rows": (None, [BATCH, *[Pointer] * 3, SCALE, Int32]),
+    "correct_rows": (None, [BATCH, Pointer, SCALE, Int32]),
+    "add_counts": (Int, [Pointer, Int, Pointer, Pointer, Int, Pointer]),
+    "move_counts": (None, [Pointer, Int, Pointer, Int]),
+    "counts_of": (None, [Pointer, Int, Pointer, Int, Pointer]),
+}
+
+
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """Returns the compiled kernels, or None if there are none; the log says which, once."""
@@ -94,22 +108,16 @@ def _load(path: Path) -> ctypes.CDLL:
     source = path.with_name("_kernels.cpp").read_bytes()
     if kernels.source_hash().decode() != hashlib.sha256(source).hexdigest():
         raise OSError("built from another version of _kernels.cpp")
-    batch, step, scale = map(ctypes.POINTER, (Batch, Step, Scale))
-    kernels.touched_rows.restype, kernels.update_rows.restype = Int, None
-    kernels.touched_rows.argtypes = [Pointer, Int, Int, *[Pointer] * 4]
-    kernels.sum_rows.restype, kernels.sum_rows.argtypes = None, [batch, Pointer, Int32]
-    kernels.update_rows.argtypes = [Int32, batch, *[Pointer] * 3, step, scale, Int32]
-    kernels.distinct_rows.restype = Int
-    kernels.distinct_rows.argtypes = [Pointer, Int, Int, Pointer, Pointer]
-    kernels.add_counts.restype = Int
-    kernels.move_counts.restype = kernels.counts_of.restype = None
-    kernels.add_counts.argtypes = [Pointer, Int, Pointer, Pointer, Int, Pointer]
-    kernels.move_counts.argtypes = [Pointer, Int, Pointer, Int]
-    kernels.counts_of.argtypes = [Pointer, Int, Pointer, Int, Pointer]
-    kernels.keep_rows.restype = kernels.correct_rows.restype = None
-    kernels.keep_rows.argtypes = [batch, *[Pointer] * 3, scale, Int32]
-    kernels.correct_rows.argtypes = [batch, Pointer, scale, Int32]
+    for name, (returns, takes) in SIGNATURES.items():
+        function = getattr(kernels, name)
+        function.restype, function.argtypes = returns, takes
     return kernels
+
+
+def _call(name: str, *arguments: Any) -> Any:
+    """Calls a kernel, with the addresses of tensors."""
+    function = getattr(library(), name)
+    return function(*(one.data_ptr() if isinstance(one, Tensor) else one for one in arguments))
 
 
 def usable(table: Tensor, values: Tensor) -> bool:
@@ -128,64 +136,51 @@ def touched_rows(ids: Tensor, values: Tensor, n_rows: int) -> TouchedRows | None
     n, ids = len(ids), ids.contiguous()
     rows, start = torch.empty(n, dtype=torch.int64), torch.empty(n + 1, dtype=torch.int64)
     occurrences, order = (torch.empty(n, dtype=torch.int32) for _ in range(2))
-    pointers = (one.data_ptr() for one in (rows, occurrences, start, order))
-    kernels = library()
-    assert kernels is not None
-    k = kernels.touched_rows(ids.data_ptr(), n, n_rows, *pointers)
+    k = _call("touched_rows", ids, n, n_rows, rows, occurrences, start, order)
     if k < 0:
         return None
     found, counts, values = rows[:k], occurrences[:k], values.contiguous()
     return TouchedRows(found, counts, values, start=start[: k + 1], order=order)
 
 
+def distinct_rows(ids: Tensor, n_rows: int) -> tuple[Tensor, Tensor] | None:
+    """Returns the rows in `ids` and how often each is there, (k,); None if an id is no row."""
+    n, ids = len(ids), ids.contiguous()
+    rows, occurrences = torch.empty(n, dtype=torch.int64), torch.empty(n, dtype=torch.int32)
+    k = _call("distinct_rows", ids, n, n_rows, rows, occurrences)
+    return None if k < 0 else (rows[:k], occurrences[:k])
+
+
 def sum_rows(touched: TouchedRows) -> Tensor:
     """Does what `TouchedRows.gradient` does."""
-    kernels, sums = library(), torch.empty(len(touched.rows), touched.values.shape[1])
-    assert kernels is not None
-    kernels.sum_rows(_batch(touched), sums.data_ptr(), torch.get_num_threads())
+    sums = torch.empty(len(touched.rows), touched.values.shape[1])
+    _call("sum_rows", _batch(touched), sums, torch.get_num_threads())
     return sums
 
 
 def update_rows(group: dict, table: Tensor, state: dict[str, Tensor], touched: TouchedRows) -> None:
     """Does what `eager.update_rows` does, in one sweep over the rows."""
-    rule, step, decay = group["rule"], int(state["step"]), group["row_decay"]
-    batch = _batch(touched, step)
-    batch.share = eager.kept_by_decay(group)
-    if decay is not None:
-        batch.last_step, batch.alpha = state["last_step"].data_ptr(), decay.alpha
+    rule, step = group["rule"], int(state["step"])
+    batch = _with_decay(_batch(touched), group, state, step)
     (beta1, beta2), eps = group["betas"], group["eps"]
     correction1, correction2 = 1 - beta1**step, 1 - beta2**step
     corrected = eps * correction1, correction1 / math.sqrt(correction2)
     options = Step(float(group["lr"]), eps, 1 - beta1, beta2, 1 - beta2, *corrected)
-    states = [state[name].data_ptr() for name in RULES[rule].state_shapes(*table.shape)]
-    one, two = (*states, None, None)[:2]
-    weight, scale, threads = table.data_ptr(), _scale(group, state), torch.get_num_threads()
-    place, kernels = list(RULES).index(rule), library()
-    assert kernels is not None
-    kernels.update_rows(place, batch, weight, one, two, options, scale, threads)
+    one, two = (*(state[name] for name in RULES[rule].state_shapes(*table.shape)), None, None)[:2]
+    scale, threads, place = _scale(group, state), torch.get_num_threads(), list(RULES).index(rule)
+    _call("update_rows", place, batch, table, one, two, options, scale, threads)
     torch.autograd.graph.increment_version(table)  # as an in-place operation of torch does
-
-
-def distinct_rows(ids: Tensor, n_rows: int) -> tuple[Tensor, Tensor] | None:
-    """Returns the rows in `ids` and how often each is there, (k,); None if an id is no row."""
-    n, ids, kernels = len(ids), ids.contiguous(), library()
-    rows, occurrences = torch.empty(n, dtype=torch.int64), torch.empty(n, dtype=torch.int32)
-    assert kernels is not None
-    found = rows.data_ptr(), occurrences.data_ptr()
-    k = kernels.distinct_rows(ids.data_ptr(), n, n_rows, *found)
-    return None if k < 0 else (rows[:k], occurrences[:k])
 
 
 def keep_rows(
     group: dict, table: Tensor, state: dict[str, Tensor], rows: Tensor, occurrences: Tensor
 ) -> eager.Kept:
     """Does what `eager.keep_rows` does, in one sweep over the rows."""
-    kernels, old = library(), torch.empty(len(rows), table.shape[1])
-    occurrences, counted = occurrences.int(), torch.empty(len(rows), dtype=torch.int32)
-    assert kernels is not None
+    old, counted = torch.empty(len(rows), table.shape[1]), torch.empty(len(rows), dtype=torch.int32)
+    occurrences = occurrences.int()
     batch = Batch(rows.data_ptr(), occurrences.data_ptr(), k=len(rows), dim=table.shape[1])
-    pointers = (one.data_ptr() for one in (table, old, counted))
-    kernels.keep_rows(batch, *pointers, _scale(group, state), torch.get_num_threads())
+    scale, threads = _scale(group, state), torch.get_num_threads()
+    _call("keep_rows", batch, table, old, counted, scale, threads)
     return rows, old, counted
 
 
@@ -193,16 +188,11 @@ def correct_rows(
     group: dict, table: Tensor, state: dict[str, Tensor], kept: eager.Kept, step: int
 ) -> None:
     """Does what `eager.correct_rows` does, in one sweep over the rows."""
-    kernels, decay, (rows, old, counted) = library(), group["row_decay"], kept
-    assert kernels is not None
+    rows, old, counted = kept
     batch = Batch(rows.data_ptr(), counted.data_ptr(), values=old.data_ptr())
     batch.k, batch.dim = old.shape
-    batch.share = eager.kept_by_decay(group)
-    if decay is not None:
-        batch.last_step, batch.step = state["last_step"].data_ptr(), step
-        batch.alpha = decay.alpha
-    scale, threads = _scale(group, state), torch.get_num_threads()
-    kernels.correct_rows(batch, table.data_ptr(), scale, threads)
+    batch, scale = _with_decay(batch, group, state, step), _scale(group, state)
+    _call("correct_rows", batch, table, scale, torch.get_num_threads())
     torch.autograd.graph.increment_version(table)
 
 
@@ -214,36 +204,34 @@ def add_counts(slots: Tensor, rows: Tensor, occurrences: Tensor) -> Tensor:
         rows: Distinct rows, int64 (k,), fewer than the empty slots.
         occurrences: Their lookups, int32 (k,); 0 has no effect.
     """
-    kernels, (rows, occurrences) = library(), (rows.contiguous(), occurrences.contiguous())
+    rows, occurrences = rows.contiguous(), occurrences.contiguous()
     new = torch.empty_like(rows)
-    assert kernels is not None
-    given = rows.data_ptr(), occurrences.data_ptr(), len(rows)
-    n = kernels.add_counts(slots.data_ptr(), len(slots), *given, new.data_ptr())
-    return new[:n]
+    return new[: _call("add_counts", slots, len(slots), rows, occurrences, len(rows), new)]
 
 
 def move_counts(slots: Tensor, larger: Tensor) -> None:
     """Copies all counts into a hash table of zeros."""
-    kernels = library()
-    assert kernels is not None
-    kernels.move_counts(slots.data_ptr(), len(slots), larger.data_ptr(), len(larger))
+    _call("move_counts", slots, len(slots), larger, len(larger))
 
 
 def counts_of(slots: Tensor, rows: Tensor) -> Tensor:
     """Returns the counts of rows, int64 (k,), in a hash table, int32 (k,)."""
-    kernels, rows = library(), rows.contiguous()
-    counts = torch.empty(len(rows), dtype=torch.int32)
-    assert kernels is not None
-    given = rows.data_ptr(), len(rows), counts.data_ptr()
-    kernels.counts_of(slots.data_ptr(), len(slots), *given)
+    rows, counts = rows.contiguous(), torch.empty(len(rows), dtype=torch.int32)
+    _call("counts_of", slots, len(slots), rows, len(rows), counts)
     return counts
 
 
-def _batch(touched: TouchedRows, step: int = 0) -> Batch:
+def _batch(touched: TouchedRows) -> Batch:
     assert touched.start is not None and touched.order is not None
     arrays = touched.rows, touched.occurrences, touched.start, touched.order, touched.values
-    sizes = len(touched.rows), touched.values.shape[1]
-    return Batch(*(one.data_ptr() for one in arrays), *sizes, step=step)
+    return Batch(*(one.data_ptr() for one in arrays), len(touched.rows), touched.values.shape[1])
+
+
+def _with_decay(batch: Batch, group: dict, state: dict[str, Tensor], step: int) -> Batch:
+    batch.share, batch.step = eager.kept_by_decay(group), step
+    if group["row_decay"] is not None:
+        batch.last_step, batch.alpha = state["last_step"].data_ptr(), group["row_decay"].alpha
+    return batch
 
 
 def _scale(group: dict[str, Any], state: dict[str, Tensor]) -> Scale:

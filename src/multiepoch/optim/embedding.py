@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict
@@ -16,15 +15,22 @@ from torch.utils.hooks import RemovableHandle
 
 from multiepoch.optim import compiled, eager
 from multiepoch.optim.adamar import AdaptiveRegularization
-from multiepoch.optim.batch import TouchedRows, at_least_float32
+from multiepoch.optim.batch import TouchedRows
+from multiepoch.optim.checks import (
+    check_gradient,
+    check_options,
+    check_state,
+    check_table,
+    described,
+    table_name,
+)
 from multiepoch.optim.fal import FrequencyAdaptiveLR
-from multiepoch.optim.loading import arranged
+from multiepoch.optim.loading import arranged, check_loaded
 from multiepoch.optim.memory import use_huge_pages
-from multiepoch.optim.rules import RULES
+from multiepoch.optim.state import ROW_OPTIONS, appended, fill, state_layout, unpack
 
 RowHook = Callable[[Tensor, Tensor, Tensor], None]
 _NOT_LEARNED = ("step", "count", "max_count")
-_ROW_OPTIONS = {"row_lr": FrequencyAdaptiveLR, "row_decay": AdaptiveRegularization}
 
 
 class EmbeddingOptimizer(Optimizer):
@@ -91,11 +97,11 @@ class EmbeddingOptimizer(Optimizer):
             if params and all(isinstance(entry, tuple) for entry in params):
                 group["param_names"], params = map(list, zip(*params))
             group["params"] = params
-        _check_options({**self.defaults, **group})
+        check_options({**self.defaults, **group})
         tables = [params] if isinstance(params, Tensor) else params
         for index, table in enumerate(tables):
             if isinstance(table, Tensor):
-                _check_table(table, _name(group, index))
+                check_table(table, table_name(group, index))
                 _fastest_path({**self.defaults, **group}, table, table)  # it may refuse fused=True
         super().add_param_group(group)
         for table in self.param_groups[-1]["params"]:
@@ -126,7 +132,7 @@ class EmbeddingOptimizer(Optimizer):
         counts, which describe the data, are left out. Missing state is created.
         """
         group, param = self._find(param)
-        state = self._table_state(param, _state_layout(group, param))
+        state = fill(self.state[param], state_layout(group, param))
         return {key: value for key, value in state.items() if key not in _NOT_LEARNED}
 
     def _find(self, table: str | Tensor) -> tuple[dict[str, Any], Tensor]:
@@ -176,8 +182,8 @@ class EmbeddingOptimizer(Optimizer):
             if value.dim() > 0:
                 # A new row has not waited for AdamAR.
                 fresh = state["step"] if name == "last_step" else 0
-                state[name] = _appended(value, value.new_full((k, *value.shape[1:]), int(fresh)))
-        grown = _appended(param.data, new_rows.to(param))
+                state[name] = appended(value, value.new_full((k, *value.shape[1:]), int(fresh)))
+        grown = appended(param.data, new_rows.to(param))
         # A loss that is still alive keeps the node that accumulates gradients of the earlier shape;
         # torch makes a new one if the type changes.
         other = torch.float16 if param.dtype != torch.float16 else torch.float32
@@ -197,22 +203,30 @@ class EmbeddingOptimizer(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         tables = [
-            (group, _name(group, index), param, param.grad)
+            (group, table_name(group, index), param, param.grad)
             for group in self.param_groups
             for index, param in enumerate(group["params"])
             if param.grad is not None
         ]
-        layouts = []
-        for group, name, param, grad in tables:
-            _check_table(param, name)
-            layouts.append(layout := _state_layout(group, param))
-            self._check_state(param, name, layout)
-            if not _makes_state_only(group, grad):
-                _check_gradient(param, grad, name, group["check_finite"])
+        layouts = [state_layout(group, param) for group, _, param, _ in tables]
+        for (group, name, param, grad), layout in zip(tables, layouts):
+            check_table(param, name)
+            check_state(self.state.get(param, {}), param, name, layout)
+            # torch.distributed.checkpoint makes an optimizer's state by a step with every rate at 0
+            # and dense gradients of zeros.
+            if grad.is_sparse or float(group["lr"]) != 0 or grad.any():
+                check_gradient(param, grad, name, group["check_finite"])
         # All rows are found before the first table changes, since an id may be out of range.
         found = [self._touched(*table) for table in tables]
         for (group, _, param, grad), touched, layout in zip(tables, found, layouts):
-            self._update(group, param, grad, touched, layout)
+            state = fill(self.state[param], layout)
+            if touched is not None:
+                for hook in tuple(self._row_hooks.values()):
+                    hook(param, touched.rows, touched.occurrences)
+            state["step"] += grad.is_sparse
+            if touched is not None:
+                kernels = eager if touched.order is None else compiled
+                kernels.update_rows(group, param, state, touched)
         return loss
 
     def _touched(
@@ -236,55 +250,11 @@ class EmbeddingOptimizer(Optimizer):
             )
         return touched
 
-    def _check_state(self, param: Tensor, name: str, layout: dict[str, tuple]) -> None:
-        """Refuses a table that no longer fits its state, which a kernel would write past."""
-        state = self.state.get(param, {})
-        for key, wanted in layout.items():
-            value = state.get(key)
-            if key == "step" or value is None:  # other code may move the step to a GPU
-                continue
-            if not value.is_contiguous():  # as the kernels expect
-                state[key] = value.contiguous()
-            if (value.shape, value.dtype, value.device) != wanted:
-                rows = "append rows with optimizer.grow_table, or "
-                raise RuntimeError(
-                    f"EmbeddingOptimizer: {name} is now {_described(param)}, but its {key} is "
-                    f"{_described(value)}; {rows if value.shape != wanted[0] else ''}build a new "
-                    "optimizer after a table has changed."
-                )
-
-    def _update(
-        self,
-        group: dict[str, Any],
-        param: Tensor,
-        grad: Tensor,
-        touched: TouchedRows | None,
-        layout: dict[str, tuple],
-    ) -> None:
-        state = self._table_state(param, layout)
-        if touched is None:
-            state["step"] += grad.is_sparse  # and not if the step makes the state only
-            return
-        for hook in tuple(self._row_hooks.values()):
-            hook(param, touched.rows, touched.occurrences)
-        state["step"] += 1
-        kernels = eager if touched.order is None else compiled
-        kernels.update_rows(group, param, state, touched)
-
-    def _table_state(self, param: Tensor, layout: dict[str, tuple]) -> dict[str, Tensor]:
-        """Returns the state of a table; missing tensors, as before the first step, start at 0."""
-        state = self.state[param]
-        for name, (shape, dtype, device) in layout.items():
-            if name not in state:
-                fresh = torch.empty(shape, dtype=dtype, device=device)
-                state[name] = use_huge_pages(fresh).zero_()
-        return state
-
     def state_dict(self) -> dict[str, Any]:
         """Returns tensors and plain values only, for torch.load(weights_only=True)."""
         state_dict = super().state_dict()
         for group in state_dict["param_groups"]:
-            for key in _ROW_OPTIONS:
+            for key in ROW_OPTIONS:
                 group[key] = None if group[key] is None else asdict(group[key])
         return state_dict
 
@@ -303,7 +273,7 @@ class EmbeddingOptimizer(Optimizer):
 
         def check(_, final: dict[str, Any]) -> dict[str, Any]:  # runs after the hooks of others
             given.update(arranged(final, self.param_groups))
-            self._check_loaded(given)
+            check_loaded(given, self.param_groups)
             return given
 
         handle = self.register_load_state_dict_pre_hook(check)
@@ -312,44 +282,16 @@ class EmbeddingOptimizer(Optimizer):
         finally:
             handle.remove()
         for group, saved in zip(self.param_groups, given["param_groups"]):
-            _unpack(group)
+            unpack(group)
             for param, key in zip(group["params"], saved["params"]):
                 # torch has cast the state to the table's dtype, which rounds the moments of a
                 # bfloat16 table, so take them from the original.
-                layout = _state_layout(group, param)
+                layout = state_layout(group, param)
                 self.state[param] = {
                     name: use_huge_pages(value.to(layout[name][2], copy=True).contiguous(), True)
                     for name, value in given["state"].get(key, {}).items()
                     if name in layout
                 }
-
-    def _check_loaded(self, state_dict: dict[str, Any]) -> None:
-        for group, saved in zip(self.param_groups, state_dict["param_groups"]):
-            if (rule := saved["rule"]) != group["rule"]:
-                raise ValueError(
-                    f"load_state_dict: the state is of rule {rule!r} and this optimizer's is "
-                    f"{group['rule']!r}; create the optimizer with the saved rule."
-                )
-            options = _unpack(dict(saved))
-            for index, (param, key) in enumerate(zip(group["params"], saved["params"])):
-                table, loaded = _name(group, index), state_dict["state"].get(key, {})
-                needed = {"step", *RULES[rule].state_shapes(*param.shape)} if loaded else set()
-                if {"count", "max_count"} & loaded.keys():
-                    needed |= {"count", "max_count"}
-                for name, (shape, dtype, _) in _state_layout(options, param).items():
-                    value = loaded.get(name)
-                    if value is None and name in needed:
-                        raise ValueError(
-                            f"load_state_dict: the state of {table} lacks {name}, without which it "
-                            f"cannot go on; begin with a new state."
-                        )
-                    if value is not None and (value.shape, value.dtype) != (shape, dtype):
-                        what = "dtype" if value.shape == shape else "shape"
-                        raise ValueError(
-                            f"load_state_dict: {name} of {table} is {value.dtype} of shape "
-                            f"{tuple(value.shape)}; it must be {dtype} of shape {shape}. Load the "
-                            f"state of a table of the same {what}."
-                        )
 
     @property
     def path(self) -> str:
@@ -378,118 +320,6 @@ def _fastest_path(group: dict[str, Any], param: Tensor, values: Tensor) -> str:
         why = "" if compiled.library() else ", and compiled kernels, which this installation lacks"
         raise RuntimeError(
             f"EmbeddingOptimizer: fused=True needs contiguous float32 tables on a CPU{why}; this "
-            f"one is {_described(param)}. Use fused=None."
+            f"one is {described(param)}. Use fused=None."
         )
     return "fixed_size" if param.is_cuda else "unique"
-
-
-def _state_layout(group: dict[str, Any], param: Tensor) -> dict[str, tuple]:
-    """Returns shape, dtype and device of each state tensor of a table."""
-    n_rows, device, dtype = len(param), param.device, at_least_float32(param.dtype)
-    layout: dict[str, tuple] = {"step": ((), torch.int64, torch.device("cpu"))}
-    for name, shape in RULES[group["rule"]].state_shapes(*param.shape).items():
-        layout[name] = (shape, dtype, device)
-    if group["row_lr"] is not None:
-        layout["count"] = ((n_rows,), torch.int32, device)
-        layout["max_count"] = ((), torch.int32, device)
-    if group["row_decay"] is not None:
-        layout["last_step"] = ((n_rows,), torch.int32, device)
-    return layout
-
-
-def _unpack(group: dict[str, Any]) -> dict[str, Any]:
-    """Turns the plain values that `state_dict` wrote back into objects, in place."""
-    for key, kind in _ROW_OPTIONS.items():
-        if isinstance(group.get(key), dict):
-            group[key] = kind(**group[key])
-    return group
-
-
-def _appended(values: Tensor, more: Tensor) -> Tensor:
-    grown = use_huge_pages(values.new_empty(len(values) + len(more), *values.shape[1:]))
-    return torch.cat([values, more], out=grown)
-
-
-def _described(tensor: Tensor) -> str:
-    return f"{tensor.dtype} of shape {tuple(tensor.shape)} on {tensor.device}"
-
-
-def _name(group: dict[str, Any], index: int) -> str:
-    """Names a table in errors."""
-    names = group.get("param_names")
-    return f"table {names[index]!r}" if names else f"table {index} of its group"
-
-
-def _check_options(group: dict[str, Any]) -> None:
-    def require(holds: bool, name: str, what: str) -> None:
-        if not holds:
-            raise ValueError(f"EmbeddingOptimizer: {name}={group[name]!r} must be {what}.")
-
-    def number(value: Any) -> bool:
-        return isinstance(value, int | float) and math.isfinite(value)
-
-    require(group["rule"] in RULES, "rule", f"one of {', '.join(map(repr, RULES))}")
-    if isinstance(group["lr"], Tensor):
-        require(group["lr"].numel() == 1, "lr", "a number or a tensor with one")
-    for name in ("lr", "eps", "weight_decay"):
-        holds = isinstance(group[name], Tensor) or (number(group[name]) and group[name] >= 0)
-        require(holds, name, "a non-negative number")
-    inside = all(number(beta) and 0 <= beta < 1 for beta in group["betas"])
-    require(inside and len(group["betas"]) == 2, "betas", "two numbers in [0, 1)")
-    for name, kind in _ROW_OPTIONS.items():
-        holds = group[name] is None or isinstance(group[name], kind)
-        require(holds, name, f"None or a multiepoch {kind.__name__}")
-
-
-def _check_table(table: Tensor, name: str) -> None:
-    if hasattr(table, "full_tensor"):  # a DTensor, whose gradient cannot be sparse
-        raise TypeError(
-            f"EmbeddingOptimizer: {name} is sharded, and FSDP2 cannot shard sparse gradients; call "
-            "fully_shard(..., ignored_params=set(tables.parameters())), and wrap the tables in "
-            "DistributedDataParallel."
-        )
-    if not table.is_floating_point() or table.dim() != 2:
-        raise TypeError(
-            f"EmbeddingOptimizer: {name} is {table.dtype} of shape {tuple(table.shape)}; "
-            "it must be a matrix of floating-point numbers with one row per id."
-        )
-
-
-def _makes_state_only(group: dict[str, Any], grad: Tensor) -> bool:
-    """Recognizes the step by which torch.distributed.checkpoint makes an optimizer's state.
-
-    It sets every rate to 0 and every gradient to a dense one of zeros.
-    """
-    return not grad.is_sparse and float(group["lr"]) == 0 and not grad.any()
-
-
-def _check_gradient(param: Tensor, grad: Tensor, name: str, check_finite: bool) -> None:
-    if grad.shape != param.shape:  # possible if `.data` was assigned
-        raise RuntimeError(
-            f"EmbeddingOptimizer: {name} has shape {tuple(param.shape)}, but its gradient has "
-            f"{tuple(grad.shape)}; clear the gradients after changing a table."
-        )
-    if grad.dtype != param.dtype:
-        raise RuntimeError(
-            f"EmbeddingOptimizer: {name} is {param.dtype}, but its gradient is {grad.dtype}; clear "
-            "the gradients after changing a table."
-        )
-    if not grad.is_sparse:
-        raise RuntimeError(
-            f"EmbeddingOptimizer: {name} has a dense gradient; create its nn.Embedding or "
-            "nn.EmbeddingBag with sparse=True, or call make_sparse(model). If it is sparse, the "
-            "loss uses the whole table besides, such as in an L2 penalty: leave the table out of "
-            "it, and use weight_decay or row_decay."
-        )
-    if grad.sparse_dim() != 1:
-        found = f"{grad.sparse_dim()} sparse dimensions; it must have one, the row"
-        raise RuntimeError(f"EmbeddingOptimizer: the gradient of {name} has {found}.")
-    # The sum is several times as fast; it may overflow although every value is finite.
-    if check_finite and not grad._values().sum().isfinite():
-        finite = grad._values().isfinite().all(dim=1)
-        if not finite.all():
-            row = grad._indices()[0][~finite][0].item()
-            raise RuntimeError(
-                f"EmbeddingOptimizer: the gradient of row {row} of {name} is not finite; "
-                "lower the learning rate or look for an overflow in the loss."
-            )

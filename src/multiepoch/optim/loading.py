@@ -9,7 +9,9 @@ from typing import Any
 import torch
 
 from multiepoch.optim.batch import at_least_float32
+from multiepoch.optim.checks import table_name
 from multiepoch.optim.rules import RULES
+from multiepoch.optim.state import state_layout, unpack
 
 Entry = tuple[Any, dict[str, Any], str]  # a parameter or its key, its group, its name or ""
 
@@ -60,6 +62,36 @@ def arranged(saved: dict[str, Any], groups: list[dict[str, Any]]) -> dict[str, A
         elif all(name for *_, name in chosen):
             arranged_groups[-1]["param_names"] = [name for *_, name in chosen]
     return {**saved, "state": known["state"], "param_groups": arranged_groups}
+
+
+def check_loaded(state_dict: dict[str, Any], groups: list[dict[str, Any]]) -> None:
+    """Refuses an arranged state of another rule, or whose tensors do not fit the tables."""
+    for group, saved in zip(groups, state_dict["param_groups"]):
+        if (rule := saved["rule"]) != group["rule"]:
+            raise ValueError(
+                f"load_state_dict: the state is of rule {rule!r} and this optimizer's is "
+                f"{group['rule']!r}; create the optimizer with the saved rule."
+            )
+        options = unpack(dict(saved))
+        for index, (param, key) in enumerate(zip(group["params"], saved["params"])):
+            table, loaded = table_name(group, index), state_dict["state"].get(key, {})
+            needed = {"step", *RULES[rule].state_shapes(*param.shape)} if loaded else set()
+            if {"count", "max_count"} & loaded.keys():
+                needed |= {"count", "max_count"}
+            for name, (shape, dtype, _) in state_layout(options, param).items():
+                value = loaded.get(name)
+                if value is None and name in needed:
+                    raise ValueError(
+                        f"load_state_dict: the state of {table} lacks {name}, without which it "
+                        f"cannot go on; begin with a new state."
+                    )
+                if value is not None and (value.shape, value.dtype) != (shape, dtype):
+                    what = "dtype" if value.shape == shape else "shape"
+                    raise ValueError(
+                        f"load_state_dict: {name} of {table} is {value.dtype} of shape "
+                        f"{tuple(value.shape)}; it must be {dtype} of shape {shape}. Load the "
+                        f"state of a table of the same {what}."
+                    )
 
 
 def _entries(groups: list[dict[str, Any]]) -> Iterable[Entry]:

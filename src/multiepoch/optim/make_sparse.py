@@ -6,6 +6,8 @@ import warnings
 
 from torch import nn
 
+from multiepoch.optim.parts import parts_of
+
 
 def make_sparse(model: nn.Module, min_rows: int = 10_000) -> dict[str, tuple[int, int]]:
     """Gives every large `nn.Embedding` and `nn.EmbeddingBag` of a model a sparse gradient.
@@ -23,26 +25,22 @@ def make_sparse(model: nn.Module, min_rows: int = 10_000) -> dict[str, tuple[int
     Warns:
         UserWarning: If a large table must keep its dense gradient; it says which and why.
     """
-    users: dict[int, list[tuple[str, nn.Module]]] = {}
-    for prefix, module in model.named_modules():
-        for parameter in module.parameters(recurse=False):
-            users.setdefault(id(parameter), []).append((prefix or type(module).__name__, module))
+    modules = {prefix or type(one).__name__: one for prefix, one in model.named_modules()}
     changed = {}
-    for name, parameter in model.named_parameters():
-        everyone = [module for _, module in users[id(parameter)]]
-        tables = [one for one in everyone if isinstance(one, nn.Embedding | nn.EmbeddingBag)]
-        if not tables or len(parameter) < min_rows or all(table.sparse for table in tables):
+    for part in parts_of(model):
+        table = part.parameter
+        if not part.tables or len(table) < min_rows or all(one.sparse for one in part.tables):
             continue
-        rows, dim = parameter.shape
-        reasons = [why for user, module in users[id(parameter)] if (why := _obstacle(user, module))]
-        if reasons:
-            which = f"make_sparse: {name} ({rows:,} x {dim})"
-            text = f"{which} keeps its dense gradient, since {'; '.join(reasons)}"
-            warnings.warn(text, stacklevel=2)
+        rows, dim = table.shape
+        reasons = [_obstacle(user, modules[user]) for user in part.sparse_in + part.dense_in]
+        if any(reasons):
+            which = f"make_sparse: {part.name} ({rows:,} x {dim})"
+            why = "; ".join(filter(None, reasons))
+            warnings.warn(f"{which} keeps its dense gradient, since {why}", stacklevel=2)
             continue
-        for table in tables:
-            table.sparse = True
-        changed[name] = (rows, dim)
+        for module in part.tables:
+            module.sparse = True
+        changed[part.name] = (rows, dim)
     return changed
 
 

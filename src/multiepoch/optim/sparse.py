@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from typing import Any
 
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from multiepoch.optim.embedding import EmbeddingOptimizer
+from multiepoch.optim.parts import Part, parts_of
 
 
 class SparseOptimizer(Optimizer):
@@ -49,7 +49,7 @@ class SparseOptimizer(Optimizer):
             kind = type(dense).__name__
             raise TypeError(f"dense must be a torch optimizer that needs no closure, not {kind}")
         self.dense, self.embedding = dense, embedding
-        self._parts = _parts(model)
+        self._parts = parts_of(model)
         _check_each_in_one(self._parts, dense, embedding)
         # A scheduler may expect these options in every group. OneCycleLR sets the momentum of every
         # group, too, which changes nothing in those of the tables.
@@ -84,7 +84,7 @@ class SparseOptimizer(Optimizer):
             ValueError: If the model has no table or no dense parameter, or if a table is also used
                 by a module that would give it a dense gradient.
         """
-        groups, others, parts = [], [], _parts(model)
+        groups, others, parts = [], [], parts_of(model)
         for part in parts:
             if not part.parameter.requires_grad:
                 continue
@@ -228,7 +228,7 @@ class SparseOptimizer(Optimizer):
         others: dict[str, list[str]] = {}
         known = {id(part.parameter) for part in self._parts}
         later = [
-            _Part(p, name or "added later, without a name")
+            Part(p, name or "added later, without a name")
             for group in self.param_groups
             for p, name in zip_longest(group["params"], group.get("param_names") or ())
             if id(p) not in known
@@ -314,11 +314,6 @@ class _State(MutableMapping):
         """Returns the state of a parameter, or `default`."""
         return self._of(key).get(key, default)
 
-    def clear(self) -> None:
-        """Removes all state of both optimizers."""
-        for state in self._both:
-            state.clear()
-
 
 def _parted(state_dict: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Splits a saved state into that of the dense optimizer and that of the tables."""
@@ -343,37 +338,11 @@ def _parted(state_dict: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
     )
 
 
-@dataclass
-class _Part:
-    """A parameter of the model and the modules that use it; `tables` are those that embed."""
-
-    parameter: nn.Parameter
-    name: str
-    sparse_in: list[str] = field(default_factory=list)
-    dense_in: list[str] = field(default_factory=list)
-    tables: list[nn.Embedding | nn.EmbeddingBag] = field(default_factory=list)
-
-
-def _parts(model: nn.Module) -> list[_Part]:
-    """Lists every parameter of the model once, in the order of its modules."""
-    parts: dict[int, _Part] = {}
-    for prefix, module in model.named_modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            full = f"{prefix}.{name}" if prefix else name
-            part = parts.setdefault(id(parameter), _Part(parameter, full))
-            sparse = False
-            if isinstance(module, nn.Embedding | nn.EmbeddingBag):
-                part.tables.append(module)
-                sparse = name == "weight" and module.sparse
-            (part.sparse_in if sparse else part.dense_in).append(prefix or type(module).__name__)
-    return list(parts.values())
-
-
 def _parameters(optimizer: Optimizer) -> Iterator[Tensor]:
     return (p for group in optimizer.param_groups for p in group["params"])
 
 
-def _check_each_in_one(parts: list[_Part], dense: Optimizer, embedding: Optimizer) -> None:
+def _check_each_in_one(parts: list[Part], dense: Optimizer, embedding: Optimizer) -> None:
     held = [{id(p) for p in _parameters(optimizer)} for optimizer in (dense, embedding)]
     for part in parts:
         count, name = sum(id(part.parameter) in ids for ids in held), f"parameter {part.name}"

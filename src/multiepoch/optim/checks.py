@@ -1,0 +1,100 @@
+"""What `EmbeddingOptimizer` refuses, in one sentence each, before anything changes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from multiepoch.optim.rules import RULES
+from multiepoch.optim.state import ROW_OPTIONS
+
+
+def described(tensor: Tensor) -> str:
+    return f"{tensor.dtype} of shape {tuple(tensor.shape)} on {tensor.device}"
+
+
+def table_name(group: dict[str, Any], index: int) -> str:
+    """Names a table in errors."""
+    names = group.get("param_names")
+    return f"table {names[index]!r}" if names else f"table {index} of its group"
+
+
+def check_options(group: dict[str, Any]) -> None:
+    def require(holds: bool, name: str, what: str) -> None:
+        if not holds:
+            raise ValueError(f"EmbeddingOptimizer: {name}={group[name]!r} must be {what}.")
+
+    def number(value: Any) -> bool:
+        return isinstance(value, int | float) and math.isfinite(value)
+
+    require(group["rule"] in RULES, "rule", f"one of {', '.join(map(repr, RULES))}")
+    if isinstance(group["lr"], Tensor):
+        require(group["lr"].numel() == 1, "lr", "a number or a tensor with one")
+    for name in ("lr", "eps", "weight_decay"):
+        holds = isinstance(group[name], Tensor) or (number(group[name]) and group[name] >= 0)
+        require(holds, name, "a non-negative number")
+    inside = all(number(beta) and 0 <= beta < 1 for beta in group["betas"])
+    require(inside and len(group["betas"]) == 2, "betas", "two numbers in [0, 1)")
+    for name, kind in ROW_OPTIONS.items():
+        holds = group[name] is None or isinstance(group[name], kind)
+        require(holds, name, f"None or a multiepoch {kind.__name__}")
+
+
+def check_table(table: Tensor, name: str) -> None:
+    if hasattr(table, "full_tensor"):  # a DTensor, whose gradient cannot be sparse
+        raise TypeError(
+            f"EmbeddingOptimizer: {name} is sharded, and FSDP2 cannot shard sparse gradients; call "
+            "fully_shard(..., ignored_params=set(tables.parameters())), and wrap the tables in "
+            "DistributedDataParallel."
+        )
+    if not table.is_floating_point() or table.dim() != 2:
+        raise TypeError(
+            f"EmbeddingOptimizer: {name} is {table.dtype} of shape {tuple(table.shape)}; "
+            "it must be a matrix of floating-point numbers with one row per id."
+        )
+
+
+def check_state(state: dict[str, Tensor], param: Tensor, name: str, layout: dict) -> None:
+    """Refuses a table that no longer fits its state, which a kernel would write past."""
+    for key, wanted in layout.items():
+        value = state.get(key)
+        if key == "step" or value is None:  # other code may move the step to a GPU
+            continue
+        if not value.is_contiguous():  # as the kernels expect
+            state[key] = value.contiguous()
+        if (value.shape, value.dtype, value.device) != wanted:
+            rows = "append rows with optimizer.grow_table, or "
+            raise RuntimeError(
+                f"EmbeddingOptimizer: {name} is now {described(param)}, but its {key} is "
+                f"{described(value)}; {rows if value.shape != wanted[0] else ''}build a new "
+                "optimizer after a table has changed."
+            )
+
+
+def check_gradient(param: Tensor, grad: Tensor, name: str, check_finite: bool) -> None:
+    if (grad.shape, grad.dtype) != (param.shape, param.dtype):  # possible if `.data` was assigned
+        raise RuntimeError(
+            f"EmbeddingOptimizer: {name} is {described(param)}, but its gradient is "
+            f"{described(grad)}; clear the gradients after changing a table."
+        )
+    if not grad.is_sparse:
+        raise RuntimeError(
+            f"EmbeddingOptimizer: {name} has a dense gradient; create its nn.Embedding or "
+            "nn.EmbeddingBag with sparse=True, or call make_sparse(model). If it is sparse, the "
+            "loss uses the whole table besides, such as in an L2 penalty: leave the table out of "
+            "it, and use weight_decay or row_decay."
+        )
+    if grad.sparse_dim() != 1:
+        found = f"{grad.sparse_dim()} sparse dimensions; it must have one, the row"
+        raise RuntimeError(f"EmbeddingOptimizer: the gradient of {name} has {found}.")
+    # The sum is several times as fast; it may overflow although every value is finite.
+    if check_finite and not grad._values().sum().isfinite():
+        finite = grad._values().isfinite().all(dim=1)
+        if not finite.all():
+            row = grad._indices()[0][~finite][0].item()
+            raise RuntimeError(
+                f"EmbeddingOptimizer: the gradient of row {row} of {name} is not finite; "
+                "lower the learning rate or look for an overflow in the loss."
+            )
