@@ -1,6 +1,11 @@
-"""Which room may know which: imports run downwards only, and no two files import each other."""
+"""Which room may know which: imports run downwards only, and no two files import each other.
+
+A chapter of the book is its folder and its notebook.
+"""
 
 import ast
+import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +21,7 @@ MAY_IMPORT = {
     "multiepoch": set(),
     "multiepoch_compare": {"multiepoch"},
     "reproduction": {"multiepoch"},
+    "notebooks": {"multiepoch", "reproduction"},
     "tools": {"multiepoch", "multiepoch_compare", "reproduction"},
 }
 # Of the library: what works with torch and NumPy alone.
@@ -36,16 +42,26 @@ def module_name(path: Path) -> str:
 
 
 def files() -> dict[str, Path]:
-    roots = [ROOT / "src" / room for room in MAY_IMPORT if room != "tools"] + [ROOT / "tools"]
-    return {module_name(p): p for root in roots for p in sorted(root.rglob("*.py"))}
+    roots = [top / room for room in MAY_IMPORT for top in (ROOT, ROOT / "src")]
+    kinds = ("*.py", "[0-9]*.ipynb")
+    return {module_name(p): p for root in roots for kind in kinds for p in sorted(root.rglob(kind))}
 
 
 FILES = files()
 
 
+def code(path: Path) -> str:
+    """The code of a file, or of a notebook's cells one after another."""
+    text = path.read_text()
+    if path.suffix == ".py":
+        return text
+    cells = [cell["source"] for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+    return "\n".join("".join(lines) for lines in cells)
+
+
 def imports(path: Path) -> Iterator[str]:
     """The modules that a file imports; for `from package import module`, that module."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(code(path))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -62,6 +78,15 @@ def test_a_room_imports_only_what_lies_below_it(room):
             ours = {one for one in imports(path) if one.partition(".")[0] in {*MAY_IMPORT, "tests"}}
             above = {one for one in ours if one.partition(".")[0] not in allowed}
             assert not above, f"{name} imports {', '.join(sorted(above))}"
+
+
+def test_no_chapter_imports_another():
+    of_chapter = re.compile(r"(?:reproduction\.ch|notebooks\.)(\d\d)_")
+    for name, path in FILES.items():
+        if number := of_chapter.match(name):
+            found = {one: of_chapter.match(one) for one in imports(path)}
+            others = [one for one, its in found.items() if its and its[1] != number[1]]
+            assert not others, f"{name} imports {', '.join(others)}"
 
 
 def test_no_two_files_import_each_other():

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from reproduction import second_round
-from reproduction.ch10_own_label import days, experiment, figures, remedy_cost
+from reproduction.ch10_own_label import experiment, figures, remedy_cost
 from reproduction.ch10_own_label.experiment import ENDS, INSIDE, REWINDS, STRATA, TENTHS
 from reproduction.runs import profile
 
@@ -114,7 +114,11 @@ def test_costs_are_drawn_beside_losses(monkeypatch):
 
 
 def test_a_day_is_compared_with_one_epoch_at_its_end():
-    losses = {days.BASE: (9.0, 1.0), days.TAIL: (1.1, 0.9), days.BLENDED: (0.95, 0.9)}
+    losses = {
+        experiment.BASE: (9.0, 1.0),
+        experiment.TAIL: (1.1, 0.9),
+        experiment.BLENDED: (0.95, 0.9),
+    }
     rows = [
         (setting, seed, objective, day + part, loss * day)
         for setting, (quarter, end) in losses.items()
@@ -125,10 +129,12 @@ def test_a_day_is_compared_with_one_epoch_at_its_end():
     ]
     columns = ["setting", "seed", "objective", "epoch", "value"]
     rows = pd.DataFrame(rows, columns=columns).assign(metric="expected_logloss", group="all")
-    found = days.gain(rows, days.TAIL, days.QUARTER)
+    found = experiment.gain(rows, experiment.TAIL, experiment.QUARTER)
     assert list(found.index) == [1, 2, 3, 4]
     assert found.to_numpy() == pytest.approx(10)
-    assert days.later(rows, days.BLENDED, days.QUARTER).tolist() == pytest.approx([-5, -5])
-    blended = days.later(rows, days.BLENDED, days.QUARTER, days.TAIL)
+    served = experiment.later(rows, experiment.BLENDED, experiment.QUARTER)
+    assert served.tolist() == pytest.approx([-5, -5])
+    blended = experiment.later(rows, experiment.BLENDED, experiment.QUARTER, experiment.TAIL)
     assert blended.tolist() == pytest.approx([100 * (0.95 / 1.1 - 1)] * 2)
-    assert days.later(rows, days.BLENDED, days.END, days.TAIL).tolist() == pytest.approx([0, 0])
+    at_end = experiment.later(rows, experiment.BLENDED, experiment.END, experiment.TAIL)
+    assert at_end.tolist() == pytest.approx([0, 0])

@@ -327,6 +327,11 @@ def test_a_product_that_training_never_had_is_unseen():
     assert frequency_groups(trained, tested, n=2).tolist() == [1, 0]
 
 
+def test_frequency_groups_take_edges_of_their_own():
+    trained, tested = log_of_products([1, 2, 2, 3, 3, 3]), log_of_products([0, 1, 2, 3])
+    assert frequency_groups(trained, tested, edges=(1, 2)).tolist() == [0, 1, 2, 2]
+
+
 def test_frequency_groups_names_the_columns_there_are():
     with pytest.raises(ValueError, match="'shop' is not in the log; it has product"):
         frequency_groups(log_of_products([1]), log_of_products([1]), column="shop")

@@ -14,11 +14,10 @@ import pandas as pd
 
 from multiepoch.stats import interval
 from reproduction import records, second_round
-from reproduction.ch07_fal_versus_meda import dense_factor
 from reproduction.ch08_continual_training import experiment as continual
-from reproduction.ch10_own_label import days
 from reproduction.ch10_own_label import experiment as own_label
 from reproduction.dose_response import experiment as dose_response
+from reproduction.dose_response import tuned
 from reproduction.findings import above, below, estimate
 from tools import ledger
 
@@ -59,9 +58,9 @@ def measured(results: Path) -> dict[str, pd.Series]:
     found["valley"] = dose_response.valley(rows, WORLD).xs(DOSES["small"])
     for name in ("plain", "fal", "meda", "tail_rewind"):
         found[f"gain_{name}"] = dose_response.best_against_one_epoch(rows, WORLD, name, 3.0)
-    rows = records.read(dense_factor.NAME, "long", results).rows
+    rows = records.read(tuned.NAME, "long", results).rows
     for name in ("plain", "fal"):
-        found[f"falling_{name}"] = dense_factor.against(rows, name, "meda")[3.0]
+        found[f"falling_{name}"] = tuned.against(rows, name, "meda")[3.0]
     rows = records.read(own_label.NAME, "long", results).rows
     for name in ("in_sample", "leave_one_out"):
         found[name] = own_label.jump(rows, "AdsWorld, sums", name).xs(0.3)
@@ -74,9 +73,10 @@ def measured(results: Path) -> dict[str, pd.Series]:
     settings = {name: continual.label(name, 2) for name in methods}
     for name, setting in {**settings, "more_data": continual.MORE_DATA}.items():
         found[f"days_{name}"] = continual.last_days(continual.gain(rows, setting))
-    rows = records.read(days.NAME, "long", results).rows
-    for name, setting in {"day_tail_rewind": days.TAIL, "more_data": days.MORE_DATA}.items():
-        found[f"later_{name}"] = days.later(rows, setting, days.END)
+    rows = records.read(own_label.BY_DAY, "long", results).rows
+    settings = {"day_tail_rewind": own_label.TAIL, "more_data": own_label.MORE_DATA}
+    for name, setting in settings.items():
+        found[f"later_{name}"] = own_label.later(rows, setting, own_label.END)
     return found
 
 

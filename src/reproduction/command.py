@@ -17,12 +17,11 @@ from reproduction.ch03_gradient_sparsity import experiment as sparsity
 from reproduction.ch04_sparse_optimizer import experiment as sparse_optimizer
 from reproduction.ch05_multi_epoch_overfitting import experiment as overfitting
 from reproduction.ch06_frequency_adaptive_rate import experiment as frequency
-from reproduction.ch07_fal_versus_meda import dense_factor
 from reproduction.ch07_fal_versus_meda import experiment as fal_versus_meda
 from reproduction.ch08_continual_training import experiment as continual
 from reproduction.ch09_real_logs import experiment as real_logs
-from reproduction.ch10_own_label import days, remedy_cost, tuned
 from reproduction.ch10_own_label import experiment as own_label
+from reproduction.ch10_own_label import remedy_cost
 from reproduction.ch11_board import anatomy
 from reproduction.ch11_board import experiment as board
 from reproduction.ch12_when import experiment as when
@@ -30,6 +29,7 @@ from reproduction.ch12_when import worth
 from reproduction.ch13_ab_test import experiment as ab_test
 from reproduction.ch14_past_one_machine import experiment as past_one_machine
 from reproduction.dose_response import experiment as dose
+from reproduction.dose_response import tuned
 from reproduction.runs import PROFILES, profile, resolve_device
 
 
@@ -64,9 +64,7 @@ EXPERIMENTS = {
     "05": Experiment(overfitting.NAME, overfitting.run, overfitting.judge),
     "06": Experiment(frequency.NAME, frequency.run, frequency.judge),
     "07": Experiment(fal_versus_meda.NAME, fal_versus_meda.run, fal_versus_meda.judge),
-    "dense_factor": Experiment(
-        dense_factor.NAME, dense_factor.run, dense_factor.judge, dense_factor.SEEDS
-    ),
+    "dense_factor": Experiment(tuned.NAME, tuned.run, tuned.judge, tuned.SEEDS),
     "08": Experiment(continual.NAME, continual.run, continual.judge),
     "from_day_three": Experiment(
         continual.FROM_DAY_THREE,
@@ -77,8 +75,8 @@ EXPERIMENTS = {
     "09": Experiment(real_logs.NAME, real_logs.run, real_logs.judge),
     "dose": Experiment(dose.NAME, dose.run, dose.judge, dose.SEEDS),
     "10": Experiment(own_label.NAME, own_label.run, own_label.judge, own_label.SEEDS),
-    "blended_days": Experiment(days.NAME, days.run, seeds=days.SEEDS),
-    "tuned_blend": Experiment(tuned.NAME, tuned.run, seeds=tuned.SEEDS),
+    "blended_days": Experiment(own_label.BY_DAY, own_label.run_days, seeds=own_label.DAY_SEEDS),
+    "tuned_blend": Experiment(tuned.BLENDED_NAME, tuned.run_blended, seeds=tuned.SEEDS),
     "remedy_cost": Experiment(remedy_cost.NAME, remedy_cost.run, seeds=remedy_cost.SEEDS),
     "11": Experiment(board.NAME, board.run, board.judge, board.SEEDS),
     "11 anatomy": Experiment(anatomy.NAME, anatomy.run, seeds=anatomy.SEEDS),

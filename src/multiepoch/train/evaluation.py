@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pandas as pd
 import torch
@@ -46,18 +46,29 @@ def frequency_edges(train_log: Log, eval_log: Log, column: str = "product", n: i
     return edges.clamp(min=1)  # unseen rows stay in group 0, however many there are
 
 
-def frequency_groups(train_log: Log, eval_log: Log, column: str = "product", n: int = 10) -> Tensor:
+def frequency_groups(
+    train_log: Log,
+    eval_log: Log,
+    column: str = "product",
+    n: int = 10,
+    edges: Sequence[int] | None = None,
+) -> Tensor:
     """Groups the impressions of a log by the training frequency of a row, int64 (n_impressions,).
 
-    Group 0 has the rows least often trained on, unseen ones included; group n - 1 has the most
-    frequent. Groups have about the same number of impressions, but those of equal frequency stay
-    together, so some groups may be small or empty.
+    Group 0 has the rows least often trained on, unseen ones included; the last has the most
+    frequent. The n groups have about the same number of impressions, but those of equal frequency
+    stay together, so some groups may be small or empty. With `edges`, ascending, a row of group k
+    was trained on at least edges[k - 1] and fewer than edges[k] times instead.
 
     Raises:
         ValueError: If a log does not have the column.
     """
-    edges = frequency_edges(train_log, eval_log, column, n)
-    return torch.searchsorted(edges, _frequency(train_log, eval_log, column), right=True)
+    frequency = _frequency(train_log, eval_log, column)
+    if edges is None:
+        bounds = frequency_edges(train_log, eval_log, column, n)
+    else:
+        bounds = torch.tensor(edges, device=frequency.device)
+    return torch.searchsorted(bounds, frequency, right=True)
 
 
 def _frequency(train_log: Log, eval_log: Log, column: str) -> Tensor:

@@ -7,13 +7,12 @@ from functools import partial
 
 import pandas as pd
 import torch
-from torch import Tensor
 
 from multiepoch.data import Log
 from multiepoch.model import ConversionModel
 from multiepoch.optim import SparseOptimizer
 from multiepoch.runner import Runner
-from multiepoch.train import train
+from multiepoch.train import frequency_groups, train
 from reproduction.findings import by_name, measures
 from reproduction.measure import by_seed, evidence, jump, losses, pick, relative
 from reproduction.records import Record
@@ -117,16 +116,9 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
 # same days, grouped by how often the window has the impression's row of the sparsest table.
 
 COLUMN = "user_x_advertiser"
-EDGES = (1, 2, 4, 8, 16, 32)
+EDGES = (1, 2, 4, 8, 16, 32)  # of GROUPS, in times that a row was trained on
 GROUPS = ("never", "once", "2 to 3", "4 to 7", "8 to 15", "16 to 31", "32 or more")
 SEEN, FRESH, NEXT = "trained on", "fresh, same days", "test day"
-
-
-def by_count(train_log: Log, eval_log: Log) -> Tensor:
-    """Returns for each impression of `eval_log`, (n,), the index in GROUPS of its cross row."""
-    size = train_log.schema.cardinality[COLUMN]
-    count = torch.bincount(train_log.ids[COLUMN], minlength=size)[eval_log.ids[COLUMN]]
-    return torch.bucketize(count, torch.tensor(EDGES, device=count.device), right=True)
 
 
 def fresh_of_the_same_days(profile: Profile, seed: int, n: int) -> Log:
@@ -158,6 +150,7 @@ def _one_seed(profile: Profile, device: str, seed: int) -> pd.DataFrame:
     model = ConversionModel(window.schema).to(device)
     optimizer = SparseOptimizer.from_model(model, rates.dense_lr, rates.embedding_lr)
     more = dict(epochs=2, batch_size=profile.batch_size, seed=seed, progress=None)
+    by_count = partial(frequency_groups, column=COLUMN, edges=EDGES)
     more |= dict(evaluate=logs, evaluate_at=(0.25, 1.0), groups=by_count)
     rows = train(model, optimizer, window, **more)
     rows = rows[rows["metric"] == "logloss"].assign(seed=seed)

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from multiepoch.methods import METHODS
 from reproduction import style, tables
-from reproduction.ch07_fal_versus_meda import dense_factor, experiment
+from reproduction.ch07_fal_versus_meda import experiment
+from reproduction.dose_response import tuned as search
 from reproduction.findings import cell, estimate
 from reproduction.measure import share_of_gap_closed
 from reproduction.tuning import chosen
@@ -173,14 +174,14 @@ def costs(rows: pd.DataFrame, memory: pd.DataFrame) -> None:
 def tuned_with_factor(rows: pd.DataFrame) -> None:
     """Displays the chosen rates and factor of each method, and its loss against MEDA's."""
     found = {}
-    for method, candidate in dense_factor.TUNED.items():
-        best, change = chosen(candidate), dense_factor.against(rows, method, "meda")
+    for method, candidate in search.TUNED.items():
+        best, change = chosen(candidate), search.against(rows, method, "meda")
         known, value = METHODS[method].hyperparameter, best.hyperparameter
         named = f"{known} {value if isinstance(value, str) else f'{value:,g}'}" if known else "none"
         rates = {"dense": "dense_lr", "tables": "embedding_lr", "factor": "dense_factor"}
         found[METHODS[method].label] = (
             {word: f"{getattr(best, name):.2g}" for word, name in rates.items()}
-            | {"hyperparameter": named, "trials": str(dense_factor.n_trials(method))}
+            | {"hyperparameter": named, "trials": str(search.n_trials(method))}
             | {words: cell(change[epoch], "%") for epoch, words in POINTS.items()}
         )
     note = "Rates, factor of the dense rate from epoch 2 on, and loss against MEDA's."

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from reproduction import style, tables
-from reproduction.ch10_own_label import days, experiment, remedy_cost, theory
+from reproduction.ch10_own_label import experiment, remedy_cost, theory
 from reproduction.findings import cell
 from reproduction.measure import jump
 from reproduction.remedies.registry import METHODS
@@ -25,10 +25,10 @@ LABELS = {
     "tail_rewind_blend": "tail rewind, blended",
 }
 DAY_LOOKS = {
-    days.MORE_DATA: {"color": "#5B7FA6", "linestyle": style.DASHED},
-    days.MEDA: style.line_style("MEDA"),
-    days.TAIL: style.line_style("tail rewind"),
-    days.BLENDED: style.line_style("tail rewind") | {"linestyle": "-"},
+    experiment.MORE_DATA: {"color": "#5B7FA6", "linestyle": style.DASHED},
+    experiment.MEDA: style.line_style("MEDA"),
+    experiment.TAIL: style.line_style("tail rewind"),
+    experiment.BLENDED: style.line_style("tail rewind") | {"linestyle": "-"},
 }
 POINT_LOOKS = {
     "¼ of epoch 2": {"color": "#7FB3D5", "marker": "o"},
@@ -113,14 +113,14 @@ def by_day(rows: pd.DataFrame) -> Figure:
     """Draws each arm against one epoch a day, a quarter into the last epoch and at its end."""
     fig, grid = style.figure(2, height=2.7, sharex=True)
     titles = {
-        days.QUARTER: "a quarter into the last epoch over the day",
-        days.END: "at the end of the day",
+        experiment.QUARTER: "a quarter into the last epoch over the day",
+        experiment.END: "at the end of the day",
     }
     for axes, (at, title) in zip(grid, titles.items()):
         for setting, look in DAY_LOOKS.items():
-            values = days.gain(rows, setting, at).stack().rename("value").reset_index()
+            values = experiment.gain(rows, setting, at).stack().rename("value").reset_index()
             style.line(axes, values, "day", "plain", setting, **look)
-        style.reference(axes, 0, days.BASE)
+        style.reference(axes, 0, experiment.BASE)
         style.percent_axis(axes)
         axes.set_title(title)
     axes.set_xlabel("days trained on")

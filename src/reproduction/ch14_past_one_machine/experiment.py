@@ -13,7 +13,6 @@ from pathlib import Path
 import pandas as pd
 
 from reproduction import findings, tables
-from reproduction.ch02_model.experiment import DENSE_LR, EMBEDDING_LR
 from reproduction.ch14_past_one_machine.training import train_all
 from reproduction.records import Record
 from reproduction.runs import Profile
@@ -43,12 +42,12 @@ def runs() -> list[dict]:
     FBGEMM has no Adam on a CPU, so its tables are data-parallel, as TorchRec does with small ones.
     Those of row-wise Adagrad are fused and sharded by rows.
     """
-    adam = {"rule": ADAM, "sharding": "data_parallel", "embedding_lr": EMBEDDING_LR}
+    adam = {"rule": ADAM, "sharding": "data_parallel", "embedding_lr": 1e-2}
     adagrad = {"rule": ADAGRAD, "sharding": "row_wise", "embedding_lr": 0.1}
     return [
         {
             "method": method,
-            "dense_lr": DENSE_LR,
+            "dense_lr": 1e-3,
             "fal": method == "fal",
             "below": 100 if method == "tail_rewind" else 0,
             **kind,
