@@ -12,7 +12,7 @@ import torch
 from benchmarks import bench as benchmark
 from benchmarks import end_to_end, peers, remedies, steps, timing
 from multiepoch.optim.rules import RULES
-from reproduction import claims
+from reproduction import judge
 from tools import cost
 
 pytestmark = pytest.mark.slow
@@ -168,8 +168,7 @@ def test_the_rule_to_which_fal_adds_most_decides_the_claim(bench):
         for by_caches in bench["steps"]["extra"][rule].values():
             ms = by_caches["cold"]
             ms["plain"], ms["FAL"] = [1.0, 2.0, 3.0], [seconds, 2 * seconds, 4.0]
-    one = claims.claim("C9")
-    time, memory = claims.weigh(one, cost.evidence(bench))
+    time, memory = judge.weigh(judge.claim("C9"), cost.evidence(bench))
     assert time.estimate == pytest.approx(4.0)
     assert time.seeds == tuple(range(steps.TINY.seeds))
     assert memory.estimate == pytest.approx(3.125, abs=0.01)

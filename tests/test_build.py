@@ -214,28 +214,31 @@ def claims_page(source: Path) -> str:
 
 def test_the_ledger_comes_from_the_records(root):
     (root / "results" / "cpu").mkdir(parents=True)
-    for measure, value in (("jump_left", 10), ("log_linear", -1)):
-        rows = "".join(f"C6,{measure},{seed},{value + seed / 10}\n" for seed in range(3))
+    for measure, value in (("touched", 1), ("head", 60), ("rare", 70)):
+        rows = "".join(f"C1,{measure},,{seed},{value + seed / 10}\n" for seed in range(3))
         (root / "results" / "cpu" / f"{measure}.evidence.csv").write_text(
-            "claim,measure,seed,value\n" + rows
+            "claim,measure,point,seed,value\n" + rows
         )
     book.stage(root, root / "source", "cpu", {})
     ledger = claims_page(root / "source")
     assert "**Verdict:** **reproduced** (cpu)" in ledger
-    assert "| 10.1 % [" in ledger
+    assert "| 1.1 % [" in ledger
 
 
 def test_the_ledger_holds_this_run_and_of_the_record_what_it_lacks(root):
     (root / "results" / "cpu").mkdir(parents=True)
-    rows = "".join(f"C9,{measure},{seed},3\n" for measure in ("time", "memory") for seed in (0, 1))
-    (root / "results" / "cpu" / "cost.evidence.csv").write_text("claim,measure,seed,value\n" + rows)
+    rows = "".join(f"C9,{measure},,{seed},3\n" for measure in ("time", "memory") for seed in (0, 1))
+    (root / "results" / "cpu" / "cost.evidence.csv").write_text(
+        "claim,measure,point,seed,value\n" + rows
+    )
     cell = """
 from reproduction.checks import Checks
+from reproduction import judge
 import pandas as pd
 
-rows = pd.DataFrame({"claim": "C9", "measure": "time", "seed": [0, 1], "value": [7.0, 7.0]})
+seven = pd.Series([7.0, 7.0])
 checks = Checks()
-checks.evidence(rows)
+checks.evidence(judge.evidence([("C9", "time", "", seven), ("C12", "seeing", "", seven)]))
 checks.show()
 """
     write_notebook(root / "notebooks" / "b.ipynb", cell)

@@ -5,7 +5,7 @@ import itertools
 import pandas as pd
 import pytest
 
-from reproduction import second_round
+from reproduction import judge
 from reproduction.ch10_own_label import experiment, figures, remedy_cost
 from reproduction.ch10_own_label.experiment import ENDS, INSIDE, REWINDS, STRATA, TENTHS
 from reproduction.runs import profile
@@ -40,11 +40,8 @@ def made_up(seeds=range(20, 24), **changed) -> pd.DataFrame:
 
 def verdicts(rows):
     evidence = experiment.judge(rows)
-    return {
-        p.id: second_round.verdict(second_round.weigh(p, evidence))
-        for p in second_round.PREDICTIONS
-        if p.id in ("C12", "C13")
-    }
+    claims = map(judge.claim, ("C12", "C13"))
+    return {one.id: judge.verdict(one, judge.weigh(one, evidence)) for one in claims}
 
 
 def test_made_up_losses_get_their_verdicts():
@@ -57,13 +54,12 @@ def test_made_up_losses_get_their_verdicts():
 
 def test_every_measure_is_predicted_and_has_its_points():
     evidence = experiment.judge(made_up())
-    predicted = {(p.id, m.name) for p in second_round.PREDICTIONS for m in p.measures}
-    mine = {(c, m) for c, m in predicted if c in ("C12", "C13")}
+    mine = {(id, m.name) for id in ("C12", "C13") for m in judge.claim(id).measures}
     assert set(zip(evidence["claim"], evidence["measure"])) == mine
     points = evidence.groupby("measure")["point"].nunique()
     assert points["tail_inside"] == 2 * 3 * 6 and points["tail_end_above"] == 2 * 3 * 3
     assert points["one_epoch"] == 2 * 9 and points["seeing"] == 3 and points["two_fold_above"] == 2
-    assert "### C13 · Blended serving has no dip" in second_round.table(evidence, "long")
+    assert "C13 · Blended serving has no dip: **as predicted**" in judge.table(evidence)
 
 
 def test_each_is_compared_at_its_best_rate():

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reproduction import second_round
+from reproduction import judge
 from reproduction.ch12_when import experiment, logs, worth
 from reproduction.runs import profile
 
@@ -66,14 +66,14 @@ def priced() -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("name", "judge", "rows"),
+    ("name", "judge_rows", "rows"),
     [("C14", experiment.judge, scanned), ("C15", worth.judge, priced)],
 )
-def test_made_up_losses_get_their_verdicts(name, judge, rows):
-    (prediction,) = [one for one in second_round.PREDICTIONS if one.id == name]
-    found = second_round.weigh(prediction, judge(rows()))
-    assert second_round.verdict(found) == "as predicted"
-    assert {one.measure.name for one in found} == {m.name for m in prediction.measures}
+def test_made_up_losses_get_their_verdicts(name, judge_rows, rows):
+    claim = judge.claim(name)
+    found = judge.weigh(claim, judge_rows(rows()))
+    assert judge.verdict(claim, found) == "as predicted"
+    assert {one.measure.name for one in found} == {m.name for m in claim.measures}
 
 
 def test_the_law_finds_the_constants_they_were_made_with():

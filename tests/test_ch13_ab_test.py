@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from multiepoch.data import AdsWorld
-from reproduction import second_round
+from reproduction import judge
 from reproduction.ch13_ab_test import experiment, figures
 from reproduction.ch13_ab_test.experiment import LIVE
 from reproduction.ch13_ab_test.serving import (
@@ -197,8 +197,8 @@ def test_every_arm_is_drawn():
 
 def test_a_prediction_for_each_measure():
     evidence = experiment.judge(made_up())
-    (prediction,) = (one for one in second_round.PREDICTIONS if one.id == "C16")
-    assert set(evidence["measure"]) == {measure.name for measure in prediction.measures}
-    status = {one.measure.name: one.status for one in second_round.weigh(prediction, evidence)}
+    claim = judge.claim("C16")
+    assert set(evidence["measure"]) == {measure.name for measure in claim.measures}
+    status = {one.measure.name: one.status for one in judge.weigh(claim, evidence)}
     assert status["naive"] == status["order"] == status["dip"] == "holds"
     assert status["remedy_above"] == status["trust"] == "fails"

@@ -6,7 +6,7 @@ import pytest
 
 from multiepoch.methods import METHODS
 from multiepoch.stats import holm, interval, t_test
-from reproduction import second_round
+from reproduction import judge
 from reproduction.dose_response import experiment as dose_response
 from reproduction.dose_response.experiment import STRATA, stratum
 from reproduction.runs import profile
@@ -95,30 +95,28 @@ def test_holm_adjusts_as_published_and_a_t_test_agrees_with_the_interval():
 
 def test_every_measure_of_the_judge_is_predicted_and_made_up_losses_get_their_verdicts():
     rows = dose_response.judge(pd.concat([made_up(), made_up("KuaiRand")]))
-    predicted = {(p.id, m.name) for p in second_round.PREDICTIONS for m in p.measures}
+    predicted = {(one.id, m.name) for one in judge.CLAIMS for m in one.measures}
     assert set(zip(rows["claim"], rows["measure"])) <= predicted
-    weighed = {p.id: second_round.weigh(p, rows) for p in second_round.PREDICTIONS}
-    found = {name: second_round.verdict(evidence) for name, evidence in weighed.items()}
-    assert found["C3"] == found["C6"] == found["C7"] == found["C11"] == "as predicted"
+    for one in map(judge.claim, ("C3", "C6", "C7", "C11")):
+        assert judge.verdict(one, judge.weigh(one, rows)) == "as predicted"
     wrong = rows.assign(value=rows["value"].where(rows["measure"] != "fal_meda_end", -1.0))
-    c7 = next(p for p in second_round.PREDICTIONS if p.id == "C7")
-    assert second_round.verdict(second_round.weigh(c7, wrong)) == "partly as predicted"
-    assert second_round.verdict([]) == "not yet run"
-    assert "| holds" in second_round.table(rows, "long")
+    c7 = judge.claim("C7")
+    assert judge.verdict(c7, judge.weigh(c7, wrong)) == "partly as predicted"
+    assert judge.verdict(c7, []) == "not yet run"
 
 
 def test_one_point_that_fails_fails_its_measure_and_noise_leaves_it_open():
-    (c3,) = (p for p in second_round.PREDICTIONS if p.id == "C3")
+    c3 = judge.claim("C3")
     rows = pd.DataFrame(
         [("C3", "jump", point, seed, value + 0.01 * seed)
          for point, value in (("a", 2.0), ("b", 0.1)) for seed in range(4)],
         columns=["claim", "measure", "point", "seed", "value"],
     )  # fmt: skip
-    evidence = second_round.weigh(c3, rows)
+    evidence = judge.weigh(c3, rows)
     assert [e.status for e in evidence] == ["holds", "fails"]
-    assert second_round.status(evidence) == "fails"
+    assert judge.status(evidence) == "fails"
     noisy = rows.assign(value=[-5.0, 9.0] * 4)
-    assert second_round.status(second_round.weigh(c3, noisy)) == "open"
+    assert judge.status(judge.weigh(c3, noisy)) == "open"
 
 
 def test_the_rows_of_a_stratum_name_its_rate_and_variant(tmp_path, monkeypatch):

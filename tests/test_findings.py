@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reproduction import claims, command, findings, records
+from reproduction import command, findings, judge, records, tables
 
 FACTS = findings.by_name(
     rise=pd.DataFrame({0.01: [1.0, 1.2, 1.1], 0.1: [5.0, 4.0, 6.0]}).rename_axis("seed"),
@@ -163,21 +163,31 @@ def test_the_whole_interval_lies_on_one_side():
 def test_a_record_comes_back_as_it_was_written(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "folder", lambda: tmp_path)
     rows = pd.DataFrame({"epoch": [1.0, 1.25], "value": [0.5, 0.25]})
-    evidence = pd.DataFrame([{"claim": "C6", "measure": "log_linear", "seed": 0, "value": -1.0}])
+    evidence = judge.evidence([("C6", "log_linear_end", "", pd.Series([-1.0]))])
     records.write("ch00", "quick", rows, evidence, seeds=(0,))
     found = records.read("ch00", "quick")
     pd.testing.assert_frame_equal(found.rows.astype("float64"), rows)
-    assert findings.measures(found.evidence)["log_linear"].tolist() == [-1.0]
+    assert findings.measures(found.evidence)["log_linear_end"].tolist() == [-1.0]
     assert "profile quick, seeds 0" in str(found)
     assert records.read("ch00", "long") is None
 
 
-def test_verdicts_name_runs_without_a_record():
-    evidence = pd.DataFrame([{"claim": "C6", "measure": "log_linear", "seed": 0, "value": -1.0}])
-    table = claims.verdicts(["C6"], evidence, "quick", {"gpu": None}).splitlines()
-    assert "this run" in table[0] and "gpu" in table[0]
-    assert "not settled" in table[2] and "no record" in table[2]
-    assert table[-1] == "- `gpu`: no record found"
+def test_verdicts_are_shown_by_profile_and_name_claims_without_a_record(monkeypatch):
+    shown = []
+    monkeypatch.setattr(tables, "text", shown.append)
+    kept = {
+        profile: judge.evidence(
+            ("C3", "jump", point, pd.Series([1.0, 1.1, 1.2])) for point in points
+        )
+        for profile, points in {"cpu": "a", "long": "ab", "gpu": "a"}.items()
+    }
+    monkeypatch.setattr(records, "ledger", lambda: kept)
+    tables.verdicts("C3", "C4")
+    (long, gpu), name = shown, judge.claim("C3").title
+    assert f"C3 · {name}: **as predicted**" in long and "**1.1 %**, holds at 2 of 2" in long
+    assert "**1.1 % [0.85, 1.35]**, holds" in gpu and "**not yet run**" in gpu
+    tables.verdicts("C5", "C6")
+    assert shown[-1] == "No record found that decides C5 and C6."
 
 
 def test_the_command_finds_every_experiment():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from multiepoch.model import ConversionModel
-from reproduction import claims
+from reproduction import judge
 from reproduction.ch03_gradient_sparsity import experiment as gradient_sparsity
 from reproduction.runs import profile
 
@@ -60,7 +60,7 @@ def test_evidence_is_for_every_measure_of_the_claim_and_from_the_world_alone():
     rows = gradient_sparsity.run(quick, device="cpu", seeds=(0, 1), log=lines.append)
     assert set(rows["source"]) == {"AdsWorld", "KuaiRand"} and len(lines) == 4
     judged = gradient_sparsity.judge(rows)
-    claim = claims.claim("C1")
+    claim = judge.claim("C1")
     assert set(judged["measure"]) == {measure.name for measure in claim.measures}
     assert (judged.groupby("measure")["seed"].nunique() == 2).all()
     assert judged["value"].between(0, 100).all()

@@ -12,10 +12,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from reproduction import claims, command, records, second_round
-from reproduction.ch11_board import experiment as board
+from reproduction import command, judge, records
 from tools import cost, distributed, lead, numbers, recipes
 
 ROOT = Path(__file__).parents[1]
@@ -32,20 +32,19 @@ NUMBER = re.compile(r"[-−+]?\d[\d,]*(?:\.\d+)?")
 
 def verdicts() -> dict[str, dict]:
     """Returns the verdict on each claim in each profile, and [estimate, low, high, status]."""
-    found, again = {}, {one.id: one for one in second_round.PREDICTIONS}
+    found = {}
     for profile, rows in records.ledger(RESULTS).items():
-        for one in claims.CLAIMS:
-            if evidence := claims.weigh(one, rows):
-                name = f"{one.id}-first" if one.id in again else one.id
-                found[f"{name}, {profile}"] = {"verdict": claims.verdict(one, evidence)} | {
-                    e.measure.name: [e.estimate, e.low, e.high, e.status] for e in evidence
+        for one in judge.CLAIMS:
+            if evidence := judge.weigh(one, rows):
+                found[f"{one.id}, {profile}"] = {"verdict": judge.verdict(one, evidence)} | {
+                    ", ".join(filter(None, [e.measure.name, e.point])): [
+                        e.estimate,
+                        e.low,
+                        e.high,
+                        e.status,
+                    ]
+                    for e in evidence
                 }
-    rows = records.second_round(results=RESULTS)
-    for one in [*again.values(), *board.PREDICTIONS]:
-        evidence = second_round.weigh(one, rows)
-        found[f"{one.id}, long"] = {"verdict": second_round.verdict(evidence)} | {
-            f"{e.measure.name}, {e.point}": [e.estimate, e.low, e.high, e.status] for e in evidence
-        }
     return dict(sorted(found.items()))
 
 
@@ -113,9 +112,24 @@ def test_a_record_judged_again_gives_its_evidence(name, profile):
     assert not far.any(), kept[far]
 
 
-def test_every_experiment_that_judges_has_a_record():
+def test_the_timed_steps_judged_again_give_their_evidence():
+    judged = cost.evidence(cost.load(RESULTS / "bench"))
+    kept = records.evidence(RESULTS / "cpu" / "cost.evidence.csv")
+    key = ["measure", "seed"]
+    kept, judged = (one.set_index(key)["value"].sort_index() for one in (kept, judged))
+    pd.testing.assert_series_equal(judged, kept)
+
+
+def test_every_claim_has_the_records_that_the_ledger_names_with_its_seeds():
     judging = {one.name for one in command.EXPERIMENTS.values() if one.judge}
     assert judging == {name for name, _ in EXPERIMENTS}
+    found: dict[str, set[str]] = {one.id: set() for one in judge.CLAIMS}
+    for path in RESULTS.glob("*/*.evidence.csv"):
+        for claim, rows in records.evidence(path).groupby("claim"):
+            found[claim].add(path.name.partition(".")[0])
+            seeds = judge.claim(claim).seeds
+            assert not seeds or set(rows["seed"]) <= set(seeds), (claim, path.name)
+    assert found == {one.id: set(one.records) for one in judge.CLAIMS}
 
 
 if __name__ == "__main__":

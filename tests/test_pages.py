@@ -11,7 +11,7 @@ from bs4 import BeautifulSoup
 import multiepoch.data
 import multiepoch.optim
 import multiepoch.train
-from reproduction import claims
+from reproduction import judge
 from tools.toc import pages
 
 ROOT = Path(__file__).parents[1]
@@ -109,7 +109,7 @@ def test_nothing_is_fetched_from_another_site(html, name):
 
 def test_every_claim_has_its_prediction_on_the_page(html):
     text = article(html, "book/claims").get_text().replace("’", "'")
-    for claim in claims.CLAIMS:
+    for claim in judge.CLAIMS:
         assert f"{claim.id} · {claim.title}" in text
         assert claim.prediction in text
 

@@ -16,6 +16,7 @@ import nbformat
 import psutil
 import pytest
 
+from reproduction import judge
 from tests.regression import record
 from tests.regression import reference as references
 from tests.regression.compare import FALSE_ALARMS, band, compare
@@ -44,6 +45,7 @@ def a_reference(**changes):
             "rows": {"exact": True, "values": [7.0]},
         },
         "directions": {"up": []},
+        "verdicts": {},
     }
     return {"about": {"seeds": SEEDS}, "notebooks": {"01_a": entry | changes}}
 
@@ -54,7 +56,8 @@ def recorded(loss=1.0, rows=7.0, up=True, evidence=(), **more):
         "rows": {"value": rows, "exact": True},
         **{name: {"value": value, "exact": False} for name, value in more.items()},
     }
-    return {"numbers": numbers, "directions": {"up": up}, "evidence": list(evidence)}
+    found = {"numbers": numbers, "directions": {"up": up}, "evidence": list(evidence)}
+    return found | {"verdicts": {}}
 
 
 def outcome(content=None, name="01_a", **more):
@@ -127,7 +130,7 @@ def test_more_numbers_make_wider_bands_so_that_all_together_seldom_fail():
 
     many = a_reference()
     numbers = {f"n{k}": {"exact": False, "values": VALUES} for k in range(99)}
-    many["notebooks"]["02_b"] = {"seconds": 1.0, "directions": {}, "numbers": numbers}
+    many["notebooks"]["02_b"] = {"directions": {}, "numbers": numbers, "verdicts": {}}
     (low, high), (lower, higher) = allowed(a_reference()), allowed(many)
     assert lower < low < high < higher
 
@@ -186,31 +189,71 @@ def test_a_direction_that_fails_is_reported_once():
 
 
 def test_a_claim_that_no_longer_holds_is_named():
-    values = [1.4, 1.5, 1.6, 1.5, 1.5]  # C3's threshold is 0.5, to be exceeded
-    number = {"C3: jump_click": {"exact": False, "values": values}}
+    values = [1.4, 1.5, 1.6, 1.5, 1.5]  # its threshold is 0.5, to be exceeded
+    number = {"C3-first: jump_click": {"exact": False, "values": values}}
     reference = a_reference(numbers=number, directions={})
 
     def measured(values):
         evidence = [
-            {"claim": "C3", "measure": "jump_click", "seed": seed, "value": value}
+            {
+                "claim": "C3-first",
+                "measure": "jump_click",
+                "point": "",
+                "seed": seed,
+                "value": value,
+            }
             for seed, value in enumerate(values)
         ]
-        return outcome({"numbers": {}, "directions": {}, "evidence": evidence})
+        return outcome({"numbers": {}, "directions": {}, "verdicts": {}, "evidence": evidence})
 
     assert set(verdicts(measured(values[:3]), reference).values()) == {"ok"}
     fallen = measured([0.1, 0.1, 0.2])
-    failed = {"C3: jump_click": "outside", "verdict on C3": "another verdict"}
+    failed = {"C3-first: jump_click": "outside", "verdict on C3-first": "another verdict"}
     assert verdicts(fallen, reference) == verdicts(fallen, reference, elsewhere=True) == failed
     number_row, verdict_row = compare(fallen, reference)
-    assert "across C3's threshold of 0.5, which it met" in number_row.what
-    assert verdict_row.what == "C3 was partly and is not reproduced"
+    assert "across C3-first's threshold of 0.5, which it met" in number_row.what
+    assert verdict_row.what == "C3-first was partly and is not reproduced"
 
     # An interval that now includes the threshold: on another machine rounding may do that.
-    number["C3: jump_click"]["values"] = [1.1, 1.5, 1.9, 1.0, 2.0]
+    number["C3-first: jump_click"]["values"] = [1.1, 1.5, 1.9, 1.0, 2.0]
     near, wide = measured([1.0, 1.5, 1.9]), a_reference(numbers=number, directions={})
     assert list(verdicts(near, wide).values()) == ["ok", "another verdict"]
     there = compare(near, wide, elsewhere=True)
     assert [(row.now, row.verdict) for row in there[1:]] == [("not settled", "ok")]
+
+
+def test_a_verdict_that_a_record_no_longer_gives_is_named():
+    verdicts_of = {"verdicts": {"C12 by the record long": "as predicted: seeing holds"}}
+    reference = a_reference(**verdicts_of)
+    assert set(verdicts(outcome(recorded() | verdicts_of), reference).values()) == {"ok"}
+    other = {"verdicts": {"C12 by the record long": "not settled: seeing open"}}
+    (row,) = [row for row in compare(outcome(recorded() | other), reference) if not row.ok]
+    assert row.verdict == "another verdict"
+    assert row.what == "was as predicted: seeing holds; is not settled: seeing open"
+    assert verdicts(outcome(recorded()), reference)["C12 by the record long"] == "not recorded"
+    (row,) = [
+        row for row in compare(outcome(recorded() | verdicts_of), a_reference()) if not row.ok
+    ]
+    assert row.verdict == "not in the reference"
+
+
+@pytest.mark.parametrize("profile", ["quick", "cpu"])
+def test_the_regression_judges_every_claim(profile):
+    kept = references.read(ROOT, profile)["notebooks"].values()
+    judged = {name.partition(" by the record ")[0] for one in kept for name in one["verdicts"]}
+    later = {"C12", "C13", "C14", "C15", "C16", *(f"B{k}" for k in range(1, 8))}
+    assert judged == {one.id for one in judge.CLAIMS} - (later if profile == "cpu" else set())
+
+
+def test_a_point_of_a_claim_has_a_number_of_its_own():
+    rows = [
+        {"claim": "C3", "measure": "jump", "point": point, "seed": seed, "value": value + seed}
+        for point, value in (("click", 1.0), ("checkout", 3.0))
+        for seed in (0, 1)
+    ]
+    found = outcome(recorded(evidence=rows)).numbers
+    assert found["C3: jump, click"]["value"] == 1.5
+    assert found["C3: jump, checkout"]["value"] == 3.5
 
 
 def test_start_with_the_first_chapter_that_says_what_is_wrong():

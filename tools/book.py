@@ -27,7 +27,7 @@ import yaml
 from nbformat import NotebookNode
 
 from multiepoch.runner import Runner
-from reproduction import checks, claims, records, second_round
+from reproduction import checks, judge, records
 from reproduction.ch07_fal_versus_meda import interactive_figure
 from reproduction.dose_response import experiment as dose_response
 from tools import about, cost, distributed, figures, lead, ledger, numbers, recipes
@@ -42,7 +42,6 @@ from tools.notebooks import (
 )
 from tools.toc import pages
 
-Ledger = dict[str, pd.DataFrame]  # the evidence by profile, as from `records.ledger`
 RENDERERS = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "pydata-sphinx-theme")
 CAPTION = "multiepoch_caption"
 PERCENT = re.compile(r"(?<=\d) %")
@@ -125,9 +124,6 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
     results, generated = root / "results", source / "book" / "_generated"
     generated.mkdir()
     evidence = _with_this_run(records.ledger(results), profile, documents.values())
-    (generated / "claims.md").write_text(claims.table(evidence))
-    points = records.second_round(results=results)
-    (generated / "second_round.md").write_text(second_round.table(points, "long"))
     about.generate(root, profile, documents, generated)
     static = source / "book" / "_static"
     cost.generate(results, generated, static)
@@ -138,7 +134,7 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
         name, fig = interactive_figure.FRONT, interactive_figure.figure(record)
         figures.keep(fig, name, f"python -m {interactive_figure.__name__}", generated, static)
     lead.generate(results, generated, static)
-    ledger.generate(evidence, points, generated, static)
+    ledger.generate(evidence, generated, static)
     config = yaml.safe_load((root / "_config.yml").read_text())
     known = cost.numbers(results) | numbers.front(results)
     config["parse"]["myst_substitutions"] = known
@@ -197,16 +193,22 @@ def for_pages(document: NotebookNode, page: str) -> NotebookNode:
     return document
 
 
-def _with_this_run(ledger: Ledger, profile: str, documents: Iterable[NotebookNode]) -> Ledger:
-    """Replaces the profile's record in the ledger by what the notebooks have just measured."""
-    if profile not in ledger:
-        return ledger
-    evidence = [one["evidence"] for document in documents for one in checks.recorded(document)]
-    live = [pd.DataFrame(rows, columns=records.EVIDENCE) for rows in evidence if rows]
-    both = pd.concat([ledger[profile].assign(live=False), *(new.assign(live=True) for new in live)])
+def _with_this_run(
+    kept: ledger.Ledger, profile: str, documents: Iterable[NotebookNode]
+) -> ledger.Ledger:
+    """Replaces the profile's record in the ledger by what the notebooks have just measured.
+
+    Claims with seeds of their own are judged on their record alone.
+    """
+    if profile not in kept:
+        return kept
+    found = [one["evidence"] for document in documents for one in checks.recorded(document)]
+    live = pd.DataFrame([row for rows in found for row in rows], columns=judge.COLUMNS)
+    live = live[live["claim"].isin([one.id for one in judge.CLAIMS if not one.seeds])]
+    both = pd.concat([kept[profile].assign(live=False), live.assign(live=True)])
     newest = both.groupby(["claim", "measure"])["live"].transform("max")
-    kept = both[both["live"] == newest].drop(columns="live")
-    return ledger | {profile: kept.reset_index(drop=True)}
+    now = both[both["live"] == newest].drop(columns="live")
+    return kept | {profile: now.reset_index(drop=True)}
 
 
 def render(work: Path) -> Path:

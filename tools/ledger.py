@@ -1,24 +1,21 @@
-"""Turns the ledger into what readers look at: the summary's forest plots, and questions to guess.
+"""Turns the ledger into what readers look at: the page of claims with its questions, the summary.
 
-Both are made from the claims and their evidence, so a claim that is added appears by itself.
-so_what.toml says what follows from each.
+All are made from the claims and their evidence, so a claim that is added appears by itself.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
 import pandas as pd
+from tabulate import tabulate
 
-from reproduction import claims, second_round
-from reproduction.claims import Evidence, short
-from reproduction.second_round import PointEvidence
+from reproduction import judge
+from reproduction.judge import CLAIMS, QUESTIONS, Claim, Evidence
 
 # The summary shows the profile with the most data, then the one with the most seeds.
 PREFERRED = ("gpu", "long", "cpu", "replication")
@@ -26,99 +23,110 @@ GUESSES = "claims_data.js"
 NO_BREAK = "\N{NO-BREAK SPACE}"
 NARROW, WIDE = 3, 97  # the ends of a forest plot's axis, in % of its width
 
-
-@dataclass(frozen=True)
-class Entry:
-    """A claim of the book with the evidence of both rounds; either may be empty."""
-
-    id: str
-    title: str
-    ours: bool
-    first: list[Evidence]
-    second: list[PointEvidence]
-
-    @property
-    def anchor(self) -> str:
-        """The label of its newest round on the page of claims."""
-        return f"{self.id}-second" if self.second or not self.first else self.id
-
-    @property
-    def verdict(self) -> str:
-        """The verdict of each round in words, the newest first."""
-        now = second_round.verdict(self.second)
-        if not self.first:
-            return now
-        before = claims.verdict(claims.claim(self.id), self.first)
-        return f"{now}; first round: {before}" if self.second else f"{before} (first round)"
+Ledger = dict[str, pd.DataFrame]  # the evidence by profile, as from `records.ledger`
 
 
-def entries(evidence: dict[str, pd.DataFrame], points: pd.DataFrame) -> list[Entry]:
-    """Returns every claim, in the order of their numbers."""
-    again = {one.id: one for one in second_round.PREDICTIONS}
-    known = {one.id: one for one in claims.CLAIMS}
-    found = []
-    for id in sorted(known | again, key=lambda id: int(id[1:])):
-        first = preferred(known[id], evidence) if id in known else []
-        title = known[id].title if id in known else again[id].title
-        ours = id not in known or known[id].ours
-        second = second_round.weigh(again[id], points) if id in again else []
-        found.append(Entry(id, title, ours, first, second))
-    return found
-
-
-def preferred(one: claims.Claim, evidence: dict[str, pd.DataFrame]) -> list[Evidence]:
+def preferred(one: Claim, ledger: Ledger) -> list[Evidence]:
     """Returns the evidence of a claim that the summary shows: of one profile."""
-    for profile in (name for name in PREFERRED if name in evidence):
-        if found := claims.weigh(one, evidence[profile]):
+    for profile in (name for name in PREFERRED if name in ledger):
+        if found := judge.weigh(one, ledger[profile]):
             return found
     return []
 
 
-def so_what() -> dict[str, dict]:
-    """Returns what follows from each claim: `text`, and `relies_on`, a measure and its status."""
-    path = Path(__file__).with_name("so_what.toml")
-    return tomllib.loads(path.read_text(encoding="utf-8"))
+def by_question() -> Iterator[tuple[str, list[Claim]]]:
+    """Yields each question of the summary with the readings in force that answer it."""
+    for key, question in QUESTIONS.items():
+        yield question, [c for c in CLAIMS if c.question == key and not c.earlier_reading_of]
 
 
-def summary(found: Sequence[Entry], follows: dict[str, dict]) -> str:
+def claims(ledger: Ledger) -> str:
+    """Returns the claims in Markdown, by question: each with its prediction and its evidence."""
+    blocks = []
+    for question, found in by_question():
+        blocks += [f"## {question}", *(_claim(one, ledger) for one in found)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def earlier_readings(ledger: Ledger) -> str:
+    """Returns the earlier readings of claims in Markdown, as `claims` does."""
+    return "\n\n".join(_claim(c, ledger) for c in CLAIMS if c.earlier_reading_of) + "\n"
+
+
+def _claim(one: Claim, ledger: Ledger) -> str:
+    weighed = {profile: judge.weigh(one, rows) for profile, rows in ledger.items()}
+    found = {profile: evidence for profile, evidence in weighed.items() if evidence}
+    said = {profile: judge.verdict(one, evidence) for profile, evidence in found.items()}
+    words = ", ".join(f"**{word}** ({profile})" for profile, word in said.items())
+    disagree = " The profiles disagree." if len(set(said.values())) > 1 else ""
+    page = f"[the chapter](../notebooks/{one.chapter}.ipynb)"
+    if one.chapter.endswith(".md"):
+        page = f"[the page]({one.chapter})"
+    whose = f"**{'The paper' if one.source == 'paper' else 'Our own'}:** {one.text}"
+    if of := one.earlier_reading_of:
+        whose = f"The reading in force is [{of}](#{of})."
+    blocks = [
+        f"({one.id})=\n### {one.id} · {one.title}",
+        whose,
+        f"**Predicted before the run:** {one.prediction}",
+        f"**Verdict:** {words or 'not yet run'}.{disagree} Evidence: {page}.",
+    ]
+    lines = [
+        {
+            "measure": e.measure.text,
+            "point": e.point,
+            "predicted": judge.predicted([e]),
+            "profile": profile,
+            "estimate and 95 % interval": e.found,
+            "seeds": len(e.seeds),
+            "": e.status,
+        }
+        for profile, evidence in found.items()
+        for e in evidence
+    ]
+    if lines:
+        shown = pd.DataFrame(lines)
+        if not shown["point"].any():
+            shown = shown.drop(columns="point")
+        if len(found) == 1:
+            shown = shown.drop(columns="profile")
+        blocks.append(tabulate(shown, "keys", "pipe", showindex=False, disable_numparse=True))
+    return "\n\n".join(blocks)
+
+
+def summary(ledger: Ledger) -> str:
     """Returns the summary in MyST: for each claim its verdict, what follows, and a forest plot."""
     blocks = []
-    for one in found:
-        whose = " (our own)" if one.ours else ""
-        text = follows.get(one.id, {}).get("text", "")
-        blocks.append(
-            f"::::{{div}} verdict\n:::{{div}} verdict-words\n"
-            f"**[{one.id}](#{one.anchor}) {one.title}**{whose}\n\n"
-            f"**{one.verdict[0].upper()}{one.verdict[1:]}.** {text}\n:::\n"
-            f"{_forest(one)}::::\n"
-        )
+    for question, found in by_question():
+        blocks.append(f"## {question}\n")
+        for one in found:
+            evidence = preferred(one, ledger)
+            said = judge.verdict(one, evidence)
+            whose = " (our own)" if one.source == "ours" else ""
+            blocks.append(
+                f"::::{{div}} verdict\n:::{{div}} verdict-words\n"
+                f"**[{one.id}](#{one.id}) {one.title}**{whose}\n\n"
+                f"**{said[0].upper()}{said[1:]}.** {one.consequence}\n:::\n"
+                f"{_forest(evidence)}::::\n"
+            )
     return "\n".join(blocks)
 
 
-def _forest(one: Entry) -> str:
+def _forest(evidence: Sequence[Evidence]) -> str:
     """Draws a line for each quantity, above its points against its limits, as a list in MyST."""
-    lines = [_quantity(points, "second") for points in second_round.by_quantity(one.second)]
-    lines += [_quantity([e], "first") for e in one.first]
-    if not lines:
-        return ""
-    return f":::{{div}} forest\n{''.join(lines)}:::\n"
+    lines = [_quantity(points) for points in judge.by_quantity(evidence)]
+    return f":::{{div}} forest\n{''.join(lines)}:::\n" if lines else ""
 
 
-def _quantity(evidence: Sequence[Evidence | PointEvidence], shade: str) -> str:
-    if isinstance(evidence[0], PointEvidence):
-        predicted = second_round.predicted(evidence)
-        said = ", ".join(second_round.range_and_statuses(evidence))
-    else:
-        predicted = evidence[0].measure.predicted
-        said = f"{evidence[0].found}, {evidence[0].status}"
-    predicted = predicted.replace("-", "−").replace(" ", NO_BREAK)
-    found = said.replace("-", "−").replace(" %", f"{NO_BREAK}%")
+def _quantity(evidence: Sequence[Evidence]) -> str:
+    predicted = judge.predicted(evidence).replace("-", "−").replace(" ", NO_BREAK)
+    found = ", ".join(judge.found(evidence)).replace("-", "−").replace(" %", f"{NO_BREAK}%")
     text = evidence[0].measure.text.replace(" %", f"{NO_BREAK}%")
-    strip = _strip(evidence, shade)
+    strip = _strip(evidence)
     return f"- {text} **{predicted}**: {found}\n\n  ```{{raw}} html\n  {strip}\n  ```\n"
 
 
-def _strip(evidence: Sequence[Evidence | PointEvidence], shade: str) -> str:
+def _strip(evidence: Sequence[Evidence]) -> str:
     """Draws a dot with its interval for each point.
 
     It is as predicted right of the limit, or between the two limits.
@@ -137,7 +145,7 @@ def _strip(evidence: Sequence[Evidence | PointEvidence], shade: str) -> str:
     def place(value: float) -> str:
         return f"{50 + half * far(value) / largest:.1f}%"
 
-    points = [[evidence[0]]] if len(evidence) == 1 else second_round.by_point(evidence)
+    points = judge.by_point(evidence)
     gap = 7 if len(points) <= 12 else 4
     height = gap * (len(points) - 1) + 14
     parts = []
@@ -145,42 +153,37 @@ def _strip(evidence: Sequence[Evidence | PointEvidence], shade: str) -> str:
         x = place(limit.threshold)
         parts.append(f'<line class="forest-threshold" x1="{x}" x2="{x}" y1="0" y2="{height}"/>')
     for k, point in enumerate(points):
-        y, e, status = gap * k + 7, point[0], second_round.status(point)
-        where = f"{e.point}: " if isinstance(e, PointEvidence) else ""
-        found = f"{short(e.estimate)} {e.measure.unit} [{short(e.low)}, {short(e.high)}]"
-        about = f"{where}{found}, {status}"
+        y, e, status = gap * k + 7, point[0], judge.status(point)
+        about = f"{e.point}{': ' if e.point else ''}{e.found}, {status}"
         line = ""
         if math.isfinite(e.low):
             line = f'<line x1="{place(e.low)}" x2="{place(e.high)}" y1="{y}" y2="{y}"/>'
         disc = f'cx="{place(e.estimate)}" cy="{y}" r="{gap / 2:g}"'
         dot = f'<circle class="forest-{status}" {disc}/>'
         parts.append(f"<g><title>{escape(about)}</title>{line}{dot}</g>")
-    about = f'class="forest-{shade}" height="{height}" aria-hidden="true"'
-    return f"<svg {about}>{''.join(parts)}</svg>"
+    return f'<svg height="{height}" aria-hidden="true">{"".join(parts)}</svg>'
 
 
-def questions(found: Sequence[Entry]) -> Iterator[dict]:
-    """Yields a question for each round of a claim, about the first point of its first measure.
+def questions(ledger: Ledger) -> Iterator[dict]:
+    """Yields a question for each claim that was run, about the first point of its first measure.
 
     The slider's range is symmetric about the threshold, so that it does not give the answer away.
     """
-    for one in found:
-        for anchor, evidence in ((f"{one.id}-second", one.second), (one.id, one.first)):
-            if not evidence:
-                continue
-            e = evidence[0]
-            point = f", {e.point}" if isinstance(e, PointEvidence) else ""
-            ends = [x for x in (e.estimate, e.low, e.high) if math.isfinite(x)]
-            reach = _round_up(1.3 * max(abs(x - e.measure.threshold) for x in ends) or 1.0)
-            yield {
-                "section": anchor.lower(),  # as docutils spells it
-                "asks": e.measure.text + point,
-                "unit": e.measure.unit,
-                "predicted": e.measure.predicted,
-                "found": [e.estimate, *(x if math.isfinite(x) else None for x in (e.low, e.high))],
-                "range": [e.measure.threshold - reach, e.measure.threshold + reach],
-                "step": reach / 20,
-            }
+    for one in CLAIMS:
+        if not (evidence := preferred(one, ledger)):
+            continue
+        e = evidence[0]
+        ends = [x for x in (e.estimate, e.low, e.high) if math.isfinite(x)]
+        reach = _round_up(1.3 * max(abs(x - e.measure.threshold) for x in ends) or 1.0)
+        yield {
+            "section": one.id.lower(),  # as docutils spells it
+            "asks": ", ".join(filter(None, [e.measure.text, e.point])),
+            "unit": e.measure.unit,
+            "predicted": judge.predicted([e]),
+            "found": [e.estimate, *(x if math.isfinite(x) else None for x in (e.low, e.high))],
+            "range": [e.measure.threshold - reach, e.measure.threshold + reach],
+            "step": reach / 20,
+        }
 
 
 def _round_up(value: float) -> float:
@@ -189,11 +192,9 @@ def _round_up(value: float) -> float:
     return next(k * power for k in (1, 2, 5, 10) if k * power >= value)
 
 
-def generate(
-    evidence: dict[str, pd.DataFrame], points: pd.DataFrame, generated: Path, static: Path
-) -> None:
-    """Writes summary.md, and the questions of the page of claims."""
-    found = entries(evidence, points)
-    (generated / "summary.md").write_text(summary(found, so_what()))
-    text = json.dumps(list(questions(found)), allow_nan=False)
+def generate(ledger: Ledger, generated: Path, static: Path) -> None:
+    """Writes the summary, the claims with their earlier readings, and the questions about them."""
+    for page in (summary, claims, earlier_readings):
+        (generated / f"{page.__name__}.md").write_text(page(ledger))
+    text = json.dumps(list(questions(ledger)), allow_nan=False)
     (static / GUESSES).write_text(f"window.MULTIEPOCH_CLAIMS = {text};\n")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from multiepoch.stats import interval
-from reproduction import records, second_round
+from reproduction import judge, records
 from reproduction.ch08_continual_training import experiment as continual
 from reproduction.ch10_own_label import experiment as own_label
 from reproduction.dose_response import experiment as dose_response
@@ -155,14 +155,9 @@ def assertions(results: Path) -> dict[str, bool]:
         "day by day, plain training loses": above(m["days_plain"]),
         "more data gains more": below(m["days_more_data"] - m["days_day_tail_rewind"]),
     }
-    both_rounds = records.ledger(results), records.second_round(results=results)
-    follows = ledger.so_what()
-    for one in ledger.entries(*both_rounds):
-        name, status = follows.get(one.id, {}).get("relies_on", ("", ""))
-        if name and one.second:
-            found = second_round.status([e for e in one.second if e.measure.name == name])
-        elif name:
-            found = {e.measure.name: e.status for e in one.first}.get(name)
-        if name:
-            said[f"the so-what of {one.id}: {name} {status}"] = found == status
+    evidence = records.ledger(results)
+    for one in (one for one in judge.CLAIMS if one.relies_on):
+        name, status = one.relies_on
+        found = [e for e in ledger.preferred(one, evidence) if e.measure.name == name]
+        said[f"what follows from {one.id}: {name} {status}"] = judge.status(found) == status
     return said

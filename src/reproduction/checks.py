@@ -5,6 +5,7 @@
     checks.exact("rows of the user table", 50_000)
     checks.direction("FAL's jump is below the plain one", fal < plain)
     checks.evidence(overfitting.judge(rows))
+    checks.verdicts("C3", "C4")
     checks.show()
 
 `show` displays a table and keeps its content in the output's metadata, for the regression to read
@@ -19,7 +20,8 @@ from collections.abc import Mapping
 import pandas as pd
 from tabulate import tabulate
 
-from reproduction import claims
+from reproduction import judge, records
+from reproduction.command import EXPERIMENTS
 
 METADATA = "multiepoch_checks"
 
@@ -30,7 +32,8 @@ class Checks:
     def __init__(self) -> None:
         self._numbers: dict[str, dict] = {}
         self._directions: dict[str, bool] = {}
-        self._evidence = pd.DataFrame(columns=["claim", "measure", "seed", "value"])
+        self._evidence = judge.evidence([])
+        self._verdicts: dict[str, str] = {}
 
     def number(self, name: str, value: float) -> None:
         """Records a number that varies with the seed; the regression allows for its spread."""
@@ -56,8 +59,24 @@ class Checks:
             self.direction(name, holds)
 
     def evidence(self, rows: pd.DataFrame) -> None:
-        """Records evidence for the claims ledger: columns claim, measure, seed, value."""
+        """Records evidence for the ledger, columns judge.COLUMNS, from this notebook's runs."""
         self._evidence = pd.concat([self._evidence, rows]) if len(self._evidence) else rows.copy()
+
+    def verdicts(self, *ids: str) -> None:
+        """Judges claims again from the rows of the committed records that decide them.
+
+        Records the verdict and the status of each measure, by profile; nothing without a record.
+        """
+        for one in map(judge.claim, ids):
+            for profile in records.LEDGER:
+                rows = pd.concat([judge_again(name, profile) for name in one.records])
+                if evidence := judge.weigh(one, rows):
+                    measures = judge.grouped(evidence, lambda e: e.measure.name)
+                    found = [
+                        f"{points[0].measure.name} {judge.status(points)}" for points in measures
+                    ]
+                    said = f"{judge.verdict(one, evidence)}: {', '.join(found)}"
+                    self._verdicts[f"{one.id} by the record {profile}"] = said
 
     def content(self) -> dict:
         """Returns everything recorded, as plain values."""
@@ -65,6 +84,7 @@ class Checks:
             "numbers": self._numbers,
             "directions": self._directions,
             "evidence": self._evidence.to_dict("records"),
+            "verdicts": self._verdicts,
         }
 
     def show(self) -> None:
@@ -91,16 +111,24 @@ class Checks:
     def _markdown(self) -> str:
         tables = []
         if len(self._evidence):
-            judged = claims.judge(self._evidence)
-            shown = judged[["claim", "what", "predicted", "found", "verdict"]]
-            head = ["claim", "measure", "predicted", "here, with 95 % interval", "verdict"]
-            tables.append(tabulate(shown.values.tolist(), head, tablefmt="pipe"))
+            tables.append(judge.table(self._evidence))
         words = {True: "holds", False: "**does not hold**"}
         recorded = [[name, f"{one['value']:.6g}"] for name, one in self._numbers.items()]
         recorded += [[name, words[holds]] for name, holds in self._directions.items()]
+        recorded += self._verdicts.items()
         if recorded:
             tables.append(tabulate(recorded, ["recorded", "value"], "pipe", disable_numparse=True))
         return "\n\n".join(tables)
+
+
+def judge_again(name: str, profile: str) -> pd.DataFrame:
+    """Returns the evidence of a record from its rows, or as committed if it has evidence alone."""
+    kept = records.read(name, profile)
+    if kept is None:
+        return records.evidence(records.folder() / profile / f"{name}.evidence.csv")
+    (experiment,) = (one for one in EXPERIMENTS.values() if one.name == name)
+    assert experiment.judge is not None
+    return experiment.judge(kept.rows)
 
 
 def recorded(document) -> list[dict]:

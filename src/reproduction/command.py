@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from reproduction import claims, records, second_round, tuning
+from reproduction import judge, records, tuning
 from reproduction.ch02_model import experiment as model
 from reproduction.ch03_gradient_sparsity import experiment as sparsity
 from reproduction.ch04_sparse_optimizer import experiment as sparse_optimizer
@@ -132,9 +132,7 @@ def command(arguments: list[str]) -> int:
         if options.only and kept:
             rows = tuning.merge(kept.rows, rows)
     path = records.write(experiment.name, folder, rows, evidence, seeds, device)
-    if evidence is not None and "point" in evidence:
-        print(second_round.table(evidence, folder))
-    elif evidence is not None:
-        print(claims.judge(evidence).to_string(index=False))
+    if evidence is not None:
+        print(judge.table(evidence))
     print(f"wrote {path}")
     return 0

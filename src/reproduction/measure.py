@@ -129,17 +129,6 @@ def by_seed(values: pd.Series) -> pd.Series:
     return values.groupby("seed").mean()
 
 
-def evidence(**claims: dict[str, pd.Series]) -> pd.DataFrame:
-    """Returns rows for the ledger from one series over seeds for each measure of each claim."""
-    found = [
-        {"claim": claim, "measure": name, "seed": int(seed), "value": float(value)}
-        for claim, measures in claims.items()
-        for name, values in measures.items()
-        for seed, value in values.items()
-    ]
-    return pd.DataFrame(found, columns=["claim", "measure", "seed", "value"])
-
-
 def intervals(
     values: pd.DataFrame | pd.Series, by: list[str], column: str = "value"
 ) -> pd.DataFrame:

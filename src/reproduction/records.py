@@ -1,8 +1,7 @@
 """Committed records: the results of a chapter in a profile, with the machine they were made on.
 
 results/<profile>/<chapter>.parquet holds the result rows, <chapter>.evidence.csv the evidence for
-the ledger (<chapter>.points.csv that of its second round, which is judged point by point), and
-<chapter>.json the date, the seeds, the machine and the versions.
+the ledger, and <chapter>.json the date, the seeds, the machine and the versions.
 """
 
 from __future__ import annotations
@@ -21,10 +20,9 @@ import torch
 
 from multiepoch.files import atomic_write, write_text
 from multiepoch.runner import machine
+from reproduction import judge
 
 EXACT = ["epoch", "rate", "dose", "coefficient"]  # columns that are compared with constants
-EVIDENCE = ["claim", "measure", "seed", "value"]
-POINTS = ["claim", "measure", "point", "seed", "value"]
 # The profiles of the ledger, in order. "replication" is the cpu profile with seeds 10, 11 and 12.
 LEDGER = ("cpu", "replication", "long", "gpu")
 
@@ -39,7 +37,7 @@ class Record:
     """A committed record."""
 
     rows: pd.DataFrame  # columns runs.COLUMNS, or the chapter's own
-    evidence: pd.DataFrame  # columns EVIDENCE, or POINTS in the second round
+    evidence: pd.DataFrame  # columns judge.COLUMNS
     about: dict  # the content of the JSON file
 
     def __str__(self) -> str:
@@ -63,9 +61,8 @@ def write(
     with atomic_write(path) as partial:
         rows.astype({name: "float32" for name in floats}).to_parquet(partial, compression="zstd")
     if evidence is not None:
-        second = "point" in evidence
-        csv = evidence[POINTS if second else EVIDENCE].to_csv(index=False)
-        write_text(path.with_suffix(".points.csv" if second else ".evidence.csv"), csv)
+        csv = evidence[judge.COLUMNS].to_csv(index=False)
+        write_text(path.with_suffix(".evidence.csv"), csv)
     about = {
         "profile": profile,
         "seeds": [int(seed) for seed in seeds],
@@ -84,30 +81,27 @@ def read(chapter: str, profile: str, results: Path | None = None) -> Record | No
     path = (results or folder()) / profile / f"{chapter}.parquet"
     if not path.exists():
         return None
-    files = [path.with_suffix(kind) for kind in (".evidence.csv", ".points.csv")]
-    evidence = [pd.read_csv(file) for file in files if file.exists()]
     return Record(
         rows=pd.read_parquet(path),
-        evidence=evidence[0] if evidence else pd.DataFrame(columns=EVIDENCE),
+        evidence=evidence(path.with_suffix(".evidence.csv")),
         about=json.loads(path.with_suffix(".json").read_text()),
     )
 
 
+def evidence(*files: Path) -> pd.DataFrame:
+    """Returns the evidence in files, those that exist: columns judge.COLUMNS."""
+    there = [file for file in files if file.exists()]
+    found = [pd.read_csv(file, keep_default_na=False) for file in there]  # a point may be ""
+    return pd.concat(found or [judge.evidence([])], ignore_index=True)
+
+
 def ledger(results: Path | None = None) -> dict[str, pd.DataFrame]:
-    """Returns all evidence by profile, for `claims.table`. By default of `folder()`."""
+    """Returns all evidence by profile. By default of `folder()`."""
     found = {}
     for name in LEDGER:
-        files = sorted(((results or folder()) / name).glob("*.evidence.csv"))
-        if files:
-            found[name] = pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
+        if files := sorted(((results or folder()) / name).glob("*.evidence.csv")):
+            found[name] = evidence(*files)
     return found
-
-
-def second_round(profile: str = "long", results: Path | None = None) -> pd.DataFrame:
-    """Returns the evidence of the second round: columns POINTS, of every record of a profile."""
-    files = sorted(((results or folder()) / profile).glob("*.points.csv"))
-    found = [pd.read_csv(file) for file in files] or [pd.DataFrame(columns=POINTS)]
-    return pd.concat(found, ignore_index=True)
 
 
 def commit() -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from multiepoch.methods import ALL_METHODS
+from reproduction import judge, records
 from reproduction.records import Record
 from reproduction.tuning import Tuned
 
@@ -40,6 +41,17 @@ def origins(**records: Record | None) -> None:
     """Displays where the records of a chapter come from, by profile."""
     lines = [f"- `{name}`: {record or 'no record found'}" for name, record in records.items()]
     text("\n".join(lines))
+
+
+def verdicts(*ids: str) -> None:
+    """Displays the verdicts on claims by the committed records `long` and `gpu`."""
+    shown = False
+    for profile, evidence in records.ledger().items():
+        if profile in ("long", "gpu") and evidence["claim"].isin(ids).any():
+            text(f"By the record `{profile}`:\n\n{judge.table(evidence, ids)}")
+            shown = True
+    if not shown:
+        text(f"No record found that decides {' and '.join(ids)}.")
 
 
 def text(markdown: str) -> None:

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from multiepoch.stats import interval
-from reproduction import claims
-from tests.regression.run import Outcome
+from reproduction import judge
+from tests.regression.run import Outcome, name_of
 
 FALSE_ALARMS = 0.05
 ROUNDING = 1e-5  # of the number itself
@@ -61,7 +61,7 @@ def compare(outcome: Outcome, reference: dict, elsewhere: bool = False) -> list[
         not_finite = "only finite numbers are recorded" in outcome.error
         verdict = "not a number" if not_finite else outcome.status
         rows.append(Row(WHOLE, "ends", None, verdict=verdict, what=outcome.error))
-    if not outcome.numbers and not outcome.directions:
+    if not (outcome.numbers or outcome.directions or outcome.verdicts):
         what = "no Checks cell was shown"
         return rows or [Row(WHOLE, "ends", None, verdict="nothing recorded", what=what)]
     known = reference["notebooks"].get(outcome.notebook)
@@ -71,6 +71,7 @@ def compare(outcome: Outcome, reference: dict, elsewhere: bool = False) -> list[
     level = 1 - FALSE_ALARMS / max(1, sum(not entry["exact"] for entry in entries))
     rows += _numbers(outcome.numbers, known["numbers"], level)
     rows += _directions(outcome.directions, known["directions"])
+    rows += _records(outcome.verdicts, known["verdicts"])
     seeds = reference["about"]["seeds"]
     return [*rows, *_verdicts(outcome.evidence, known["numbers"], seeds, elsewhere)]
 
@@ -111,9 +112,10 @@ def _unknown(name: str, now: float | str) -> Row:
 
 def _crossed(name: str, reference: float, now: float) -> str:
     """Says so if a measure of a claim has crossed its threshold."""
-    for claim, m in [(one, m) for one in claims.CLAIMS for m in one.measures]:
+    for claim, m in [(one, m) for one in judge.CLAIMS for m in one.measures]:
         above = reference > m.threshold
-        if f"{claim.id}: {m.name}" == name and above != (now > m.threshold):
+        mine = name.split(", ")[0] == f"{claim.id}: {m.name}"
+        if mine and above != (now > m.threshold):
             was = "it met" if above == (m.sign == ">") else "it had missed"
             return f", across {claim.id}'s threshold of {m.threshold:g}, which {was}"
     return ""
@@ -131,6 +133,20 @@ def _directions(directions: dict, known: dict) -> Iterator[Row]:
             yield Row(name, reference, "holds") if reference else _unknown(name, "holds")
 
 
+def _records(verdicts: dict, known: dict) -> Iterator[Row]:
+    """The verdicts that committed records give, judged again."""
+    for name in dict.fromkeys([*known, *verdicts]):
+        was, now = known.get(name), verdicts.get(name)
+        if was is None:
+            yield _unknown(name, now)
+        elif now is None:
+            yield Row(name, was, None, verdict="not recorded", what="not judged here")
+        elif was == now:
+            yield Row(name, was, now)
+        else:
+            yield Row(name, was, now, verdict="another verdict", what=f"was {was}; is {now}")
+
+
 def _verdicts(
     evidence: list[dict], known: dict, seeds: Sequence[int], elsewhere: bool
 ) -> Iterator[Row]:
@@ -138,16 +154,16 @@ def _verdicts(
     if not evidence or not {row["seed"] for row in evidence} <= set(seeds):
         return
     now = pd.DataFrame(evidence)
-    values = [known.get(f"{row.claim}: {row.measure}") for row in now.itertuples()]
+    values = [known.get(name_of(row)) for row in evidence]
     places = map(seeds.index, now["seed"])
     before = now.assign(value=[v and v["values"][k] for v, k in zip(values, places)]).dropna()
     now = now[now["value"].map(math.isfinite)]
-    for claim in claims.CLAIMS:
+    for claim in judge.CLAIMS:
         if claim.id not in set(before["claim"]):
             continue
-        weighed = [claims.weigh(claim, rows) for rows in (before, now)]
-        was, is_now = (claims.verdict(claim, found) for found in weighed)
-        old, new = ({e.measure.name: e.status for e in found} for found in weighed)
+        weighed = [judge.weigh(claim, rows) for rows in (before, now)]
+        was, is_now = (judge.verdict(claim, found) for found in weighed)
+        old, new = ({(e.measure.name, e.point): e.status for e in found} for found in weighed)
         crossed = any({old[name], new.get(name)} == {"holds", "fails"} for name in old)
         row = (f"verdict on {claim.id}", was, is_now)
         if was == is_now or (elsewhere and old.keys() == new.keys() and not crossed):

@@ -89,13 +89,16 @@ def gather(outcomes: dict[int, Outcome]) -> dict:
         where = f"{one.notebook}, seed {seed}"
         if one.broken:
             sys.exit(f"Not written: {where}: {one.status}: {one.error}.")
-        if not one.numbers and not one.directions:
+        if not (one.numbers or one.directions or one.verdicts):
             sys.exit(f"Not written: {where}: its Checks recorded nothing.")
         different = one.numbers.keys() ^ first.numbers.keys()
         different |= one.directions.keys() ^ first.directions.keys()
+        different |= one.verdicts.items() ^ first.verdicts.items()
         if different:
-            what = f"records other quantities than the first seed: {', '.join(sorted(different))}"
-            sys.exit(f"Not written: {where}: {what}.")
+            names = ", ".join(sorted(map(str, different)))
+            sys.exit(
+                f"Not written: {where}: records other quantities than the first seed: {names}."
+            )
     numbers = {
         name: _number(f"{first.notebook}: {name}", [o.numbers[name] for o in outcomes.values()])
         for name in first.numbers
@@ -108,7 +111,8 @@ def gather(outcomes: dict[int, Outcome]) -> dict:
         if failing:
             print(f"{first.notebook}: {name!r} does not hold for seeds {failing}: is it one?")
     seconds = round(statistics.fmean(one.seconds for one in outcomes.values()), 1)
-    return {"seconds": seconds, "numbers": numbers, "directions": directions}
+    found = {"numbers": numbers, "directions": directions, "verdicts": first.verdicts}
+    return {"seconds": seconds} | found
 
 
 def _number(name: str, found: list[dict]) -> dict:
@@ -132,7 +136,8 @@ def judged_by(old: dict, outcomes: dict[int, Outcome], own_seeds: Sequence[int])
     for own in [seed for seed in outcomes if seed in own_seeds] or outcomes:
         everything = copy.deepcopy(outcomes[own])
         for seed in outcomes.keys() - {own}:
-            everything.add({"numbers": {}, "directions": {}, "evidence": outcomes[seed].evidence})
+            more = {"numbers": {}, "directions": {}, "verdicts": {}}
+            everything.add(more | {"evidence": outcomes[seed].evidence})
         found = [row for row in compare(everything, old) if not row.ok]
         failed |= {row.quantity: f"{everything.notebook}: {row}" for row in found}
     return list(failed.values())

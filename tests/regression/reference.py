@@ -1,7 +1,8 @@
 """Reads and writes references/PROFILE.json.
 
 The file holds, by notebook, each number with its values in the order of the seeds (an exact one
-once) and each direction with the seeds for which it does not hold.
+once), each direction with the seeds for which it does not hold, and the verdicts that committed
+records give.
 """
 
 import json

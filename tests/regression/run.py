@@ -27,15 +27,17 @@ class Outcome:
     numbers: dict[str, dict] = field(default_factory=dict)
     directions: dict[str, bool] = field(default_factory=dict)
     evidence: list[dict] = field(default_factory=list)
+    verdicts: dict[str, str] = field(default_factory=dict)
 
     def add(self, checks: dict) -> None:
         """Adds a Checks cell; a measure of a claim is a number, too: its mean over seeds."""
         self.numbers |= checks["numbers"]
         self.directions |= checks["directions"]
         self.evidence += checks["evidence"]
+        self.verdicts |= checks["verdicts"]
         values: dict[str, list[float]] = {}
         for row in self.evidence:
-            values.setdefault(f"{row['claim']}: {row['measure']}", []).append(row["value"])
+            values.setdefault(name_of(row), []).append(row["value"])
         for name, found in values.items():
             self.numbers[name] = {"value": statistics.fmean(found), "exact": False}
 
@@ -43,6 +45,11 @@ class Outcome:
     def broken(self) -> bool:
         """Whether it did not end, other than by a direction that does not hold."""
         return self.status == "died" or (self.status == "raised" and all(self.directions.values()))
+
+
+def name_of(row: dict) -> str:
+    """Returns the name, in a reference, of what a row of evidence measures."""
+    return ", ".join(filter(None, [f"{row['claim']}: {row['measure']}", row["point"]]))
 
 
 def run(notebook: Path, root: Path, folder: Path, parameters: dict) -> Outcome:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from multiepoch.data import PACKAGED_SPLIT, Log, load_kuairand, split_by_day
 from reproduction.findings import by_name, measures
-from reproduction.measure import evidence, intervals
+from reproduction.judge import evidence
+from reproduction.measure import intervals
 from reproduction.records import Record
 from reproduction.runs import Profile, resolve_device
 
@@ -186,7 +187,7 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
 
     found = {"touched": _touched(rows)["AdsWorld", :, "all", BATCH]}
     found |= {"head": by_seed("head", "product", 0.1), "rare": by_seed("rare", "all", RARE)}
-    return evidence(C1=found)
+    return evidence(("C1", name, "", values) for name, values in found.items())
 
 
 def facts(record: Record) -> dict:

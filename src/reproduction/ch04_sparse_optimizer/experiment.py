@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from reproduction.findings import by_name, measures
-from reproduction.measure import by_seed, curve, evidence, losses, pick, relative, samples_to
+from reproduction.judge import evidence
+from reproduction.measure import by_seed, curve, losses, pick, relative, samples_to
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import DEEP, tuned
@@ -112,12 +113,12 @@ def trials(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the evidence for C2."""
+    """Returns the evidence for the earlier reading of C2."""
     speed = speed_up(rows)
     found = {f"speedup_{name}": speed[name] for name in ("click", "checkout")}
     found["one_epoch"] = by_seed(against(rows, OWN, SHARED))
     found["control"] = by_seed(against(rows, WHOLE, OWN))
-    return evidence(C2=found)
+    return evidence(("C2-first", name, "", values) for name, values in found.items())
 
 
 # Rule by rule -----------------------------------------------------------------------------------
@@ -174,23 +175,17 @@ def speed_up_by_rule(rows: pd.DataFrame) -> pd.Series:
 
 
 def judge_by_rule(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the evidence of C2's second round."""
+    """Returns the evidence for C2."""
     early = speed_up_by_rule(rows).xs(READ_AT[0], level="point").unstack("condition")
     early = {name: early.xs(name, level="objective") for name in ("click", "checkout")}
     found = [
-        ("adam", f"{name}, {READ_AT[0]} of the epoch", values["Adam"])
+        ("C2", "adam", f"{name}, {READ_AT[0]} of the epoch", values["Adam"])
         for name, values in early.items()
     ]
     click = early["click"]
-    found.append(("sgd", "click", click["SGD"] - click[["Adam", "Adagrad"]].max(axis=1)))
-    found.append(("deep", "click", click["Adam, deep"] - click["Adam"]))
-    return pd.DataFrame(
-        [
-            {"claim": "C2", "measure": measure, "point": point, "seed": int(seed), "value": value}
-            for measure, point, values in found
-            for seed, value in values.items()
-        ]
-    )
+    found.append(("C2", "sgd", "click", click["SGD"] - click[["Adam", "Adagrad"]].max(axis=1)))
+    found.append(("C2", "deep", "click", click["Adam, deep"] - click["Adam"]))
+    return evidence(found)
 
 
 def facts(record: Record) -> dict:

@@ -14,7 +14,8 @@ from multiepoch.optim import SparseOptimizer
 from multiepoch.runner import Runner
 from multiepoch.train import frequency_groups, train
 from reproduction.findings import by_name, measures
-from reproduction.measure import by_seed, evidence, jump, losses, pick, relative
+from reproduction.judge import evidence
+from reproduction.measure import by_seed, jump, losses, pick, relative
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, resolve_device, run_all, workers
 from reproduction.runs.interventions import INTERVENTIONS
@@ -91,23 +92,26 @@ def directions(rows: pd.DataFrame) -> dict[str, bool]:
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the evidence for C3, C4 and C5."""
+    """Returns the evidence for C5 and for the earlier readings of C3 and C4."""
     jumps = plain_jump(rows).unstack("objective")
     thin = {kept: by_seed(plain_jump(rows, setting=thinned(kept))) for kept in KEPT}
     tenths = jump_by_group(rows).groupby(["group", "seed"]).mean().unstack("group")
     gone = part_gone(rows).groupby(["setting", "seed"]).mean().unstack("setting")
-    c4 = {
+    found = {"C3-first": {f"jump_{name}": jumps[name] for name in jumps}}
+    found["C4-first"] = {
         "cart_over_click": jumps["add_to_cart"] - jumps["click"],
         "checkout_over_cart": jumps["checkout"] - jumps["add_to_cart"],
         "thinned": thin[KEPT[-1]] - thin[KEPT[0]],
     }
-    c5 = {
+    found["C5"] = {
         "decile": tenths["0"] - tenths["9"],
         "tail_frozen": gone["infrequent rows frozen"],
         "resampled": gone["labels drawn anew"],
         "dense_frozen": gone["dense layers frozen"],
     }
-    return evidence(C3={f"jump_{name}": jumps[name] for name in jumps}, C4=c4, C5=c5)
+    return evidence(
+        (claim, name, "", values) for claim in found for name, values in found[claim].items()
+    )
 
 
 # What rows remember of the impressions they were trained on --------------------------------------

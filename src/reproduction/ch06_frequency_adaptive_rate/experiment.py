@@ -8,7 +8,8 @@ import pandas as pd
 
 from multiepoch.methods import FAL_SCALES
 from reproduction.findings import by_name
-from reproduction.measure import by_seed, curve, evidence, jump, losses, pick, relative
+from reproduction.judge import evidence
+from reproduction.measure import by_seed, curve, jump, losses, pick, relative
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import tuned
@@ -61,9 +62,10 @@ def against_plain(rows: pd.DataFrame, scale: str, epoch: float) -> pd.Series:
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the evidence for C6."""
-    best = best_against(rows, "linear")["log"]
-    return evidence(C6={"jump_left": jump_left(rows)["log"], "log_linear": best})
+    """Returns the evidence for the earlier reading of C6."""
+    found = {"jump_left": jump_left(rows)["log"]}
+    found["log_linear"] = best_against(rows, "linear")["log"]
+    return evidence(("C6-first", name, "", values) for name, values in found.items())
 
 
 def facts(record: Record) -> dict:

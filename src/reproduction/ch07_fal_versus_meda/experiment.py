@@ -15,7 +15,8 @@ from multiepoch.remedies import Rewind
 from multiepoch.train.metrics import auc
 from reproduction import measure
 from reproduction.findings import by_name
-from reproduction.measure import curve, evidence, intervals, losses, relative, share_of_gap_closed
+from reproduction.judge import evidence
+from reproduction.measure import curve, intervals, losses, relative, share_of_gap_closed
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import tuned
@@ -110,14 +111,16 @@ def worst(rows: pd.DataFrame, other: str) -> pd.Series:
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the evidence for C7 and for the fixed-window half of C11.
+    """Returns the evidence for the earlier readings of C7 and, on a fixed window, of C11.
 
     Rows without the map have none for C7's share of cases.
     """
-    on_map = {"cases": share_won(rows)} if set(rows["setting"]) & set(CELLS) else {}
-    end = against(rows, "fal", "meda")[3.0]
-    worst_points = {f"worst_{other}": worst(rows, other) for other in ("fal", "meda")}
-    return evidence(C7=on_map | {"tuned": end}, C11=worst_points)
+    found = [("C7-first", "tuned", "", against(rows, "fal", "meda")[3.0])]
+    if set(rows["setting"]) & set(CELLS):
+        found.insert(0, ("C7-first", "cases", "", share_won(rows)))
+    for other in ("fal", "meda"):
+        found.append(("C11-first", f"worst_{other}", "", worst(rows, other)))
+    return evidence(found)
 
 
 def sweep(rows: pd.DataFrame) -> pd.DataFrame:

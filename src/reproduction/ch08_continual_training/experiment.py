@@ -11,10 +11,10 @@ import torch
 from multiepoch.data import AdsWorld
 from multiepoch.train.metrics import auc
 from reproduction.findings import by_name
+from reproduction.judge import evidence
 from reproduction.measure import (
     EXPECTED,
     POINT,
-    evidence,
     losses,
     mean_labels,
     over_objectives,
@@ -142,15 +142,19 @@ def best_meda(rows: pd.DataFrame) -> str:
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the evidence for C8 and for the continual half of C11."""
+    """Returns the evidence for the earlier readings of C8 and, day after day, of C11."""
     names = ("plain", "fal", "meda_groups", "day_tail_rewind", best_meda(rows))
     plain, fal, groups, ours, meda = (label(name, 2) for name in names)
     fades = {"fal_slope": fal, "meda_slope": groups}
     ahead = {"days_fal": fal, "days_meda": meda}
-    return evidence(
-        C8={name: slope(gain(rows, setting, plain)) for name, setting in fades.items()},
-        C11={name: last_days(gain(rows, ours, setting)) for name, setting in ahead.items()},
-    )
+    found = [
+        ("C8-first", name, "", slope(gain(rows, setting, plain))) for name, setting in fades.items()
+    ]
+    found += [
+        ("C11-first", name, "", last_days(gain(rows, ours, setting)))
+        for name, setting in ahead.items()
+    ]
+    return evidence(found)
 
 
 def bytes_at_end(rows: pd.DataFrame, setting: str, metric: str) -> pd.Series:
@@ -286,21 +290,15 @@ def by_day(rows: pd.DataFrame, method: str, rates: str, **which) -> pd.DataFrame
 
 
 def judge_from_day_three(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the evidence of C8's second round."""
+    """Returns the evidence for C8."""
     found = []
     for days in sorted(set(rows["days"])):
         point = f"{days} days"
         for name, method in (("fal_tuned", "fal"), ("meda_tuned", "meda_groups")):
-            found.append((name, point, slope(against(rows, method, TWO, days), FIRST_DAY)))
+            found.append(("C8", name, point, slope(against(rows, method, TWO, days), FIRST_DAY)))
         plain = against(rows, "plain", ONE, days, base_epochs=1)
-        found.append(("plain_recovers", point, slope(plain, FIRST_DAY)))
-    return pd.DataFrame(
-        [
-            {"claim": "C8", "measure": name, "point": point, "seed": int(seed), "value": value}
-            for name, point, values in found
-            for seed, value in values.items()
-        ]
-    )
+        found.append(("C8", "plain_recovers", point, slope(plain, FIRST_DAY)))
+    return evidence(found)
 
 
 def facts(record: Record) -> dict:

@@ -17,6 +17,7 @@ from reproduction import measure
 from reproduction.dose_response import experiment as dose_response
 from reproduction.dose_response.experiment import stratum
 from reproduction.findings import by_name
+from reproduction.judge import evidence
 from reproduction.measure import EXPECTED, POINT, losses, over_objectives, relative
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
@@ -114,7 +115,7 @@ def against_one_epoch(
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the evidence for C12 and C13: one value for each measure, point and seed."""
+    """Returns the evidence for C12 and C13, of the strata that the rows have."""
     there = set(rows["stratum"])
     found = []
     for data in ("AdsWorld", "KuaiRand"):
@@ -124,14 +125,7 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
             found += _c12(rows, f"{data}, two-fold", {"two_fold": "two_fold"})
         if data in there:
             found += _c13(rows, data)
-    return pd.DataFrame(
-        [
-            {"claim": claim, "measure": measure, "point": point, "seed": int(seed), "value": value}
-            for claim, measure, point, values in found
-            for seed, value in values.items()
-        ],
-        columns=["claim", "measure", "point", "seed", "value"],
-    )
+    return evidence(found)
 
 
 def _c12(rows: pd.DataFrame, stratum: str, methods: dict[str, str]) -> Iterator[tuple]:

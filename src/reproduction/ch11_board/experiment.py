@@ -7,16 +7,15 @@ seed. Then each remedy at three rates of the tables, for what it leaves of plain
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 
 import pandas as pd
 
 from reproduction.findings import by_name
+from reproduction.judge import evidence
 from reproduction.measure import as_losses
 from reproduction.records import Record
 from reproduction.remedies.board import BOARD
 from reproduction.runs import NEW_IDS, Profile, Run, run_all
-from reproduction.second_round import read
 from reproduction.tuning import BOARD_LR, chosen, on_board
 
 NAME = "ch11_board"
@@ -90,7 +89,6 @@ def most_trials(searched: pd.DataFrame) -> int:
 
 
 POINTS = (1.25, 2.0, 3.25, 4.0)
-PREDICTIONS = read(Path(__file__).with_name("predictions.toml"))
 
 
 def losses(rows: pd.DataFrame, data: str, group: str = "all") -> pd.DataFrame:
@@ -155,7 +153,7 @@ def cost(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the evidence for the predictions of the board, as the second round has it."""
+    """Returns the evidence for B1 to B7."""
     found = []
     for data, name in DATA.items():
         if data not in set(rows["data"]):
@@ -165,9 +163,8 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
 
         def add(claim, measure, table, remedy, epochs, name=name):
             for epoch in epochs:
-                for seed, value in table.xs(remedy, level="remedy")[epoch].items():
-                    point = f"{name}, {BOARD[remedy].label}, {epoch:g} epochs"
-                    found.append((claim, measure, point, int(seed), value))
+                point = f"{name}, {BOARD[remedy].label}, {epoch:g} epochs"
+                found.append((claim, measure, point, table.xs(remedy, level="remedy")[epoch]))
 
         add("B1", "plain_end", one, "plain", ENDS)
         add("B2", "meda_quarter", one, "meda", QUARTERS)
@@ -182,7 +179,7 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
         add("B6", "frozen_tables", meda, "frozen_tables", ENDS)
         for remedy in ("blend_l2", "blend_fal"):
             add("B7", "pairs", blend, remedy, ENDS[1:])
-    return pd.DataFrame(found, columns=["claim", "measure", "point", "seed", "value"])
+    return evidence(found)
 
 
 def facts(record: Record) -> dict:

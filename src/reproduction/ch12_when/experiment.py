@@ -8,6 +8,7 @@ from __future__ import annotations
 import pandas as pd
 
 from reproduction.findings import by_name
+from reproduction.judge import evidence
 from reproduction.measure import as_losses
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, run_all
@@ -76,15 +77,8 @@ def changes(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the evidence for C14: one value for each measure, point and seed."""
-    return pd.DataFrame(
-        [
-            ("C14", measure, point, int(seed), value)
-            for measure, point, values in _measures(changes(rows).xs("whole_l2", level="remedy"))
-            for seed, value in values.items()
-        ],
-        columns=["claim", "measure", "point", "seed", "value"],
-    )
+    """Returns the evidence for C14."""
+    return evidence(_measures(changes(rows).xs("whole_l2", level="remedy")))
 
 
 def _measures(found: pd.DataFrame):
@@ -92,16 +86,16 @@ def _measures(found: pd.DataFrame):
         of = of.droplevel(["coefficient", "batch"])
         point = f"coefficient {value:g}, batch {batch}"
         if value <= 1e-8:
-            yield "jump_small", point, of["jump"]
+            yield "C14", "jump_small", point, of["jump"]
         if value >= 1e-5:
-            yield "jump_large", point, of["jump"]
+            yield "C14", "jump_large", point, of["jump"]
         if value == 1e-5:
-            yield "gain", point, of["gain"]
-            yield "harm", point, of["harm"]
+            yield "C14", "gain", point, of["gain"]
+            yield "C14", "harm", point, of["harm"]
     jump = found["jump"].unstack("batch")
     if 1e-6 in jump.index.unique("coefficient"):
         mine = jump.xs(1e-6, level="coefficient")
-        yield "steps", "coefficient 1e-06", mine[max(mine)] - mine[min(mine)]
+        yield "C14", "steps", "coefficient 1e-06", mine[max(mine)] - mine[min(mine)]
 
 
 def facts(record: Record) -> dict:

@@ -18,6 +18,7 @@ from scipy.optimize import minimize_scalar
 
 from reproduction import tables
 from reproduction.findings import by_name, cell
+from reproduction.judge import evidence
 from reproduction.measure import as_losses
 from reproduction.records import Record
 from reproduction.remedies.board import BOARD
@@ -166,22 +167,16 @@ def _fit(epochs: np.ndarray, doublings: np.ndarray, values: np.ndarray) -> dict[
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the evidence for C15: one value for each measure, window and seed."""
+    """Returns the evidence for C15; a point is a window."""
     by_epoch, found = in_fresh_data(rows).xs(MEAN, level="objective").unstack("epoch"), []
     for name, measure in ((BLEND, "three_repeats"), ("plain", "plain")):
         for n, of in by_epoch.xs(name, level="remedy").groupby("unique"):
-            of = of.droplevel("unique")
-            found.append((measure, n, of[4.0] - of[1.0]))
+            of, point = of.droplevel("unique"), f"{n:,} unique impressions"
+            found.append(("C15", measure, point, (of[4.0] - of[1.0]).dropna()))
             if measure == "three_repeats":
-                found.append(("falling", n, of[2.0] - of[1.0] - (of[8.0] - of[4.0]) / 4))
-    return pd.DataFrame(
-        [
-            ("C15", measure, f"{n:,} unique impressions", int(seed), value)
-            for measure, n, values in found
-            for seed, value in values.dropna().items()
-        ],
-        columns=["claim", "measure", "point", "seed", "value"],
-    )
+                falling = of[2.0] - of[1.0] - (of[8.0] - of[4.0]) / 4
+                found.append(("C15", "falling", point, falling.dropna()))
+    return evidence(found)
 
 
 def show(record: Record | None, remedy: str = BLEND) -> None:

@@ -32,6 +32,7 @@ from reproduction.ch13_ab_test.serving import (
     simulate,
 )
 from reproduction.findings import by_name
+from reproduction.judge import evidence
 from reproduction.records import Record
 from reproduction.runs import Profile, default_store, workers
 
@@ -244,7 +245,7 @@ def misses(found: pd.DataFrame, kind: str) -> pd.Series:
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the evidence for C16: one value for each measure, point and seed."""
+    """Returns the evidence for C16."""
     remedy = lift(rows, BLEND)
     half_of_epoch_two = lift(rows, BLEND, "value", "quarter", base=REWIND).loc[2]
     own = lift(rows, NAIVE, feedback="own") - lift(rows, NAIVE)
@@ -260,14 +261,7 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
         ("own_above", "five days", own),
         ("own_below", "five days", own),
     ]
-    return pd.DataFrame(
-        [
-            {"claim": "C16", "measure": measure, "point": point, "seed": int(seed), "value": value}
-            for measure, point, values in found
-            for seed, value in values.items()
-        ],
-        columns=["claim", "measure", "point", "seed", "value"],
-    )
+    return evidence(("C16", *one) for one in found)
 
 
 # What a test of a given size sees ----------------------------------------------------------------

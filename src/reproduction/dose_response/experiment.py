@@ -16,6 +16,7 @@ import pandas as pd
 from multiepoch.methods import FAL_VARIANTS
 from reproduction import measure
 from reproduction.findings import by_name
+from reproduction.judge import evidence
 from reproduction.measure import DRAWN, EXPECTED, at_best_rate, losses, over_objectives, relative
 from reproduction.records import Record
 from reproduction.remedies.registry import METHODS
@@ -210,7 +211,7 @@ INSIDE = (1.25, 1.5, 2.25, 2.5)
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
-    """The evidence of the second round: one value for each claim, measure, point and seed."""
+    """Returns the evidence for C3, C4, C6, C7, C10 and C11, of the strata that the rows have."""
     found = []
     if "AdsWorld" in set(rows["stratum"]):
         found += [*_c3(rows), *_c4(rows), *_c6(rows, "C6", "AdsWorld", None)]
@@ -222,14 +223,7 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
             found.append(("C6", "log_linear_end", f"end of epoch {end:.0f}", log_linear(rows, end)))
     if "KuaiRand" in set(rows["stratum"]):
         found += [*_c6(rows, "C10", "KuaiRand", "click"), *_c7(rows, "C10", "KuaiRand", "click")]
-    return pd.DataFrame(
-        [
-            {"claim": claim, "measure": measure, "point": point, "seed": int(seed), "value": value}
-            for claim, measure, point, values in found
-            for seed, value in values.items()
-        ],
-        columns=["claim", "measure", "point", "seed", "value"],
-    )
+    return evidence(found)
 
 
 def mean_dose(rows: pd.DataFrame, stratum: str, objective: str | None = None) -> pd.Series:

@@ -18,6 +18,7 @@ import pandas as pd
 
 from reproduction import measure, records
 from reproduction.findings import by_name
+from reproduction.judge import evidence
 from reproduction.measure import EXPECTED
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
@@ -58,17 +59,11 @@ def against(rows: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the evidence of the tuned half of C7's second round."""
+    """Returns the evidence for the tuned half of C7."""
     change = against(rows, "fal", "meda")
     points = [("tuned_quarter", 1.25, "¼ into epoch 2")]
     points += [("tuned_end", float(e), f"end of epoch {e}") for e in range(2, EPOCHS + 1)]
-    return pd.DataFrame(
-        [
-            {"claim": "C7", "measure": name, "point": point, "seed": int(seed), "value": value}
-            for name, epoch, point in points
-            for seed, value in change[epoch].items()
-        ]
-    )
+    return evidence(("C7", name, point, change[epoch]) for name, epoch, point in points)
 
 
 def facts(record: Record) -> dict:

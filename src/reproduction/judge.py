@@ -1,0 +1,264 @@
+"""The ledger: a verdict on each claim, as a pure function of its prediction and the evidence.
+
+claims.toml has the claims, each with measures: a number with a threshold, written down before its
+run. An experiment hands in evidence, one value per measure, point and seed. A point is a condition
+that is judged by itself, such as a learning rate; a claim measured at one point has the point "".
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+from tabulate import tabulate
+
+from multiepoch.stats import holm, interval, t_test
+
+Status = Literal["holds", "fails", "open"]
+COLUMNS = ["claim", "measure", "point", "seed", "value"]  # of evidence
+# The verdict if all measures hold, some do, or all fail. A claim that is decided by Holm's
+# correction is judged on our prediction; the sentences beside it say what that means for the claim.
+WORDS = {
+    "interval": {"holds": "reproduced", "partly": "partly", "fails": "not reproduced"},
+    "holm": {
+        "holds": "as predicted",
+        "partly": "partly as predicted",
+        "fails": "not as predicted",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number that decides a claim: it holds if it lies beyond the threshold."""
+
+    name: str  # in the evidence rows
+    sign: Literal["<", ">"]  # ">" if the claim needs the value above the threshold
+    threshold: float
+    unit: str  # "%", "points" for a difference of two values in percent, or "" for a ratio
+    text: str  # the quantity, in one line
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim in our words, its prediction and what decides it. claims.toml explains the fields."""
+
+    id: str
+    question: str
+    title: str
+    text: str
+    source: Literal["paper", "ours"]
+    chapter: str
+    prediction: str
+    decide: Literal["interval", "holm"]
+    records: tuple[str, ...]
+    measures: tuple[Measure, ...]
+    seeds: tuple[int, ...] = ()
+    consequence: str = ""
+    relies_on: tuple[str, ...] = ()
+    earlier_reading_of: str = ""
+
+
+def read(text: str) -> tuple[Claim, ...]:
+    """Returns the claims of a ledger in TOML. An earlier reading has the words of its claim."""
+    in_force: dict[str, dict] = {}
+    found = []
+    for one in tomllib.loads(text)["claim"]:
+        if earlier := one.get("earlier_reading_of"):
+            words = ("question", "title", "text", "source", "chapter")
+            one = {name: in_force[earlier][name] for name in words} | one
+        else:
+            in_force[one["id"]] = one
+        tuples = {name: tuple(value) for name, value in one.items() if isinstance(value, list)}
+        measures = tuple(Measure(**measure) for measure in one["measures"])
+        found.append(Claim(**one | tuples | {"measures": measures}))
+    return tuple(found)
+
+
+LEDGER = Path(__file__).with_name("claims.toml")
+CLAIMS = read(LEDGER.read_text(encoding="utf-8"))
+QUESTIONS: dict[str, str] = tomllib.loads(LEDGER.read_text(encoding="utf-8"))["questions"]
+
+
+def claim(id: str) -> Claim:
+    """Returns the claim of that id.
+
+    Raises:
+        KeyError: If there is none. The message lists the ids.
+    """
+    for one in CLAIMS:
+        if one.id == id:
+            return one
+    raise KeyError(f"no claim {id!r}; there are {', '.join(c.id for c in CLAIMS)}")
+
+
+def evidence(found: Iterable[tuple[str, str, str, pd.Series]]) -> pd.DataFrame:
+    """Returns evidence, columns COLUMNS, from claim, measure, point and values over seeds."""
+    rows = [
+        (claim, measure, point, int(seed), float(value))
+        for claim, measure, point, values in found
+        for seed, value in values.items()
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One measure at one point, with its mean and 95 % interval over seeds.
+
+    Attributes:
+        p: The p-value that the mean equals the threshold, adjusted as the claim is decided.
+    """
+
+    measure: Measure
+    point: str
+    seeds: tuple[int, ...]
+    estimate: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def status(self) -> Status:
+        """The side of the threshold; "open" if the p-value is 5 % or more.
+
+        Without a correction, it is open if and only if the interval contains the threshold.
+        """
+        if not self.p < 0.05:
+            return "open"
+        above = self.estimate > self.measure.threshold
+        return "holds" if above == (self.measure.sign == ">") else "fails"
+
+    @property
+    def found(self) -> str:
+        """The estimate and its interval as tables show them."""
+        known = math.isfinite(self.low)
+        span = f"[{short(self.low)}, {short(self.high)}]" if known else "(one seed)"
+        return " ".join(filter(None, [short(self.estimate), self.measure.unit, span]))
+
+
+def weigh(claim: Claim, rows: pd.DataFrame) -> list[Evidence]:
+    """Returns the evidence of a claim, one entry per measure and point, from one profile's rows.
+
+    Raises:
+        ValueError: If a measure is unknown or has two values for a point and seed.
+    """
+    rows = rows[rows["claim"] == claim.id]
+    measures = {measure.name: measure for measure in claim.measures}
+    if unknown := set(rows["measure"]) - measures.keys():
+        names = ", ".join(sorted(unknown))
+        raise ValueError(f"{claim.id} has no measure {names}; it has {', '.join(measures)}.")
+    if twice := rows[rows.duplicated(["measure", "point", "seed"])].to_dict("records"):
+        raise ValueError(f"{claim.id} {twice[0]['measure']}: more than one value for a seed.")
+    groups = list(rows.groupby(["measure", "point"], sort=False))
+    found = [
+        Evidence(
+            measures[name],
+            point,
+            tuple(map(int, group["seed"])),
+            *interval(group["value"]),
+            t_test(group["value"], measures[name].threshold),
+        )
+        for (name, point), group in groups
+    ]
+    if claim.decide == "holm":
+        adjusted = holm([one.p for one in found])
+        found = [replace(one, p=p) for one, p in zip(found, adjusted)]
+    return sorted(found, key=lambda one: list(measures).index(one.measure.name))
+
+
+def status(points: Iterable[Evidence]) -> Status:
+    """Returns the status of one measure, or of one point with two limits, over its evidence."""
+    statuses = {one.status for one in points}
+    if "fails" in statuses:
+        return "fails"
+    return "holds" if statuses == {"holds"} else "open"
+
+
+def verdict(claim: Claim, evidence: Sequence[Evidence]) -> str:
+    """Returns the verdict that the evidence allows, one of WORDS, "not settled" or "not yet run".
+
+    It is "partly" if some measures hold. If none does, it is "not settled" if one is open. A claim
+    that is decided by the interval is at best "partly" if a measure was not run; a prediction with
+    Holm's correction is judged by those of its measures that apply at some point.
+    """
+    if not evidence:
+        return "not yet run"
+    statuses = [status(points) for points in grouped(evidence, lambda one: one.measure.name)]
+    if "holds" in statuses:
+        complete = claim.decide == "holm" or len(statuses) == len(claim.measures)
+        whole = complete and set(statuses) == {"holds"}
+        return WORDS[claim.decide]["holds" if whole else "partly"]
+    return "not settled" if "open" in statuses else WORDS[claim.decide]["fails"]
+
+
+def short(value: float) -> str:
+    """Formats a value with three digits at most, two of them decimals, as chapters show it."""
+    return f"{value:.3g}" if abs(value) >= 1 else f"{round(value, 2) + 0.0:g}"  # no "-0"
+
+
+def grouped(evidence: Iterable[Evidence], by: Callable[[Evidence], str]) -> list[list[Evidence]]:
+    """Returns the evidence in groups, in the order in which they first occur."""
+    groups: dict[str, list[Evidence]] = {}
+    for one in evidence:
+        groups.setdefault(by(one), []).append(one)
+    return list(groups.values())
+
+
+def by_quantity(evidence: Iterable[Evidence]) -> list[list[Evidence]]:
+    """Groups the evidence of a claim by what it measures: a prediction may have two limits."""
+    return grouped(evidence, lambda one: one.measure.text)
+
+
+def by_point(evidence: Iterable[Evidence]) -> list[list[Evidence]]:
+    """Groups the evidence of one quantity by point: one entry a point, two with two limits."""
+    return grouped(evidence, lambda one: one.point)
+
+
+def predicted(evidence: Iterable[Evidence]) -> str:
+    """Returns the prediction about one quantity, such as "< 5 %" or "-1 to 1 %"."""
+    first, *others = dict.fromkeys(one.measure for one in evidence)
+    if not others:
+        return f"{first.sign} {first.threshold:g} {first.unit}".rstrip()
+    low, high = sorted([first.threshold, *(other.threshold for other in others)])
+    return f"{low:g} to {high:g} {first.unit}".rstrip()
+
+
+def found(evidence: Sequence[Evidence]) -> tuple[str, str]:
+    """Returns what was found of one quantity, and its status or at how many points it has which.
+
+    With one point that is the estimate with its interval, with several the range of estimates.
+    """
+    statuses = [status(point) for point in by_point(evidence)]
+    if len(statuses) == 1:
+        return evidence[0].found, statuses[0]
+    words = ", ".join(f"{name} at {n} of {len(statuses)}" for name, n in Counter(statuses).items())
+    values = sorted({short(one.estimate) for one in evidence}, key=float)
+    between = " to ".join(values[:: max(1, len(values) - 1)])
+    return f"{between} {evidence[0].measure.unit}".strip(), words
+
+
+def table(rows: pd.DataFrame, ids: Iterable[str] = ()) -> str:
+    """Returns the verdicts that one profile's rows allow, in Markdown: a line for each quantity.
+
+    Of the claims `ids`, or of all that the rows have evidence for.
+    """
+    lines = []
+    for one in map(claim, ids) if ids else CLAIMS:
+        evidence = weigh(one, rows)
+        first = f"{one.id} · {one.title}: **{verdict(one, evidence)}**"
+        for points in by_quantity(evidence):
+            value, words = found(points)
+            text = points[0].measure.text
+            lines.append([first, text, predicted(points), f"**{value}**, {words}"])
+            first = ""
+        if ids and not evidence:
+            lines.append([first, "", "", ""])
+    head = ["claim", "measure", "predicted", "found"]
+    return tabulate(lines, head, tablefmt="pipe", disable_numparse=True)

@@ -1,0 +1,105 @@
+"""Verdicts are a pure function of the evidence."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from multiepoch.stats import interval
+from reproduction import judge
+
+
+def rows(claim, **values):
+    """Evidence at one point: the values of each measure, by seed."""
+    return judge.evidence((claim, name, "", pd.Series(of)) for name, of in values.items())
+
+
+def judged(id, **values):
+    one = judge.claim(id)
+    return judge.verdict(one, judge.weigh(one, rows(id, **values)))
+
+
+def test_interval_is_students_t():
+    mean, low, high = interval([1.0, 2.0, 3.0])
+    assert mean == 2.0
+    assert high - mean == pytest.approx(4.303 / math.sqrt(3), rel=1e-3)
+    assert mean - low == pytest.approx(high - mean)
+
+
+def test_one_seed_settles_nothing():
+    assert interval([5.0])[1:] == (-math.inf, math.inf)
+    assert judged("C6-first", jump_left=[10.0], log_linear=[-5.0]) == "not settled"
+
+
+@pytest.mark.parametrize(
+    ("jump_left", "log_linear", "expected"),
+    [
+        ([10, 11, 12], [-1, -1.1, -0.9], "reproduced"),
+        ([10, 11, 12], [1, 1.1, 0.9], "partly"),
+        ([10, 11, 12], [-5, 0, 5], "partly"),
+        ([90, 91, 92], [1, 1.1, 0.9], "not reproduced"),
+        ([90, 91, 92], [-5, 0, 5], "not settled"),
+    ],
+)
+def test_verdicts(jump_left, log_linear, expected):
+    assert judged("C6-first", jump_left=jump_left, log_linear=log_linear) == expected
+
+
+def test_a_measure_not_run_keeps_a_claim_from_reproduced_and_a_prediction_has_those_that_apply():
+    assert judged("C6-first", jump_left=[10, 11, 12]) == "partly"
+    assert judged("C6-first") == "not yet run"
+    assert judged("C6", left_small_dose=[10, 11, 12]) == "as predicted"
+
+
+@pytest.mark.parametrize("low", [49.999, 50.001])
+def test_without_a_correction_a_measure_is_open_if_its_interval_contains_the_threshold(low):
+    values = pd.Series([1.0, 1.2, 0.9, 1.4, 1.1])
+    values += low - interval(values)[1]  # C5's threshold is 50, to be exceeded
+    (evidence,) = judge.weigh(judge.claim("C5"), rows("C5", tail_frozen=values))
+    assert evidence.low == pytest.approx(low)
+    assert evidence.status == ("holds" if low > 50 else "open")
+
+
+def test_holms_correction_is_over_all_points_of_the_claim():
+    values = pd.Series([50.4, 51.2, 50.9, 51.4, 51.1])  # alone, p is below 1 %
+    many = [("C6", "left_large_dose", str(point), values) for point in range(60)]
+    claim = judge.claim("C6")
+    alone, among = (judge.weigh(claim, judge.evidence(points)) for points in (many[:1], many))
+    assert alone[0].status == "holds" and {one.status for one in among} == {"open"}
+    assert (among[0].estimate, among[0].low) == (alone[0].estimate, alone[0].low)
+
+
+def test_bad_evidence_is_refused():
+    with pytest.raises(ValueError, match="C6-first has no measure jump_lost; it has jump_left"):
+        judged("C6-first", jump_lost=[1.0])
+    with pytest.raises(ValueError, match="more than one value for a seed"):
+        judge.weigh(judge.claim("C6-first"), pd.concat([rows("C6-first", jump_left=[1.0])] * 2))
+    with pytest.raises(ValueError, match="finite"):
+        judged("C6-first", jump_left=[1.0, math.nan])
+    with pytest.raises(KeyError, match="no claim 'C99'; there are C1, C2"):
+        judge.claim("C99")
+
+
+def test_a_table_has_the_claims_asked_for_or_all_that_have_evidence():
+    evidence = rows("C1", touched=[1, 1.1, 0.9])
+    assert "C1 · Gradients are sparse: **partly**" in judge.table(evidence)
+    assert "C2" not in judge.table(evidence)
+    assert "**not yet run**" in judge.table(evidence, ["C2"])
+
+
+def test_the_ledger_is_complete():
+    ids = [one.id for one in judge.CLAIMS]
+    assert len(set(ids)) == len(ids)
+    for one in judge.CLAIMS:
+        measures = {measure.name: measure for measure in one.measures}
+        assert len(measures) == len(one.measures) > 0
+        assert one.question in judge.QUESTIONS and one.records
+        assert one.title and one.text and one.prediction
+        assert one.source in ("paper", "ours") and one.decide in judge.WORDS
+        assert all(m.sign in "<>" for m in one.measures)
+        if one.relies_on:
+            name, status = one.relies_on
+            assert name in measures and status in ("holds", "fails", "open")
+        if of := one.earlier_reading_of:
+            assert one.id == f"{of}-first" and not judge.claim(of).earlier_reading_of
+            assert one.title == judge.claim(of).title
