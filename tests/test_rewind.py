@@ -463,6 +463,19 @@ def test_a_step_that_failed_to_write_the_undo_log_may_be_tried_again(
     assert_same(snapshot(model, optimizer), expected)
 
 
+@pytest.mark.parametrize("path", [None, "unique", "fixed_size"])
+def test_a_single_row_goes_to_a_file(path, tmp_path):
+    model = Tables()
+    optimizer = optimizer_of(model)
+    optimizer._path = path
+    rewind = tail_rewind(model, optimizer, 3, undo_log=tmp_path)
+    start = snapshot(model, optimizer)
+    rewind.before_epoch(0)
+    train(model, optimizer, [[torch.tensor([3]), torch.tensor([0, 0])]])
+    rewind.before_epoch(1)
+    assert_same(snapshot(model, optimizer), start)
+
+
 def test_a_fork_neither_removes_nor_writes_the_files_of_an_undo_log(tmp_path):
     model = Tables()
     optimizer = optimizer_of(model)

@@ -200,7 +200,8 @@ class RowFile:
                 "fork of it: train in that process, or build the Rewind in this one"
             )
         for name, column in columns.items():
-            self._write(name, column.cpu().contiguous())
+            # A clone, since a single row may have a stride of 0, which has no view as bytes.
+            self._write(name, column.cpu().clone(memory_format=torch.contiguous_format))
         self.n += len(column)
 
     def _write(self, name: str, column: Tensor) -> None:
