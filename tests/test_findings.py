@@ -164,7 +164,8 @@ def test_a_record_comes_back_as_it_was_written(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "folder", lambda: tmp_path)
     rows = pd.DataFrame({"epoch": [1.0, 1.25], "value": [0.5, 0.25]})
     evidence = judge.evidence([("C6", "log_linear_end", "", pd.Series([-1.0]))])
-    records.write("ch00", "quick", rows, evidence, seeds=(0,))
+    stamp = {"commit": "abc"}
+    records.write("ch00", "quick", rows, stamp, evidence, seeds=(0,))
     found = records.read("ch00", "quick")
     pd.testing.assert_frame_equal(found.rows.astype("float64"), rows)
     assert findings.measures(found.evidence)["log_linear_end"].tolist() == [-1.0]

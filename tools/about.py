@@ -11,6 +11,7 @@ import yaml
 from nbformat import NotebookNode
 from tabulate import tabulate
 
+from reproduction import judge
 from tools.colab import Repository
 
 CHAPTER = re.compile(r"^(?:ch)?(\d\d)_")  # of a notebook's or a record's name
@@ -72,12 +73,29 @@ def _run_times(
 
 
 def _records_table(found: list[tuple[str, dict]]) -> str:
-    names = ("profile", "date", "machine", "torch", "commit")
+    names = ("profile", "date", "machine", "torch")
+    now = judge.fingerprints(judge.LEDGER.read_text(encoding="utf-8"))
     rows = []
     for name, about in found:
         seeds = ", ".join(map(str, about.get("seeds", ()))) or "–"
-        rows.append([name, *(about.get(key, "–") for key in names), seeds])
-    return _table(["record", *names, "seeds"], rows) + "\n"
+        about_it = [about.get(key, "–") for key in names]
+        rows.append([name, *about_it, *_stamp(about, now), seeds])
+    return _table(["record", *names, "commit", "predictions", "seeds"], rows) + "\n"
+
+
+def _stamp(about: dict, now: dict[str, str]) -> tuple[str, str]:
+    """Returns the commit and the predictions of a record, with what its stamp says of them."""
+    if "started" not in about:
+        return f"{about['commit']}, not stamped", "not stamped"
+    calls = [about, *about.get("resumed", [])]
+    trees = {True: "clean", False: "uncommitted changes", None: "no repository"}
+    commits = [f"{one['commit']}, {trees[one['clean']]}" for one in calls]
+    judged = ", ".join(about["predictions"]) or "none"
+    if not all(one["predictions_committed"] for one in calls):
+        judged += " (not committed)"
+    elif any(now.get(id) != of for one in calls for id, of in one["predictions"].items()):
+        judged += " (changed since)"
+    return "; resumed at ".join(commits), judged
 
 
 def _cite(about: dict) -> str:

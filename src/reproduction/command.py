@@ -117,6 +117,9 @@ def command(arguments: list[str]) -> int:
     which = {"only": options.only} if options.only else {}
     try:
         device = resolve_device(options.device)
+        stamp = records.start(experiment.name, folder)
+        if said := records.reservations(stamp):
+            print(f"The record will say that it was made{said.removeprefix(',')}.")
         rows = experiment.run(sizes, device, seeds, log=partial(print, flush=True), **which)
     except ValueError as error:
         print(f"python -m reproduction: {error}", file=sys.stderr)
@@ -131,7 +134,7 @@ def command(arguments: list[str]) -> int:
         seeds, kept = sizes.tuning_seeds, records.read(experiment.name, folder)
         if options.only and kept:
             rows = tuning.merge(kept.rows, rows)
-    path = records.write(experiment.name, folder, rows, evidence, seeds, device)
+    path = records.write(experiment.name, folder, rows, stamp, evidence, seeds, device)
     if evidence is not None:
         print(judge.table(evidence))
     print(f"wrote {path}")

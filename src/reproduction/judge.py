@@ -7,6 +7,8 @@ that is judged by itself, such as a learning rate; a claim measured at one point
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import tomllib
 from collections import Counter
@@ -84,6 +86,16 @@ def read(text: str) -> tuple[Claim, ...]:
 LEDGER = Path(__file__).with_name("claims.toml")
 CLAIMS = read(LEDGER.read_text(encoding="utf-8"))
 QUESTIONS: dict[str, str] = tomllib.loads(LEDGER.read_text(encoding="utf-8"))["questions"]
+
+
+def fingerprints(text: str) -> dict[str, str]:
+    """Returns a hash, by claim of a ledger in TOML, of what is predicted and how it is decided."""
+    decides = ("prediction", "decide", "seeds", "measures")
+    predictions = {
+        one["id"]: json.dumps([one.get(name) for name in decides])
+        for one in tomllib.loads(text)["claim"]
+    }
+    return {id: hashlib.sha256(of.encode()).hexdigest()[:12] for id, of in predictions.items()}
 
 
 def claim(id: str) -> Claim:

@@ -1,7 +1,8 @@
 """Committed records: the results of a chapter in a profile, with the machine they were made on.
 
 results/<profile>/<chapter>.parquet holds the result rows, <chapter>.evidence.csv the evidence for
-the ledger, and <chapter>.json the date, the seeds, the machine and the versions.
+the ledger, and <chapter>.json the date, the seeds, the machine, the versions, and the stamp that
+`start` gave the run: of which code it is, and by which predictions it is judged.
 """
 
 from __future__ import annotations
@@ -44,18 +45,75 @@ class Record:
         a = self.about
         seeds = ", ".join(map(str, a["seeds"]))
         origin = f"torch {a['torch']}, {a['date']}, commit {a['commit']}"
-        return f"profile {a['profile']}, seeds {seeds}, {a['machine']}, {origin}"
+        return f"profile {a['profile']}, seeds {seeds}, {a['machine']}, {origin}{reservations(a)}"
+
+
+def start(name: str, profile: str) -> dict:
+    """Returns the stamp of a run that starts now, for `write`.
+
+    It has the commit, whether src/ and data/ were as committed (None outside a repository), the
+    `fingerprints` of the predictions that the record will be judged by, whether these were
+    committed, and the time. If the run was interrupted, the stamp is that of its first call, and
+    `resumed` lists those of later calls of other code or predictions.
+    """
+    mine = {one.id for one in judge.CLAIMS if name in one.records}
+    ledger = judge.LEDGER.read_text(encoding="utf-8")
+    now, committed = (
+        {id: of for id, of in judge.fingerprints(text).items() if id in mine}
+        for text in (ledger, _git("show", f"HEAD:./{judge.LEDGER.name}") or "claim = []")
+    )
+    changes = _git("status", "--porcelain", "--", ":/src", ":/data")
+    stamp = {
+        "commit": commit(),
+        "clean": None if changes is None else not changes,
+        "predictions": now,
+        "predictions_committed": now == committed,
+    }
+    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    path = _unfinished(name, profile)
+    if path.exists():
+        first = json.loads(path.read_text())
+        calls = [first, *first.get("resumed", [])]
+        if any(calls[-1][key] != value for key, value in stamp.items()):
+            first["resumed"] = [*calls[1:], stamp | {"started": started}]
+        stamp = first
+    else:
+        stamp["started"] = started
+    write_text(path, json.dumps(stamp))
+    return stamp
+
+
+def _unfinished(name: str, profile: str) -> Path:
+    """Where the stamp of a run is until its record is written, beside the runs that it keeps."""
+    return Path(os.environ.get("MULTIEPOCH_RUNS", "runs")) / f"{profile}-{name}.started.json"
+
+
+def reservations(about: dict) -> str:
+    """Returns what a reader of a record must know about its stamp, each after a comma, or ""."""
+    calls = [about, *about.get("resumed", [])]
+    found = {
+        "with uncommitted changes": any(one.get("clean") is False for one in calls),
+        "its prediction not committed": any(
+            one.get("predictions_committed") is False for one in calls
+        ),
+        "resumed with other code or predictions": len(calls) > 1,
+    }
+    return "".join(f", {words}" for words, true in found.items() if true)
 
 
 def write(
     chapter: str,
     profile: str,
     rows: pd.DataFrame,
+    stamp: dict,
     evidence: pd.DataFrame | None = None,
     seeds: Sequence[int] = (),
     device: str = "cpu",
 ) -> Path:
-    """Writes a record and returns the path of its rows. Values are float32, to keep it small."""
+    """Writes a record and returns the path of its rows. Values are float32, to keep it small.
+
+    The stamp is what `start` returned when the run began.
+    """
     path = folder() / profile / f"{chapter}.parquet"
     floats = rows.select_dtypes("float64").columns.difference(EXACT)
     with atomic_write(path) as partial:
@@ -69,10 +127,10 @@ def write(
         "machine": machine(device),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "commit": commit(),
         "date": datetime.date.today().isoformat(),
     }
-    write_text(path.with_suffix(".json"), json.dumps(about, indent=1) + "\n")
+    write_text(path.with_suffix(".json"), json.dumps(about | stamp, indent=1) + "\n")
+    _unfinished(chapter, profile).unlink(missing_ok=True)
     return path
 
 
@@ -106,6 +164,14 @@ def ledger(results: Path | None = None) -> dict[str, pd.DataFrame]:
 
 def commit() -> str:
     """Returns the commit of the running code, or "unknown" outside a repository."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+    return (_git("rev-parse", "--short", "HEAD") or "unknown").strip()
+
+
+def _git(*arguments: str) -> str | None:
+    """Returns what git says in this folder, or None if it fails, as outside a repository."""
+    command = ["git", "-C", str(judge.LEDGER.parent), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:  # no git
+        return None
+    return None if done.returncode else done.stdout

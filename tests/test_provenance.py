@@ -1,0 +1,131 @@
+"""A record says from its start of which code it is, and by which predictions it is judged."""
+
+import json
+import re
+import subprocess
+
+import pandas as pd
+import pytest
+
+from reproduction import judge, records
+from tools import about
+
+ROWS = pd.DataFrame({"value": [1.0]})
+
+
+@pytest.fixture
+def git(tmp_path, monkeypatch):
+    """Commits a repository with the ledger alone, and returns git in it."""
+    folder = tmp_path / "src" / "reproduction"
+    folder.mkdir(parents=True)
+    ledger = folder / "claims.toml"
+    ledger.write_text(judge.LEDGER.read_text())
+    monkeypatch.setattr(judge, "LEDGER", ledger)
+    monkeypatch.setenv("MULTIEPOCH_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("MULTIEPOCH_RESULTS", str(tmp_path / "results"))
+
+    def git(*arguments):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init", "-q")
+    git("add", "src")
+    git("commit", "-qm", "first")
+    return git
+
+
+def change(old, new):
+    text = judge.LEDGER.read_text()
+    assert old in text
+    judge.LEDGER.write_text(text.replace(old, new))
+
+
+def test_a_run_of_committed_code_has_nothing_to_add(git):
+    stamp = records.start("ch12_worth", "long")
+    assert stamp["clean"] and stamp["predictions_committed"] and stamp["commit"] != "unknown"
+    assert list(stamp["predictions"]) == ["C15"]
+    assert records.reservations(stamp) == ""
+    assert records.start("tuning", "long")["predictions"] == {}
+    shown = about._stamp(stamp, judge.fingerprints(judge.LEDGER.read_text()))
+    assert shown == (f"{stamp['commit']}, clean", "C15")
+
+
+def test_uncommitted_code_is_said(git, tmp_path):
+    (tmp_path / "src" / "new.py").write_text("")
+    stamp = records.start("tuning", "long")
+    assert stamp["clean"] is False and stamp["predictions_committed"]
+    assert records.reservations(stamp) == ", with uncommitted changes"
+    assert about._stamp(stamp, {}) == (f"{stamp['commit']}, uncommitted changes", "none")
+
+
+def test_results_and_pages_do_not_make_code_uncommitted(git, tmp_path):
+    records.write("a", "long", ROWS, records.start("a", "long"))
+    assert records.start("tuning", "long")["clean"]
+
+
+def test_a_prediction_that_is_not_committed_is_said(git):
+    change(
+        'three_repeats", sign = ">", threshold = 0.5', 'three_repeats", sign = ">", threshold = 0.4'
+    )
+    worth, board = (records.start(name, "long") for name in ("ch12_worth", "ch11_board"))
+    assert not worth["predictions_committed"] and board["predictions_committed"]
+    assert "its prediction not committed" in records.reservations(worth)
+    assert about._stamp(worth, worth["predictions"])[1] == "C15 (not committed)"
+
+
+def test_words_beside_a_prediction_do_not_change_it_and_its_rule_does(git):
+    def fingerprint():
+        return judge.fingerprints(judge.LEDGER.read_text())["C15"]
+
+    before = fingerprint()
+    change("A repeated epoch is worth a part of fresh data", "Another title")
+    assert fingerprint() == before
+    change("seeds = [20, 21, 22, 23]", "seeds = [20, 21, 22]")
+    assert fingerprint() != before
+
+
+def test_a_run_that_is_resumed_has_the_stamp_of_its_start(git, tmp_path):
+    first = records.start("ch12_worth", "long")
+    assert records.start("ch12_worth", "long") == first, "the same code"
+    (tmp_path / "src" / "new.py").write_text("")
+    git("add", "src")
+    git("commit", "-qm", "second")
+    resumed = records.start("ch12_worth", "long")
+    (later,) = resumed.pop("resumed")
+    assert resumed == first and later["commit"] != first["commit"]
+    again = records.start("ch12_worth", "long")
+    assert again["resumed"] == [later]
+    assert records.reservations(again) == ", resumed with other code or predictions"
+    now = judge.fingerprints(judge.LEDGER.read_text())
+    assert (
+        about._stamp(again, now)[0]
+        == f"{first['commit']}, clean; resumed at {later['commit']}, clean"
+    )
+
+    path = records.write("ch12_worth", "long", ROWS, again, seeds=(20,))
+    kept = json.loads(path.with_suffix(".json").read_text())
+    assert kept["started"] == first["started"] and kept["resumed"] == [later]
+    assert "resumed with other code" in str(records.read("ch12_worth", "long"))
+    new = records.start("ch12_worth", "long")
+    assert new["commit"] == later["commit"] and "resumed" not in new, "the record was written"
+
+
+def test_the_page_of_runs_says_what_a_stamp_does_and_which_records_have_none(git, tmp_path):
+    records.write("ch12_worth", "long", ROWS, records.start("ch12_worth", "long"), seeds=(20,))
+    old = {"commit": "abc", "seeds": [1], "date": "2026-01-01", "machine": "m", "torch": "2.4"}
+    (tmp_path / "results" / "long" / "old.json").write_text(json.dumps(old))
+    change("seeds = [20, 21, 22, 23]", "seeds = [20, 21, 22]")
+    page = about._records_table(about._records(tmp_path / "results"))
+    lines = {line.split("|")[1].strip(): re.sub(" +", " ", line) for line in page.splitlines()}
+    assert "| abc, not stamped | not stamped | 1 |" in lines["old"]
+    assert ", clean | C15 (changed since) | 20 |" in lines["ch12_worth"]
+
+
+def test_outside_a_repository_nothing_is_known(tmp_path, monkeypatch):
+    ledger = tmp_path / "claims.toml"
+    ledger.write_text(judge.LEDGER.read_text())
+    monkeypatch.setattr(judge, "LEDGER", ledger)
+    monkeypatch.setenv("MULTIEPOCH_RUNS", str(tmp_path))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    stamp = records.start("tuning", "cpu")
+    assert stamp["commit"] == "unknown" and stamp["clean"] is None
