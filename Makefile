@@ -57,7 +57,7 @@ slides: $(PAGES) ## Print three slides from the front page of the built book, in
 	@$(RUN) -m tools.slides
 
 regression: $(STAMP) ## Run every notebook and compare with references/PROFILE.json
-	@$(RUN) -m pytest tests/regression --profile $(PROFILE) --junitxml=regression/$(PROFILE).xml
+	@$(RUN) -m pytest $(if $(filter gpu,$(PROFILE)),,$(PARALLEL)) tests/regression --profile $(PROFILE) --junitxml=regression/$(PROFILE).xml $(OPTIONS)
 
 random-logs: $(STAMP) ## Train compare on 200 random small logs and check its advice
 	@$(RUN) -m tests.random_logs $(OPTIONS)

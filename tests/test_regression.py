@@ -9,6 +9,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -298,6 +299,7 @@ def regression(root, *options):
 
 
 @pytest.mark.notebook
+@pytest.mark.timeout(1_800)
 def test_whatever_a_notebook_does_the_others_run(root):
     sources = {
         "hangs": ["print('before')\nimport time\ntime.sleep(1e6)"],
@@ -348,20 +350,22 @@ def test_a_run_of_the_book_is_not_repeated(root, monkeypatch):
 
 
 @pytest.mark.notebook
+@pytest.mark.timeout(1_800)
 def test_killed_at_any_moment_and_resumed(root):
     draw = random.Random(0)
-    _, _, expected = regression(root)
     for _ in range(2):
-        shutil.rmtree(root / "regression")
+        shutil.rmtree(root / "regression", ignore_errors=True)
         killed = subprocess.Popen(command(root), cwd=ROOT, stdout=subprocess.DEVNULL)
-        with pytest.raises(subprocess.TimeoutExpired):
-            killed.wait(draw.uniform(2, 6))
-        children = psutil.Process(killed.pid).children(recursive=True)
+        while not (children := psutil.Process(killed.pid).children(recursive=True)):
+            assert killed.poll() is None, "it ended before a kernel started"
+            time.sleep(0.05)
+        time.sleep(draw.uniform(0, 3))
+        children += psutil.Process(killed.pid).children(recursive=True)
         os.kill(killed.pid, signal.SIGKILL)
         killed.wait()
         assert not psutil.wait_procs(children, timeout=60)[1], "kernels end with the regression"
         code, _, failures = regression(root)
-        assert (code, failures) == (0, expected)
+        assert (code, failures) == (0, {"01_a": "", "02_b": ""})
     executed = {path: path.stat().st_mtime_ns for path in root.glob("regression/quick/[!.]*.ipynb")}
     assert len(executed) == 2
     regression(root)

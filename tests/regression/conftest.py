@@ -1,5 +1,6 @@
 """The option --profile, and a summary that names the chapter to start with."""
 
+import os
 from collections.abc import Iterable
 
 import pytest
@@ -16,6 +17,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):  # one of several processes, with a core each
+        os.environ["MULTIEPOCH_WORKERS"] = "1"
     try:
         config.reference = references.read(config.rootpath, config.getoption("profile"))
     except FileNotFoundError as error:
