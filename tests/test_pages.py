@@ -1,6 +1,8 @@
 """Every page of the built quick book, as a browser receives it."""
 
 import re
+from copy import copy
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -20,7 +22,9 @@ each_page = pytest.mark.parametrize("name", PAGES)
 pytestmark = [pytest.mark.page, pytest.mark.timeout(1_800)]  # the first builds the book
 
 
+@cache
 def soup(path: Path) -> BeautifulSoup:
+    """Parses a page once for all tests, which must not change it."""
     return BeautifulSoup(path.read_text(), "html.parser")
 
 
@@ -46,7 +50,7 @@ def test_no_traceback_stderr_or_progress_bar(html, name):
 
 @each_page
 def test_no_substitution_is_left(html, name):
-    prose = article(html, name)
+    prose = copy(article(html, name))
     for code in prose.select("pre, code"):
         code.decompose()
     assert "{{" not in prose.get_text()
