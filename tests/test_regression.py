@@ -465,6 +465,17 @@ def test_a_direction_that_fails_for_a_seed_is_recorded_with_it(root, runs, capsy
     assert references.read(root, "quick")["notebooks"]["01_a"]["directions"] == {"up": [3]}
 
 
+def test_the_notebooks_that_a_reference_lacks_can_be_recorded_alone(root, runs):
+    recording(root)
+    write_notebook(root / "notebooks" / "03_c.ipynb", CHECKS)
+    runs["01_a"] = runs["02_b"] = None  # not to be run
+    runs["03_c"] = lambda seed: recorded(VALUES[seed])
+    refused(root, "--missing: the others have seeds", "--missing", "--seeds", *"0123456")
+    recording(root, "--missing")
+    assert list(references.read(root, "quick")["notebooks"]) == ["01_a", "02_b", "03_c"]
+    refused(root, "has every notebook", "--missing")
+
+
 def test_one_notebook_can_be_recorded_alone(root, runs):
     recording(root)
     runs["01_a"] = lambda seed: recorded(VALUES[seed] + 1e-3)

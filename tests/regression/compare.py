@@ -71,7 +71,7 @@ def compare(outcome: Outcome, reference: dict, elsewhere: bool = False) -> list[
     level = 1 - FALSE_ALARMS / max(1, sum(not entry["exact"] for entry in entries))
     rows += _numbers(outcome.numbers, known["numbers"], level)
     rows += _directions(outcome.directions, known["directions"])
-    rows += _records(outcome.verdicts, known["verdicts"])
+    rows += _records(outcome.verdicts, known.get("verdicts", {}))
     seeds = reference["about"]["seeds"]
     return [*rows, *_verdicts(outcome.evidence, known["numbers"], seeds, elsewhere)]
 

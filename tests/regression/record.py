@@ -32,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser("python -m tests.regression.record", description=__doc__)
     parser.add_argument("--profile", choices=PROFILES, default="quick")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(12)), metavar="SEED")
-    parser.add_argument("--only", nargs="+", metavar="NN", help="record only these notebooks")
+    some = parser.add_mutually_exclusive_group()
+    some.add_argument("--only", nargs="+", metavar="NN", help="record only these notebooks")
+    some.add_argument("--missing", action="store_true", help="record only those it does not have")
     parser.add_argument("--root", type=Path, default=Path("."), help="the repository")
     accept = "write it even if the old reference fails the new values"
     parser.add_argument("--accept-verdicts", action="store_true", help=accept)
@@ -43,10 +45,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if len(seeds) < FEWEST_SEEDS:
         sys.exit(f"Not written: --seeds: a spread needs at least {FEWEST_SEEDS} seeds.")
     old = references.read(root, profile) if references.path(root, profile).exists() else None
-    if options.only and old and old["about"]["seeds"] != seeds:
-        sys.exit(f"Not written: --only: the others have seeds {old['about']['seeds']}.")
+    kept = dict(old["notebooks"]) if old and (options.only or options.missing) else {}
+    if kept and old["about"]["seeds"] != seeds:
+        which = "--only" if options.only else "--missing"
+        sys.exit(f"Not written: {which}: the others have seeds {old['about']['seeds']}.")
     notebooks = sorted((root / "notebooks").glob("*.ipynb"))
+    if options.missing:
+        notebooks = [path for path in notebooks if path.stem not in kept]
     notebooks = [path for path in notebooks if path.stem.startswith(tuple(options.only or [""]))]
+    if options.missing and not notebooks:
+        sys.exit("Not written: --missing: the reference has every notebook.")
     if not notebooks:
         sys.exit(f"Not written: no notebook begins with {' or '.join(options.only)}.")
     found: dict[str, dict[int, Outcome]] = {path.stem: {} for path in notebooks}
@@ -56,12 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"seed {seed}, {path.stem}: {outcome.error or outcome.status}", flush=True)
             found[path.stem][seed] = outcome
 
-    entries = dict(old["notebooks"]) if options.only and old else {}
-    changed = []
+    entries, changed = kept, []
     for name, by_seed in found.items():
         outcomes = {seed: by_seed[seed] for seed in seeds}
         entries[name] = gather(outcomes)
-        changed += judged_by(old, outcomes, sizes.seeds) if old else []
+        if old and name in old["notebooks"]:
+            changed += judged_by(old, outcomes, sizes.seeds)
     if changed:
         print("The old reference fails the new values:", *changed, sep="\n")
         if not options.accept_verdicts:
