@@ -5,11 +5,13 @@ A `Run` holds everything that its result depends on. Its key names the file that
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -112,38 +114,50 @@ class Run:
         return run_key([run, profile.sizes(), device], *packages)
 
 
-class _Started(NamedTuple):
-    """A run that only has to be trained: `train` returns its points on the held-out log."""
-
-    train: Callable[[], pd.DataFrame]
-    held_out: Log
-    model: ConversionModel
-    optimizers: list[Optimizer]
-    between_epochs: Any
-
-
 def execute(run: Run, profile: Profile, device: str = "cpu") -> pd.DataFrame:
     """Trains one model and returns its points on the held-out day as rows of COLUMNS.
 
     A run whose loss is no longer finite has an infinite one.
     """
-    started = (_over_days if run.days else _over_window)(run, profile, device)
-    wall, cpu = time.perf_counter(), time.process_time()
+    parts = (_over_days if run.days else _over_window)(run, profile, device)
+    started = time.perf_counter(), time.process_time()
     try:
-        rows = started.train()
+        rows = parts.train(
+            epochs=run.epochs,
+            batch_size=run.batch_size or SOURCES[run.data].batch_size or profile.batch_size,
+            seed=run.seed,
+            progress=None,
+        )
+        rows = rows[rows["split"] != "running"]
+        if run.days:  # 3.25 is a quarter into the last epoch over the fourth day
+            rows = rows.assign(epoch=rows["day"] + rows["epoch"] - run.epochs + 1.0)
     except NonFiniteLoss:
-        end = {"epoch": float(run.days or run.epochs), "group": "all", "value": float("inf")}
-        names = [
-            (o, m) for o in started.held_out.objectives for m in ("logloss", "expected_logloss")
-        ]
-        rows = pd.DataFrame([end | {"objective": o, "metric": m, "samples": 0} for o, m in names])
-    times = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
-    extra = [*_ends(started.held_out), *_totals(times | sizes(*started[2:]))]
-    last = {"epoch": rows["epoch"].max(), "samples": rows["samples"].max()}
-    last |= {"group": "all", "objective": ""}
-    rows = pd.concat([rows, pd.DataFrame([last | one for one in extra])], ignore_index=True)
+        end = {"epoch": float(run.days or run.epochs), "samples": 0, "group": "all"}
+        names = product(parts.held_out.objectives, ("logloss", "expected_logloss"))
+        rows = pd.DataFrame(
+            [end | {"objective": o, "metric": m, "value": math.inf} for o, m in names]
+        )
+    totals = {
+        "seconds": time.perf_counter() - started[0],
+        "cpu_seconds": time.process_time() - started[1],
+        **sizes(*parts[2:]),
+    }
+    extra = _ends(parts.held_out) + [("", name, float(value)) for name, value in totals.items()]
+    about = pd.DataFrame(extra, columns=["objective", "metric", "value"])
+    about = about.assign(epoch=rows["epoch"].max(), samples=rows["samples"].max(), group="all")
+    rows = pd.concat([rows, about], ignore_index=True)
     rows[IDENTITY] = profile.name, _device_name(device), run.seed, run.method, run.setting
     return rows[COLUMNS]
+
+
+class _Parts(NamedTuple):
+    """A run that has only to be trained."""
+
+    train: Callable[..., pd.DataFrame]
+    held_out: Log
+    model: ConversionModel
+    optimizers: list[Optimizer]
+    every_epoch: Any
 
 
 def logs(run: Run, profile: Profile) -> tuple[Log, Log, Callable[[Log, Log], torch.Tensor] | None]:
@@ -170,8 +184,7 @@ def logs(run: Run, profile: Profile) -> tuple[Log, Log, Callable[[Log, Log], tor
     return *METHODS[run.method].logs(log, held_out, run.hyperparameter), groups
 
 
-def _over_window(run: Run, profile: Profile, device: str) -> _Started:
-    """Trains over one window."""
+def _over_window(run: Run, profile: Profile, device: str) -> _Parts:
     log, held_out, groups = logs(run, profile)
     log, held_out = log.to(device), held_out.to(device)
     model, optimizers, every_epoch = build(run, log.schema, device)
@@ -179,32 +192,15 @@ def _over_window(run: Run, profile: Profile, device: str) -> _Started:
     if run.intervention:
         make = interventions.INTERVENTIONS[run.intervention]
         data, between_epochs = make(model, every_epoch, log, profile, run)
-
-    def points() -> pd.DataFrame:
-        rows = train(
-            model,
-            optimizers,
-            data,
-            epochs=run.epochs,
-            batch_size=run.batch_size or SOURCES[run.data].batch_size or profile.batch_size,
-            seed=run.seed,
-            evaluate=held_out,
-            evaluate_at=run.evaluate_at,
-            evaluate_epochs=run.evaluate_epochs,
-            between_epochs=between_epochs,
-            groups=groups,
-            progress=None,
-        )
-        return rows[rows["split"] == "test"]  # as train calls the held-out log, whichever it is
-
-    return _Started(points, held_out, model, optimizers, every_epoch)
+    how = {"evaluate": held_out, "evaluate_at": run.evaluate_at, "groups": groups}
+    how |= {"evaluate_epochs": run.evaluate_epochs, "between_epochs": between_epochs}
+    return _Parts(
+        partial(train, model, optimizers, data, **how), held_out, model, optimizers, every_epoch
+    )
 
 
-def _over_days(run: Run, profile: Profile, device: str) -> _Started:
-    """Trains day after day, evaluated on the next one.
-
-    In the rows `epoch` counts the days: 3.25 is a quarter into the last epoch over the fourth.
-    """
+def _over_days(run: Run, profile: Profile, device: str) -> _Parts:
+    """Trains day after day, evaluated on the next one; in the rows `epoch` counts the days."""
     world = profile.world(run.seed, run.scale, **run.world)
     schema = world.schema(run.days)
     per_day = profile.impressions_per_day
@@ -214,26 +210,17 @@ def _over_days(run: Run, profile: Profile, device: str) -> _Started:
         return replace(world.day(day, n), schema=schema)
 
     model, optimizers, every_epoch = build(run, schema, device)
-
-    def points() -> pd.DataFrame:
-        rows = train_days(
-            model,
-            optimizers,
-            partial(day_log, round(run.times_data * per_day)),
-            range(run.days + 1),
-            epochs=run.epochs,
-            evaluate_on=partial(day_log, per_day),
-            evaluate_at=run.day_evaluate_at,
-            evaluate_epochs=[run.epochs - 1],
-            batch_size=run.batch_size or profile.batch_size,
-            seed=run.seed,
-            between_epochs=every_epoch,
-            progress=None,
-        )
-        rows = rows[rows["split"] == "next_day"]
-        return rows.assign(epoch=rows["day"] + rows["epoch"] - run.epochs + 1.0)
-
-    return _Started(points, day_log(per_day, run.days), model, optimizers, every_epoch)
+    days = partial(day_log, round(run.times_data * per_day)), range(run.days + 1)
+    how = {"evaluate_on": partial(day_log, per_day), "evaluate_at": run.day_evaluate_at}
+    how |= {"evaluate_epochs": [run.epochs - 1], "between_epochs": every_epoch}
+    held_out = day_log(per_day, run.days)
+    return _Parts(
+        partial(train_days, model, optimizers, *days, **how),
+        held_out,
+        model,
+        optimizers,
+        every_epoch,
+    )
 
 
 def build(run: Run, schema: Schema, device: str) -> tuple[ConversionModel, list[Optimizer], Any]:
@@ -253,19 +240,15 @@ def build(run: Run, schema: Schema, device: str) -> tuple[ConversionModel, list[
     return model, optimizer if isinstance(optimizer, list) else [optimizer], every_epoch
 
 
-def _ends(held_out: Log) -> list[dict]:
-    """Returns the best constant's logloss on the held-out day and, if known, the optimum's."""
+def _ends(held_out: Log) -> list[tuple[str, str, float]]:
+    """Returns the best constant's loss on the held-out day and, if known, the optimum's."""
     if held_out.p_true is not None:
         ends = bayes_optimum(held_out)
     else:
         rate = held_out.labels.double().mean(dim=0).tolist()
         known = {"positive_rate": rate, "constant_logloss": map(entropy, rate)}
         ends = pd.DataFrame(known, index=held_out.objectives)
-    return [
-        {"objective": objective, "metric": metric, "value": value}
-        for objective, row in ends.iterrows()
-        for metric, value in row.items()
-    ]
+    return [(name, metric, value) for name, row in ends.iterrows() for metric, value in row.items()]
 
 
 def sizes(
@@ -279,10 +262,6 @@ def sizes(
         "state_bytes": sum(tensor.nbytes for one in state for tensor in one.values()),
         "rewind_bytes": between_epochs.n_bytes,
     }
-
-
-def _totals(values: dict[str, float]) -> list[dict]:
-    return [{"metric": name, "value": float(value)} for name, value in values.items()]
 
 
 def _device_name(device: str) -> str:
