@@ -59,16 +59,6 @@ def cell(values: Iterable[float], unit: str = "", digits: int = 2) -> str:
     return estimate(values, unit, digits).removesuffix(" (one seed)")
 
 
-def above(values: Iterable[float], threshold: float = 0.0) -> bool:
-    """Returns whether the whole interval over seeds lies above the threshold."""
-    return interval(list(values))[1] > threshold
-
-
-def below(values: Iterable[float], threshold: float = 0.0) -> bool:
-    """Returns whether the whole interval over seeds lies below the threshold."""
-    return interval(list(values))[2] < threshold
-
-
 def measures(evidence: pd.DataFrame) -> dict[str, pd.Series]:
     """Returns the values over seeds of each measure in evidence rows."""
     return {name: rows.set_index("seed")["value"] for name, rows in evidence.groupby("measure")}

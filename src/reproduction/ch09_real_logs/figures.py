@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 
 from multiepoch.data import Log
 from multiepoch.methods import METHODS
+from multiepoch.stats import interval
 from reproduction import style, tables
 from reproduction.ch09_real_logs import experiment as chapter
 from reproduction.ch09_real_logs.experiment import CROSS, MEAN, ONE_EPOCH, TUNED, WITH, WITHOUT
-from reproduction.findings import above, below, cell
+from reproduction.findings import cell
 from reproduction.measure import losses, pick, to_start
 
 LABELS = {name: method.label for name, method in METHODS.items()}
@@ -225,7 +226,8 @@ def carried_over(rows: pd.DataFrame) -> None:
 def _verdict(both: tuple[pd.Series | None, pd.Series | None], threshold: float) -> str:
     if any(values is None for values in both):
         return "—"
-    sides = [(below(values, threshold), above(values, threshold)) for values in both]
+    ends = [interval(values)[1:] for values in both]
+    sides = [(high < threshold, low > threshold) for low, high in ends]
     if (False, False) in sides:
         return "not settled"
     return "yes" if sides[0] == sides[1] else "**no**"
