@@ -38,15 +38,30 @@ def binned(x: np.ndarray) -> np.ndarray:
 
 
 def cross_gain(a: np.ndarray, b: np.ndarray, labels: np.ndarray, fit: np.ndarray) -> float:
-    """Returns the share that the cross explains beyond the two columns, apart and together."""
+    """Returns the share that the cross explains beyond the two columns, apart and together.
+
+    A cross that is a function of one column is none, and gains nothing. The rates of the cross are
+    shrunk to what its parents say, so that rows which a pair shares with its parent count twice; so
+    the parents are given the same second look.
+    """
+    pairs = a.astype(np.int64) * (int(b.max()) + 1) + b
+    _, first, pair = np.unique(pairs, return_index=True, return_inverse=True)
+    if len(first) in (len(np.unique(a)), len(np.unique(b))):
+        return 0.0
     prior = np.clip(labels[fit].mean(), 1e-6, 1 - 1e-6)
     apart = [_rates(codes, labels, fit, prior, _SHRINK)[codes] for codes in (a, b)]
     logits = sum(np.log(p / (1 - p)) for p in apart) - np.log(prior / (1 - prior))
     both = 1 / (1 + np.exp(-logits))
-    pairs = a.astype(np.int64) * (int(b.max()) + 1) + b
-    _, first, pair = np.unique(pairs, return_index=True, return_inverse=True)
+    again = [_rates(codes, labels, fit, _mean_of(both, codes), _SHRINK)[codes] for codes in (a, b)]
     crossed = _rates(pair, labels, fit, both[first], _SHRINK)[pair]
-    return _share(crossed, labels, fit) - max(_share(p, labels, fit) for p in (*apart, both))
+    parents = (*apart, both, *again)
+    return _share(crossed, labels, fit) - max(_share(p, labels, fit) for p in parents)
+
+
+def _mean_of(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Returns the mean of the values, (n,), over the rows of each code."""
+    counts = np.bincount(codes)
+    return np.bincount(codes, values) / np.maximum(counts, 1)
 
 
 def leaks(train: Log, validation: Log) -> list[str]:
