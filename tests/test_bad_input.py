@@ -7,6 +7,7 @@ import errno
 import gzip
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -15,12 +16,13 @@ from decimal import Decimal
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 import multiepoch
 from multiepoch.data.log import DataError
 from multiepoch_compare import command as compare
 from multiepoch_compare import inspect as inspecting
-from multiepoch_compare import output
+from multiepoch_compare import output, run
 from multiepoch_compare.__main__ import main
 from multiepoch_compare.readers import Columns, files, map_log, parse
 
@@ -121,7 +123,7 @@ BAD = {
         "column 'click', row 1: a value of type list<",
     ),
     "an empty first line": ({"log.csv": "\n" + GOOD}, CALL, "the first line is empty; it must"),
-    "label in words": (spoiled(3, "buy", "yes"), CALL, "column 'buy', row 3: 'yes'"),
+    "label in words": (spoiled(3, "buy", "maybe"), CALL, "column 'buy', row 3: 'maybe'"),
     "label missing": (spoiled(9, "click", ""), CALL, "column 'click', row 9: no value"),
     "label NaN": (parquet(click=floats), CALL, "column 'click', row 48: nan; a label must be"),
     "label is a rate": (parquet(click=[0.5] * 48), CALL, "column 'click', row 1: 0.5"),
@@ -486,6 +488,63 @@ BAD = {
         [*CALL, "--format", "avazu"],
         "names the columns; leave out --ids",
     ),
+    "a comment before the header": (
+        {"log.csv": "# exported on Monday, by hand\n" + GOOD},
+        CALL,
+        "the first line is a comment ('# exported on Monday, by hand'), but it must name the",
+    ),
+    "a name that is composed in another way": (
+        {"log.csv": GOOD.replace("user", "us\u00e9r", 1)},
+        ["--ids", "use\u0301r,item", *CALL[2:]],
+        "column 'use\u0301r' is missing; there is 'us\u00e9r': its letters are coded in another",
+    ),
+    "a gzip file of one endless line": (
+        {"log.csv.gz": gzip.compress(b"user,item,click,buy,price,day\n" + b"0" * (1 << 27))},
+        CALL,
+        "unpacks to more than 200 times its size; is it a log?",
+    ),
+    "a gzip file of very many lines": (
+        {"log.csv.gz": gzip.compress((HEADER + "\n" + "u,i,1,1,1,1\n" * (1 << 22)).encode())},
+        CALL,
+        "unpacks to more than 200 times its size; is it a log?",
+    ),
+    "an unknown method": (
+        {"log.csv": GOOD},
+        [*CALL, "--methods", "FAL,SAM"],
+        "--methods: 'SAM' is unknown; choose from sparse optimizer",
+    ),
+    "two ways of naming the test days": (
+        {"log.csv": GOOD},
+        [*CALL, "--test-days", "1", "--test-from", "2024-03-04"],
+        "--test-from names the test days: leave out --test-days",
+    ),
+    "a day to test from that is none": (
+        {"log.csv": GOOD},
+        [*CALL, "--test-from", "Monday"],
+        "--test-from: column 'day', row 1: 'Monday'; a day must be written as",
+    ),
+    "a day to test from after the last": (
+        {"log.csv": GOOD},
+        [*CALL, "--test-from", "2025-01-01"],
+        "--test-from 2025-01-01: the last day is 2024-03-04; name one before",
+    ),
+    "a file of options that is no TOML": (
+        {"log.csv": GOOD, "call.toml": "ids = user"},
+        ["--config", "call.toml"],
+        "call.toml: cannot be read as TOML (",
+    ),
+    "a file of options with another": (
+        {"call.toml": "idz = ['user']", "log.csv": GOOD},
+        ["--config", "call.toml"],
+        "call.toml: no option 'idz'; see multiepoch compare --help",
+    ),
+    "no share": ({"log.csv": GOOD}, [*CALL, "--sample", "0"], "--sample is 0.0; give a share"),
+    "no time": ({"log.csv": GOOD}, [*CALL, "--minutes", "0"], "--minutes is 0; give more than 0"),
+    "a device that is not there": (
+        {"log.csv": GOOD},
+        [*CALL, "--device", "tpu"],
+        "--device tpu: ",
+    ),
     "another format": ({"log.csv": GOOD}, ["--format", "avazu"], "column 'C1' is missing"),
 }
 
@@ -649,6 +708,47 @@ def test_an_output_folder_in_use_is_left_alone(place, capsys, contents, words):
     one_sentence(capsys.readouterr(), words)
     assert sorted(place.rglob("*")) == before
     assert all((place / name).read_text() == content for name, content in contents.items())
+
+
+def test_the_lock_follows_no_link(place, capsys):
+    path = lay_out(place, {"log.csv": GOOD})
+    (place / "precious").write_text("kept")
+    (place / "report").mkdir()
+    (place / "report" / "lock").symlink_to(place / "precious")
+    assert main(["compare", str(path), *CALL, "--out", str(place / "report")]) == 2
+    one_sentence(capsys.readouterr(), "report: cannot be written to")
+    assert (place / "precious").read_text() == "kept"
+
+
+def test_a_planted_file_of_parts_runs_no_code(place):
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(place / "ran"),)
+
+    torch.save(Evil(), place / "parts")
+    with pytest.raises(pickle.UnpicklingError):
+        run.read_parts(run.Setup("", Columns((), ()), None, 2, 64, str(place / "parts")))
+    assert not (place / "ran").exists()
+
+
+@pytest.mark.parametrize("words", ["yes no", "Y n", "True false", "t f"])
+def test_labels_may_be_words(words):
+    column = pa.array(words.split() * 2)
+    assert parse.labels(column, parse.Place("log.csv", "click", 0)).tolist() == [1, 0, 1, 0]
+
+
+def test_control_c_while_libraries_are_imported_ends_with_one_line():
+    code = (
+        "import os, signal, sys, threading\n"
+        "from multiepoch_compare.__main__ import main\n"
+        "assert 'torch' not in sys.modules\n"
+        "threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        f"sys.exit(main(['compare', 'none.csv', *{CALL}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.strip().startswith("multiepoch compare: stopped")
+    assert done.stderr.strip().count("\n") == 0
 
 
 def test_two_calls_do_not_share_a_folder(place, capsys):

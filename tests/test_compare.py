@@ -1,6 +1,7 @@
 import json
 import re
 import shlex
+import sys
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,15 +14,18 @@ import pytest
 import torch
 from bs4 import BeautifulSoup
 
+import multiepoch_compare
 from multiepoch.data import AdsWorld
 from multiepoch.data.kuairand import PACKAGED
 from multiepoch.train import NonFiniteLoss
+from multiepoch_compare import api, figures, output, plan, record, report, run
 from multiepoch_compare import command as compare
-from multiepoch_compare import figures, output, plan, record, report, run
 from multiepoch_compare import inspect as inspecting
 from multiepoch_compare import verdict as judge
 from multiepoch_compare.__main__ import main
+from multiepoch_compare.estimates import WORDS
 from multiepoch_compare.inspect import inspect, look, sample
+from multiepoch_compare.leak import cross_gain
 from multiepoch_compare.readers import Columns, map_log
 
 pytestmark = pytest.mark.slow
@@ -44,16 +48,18 @@ CALL = [
     "--batch-size",
     "128",
 ]
-LABELS = ["plain", "sparse optimizer", "FAL", "MEDA", "AdamAR", "tail rewind"]
+EVERY = dict(plan.TABLE_RATE_METHODS)
+SOME = {label: EVERY[label] for label in (plan.SPARSE, "MEDA", plan.TAIL)}
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder with a small log; two trials a method."""
+    """A folder with a small log; some methods, two trials each."""
     monkeypatch.setenv("MULTIEPOCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(plan, "TABLE_RATE_METHODS", SOME)
     every = plan.trials
-    monkeypatch.setattr(plan, "trials", lambda budget=4: every(2))
+    monkeypatch.setattr(plan, "trials", lambda budget=4, methods=(): every(2, methods))
     rng = np.random.default_rng(0)
     n = 1_500
     user, item = rng.integers(0, 60, n), rng.integers(0, 40, n)
@@ -75,7 +81,7 @@ def place(tmp_path, monkeypatch):
 
 
 def report_of(place, name="report"):
-    return json.loads((place / name / "report.json").read_text())
+    return record.loads((place / name / "report.json").read_text())
 
 
 def without_times(found):
@@ -87,12 +93,13 @@ def without_times(found):
     return found
 
 
-def test_a_call_gives_a_page_a_record_and_a_table(place, capsys):
+def test_a_call_gives_a_page_a_record_and_a_table(place, capsys, monkeypatch):
+    monkeypatch.setattr(plan, "TABLE_RATE_METHODS", EVERY)
     assert main(["compare", "log.parquet", *CALL]) == 0
     printed = capsys.readouterr().out
     found = report_of(place)
     labels = [m["label"] for m in found["methods"] if m["label"] != judge.RETUNED]
-    assert labels == LABELS
+    assert labels == ["plain", *EVERY]
     assert found["data"]["sizes"] == {"train": 900, "validation": 300, "test": 300}
     assert found["data"]["split"]["test"] == "2024-01-05"
     total = sum(found["frequencies"]["user_x_item"])
@@ -134,7 +141,7 @@ def test_the_share_of_the_jump_that_is_labels_seen_is_measured_where_plain_colla
     place, monkeypatch
 ):
     trials = {"plain": [plan.Trial("plain", "plain", 1e-2, 1e-2)]}
-    monkeypatch.setattr(plan, "trials", lambda budget=4: trials)
+    monkeypatch.setattr(plan, "trials", lambda budget=4, methods=(): trials)
     world = AdsWorld(0, 2_000, 1_000, 100, 20, impressions_per_day=4_000)
     log = world.days(0, 4)
     columns = {name: ids.numpy() for name, ids in log.ids.items()} | {"day": log.day.numpy()}
@@ -144,10 +151,10 @@ def test_the_share_of_the_jump_that_is_labels_seen_is_measured_where_plain_colla
     call = ["--ids", names, "--labels", "click", "--day", "day", "--batch-size", "128"]
     assert main(["compare", "sparse.parquet", *call, "--seeds", "3", "--epochs", "2"]) == 0
     seen = report_of(place)["own_label"]
-    assert seen["jump"]["low"] > judge.COLLAPSE > abs(seen["control"]["mean"])
-    assert seen["share"]["mean"] == pytest.approx(100, abs=30)
-    sentence = report_of(place)["headline"][1]
-    assert sentence.startswith(f"About {seen['share']['mean']:.0f} % [")
+    assert seen["jump"].low > judge.COLLAPSE > abs(seen["control"].mean)
+    assert seen["share"].mean == pytest.approx(100, abs=30)
+    (sentence,) = (one for one in report_of(place)["headline"] if one.startswith("About"))
+    assert sentence.startswith(f"About {min(seen['share'].mean, 100):.0f} % [")
     assert sentence in (place / "report" / "report.txt").read_text()
     kept = [json.loads(p.read_text()) for p in (place / "report" / "trials").iterdir()]
     control = [one["trial"] for one in kept if one["trial"]["method"] == "two_fold"]
@@ -188,7 +195,7 @@ def test_the_share_is_of_the_jump_a_quarter_into_epoch_2(control, share):
 def test_a_run_evaluates_what_the_method_serves(place, monkeypatch):
     columns = Columns(("user", "item"), ("click",), "day")
     mapped = map_log("log.parquet", columns)
-    setup = run.Setup(str(mapped.folder), columns, plan.split(mapped, "log", False), 2, 64)
+    setup = run.Setup(str(mapped.folder), columns, plan.split(mapped, "log"), 2, 64)
     trial = plan.Trial("blended", "tail_rewind_blend", 1e-3, 1e-1, 20)
     found = run.execute(trial, setup)
     ends = [v for s, e, _, m, v in found["points"] if (s, m) == ("test", "logloss") and e == int(e)]
@@ -213,20 +220,21 @@ def test_an_interrupted_call_resumes(place, capsys, monkeypatch):
     assert not (place / "stopped" / "lock").exists()
     monkeypatch.setattr(run, "execute", execute)
     assert main(["compare", "log.parquet", *CALL, "--out", "stopped"]) == 0
-    assert "4 of 12 runs are kept from before" in capsys.readouterr().out
+    assert "4 of 8 runs are kept from before" in capsys.readouterr().out
     assert without_times(report_of(place, "stopped")) == without_times(report_of(place, "whole"))
 
 
 def test_one_seed_gives_valid_json_and_any_column_name_will_do(place):
     table = pq.read_table("log.parquet").rename_columns(
-        ["type", "user.id", "half", "buy", "price", "day"]
+        ["type", "user.id", "$half_$", "buy", "price", "day"]
     )
+    table = table.append_column("user_dot_id", table["type"])
     pq.write_table(table, "names.parquet")
     call = [
         "--ids",
-        "type,user.id",
+        "type,user.id,user_dot_id",
         "--labels",
-        "half",
+        "$half_$",
         "--day",
         "day",
         "--seeds",
@@ -242,14 +250,18 @@ def test_one_seed_gives_valid_json_and_any_column_name_will_do(place):
         raise AssertionError(f"{constant} is no JSON")
 
     found = json.loads((place / "report" / "report.json").read_text(), parse_constant=refuse)
-    assert found["methods"][0]["second"]["low"] is None
-    assert found["data"]["cut"] == [] and set(found["frequencies"]) == {"type", "user.id"}
+    assert found["methods"][0]["second"]["low"] is None and found["advised"] is None
+    assert found["data"]["cut"] == [] and set(found["frequencies"]) == {
+        "type",
+        "user.id",
+        "user_dot_id",
+    }
 
 
 def test_processes_share_the_parts_by_a_file_that_is_gone_at_the_end(place, capsys, monkeypatch):
     columns = Columns(("user", "item"), ("click",), "day", cross=(("user", "item"),))
     mapped = map_log("log.parquet", columns)
-    own = run.Setup(str(mapped.folder), columns, plan.split(mapped, "log", False), 2, 64)
+    own = run.Setup(str(mapped.folder), columns, plan.split(mapped, "log"), 2, 64)
     shared = replace(own, shared=str(place / "parts"))
     for _ in range(2):  # the first writes the file
         run.read_parts.cache_clear()
@@ -308,7 +320,7 @@ def test_a_rate_that_diverges_is_no_candidate(place, monkeypatch):
         assert m["label"] in m["setting"]
         assert m["trial"] != first.__dict__
     kept = [json.loads(p.read_text()) for p in (place / "report" / "trials").iterdir()]
-    assert [one["status"] for one in kept].count("diverged") == len(LABELS)
+    assert [one["status"] for one in kept].count("diverged") == len(SOME) + 1
 
 
 def test_a_method_that_always_diverges_is_refused(place, capsys, monkeypatch):
@@ -331,18 +343,15 @@ def test_another_error_is_not_taken_for_a_divergence(place, monkeypatch):
 
 
 def test_a_look_at_few_days_splits_by_rows(place):
-    columns = Columns(("user",), ("click",), "day")
-    mapped = map_log("log.parquet", columns, rows=1_000)  # four of five days
-    assert plan.split(mapped, "log", look=True).ends == ((0, 1), (2, 2), (3, 3))
-    cut_off = plan.split(mapped, "log", look=True, cut=True)  # within the fourth day
-    assert cut_off.ends == ((0, 0), (1, 1), (2, 2))
-    few = map_log("log.parquet", Columns(("user",), ("click",), "day"), rows=500)
+    pq.write_table(pq.read_table("log.parquet").slice(0, 500), "few.parquet")
+    few = map_log("few.parquet", Columns(("user",), ("click",), "day"))
     with pytest.raises(ValueError, match="2 days"):
-        plan.split(few, "log", look=False)
+        plan.split(few, "log")
+    mapped = map_log("log.parquet", Columns(("user",), ("click",), "day"))
     mapped.days = ["one"]
-    split = plan.split(mapped, "log", look=True)
-    assert split.by_rows and split.ends == ((0, 799), (800, 899), (900, 999))
-    assert len(split.read(mapped, "train")) == 800
+    split = plan.split(mapped, "log", look=True, n_test=1)
+    assert split.by_rows and split.ends == ((0, 1199), (1200, 1349), (1350, 1499))
+    assert len(split.read(mapped, "train")) == 1_200
 
 
 def test_a_look_at_few_days_out_of_order_is_no_split(place):
@@ -355,9 +364,43 @@ def test_a_look_at_few_days_out_of_order_is_no_split(place):
 
 def test_several_days_can_be_tested_on(place):
     mapped = map_log("log.parquet", Columns(("user",), ("click",), "day"))
-    assert plan.split(mapped, "log", False, 2).ends == ((0, 0), (1, 2), (3, 4))
+    assert plan.split(mapped, "log", n_test=2).ends == ((0, 0), (1, 2), (3, 4))
     with pytest.raises(ValueError, match=r"has 5 days, .* at least 7 are needed"):
-        plan.split(mapped, "log", False, 3)
+        plan.split(mapped, "log", n_test=3)
+    assert plan.days_from(mapped, "2024-01-04") == plan.days_from(mapped, "20240104") == 2
+    with pytest.raises(ValueError, match="the last day is 2024-01-05"):
+        plan.days_from(mapped, "2024-02-01")
+
+
+@pytest.mark.parametrize(
+    "counts, days",
+    [
+        ([20_000] * 7, (1, 1)),
+        ([20_000] * 6 + [12], (1, 2)),  # the last day is nearly empty
+        ([20_000] * 5 + [44, 46], (1, 3)),
+        ([20_000] * 3 + [536], (1, 2)),
+        ([4_000] * 9, (1, 2)),
+        ([50] * 31, (7, 7)),  # none are enough: as many as leave half for training
+        ([20_000, 20_000, 12], (1, 1)),  # no other choice
+        ([1, 2], (1, 1)),
+    ],
+)
+def test_as_many_days_are_tested_on_as_a_verdict_needs(counts, days):
+    assert plan.days_to_test(np.array(counts), [0.5]) == days
+    assert 5_000 < plan.rows_needed([0.5]) < 10_000 < plan.rows_needed([0.1]) < 20_000
+    needed = plan.rows_needed([0.3, 0.01])
+    assert plan.half_width(needed, [0.3, 0.01]) == pytest.approx(plan.COLLAPSE, rel=1e-3)
+
+
+def test_a_test_part_that_decides_nothing_gives_no_advice(place):
+    assert main(["compare", "log.parquet", *CALL, "--methods", "MEDA"]) == 0  # 300 impressions
+    found = report_of(place)
+    assert found["headline"][0].startswith("No advice: a test part of 300 impressions")
+    assert found["advised"] is None and not any("Keep" in one for one in found["headline"])
+    assert [m["label"] for m in found["methods"] if m["label"] != judge.RETUNED] == [
+        "plain",
+        "MEDA",
+    ]
 
 
 def test_a_time_far_outside_the_rest_is_pointed_out(place, capsys):
@@ -378,7 +421,7 @@ def test_a_time_far_outside_the_rest_is_pointed_out(place, capsys):
 def test_the_training_days_are_cut_to_the_latest(place, monkeypatch):
     mapped = map_log("log.parquet", Columns(("user",), ("click",), "day"))
     monkeypatch.setattr(plan, "MAX_TRAIN", 100)
-    train = plan.split(mapped, "log", False).read(mapped, "train")
+    train = plan.split(mapped, "log").read(mapped, "train")
     assert len(train) == 100 and set(train.day.tolist()) == {2}
 
 
@@ -387,7 +430,7 @@ def test_the_latest_are_kept_even_if_the_file_begins_with_them(place, monkeypatc
     pq.write_table(table.take(np.arange(len(table))[::-1].copy()), "back.parquet")
     mapped = map_log("back.parquet", Columns(("user",), ("click",), "day"))
     monkeypatch.setattr(plan, "MAX_TRAIN", 100)
-    split = plan.split(mapped, "log", False)
+    split = plan.split(mapped, "log")
     assert set(split.read(mapped, "train").day.tolist()) == {2}
     assert split.n_rows(mapped, "train") == 900 and split.n_rows(mapped, "test") == 300
 
@@ -398,7 +441,7 @@ def test_blocks_are_of_users_or_of_impressions_if_a_column_has_too_few_values(pl
         pq.write_table(table, "few.parquet")
         columns = Columns(ids, ("click",), "day")
         mapped = map_log("few.parquet", columns)
-        setup = run.Setup(str(mapped.folder), columns, plan.split(mapped, "log", False), 2, 64)
+        setup = run.Setup(str(mapped.folder), columns, plan.split(mapped, "log"), 2, 64)
         parts = run.read_parts(setup)
         sizes = parts.sizes()[0]
         assert sizes.sum() == len(parts.test) and sizes.max() <= len(parts.test) * run.LARGEST_BLOCK
@@ -445,11 +488,48 @@ def test_the_batch_follows_the_log_and_is_said(place, monkeypatch):
 
 
 def test_every_method_has_as_many_trials_and_none_twice():
+    assert list(plan.trials(2, ["MEDA", "additive"])) == ["plain", "MEDA", "additive"]
     for budget in (2, 4):
         for label, several in plan.trials(budget).items():
             assert len(several) == len(set(several)) == budget
             assert {t.label for t in several} == {label}
             assert all((t.dense_lr == t.embedding_lr) == (label == "plain") for t in several)
+
+
+def test_python_gets_a_table_of_a_frame_and_a_file_may_hold_the_options(place, monkeypatch):
+    frame, drawn = pq.read_table("log.parquet").to_pandas(), []
+    monkeypatch.setattr(api, "_show", drawn.append)
+    options = {"ids": ["user", "item"], "labels": ["click"], "day": "day", "seeds": 2, "epochs": 2}
+    options |= {"methods": ["MEDA"], "batch_size": 128, "cross": [["user", "item"]]}
+    table = multiepoch_compare.compare(frame, out="python", **options)
+    found = report_of(place, "python")
+    assert table.attrs["report"] == found and found["data"]["source"] == "DataFrame"
+    assert found["call"].startswith("multiepoch compare DataFrame --ids user,item")
+    assert [label for label in table.index if label != judge.RETUNED] == ["plain", "MEDA"]
+    for label, row in table.iterrows():
+        (m,) = (m for m in found["methods"] if m["label"] == label)
+        assert row["logloss click"] == m["logloss_by_epoch"][m["epochs"] - 1][0]
+        assert row["vs plain, mean"] == m["against_plain"].mean
+    assert bool(drawn) == ("ipykernel" in sys.modules)
+    with pytest.raises(ValueError, match="no option 'idz'"):
+        multiepoch_compare.compare(frame, idz=["user"])
+    lines = ['file = "log.parquet"', 'ids = ["user", "item"]', 'labels = ["click"]', 'day = "day"']
+    lines += ["seeds = 2", "epochs = 3", 'methods = ["MEDA"]', "batch-size = 128"]
+    (place / "call.toml").write_text("\n".join([*lines, 'cross = [["user", "item"]]']))
+    assert main(["compare", "--config", "call.toml", "--epochs", "2"]) == 0  # the latter holds
+    assert without_times(report_of(place))["methods"] == without_times(found)["methods"]
+
+
+def test_a_budget_of_time_leaves_fewer_trials(place, monkeypatch):
+    monkeypatch.setattr(compare, "seconds_a_run", lambda setup: 10.0)
+    setup, said = run.Setup("", Columns((), ()), None, 2, 64), []
+    candidates = {"plain": [1, 2, 3, 4], "MEDA": [5, 6, 7, 8]}  # 8 runs, and 2 of another seed
+    assert compare._within(2, setup, candidates, 2, said.append) == candidates
+    fewer = {"plain": [1, 2], "MEDA": [5, 6]}
+    assert compare._within(1.1, setup, candidates, 2, said.append) == fewer
+    assert not any("Warning" in line for line in said)
+    assert compare._within(0.1, setup, candidates, 2, said.append) == {"plain": [1], "MEDA": [5]}
+    assert "Warning: this is likely to take 40 s" in said[-1]
 
 
 # inspect ------------------------------------------------------------------------------------------
@@ -464,7 +544,7 @@ def test_inspect_finds_the_columns_and_prints_a_call_that_is_right(place):
     assert options.labels[:2] == ("is_click", "long_view") and options.day == "date"
     assert options.quick
     columns = compare.columns_of(options)
-    assert map_log(PACKAGED, columns, rows=1_000).n == 1_000
+    assert map_log(PACKAGED, columns, share=0.01).n < 10_000
 
 
 def test_inspect_proposes_nothing_that_compare_refuses(place):
@@ -619,12 +699,57 @@ def test_the_cross_that_adds_is_proposed(place):
     assert "--cross" not in inspect(place / "noise.parquet")
 
 
+def test_a_function_of_a_column_is_no_cross():
+    n, rng = 20_000, np.random.default_rng(0)
+    product, shop = rng.integers(0, 3_000, n), rng.integers(0, 40, 3_000)
+    click = rng.random(n) < 1 / (1 + np.exp(-2 * rng.normal(size=3_000)[product]))
+    fit, labels = np.arange(n) % 2 == 0, click.astype(float)
+    assert cross_gain(product, np.zeros(n, int), labels, fit) == 0
+    assert cross_gain(shop[product], product, labels, fit) == 0
+    nearly = np.where(rng.random(n) < 0.01, 1, 0)  # a second value, and nothing to learn of it
+    assert cross_gain(product, nearly, labels, fit) < 1e-3
+    noise = rng.integers(0, 3, n)
+    assert cross_gain(product, noise, labels, fit) < 1e-3
+
+
+def test_inspect_shows_the_last_days_and_proposes_how_many_to_test_on(place):
+    rng, sizes = np.random.default_rng(0), [9_000] * 5 + [12]
+    days = np.repeat(np.datetime64("2024-02-27") + np.arange(6), sizes)
+    n = len(days)
+    columns = {"user_id": rng.integers(0, 900, n), "item_id": rng.integers(0, 200, n)}
+    columns |= {"gekauft": rng.integers(0, 2, n), "Datum": days.astype(str)}
+    columns |= {"ja": np.where(rng.random(n) < 0.3, "yes", "no")}
+    pq.write_table(pa.table(columns), "shop.parquet")
+    of, _ = kinds(columns)
+    assert of["Datum"] == "day" and of["gekauft"] == of["ja"] == "label"
+    text = inspect(place / "shop.parquet")
+    assert "2024-03-01 9,000, 2024-03-02 9,000, 2024-03-03 12." in text
+    assert "--test-days 2," in text
+
+
+def test_compare_warns_of_rows_twice_and_of_a_day_of_the_month_that_starts_over(place):
+    table = pq.read_table("log.parquet")
+    columns = Columns(("user", "item"), ("click",), "day", ("price",))
+    for name, one in {"once": table, "twice": pa.concat_tables([table, table])}.items():
+        pq.write_table(one, f"{name}.parquet")
+        mapped = map_log(f"{name}.parquet", columns)
+        assert bool(plan.repeated(mapped.read(slice(None)))) == (name == "twice")
+    frequent = Columns(("user", "item"), ("click",), "day")  # repeats by chance alone
+    assert plan.repeated(map_log("once.parquet", frequent).read(slice(None))) == []
+    for name, first, warned in (("month", 20, True), ("whole", 0, False)):
+        day = 1 + (first + np.arange(len(table)) * 30 // len(table)) % 30
+        odd = table.set_column(table.column_names.index("day"), "day", pa.array(day))
+        pq.write_table(odd, f"{name}.parquet")
+        found = plan.odd_ids(map_log(f"{name}.parquet", columns))
+        assert ["start over once" in one for one in found] == [True] * warned
+
+
 def test_compare_warns_of_a_leak(place, monkeypatch, capsys):
     table = pq.read_table("log.parquet")
     table = table.append_column("bought", pa.array([f"b{v}" for v in table["buy"].to_pylist()]))
     pq.write_table(table, "leak.parquet")
     call = ["user,item,bought" if word == "user,item" else word for word in CALL[:-6]]
-    call = [*call[:-2], "--seeds", "2", "--epochs", "2", "--batch-size", "128"]
+    call = [*call[:-2], "--methods", "MEDA", "--seeds", "2", "--epochs", "2", "--batch-size", "128"]
     assert main(["compare", "leak.parquet", *call]) == 0
     warning = "Warning: column 'bought' explains"
     assert warning in capsys.readouterr().out
@@ -644,7 +769,7 @@ def test_tail_rewind_is_said_to_be_meda_if_nearly_all_rows_are_rare(place):
     assert said not in report.text(found | {"tail": [100, 0.99, 0.5]})
     columns = Columns(("user", "item"), ("click",), "day")
     mapped = map_log("log.parquet", columns)
-    setup = run.Setup(str(mapped.folder), columns, plan.split(mapped, "log", False), 2, 64)
+    setup = run.Setup(str(mapped.folder), columns, plan.split(mapped, "log"), 2, 64)
     parts = run.read_parts(setup)
     users, items = (np.unique(log[k][:900], return_counts=True)[1] for k in ("user", "item"))
     both = np.concatenate([users, items])
@@ -675,7 +800,7 @@ def test_weights_count_in_losses_rates_and_blocks(place):
     def parts_of(name, **options):
         columns = Columns(("user", "item"), ("click", "buy"), "day", **options)
         mapped = map_log(name, columns)
-        setup = run.Setup(str(mapped.folder), columns, plan.split(mapped, name, False), 2, 64)
+        setup = run.Setup(str(mapped.folder), columns, plan.split(mapped, name), 2, 64)
         return run.read_parts(setup)
 
     weighted, repeated = parts_of("weighted.parquet", weight="times"), parts_of("repeated.parquet")
@@ -705,18 +830,19 @@ def test_lists_that_are_all_empty_on_the_test_day_have_no_frequency(place):
     pq.write_table(table.append_column("tags", tags), "tags.parquet")
     columns = Columns(("user", "tags"), ("click",), "day")
     mapped = map_log("tags.parquet", columns)
-    setup = run.Setup(str(mapped.folder), columns, plan.split(mapped, "log", False), 2, 64)
+    setup = run.Setup(str(mapped.folder), columns, plan.split(mapped, "log"), 2, 64)
     assert run.read_parts(setup).frequencies()["tags"] == [0.0] * len(run.GROUPS)
 
 
 def test_a_cell_has_the_colour_of_its_verdict_and_keeps_its_interval_whole():
     tones = {"rise": "bad", "slight rise": "bad", "fall": "good", "slight fall": "good"}
-    for kind, words in judge.WORDS.items():
-        for word in words:
-            cell = f"+0.10 % [-0.20, +0.40] {word}"
-            assert report._tone(cell) == report._tone(f"{cell} (epoch 2)") == tones.get(kind, "")
+    ends = [(1, 1, 2), (0.1, 0.05, 0.2), (0, -0.1, 0.1), (-1, -2, 0.1), (0, -9, 9)]
+    for mean, low, high in [*ends, (-0.1, -0.2, -0.05), (-1, -2, -1)]:
+        estimate = judge.Estimate(mean, low, high)
+        for use, word in enumerate(WORDS[estimate.kind]):
+            cell = report._worded(estimate, use)
+            assert cell.tone == tones.get(estimate.kind, "")
             assert report._unbroken(cell).split(" ", 1)[1] == word
-    assert report._tone("(baseline)") == report._tone("0.6909 0.1200") == ""
     assert report._unbroken("tail rewind") == "tail rewind"
 
 

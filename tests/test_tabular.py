@@ -1,6 +1,7 @@
 import errno
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -176,10 +177,42 @@ def test_a_file_is_mapped_once_and_again_when_it_changes(tmp_path):
     assert len(lines) == 5 and changed.folder != first.folder
 
 
-def test_a_look_reads_the_first_rows_only(tmp_path):
-    pq.write_table(table(), tmp_path / "log.parquet")
-    mapped = map_log(tmp_path / "log.parquet", COLUMNS, tmp_path / "cache", rows=30)
-    assert mapped.n == 30 and len(mapped.read(slice(None))) == 30
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_sample_is_of_users_with_all_their_rows(tmp_path, suffix):
+    log = table(3_000)
+    path = tmp_path / f"log.{suffix}"
+    (pa.csv.write_csv if suffix == "csv" else pq.write_table)(log, path)
+    part = map_log(path, COLUMNS, tmp_path / "cache", share=0.3)
+    users = log[COLUMNS.ids[0]].to_pandas().astype(str)
+    read = part.read(slice(None))
+    sizes = np.bincount(read.ids[COLUMNS.ids[0]])
+    assert 0.1 * len(log) < part.n < 0.5 * len(log)
+    assert set(sizes) <= set(users.value_counts()) and len(sizes) < users.nunique()
+    assert part.n == sizes.sum()
+    with pytest.raises(DataError, match="name the column with most"):
+        map_log(path, COLUMNS, tmp_path / "cache", share=1e-9)
+
+
+def test_hive_folders_are_days(tmp_path):
+    log = table(400)
+    for k in range(4):
+        folder = tmp_path / "log" / "year=2024" / "month=3" / f"day={k + 9}"
+        folder.mkdir(parents=True)
+        part = log.slice(100 * k, 100).drop_columns(["day"])
+        pq.write_table(part, folder / "part.parquet")
+    for day in ("day", None):
+        mapped = map_log(tmp_path / "log", replace(COLUMNS, day=day), tmp_path / "cache")
+        assert mapped.days == [f"year=2024/month=3/day={k}" for k in (9, 10, 11, 12)]
+        assert mapped.day_counts.tolist() == [100] * 4
+
+
+def test_ids_that_look_like_one_are_counted(tmp_path):
+    names = ["ann", "Ann", " ann", "bob", "Zo\u00eb", "Zoe\u0308", "C3", None, "zed"]
+    path = tmp_path / "log.parquet"
+    columns = {"user": names, "item": list(range(9)), "click": [0, 1, 0] * 3, "day": [1, 2, 3] * 3}
+    pq.write_table(pa.table(columns), path, row_group_size=4)
+    mapped = map_log(path, Columns(("user", "item"), ("click",), "day"), tmp_path / "cache")
+    assert mapped.alike == {"user": 3, "item": 0}  # of ann, three; of Zoe, two
 
 
 @pytest.mark.parametrize("when", ["mapping", "renaming"])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from multiepoch_compare import verdict as judge
+from multiepoch_compare.estimates import WORDS
 from multiepoch_compare.plan import Trial
 from multiepoch_compare.verdict import Estimate
 
@@ -53,7 +54,7 @@ def judged(constant=1.0, **methods):
     ],
 )
 def test_the_words_follow_the_interval(mean, low, high, words):
-    assert judge.WORDS[Estimate(mean, low, high).kind] == words
+    assert WORDS[Estimate(mean, low, high).kind] == words
 
 
 def test_a_rise_is_a_collapse_of_that_size():
@@ -129,7 +130,7 @@ def test_one_seed_gives_no_interval_and_so_no_advice_to_change():
     )
     assert "one seed, no interval" in str(found["MEDA"].against_plain)
     assert judgment.headline[0].startswith("Open")
-    assert judgment.headline[1].startswith("Keep") and "one seed" in judgment.headline[2]
+    assert judgment.headline[1].startswith("No advice: one seed") and judgment.advised is None
 
 
 def test_gains_are_held_against_the_best_plain_at_any_number_of_epochs():
@@ -156,6 +157,83 @@ def test_where_nothing_beats_the_constant_that_is_the_headline():
     )
     assert judgment.headline[0].startswith("Nothing to learn") and judgment.advised is None
     assert not any("Train" in sentence or "Keep" in sentence for sentence in judgment.headline)
+
+
+def test_a_collapse_is_said_even_where_nothing_beats_the_constant():
+    _, judgment = judged(constant=0.4, plain=(1, losses(0.5, 0.53, 0.6, noise=1e-3)))
+    assert judgment.headline[0].startswith("Nothing to learn")
+    assert any("raises the test logloss by" in sentence for sentence in judgment.headline)
+    assert not any("cannot show" in sentence for sentence in judgment.headline)
+
+
+def test_one_epoch_is_the_default_for_every_method():
+    found, _ = judged(
+        plain=(3, losses(0.5, 0.499, 0.498, noise=0.05)),  # the validation day prefers three
+        MEDA=(3, losses(0.5, 0.499, 0.498, noise=0.05, seed=1)),
+        FAL=(1, losses(0.5, 0.48, 0.47, noise=1e-4)),  # the validation day prefers one
+        AdamAR=(3, losses(0.5, 0.48, 0.48, noise=1e-4)),
+    )
+    assert {k: v.epochs for k, v in found.items()} == {"plain": 1, "MEDA": 1, "FAL": 3, "AdamAR": 2}
+
+
+def test_a_model_not_shown_to_beat_the_constant_is_not_kept():
+    found, judgment = judged(
+        constant=0.5,
+        plain=(1, losses(0.499, 0.52, 0.53, noise=0.08)),
+        MEDA=(1, losses(0.49, 0.49, 0.49, noise=0.01, seed=1)),
+    )
+    assert found["MEDA"].against_constant.falls and not found["MEDA"].against_plain.falls
+    assert judgment.advised is None and judgment.headline[1].startswith("No advice: plain")
+    assert not any("Keep" in sentence for sentence in judgment.headline)
+    # Nor is one advised that only beats a plain that is worse than the constant.
+    _, judgment = judged(
+        constant=0.4,
+        plain=(1, losses(0.5, 0.52, 0.53, noise=1e-3)),
+        MEDA=(1, losses(0.45, 0.45, 0.45, noise=1e-3, seed=1)),
+        FAL=(1, losses(0.39, 0.4, 0.41, noise=1e-3, seed=1)),
+    )
+    assert judgment.advised == ("FAL", 1)
+
+
+def test_what_one_epoch_of_the_sparse_optimizer_gives_is_a_line_of_its_own():
+    found, judgment = judged(
+        **{
+            "plain": (1, losses(0.5, 0.55, 0.6, noise=1e-4)),
+            "sparse optimizer": (1, losses(0.49, 0.55, 0.6, noise=1e-4)),
+            "MEDA": (1, losses(0.49, 0.485, 0.49, noise=1e-4)),
+        }
+    )
+    assert found["sparse optimizer"].in_one_epoch.mean == pytest.approx(-2, abs=0.05)
+    assert found["MEDA"].against_plain.mean == pytest.approx(-3, abs=0.05)
+    (line,) = (one for one in judgment.headline if one.startswith("In one epoch"))
+    assert f"sparse optimizer {found['sparse optimizer'].in_one_epoch}" in line
+
+
+def test_the_additive_model_is_a_yardstick_and_no_advice():
+    of = {"plain": (1, losses(0.5, 0.6, 0.7, noise=1e-4))}
+    _, judgment = judged(**of, additive=(1, losses(0.48, 0.49, 0.5, noise=1e-4, seed=1)))
+    assert judgment.advised == ("plain", 1)
+    assert "the model is not shown to learn an interplay of ids" in judgment.headline[-1]
+    _, judgment = judged(**of, additive=(1, losses(0.52, 0.53, 0.54, noise=1e-4, seed=1)))
+    assert "the model is shown to learn an interplay of ids" in judgment.headline[-1]
+
+
+def test_a_dip_after_the_rewind_is_said_with_its_remedy():
+    of = {"plain": losses(0.5, 0.6, noise=1e-4), "MEDA": losses(0.5, 0.48, noise=1e-4)}
+    choices = {label: choice(label, 1, last=2) for label in of}
+    quarters = {"plain": np.array([0.2, 0.21, 0.2]), "MEDA": np.array([0.03, 0.031, 0.03])}
+    found = judge.judge(choices, of, losses(1.0, n_seeds=1), quarters=quarters)
+    advice = found.headline[1]
+    assert advice.startswith("Train for 2 epochs with MEDA") and "held back" in advice
+    assert found.verdicts[1].quarter.mean == pytest.approx(100 * np.expm1(0.0303), abs=0.1)
+
+
+def test_seeds_that_stopped_earlier_are_compared_over_the_epochs_that_all_have():
+    short, long = losses(0.5, 0.6, noise=1e-3), losses(0.5, 0.6, 0.7, noise=1e-3)
+    own = judge.Losses([{"blocks": short.sums[0]}, {"blocks": long.sums[1]}], SIZES)
+    assert own.epochs == 2 and own.sums.shape[:2] == (2, 2)
+    _, judgment = judged(plain=(1, short), MEDA=(1, losses(0.5, 0.49, 0.48, noise=1e-4)))
+    assert [v.trained for v in judgment.verdicts] == [2, 3] and judgment.advised == ("MEDA", 3)
 
 
 def test_the_interval_holds_seeds_and_impressions():
@@ -202,43 +280,54 @@ def random_table(rng):
 def contradictions(of, judgment):
     """What the headline says that the numbers beside it do not."""
     found = {v.label: v for v in judgment.verdicts}
-    first, second, *rest = judgment.headline
-    learns = any(v.against_constant.falls for v in found.values())
-    if first.startswith("Nothing to learn") == learns:
+    said = {sentence.split()[0].rstrip(":"): sentence for sentence in judgment.headline}
+    learned = {label for label, v in found.items() if v.against_constant.falls}
+    if ("Nothing" in said) == bool(learned):
         yield "learns"
-    if not learns:
+    kind = found["plain"].second.kind
+    expected = {"rise": "Yes", "slight rise": "Slightly", "open": "Open"}.get(kind)
+    if expected not in said and (expected or "No: a second" not in "".join(judgment.headline)):
+        yield f"{judgment.headline}, but {kind}"
+    for v in found.values():
+        gain = judge.difference(of[v.label], v.epochs, of[v.label], 1)
+        if v.epochs > 1 and not gain.falls and v.label != judgment.baseline[0]:
+            yield f"{v.label} is trained for {v.epochs} epochs, but {gain}"
+    if not learned:
         if judgment.advised is not None:
             yield "advice where nothing is learned"
         return
-    kind = found["plain"].second.kind
-    expected = {"rise": "Yes", "slight rise": "Slightly", "open": "Open"}.get(kind, "No")
-    if first.split(":")[0] != expected:
-        yield f"{first}, but {kind}"
     label, epochs = judgment.baseline
     for other in {"plain", "plain (retuned)"} & set(found):
-        for k in range(1, of[other].sums.shape[1] + 1):
+        for k in range(1, of[other].epochs + 1):
             if judge.difference(of[other], k, of[label], epochs).falls:
                 yield f"{other} after {k} epochs is a better baseline"
-    gains = [v for v in found.values() if v.against_plain.falls]
+    gains = [v for v in found.values() if v.against_plain.falls and v.label in learned]
+    if judgment.advised is None:
+        if gains or label in learned or "Train" in said or "Keep" in said:
+            yield f"no advice: {judgment.headline}"
+        return
     label, epochs = judgment.advised
+    if label not in learned:
+        yield f"{label} is advised, but not shown to beat the constant"
+    second = said.get("Train") or said.get("Keep")
     if f"for {epochs} epoch" not in second:
         yield f"{epochs} epochs: {second}"
-    if second.startswith("Train") != bool(gains) or second.startswith("Keep") == bool(gains):
+    if ("Train" in said) != bool(gains) or ("Keep" in said) == bool(gains):
         yield f"{second}, but {len(gains)} gains"
     if gains and (f"with {label}:" not in second or found[label].against_plain.mean >= 0):
         yield f"{second}, but {label}"
-    for k in range(1, of[label].sums.shape[1] + 1):
+    for k in range(1, of[label].epochs + 1):
         if judge.difference(of[label], k, of[label], epochs).falls:
             yield f"{label} is better after {k} epochs"
-    tied, _, worse = rest[0].partition("clearly worse: ")
+    tied, _, worse = said["How"].partition("clearly worse: ")
     for v in found.values():
-        if v.against_advised.falls:
+        if v.against_advised.falls and v.label in learned:
             yield f"{v.label} is better than what is advised"
         is_worse = v.against_advised.kind.endswith("rise") and v.against_advised.kind != "no rise"
         named = v.label.replace("plain (retuned)", "retuned")
         there = tied if not is_worse else worse
         if v.label != label and named not in there.replace("plain (retuned)", "retuned"):
-            yield f"{v.label}: {v.against_advised}, but {rest[0]}"
+            yield f"{v.label}: {v.against_advised}, but {said['How']}"
 
 
 def test_the_advice_never_contradicts_its_own_table():

@@ -11,12 +11,12 @@ Writes results/cpu/compare_kuairand.json, its table, two figures, the call and w
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from multiepoch.files import write_text
 from multiepoch_compare import figures, report
 from multiepoch_compare.inspect import inspect
+from multiepoch_compare.record import loads
 
 TARGET = Path(__file__).parents[1] / "results" / "cpu"
 
@@ -25,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="the --out of the call")
     record = (parser.parse_args().folder / "report.json").read_text()
-    found = json.loads(record)
+    found = loads(record)
     parts = {
         "compare_kuairand.json": record,
         "compare_kuairand.txt": report.text(found),

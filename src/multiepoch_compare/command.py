@@ -4,48 +4,93 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import math
 import re
 import shlex
 import time
+import tomllib
+from collections.abc import Mapping
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from multiepoch.data.log import DataError
 from multiepoch.files import write_text
-from multiepoch.runner import machine
+from multiepoch.runner import in_words, machine, resolve_device
 from multiepoch_compare import output, plan, report
 from multiepoch_compare.leak import leaks
-from multiepoch_compare.readers import FORMATS, Columns, MappedLog, default_cache, map_log
-from multiepoch_compare.readers.files import disk_error
-from multiepoch_compare.record import record
-from multiepoch_compare.run import Parts, Setup, rates, read_parts, tune_and_run
+from multiepoch_compare.readers import FORMATS, Columns, MappedLog, default_cache, files, map_log
+from multiepoch_compare.record import dumps, record
+from multiepoch_compare.run import Parts, Setup, rates, read_parts
+from multiepoch_compare.tune import n_runs, n_workers, seconds_a_run, tune_and_run
 
 LOOK_ROWS = 200_000
 
 
 def command(arguments: list[str]) -> int:
+    run(_with_config(arguments), arguments)
+    return 0
+
+
+def run(arguments: list[str], call: list[str]) -> None:
+    """Compares as the arguments have it; `call` is what the report names as the call."""
     options = _parser().parse_args(arguments)
     try:
-        _compare(options, arguments)
+        _compare(options, call)
     except OSError as error:
-        raise disk_error(error, options.out, output.REMEDY) from error
+        raise files.disk_error(error, options.out, output.REMEDY) from error
     except BrokenProcessPool as error:
         what = "a worker process was killed, probably for lack of memory"
         remedy = "finished trials are kept, so free some memory and repeat the command"
         raise DataError(f"{what}; {remedy}.") from error
-    return 0
+
+
+def words(options: Mapping[str, Any], source: str) -> list[str]:
+    """Writes options by name, such as ids=["user"], as on the command line.
+
+    DataError if there is no such option.
+    """
+    known, found = _parser()._option_string_actions, []
+    for name, value in options.items():
+        option = f"--{name.replace('_', '-')}"
+        if option not in known:
+            raise DataError(f"{source}: no option {name!r}; see multiepoch compare --help.")
+        if name == "cross":
+            found += [word for pair in value for word in (option, output.listed(pair))]
+        elif name == "split":
+            found += [word for pair in value for word in (option, *pair)]
+        elif isinstance(value, bool):
+            found += [option] * value
+        elif isinstance(value, list | tuple):
+            found += [option, output.listed(value)]
+        elif value is not None:
+            found += [option, str(value)]
+    return found
+
+
+def _with_config(arguments: list[str]) -> list[str]:
+    """Puts the options of the file of --config, if it is given, before the others."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", type=Path)
+    known, others = parser.parse_known_args(arguments)
+    if known.config is None:
+        return arguments
+    try:
+        options = tomllib.loads(known.config.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # ValueError: of TOML or of UTF-8
+        raise DataError(f"{known.config}: cannot be read as TOML ({error}).") from error
+    file = [str(options.pop("file"))] if "file" in options else []
+    return [*file, *words(options, str(known.config)), *others]
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="multiepoch compare",
-        description="Trains plain, Sparse Optimizer, FAL, MEDA, AdamAR and tail rewind on all days "
-        "of a log but the last two, tunes each on the last but one, tests on the last, and writes "
+        description=f"Trains plain, {', '.join(plan.TABLE_RATE_METHODS)} on the days of a log but "
+        "the last, tunes each on the last of them, tests on the last days, and writes "
         "OUT/index.html and OUT/report.json. An interrupted run resumes when the command is "
         "repeated. `multiepoch inspect FILE` finds the columns and prints the command.",
     )
@@ -63,7 +108,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--weight", help="column of weights, such as one over the sampling rate")
     zone = "time zone of Unix times and of times with a zone, such as Europe/Berlin"
     add("--tz", default="UTC", help=f"{zone} (default: UTC)")
-    add("--test-days", type=int, default=1, help="days to test on, and to tune on (default: 1)")
+    enough = "default: as many as a verdict needs"
+    add("--test-days", type=int, help=f"days to test on, and to tune on ({enough})")
+    add("--test-from", metavar="DAY", help="first of the days to test on; as many are for tuning")
+    beside = f"methods beside plain: {', '.join(plan.TABLE_RATE_METHODS)} (default: all)"
+    add("--methods", help=beside, default=(), **names)
     add("--format", choices=FORMATS, help="a public data set, instead of columns")
     add("--epochs", type=int, default=3, help="number of epochs (default: 3)")
     add("--seeds", type=int, default=3, help="number of seeds (default: 3)")
@@ -71,7 +120,12 @@ def _parser() -> argparse.ArgumentParser:
     default = f"default: as many as leave {steps} steps an epoch, up to {most}"
     add("--batch-size", type=int, help=f"impressions per step ({default})")
     add("--out", type=Path, default=Path("report"), help="output folder (default: report)")
-    quick = f"only the first {LOOK_ROWS:,} rows, two trials per method"
+    add("--config", type=Path, metavar="FILE", help="TOML file with options by name, and `file`")
+    share = "share of the values of the first id column, such as users, to read, with all rows"
+    add("--sample", type=float, default=1.0, metavar="SHARE", help=share)
+    add("--minutes", type=float, help="tries fewer settings, so as to take about so long")
+    add("--device", default="cpu", help="cpu, cuda, or auto (default: cpu)")
+    quick = f"only as many users as have about {LOOK_ROWS:,} rows, two trials per method"
     add("--quick", action="store_true", help=quick)
     return parser
 
@@ -107,20 +161,16 @@ def columns_of(options: argparse.Namespace) -> Columns:
 
 def _compare(options: argparse.Namespace, arguments: list[str]) -> None:
     started = time.perf_counter()
-    least = {"epochs": "2, since one epoch repeats nothing"}
-    least |= dict.fromkeys(("seeds", "batch_size", "test_days"), "1")
-    for name, words in least.items():
-        value = getattr(options, name)
-        if value is not None and value < int(words[0]):
-            raise DataError(f"--{name.replace('_', '-')} is {value}; give at least {words}.")
-    columns = columns_of(options)
-    rows_read = LOOK_ROWS if options.quick else None
-    say = output.say
+    _check(options)
+    columns, device, say = columns_of(options), _device(options.device), output.say
     with output.folder(options.out, arguments) as out:
         path, source = options.file, str(options.file)
         if options.format:
             path = FORMATS[options.format].prepare(path, default_cache())
-        mapped = map_log(path, columns, rows=rows_read, say=say)
+        share = options.sample
+        if options.quick:
+            share = min(share, LOOK_ROWS / max(files.about_rows(files.find(path)), 1))
+        mapped = map_log(path, columns, share=share, say=say)
         warnings: list[str] = []
 
         def warn(found: list[str]) -> None:
@@ -128,23 +178,32 @@ def _compare(options: argparse.Namespace, arguments: list[str]) -> None:
                 warnings.append(f"Warning: {one}")
                 say(warnings[-1])
 
-        warn(plan.far_days(mapped))
-        cut = options.quick and mapped.n == LOOK_ROWS
-        split = plan.split(mapped, source, options.quick, options.test_days, cut)
+        warn(plan.far_days(mapped) + plan.odd_ids(mapped))
+        n_test = options.test_days
+        if options.test_from:
+            n_test = plan.days_from(mapped, options.test_from)
+        split = plan.split(mapped, source, options.quick, n_test)
         n_train = min(split.n_rows(mapped, "train"), plan.MAX_TRAIN)
         batch_size = options.batch_size or plan.batch_size(n_train)
         shared = str(out / output.SHARED)
         say(f"splitting {mapped.n:,} impressions")
-        setup = Setup(str(mapped.folder), columns, split, options.epochs, batch_size, shared)
-        parts = read_parts(setup)
-        data = _data(source, mapped, split, parts, rows_read)
+        folder = str(mapped.folder)
+        setup = Setup(folder, columns, split, options.epochs, batch_size, shared, device)
+        parts = read_parts(replace(setup, device="cpu"))
+        data = _data(source, mapped, split, parts) | {"quick": options.quick, "share": share}
         say(report.data_line(data))
-        warn(leaks(parts.train, parts.validation))
-        budget = 2 if options.quick else 4
-        plain = (trial.embedding_lr for trial in plan.trials(budget)["plain"])
+        warn(leaks(parts.train, parts.validation) + plan.repeated(parts.train))
+        candidates = plan.trials(2 if options.quick else 4, options.methods)
+        if len(parts.train.ids) == 1:
+            candidates.pop(plan.DROPPED, None)
+        if options.minutes:
+            candidates = _within(options.minutes, setup, candidates, options.seeds, say)
+        plain = (trial.embedding_lr for trial in candidates["plain"])
         expected = {lr: parts.expected(batch_size, lr) for lr in sorted(plain)}
         say(report.expected(expected))
-        results, choices, control = tune_and_run(setup, out / "trials", budget, options.seeds, say)
+        results, choices, control = tune_and_run(
+            setup, out / "trials", candidates, options.seeds, say
+        )
         found = record(columns.labels, options.epochs, parts, results, choices, control)
         found |= {
             "seeds": options.seeds,
@@ -152,35 +211,79 @@ def _compare(options: argparse.Namespace, arguments: list[str]) -> None:
             "warnings": warnings,
             "batch_size": batch_size,
             "steps": math.ceil(n_train / batch_size),
-            "trials_a_method": len(plan.trials(budget)["plain"]),
+            "trials_a_method": len(candidates["plain"]),
             "call": shlex.join(["multiepoch", "compare", *arguments]),
             "data": data,
-            "machine": machine(),
+            "machine": machine(device),
             "date": datetime.date.today().isoformat(),
             "torch": torch.__version__,
             "seconds": time.perf_counter() - started,
         }
         text = report.text(found)
-        write_text(out / "report.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
+        write_text(out / "report.json", dumps(found))
         write_text(out / "report.txt", text)
         write_text(out / "index.html", report.page(found))
         say(f"\n{text}\nReport: {out / 'index.html'}")
 
 
-def _data(source: str, mapped: MappedLog, split: plan.Split, parts: Parts, rows_read) -> dict:
+def _check(options: argparse.Namespace) -> None:
+    """Raises DataError if a number is out of range, or options contradict each other."""
+    least = {"epochs": "2, since one epoch repeats nothing"}
+    least |= dict.fromkeys(("seeds", "batch_size", "test_days"), "1")
+    for name, words in least.items():
+        value = getattr(options, name)
+        if value is not None and value < int(words[0]):
+            raise DataError(f"--{name.replace('_', '-')} is {value}; give at least {words}.")
+    if not 0 < options.sample <= 1:
+        raise DataError(f"--sample is {options.sample}; give a share above 0, up to 1.")
+    if options.minutes is not None and options.minutes <= 0:
+        raise DataError(f"--minutes is {options.minutes:g}; give more than 0.")
+    if options.test_from and options.test_days:
+        raise DataError("--test-from names the test days: leave out --test-days.")
+    for name in options.methods:
+        if name not in plan.TABLE_RATE_METHODS:
+            known = ", ".join(plan.TABLE_RATE_METHODS)
+            raise DataError(f"--methods: {name!r} is unknown; choose from {known}.")
+
+
+def _device(name: str) -> str:
+    """Returns the device for a name; DataError if torch does not have it."""
+    try:
+        return str(torch.zeros(1, device=resolve_device(name)).device.type)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise DataError(f"--device {name}: {reason}; give cpu, cuda or auto.") from error
+
+
+def _within(minutes: float, setup: Setup, candidates: dict, seeds: int, say) -> dict:
+    """Cuts the trials of each method to as many as are likely to fit into the time."""
+    per_run = seconds_a_run(setup) / n_workers(setup.device)
+    for budget in range(len(candidates["plain"]), 0, -1):
+        fewer = {label: several[:budget] for label, several in candidates.items()}
+        if (needed := n_runs(fewer, seeds) * per_run) <= 60 * minutes or budget == 1:
+            break
+    say(f"{budget} trials a method for {minutes:g} min")
+    if needed > 60 * minutes:
+        more = "give fewer --methods or --seeds, or --sample a part of the users"
+        say(f"Warning: this is likely to take {in_words(needed)}; {more}")
+    return fewer
+
+
+def _data(source: str, mapped: MappedLog, split: plan.Split, parts: Parts) -> dict:
     """Describes the log and its parts; DataError if one of them cannot be measured."""
     words, logs = split.in_words(mapped), {part: getattr(parts, part) for part in plan.PARTS}
     for part, log in logs.items():
         plan.check_labels(log, part, words[part], source)
+    first, last = split.ends[-1]
     return {
         "source": source,
         "impressions": mapped.n,
         "split": words,
+        "test_days": None if split.by_rows else last - first + 1,
         "sizes": {part: len(log) for part, log in logs.items()},
         "positives": dict(zip(parts.test.objectives, rates(parts.test))),
         "cardinality": parts.train.schema.cardinality,
-        "quick": rows_read is not None,
-        "rows_read": rows_read,
+        "user": mapped.columns.ids[0],
         "cut": [part for part, log in logs.items() if split.n_rows(mapped, part) > len(log)],
         "by_rows": split.by_rows,
         "missing": {name: n for name, n in mapped.missing.items() if n},

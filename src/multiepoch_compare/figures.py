@@ -19,7 +19,12 @@ _WIDTH = 5.6  # inches: 12 pt text stays readable when the figure is 350 px wide
 _GRAY = "#6B6B6B"
 # Rows from rare to frequent, from dark to light.
 _SHADES = ("#7A1E3A", "#B5538F", "#D9A0C0", "#C9D6DF", "#9FB4C3")
-_LINES = LINES | {"plain (retuned)": ("#000000", (0, (1, 1.5)))}
+_LINES = LINES | {
+    "plain (retuned)": ("#000000", (0, (1, 1.5))),
+    "row-wise Adagrad": ("#6B4400", (0, (2, 1))),
+    "sparsest dropped": ("#6B6B6B", (0, (5, 1, 1, 1, 1, 1))),
+    "additive": ("#9A9A9A", "-"),
+}
 _styled = plt.style.context(str(Path(__file__).with_suffix(".mplstyle")))
 
 
@@ -65,7 +70,7 @@ def groups(found: dict, label: str, objective: int) -> Markup:
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xticks(range(len(names)), names)
     axes.set_xlabel(f"times the row of {found['group_column']} was trained on")
-    axes.set_ylabel(f"logloss, epoch {found['epochs']}\nvs epoch 1, %")
+    axes.set_ylabel(f"logloss, epoch {method['trained']}\nvs epoch 1, %")
     words = ", ".join(f"{name}: {r:+.1f} %" for name, r in zip(names, rise))
     return _svg(figure, f"Change in {label}'s test logloss by row frequency. {words}.")
 

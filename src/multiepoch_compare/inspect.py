@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-from collections.abc import Iterable
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +15,7 @@ import pyarrow.compute as pc
 from tabulate import tabulate
 
 from multiepoch.data.log import DataError
-from multiepoch_compare import leak, output
+from multiepoch_compare import leak, output, plan
 from multiepoch_compare.readers import files, parse
 
 ROWS = 200_000
@@ -29,9 +28,12 @@ _ID_NAMES = re.compile(
 )
 _NUMBER = r"^(-?([0-9]+\.?|[0-9]*\.[0-9]+)([eE][-+][0-9]+)?|[nN]a[nN])$"
 _GAPS = "some missing: fill them to use it"
-_ONES, _ZEROS = {"1", "1.0", "true"}, {"0", "0.0", "false"}
+_ONES, _ZEROS = ({k for k, v in parse.LABELS.items() if v == one} for one in (1, 0))
+_ONES, _ZEROS = _ONES | {"1.0"}, _ZEROS | {"0.0"}
+_DATES = {"YYYY-MM-DD", "time with a zone"}  # whatever the name of the column
 _LEAST_GAIN = 1e-3  # of a label's entropy
 _NUMBERED = "numbers of days"
+_DAYS_SHOWN = 4
 _MOST_CROSSED = 8  # ids of which every pair is tried
 
 
@@ -65,7 +67,7 @@ def inspect(path: Path) -> str:
     lines = [f"{path}{files_read}: {looked}", "", *map(str.rstrip, table.splitlines()), ""]
     if data := files.like_data(rows.column_names):
         lines += [f"Perhaps {data}.", ""]
-    return "\n".join([*lines, *_advice(path, guesses, rows, len(found))])
+    return "\n".join([*lines, *_advice(path, guesses, rows, len(found), n)])
 
 
 def sample(found: list[Path]) -> tuple[pa.Table, int]:
@@ -76,7 +78,7 @@ def sample(found: list[Path]) -> tuple[pa.Table, int]:
         for path in found:
             for batch in files.chunks(path, names):
                 every = batch.take(pa.array(range(-n % step, len(batch), step), pa.int64()))
-                parts.append(pa.table([_decoded(column) for column in every.columns], names))
+                parts.append(pa.table([parse.decoded(column) for column in every.columns], names))
                 n += len(batch)
                 while sum(map(len, parts)) > ROWS:
                     whole, step = pa.concat_tables(parts), 2 * step
@@ -88,10 +90,6 @@ def sample(found: list[Path]) -> tuple[pa.Table, int]:
     if n == 0:
         raise DataError(f"{found[0]}: no rows; it must hold at least one impression.")
     return whole, n
-
-
-def _decoded(column: pa.Array) -> pa.Array:
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
 def look(rows: pa.Table) -> list[Guess]:
@@ -207,18 +205,16 @@ def _role(name: str, values: pa.ChunkedArray, n: int) -> tuple[str, str]:
 
 
 def _day_form(name: str, unique: pa.Array) -> str | None:
-    if _DAY_NAMES.search(name.strip()) is None:
-        return None
     forms = {parse.day_format(text) for text in unique[:100].cast(pa.string()).to_pylist()}
-    is_day = len(forms) == 1 and (forms != {"day number"} or "day" in name)
-    return forms.pop() if is_day else None
+    named = _DAY_NAMES.search(name.strip()) and (forms != {"day number"} or "day" in name)
+    return forms.pop() if len(forms) == 1 and (named or forms <= _DATES) else None
 
 
 def _all_match(unique: pa.Array, pattern: str) -> bool:
     return bool(pc.all(pc.match_substring_regex(unique.cast(pa.string()), pattern)).as_py())
 
 
-def _advice(path: Path, guesses: list[Guess], rows: pa.Table, n_files: int) -> list[str]:
+def _advice(path: Path, guesses: list[Guess], rows: pa.Table, n_files: int, n: int) -> list[str]:
     kinds = ("id", "label", "day", "dense", "leak")
     ids, labels, days, dense, leaks = ([g.name for g in guesses if g.kind == k] for k in kinds)
     if not ids or not labels:
@@ -227,14 +223,16 @@ def _advice(path: Path, guesses: list[Guess], rows: pa.Table, n_files: int) -> l
         return [f"No column looks like {missing}: {remedy}."]
     if not days and n_files < 3:
         return ["No column looks like a day: add one, or give a folder with one file per day."]
-    words = ["multiepoch", "compare", str(path), "--ids", _listed(ids)]
-    words += ["--labels", _listed(labels), *(["--day", days[0]] if days else []), "--quick"]
+    words = ["multiepoch", "compare", str(path), "--ids", output.listed(ids)]
+    words += ["--labels", output.listed(labels), *(["--day", days[0]] if days else []), "--quick"]
     start = "To start with, a look of about a minute (without --quick, all of the log is used):"
     lines = [start, "", f"  {shlex.join(words)}", ""]
     if dense:
-        lines.append(f"Possible dense features: --dense {shlex.quote(_listed(dense))}")
+        lines.append(f"Possible dense features: --dense {shlex.quote(output.listed(dense))}")
     if leaks:
         lines.append(f"Left out, since they almost determine a label: {', '.join(leaks)}.")
+    if days:
+        lines += _last_days(rows[days[0]], [_labels(rows[k]).mean() for k in labels], n)
     if days and len(pc.unique(rows[days[0]])) < 3:
         lines.append(
             f"At least 3 days are needed: {days[0]} has fewer, so this look splits the rows"
@@ -248,10 +246,22 @@ def _advice(path: Path, guesses: list[Guess], rows: pa.Table, n_files: int) -> l
     return lines + _crosses(ids, labels, rows)
 
 
-def _listed(names: Iterable[str]) -> str:
-    """Joins names as `compare` splits them."""
-    odd = re.compile(r'[,"]|^\s|\s$')
-    return ",".join(f'"{n.replace(chr(34), chr(34) * 2)}"' if odd.search(n) else n for n in names)
+def _last_days(column: pa.ChunkedArray, rates: list[float], n: int) -> list[str]:
+    """Says how many rows the last days have, and how many of the days to test on."""
+    try:
+        hours, form = parse.days(column.combine_chunks(), parse.Place("", "", 0))
+    except DataError:  # compare says what is wrong with the day
+        return []
+    starts, counts = np.unique(hours // 24 * 24, return_counts=True)
+    if len(starts) < 3:
+        return []
+    counts = counts * n // len(column)
+    sizes = [f"{parse.day_name(day, form, True)} {size:,}" for day, size in zip(starts, counts)]
+    (_, k), needed = plan.days_to_test(counts, rates), plan.rows_needed(rates)
+    return [
+        f"The last days, with about their rows: {', '.join(sizes[-_DAYS_SHOWN:])}.",
+        f"A verdict needs about {needed:,} to test on: --test-days {k}, as compare chooses, too.",
+    ]
 
 
 def _crosses(ids: list[str], labels: list[str], rows: pa.Table) -> list[str]:
@@ -269,5 +279,5 @@ def _crosses(ids: list[str], labels: list[str], rows: pa.Table) -> list[str]:
     if best is None or gains[best] < _LEAST_GAIN:
         return []
     share = f"explains {100 * gains[best]:.2g} % more of the entropy of {best[2]} than its two ids"
-    cross = shlex.quote(_listed(best[:2]))
+    cross = shlex.quote(output.listed(best[:2]))
     return [f"The cross that adds most, and may collapse first: --cross {cross}", f"({share})."]

@@ -6,9 +6,10 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from multiepoch.data.log import DataError
@@ -26,6 +27,12 @@ def say(line: str) -> None:
         print(line, flush=True)
     except OSError:  # the results are in files, so the work continues
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def listed(names: Iterable[str]) -> str:
+    """Joins names as `compare` splits them."""
+    odd = re.compile(r'[,"]|^\s|\s$')
+    return ",".join(f'"{n.replace(chr(34), chr(34) * 2)}"' if odd.search(n) else n for n in names)
 
 
 @contextlib.contextmanager
@@ -79,7 +86,8 @@ def _locked(path: Path) -> Iterator[None]:
 
     The id alone would not do: in a container, each call may have the same.
     """
-    with path.open("a+") as file:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW  # a link could name any file, to be emptied
+    with os.fdopen(os.open(path, flags, 0o666), "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

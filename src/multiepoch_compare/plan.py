@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import torch
 
 from multiepoch.data.log import DataError, Log
 from multiepoch.methods import METHODS, Hyperparameter
-from multiepoch_compare.readers import MappedLog
+from multiepoch.train.metrics import entropy
+from multiepoch_compare.readers import MappedLog, parse
 
 DENSE_LR = 1e-3
 STEP = 10**0.5
@@ -18,15 +24,40 @@ MAX_CONTROL_ROWS = 1_000_000  # of all tables: the control takes 0.6 GB in each 
 PARTS = ("train", "validation", "test")
 CONTROL = "two-fold tables"
 FEW = 0.01  # the share of impressions that may lie far outside
+TWICE = 0.2  # the share of rows that may repeat an earlier one
 LEAST_STEPS, LARGEST_BATCH = 200, 2048
-# Of the methods with a learning rate for the tables: a key of METHODS, and the second value of its
-# hyperparameter that is tried.
+COLLAPSE = 0.5  # %: a rise of the logloss by at least this, clearly above 0, is a collapse
+COARSEST = 1.5  # %: if half an interval is likely to be wider, a test part decides nothing
+MOST, NEARLY_EMPTY = 0.25, 0.05  # of all impressions: the share of a part, and of a day in it
+# The logits of two models for an impression differ by about so much: on KuaiRand, half an interval
+# is then 0.35 %, as was measured between one and two epochs of MEDA.
+SPREAD = 0.3
+
+
+class Candidate(NamedTuple):
+    """How a method with a learning rate for the tables is built and tuned.
+
+    method: A key of METHODS. second: The second value of its hyperparameter that is tried. rule:
+    How tables are updated. model: A key of `run.MODELS`.
+    """
+
+    method: str = "plain"
+    second: Hyperparameter = None
+    rule: str = "adam"
+    model: str = "full"
+
+
+SPARSE, ADAGRAD, TAIL = "sparse optimizer", "row-wise Adagrad", "tail rewind"
+DROPPED, ADDITIVE = "sparsest dropped", "additive"
 TABLE_RATE_METHODS = {
-    "sparse optimizer": ("plain", None),
-    "FAL": ("fal", "square root"),
-    "MEDA": ("meda", None),
-    "AdamAR": ("adamar", 1e-3),
-    "tail rewind": ("tail_rewind", 20),
+    SPARSE: Candidate(),
+    ADAGRAD: Candidate(rule="rowwise_adagrad"),
+    "FAL": Candidate("fal", "square root"),
+    "MEDA": Candidate("meda"),
+    "AdamAR": Candidate("adamar", 1e-3),
+    TAIL: Candidate("tail_rewind", 20),
+    DROPPED: Candidate(model=DROPPED),
+    ADDITIVE: Candidate(model=ADDITIVE),
 }
 
 
@@ -50,6 +81,8 @@ class Trial:
     embedding_lr: float
     hyperparameter: Hyperparameter = None
     seed: int = 0
+    rule: str = "adam"
+    model: str = "full"
 
     def __str__(self) -> str:
         return f"{self.label}, {self.in_words()}, seed {self.seed}"
@@ -64,17 +97,21 @@ class Trial:
         return words
 
 
-def trials(budget: int = 4) -> dict[str, list[Trial]]:
+def trials(budget: int = 4, methods: Collection[str] = ()) -> dict[str, list[Trial]]:
     """Returns the same number of trials for each method, by its label, the most promising first.
 
     Each gets three learning rates, and a second value of its hyperparameter or a fourth rate.
+    `methods` names those beside plain; by default, all.
     """
     shared = [DENSE_LR, DENSE_LR * STEP, DENSE_LR / STEP, DENSE_LR * STEP**2]
     found = {"plain": [Trial("plain", "plain", lr, lr) for lr in shared]}
-    tables = [DENSE_LR * STEP**2, DENSE_LR * STEP, DENSE_LR * STEP**3]
-    for label, (method, second) in TABLE_RATE_METHODS.items():
-        default = METHODS[method].grid[0]
-        several = [Trial(label, method, DENSE_LR, lr, default) for lr in tables]
+    for label, (method, second, rule, model) in TABLE_RATE_METHODS.items():
+        if methods and label not in methods:
+            continue
+        default, middle = METHODS[method].grid[0], 2 if rule == "adam" else 5
+        first = Trial(label, method, DENSE_LR, 0.0, default, rule=rule, model=model)
+        tables = (DENSE_LR * STEP ** (middle + k) for k in (0, -1, 1))
+        several = [replace(first, embedding_lr=lr) for lr in tables]
         other = {"dense_lr": DENSE_LR * STEP} if second is None else {"hyperparameter": second}
         found[label] = [*several, replace(several[0], **other)]
     return {label: several[:budget] for label, several in found.items()}
@@ -121,26 +158,74 @@ class Split:
         return words
 
 
-def split(mapped: MappedLog, source: str, look: bool, n_test: int = 1, cut: bool = False) -> Split:
+def half_width(n: float, rates: Sequence[float]) -> float:
+    """Returns about half the width, in %, of an interval over n test impressions.
+
+    rates: The share of ones of each label. A difference in loss varies between impressions by
+    about SPREAD sqrt(p (1 - p)), and is divided by the entropy of p.
+    """
+    each = [math.sqrt(p * (1 - p)) / entropy(p) for p in np.clip(rates, 1e-6, 1 - 1e-6)]
+    return 100 * 2 * SPREAD * float(np.mean(each)) / math.sqrt(max(n, 1))
+
+
+def rows_needed(rates: Sequence[float]) -> int:
+    """Returns about how many test impressions make half an interval as narrow as COLLAPSE."""
+    return math.ceil((half_width(1, rates) / COLLAPSE) ** 2)
+
+
+def days_to_test(counts: np.ndarray, rates: Sequence[float]) -> tuple[int, int]:
+    """Returns how many days to tune on, and how many after them, the last, to test on.
+
+    These are the fewest with enough impressions, for tuning half as many; if that takes more than
+    MOST of the log, then as many as it holds. A nearly empty day always gets company.
+
+    counts: The impressions of each day, (n_days,). rates: The share of ones of each label.
+    """
+    needed, total = rows_needed(rates), counts.sum()
+
+    def last(days: np.ndarray, needed: float, left: int) -> int:
+        sizes, k = np.cumsum(days[::-1]), 1
+        while k < len(days) - left and sizes[k - 1] < needed:
+            empty = sizes[k - 1] < NEARLY_EMPTY * total and sizes[k] < 0.4 * total
+            if not empty and sizes[k] > MOST * total:
+                break
+            k += 1
+        return k
+
+    n_test = last(counts, needed, left=2)
+    return last(counts[: len(counts) - n_test], needed / 2, left=1), n_test
+
+
+def days_from(mapped: MappedLog, first: str) -> int:
+    """Counts the days from `first` on, a day or time as in the log; DataError if there is none."""
+    if first in mapped.days:
+        return len(mapped.days) - mapped.days.index(first)
+    hours, _ = parse.days(pa.array([first]), parse.Place("--test-from", "day", 0))
+    if not (n := int((np.array(mapped.starts) >= hours[0]).sum())):
+        raise DataError(f"--test-from {first}: the last day is {mapped.days[-1]}; name one before.")
+    return n
+
+
+def split(mapped: MappedLog, source: str, look: bool = False, n_test: int | None = None) -> Split:
     """Splits a log into the last n_test days to test on, as many before to tune on, and the rest.
 
-    If only a look at the first rows was read, and they have too few days, the split is by rows:
-    eight tenths, one and one. Otherwise, too few days raise DataError. If the look ended before
-    the file did (cut), it ended within a day, which is left out if enough days remain.
+    If n_test is None, `days_to_test` chooses both. If only a look at some of the users was read,
+    and there are too few days, the split is by rows: eight tenths, one and one. Otherwise, too few
+    days raise DataError.
     """
     n_days, n = len(mapped.days), mapped.n
-    in_order = look and (np.diff(mapped.day) >= 0).all()
-    if cut and in_order and n_days > 2 * n_test + 1:
-        n_days -= 1
-    if (first := n_days - 2 * n_test) >= 1:
-        parts = (0, first - 1), (first, first + n_test - 1), (n_days - n_test, n_days - 1)
+    n_tune = n_test
+    if n_test is None:
+        n_tune, n_test = days_to_test(mapped.day_counts, mapped.rates)
+    if (first := n_days - n_tune - n_test) >= 1:
+        parts = (0, first - 1), (first, first + n_tune - 1), (n_days - n_test, n_days - 1)
         return Split(parts)
-    if in_order and n >= 1_000:
+    if look and n >= 1_000 and (np.diff(mapped.day) >= 0).all():
         a, b = n * 8 // 10, n * 9 // 10
         return Split(((0, a - 1), (a, b - 1), (b, n - 1)), by_rows=True)
     ends = " and ".join(mapped.days) if n_days < 3 else f"{mapped.days[0]} to {mapped.days[-1]}"
     there = f"{'a single day' if n_days == 1 else f'{n_days} days'}, {ends}"
-    remedy = f"at least {2 * n_test + 1} are needed: to train, to tune and to test on"
+    remedy = f"at least {n_tune + n_test + 1} are needed: to train, to tune and to test on"
     raise DataError(f"{source}: column {mapped.columns.day or 'day'!r} has {there}; {remedy}.")
 
 
@@ -157,6 +242,44 @@ def far_days(mapped: MappedLog) -> list[str]:
         for days, where in ends
         if mapped.days[days]
     ]
+
+
+def odd_ids(mapped: MappedLog) -> list[str]:
+    """Describes ids that look like one, and a number of the day that starts over."""
+    found = [
+        f"{n:,} ids of {name!r} differ from another by upper case, blanks or the composition of "
+        "letters alone, and count as ids of their own: are they the same?"
+        for name, n in mapped.alike.items()
+        if n
+    ]
+    steps = np.diff(mapped.day)
+    back = -steps[steps < 0]
+    numbered = all(name.isdecimal() for name in mapped.days)
+    whole = 0.7 * (len(mapped.days) - 1)
+    if numbered and 0 < len(back) < FEW * mapped.n and (back >= whole).all():
+        times = "once" if len(back) == 1 else f"{len(back)} times"
+        found.append(
+            f"the days of {mapped.columns.day!r}, {mapped.days[0]} to {mapped.days[-1]}, start"
+            f" over {times} from row to row: a day of the month mixes months, so that the test day"
+            " is not the last. Give a column with the whole date."
+        )
+    return found
+
+
+def repeated(log: Log) -> list[str]:
+    """Describes rows that repeat an earlier one, if there are far more than chance gives."""
+    log = log[max(0, len(log) - MAX_TEST) :]
+    columns = [*log.ids.values(), log.dense, log.labels, log.day]
+    frames = [pd.DataFrame(column.reshape(len(log), -1).numpy()) for column in columns]
+    rows = pd.concat(frames, axis=1)
+    rows.columns = range(rows.shape[1])
+    n = int(rows.duplicated().sum())
+    # Two rows agree in a column by the chance that two draws do, as if columns were independent.
+    alike = np.prod([(rows[k].value_counts(normalize=True) ** 2).sum() for k in rows])
+    if n <= len(log) * (TWICE + 3 * len(log) * alike / 2):
+        return []
+    what = f"{n:,} of {len(log):,} training rows repeat an earlier one in all named columns"
+    return [f"{what}: was the log joined or written twice?"]
 
 
 def check_labels(log: Log, part: str, when: str, source: str) -> None:

@@ -1,56 +1,69 @@
-"""The record of a comparison: everything that the report shows, as JSON values."""
+"""The record of a comparison: everything that the report shows, as JSON values and estimates."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 
 import numpy as np
 
-from multiepoch_compare import verdict
-from multiepoch_compare.run import GROUPS, Parts
+from multiepoch_compare import plan, verdict
+from multiepoch_compare.estimates import Estimate, Losses, difference
+from multiepoch_compare.run import GROUPS, Parts, rates
 
-TAIL = "tail rewind"
-DIFFERENCES = ("against_constant", "against_plain", "against_advised", "second", "last")
+_FIELDS = "epochs", "trained", "before", "onset", "second", "last", "in_one_epoch", "quarter"
+_FIELDS += "against_constant", "against_plain", "against_advised"
 
 
 def record(
     objectives: tuple[str, ...], epochs: int, parts: Parts, results, choices, control
 ) -> dict:
-    """Judges the results and choices by label and the control, as from `run.tune_and_run`."""
+    """Judges the results and choices by label and the control, as from `tune.tune_and_run`."""
     block_sizes, group_sizes = parts.sizes()
-    losses = {label: verdict.Losses(several, block_sizes) for label, several in results.items()}
-    constant = verdict.Losses([{"blocks": parts.constant()[None]}], block_sizes)
-    judged = verdict.judge(choices, losses, constant)
+    losses = {label: Losses(several, block_sizes) for label, several in results.items()}
+    constant = Losses([{"blocks": parts.constant()[None]}], block_sizes)
     seen = verdict.own_label(results["plain"], control)
-    answer, *others = judged.headline
-    tail = [choice.trial.hyperparameter for label, choice in choices.items() if label == TAIL]
+    n, half, needed = len(parts.test), parts.half_width(), plan.rows_needed(rates(parts.test))
+    judged = verdict.judge(
+        choices,
+        losses,
+        constant,
+        quarters={label: verdict.quarter(several) for label, several in results.items()},
+        seen=seen,
+        refusal=verdict.too_few(n, half, needed) if half > plan.COARSEST else None,
+    )
+    tail = [choice.trial.hyperparameter for k, choice in choices.items() if k == plan.TAIL]
     methods = []
     for v in judged.verdicts:
         own, several = losses[v.label], results[v.label]
-        groups = np.mean([r["groups"] for r in several], axis=0)  # (epochs, objectives, groups)
-        by_objective = {k: verdict.difference(own, 2, own, 1, i) for i, k in enumerate(objectives)}
+        groups = np.mean([r["groups"][: v.trained] for r in several], axis=0)
         methods.append(
             {
                 "label": v.label,
                 "setting": f"{v.label}: {v.choice.trial.in_words()}",
                 "trial": asdict(v.choice.trial),
-                "epochs": v.epochs,
-                "before": v.before,
-                "onset": v.onset,
-                **{name: asdict(getattr(v, name)) for name in DIFFERENCES},
-                "second_by_objective": {k: asdict(change) for k, change in by_objective.items()},
-                "logloss_by_epoch": [own.at(p)[0].mean(0).tolist() for p in range(1, epochs + 1)],
-                "curves": _curves(several),
+                **{name: getattr(v, name) for name in _FIELDS},
+                "second_by_objective": {
+                    name: difference(own, 2, own, 1, k) for k, name in enumerate(objectives)
+                },
+                "logloss_by_epoch": [
+                    own.at(epoch)[0].mean(0).tolist() for epoch in range(1, v.trained + 1)
+                ],
+                "curves": _curves(several, v.trained),
                 "groups": _means(groups, group_sizes).tolist(),
-                "seconds_an_epoch": float(np.median([r["seconds"] for r in several])) / epochs,
+                "seconds_an_epoch": float(
+                    np.median([r["seconds"] / len(r["blocks"]) for r in several])
+                ),
                 "bytes": several[0]["bytes"],
             }
         )
     return {
-        "headline": [answer, *([verdict.seen_in_words(seen)] if seen else []), *others],
-        "own_label": seen and asdict(seen),
+        "headline": judged.headline,
+        "own_label": seen and vars(seen),
         "baseline": judged.baseline,
         "advised": judged.advised,
+        "half_width": half,
+        "rows_needed": needed,
         "tail": [tail[0], *parts.below(float(tail[0]))] if tail else None,
         "constant": constant.at(1)[0][0].tolist(),
         "objectives": list(objectives),
@@ -63,17 +76,30 @@ def record(
     }
 
 
+def dumps(found: dict) -> str:
+    return json.dumps(found, indent=1, allow_nan=False, default=asdict) + "\n"
+
+
+def loads(text: str) -> dict:
+    """Reads a record; differences are estimates again."""
+
+    def revived(value: dict):
+        return Estimate(**value) if value.keys() == {"mean", "low", "high"} else value
+
+    return json.loads(text, object_hook=revived)
+
+
 def _means(sums: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Divides the sums over groups, (..., n_groups), by the weights of the groups, (n_groups,)."""
     return sums / np.where(sizes > 0, sizes, 1)
 
 
-def _curves(several: list[dict]) -> dict:
+def _curves(several: list[dict], trained: int) -> dict:
     """Returns metric -> objective -> [[epoch, value of each seed ...], ...] on the test day."""
     curves: dict = {}
     for result in several:
         for part, epoch, objective, metric, value in result["points"]:
-            if part == "test":
+            if part == "test" and epoch <= trained:
                 points = curves.setdefault(metric, {}).setdefault(objective, {})
                 points.setdefault(epoch, [epoch]).append(value)
     for of in curves.values():

@@ -10,15 +10,32 @@ from tabulate import tabulate
 
 from multiepoch.regime import Expected
 from multiepoch_compare import plan
-from multiepoch_compare.verdict import COLLAPSE, RETUNED, WORDS, Estimate
+from multiepoch_compare.estimates import WORDS, Estimate
+from multiepoch_compare.plan import COLLAPSE
+from multiepoch_compare.run import WORSE
+from multiepoch_compare.verdict import RETUNED
 
 NEARLY_ALL = 0.8  # of the lookups: tail rewind then returns nearly the rows that MEDA does
+_TONES = {"rise": "bad", "slight rise": "bad", "fall": "good", "slight fall": "good"}
 _PARTS = {"train": "training days", "validation": "tuning day", "test": "test day"}
+
+
+_BASELINES = {
+    plan.ADAGRAD: "row-wise Adagrad: on the tables, Adam on the dense layers, and no remedy.",
+    plan.DROPPED: "sparsest dropped: the sparse optimizer without the id column of most rows.",
+    plan.ADDITIVE: "additive: a bias for each id and a linear term, so no interplay of ids.",
+}
+
+
+class Cell(str):
+    """The text of a difference and its verdict, which the page colours by `tone`."""
+
+    tone = ""
 
 
 def text(found: dict) -> str:
     """Renders the record as the terminal shows it."""
-    lines = [f"{data_line(found['data'])} {steps_line(found)}", ""]
+    lines = [f"{data_line(found['data'])} {steps_line(found)} {test_line(found)}", ""]
     lines += [*found["warnings"], *found["headline"], ""]
     for header, rows in (methods(found), epochs(found)):
         table = tabulate(rows, header, tablefmt="simple", disable_numparse=True)
@@ -36,7 +53,7 @@ def methods(found: dict) -> tuple[list[str], list[list[str]]]:
     rows = [constant + [""] * (len(header) - 3)]
     for m in found["methods"]:
         row = [m["label"], str(m["epochs"]), _losses(m["logloss_by_epoch"][m["epochs"] - 1])]
-        row.append(str(Estimate(**m["against_constant"])))
+        row.append(str(m["against_constant"]))
         is_baseline = m["label"] == found["baseline"][0]
         row.append("(baseline)" if is_baseline else _worded(m["against_plain"]))
         if best:
@@ -48,13 +65,15 @@ def methods(found: dict) -> tuple[list[str], list[list[str]]]:
 def epochs(found: dict) -> tuple[list[str], list[list[str]]]:
     """Returns the header and rows of the table that compares epochs."""
     last = found["epochs"]
-    header = ["method", "epoch 2 against epoch 1"]
+    header = ["method", "a quarter into epoch 2", "epoch 2 against epoch 1"]
     header += [f"epoch {last} against the best before it"] if last > 2 else []
     rows = []
     for m in found["methods"]:
-        rows.append([m["label"], _worded(m["second"], 0)])
-        if last > 2:
-            rows[-1].append(f"{_worded(m['last'], 0)} (epoch {m['before']})")
+        rows.append([m["label"], str(m["quarter"]), _worded(m["second"], 0)])
+        if last > 2 and m["trained"] < last:
+            rows[-1].append(f"(worse: stopped after epoch {m['trained']})")
+        elif last > 2:
+            rows[-1].append(_worded(m["last"], 0, f" (epoch {m['before']})"))
     return header, rows
 
 
@@ -73,10 +92,11 @@ def _losses(values: list[float]) -> str:
     return " ".join(f"{value:.4f}" for value in values)
 
 
-def _worded(values: dict, use: int = 1) -> str:
+def _worded(estimate: Estimate, use: int = 1, more: str = "") -> Cell:
     """Puts the verdict behind the numbers it is based on; `use` is a position in WORDS."""
-    estimate = Estimate(**values)
-    return f"{estimate} {WORDS[estimate.kind][use]}"
+    cell = Cell(f"{estimate} {WORDS[estimate.kind][use]}{more}")
+    cell.tone = _TONES.get(estimate.kind, "")
+    return cell
 
 
 def page(found: dict) -> str:
@@ -86,15 +106,13 @@ def page(found: dict) -> str:
 
     of_plain = next(m for m in found["methods"] if m["label"] == "plain")
     by_objective = of_plain["second_by_objective"]
-    objective = max(by_objective, key=lambda name: by_objective[name]["mean"])
+    objective = max(by_objective, key=lambda name: by_objective[name].mean)
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
-    environment.filters["estimate"] = lambda values: str(Estimate(**values))
-    environment.filters["tone"] = _tone
     environment.filters["unbroken"] = _unbroken
     return environment.get_template("report.html.j2").render(
         found=found,
-        data_line=f"{data_line(found['data'])} {steps_line(found)}",
+        data_line=f"{data_line(found['data'])} {steps_line(found)} {test_line(found)}",
         legend=" ".join(_legend(found)),
         notes=_limits(found),
         tables=[("The methods", methods(found)), ("More epochs", epochs(found))],
@@ -108,6 +126,7 @@ def page(found: dict) -> str:
         plain=of_plain,
         collapse=COLLAPSE,
         retuned=RETUNED,
+        worse=f"{100 * (WORSE - 1):.0f}",
     )
 
 
@@ -119,15 +138,6 @@ def expected(by_rate: dict[float, Expected]) -> str:
 
 def steps_line(found: dict) -> str:
     return f"An epoch is {found['steps']:,} steps of {found['batch_size']:,} impressions."
-
-
-def _tone(cell: str) -> str:
-    """Returns the class of a cell with a clear verdict, which follows the interval."""
-    said = cell.partition("] ")[2].partition(" (epoch")[0]
-    for tone, kinds in (("bad", ("rise", "slight rise")), ("good", ("fall", "slight fall"))):
-        if any(said in WORDS[kind] for kind in kinds):
-            return tone
-    return ""
 
 
 def _unbroken(cell: str) -> str:
@@ -145,6 +155,16 @@ def data_line(data: dict) -> str:
     )
 
 
+def test_line(found: dict) -> str:
+    """Says how certain the test part makes a verdict, and how many days it has."""
+    n = found["data"]["test_days"]
+    days = "part" if n is None else "day" if n == 1 else f"{n} days"
+    return (
+        f"Half an interval over the last {days} is likely to be {found['half_width']:.2g} % wide; "
+        f"{COLLAPSE} % needs about {found['rows_needed']:,} impressions."
+    )
+
+
 def _legend(found: dict) -> list[str]:
     names, last = ", ".join(found["objectives"]), found["epochs"]
     label, best = found["baseline"]
@@ -152,11 +172,16 @@ def _legend(found: dict) -> list[str]:
     return [
         f"Logloss on the test day of {names}{averaged}; lower is better. Intervals are of 95 %, "
         f"over {found['seeds']} seeds and blocks of test impressions.",
-        f"epochs: the best number on the validation day, from 1 to {last}, unless the test day "
-        "clearly prefers another. constant: predicts the rate of the training days.",
+        f"epochs: 1, or the last of {last} that is clearly better on the test day than fewer; the "
+        "rule is one for all methods. constant: predicts the rate of the training days.",
         f"vs plain: against {label} after epoch {best}, the best of plain on the test day.",
         f"Verdicts: a change by {COLLAPSE} % or more, with an interval that excludes 0, is a "
         "collapse, worse, or better; open: the interval allows both.",
+        *(
+            words
+            for k, words in _BASELINES.items()
+            if any(m["label"] == k for m in found["methods"])
+        ),
     ]
 
 
@@ -165,13 +190,15 @@ def _limits(found: dict) -> list[str]:
     limits = [
         f"Expected before training, at plain's learning rate of {plain['trial']['dense_lr']:.2g} "
         f"and by a rule of thumb, good to a factor of three: {rule['rise']:+.0f} % over epoch 2, "
-        f"{rule['regime']}. Measured: {Estimate(**plain['second'])}."
+        f"{rule['regime']}. Measured: {plain['second']}."
     ]
     if found["steps"] < plan.LEAST_STEPS:
         limits.append("So few steps teach a model little: give a smaller --batch-size.")
+    if data["share"] < 1:
+        users = f"about one in {1 / data['share']:.3g}" if data["share"] < 0.5 else "a part"
+        limits.append(f"Only {users} of the values of {data['user']} were read, with all rows.")
     if data["quick"]:
-        read = f"at most the first {data['rows_read']:,} rows were read"
-        limits.append(f"Quick look: {read}, and each method got fewer trials.")
+        limits.append("Quick look: each method got fewer trials.")
     if data["by_rows"]:
         limits.append("These rows cover fewer than 3 days, so they were split by position.")
     for name, n in data["missing"].items():

@@ -1,13 +1,12 @@
-"""The trials of a comparison: tuning, then more seeds of each chosen setting."""
+"""One trial of a comparison: the parts of the log, a model trained on them, and its losses."""
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from multiepoch.data.log import DataError, Log
+from multiepoch.data.log import Log, Schema
 from multiepoch.files import atomic_write
 from multiepoch.methods import ALL_METHODS, Around
-from multiepoch.model import ConversionModel
+from multiepoch.model import AdditiveModel, ConversionModel
 from multiepoch.regime import Expected, expect
-from multiepoch.runner import KeptRunner, in_words, run_key
 from multiepoch.train import NonFiniteLoss, predict, train
-from multiepoch.train.metrics import auc, logloss
-from multiepoch_compare import plan, verdict
+from multiepoch.train.metrics import auc, entropy, logloss
+from multiepoch_compare import plan
 from multiepoch_compare.readers import Columns, MappedLog
 
 # For the interval over impressions, the test day is divided into blocks: by the first id column
@@ -32,16 +30,16 @@ from multiepoch_compare.readers import Columns, MappedLog
 BLOCKS, LARGEST_BLOCK = 20, 0.1
 FREQUENCIES = (1, 3, 11, 101)  # edges of GROUPS, in times that a row was trained on
 GROUPS = ("never", "1 to 2", "3 to 10", "11 to 100", "more than 100")
-_CODE = ("multiepoch", "multiepoch_compare")  # a change of these makes kept trials stale
-_TIMED_STEPS = 20
 EVALUATE_AT = (0.25, 0.5)  # and at the end of each epoch
+WORSE = 1.05  # training stops where an epoch has raised the loss of the validation day so much
 
 
 @dataclass(frozen=True)
 class Setup:
     """The settings that all trials of one call share.
 
-    `folder` is that of the mapped log; `shared`, the file by which processes share its parts.
+    `folder` is that of the mapped log; `shared`, the file by which processes share its parts;
+    `device`, where models are trained.
     """
 
     folder: str
@@ -50,6 +48,7 @@ class Setup:
     epochs: float
     batch_size: int
     shared: str | None = None
+    device: str = "cpu"
 
 
 @dataclass
@@ -62,6 +61,17 @@ class Parts:
     block: Tensor  # (n_test,) int64
     group: Tensor  # (n_test,) int64
     column: str  # the id column with the most rows, bags aside; the groups are by its frequencies
+
+    def to(self, device: str) -> Parts:
+        """Moves the impressions."""
+        names = (*plan.PARTS, "block", "group")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+
+    def half_width(self) -> float:
+        """Returns about half the width of an interval, in %; weights make it wider."""
+        weight, n = self.test.weight, float(len(self.test))
+        n = n if weight is None else float(weight.sum() ** 2 / (weight**2).sum())
+        return plan.half_width(n, rates(self.test))
 
     def sizes(self) -> tuple[np.ndarray, np.ndarray]:
         """Counts the test impressions of each block and of each group, by weight."""
@@ -101,11 +111,14 @@ class Parts:
         }
 
 
-@lru_cache(maxsize=1)
+torch.serialization.add_safe_globals([Log, Schema, Parts])
+
+
+@lru_cache(maxsize=2)
 def read_parts(setup: Setup) -> Parts:
     """Reads the parts. The memory of `setup.shared`, which the first call writes, counts once."""
     if setup.shared is None:
-        return _read_parts(setup)
+        return _read_parts(setup).to(setup.device)
     if not Path(setup.shared).exists():
         parts = _read_parts(setup)
         try:
@@ -113,7 +126,7 @@ def read_parts(setup: Setup) -> Parts:
                 torch.save(parts, file)
         except RuntimeError as error:  # torch hides the reason
             raise error.__context__ or error from None
-    return torch.load(setup.shared, mmap=True, weights_only=False)
+    return torch.load(setup.shared, mmap=True, weights_only=True).to(setup.device)
 
 
 def _read_parts(setup: Setup) -> Parts:
@@ -144,6 +157,13 @@ def summed(loss: Tensor, weight: Tensor | None, of: Tensor, n: int) -> list[list
     return total.index_add_(0, of, loss).T.tolist()
 
 
+def without(log: Log, column: str) -> Log:
+    """Returns a log without an id column."""
+    ids, rows = dict(log.ids), dict(log.schema.cardinality)
+    del ids[column], rows[column]
+    return replace(log, ids=ids, schema=replace(log.schema, cardinality=rows))
+
+
 def _blocks(ids: Tensor) -> Tensor:
     """Assigns each id to a block, (n,)."""
     return (ids * 2_654_435_761 >> 7) % BLOCKS
@@ -156,41 +176,68 @@ def frequency_group(train_log: Log, test: Log, column: str) -> Tensor:
     return torch.searchsorted(torch.tensor(FREQUENCIES), counts[test.lookups(column)], right=True)
 
 
-class _Ends(Around):
-    """Measures the model at the end of each epoch, before the method acts between epochs."""
+class _Stopped(Exception):
+    """Ends a training whose last epoch made it clearly worse."""
 
-    def __init__(self, inner, model: ConversionModel, parts: Parts) -> None:
+
+class _Measured(Around):
+    """Measures the model within each epoch and at its end, before the method acts between epochs.
+
+    Raises _Stopped if an epoch from the second on has made the validation day clearly worse.
+    """
+
+    def __init__(self, inner, model, parts: Parts, batch_size: int) -> None:
         super().__init__(inner)
         self.model, self.parts = model, parts
+        self.of_ones = rates(parts.validation)
+        n_steps = math.ceil(len(parts.train) / batch_size)
+        self.stops = {max(1, round(at * n_steps)): at for at in EVALUATE_AT}
+        self.epoch, self.step = 0, 0
+        self.scores: list[float] = []  # on the validation day, by epoch
         self.points: list[list] = []  # as in the result of `execute`
         self.blocks: list[list] = []  # by epoch: (n_objectives, BLOCKS)
         self.groups: list[list] = []  # by epoch: (n_objectives, len(GROUPS))
 
     def before_epoch(self, index: int) -> None:
         if index > 0:
-            self.add(index)
+            self.end(index)
+            if index > 1 and self.scores[-1] > WORSE * min(self.scores):
+                raise _Stopped
+        self.epoch, self.step = index, 0
         super().before_epoch(index)
 
-    def add(self, epoch: int) -> None:
-        parts = self.parts
-        logits = {part: self._logits(part) for part in ("validation", "test")}
-        for part, metric in ("validation", logloss), ("test", logloss), ("test", auc):
-            log = getattr(parts, part)
-            for k, objective in enumerate(log.objectives):
-                value = metric(logits[part][:, k], log.labels[:, k], log.weight)
-                self.points.append([part, float(epoch), objective, metric.__name__, value])
-        test = parts.test
-        loss = F.binary_cross_entropy_with_logits(logits["test"], test.labels, reduction="none")
+    def backward(self, impressions: Tensor, closure: Callable[[], Tensor]) -> Tensor:
+        if self.step in self.stops:
+            self.measure("test", self.epoch + self.stops[self.step], logloss, auc)
+        self.step += 1
+        return super().backward(impressions, closure)
+
+    def end(self, epoch: float) -> None:
+        """Measures the end of an epoch; of one that is not whole, the test logloss alone."""
+        if epoch != int(epoch):
+            self.measure("test", epoch, logloss)
+            return
+        losses = self.measure("validation", epoch, logloss)
+        self.scores.append(float(np.mean([x / entropy(p) for x, p in zip(losses, self.of_ones)])))
+        self.measure("test", epoch, logloss, auc)
+        parts, test = self.parts, self.parts.test
+        loss = F.binary_cross_entropy_with_logits(self.logits, test.labels, reduction="none")
         blocks, groups = (self.blocks, parts.block, BLOCKS), (self.groups, parts.group, len(GROUPS))
         for sums, of, n in (blocks, groups):
             sums.append(summed(loss, test.weight, of, n))
 
-    def _logits(self, part: str) -> Tensor:
+    def measure(self, part: str, epoch: float, *metrics: Callable[..., float]) -> list[float]:
+        log = getattr(self.parts, part)
         with self.serving():
-            logits = predict(self.model, getattr(self.parts, part))
-        if not torch.isfinite(logits).all():
+            self.logits = predict(self.model, log)
+        if not torch.isfinite(self.logits).all():
             raise NonFiniteLoss(f"a logit on {part!r} is not finite")
-        return logits
+        found = []
+        for metric in metrics:
+            for logits, labels, objective in zip(self.logits.T, log.labels.T, log.objectives):
+                found.append(metric(logits, labels, log.weight))
+                self.points.append([part, float(epoch), objective, metric.__name__, found[-1]])
+        return found
 
 
 def execute(trial: plan.Trial, setup: Setup) -> dict:
@@ -200,35 +247,38 @@ def execute(trial: plan.Trial, setup: Setup) -> dict:
     test losses summed after each epoch; "seconds" are of CPU time.
     """
     parts = read_parts(setup)
+    if trial.model == plan.DROPPED:
+        logs = {part: without(getattr(parts, part), parts.column) for part in plan.PARTS}
+        parts = replace(parts, **logs)
     torch.manual_seed(trial.seed)
-    model = ConversionModel(parts.train.schema)
+    build = AdditiveModel if trial.model == plan.ADDITIVE else ConversionModel
+    model = build(parts.train.schema).to(setup.device)
     settings = asdict(trial)
-    del settings["label"]
+    del settings["label"], settings["model"]
     optimizer, every_epoch = ALL_METHODS[settings.pop("method")].build(model, **settings)
-    ends = _Ends(every_epoch, model, parts)
+    measured = _Measured(every_epoch, model, parts, setup.batch_size)
     started = time.process_time()  # unaffected by other processes
-    rows = train(
-        model,
-        optimizer,
-        parts.train,
-        epochs=setup.epochs,
-        batch_size=setup.batch_size,
-        seed=trial.seed,
-        evaluate=parts.test,
-        evaluate_at=EVALUATE_AT,
-        between_epochs=ends,
-        progress=None,
-    )
-    if setup.epochs == int(setup.epochs):
-        ends.add(int(setup.epochs))
+    try:
+        train(
+            model,
+            optimizer,
+            parts.train,
+            epochs=setup.epochs,
+            batch_size=setup.batch_size,
+            seed=trial.seed,
+            evaluate_epochs=(),
+            between_epochs=measured,
+            progress=None,
+        )
+        measured.end(setup.epochs)
+    except _Stopped:
+        pass
     seconds = time.process_time() - started
-    rows = rows[(rows["split"] == "test") & rows["metric"].isin(["logloss", "auc"])]
-    within = rows[["split", "epoch", "objective", "metric", "value"]].values.tolist()
     state = optimizer.embedding.state_dict()
     return {
-        "points": within + ends.points,
-        "blocks": ends.blocks,
-        "groups": ends.groups,
+        "points": measured.points,
+        "blocks": measured.blocks,
+        "groups": measured.groups,
         "seconds": seconds,
         "bytes": {"tables": _n_bytes(model.table_parameters()), "row state": _n_bytes(state)},
     }
@@ -241,106 +291,3 @@ def _n_bytes(state) -> int:
     if isinstance(state, list | tuple):
         return sum(map(_n_bytes, state))
     return state.nbytes if isinstance(state, Tensor) else 0
-
-
-# Many trials --------------------------------------------------------------------------------------
-
-
-def keep(item: tuple[plan.Trial, Setup], path: Path) -> None:
-    """Writes the trial, its status ("ok" or "diverged") and its result to a JSON file."""
-    trial, setup = item
-    try:
-        result = {"status": "ok", **execute(trial, setup)}
-    except NonFiniteLoss:
-        result = {"status": "diverged"}
-    path.write_text(json.dumps({"trial": asdict(trial), **result}))
-
-
-def estimate(setup: Setup, n_runs: int, workers: int) -> str:
-    """Describes about how long so many runs take, from the first steps of plain training."""
-    first = read_parts(setup).train[: _TIMED_STEPS * setup.batch_size]
-    model = ConversionModel(first.schema)
-    optimizer, _ = ALL_METHODS["plain"].build(
-        model, dense_lr=plan.DENSE_LR, embedding_lr=plan.DENSE_LR
-    )
-    go = partial(train, model, optimizer, epochs=1, batch_size=setup.batch_size, progress=None)
-    go(first[: setup.batch_size])  # the first step takes as long as many
-    started = time.perf_counter()
-    go(first)
-    a_row = (time.perf_counter() - started) / len(first)
-    left = a_row * len(read_parts(setup).train) * setup.epochs * n_runs / workers
-    return f"{n_runs} runs of {setup.epochs} epochs, about {in_words(left)}"
-
-
-def tune_and_run(
-    setup: Setup, store: Path, budget: int, seeds: int, say: Callable[[str], None]
-) -> tuple[dict[str, list[dict]], dict[str, verdict.Choice], list[dict]]:
-    """Tunes every method with `budget` trials, then runs its choice with the other seeds.
-
-    Returns the results of the choice for each seed and the choice, both by label, and, if plain
-    training collapses in epoch 2, the results of `plan.control` for each seed. Raises DataError if
-    training diverges with each setting of a method, or with another seed.
-    """
-    candidates = plan.trials(budget)
-    total = sum(map(len, candidates.values())) + len(candidates) * (seeds - 1)
-    parts = read_parts(setup)
-    of_ones = dict(zip(parts.validation.objectives, rates(parts.validation)))
-    short = replace(setup, epochs=1.25)  # the jump is all that is asked of the control
-    remedy = "look for extreme values in the dense features"
-    tuned, choices, results = {}, {}, {}
-    with KeptRunner(keep, total, lambda pair: str(pair[0]), say, total) as runner:
-        if not any(store.glob("*.json")):  # none is kept from before
-            runner.ask(partial(estimate, setup, total, runner.workers), say)
-
-        def run_all(trials: Sequence[plan.Trial]) -> list[dict]:
-            items = [(one, short if one.label == plan.CONTROL else setup) for one in trials]
-            known = ([asdict(one), asdict(replace(its, shared=None))] for one, its in items)
-            paths = [store / f"{run_key(settings, *_CODE)}.json" for settings in known]
-            runner(items, paths)
-            return [json.loads(path.read_text()) for path in paths]
-
-        def jumps(several: list[dict]) -> verdict.Estimate:
-            plain = verdict.Losses(several, parts.sizes()[0])
-            return verdict.difference(plain, 2, plain, 1)
-
-        flat = run_all([trial for several in candidates.values() for trial in several])
-        for label, several in candidates.items():
-            tuned[label], flat = flat[: len(several)], flat[len(several) :]
-            # Plain keeps the learning rate that is best for one epoch, as in common practice. If
-            # another rate makes several epochs better, that is a method of its own.
-            choice = verdict.choose(tuned[label], of_ones, for_one_epoch=label == "plain")
-            if choice is None:
-                raise DataError(f"{label} diverges at every learning rate; {remedy}.")
-            choices[label] = choice
-            if label == "plain":
-                again = verdict.choose(tuned[label], of_ones)
-                if again.trial != choice.trial:
-                    choices[verdict.RETUNED], tuned[verdict.RETUNED] = again, tuned[label]
-                    runner.total += seeds - 1
-        firsts = {
-            label: next(r for r in tuned[label] if r["trial"] == asdict(choice.trial))
-            for label, choice in choices.items()
-        }
-        # Two-fold tables know single ids alone, and hold three copies of every row and its state.
-        rows = sum(parts.train.schema.cardinality.values())
-        fits = not parts.train.schema.bags and rows <= plan.MAX_CONTROL_ROWS
-        two_fold = plan.control(choices["plain"].trial)
-        controls = [replace(two_fold, seed=seed) for seed in range(seeds if fits else 0)]
-        # If it is likely to be needed, the control begins now: it takes longest.
-        likely = seeds > 1 and jumps([firsts["plain"]]).mean >= verdict.COLLAPSE
-        early = controls if likely else []
-        runner.total += len(early)
-        chosen = [choice.trial for choice in choices.values()]
-        others = [replace(one, seed=seed) for one in chosen for seed in range(1, seeds)]
-        rest = run_all([*early, *others])
-        control, rest = rest[: len(early)], rest[len(early) :]
-        for label, first in firsts.items():
-            results[label], rest = [first, *rest[: seeds - 1]], rest[seeds - 1 :]
-            for seed, result in enumerate(results[label]):
-                if result["status"] != "ok":
-                    raise DataError(f"{label} diverges with seed {seed}; {remedy}.")
-        rises = jumps(results["plain"]).kind == "rise"
-        if rises and not early:
-            runner.total += len(controls)
-            control = run_all(controls)
-    return results, choices, control if rises else []

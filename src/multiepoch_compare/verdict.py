@@ -1,13 +1,4 @@
-"""Judges the results: does a second epoch hurt, which method to train with, and how sure is that?
-
-Two things make a difference on one test day uncertain: the seed of the training, and the
-impressions that the day happens to hold. The first is measured over seeds, the second over blocks
-of the day with different users. The squared half widths of the two intervals add up.
-
-Differences are means of log ratios, so they add up, and their half widths obey the triangle
-inequality. Hence if A is clearly better than B and B than C, A is clearly better than C: the best
-of those that clearly beat plain training is not clearly beaten by any other.
-"""
+"""Judges the results: does a second epoch hurt, which method to use, and how sure is that?"""
 
 from __future__ import annotations
 
@@ -19,70 +10,11 @@ import numpy as np
 
 from multiepoch.stats import interval
 from multiepoch.train.metrics import entropy
-from multiepoch_compare.plan import Trial
+from multiepoch_compare.estimates import Estimate, Losses, difference, estimate
+from multiepoch_compare.plan import ADAGRAD, ADDITIVE, COLLAPSE, SPARSE, Trial
 
 RETUNED = "plain (retuned)"
 PLAIN = ("plain", RETUNED)
-COLLAPSE = 0.5  # %: a rise of the logloss by at least this, clearly above 0, is a collapse
-
-# The verdicts by the kind of a difference in logloss: on more epochs, and on a method against
-# another. `Estimate.kind` tells the kind by the interval.
-WORDS = {
-    "rise": ("collapses", "worse"),
-    "slight rise": ("gets slightly worse", "slightly worse"),
-    "same": ("no change", "no difference"),
-    "no rise": ("no collapse", "not worse"),
-    "open": ("open", "open"),
-    "slight fall": ("improves slightly", "slightly better"),
-    "fall": ("improves", "better"),
-}
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A difference in % with its 95 % interval; for one seed, the bounds are None."""
-
-    mean: float
-    low: float | None
-    high: float | None
-
-    def __str__(self) -> str:
-        if self.low is None:
-            return f"{self.mean:+.2f} % (one seed, no interval)"
-        return f"{self.mean:+.2f} % [{self.low:+.2f}, {self.high:+.2f}]"
-
-    @property
-    def kind(self) -> str:
-        """Classifies the difference by its interval, as a key of WORDS."""
-        if self.low is None:
-            return "open"
-        if self.low > 0:
-            return "rise" if self.mean >= COLLAPSE else "slight rise"
-        if self.high < 0:
-            return "fall" if self.mean <= -COLLAPSE else "slight fall"
-        if self.high >= COLLAPSE:
-            return "open"
-        return "same" if self.low > -COLLAPSE else "no rise"
-
-    @property
-    def falls(self) -> bool:
-        return self.high is not None and self.high < 0
-
-    @property
-    def size(self) -> str:
-        """Describes a rise or fall without its sign."""
-        low, high = sorted((abs(self.low), abs(self.high)))
-        return f"{abs(self.mean):.2f} % [{low:.2f}, {high:.2f}]"
-
-
-def estimate(by_seed: np.ndarray, by_block: np.ndarray) -> Estimate:
-    """Combines log ratios by seed, (n_seeds,), and by block, (n_blocks,), to a difference in %."""
-    mean, low, _ = interval(by_seed)
-    _, block_low, _ = interval(by_block)
-    half = math.hypot(mean - low, float(np.mean(by_block)) - block_low)
-    if not math.isfinite(half):
-        return Estimate(100 * math.expm1(mean), None, None)
-    return Estimate(*(100 * math.expm1(min(x, 50)) for x in (mean, mean - half, mean + half)))
 
 
 def score(result: dict, rates: dict[str, float]) -> np.ndarray:
@@ -144,78 +76,55 @@ def own_label(plain: list[dict], control: list[dict]) -> OwnLabel | None:
     """
     if not control or any(result["status"] != "ok" for result in control):
         return None
-    jumps = [np.array([_jump(result) for result in several]) for several in (plain, control)]
+    jumps = [quarter(several) for several in (plain, control)]
     found = [estimate(values, np.zeros(2)) for values in jumps]
     if found[0].kind != "rise" or (jumps[0] <= 0).any():
         return None
     return OwnLabel(Estimate(*interval(100 * (1 - jumps[1] / jumps[0]))), *found)
 
 
-def _jump(result: dict) -> float:
-    """Returns the jump on the test day as a log ratio, mean over the objectives."""
-    found = {
-        (objective, epoch): math.log(max(value, 1e-12))
-        for part, epoch, objective, metric, value in result["points"]
-        if (part, metric) == ("test", "logloss")
-    }
-    return float(np.mean([found[o, 1.25] - found[o, 1.0] for o, epoch in found if epoch == 1]))
+def quarter(several: list[dict]) -> np.ndarray:
+    """Returns the change of the test logloss from the end of epoch 1 to a quarter into epoch 2.
 
-
-class Losses:
-    """The test losses of one method over its seeds."""
-
-    def __init__(self, results: list[dict], sizes: np.ndarray) -> None:
-        # Summed over each block: (n_seeds, epochs, n_objectives, n_blocks).
-        self.sums = np.array([result["blocks"] for result in results])
-        self.sizes = sizes  # impressions of each block, (n_blocks,)
-
-    def at(self, epochs: int, objectives: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the mean logloss by seed, (n_seeds, n_objectives), and the sum over each block,
-        averaged over seeds, (n_objectives, n_blocks)."""
-        sums = self.sums[:, epochs - 1, objectives]
-        means = np.maximum(sums.sum(axis=2) / self.sizes.sum(), 1e-12)  # its logarithm is taken
-        return means, sums.mean(axis=0)
-
-
-def difference(
-    ours: Losses, epochs: int, theirs: Losses, their_epochs: int, objective: int | None = None
-) -> Estimate:
-    """Returns by how many % our test logloss is above theirs, paired by seed and by block.
-
-    The result is for one objective, or the geometric mean over all of them.
+    As log ratios by seed, mean over the objectives, (n_seeds,).
     """
-    pick = slice(None) if objective is None else slice(objective, objective + 1)
-    full = ours.sizes > 0
 
-    def parts(losses: Losses, epochs: int) -> tuple[np.ndarray, np.ndarray]:
-        means, blocks = losses.at(epochs, pick)
-        relative = blocks[:, full] / losses.sizes[full] / means.mean(axis=0)[:, None]
-        return np.log(means).mean(axis=1), relative.mean(axis=0)
+    def change(result: dict) -> float:
+        found = {
+            (objective, epoch): math.log(max(value, 1e-12))
+            for part, epoch, objective, metric, value in result["points"]
+            if (part, metric) == ("test", "logloss")
+        }
+        return float(np.mean([found[o, 1.25] - found[o, 1.0] for o, epoch in found if epoch == 1]))
 
-    mine, other = parts(ours, epochs), parts(theirs, their_epochs)
-    return estimate(mine[0] - other[0], mine[1] - other[1])
+    return np.array([change(result) for result in several])
 
 
 @dataclass(frozen=True)
 class Verdict:
     """The differences in test logloss of one method, between epochs and with others.
 
-    `epochs` is the number to train for: the best on the validation day, unless the test day clearly
-    prefers another. `second` compares the end of epoch 2 with that of epoch 1, `last` the end of
-    the last epoch with that of epoch `before`, the best earlier one on the validation day. `onset`
-    is the first epoch that collapses against the best before it; None if there is none.
+    `epochs` is the number to train for, as `_shown` has it; `trained` is that of all seeds.
+    `second` compares the end of epoch 2 with that of epoch 1, `last` the end of the last epoch with
+    that of epoch `before`, the best earlier one on the validation day. `onset` is the first epoch
+    that collapses against the best before it; None if there is none. `in_one_epoch` compares one
+    epoch with the best plain training, and `quarter` a quarter into epoch 2 with the end of epoch 1
+    (over seeds alone).
     """
 
     label: str
     choice: Choice
     epochs: int
+    trained: int
     before: int
     onset: int | None
     second: Estimate
     last: Estimate
+    in_one_epoch: Estimate
     against_constant: Estimate
     against_plain: Estimate
     against_advised: Estimate
+    quarter: Estimate | None
 
 
 @dataclass(frozen=True)
@@ -223,7 +132,7 @@ class Judgment:
     """The verdicts, the plain training that gains are held against, the advice, and the headline.
 
     `baseline` and `advised` are a label and a number of epochs; `advised` is None where the data
-    show nothing to learn. The headline is a list of sentences.
+    show nothing to advise. The headline is a list of sentences.
     """
 
     verdicts: list[Verdict]
@@ -232,58 +141,103 @@ class Judgment:
     headline: list[str]
 
 
-def judge(choices: dict[str, Choice], losses: dict[str, Losses], constant: Losses) -> Judgment:
-    """Judges methods by label; `constant` holds the losses of predicting the training rate."""
-    last = len(next(iter(choices.values())).scores)
-    epochs = {label: _preferred(losses[label], one.best()) for label, one in choices.items()}
-    # The best of plain with hindsight, so that no method wins because plain was badly tuned.
-    plain = [(label, k) for label in PLAIN if label in choices for k in range(1, last + 1)]
-    baseline = min(plain, key=lambda pair: np.log(losses[pair[0]].at(pair[1])[0]).mean())
+def judge(
+    choices: dict[str, Choice],
+    losses: dict[str, Losses],
+    constant: Losses,
+    *,
+    quarters: dict[str, np.ndarray] | None = None,
+    seen: OwnLabel | None = None,
+    refusal: str | None = None,
+) -> Judgment:
+    """Judges methods by label; `constant` holds the losses of predicting the training rate.
+
+    quarters: As `quarter` returns them, by label. seen: As from `own_label`. refusal: Why the test
+    part decides nothing, if it does not; then there is no advice.
+    """
+    epochs = {label: _shown(losses[label]) for label in choices}
+
+    def against(label: str, k: int, other: tuple[str, int]) -> Estimate:
+        return difference(losses[label], k, losses[other[0]], other[1])
+
+    def loss(pair: tuple[str, int]) -> float:
+        return float(np.log(losses[pair[0]].at(pair[1])[0]).mean())
+
+    # No method wins because plain was badly tuned: no plain training is clearly better than this.
+    plain = [label for label in PLAIN if label in choices]
+    baseline = min(((label, epochs[label]) for label in plain), key=loss)
+    every = [(label, k) for label in plain for k in range(1, losses[label].epochs + 1)]
+    baseline = min((p for p in every if against(*p, baseline).falls), key=loss, default=baseline)
     epochs[baseline[0]] = baseline[1]
 
-    def against(label: str, other: tuple[str, int]) -> Estimate:
-        return difference(losses[label], epochs[label], losses[other[0]], other[1])
-
-    gains = {label: against(label, baseline) for label in choices if label not in PLAIN}
-    better = [label for label, gain in gains.items() if gain.falls]
-    best = min(better, key=lambda label: gains[label].mean, default=baseline[0])
-    best = best, epochs[best]
+    learned = {label: difference(losses[label], epochs[label], constant, 1) for label in choices}
+    gains = {label: against(label, epochs[label], baseline) for label in choices}
+    others = choices.keys() - {*PLAIN, ADDITIVE}  # the additive model is a yardstick
+    better = [k for k in choices if k in others and gains[k].falls and learned[k].falls]
+    label = min(better, key=lambda label: gains[label].mean, default=baseline[0])
+    best = label, epochs[label]
     found = []
     for label, choice in choices.items():
-        own = losses[label]
+        own, last = losses[label], losses[label].epochs
         changes = {k: difference(own, k, own, choice.best(k - 1)) for k in range(2, last + 1)}
+        dip = None if quarters is None else estimate(quarters[label], np.zeros(2))
         found.append(
             Verdict(
                 label,
                 choice,
                 epochs=epochs[label],
+                trained=last,
                 before=choice.best(last - 1),
                 onset=next((k for k, change in changes.items() if change.kind == "rise"), None),
                 second=changes[2],
                 last=changes[last],
-                against_constant=difference(own, epochs[label], constant, 1),
-                against_plain=against(label, baseline),
-                against_advised=against(label, best),
+                in_one_epoch=against(label, 1, baseline),
+                against_constant=learned[label],
+                against_plain=gains[label],
+                against_advised=against(label, epochs[label], best),
+                quarter=dip,
             )
         )
-    learns = any(v.against_constant.falls for v in found)
-    if losses[best[0]].sums.shape[0] == 1:
-        learns = any(v.against_constant.mean < 0 for v in found)
-    if learns:
-        headline = [_answer(found), _advice(found, baseline, best), _certainty(found, best)]
+    answers = [_answer(found), *([seen_in_words(seen)] if seen else [])]
+    one_seed = losses[best[0]].sums.shape[0] == 1
+    shown = any(v.against_constant.falls for v in found)
+    advised = best if learned[best[0]].falls and not refusal else None
+    if refusal:
+        headline = [refusal, *answers]
+    elif not shown and not (one_seed and any(v.against_constant.mean < 0 for v in found)):
+        headline = [*_nothing_to_learn(found), *answers]
+    elif one_seed:
+        headline = [*answers, "No advice: one seed gives no interval; give at least --seeds 3."]
     else:
-        headline = _nothing_to_learn(found)
-    return Judgment(found, baseline, best if learns else None, headline)
+        headline = [*answers, _advice(found, baseline, advised), *_in_one_epoch(found)]
+        headline += [_certainty(found, advised)] if advised else []
+        headline += [_interplay(v, best[0]) for v in found if v.label == ADDITIVE]
+    return Judgment(found, baseline, advised, headline)
 
 
-def _preferred(own: Losses, epochs: int) -> int:
-    """Returns this number of epochs, or that which the test day clearly prefers to it."""
-    others = {k: difference(own, k, own, epochs) for k in range(1, own.sums.shape[1] + 1)}
-    clear = {k: change.mean for k, change in others.items() if change.falls}
-    return min(clear, key=clear.get, default=epochs)
+def _shown(own: Losses) -> int:
+    """Returns the number of epochs to train for: one, or the last that was shown to be worth it.
+
+    Each number must be clearly better on the test day than the one accepted before it. The rule is
+    the same for every method.
+    """
+    shown = 1
+    for k in range(2, own.epochs + 1):
+        if difference(own, k, own, shown).falls:
+            shown = k
+    return shown
 
 
 # Sentences ----------------------------------------------------------------------------------------
+
+
+def too_few(n: float, half: float, needed: int) -> str:
+    """Says that so many test impressions decide nothing."""
+    return (
+        f"No advice: a test part of {n:,.0f} impressions decides nothing. Its intervals are likely "
+        f"to be ±{half:.1f} % or wider, and a verdict needs ±{COLLAPSE} %, for which about "
+        f"{needed:,} impressions are needed: give more days to test on (--test-days), or more data."
+    )
 
 
 def _nothing_to_learn(found: list[Verdict]) -> list[str]:
@@ -292,15 +246,15 @@ def _nothing_to_learn(found: list[Verdict]) -> list[str]:
         "Nothing to learn was found: no method is shown to predict the test day better than a "
         f"constant, the rate of the training days. The logloss of the best, {best.label}, differs "
         f"from the constant's by {best.against_constant}.",
-        "So these data cannot show whether a second epoch hurts, and there is no advice: look for "
-        "ids or features that matter, for more rows, or test on more days (--test-days).",
+        "So there is no advice: look for ids or features that matter, for more rows, or test on "
+        "more days (--test-days).",
     ]
 
 
 def _answer(found: list[Verdict]) -> str:
     """Answers whether a second epoch hurts, by how much, and from where on."""
     (plain,) = (v for v in found if v.label == "plain")
-    last, second = len(plain.choice.scores), plain.second
+    last, second = plain.trained, plain.second
     what, kind = "a second epoch of plain training", second.kind
     if kind == "open":
         text = f"Open: {what} changes the test logloss by {second}"
@@ -325,26 +279,42 @@ def _answer(found: list[Verdict]) -> str:
 
 
 def seen_in_words(seen: OwnLabel) -> str:
-    low, high = f"{seen.share.low:.0f}", f"{seen.share.high:.0f}"
+    share = seen.share
+    most, low, high = (f"{min(x, 100):.0f}" for x in (share.mean, share.low, share.high))
+    less = "nothing is left of it" if share.mean > 100 else "this is what is left of it"
     return (
-        f"About {seen.share.mean:.0f} % [{low}, {high}] of the jump on this log is labels that "
-        "rows have seen: a quarter into epoch 2, the test logloss of plain training differs from "
-        f"that of epoch 1 by {seen.jump}, and by {seen.control} if each impression is predicted "
-        "from rows that have not seen its label (two-fold tables)."
+        f"About {most} % [{low}, {high}] of the jump on this log is labels that rows have seen: a "
+        "quarter into epoch 2, the test logloss of plain training differs from that of epoch 1 by "
+        f"{seen.jump}, and by {seen.control} if each impression is predicted from rows that have "
+        f"not seen its label (two-fold tables): {less}."
     )
 
 
-def _advice(found: list[Verdict], baseline: tuple[str, int], best: tuple[str, int]) -> str:
-    rates = {v.label: v.choice.trial.dense_lr for v in found}
-    against = f"at one shared learning rate ({rates[baseline[0]]:.2g}) for {_in_words(baseline[1])}"
+def _advice(
+    found: list[Verdict], baseline: tuple[str, int], advised: tuple[str, int] | None
+) -> str:
     by_label = {v.label: v for v in found}
-    if best != baseline:
-        gain = by_label[best[0]].against_plain
+    plain = by_label[baseline[0]]
+    against = f"at one shared learning rate ({plain.choice.trial.dense_lr:.2g}) for "
+    against += _in_words(baseline[1])
+    if advised is None:
+        learned = [v.label for v in found if v.against_constant.falls]
         return (
-            f"Train for {_in_words(best[1])} with {best[0]}: its test logloss is {gain.size} "
-            f"lower than that of the best plain training, {against}."
+            f"No advice: plain training is not shown to predict better than a constant "
+            f"({plain.against_constant}). That is shown of {_listed(learned)}, but not that it is "
+            "better than plain training: more rows or more test days may decide."
         )
-    others = [v for v in found if v.label not in PLAIN]
+    if advised != baseline:
+        ours = by_label[advised[0]]
+        text = (
+            f"Train for {_in_words(advised[1])} with {advised[0]}: its test logloss is "
+            f"{ours.against_plain.size} lower than that of the best plain training, {against}."
+        )
+        if advised[1] > 1 and ours.quarter and ours.quarter.mean > 0:
+            text += f" A quarter into epoch 2 it differs by {ours.quarter} from that of epoch 1: "
+            text += "until an epoch ends, serve the checkpoint of the end before it (held back)."
+        return text
+    others = [v for v in found if v.label not in (*PLAIN, ADDITIVE)]
     name = "plain" if baseline[0] == "plain" else "retuned plain"
     text = f"Keep {name} training {against}: no method is shown to be better."
     if others:
@@ -354,15 +324,28 @@ def _advice(found: list[Verdict], baseline: tuple[str, int], best: tuple[str, in
     return text
 
 
+def _in_one_epoch(found: list[Verdict]) -> list[str]:
+    """Says what a rule and a rate for the tables give without any repetition."""
+    rules = [f"{v.label} {v.in_one_epoch}" for v in found if v.label in (SPARSE, ADAGRAD)]
+    what = "In one epoch, without any remedy, against the best plain training"
+    return [f"{what}: {'; '.join(rules)}."] if rules else []
+
+
 def _certainty(found: list[Verdict], best: tuple[str, int]) -> str:
-    others = [v for v in found if v.label != best[0]]
-    if others and others[0].against_advised.low is None:
-        return "How sure: one seed gives no interval, so nothing is shown; give --seeds 3."
+    others = [v for v in found if v.label not in (best[0], ADDITIVE)]
     worse = [v.label for v in others if v.against_advised.kind in ("rise", "slight rise")]
     tied = [v.label for v in others if v.label not in worse]
     parts = [f"no difference to {_listed(tied)} is shown"] if tied else []
     parts += [f"clearly worse: {_listed(worse)}"] if worse else []
     return f"How sure: {'; '.join(parts)}. Another day is not covered by the intervals."
+
+
+def _interplay(additive: Verdict, best: str) -> str:
+    """Says whether the model is shown to learn more than a bias for each id."""
+    change = additive.against_advised
+    text = f"An additive model (a bias for each id) differs from {best} by {change}: "
+    shown = "shown to learn an interplay of ids"
+    return f"{text}the model is {'' if change.low > 0 else 'not '}{shown}."
 
 
 def _listed(names: Iterable[str]) -> str:

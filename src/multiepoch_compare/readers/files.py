@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import csv
 import errno
+import gzip
 import hashlib
 import io
 import json
 import re
+import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -29,6 +31,8 @@ ENDINGS = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", *PARQUET_END
 CHUNK_ROWS = 1 << 20
 CACHE_REMEDY = "set MULTIEPOCH_CACHE to another folder"
 _BLOCK = 1 << 25  # bytes of CSV that are parsed at a time
+_UNPACKED = 200  # times the size of a gzip file; logs unpack to ten or twenty times
+_LONGEST_LINE = 1 << 20
 _START = 1 << 24  # bytes of a file that identify it together with its size and time
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 
@@ -109,12 +113,18 @@ def require_columns(names: Sequence[str], wanted: Sequence[str], path: Path) -> 
     for name in wanted:
         if name not in names:
             missing = f"{path}: column {name!r} is missing"
-            if alike := [one for one in names if one.strip() == name.strip()]:
+            if alike := [one for one in names if _plain(one) == _plain(name)]:
                 how = f"name it with its spaces, in quotes: '\"{alike[0]}\"'"
+                if alike[0].strip() != name.strip():
+                    how = "its letters are coded in another way (composed or not), so copy the name"
                 raise DataError(f"{missing}; there is {alike[0]!r}: {how}.")
             if data := like_data(names):
                 raise DataError(f"{missing}; {data}.")
     check.require_columns(names, wanted, str(path))
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name.strip())
 
 
 def like_data(names: Sequence[str]) -> str | None:
@@ -171,7 +181,7 @@ def chunks(
                 pyarrow.csv.ParseOptions(delimiter=delimiter),
                 check.csv_columns(types),
             )
-    except (pa.ArrowInvalid, OSError, EOFError, zlib.error) as error:
+    except (pa.ArrowInvalid, OSError) as error:
         first_row = 0 if header is None else 1
         raise _bad_csv(path, names, floats, delimiter, first_row, error) from error
 
@@ -196,7 +206,7 @@ _OTHERS = {
 }
 
 
-def _open(path: Path) -> pa.NativeFile:
+def _open(path: Path) -> pa.NativeFile | gzip.GzipFile:
     if path.stat().st_size == 0:
         raise DataError(f"{path}: empty; it must hold a header and at least one impression.")
     with pa.input_stream(str(path), compression=None) as stream:
@@ -207,7 +217,31 @@ def _open(path: Path) -> pa.NativeFile:
             raise DataError(f"{path}: {what}.")
     else:
         _refuse_others(path, start)
-    return pa.input_stream(str(path), compression="gzip" if _is_gzip(path) else None)
+    if _is_gzip(path):
+        return _Bounded(path)
+    return pa.input_stream(str(path), compression=None)
+
+
+class _Bounded(gzip.GzipFile):
+    """Refuses a file that unpacks to far more than a log does, before it fills memory or disk."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "rb")
+        self.path, self.left = path, max(_UNPACKED * path.stat().st_size, _START)
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            data = super().read(size)
+        except (EOFError, zlib.error) as error:
+            raise OSError(str(error)) from error
+        self.left -= len(data)
+        if self.left < 0:
+            what = f"unpacks to more than {_UNPACKED} times its size"
+            raise DataError(f"{self.path}: {what}; is it a log? If so, unpack it.")
+        return data
+
+    def read1(self, size: int = -1) -> bytes:
+        return self.read(io.DEFAULT_BUFFER_SIZE if size < 0 else size)
 
 
 def _refuse_others(path: Path, start: bytes) -> None:
@@ -232,6 +266,9 @@ def _header(path: Path) -> tuple[list[str], str]:
         remedy = f"write line feeds: tr '\\r' '\\n' < {path.name} > new.csv"
         raise DataError(f"{path}: its lines end in carriage returns alone; {remedy}.")
     line = first.decode("utf-8-sig", "replace").rstrip("\r")
+    if line.startswith("#"):
+        what = f"the first line is a comment ({line[:40]!r}), but it must name the columns"
+        raise DataError(f"{path}: {what}; remove it: tail -n +2 {path.name} > new.csv.")
     delimiter = max(",\t;|", key=line.count)
     return next(csv.reader([line], delimiter=delimiter), []), delimiter
 
@@ -243,10 +280,11 @@ def _bad_csv(path: Path, names, floats, delimiter: str, first: int, error) -> Da
     try:
         with _open(path) as stream:
             text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape")
-            for row, fields in enumerate(csv.reader(text, delimiter=delimiter), start=first):
+            lines = iter(lambda: text.readline(_LONGEST_LINE), "")
+            for row, fields in enumerate(csv.reader(lines, delimiter=delimiter), start=first):
                 if row > 0 and fields and (problem := _problem(fields, names, floats, row)):
                     return DataError(f"{path}: {problem}")
-    except (OSError, EOFError, zlib.error, pa.ArrowInvalid):
+    except (OSError, pa.ArrowInvalid):
         return _damaged(path, error)
     except csv.Error as reason:
         return DataError(f"{path}: not a CSV file ({reason}); write it again.")

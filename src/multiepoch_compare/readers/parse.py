@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from multiepoch.data.log import DataError
 
 LONGEST_BAG = 64  # the memory of a bag is that of the longest one
-_LABELS = {"0": 0, "1": 1, "false": 0, "true": 1}
+LABELS = {"0": 0, "1": 1, "false": 0, "true": 1, "no": 0, "yes": 1, "n": 0, "y": 1, "f": 0, "t": 1}
 _NESTED = "there must be one value a row: write each element into a column of its own"
 _EPOCH = date(1970, 1, 1).toordinal()
 _INVALID = np.iinfo(np.int64).min
@@ -31,7 +31,7 @@ class Place:
     file: str
     column: str
     first: int  # rows of the file before the chunk
-    rows: np.ndarray | None = None  # of the values, if they are those of lists
+    rows: np.ndarray | None = None  # of the values, if they do not follow each other
 
     def refuse(self, row: int, what: str, remedy: str) -> NoReturn:
         if self.rows is not None and len(self.rows):
@@ -72,6 +72,10 @@ def encoded(column: pa.Array) -> tuple[np.ndarray, pa.Array]:
     return codes.to_numpy(zero_copy_only=False), values
 
 
+def decoded(column: pa.Array) -> pa.Array:
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
 def is_list(kind: pa.DataType) -> bool:
     tests = pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list
     return any(test(kind) for test in tests)
@@ -79,8 +83,7 @@ def is_list(kind: pa.DataType) -> bool:
 
 def split(column: pa.Array, separator: str, place: Place) -> pa.Array:
     """Splits each text into a list."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
+    column = decoded(column)
     if not is_text(column.type):
         place.refuse_type(column.type, "only text can be split: leave the column out of --split")
     return pc.split_pattern(column, separator)
@@ -104,7 +107,8 @@ def bags(column: pa.Array, place: Place) -> tuple[np.ndarray, pa.Array, Place]:
         row = int(np.argmax(long))
         remedy = f"keep {LONGEST_BAG} ids of each list, such as the latest"
         place.refuse(row, f"a list of {lengths[row]:,} ids", remedy)
-    return lengths.astype(np.uint8), ids, replace(place, rows=rows)
+    at = rows if place.rows is None else place.rows[rows]
+    return lengths.astype(np.uint8), ids, replace(place, rows=at)
 
 
 def check_ids(codes: np.ndarray, values: pa.Array, place: Place) -> None:
@@ -127,7 +131,7 @@ def check_ids(codes: np.ndarray, values: pa.Array, place: Place) -> None:
 
 def labels(column: pa.Array, place: Place) -> np.ndarray:
     """Returns zeros and ones, (n,) uint8."""
-    remedy = "a label must be 0 or 1"
+    remedy = "a label must be 0 or 1, false or true, no or yes"
     if pa.types.is_nested(column.type):
         place.refuse_type(column.type, _NESTED)
     codes, values = encoded(column)
@@ -135,7 +139,7 @@ def labels(column: pa.Array, place: Place) -> np.ndarray:
         place.refuse_type(values.type, remedy)
     texts = values.cast(pa.string()).to_pylist()
     plain = (re.sub(r"\.0+$", "", text or "").lower() for text in texts)
-    found = np.array([_LABELS.get(text, 255) for text in plain], np.uint8)[codes]
+    found = np.array([LABELS.get(text, 255) for text in plain], np.uint8)[codes]
     if (found == 255).any():
         place.refuse_first(found == 255, values.take(codes), remedy)
     return found

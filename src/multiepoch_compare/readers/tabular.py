@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +26,9 @@ from multiepoch.files import atomic_write
 from multiepoch.runner import in_words
 from multiepoch_compare.readers import files, parse
 from multiepoch_compare.readers.columns import Columns
-from multiepoch_compare.readers.row_map import RowMap, keys_of
+from multiepoch_compare.readers.row_map import Alike, RowMap, keys_of
 
-_VERSION = 6  # of the arrays on disk; another number makes kept logs stale
+_VERSION = 7  # of the arrays on disk; another number makes kept logs stale
 _MOST_IDS = 2**31 - 1
 
 
@@ -43,7 +42,7 @@ def map_log(
     path: str | Path,
     columns: Columns,
     cache: str | Path | None = None,
-    rows: int | None = None,
+    share: float = 1.0,
     say: Callable[[str], None] = lambda line: None,
 ) -> MappedLog:
     """Numbers and checks the impressions of a file or folder, unless the cache holds them already.
@@ -52,7 +51,7 @@ def map_log(
         path: A CSV or Parquet file, or a folder of them.
         columns: The columns to read.
         cache: The folder that keeps the result; by default, default_cache().
-        rows: Reads only the first so many rows.
+        share: Of the values of the first id column, such as users, all of whose rows are read.
         say: Is called with a progress line now and then.
 
     Raises:
@@ -61,21 +60,22 @@ def map_log(
     columns.check()
     parse.check_zone(columns.tz)
     found = files.find(path)
+    if columns.day and all(f"/{columns.day}=" in file.as_posix() for file in found):
+        columns = replace(columns, day=None)  # Hive's way: the folders' names hold the day
     for file in found:  # before the files are read from end to end
         names = files.column_names(file, columns.header)
         files.require_columns(names, [*columns.texts, *columns.numbers], file)
     of_day = _days_by_name(Path(path), found)
     cache, total = default_cache() if cache is None else Path(cache), files.about_rows(found)
-    total = min(total, rows or sys.maxsize)
     say(f"{path}: about {total:,} impressions")
     meaning = {name: value for name, value in asdict(columns).items() if name != "cross"}
     before = files.stamps(found)
-    folder = cache / files.fingerprint(found, [_VERSION, meaning, rows], whole=rows is None)
+    folder = cache / files.fingerprint(found, [_VERSION, meaning, share], whole=share == 1)
     if not folder.exists():
         try:
             with atomic_write(folder) as partial:
                 partial.mkdir()
-                _map(found, of_day, columns, partial, rows, total, say)
+                _map(found, of_day, columns, partial, share, total, say)
                 if files.stamps(found) != before:
                     what = "changed while it was read; give a copy that no longer grows"
                     raise DataError(f"{path}: {what}.")
@@ -96,8 +96,10 @@ class MappedLog:
         day_counts: The impressions of each day; (n_days,).
         missing: The missing ids of each id column, which share a row of their own; of a bag, the
             empty ones.
+        alike: The ids of each column that differ from another by case, blanks or composition alone.
         bags: The length of the longest list of each id column that holds lists.
         cardinality: The number of rows of each id column.
+        rates: The share of ones of each label.
     """
 
     def __init__(self, folder: Path, columns: Columns) -> None:
@@ -106,9 +108,11 @@ class MappedLog:
         self.n: int = about["n"]
         self.days: list[str] = about["days"]
         self.missing: dict[str, int] = dict(zip(columns.ids, about["missing"]))
+        self.alike: dict[str, int] = dict(zip(columns.ids, about["alike"]))
         self.bags: dict[str, int] = {k: n for k, n in zip(columns.ids, about["longest"]) if n}
         self.starts: list[int] = about["starts"]
         self.cardinality: dict[str, int] = dict(zip(columns.ids, about["cardinality"]))
+        self.rates: list[float] = about["rates"]
         self.day = self._array("day", np.int32)
         self.day_counts = np.bincount(self.day, minlength=len(self.days))
         crossed = [name for pair in columns.cross for name in pair if name in self.bags]
@@ -187,6 +191,7 @@ class _IdColumn:
 
     def __init__(self, folder: Path, k: int, separator: str | None) -> None:
         self.map, self.type, self.n_missing, self.separator = RowMap(), None, 0, separator
+        self.alike = Alike()
         self.out, self.lengths_to = (folder / f"id-{k}").open("wb"), folder / f"length-{k}"
         self.lengths: list[np.ndarray] = []  # of the bags, by chunk
 
@@ -207,7 +212,10 @@ class _IdColumn:
         if kind != self.type:
             what = f"of type {kind}, but of type {self.type} in the files before it"
             place.refuse(0, what, "write all files alike")
-        rows = self.map.rows(keys_of(values))
+        keys = keys_of(values)
+        if parse.is_text(values.type):
+            self.alike.add(values, keys)
+        rows = self.map.rows(keys)
         if self.map.n >= _MOST_IDS:
             place.refuse(0, "more than two billion different ids", "hash them into fewer")
         self.out.write(rows[codes])
@@ -219,8 +227,18 @@ class _IdColumn:
 
 
 def _days_by_name(path: Path, found: list[Path]) -> list[str]:
-    """Names the day of each file, if there is no column with it: the file, or its subfolder."""
-    return [file.relative_to(path).parts[0] if file != path else file.name for file in found]
+    """Names the day of each file, if there is no column with it: the file, or its subfolder.
+
+    In Hive's way, subfolders are named like day=2024-03-01, or year=2024/month=3/day=1.
+    """
+
+    def day(file: Path) -> str:
+        parts = file.relative_to(path).parts if file != path else (file.name,)
+        keys = [part.partition("=")[0] for part in parts[:-1] if "=" in part]
+        last = next((keys.index(key) for key in ("day", "date", "dt", "ds") if key in keys), None)
+        return "/".join(parts[: last + 1]) if last is not None else parts[0]
+
+    return [day(file) for file in found]
 
 
 def _map(
@@ -228,13 +246,14 @@ def _map(
     of_day: list[str],
     columns: Columns,
     folder: Path,
-    rows: int | None,
+    share: float,
     total: int,
     say,
 ) -> None:
     days: list[np.ndarray] = []
     by_name = list(dict.fromkeys(of_day))
     form, n, started = columns.day_format, 0, time.perf_counter()
+    ones = dict.fromkeys(columns.labels, 0)
     with (
         ExitStack() as open_files,
         ThreadPoolExecutor(os.cpu_count() or 1) as pool,  # for the id columns of a chunk
@@ -252,19 +271,21 @@ def _map(
             )
             for k, name in enumerate(names)
         }
-        stream = _stream(found, columns, rows)
+        stream = _stream(found, columns, share)
         coming = ahead.submit(next, stream, None)
         while (chunk := coming.result()) is not None:
             coming = ahead.submit(next, stream, None)
-            batch, file_index, first = chunk
+            batch, file_index, at = chunk
             file, names = str(found[file_index]), batch.schema.names
-            place = {name: parse.Place(file, name, first) for name in names}
+            place = {name: parse.Place(file, name, 0, at) for name in names}
             jobs = [
                 pool.submit(column.add, batch.column(name), place[name])
                 for column, name in zip(ids, columns.ids)
             ]
             for name in columns.labels:
-                out[name].write(parse.labels(batch.column(name), place[name]))
+                labels = parse.labels(batch.column(name), place[name])
+                ones[name] += int(labels.sum())
+                out[name].write(labels)
             if columns.weight:
                 weight = parse.weights(batch.column(columns.weight), place[columns.weight])
                 out[columns.weight].write(weight)
@@ -280,8 +301,11 @@ def _map(
             for job in jobs:
                 job.result()
             n += len(batch)
-            left = (time.perf_counter() - started) / n * max(total - n, 0)
+            left = (time.perf_counter() - started) / n * max(total * share - n, 0)
             say(f"read {n:,} impressions, about {in_words(left)} left")
+    if n == 0 and share < 1:
+        remedy = "name the column with most, such as the user's, first in --ids"
+        raise DataError(f"{found[0]}: the sample holds none of the few ids; {remedy}.")
     if n == 0:
         raise DataError(f"{found[0]}: no rows; it must hold at least one impression.")
     for name, column in zip(columns.ids, ids):
@@ -293,27 +317,38 @@ def _map(
         "days": names,
         "starts": starts,
         "cardinality": [column.map.n for column in ids],
+        "rates": [ones[name] / n for name in columns.labels],
         "missing": [column.n_missing for column in ids],
+        "alike": [column.alike.count(column.map.keys) for column in ids],
         "longest": [int(max(map(np.max, column.lengths), default=0)) for column in ids],
         "files": [str(path) for path in found],
     }
     (folder / "about.json").write_text(json.dumps(about))
 
 
-def _stream(found: list[Path], columns: Columns, rows: int | None) -> Iterator[tuple]:
-    """Yields (chunk, position of its file, rows of the file before it)."""
-    left = rows
+def _stream(found: list[Path], columns: Columns, share: float) -> Iterator[tuple]:
+    """Yields (chunk, position of its file, the row in the file of each row of the chunk)."""
     for index, file in enumerate(found):
         first = 0
         for batch in files.chunks(file, columns.texts, columns.numbers, columns.header):
-            if left is not None:
-                batch = batch.slice(0, left)
-                left -= len(batch)
-            if len(batch):
-                yield batch, index, first
+            rows = np.arange(first, first + len(batch))
             first += len(batch)
-            if left == 0:
-                return
+            if share < 1:
+                kept = pa.array(_in_sample(batch.column(columns.ids[0]), share))
+                ours = [parse.decoded(column).filter(kept) for column in batch.columns]
+                batch = pa.record_batch(ours, batch.schema.names)
+                rows = rows[kept.to_numpy(zero_copy_only=False)]
+            if len(batch):
+                yield batch, index, rows
+
+
+def _in_sample(column: pa.Array, share: float) -> np.ndarray:
+    """Returns which rows have an id of the sample, (n,) bool; it is the same in every file."""
+    if parse.is_list(column.type):
+        raise DataError("a sample is of the first id column, which holds lists: name users first.")
+    codes, values = parse.encoded(column)
+    mixed = keys_of(values) * np.uint64(0x9E3779B97F4A7C15)
+    return ((mixed >> np.uint64(32)) < share * 2**32)[codes]
 
 
 def _write_days(

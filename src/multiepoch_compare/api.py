@@ -1,0 +1,69 @@
+"""`multiepoch_compare.compare`: the comparison from Python, as a table and as figures."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from markupsafe import escape
+
+from multiepoch_compare import command, figures
+from multiepoch_compare.record import loads
+
+
+def compare(
+    data: str | Path | pd.DataFrame, *, out: str | Path = "report", **options: Any
+) -> pd.DataFrame:
+    """Trains every method on a log, writes the report, and draws it if this is a notebook.
+
+    In a script, call it under `if __name__ == "__main__":`, since models are trained in processes
+    of their own.
+
+    Args:
+        data: A DataFrame, a CSV or Parquet file, or a folder of them.
+        out: The folder of the report. A call that was interrupted resumes there.
+        options: Those of `multiepoch compare`, with underscores, such as ids=["user", "item"],
+            labels=["click"], day="date", cross=[["user", "item"]], test_days=2 or quick=True.
+
+    Returns:
+        A row per method: its epochs, its test logloss by objective, and the difference in % to the
+        constant and to the best plain training, with the bounds of its interval. `attrs["report"]`
+        holds the whole record.
+
+    Raises:
+        DataError: If the log or an option is not as it must be.
+    """
+    words = command.words({**options, "out": str(out)}, "compare")
+    with tempfile.TemporaryDirectory() as folder:
+        name = str(data)
+        if isinstance(data, pd.DataFrame):
+            name, path = "DataFrame", Path(folder) / "DataFrame.parquet"
+            data.to_parquet(path, index=False)
+            data = path
+        command.run([str(data), *words], [name, *words])
+    found = loads((Path(out) / "report.json").read_text(encoding="utf-8"))
+    if "ipykernel" in sys.modules:
+        _show(found)
+    rows = []
+    for method in found["methods"]:
+        losses = method["logloss_by_epoch"][method["epochs"] - 1]
+        row = {"method": method["label"], "epochs": method["epochs"]}
+        row |= {f"logloss {name}": loss for name, loss in zip(found["objectives"], losses)}
+        for other in ("constant", "plain"):
+            for bound, value in vars(method[f"against_{other}"]).items():
+                row[f"vs {other}, {bound}"] = value
+        rows.append(row)
+    table = pd.DataFrame(rows).set_index("method")
+    table.attrs["report"] = found
+    return table
+
+
+def _show(found: dict) -> None:
+    from IPython.display import HTML, display
+
+    sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in found["headline"])
+    curves = "".join(str(figures.curves(found, name)) for name in found["objectives"])
+    display(HTML(f'{sentences}<div style="max-width: 40rem">{curves}</div>'))
