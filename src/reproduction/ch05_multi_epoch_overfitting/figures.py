@@ -94,7 +94,7 @@ def memory(rows: pd.DataFrame) -> Figure:
     labels = ("logloss, seen\nagainst fresh, %", "boundary jump, %")
     places = {group: k for k, group in enumerate(chapter.GROUPS)}
     for axes, values, title, label in zip(grid, chapter.memory(rows), titles, labels):
-        points = values.reset_index()
+        points = values.rename("value").reset_index()
         points = points.assign(place=points["group"].map(places)).dropna()
         style.line(axes, points, "place", "click", marker="o", markersize=6)
         style.reference(axes)
