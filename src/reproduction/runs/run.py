@@ -104,8 +104,9 @@ class Run:
 
     def describe(self) -> str:
         """Names the run in a progress line."""
-        words = [self.method, self.setting, *map(str, self.about.values()), f"seed {self.seed}"]
-        return " ".join(filter(None, words))
+        about = {"method": self.method, "setting": self.setting} | self.about
+        words = [v if isinstance(v, str) else f"{name} {v:g}" for name, v in about.items()]
+        return " ".join([*filter(None, words), f"seed {self.seed}"])
 
     def key(self, profile: Profile, device: str) -> str:
         """Returns the name of the file that keeps the result of this run, whatever it is called."""
