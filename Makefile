@@ -18,7 +18,7 @@ SHARDED   = .venv-torchrec
 CLIENTS  = .venv-clients
 
 # One process of pytest for each core; tests/conftest.py has the order.
-PARALLEL = -n auto --dist loadgroup --no-loadscope-reorder
+PARALLEL = -n auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help book test test-fast test-pages test-distributed test-clients pdf slides bench bench-distributed regression random-logs mutations gpu lint strip colab every-target clean

@@ -104,34 +104,31 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(cores or 1, 8)
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """Gives each process one file after the other, and of the notebooks one notebook."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file, *_ = nodeid.split("::")
+            return nodeid if file.endswith("test_notebooks.py") else file
+
+    return ByFile(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Puts the tests in order, and those that share something dear into one process.
+    """Runs units first, then notebooks, then the pages made of them.
 
-    One process runs units first, then notebooks, then the pages made of them. Several start with
-    the notebooks, the longest of which are the last, so that the others run units while one checks
-    the pages.
+    Several processes start with the notebooks, the longest of which are the last, so that the
+    others run units while one checks the pages.
     """
-    kinds = [next(filter(item.get_closest_marker, ("notebook", "page")), "unit") for item in items]
     several = hasattr(config, "workerinput")
-    order = ("notebook", "page", "unit") if several else ("unit", "notebook", "page")
-    turn = -1 if several else 1
-    ranks = {
-        item: (order.index(kind), turn * k if kind == "notebook" else k)
-        for k, (item, kind) in enumerate(zip(items, kinds))
-    }
-    items.sort(key=ranks.__getitem__)
-    for item in items:
-        if group := _shares(item):
-            item.add_marker(pytest.mark.xdist_group(group))
+    order = ("notebook", "page", "slow", "") if several else ("", "slow", "notebook", "page")
 
+    def rank(numbered: tuple[int, pytest.Item]) -> tuple[int, int]:
+        k, item = numbered
+        kind = next(filter(item.get_closest_marker, ("notebook", "page", "slow")), "")
+        return order.index(kind), -k if several and kind == "notebook" else k
 
-def _shares(item: pytest.Item) -> str:
-    """Returns a name for the fixture that this test shares with others; "" if it shares none."""
-    for name, found in item._fixtureinfo.name2fixturedefs.items():
-        scope = found[-1].scope
-        if scope == "session" and name == "html":
-            return name
-        if scope == "module":
-            return f"{item.module.__name__}.{name}"
-    return ""
+    items[:] = [item for _, item in sorted(enumerate(items), key=rank)]

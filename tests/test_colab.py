@@ -15,7 +15,6 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
-from bs4 import BeautifulSoup
 
 from reproduction import records
 from tools import imitate_colab, pdf
@@ -204,15 +203,3 @@ def test_a_snapshot_is_a_repository_of_the_working_tree(tmp_path):
     assert head.stdout.strip() == commit
     assert (clone / "pyproject.toml").read_bytes() == (ROOT / "pyproject.toml").read_bytes()
     assert not (clone / "_build").exists()
-
-
-@pytest.mark.page
-@pytest.mark.timeout(1_800)  # the first builds the book
-@each_notebook
-def test_the_badge_is_at_the_top_of_the_page(html, path):
-    page = html / "notebooks" / f"{path.stem}.html"
-    article = BeautifulSoup(page.read_text(), "html.parser").select_one("article.bd-article")
-    (image,) = article.select('a[href^="https://colab.research.google.com/"] > img')
-    assert image["alt"] == "Open in Colab"
-    assert (page.parent / image["src"]).is_file()
-    assert image.find_previous(["h1", "h2"]).name == "h1"

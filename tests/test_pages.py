@@ -123,3 +123,12 @@ def test_every_public_name_is_on_the_api_page(html):
     for module in (multiepoch.data, multiepoch.optim, multiepoch.train):
         for name in filter(lambda name: callable(getattr(module, name)), module.__all__):
             assert page.find(id=f"{module.__name__}.{name}"), f"{module.__name__}.{name}"
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("notebooks/")])
+def test_the_badge_of_colab_is_at_the_top_of_the_page(html, name):
+    page = article(html, name)
+    (image,) = page.select('a[href^="https://colab.research.google.com/"] > img')
+    assert image["alt"] == "Open in Colab"
+    assert ((html / f"{name}.html").parent / image["src"]).is_file()
+    assert image.find_previous(["h1", "h2"]).name == "h1"
