@@ -109,6 +109,21 @@ def test_a_shared_rate_stays_shared(landscape):
     assert best(trials)[0] == pytest.approx(1e-2)
 
 
+def test_by_default_neither_the_board_nor_a_dense_factor_is_tuned(monkeypatch):
+    tried = []
+
+    def tune(candidate, *_):
+        tried.append(candidate)
+        return pd.DataFrame()
+
+    monkeypatch.setattr(tuning, "tune", tune)
+    tuning.run(QUICK)
+    assert len(tried) == 31 and not any(one.board or len(one.factors) > 1 for one in tried)
+    tried.clear()
+    tuning.run(QUICK, only=", board")
+    assert len(tried) == 64
+
+
 def test_only_some_are_tuned_again_and_the_others_are_kept(landscape, monkeypatch, tmp_path):
     landscape(1e-3, 1e-2)
     monkeypatch.setattr(records, "folder", lambda: tmp_path)

@@ -132,7 +132,7 @@ def command(arguments: list[str]) -> int:
         experiment.keep(rows)
     if options.chapter == "tuning":
         seeds, kept = sizes.tuning_seeds, records.read(experiment.name, folder)
-        if options.only and kept:
+        if kept:
             rows = tuning.merge(kept.rows, rows)
     path = records.write(experiment.name, folder, rows, stamp, evidence, seeds, device)
     if evidence is not None:

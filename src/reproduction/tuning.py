@@ -262,14 +262,17 @@ def _row(candidate: Candidate, trial: Mapping[str, Any], best: bool) -> dict[str
 def run(
     profile: Profile, device: str = "auto", seeds=None, store=None, log=print, only: str = ""
 ) -> pd.DataFrame:
-    """Tunes every candidate, or those whose name contains `only`.
+    """Tunes the candidates whose name contains `only`.
 
+    By default, those that have no dense factor and are not of the board: the board alone has 64.
     `seeds` belongs to the common signature and is ignored: tuning has seeds of its own.
 
     Raises:
         ValueError: If no name contains `only`. The message lists the candidates.
     """
-    chosen = [candidate for name, candidate in CANDIDATES.items() if only in name]
+    chosen = [c for name, c in CANDIDATES.items() if only in name]
+    if not only:
+        chosen = [c for c in chosen if not c.board and c.factors == (1.0,)]
     if not chosen:
         raise ValueError(f"no candidate's name contains {only!r}; there are {list(CANDIDATES)}.")
     return pd.concat([tune(c, profile, device, store, log) for c in chosen], ignore_index=True)
