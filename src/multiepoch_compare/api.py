@@ -43,7 +43,7 @@ def compare(
             name, path = "DataFrame", Path(folder) / "DataFrame.parquet"
             data.to_parquet(path, index=False)
             data = path
-        command.run([str(data), *words], [name, *words])
+        command.run([str(data), *words], [name, *words], name)
     found = loads((Path(out) / "report.json").read_text(encoding="utf-8"))
     if "ipykernel" in sys.modules:
         _show(found)

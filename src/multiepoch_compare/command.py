@@ -35,11 +35,11 @@ def command(arguments: list[str]) -> int:
     return 0
 
 
-def run(arguments: list[str], call: list[str]) -> None:
-    """Compares as the arguments have it; `call` is what the report names as the call."""
+def run(arguments: list[str], call: list[str], source: str | None = None) -> None:
+    """Compares as the arguments say; the report names the call and, by default, the file."""
     options = _parser().parse_args(arguments)
     try:
-        _compare(options, call)
+        _compare(options, call, source or str(options.file))
     except OSError as error:
         raise files.disk_error(error, options.out, output.REMEDY) from error
     except BrokenProcessPool as error:
@@ -159,12 +159,12 @@ def columns_of(options: argparse.Namespace) -> Columns:
     return columns
 
 
-def _compare(options: argparse.Namespace, arguments: list[str]) -> None:
+def _compare(options: argparse.Namespace, arguments: list[str], source: str) -> None:
     started = time.perf_counter()
     _check(options)
     columns, device, say = columns_of(options), _device(options.device), output.say
     with output.folder(options.out, arguments) as out:
-        path, source = options.file, str(options.file)
+        path = options.file
         if options.format:
             path = FORMATS[options.format].prepare(path, default_cache())
         share = options.sample
