@@ -243,7 +243,9 @@ def extra_times(size: Size) -> dict[str, dict[str, dict]]:
         ids = batches(size.n_batches, size.n_lookups, size.n_rows, seed)
         contestants = {}
         for rule in RULES:
-            optimizer = ours(rule)(new_table(size.n_rows))
+            table = new_table(size.n_rows)
+            optimizer = ours(rule, **added["FAL"])(table)
+            optimizer.row_state(table)  # makes the state, with FAL's count where it belongs
             for name, options in added.items():
                 contestants[rule, name] = switched(optimizer, options, ids, values)
         for state, ms in warm_and_cold(contestants, size.extra_repeats).items():

@@ -26,10 +26,13 @@ struct Step {  // mirrored by `Step` in compiled.py
 
 struct Scale {  // mirrored by `Scale` in compiled.py: FrequencyAdaptiveLR, and the table's counts
     int32_t* count;  // of every row of the table; null without FAL
+    int64_t stride;  // from the count of a row to that of the next
     int32_t* max_count;
     int32_t by_steps;  // whether a row's count grows by 1 and not by its occurrences
     int32_t kind, threshold;
     float exponent, reduced, gap;
+
+    int32_t& count_of(int64_t row) const { return count[row * stride]; }
 };
 
 // Uses torch's own threads if OpenMP is available: while waiting for work they keep the cores busy,
@@ -90,7 +93,8 @@ struct Batch {  // k rows; row i's gradients are values[order[start[i]]] ... val
     int32_t* last_step;   // of every row of the table, for AdamAR, or null
     int32_t step;
     float alpha;
-    float share;  // of a row that weight decay keeps: 1 - lr * weight_decay
+    float share;     // of a row that weight decay keeps: 1 - lr * weight_decay
+    int64_t stride;  // of a state with one number for each row
 };
 
 // Returns the summed gradient of row i: in place if it has one lookup, else in `result`. Sums in
@@ -162,10 +166,11 @@ int32_t largest_count(const Batch& b, const Scale& s) {
     int32_t top = 0;
     for (int64_t i = 0; i < b.k; ++i) top = std::max(top, b.occurrences[i]);
     const int64_t hot = std::find(b.occurrences, b.occurrences + b.k, top) - b.occurrences;
-    int32_t most = std::max(before, plus(s.count[b.rows[hot]], grows(hot)));
+    int32_t most = std::max(before, plus(s.count_of(b.rows[hot]), grows(hot)));
     if (most == plus(before, grows(hot))) return most;
     for (int64_t i = 0; i < b.k; ++i)
-        if (plus(before, grows(i)) > most) most = std::max(most, plus(s.count[b.rows[i]], grows(i)));
+        if (plus(before, grows(i)) > most)
+            most = std::max(most, plus(s.count_of(b.rows[i]), grows(i)));
     return most;
 }
 
@@ -182,26 +187,28 @@ void update(const Batch& b, float* weight, float* one, float* two, const Step& s
                 prefetch_row(b.values + b.order[b.start[ahead]] * b.dim, b.dim);
                 const int64_t at = b.rows[ahead] * b.dim;
                 prefetch_row(weight + at, b.dim);
-                if (scale.count) __builtin_prefetch(scale.count + b.rows[ahead], 1);
+                if (scale.count) __builtin_prefetch(&scale.count_of(b.rows[ahead]), 1);
                 if (b.last_step) __builtin_prefetch(b.last_step + b.rows[ahead], 1);
-                if (rowwise) __builtin_prefetch(one + b.rows[ahead], 1);
+                if (rowwise) __builtin_prefetch(one + b.rows[ahead] * b.stride, 1);
                 if (!rowwise && Rule::states > 0) prefetch_row(one + at, b.dim);
                 if (!rowwise && Rule::states > 1) prefetch_row(two + at, b.dim);
             }
             const float* __restrict g = gradient(b, i, sum.data(), result.data());
             const int64_t row = b.rows[i], at = row * b.dim;
             float rate = s.lr;
-            if (scale.count)
-                rate *= factor(scale.count[row] =
-                                   plus(scale.count[row], scale.by_steps ? 1 : b.occurrences[i]));
+            if (scale.count) {
+                int32_t& count = scale.count_of(row);
+                rate *= factor(count = plus(count, scale.by_steps ? 1 : b.occurrences[i]));
+            }
             const float keep = kept(b, row);
             float* __restrict w = weight + at;
             if (rowwise) {
                 float squares = 0.0f;
 #pragma omp simd reduction(+ : squares)
                 for (int64_t j = 0; j < b.dim; ++j) squares += g[j] * g[j];
-                one[row] += squares / static_cast<float>(b.dim);
-                const float scaled = rate / (std::sqrt(one[row]) + s.eps);
+                float& sum_of_row = one[row * b.stride];
+                sum_of_row += squares / static_cast<float>(b.dim);
+                const float scaled = rate / (std::sqrt(sum_of_row) + s.eps);
                 for (int64_t j = 0; j < b.dim; ++j) w[j] = keep * w[j] - scaled * g[j];
             } else {
                 float* __restrict m = Rule::states > 0 ? one + at : nullptr;
@@ -282,12 +289,12 @@ extern "C" void keep_rows(const Batch* b, const float* weight, float* old, int32
         for (int64_t i = first; i < last; ++i) {
             if (const int64_t ahead = i + 12; ahead < last) {
                 prefetch_row(weight + b->rows[ahead] * b->dim, b->dim);
-                if (s->count) __builtin_prefetch(s->count + b->rows[ahead], 1);
+                if (s->count) __builtin_prefetch(&s->count_of(b->rows[ahead]), 1);
             }
             const float* w = weight + b->rows[i] * b->dim;
             std::copy(w, w + b->dim, old + i * b->dim);
             if (!s->count) continue;
-            int32_t& count = s->count[b->rows[i]];
+            int32_t& count = s->count_of(b->rows[i]);
             counted[i] = count = plus(count, s->by_steps ? 1 : b->occurrences[i]);
             most = std::max(most, count);
         }

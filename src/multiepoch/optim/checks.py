@@ -62,7 +62,8 @@ def check_state(state: dict[str, Tensor], param: Tensor, name: str, layout: dict
         value = state.get(key)
         if key == "step" or value is None:  # other code may move the step to a GPU
             continue
-        if not value.is_contiguous():  # as the kernels expect
+        paired = key in ("sum", "count") and value.dim() == 1
+        if not paired and not value.is_contiguous():  # as the kernels expect
             state[key] = value.contiguous()
         if (value.shape, value.dtype, value.device) != wanted:
             rows = "append rows with optimizer.grow_table, or "

@@ -45,7 +45,9 @@ class Scale(ctypes.Structure):
     """Mirrors `Scale` of _kernels.cpp."""
 
     _fields_ = [
-        *[(name, Pointer) for name in ("count", "max_count")],
+        ("count", Pointer),
+        ("stride", Int),
+        ("max_count", Pointer),
         *[(name, Int32) for name in ("by_steps", "kind", "threshold")],
         *[(name, Float) for name in ("exponent", "reduced", "gap")],
     ]
@@ -60,6 +62,7 @@ class Batch(ctypes.Structure):
         ("last_step", Pointer),
         ("step", Int32),
         *[(name, Float) for name in ("alpha", "share")],
+        ("stride", Int),
     ]
 
 
@@ -167,6 +170,7 @@ def update_rows(group: dict, table: Tensor, state: dict[str, Tensor], touched: T
     corrected = eps * correction1, correction1 / math.sqrt(correction2)
     options = Step(float(group["lr"]), eps, 1 - beta1, beta2, 1 - beta2, *corrected)
     one, two = (*(state[name] for name in RULES[rule].state_shapes(*table.shape)), None, None)[:2]
+    batch.stride = 0 if one is None else one.stride(0)
     scale, threads, place = _scale(group, state), torch.get_num_threads(), list(RULES).index(rule)
     _call("update_rows", place, batch, table, one, two, options, scale, threads)
     torch.autograd.graph.increment_version(table)  # as an in-place operation of torch does
@@ -238,6 +242,7 @@ def _scale(group: dict[str, Any], state: dict[str, Tensor]) -> Scale:
     lr: FrequencyAdaptiveLR | None = group["row_lr"]
     if lr is None:
         return Scale()
-    pointers = (state[name].data_ptr() for name in ("count", "max_count"))
+    count, largest = state["count"], state["max_count"].data_ptr()
+    counts = count.data_ptr(), count.stride(0), largest, lr.count == "steps"
     kind, gap = SCALES.index(lr.scale), lr.gap_decay ** group["epoch"]
-    return Scale(*pointers, lr.count == "steps", kind, lr.threshold, lr.exponent, lr.reduced, gap)
+    return Scale(*counts, kind, lr.threshold, lr.exponent, lr.reduced, gap)

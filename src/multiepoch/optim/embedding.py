@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from dataclasses import asdict
 from itertools import zip_longest
@@ -27,7 +27,7 @@ from multiepoch.optim.checks import (
 from multiepoch.optim.fal import FrequencyAdaptiveLR
 from multiepoch.optim.loading import arranged, check_loaded
 from multiepoch.optim.memory import use_huge_pages
-from multiepoch.optim.state import ROW_OPTIONS, appended, fill, state_layout, unpack
+from multiepoch.optim.state import ROW_OPTIONS, apart, copied, fill, state_layout, unpack
 
 RowHook = Callable[[Tensor, Tensor, Tensor], None]
 _NOT_LEARNED = ("step", "count", "max_count")
@@ -177,13 +177,16 @@ class EmbeddingOptimizer(Optimizer):
                 f"grow_table: the new rows have shape {tuple(new_rows.shape)}; "
                 f"they must be rows of {param.shape[1]} weights."
             )
-        state, k = self.state.get(param, {}), len(new_rows)
-        for name, value in state.items():
-            if value.dim() > 0:
-                # A new row has not waited for AdamAR.
-                fresh = state["step"] if name == "last_step" else 0
-                state[name] = appended(value, value.new_full((k, *value.shape[1:]), int(fresh)))
-        grown = appended(param.data, new_rows.to(param))
+        state, n_rows = self.state.get(param, {}), len(param) + len(new_rows)
+        layout = {
+            name: ((n_rows, *value.shape[1:]) if value.dim() else (), value.dtype, value.device)
+            for name, value in state.items()
+        }
+        state.update(copied(state, layout))
+        if "last_step" in state:  # a new row has not waited for AdamAR
+            state["last_step"][len(param) :] = state["step"].to(param.device)
+        grown = use_huge_pages(param.new_empty(n_rows, param.shape[1]))
+        torch.cat([param.data, new_rows.to(param)], out=grown)
         # A loss that is still alive keeps the node that accumulates gradients of the earlier shape;
         # torch makes a new one if the type changes.
         other = torch.float16 if param.dtype != torch.float16 else torch.float32
@@ -253,6 +256,7 @@ class EmbeddingOptimizer(Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """Returns tensors and plain values only, for torch.load(weights_only=True)."""
         state_dict = super().state_dict()
+        state_dict["state"] = {k: apart(its) for k, its in state_dict["state"].items()}
         for group in state_dict["param_groups"]:
             for key in ROW_OPTIONS:
                 group[key] = None if group[key] is None else asdict(group[key])
@@ -286,12 +290,8 @@ class EmbeddingOptimizer(Optimizer):
             for param, key in zip(group["params"], saved["params"]):
                 # torch has cast the state to the table's dtype, which rounds the moments of a
                 # bfloat16 table, so take them from the original.
-                layout = state_layout(group, param)
-                self.state[param] = {
-                    name: use_huge_pages(value.to(layout[name][2], copy=True).contiguous(), True)
-                    for name, value in given["state"].get(key, {}).items()
-                    if name in layout
-                }
+                saved_state = given["state"].get(key, {})
+                self.state[param] = copied(saved_state, state_layout(group, param))
 
     @property
     def path(self) -> str:
@@ -302,6 +302,10 @@ class EmbeddingOptimizer(Optimizer):
 
     def __repr__(self) -> str:
         return f"{super().__repr__()}, {self.path}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = defaultdict(dict, {table: apart(its) for table, its in self.state.items()})
+        return {**super().__getstate__(), "state": state}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

@@ -31,11 +31,38 @@ def state_layout(group: dict[str, Any], param: Tensor) -> dict[str, tuple]:
 
 
 def fill(state: dict[str, Tensor], layout: dict[str, tuple]) -> dict[str, Tensor]:
-    """Adds the tensors that are missing; they start at 0."""
-    for name, (shape, dtype, device) in layout.items():
+    """Adds the tensors that are missing; they start at 0.
+
+    Row-wise Adagrad's sum and FAL's count of a row lie side by side, so that a step that reads one
+    has read the other. Beside a state with a number for each weight, the count would save nothing.
+    """
+    missing = {name: its for name, its in layout.items() if name not in state}
+    if {"sum", "count"} <= missing.keys():
+        (shape, dtype, device), of_count = missing["sum"], missing["count"][0]
+        if shape == of_count and dtype == torch.float32:
+            pairs = _zeros((*shape, 2), dtype, device)
+            state["sum"], state["count"] = pairs[:, 0], pairs.view(torch.int32)[:, 1]
+    for name, its in missing.items():
         if name not in state:
-            state[name] = use_huge_pages(torch.empty(shape, dtype=dtype, device=device)).zero_()
+            state[name] = _zeros(*its)
     return state
+
+
+def _zeros(shape: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return use_huge_pages(torch.empty(shape, dtype=dtype, device=device)).zero_()
+
+
+def apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies what lies side by side, since torch.save refuses one memory with two dtypes."""
+    return {name: value.contiguous() for name, value in state.items()}
+
+
+def copied(state: dict[str, Tensor], layout: dict[str, tuple]) -> dict[str, Tensor]:
+    """Returns a copy with the shapes of a layout, which may have more rows; these are 0."""
+    copy = fill({}, {name: its for name, its in layout.items() if name in state})
+    for name, value in copy.items():
+        (value[: len(state[name])] if value.dim() else value).copy_(state[name])
+    return copy
 
 
 def unpack(group: dict[str, Any]) -> dict[str, Any]:
@@ -44,8 +71,3 @@ def unpack(group: dict[str, Any]) -> dict[str, Any]:
         if isinstance(group.get(key), dict):
             group[key] = kind(**group[key])
     return group
-
-
-def appended(values: Tensor, more: Tensor) -> Tensor:
-    grown = use_huge_pages(values.new_empty(len(values) + len(more), *values.shape[1:]))
-    return torch.cat([values, more], out=grown)
