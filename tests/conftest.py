@@ -91,10 +91,18 @@ def _one_process(monkeypatch):
 
 @pytest.fixture(scope="session")
 def html() -> Path:
-    """The quick book, beside the user's own in _build, and rebuilt only after a change."""
+    """The quick book, beside the user's own in _build, and rebuilt only after a change.
+
+    Two processes that want it at once would write it over each other, so one waits.
+    """
+    from filelock import FileLock
+
     from tools import book
 
-    return book.build(ROOT, "quick", ROOT / "_build" / "html-quick")
+    folder = ROOT / "_build" / "html-quick"
+    folder.parent.mkdir(exist_ok=True)
+    with FileLock(folder.with_name(".html-quick.lock")):
+        return book.build(ROOT, "quick", folder)
 
 
 @pytest.hookimpl(optionalhook=True)
