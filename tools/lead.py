@@ -21,12 +21,10 @@ from reproduction.measure import intervals
 from tools import figures
 
 NAME = "fig-lead"
-SVG = "http://www.w3.org/2000/svg"
 WIDTH, HEIGHT = 400, 300
 LEFT, RIGHT, TOP, BOTTOM = 42, 392, 26, 256  # of the curves' panel
 FROM, LOW, HIGH = 0.5, -9, 75  # the first epoch shown, and the ends of the y axis in %
 HELD = 3  # the place of the row that the impression looks up, from the top of the table
-CURVES = 5  # the first picture that shows the measured curve
 
 
 def curves(results: Path) -> pd.DataFrame:

@@ -58,11 +58,12 @@ def losses(
         group: Of test impressions, by the frequency of a row.
         by: What tells the losses apart, if not all of KEYS does.
         **where: The value of a column, such as method="plain" or epoch=1.25 (a quarter into the
-            second).
+            second); None for all of them.
 
     Raises:
         ValueError: If there is no point there. The message lists the epochs that exist.
     """
+    where = {column: value for column, value in where.items() if value is not None}
     epoch = where.pop("epoch", None)
     for column, value in where.items():
         rows = rows[rows[column] == value]

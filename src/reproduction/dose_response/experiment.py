@@ -147,19 +147,15 @@ def share_left(
 
 
 def _jump_of(rows: pd.DataFrame, stratum: str, method: str, objective: str | None) -> pd.Series:
-    return over_objectives(jumps(rows, stratum, method=method, **_only(objective)))
-
-
-def _only(objective: str | None) -> dict[str, str]:
-    return {"objective": objective} if objective else {}
+    return over_objectives(jumps(rows, stratum, method=method, objective=objective))
 
 
 def against(
     rows: pd.DataFrame, stratum: str, method: str, other: str, objective: str | None = None
 ) -> pd.DataFrame:
     """Returns `measure.against` within a stratum, by rate and seed, of one objective or of all."""
-    which = {"metric": None, "stratum": stratum, **_only(objective)}
-    return measure.against(rows, method, other, **which)
+    which = {"stratum": stratum, "objective": objective}
+    return measure.against(rows, method, other, metric=None, **which)
 
 
 def to_one_epoch(rows: pd.DataFrame, stratum: str) -> pd.Series:
@@ -236,13 +232,13 @@ def _rate(rate: float) -> str:
 
 
 def _c3(rows: pd.DataFrame):
-    plain = jumps(rows, "AdsWorld").xs("plain", level="method")
+    plain = jumps(rows, "AdsWorld", method="plain")
     for (rate, objective), values in plain.groupby(["rate", "objective"]):
         yield "C3", "jump", f"{objective}, {_rate(rate)}", values.droplevel(["rate", "objective"])
 
 
 def _c4(rows: pd.DataFrame):
-    plain = jumps(rows, "AdsWorld").xs("plain", level="method").unstack("objective")
+    plain = jumps(rows, "AdsWorld", method="plain").unstack("objective")
     steps = {
         "cart_over_click": plain["add_to_cart"] - plain["click"],
         "checkout_over_cart": plain["checkout"] - plain["add_to_cart"],
@@ -295,7 +291,7 @@ def facts(record: Record) -> dict:
     full = [name for name, found in methods.items() if set(FEW) <= set(found)]
     size = {name: dose(rows, name) for name in full}
     means = size[world].groupby("rate").mean()
-    jump = jumps(rows, world).xs("plain", level="method")
+    jump = jumps(rows, world, method="plain")
     by_label = jump.unstack("objective")
     remedies = ("fal", "meda", "tail_rewind")
     return by_name(

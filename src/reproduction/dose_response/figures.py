@@ -43,7 +43,7 @@ def valley_and_jump(
     style.band(above, _by_rate(experiment.valley(rows, stratum)), "plain", marker="o")
     above.set_ylabel("loss of one epoch\nagainst the best, %")
     above.set_ylim(bottom=min(0, above.get_ylim()[0]))
-    plain = experiment.jumps(rows, stratum).xs("plain", level="method")
+    plain = experiment.jumps(rows, stratum, method="plain")
     points = plain.rename("value").reset_index()
     if set(points["objective"]) <= style.OBJECTIVES.keys():
         style.objectives(below, points, "rate")
