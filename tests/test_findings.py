@@ -92,6 +92,18 @@ def test_what_is_no_condition_is_refused(condition):
         findings.is_true(condition, FACTS)
 
 
+def test_a_format_that_is_not_that_of_the_value_is_refused():
+    assert findings.finding("{rise/0.01:points 0}, {times:.0f}", FACTS, {}).endswith(", 12")
+    for text in ("{rise/0.01:.1f}", "{rise/0.01:% 1 x}", "{times:% 1}"):
+        with pytest.raises(ValueError):
+            findings.finding(text, FACTS, {})
+
+
+def test_levels_that_would_have_one_name_are_refused():
+    with pytest.raises(ValueError, match="two levels of left"):
+        findings.by_name(left={"a b": 1.0, "a_b": 2.0})
+
+
 def test_an_unknown_fact_is_named_with_the_nearest():
     with pytest.raises(KeyError, match=r"no fact is named 'rise/1'; .* rise/0.1"):
         findings.finding("{rise/1}", FACTS, {})

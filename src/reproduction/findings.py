@@ -34,8 +34,7 @@ from multiepoch.stats import interval
 from reproduction import tables
 from reproduction.records import Record
 
-# A value: of each seed, the same for all, or a word.
-Facts = Mapping[str, pd.Series | float | str]
+Facts = Mapping[str, pd.Series | float]  # by seed, or the same for all seeds
 
 _FIELD = re.compile(r"\{([^{}:]+):?([^{}]*)\}")  # {name:format}
 _SIGNS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
@@ -86,7 +85,12 @@ def by_name(**values) -> dict[str, pd.Series | float]:
         elif isinstance(value, np.ndarray):
             value = pd.Series(value)
         if isinstance(value, Mapping):
-            found |= by_name(**{f"{name}/{_level(key)}": one for key, one in value.items()})
+            named = {f"{name}/{_level(key)}": one for key, one in value.items()}
+            if len(named) < len(value):
+                raise ValueError(
+                    f"two levels of {name} have the same name: {[*map(_level, value)]}"
+                )
+            found |= by_name(**named)
         else:
             found[name] = value
     return found
@@ -116,11 +120,13 @@ def finding(text: str, facts: Facts, holds: Mapping[str, str]) -> str:
     return _FIELD.sub(lambda field: _formatted(_named(field[1], facts)[0], field[2]), text)
 
 
-def _formatted(value: pd.Series | float | str, spec: str) -> str:
+def _formatted(value: pd.Series | float, spec: str) -> str:
     if not isinstance(value, pd.Series):
         return format(value, spec)
-    unit, _, digits = spec.rpartition(" ") if spec[-1:].isdigit() else (spec, "", "2")
-    return estimate(value, unit, int(digits))
+    found = re.fullmatch(r"([^\d.,]*?) ?(\d?)", spec)
+    if found is None:
+        raise ValueError(f"values over seeds have a format such as '% 1' or 'points', not {spec!r}")
+    return estimate(value, found[1], int(found[2] or 2))
 
 
 def is_true(condition: str, facts: Facts) -> bool:
