@@ -246,8 +246,9 @@ checks.show()
         runs = book.run_notebooks(root, profile)
         book.stage(root, root / profile, profile, runs)
         ledger = claims_page(root / profile)
-        assert f"| cpu | {value} % [" in ledger, "quick has no place in the ledger"
-        assert "| cpu | 3 % [" in ledger, "the record's memory is still there"
+        assert f"| < 5 % | {value} % [" in ledger, "quick has no place in the ledger"
+        assert "| < 3.2 % | 3 % [" in ledger, "the record's memory is still there"
+        assert ledger.count("(cpu)") == 1, "C12 has seeds of its own"
 
 
 def test_two_figures_in_a_cell_are_refused(root):
