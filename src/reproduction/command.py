@@ -15,6 +15,7 @@ from reproduction import judge, records, tuning
 from reproduction.ch02_model import experiment as model
 from reproduction.ch03_gradient_sparsity import experiment as sparsity
 from reproduction.ch04_sparse_optimizer import experiment as sparse_optimizer
+from reproduction.ch04_sparse_optimizer import rules
 from reproduction.ch05_multi_epoch_overfitting import experiment as overfitting
 from reproduction.ch06_frequency_adaptive_rate import experiment as frequency
 from reproduction.ch07_fal_versus_meda import experiment as fal_versus_meda
@@ -61,6 +62,7 @@ EXPERIMENTS = {
         sparse_optimizer.judge_by_rule,
         sparse_optimizer.SEEDS,
     ),
+    "rules": Experiment(rules.NAME, rules.run, rules.judge, rules.SEEDS),
     "05": Experiment(overfitting.NAME, overfitting.run, overfitting.judge),
     "06": Experiment(frequency.NAME, frequency.run, frequency.judge),
     "07": Experiment(fal_versus_meda.NAME, fal_versus_meda.run, fal_versus_meda.judge),

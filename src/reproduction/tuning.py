@@ -44,6 +44,13 @@ SGD_EMBEDDING_LR = (10.0, 10**1.5, 100.0, 10**2.5)
 DENSE_FACTORS = (1.0, 0.1, 0.03, 0.01)
 DEEP = (128,) * 6
 TUNING_DAYS = 5
+# Of the tables, as fields of a Run; the dense layers learn by Adam except beside SGD.
+RULES: dict[str, dict[str, str]] = {
+    "Adam": {"rule": "adam"},
+    "row-wise Adagrad": {"rule": "rowwise_adagrad"},
+    "Adagrad": {"rule": "adagrad"},
+    "SGD": {"rule": "sgd", "dense_rule": "sgd"},
+}
 TWO_EPOCHS = ("plain", "fal", "meda", "meda_restored", "meda_groups", "adamar", "day_tail_rewind")
 
 
@@ -144,6 +151,11 @@ def on_board(method: str, data: str = "world") -> Candidate:
     return Candidate(method, 2, data=data, factors=factors, at=at, board=True)
 
 
+def for_one_epoch(rule: str, data: str, shared: bool) -> Candidate:
+    """Returns the candidate of one plain epoch by one of RULES, with one rate for all or two."""
+    return Candidate("plain", 1, shared=shared, data=data, at=(1.0,), **RULES[rule])
+
+
 _CANDIDATES = [
     Candidate("plain", 1, shared=True),
     *(Candidate("plain", 1, rule=rule) for rule in ("adam", "adagrad", "rowwise_adagrad")),
@@ -160,6 +172,12 @@ _CANDIDATES = [
     Candidate("plain", 1, days=TUNING_DAYS),
     *(Candidate(name, 2, days=TUNING_DAYS) for name in TWO_EPOCHS),
     *(Candidate(n, 3, factors=DENSE_FACTORS) for n in COMPARED if n != "fal_tail_rewind"),
+    *(
+        for_one_epoch(rule, data, shared)
+        for data in ("world", "kuairand")
+        for rule in RULES
+        for shared in (True, False)
+    ),
     *(on_board(name, data) for data in ("world", "half of kuairand") for name in BOARD),
 ]
 CANDIDATES = {one.name: one for one in _CANDIDATES}
