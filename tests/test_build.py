@@ -19,11 +19,10 @@ from tools.colab import Repository
 from tools.notebooks import command as strip
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
 
 FIGURE = """
 from reproduction import style
-
-pytestmark = pytest.mark.slow
 fig, axes = style.figure()
 axes.plot([0, 1], [0, 1])
 style.show(fig, alt="A rising line.", caption=f"It rises by {1:.2f}.", name="fig-line")
