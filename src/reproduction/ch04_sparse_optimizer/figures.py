@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from reproduction import style
 from reproduction.ch04_sparse_optimizer import experiment as chapter
+from reproduction.ch04_sparse_optimizer import rules
 from reproduction.measure import curve, intervals, pick
 
 
@@ -162,4 +163,18 @@ def speed_up_by_rule(rows: pd.DataFrame) -> Figure:
     grid[-1].set_xticks([0.5, 1, 2, 5, 10], ["0.5", "1", "2", "5", "10"])
     grid[-1].minorticks_off()
     style.legend_outside(fig, grid[0])
+    return fig
+
+
+@style.shown("fig-production")
+def gains_by_rule(rows: pd.DataFrame) -> Figure:
+    """Draws the change by the tables' own rate for each rule, a panel a source."""
+    found = rules.gains(rows)
+    fig, grid = style.figure(len(rules.DATA), height=2.7, sharex=True)
+    for axes, name in zip(grid, rules.DATA.values()):
+        style.dots(axes, found[name], "rule", "objective")
+        style.reference(axes, vertical=True)
+        axes.set_title(name)
+        axes.legend(loc="best")
+    grid[-1].set_xlabel("loss after one epoch with the tables' own rate against one shared rate, %")
     return fig

@@ -10,8 +10,10 @@ from dataclasses import replace
 
 import pandas as pd
 
+from reproduction.findings import by_name
 from reproduction.judge import evidence
 from reproduction.measure import by_seed, losses, relative, samples_to
+from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import RULES, chosen, for_one_epoch
 
@@ -48,7 +50,9 @@ def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=prin
     return rows[rows["metric"].isin(["logloss", "expected_logloss", "auc"])]
 
 
-def change(rows: pd.DataFrame, data: str, ours: tuple[str, str], theirs: tuple[str, str]):
+def change(
+    rows: pd.DataFrame, data: str, ours: tuple[str, str], theirs: tuple[str, str]
+) -> pd.Series:
     """Returns the loss after one epoch of one (rule, rates) against another's in %.
 
     By objective, from the densest to the sparsest, and seed.
@@ -60,6 +64,34 @@ def change(rows: pd.DataFrame, data: str, ours: tuple[str, str], theirs: tuple[s
     )
 
 
+def gains(rows: pd.DataFrame) -> pd.Series:
+    """Returns the change by the tables' own rate in %, by source, rule, objective and seed."""
+    found = {
+        (name, rule): change(rows, data, (rule, "own"), (rule, "shared"))
+        for data, name in DATA.items()
+        for rule in RULES
+    }
+    return pd.concat(found, names=["data", "rule"])
+
+
+def against_adam(rows: pd.DataFrame) -> pd.Series:
+    """Returns the change by production's rule against Adam in %, each with a rate of its own."""
+    found = {
+        name: change(rows, data, (PRODUCTION, "own"), ("Adam", "own"))
+        for data, name in DATA.items()
+    }
+    return pd.concat(found, names=["data"])
+
+
+def reported(rows: pd.DataFrame) -> pd.Series:
+    """Returns the change in % by tables at REPORTED times the dense rate, by source."""
+    found = {
+        name: change(rows, data, (PRODUCTION, "reported"), (PRODUCTION, "own"))
+        for data, name in DATA.items()
+    }
+    return pd.concat(found, names=["data"])
+
+
 def speed_up(rows: pd.DataFrame) -> pd.Series:
     """Returns how many times fewer samples the tables' own rate needs for the shared rate's loss.
 
@@ -69,9 +101,9 @@ def speed_up(rows: pd.DataFrame) -> pd.Series:
     for (data, rule), mine in rows.groupby(["data", "rule"], sort=False):
         by = ("rates", "objective", "seed", "epoch", "samples")
         loss = losses(mine, metric=None, by=by).reset_index(["epoch", "samples"])
-        for (objective, seed), own in loss.loc["own"].groupby(["objective", "seed"]):
-            shared = loss.loc["shared", objective, seed].set_index("epoch")
-            shared.index = shared.index.to_series().round(2)
+        for (objective, seed), own in loss.loc["own"].groupby(["objective", "seed"], sort=False):
+            shared = loss.loc[("shared", objective, seed)]
+            shared = shared.set_index(shared["epoch"].round(2))
             for point in READ_AT:
                 there = shared.loc[point]
                 needed = samples_to(own, there["value"])
@@ -82,14 +114,43 @@ def speed_up(rows: pd.DataFrame) -> pd.Series:
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the evidence for C2 and C17."""
     found = []
-    own, shared = (PRODUCTION, "own"), (PRODUCTION, "shared")
-    for data, name in DATA.items():
-        gain = change(rows, data, own, shared)
+    for name in DATA.values():
+        gain = gains(rows)[name, PRODUCTION]
         densest, *_, sparsest = gain.index.unique("objective")
         found += [
             ("C2", "one_epoch", name, by_seed(gain)),
-            ("C2", "sparsest", name, gain.xs(sparsest) - gain.xs(densest)),
-            ("C17", "rule", name, by_seed(change(rows, data, own, ("Adam", "own")))),
+            ("C2", "sparsest", name, gain[sparsest] - gain[densest]),
+            ("C17", "rule", name, by_seed(against_adam(rows)[name])),
         ]
-    reported = change(rows, "kuairand", (PRODUCTION, "reported"), own)
-    return evidence([*found, ("C2", "reported", DATA["kuairand"], by_seed(reported))])
+    real = DATA["kuairand"]
+    return evidence([*found, ("C2", "reported", real, by_seed(reported(rows)[real]))])
+
+
+def rates() -> pd.DataFrame:
+    """Returns the rates that the search found, by source and rule."""
+    found = {}
+    for data, name in DATA.items():
+        for rule in RULES:
+            shared, own = (chosen(for_one_epoch(rule, data, both)) for both in (True, False))
+            found[name, rule] = {
+                "one shared rate": shared.dense_lr,
+                "dense rate": own.dense_lr,
+                "tables' rate": own.embedding_lr,
+                "ratio": own.embedding_lr / own.dense_lr,
+            }
+    return pd.DataFrame(found).T
+
+
+def facts(record: Record) -> dict:
+    """Returns the values that the findings speak of, by name."""
+    rows = record.rows
+    gain, rule = gains(rows), against_adam(rows)
+    ratios = rates()["ratio"]
+    return by_name(
+        gain=gain.groupby(["data", "rule", "seed"]).mean(),
+        of=gain.xs(PRODUCTION, level="rule"),
+        rule=rule.groupby(["data", "seed"]).mean(),
+        rule_of=rule,
+        reported=reported(rows).groupby(["data", "seed"]).mean(),
+        ratio={name: float(ratios[name, PRODUCTION]) for name in DATA.values()},
+    )

@@ -1,0 +1,53 @@
+"""The third reading of C2, and C17, by hand."""
+
+import pandas as pd
+import pytest
+
+from reproduction.ch04_sparse_optimizer import rules
+
+# By source: the loss after one epoch of the densest and the sparsest objective.
+LOSSES = {
+    ("world", "Adam", "shared"): (0.50, 0.100),
+    ("world", "Adam", "own"): (0.50, 0.100),
+    ("world", "row-wise Adagrad", "shared"): (0.50, 0.100),
+    ("world", "row-wise Adagrad", "own"): (0.495, 0.097),
+    ("world", "row-wise Adagrad", "reported"): (0.495, 0.097),
+    ("kuairand", "Adam", "shared"): (0.60, 0.080),
+    ("kuairand", "Adam", "own"): (0.60, 0.079),
+    ("kuairand", "row-wise Adagrad", "shared"): (0.60, 0.080),
+    ("kuairand", "row-wise Adagrad", "own"): (0.60, 0.076),
+    ("kuairand", "row-wise Adagrad", "reported"): (0.606, 0.076),
+}
+
+
+@pytest.fixture
+def rows(monkeypatch):
+    monkeypatch.setattr(rules, "RULES", dict.fromkeys(("Adam", "row-wise Adagrad")))
+    found = []
+    for (data, rule, rates), (dense, sparse) in LOSSES.items():
+        metric = "expected_logloss" if data == "world" else "logloss"
+        about = {"data": data, "rule": rule, "rates": rates, "metric": metric, "group": "all"}
+        for objective, loss in (("click", dense), ("rare", sparse)):
+            for epoch in rules.POINTS:
+                # Falls by a tenth of what it ends at, in a straight line.
+                value = loss * (1.1 - 0.1 * epoch)
+                point = {"objective": objective, "epoch": epoch, "samples": 1000 * epoch}
+                found.append(about | point | {"seed": 30, "value": value})
+    return pd.DataFrame(found)
+
+
+def test_the_evidence_is_the_change_of_the_mean_and_of_the_sparsest(rows):
+    found = rules.judge(rows).set_index(["claim", "measure", "point"])["value"]
+    assert found["C2", "one_epoch", "AdsWorld"] == pytest.approx((-1 - 3) / 2)
+    assert found["C2", "sparsest", "AdsWorld"] == pytest.approx(-3 + 1)
+    assert found["C2", "one_epoch", "KuaiRand"] == pytest.approx((0 - 5) / 2)
+    assert found["C2", "reported", "KuaiRand"] == pytest.approx((1 + 0) / 2)
+    assert found["C17", "rule", "KuaiRand"] == pytest.approx(100 * (76 / 79 - 1) / 2)
+    assert len(found) == 7
+
+
+def test_a_rate_that_helps_is_faster_to_the_loss_of_the_shared_one(rows):
+    speed = rules.speed_up(rows).xs(30, level="seed")
+    assert speed["KuaiRand", "row-wise Adagrad", 1.0, "rare"] == pytest.approx(1 / 0.474, rel=0.01)
+    assert speed["KuaiRand", "row-wise Adagrad", 1.0, "click"] == pytest.approx(1)
+    assert (speed.xs("Adam", level="rule")["AdsWorld"].round(6) == 1).all()
