@@ -21,7 +21,6 @@ import torch
 import multiepoch
 from multiepoch.data.log import DataError
 from multiepoch_compare import command as compare
-from multiepoch_compare import inspect as inspecting
 from multiepoch_compare import output, run
 from multiepoch_compare.__main__ import main
 from multiepoch_compare.readers import Columns, files, map_log, parse
@@ -615,8 +614,8 @@ def test_quotes_keep_commas_and_spaces_of_names(place, capsys):
     columns = compare.columns_of(options)
     assert columns.ids == (" user", "a,b") and columns.labels == ('the "click"',)
     assert map_log(path, columns).n == 48
-    assert inspecting._listed(columns.ids) == '" user","a,b"'
-    assert compare._names(inspecting._listed(columns.labels)) == columns.labels
+    assert output.listed(columns.ids) == '" user","a,b"'
+    assert compare._names(output.listed(columns.labels)) == columns.labels
 
 
 def test_missing_ids_and_nul_bytes_are_ids_of_their_own(place):

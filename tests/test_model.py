@@ -176,7 +176,7 @@ def test_the_additive_model_adds_a_bias_for_each_id_and_a_linear_term():
         for parameter in model.parameters():
             parameter.normal_()
     user, tags = (table.detach() for table in model.table_parameters().values())
-    term = dense @ model.linear.weight.T + model.linear.bias
+    term = dense @ model.weight + model.bias
     expected = term + user[[0, 2]] + torch.stack([(tags[1] + tags[3]) / 2, torch.zeros(2)])
     assert torch.allclose(model(ids, dense), expected)
     assert [p.shape[-1] for p in model.table_parameters().values()] == [2, 2]

@@ -175,13 +175,12 @@ class AdditiveModel(_TableModel):
 
     def __init__(self, schema: Schema, n_buckets: int = 64) -> None:
         super().__init__(schema, len(schema.objectives), n_buckets, embedding_std=0.0)
-        self.linear = nn.Linear(len(schema.dense), len(schema.objectives))
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
+        self.weight = nn.Parameter(torch.zeros(len(schema.dense), len(schema.objectives)))
+        self.bias = nn.Parameter(torch.zeros(len(schema.objectives)))
 
     def forward(self, ids: dict[str, Tensor], dense: Tensor) -> Tensor:
         """Returns logits, (n, n_objectives). ids: as in `Log`; dense: (n, n_dense)."""
-        return self.linear(dense) + torch.stack(self.vectors(ids)).sum(dim=0)
+        return dense @ self.weight + self.bias + torch.stack(self.vectors(ids)).sum(dim=0)
 
 
 def _module_names(names: Iterable[str]) -> list[str]:

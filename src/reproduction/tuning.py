@@ -282,7 +282,8 @@ def run(
 ) -> pd.DataFrame:
     """Tunes the candidates whose name contains `only`.
 
-    By default, those that have no dense factor and are not of the board: the board alone has 64.
+    By default, those that have no dense factor, are scored at their last epoch and are not of the
+    board, which alone has 64.
     `seeds` belongs to the common signature and is ignored: tuning has seeds of its own.
 
     Raises:
@@ -290,7 +291,7 @@ def run(
     """
     chosen = [c for name, c in CANDIDATES.items() if only in name]
     if not only:
-        chosen = [c for c in chosen if not c.board and c.factors == (1.0,)]
+        chosen = [c for c in chosen if not c.board and not c.at and c.factors == (1.0,)]
     if not chosen:
         raise ValueError(f"no candidate's name contains {only!r}; there are {list(CANDIDATES)}.")
     return pd.concat([tune(c, profile, device, store, log) for c in chosen], ignore_index=True)
