@@ -58,11 +58,12 @@ def results(tmp_path, record):
     """A folder of results that holds the made-up record, and the rest as committed."""
     folder = tmp_path / "results"
     (folder / "long").mkdir(parents=True)
-    crossless = record.rows.assign(stratum="AdsWorld, no cross")
-    rows = pd.concat([record.rows, crossless], ignore_index=True)
+    others = [record.rows.assign(stratum=name) for name in ("AdsWorld, no cross", "KuaiRand")]
+    rows = pd.concat([record.rows, *others], ignore_index=True)
     rows.to_parquet(folder / "long" / f"{experiment.NAME}.parquet")
     (folder / "long" / f"{experiment.NAME}.json").write_text(json.dumps(ABOUT))
-    committed = ("ch08_continual_training", "ch10_own_label", "blended_days", "dense_factor")
+    committed = ("ch08_continual_training", "ch10_own_label", "ch11_board", "blended_days")
+    committed += ("dense_factor",)
     kept = [f"{name}.*" for name in committed] + ["*.evidence.csv"]
     for path in (ROOT / "results").glob("*/*"):
         if any(map(path.match, kept)):

@@ -17,9 +17,11 @@ from multiepoch.stats import interval
 from reproduction import judge, records
 from reproduction.ch08_continual_training import experiment as continual
 from reproduction.ch10_own_label import experiment as own_label
+from reproduction.ch11_board import experiment as board
 from reproduction.dose_response import experiment as dose_response
 from reproduction.dose_response import tuned
 from reproduction.findings import estimate, is_true
+from reproduction.measure import by_seed, losses, relative
 from tools import ledger
 
 ASSERTED = Path(__file__).with_name("front.toml")
@@ -41,8 +43,11 @@ def measured(results: Path) -> dict[str, pd.Series]:
     rate's factor from epoch 2 on tuned. `days_METHOD` is its loss over the last days of continual
     training with two epochs a day against one, and `later_METHOD` over days 3 to 10 of the second
     round's seeds. `in_sample` and `leave_one_out` are the jumps with the own label in the rows
-    that an impression reads, and without it. `dip_METHOD` is a rewind's loss a tenth into epoch 2
-    against one plain epoch.
+    that an impression reads, and without it; `late_rise_kuairand` is what remains without it on
+    KuaiRand at the end of epoch 2. `board_METHOD` is a method's loss on the board after four epochs
+    against one plain epoch, and `dip_METHOD` a rewind's a tenth into epoch 2. At the large dose,
+    `checkout_click_large` is plain's jump of checkout minus that of click, and
+    `checkout_cart_large` minus that of add-to-cart.
     """
     rows, found = records.read(dose_response.NAME, "long", results).rows, {}
     fal, tail = (
@@ -58,8 +63,19 @@ def measured(results: Path) -> dict[str, pd.Series]:
     found["jump_no_cross"] = dose_response.dose(rows, crossless).xs(rate)
     found["left_no_cross"] = dose_response.share_left(rows, crossless).xs(rate)
     found["valley"] = dose_response.valley(rows, WORLD).xs(DOSES["small"])
+    plain = dose_response.jumps(rows, WORLD).xs("plain", level="method")
+    large = plain.xs(DOSES["large"], level="rate").unstack("objective")
+    for name, objective in {"click": "click", "cart": "add_to_cart"}.items():
+        found[f"checkout_{name}_large"] = large["checkout"] - large[objective]
     for name in ("plain", "fal", "meda", "tail_rewind"):
         found[f"gain_{name}"] = dose_response.best_against_one_epoch(rows, WORLD, name, 3.0)
+        real = dose_response.best_against_one_epoch(rows, "KuaiRand", name, 3.0)
+        found[f"gain_{name}_kuairand"] = real
+    rows = records.read(board.NAME, "long", results).rows
+    for data, key in (("world", "board_"), ("kuairand", "board_kuairand_")):
+        change = board.against_one_epoch(rows, data)[4.0]
+        for name in ("meda", "leave_one_out"):
+            found[f"{key}{name}"] = change.xs(name, level="remedy")
     rows = records.read(tuned.NAME, "long", results).rows
     for name in ("plain", "fal"):
         found[f"falling_{name}"] = tuned.against(rows, name, "meda")[3.0]
@@ -67,6 +83,9 @@ def measured(results: Path) -> dict[str, pd.Series]:
     for name in ("in_sample", "leave_one_out"):
         found[name] = own_label.jump(rows, "AdsWorld, sums", name).xs(0.3)
         found[f"{name}_kuairand"] = own_label.jump(rows, "KuaiRand, sums", name).xs(1.0)
+    of = {"metric": None, "stratum": "KuaiRand, sums", "method": "leave_one_out"}
+    rise = relative(*(losses(rows, epoch=epoch, **of) for epoch in (2.0, 1.0)))
+    found["late_rise_kuairand"] = by_seed(rise)
     for name in ("meda", "tail_rewind", "tail_rewind_blend"):
         for data, key in (("AdsWorld", f"dip_{name}"), ("KuaiRand", f"dip_{name}_kuairand")):
             found[key] = own_label.at_point(rows, data, own_label.ADAGRAD_RATES[1], name, 1.1)
@@ -89,7 +108,7 @@ def front(results: Path) -> dict[str, str]:
     """
     if records.read(dose_response.NAME, "long", results) is None:
         return {}
-    plain, found = ("jump_", "left_", "valley", "in_sample"), {}
+    plain, found = ("jump_", "left_", "valley", "in_sample", "late_rise"), {}
     for name, values in measured(results).items():
         unsigned = estimate(values, "%", 1).replace(" %", f"{NBSP}%")
         found[name] = unsigned if name.startswith(plain) else signed(values)

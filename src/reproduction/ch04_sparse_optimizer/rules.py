@@ -141,6 +141,14 @@ def rates() -> pd.DataFrame:
     return pd.DataFrame(found).T
 
 
+def rates_shown() -> dict[str, dict[str, str]]:
+    """Formats `rates` for a table."""
+    return {
+        ", ".join(key): {name: f"{value:.2g}" for name, value in row.items()}
+        for key, row in rates().iterrows()
+    }
+
+
 def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
     rows = record.rows
