@@ -63,7 +63,7 @@ def results(tmp_path, record):
     rows.to_parquet(folder / "long" / f"{experiment.NAME}.parquet")
     (folder / "long" / f"{experiment.NAME}.json").write_text(json.dumps(ABOUT))
     committed = ("ch08_continual_training", "ch10_own_label", "ch11_board", "blended_days")
-    committed += ("dense_factor",)
+    committed += ("dense_factor", "rules")
     kept = [f"{name}.*" for name in committed] + ["*.evidence.csv"]
     for path in (ROOT / "results").glob("*/*"):
         if any(map(path.match, kept)):

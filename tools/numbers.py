@@ -15,6 +15,7 @@ import pandas as pd
 
 from multiepoch.stats import interval
 from reproduction import judge, records
+from reproduction.ch04_sparse_optimizer import rules
 from reproduction.ch08_continual_training import experiment as continual
 from reproduction.ch10_own_label import experiment as own_label
 from reproduction.ch11_board import experiment as board
@@ -47,7 +48,8 @@ def measured(results: Path) -> dict[str, pd.Series]:
     KuaiRand at the end of epoch 2. `board_METHOD` is a method's loss on the board after four epochs
     against one plain epoch, and `dip_METHOD` a rewind's a tenth into epoch 2. At the large dose,
     `checkout_click_large` is plain's jump of checkout minus that of click, and
-    `checkout_cart_large` minus that of add-to-cart.
+    `checkout_cart_large` minus that of add-to-cart. `own_rate` is the loss of one epoch with a
+    rate of the tables' own against one shared rate, under row-wise Adagrad.
     """
     rows, found = records.read(dose_response.NAME, "long", results).rows, {}
     fal, tail = (
@@ -79,6 +81,9 @@ def measured(results: Path) -> dict[str, pd.Series]:
     rows = records.read(tuned.NAME, "long", results).rows
     for name in ("plain", "fal"):
         found[f"falling_{name}"] = tuned.against(rows, name, "meda")[3.0]
+    gains = rules.gains(records.read(rules.NAME, "long", results).rows)
+    for data, key in ((WORLD, "own_rate"), ("KuaiRand", "own_rate_kuairand")):
+        found[key] = by_seed(gains.xs((data, rules.PRODUCTION), level=["data", "rule"]))
     rows = records.read(own_label.NAME, "long", results).rows
     for name in ("in_sample", "leave_one_out"):
         found[name] = own_label.jump(rows, "AdsWorld, sums", name).xs(0.3)

@@ -115,7 +115,7 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the evidence for C2 and C17."""
     found = []
     for name in DATA.values():
-        gain = gains(rows)[name, PRODUCTION]
+        gain = gains(rows).xs((name, PRODUCTION), level=["data", "rule"])
         densest, *_, sparsest = gain.index.unique("objective")
         found += [
             ("C2", "one_epoch", name, by_seed(gain)),
