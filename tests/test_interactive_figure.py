@@ -274,10 +274,9 @@ def test_what_made_up_losses_do_not_show_is_not_asserted(results):
         ("notebooks/07_fal_versus_meda", interactive_figure.CHAPTER),
     ],
 )
-def test_the_built_pages_hold_the_interactive_figure_and_its_script(page, label):
+def test_the_built_pages_hold_the_interactive_figure_and_its_script(html, page, label):
     if records.read(experiment.NAME, "long", ROOT / "results") is None:
         pytest.skip("record not found")
-    html = book.build(ROOT, "quick", ROOT / "_build" / "html-quick")
     path = html / f"{page}.html"
     content = BeautifulSoup(path.read_text(), "html.parser")
     figure = content.find("figure", id=label)

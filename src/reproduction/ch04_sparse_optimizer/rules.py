@@ -144,7 +144,9 @@ def rates() -> pd.DataFrame:
 def rates_shown() -> dict[str, dict[str, str]]:
     """Formats `rates` for a table."""
     return {
-        ", ".join(key): {name: f"{value:.2g}" for name, value in row.items()}
+        ", ".join(key): {
+            name: f"{value:.2g}" if value < 10 else f"{value:,.0f}" for name, value in row.items()
+        }
         for key, row in rates().iterrows()
     }
 
