@@ -176,5 +176,5 @@ def gains_by_rule(rows: pd.DataFrame) -> Figure:
         style.reference(axes, vertical=True)
         axes.set_title(name)
         axes.legend(loc="best")
-    grid[-1].set_xlabel("loss after one epoch with the tables' own rate against one shared rate, %")
+    grid[-1].set_xlabel("change of the loss by the tables' own rate, %")
     return fig
