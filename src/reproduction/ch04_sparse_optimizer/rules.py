@@ -74,22 +74,20 @@ def gains(rows: pd.DataFrame) -> pd.Series:
     return pd.concat(found, names=["data", "rule"])
 
 
+def by_source(rows: pd.DataFrame, ours: tuple[str, str], theirs: tuple[str, str]) -> pd.Series:
+    """Returns `change` for every source, by source, objective and seed."""
+    found = {name: change(rows, data, ours, theirs) for data, name in DATA.items()}
+    return pd.concat(found, names=["data"])
+
+
 def against_adam(rows: pd.DataFrame) -> pd.Series:
     """Returns the change by production's rule against Adam in %, each with a rate of its own."""
-    found = {
-        name: change(rows, data, (PRODUCTION, "own"), ("Adam", "own"))
-        for data, name in DATA.items()
-    }
-    return pd.concat(found, names=["data"])
+    return by_source(rows, (PRODUCTION, "own"), ("Adam", "own"))
 
 
 def reported(rows: pd.DataFrame) -> pd.Series:
     """Returns the change in % by tables at REPORTED times the dense rate, by source."""
-    found = {
-        name: change(rows, data, (PRODUCTION, "reported"), (PRODUCTION, "own"))
-        for data, name in DATA.items()
-    }
-    return pd.concat(found, names=["data"])
+    return by_source(rows, (PRODUCTION, "reported"), (PRODUCTION, "own"))
 
 
 def speed_up(rows: pd.DataFrame) -> pd.Series:
@@ -114,13 +112,15 @@ def speed_up(rows: pd.DataFrame) -> pd.Series:
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the evidence for C2 and C17."""
     found = []
+    own = by_source(rows, (PRODUCTION, "own"), (PRODUCTION, "shared"))
+    rule = against_adam(rows)
     for name in DATA.values():
-        gain = gains(rows).xs((name, PRODUCTION), level=["data", "rule"])
+        gain = own[name]
         densest, *_, sparsest = gain.index.unique("objective")
         found += [
             ("C2", "one_epoch", name, by_seed(gain)),
             ("C2", "sparsest", name, gain[sparsest] - gain[densest]),
-            ("C17", "rule", name, by_seed(against_adam(rows)[name])),
+            ("C17", "rule", name, by_seed(rule[name])),
         ]
     real = DATA["kuairand"]
     return evidence([*found, ("C2", "reported", real, by_seed(reported(rows)[real]))])
