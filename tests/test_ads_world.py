@@ -196,3 +196,14 @@ def test_candidates_and_impressions_have_one_truth():
 def test_bad_arguments_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_without_interplay_a_product_is_liked_by_all_or_by_none():
+    log = AdsWorld(seed=3, n_users=50, n_products=40, taste_scale=0.0).candidates(0, n=300, k=2)
+    logit = log.p_true[:, 0].logit().view(300, 2)
+    product = log.ids["product"].view(300, 2)
+    apart = (logit[:, 0] - logit[:, 1]).double()
+    # Only the products' biases and prices differ within a request, so each pair differs by as much.
+    for pair in product.unique(dim=0):
+        same = (product == pair).all(dim=1)
+        assert apart[same].max() - apart[same].min() < 1e-4, pair

@@ -188,3 +188,11 @@ def test_columns_whose_names_become_the_same_have_tables_of_their_own():
     model = ConversionModel(schema, n_buckets=1)
     sizes = {name: len(table) for name, table in model.table_parameters().items()}
     assert sizes == {"a.b": 4, "a_dot_b": 6} and len(model.towers) == 2
+
+
+def test_the_additive_model_starts_at_the_positive_rates_it_is_given():
+    schema = Schema(cardinality={"user": 5}, dense=(), objectives=("click", "buy"))
+    model = AdditiveModel(schema)
+    model.start_at_(torch.tensor([0.1, 0.0]))
+    rates = model({"user": torch.tensor([0, 4])}, torch.zeros(2, 0)).sigmoid()
+    torch.testing.assert_close(rates, torch.tensor([[0.1, 1e-6]]).expand(2, 2))

@@ -121,7 +121,7 @@ def test_by_default_neither_the_board_nor_a_dense_factor_is_tuned(monkeypatch):
     assert len(tried) == 31 and not any(one.board or len(one.factors) > 1 for one in tried)
     tried.clear()
     tuning.run(QUICK, only=", board")
-    assert len(tried) == 64
+    assert len(tried) == 64 + 24  # the board's, and those under one rule
 
 
 def test_only_some_are_tuned_again_and_the_others_are_kept(landscape, monkeypatch, tmp_path):
@@ -174,3 +174,8 @@ def test_days_are_scored_after_the_first_two():
         (Candidate("plain", 4, at=(2.0, 3.0)), 2.5),
     ):
         assert tuning.score(rows, candidate.judged).tolist() == [expected]
+
+
+def test_the_board_searches_leave_one_out_rows_at_rates_of_their_own():
+    point = {"embedding_lr": 0.1, "dense_lr": 1e-3, "hyperparameter": 100, "dense_factor": 1.0}
+    assert tuning.on_board("leave_one_out").run(0, 0, point).embedding_lr == pytest.approx(3.0)

@@ -22,7 +22,7 @@ from multiepoch.optim.memory import use_huge_pages
 _HASH_MULTIPLIER = 0x9E3779B97F4A7C15 - (1 << 64)
 
 
-class _TableModel(nn.Module):
+class TableModel(nn.Module):
     """Holds an embedding table for each id column of a log.
 
     `tables` has one `nn.Embedding(sparse=True)` per id column, or the mean of an
@@ -114,7 +114,7 @@ class _TableModel(nn.Module):
         return dict(zip(self.schema.cardinality, self.n_overflow.tolist()))
 
 
-class ConversionModel(_TableModel):
+class ConversionModel(TableModel):
     """Predicts every objective of a log for each impression.
 
     Args:
@@ -159,11 +159,13 @@ class ConversionModel(_TableModel):
         return torch.cat([tower(x) for tower in self.towers.values()], dim=1)
 
 
-class AdditiveModel(_TableModel):
+class AdditiveModel(TableModel):
     """Adds a bias for each id and a linear term of the dense features: logistic regression.
 
     It knows no interplay of ids, so what a `ConversionModel` is worth begins where this ends. Each
-    table has one column per objective, and begins at zero.
+    table has one column per objective, and begins at zero. A rule with one rate per row, such as
+    row-wise Adagrad, would let the densest objective set the pace of the others: train it by
+    Adagrad, and from `start_at_`, or the rows of rare ids learn what is every row's.
 
     Args:
         schema: The columns of the log.
@@ -177,6 +179,11 @@ class AdditiveModel(_TableModel):
         super().__init__(schema, len(schema.objectives), n_buckets, embedding_std=0.0)
         self.weight = nn.Parameter(torch.zeros(len(schema.dense), len(schema.objectives)))
         self.bias = nn.Parameter(torch.zeros(len(schema.objectives)))
+
+    @torch.no_grad()
+    def start_at_(self, rates: Tensor) -> None:
+        """Lets an impression without known ids have these positive rates, (n_objectives,)."""
+        self.bias.copy_(rates.clamp(1e-6, 1 - 1e-6).logit())
 
     def forward(self, ids: dict[str, Tensor], dense: Tensor) -> Tensor:
         """Returns logits, (n, n_objectives). ids: as in `Log`; dense: (n, n_dense)."""

@@ -31,6 +31,7 @@ from reproduction.ch13_ab_test import experiment as ab_test
 from reproduction.ch14_past_one_machine import experiment as past_one_machine
 from reproduction.dose_response import experiment as dose
 from reproduction.dose_response import tuned
+from reproduction.interplay import experiment as interplay
 from reproduction.runs import PROFILES, profile, resolve_device
 
 
@@ -84,6 +85,7 @@ EXPERIMENTS = {
     "11 anatomy": Experiment(anatomy.NAME, anatomy.run, seeds=anatomy.SEEDS),
     "12": Experiment(when.NAME, when.run, when.judge, when.SEEDS),
     "worth": Experiment(worth.NAME, worth.run, worth.judge, worth.SEEDS),
+    "interplay": Experiment(interplay.NAME, interplay.run, interplay.judge, interplay.SEEDS),
     "13": Experiment(ab_test.NAME, ab_test.run, ab_test.judge, ab_test.SEEDS),
     "14": Experiment(past_one_machine.NAME, past_one_machine.run),
     "tuning": Experiment(tuning.NAME, tuning.run, keep=tuning.write_tuned),

@@ -29,6 +29,7 @@ from multiepoch.files import write_text
 from multiepoch.methods import METHODS as COMPARED
 from multiepoch.methods import Hyperparameter
 from reproduction.measure import curve
+from reproduction.remedies.baselines import BASELINES
 from reproduction.remedies.board import BOARD
 from reproduction.remedies.registry import METHODS
 from reproduction.runs import Profile, Run, run_all
@@ -76,7 +77,8 @@ class Candidate:
         factors: Of the dense rate from epoch 2 on.
         at: The epochs at which the method will be judged; by default, the end of the last one and,
             of several days, all but the first two, since a model starts from nothing only once.
-        board: With the sizes, the dense rate and the tables' rates of chapter 11.
+        board: With the sizes and the number of trials of the board's search, and its rates, if the
+            tables learn by Adam.
     """
 
     method: str
@@ -119,8 +121,11 @@ class Candidate:
         dense, tables = DENSE_LR, ADAGRAD_LR if "adagrad" in self.rule else EMBEDDING_LR
         if self.dense_rule != "adam":
             dense, tables = (SGD_LR, SGD_EMBEDDING_LR) if self.rule == "sgd" else (tables, tables)
-        if self.board:
+        if self.board and self.rule == "adam":
             dense, tables = (1e-3,), BOARD_LR
+        elif self.board:  # a baseline's few dense weights learn fast
+            dense = (10**-2.5, 10**-1.5) if self.method in BASELINES else (1e-3, 10**-2.5)
+            tables = (1e-2, 10**-1.5, 1e-1, 10**-0.5)
         elif self.shared:
             dense = SHARED_LR if self.dense_rule == "adam" else dense
         rates = {"dense_lr": dense} | ({} if self.shared else {"embedding_lr": tables})
@@ -151,6 +156,18 @@ def on_board(method: str, data: str = "world") -> Candidate:
     return Candidate(method, 2, data=data, factors=factors, at=at, board=True)
 
 
+def under_production_rule(method: str, data: str) -> Candidate:
+    """Returns a candidate of the law of interplay: one epoch, or four of a remedy.
+
+    A baseline's tables have a column an objective, which row-wise Adagrad would tie together.
+    """
+    epochs = 1 if method in ("plain", *BASELINES) else 4
+    factors = (1.0,) if epochs == 1 else (0.1,)  # .03 and .3 did as well in pilots
+    rule = "adagrad" if method in BASELINES else "rowwise_adagrad"
+    at = (float(epochs),)
+    return Candidate(method, epochs, rule=rule, data=data, factors=factors, at=at, board=True)
+
+
 def for_one_epoch(rule: str, data: str, shared: bool) -> Candidate:
     """Returns the candidate of one plain epoch by one of RULES, with one rate for all or two."""
     return Candidate("plain", 1, shared=shared, data=data, at=(1.0,), **RULES[rule])
@@ -177,6 +194,11 @@ _CANDIDATES = [
         for data in ("world", "kuairand")
         for rule in RULES
         for shared in (True, False)
+    ),
+    *(
+        under_production_rule(name, data)
+        for data in ("world", "kuairand", "retailrocket", "tmall")
+        for name in (*BASELINES, "plain", "meda", "tail_rewind", "leave_one_out")
     ),
     *(on_board(name, data) for data in ("world", "half of kuairand") for name in BOARD),
 ]

@@ -29,7 +29,7 @@ DENSE = ("hour_sin", "hour_cos", "user_activity", "price", "position")
 POSITIVE_RATE = (0.10, 0.025, 0.01)
 
 # The truth. A label's logit, given the label before it in the funnel, is
-#     TASTE_SCALE * sum_k MIXTURE[objective, k] u_k v_k / sqrt(N_FACTORS)
+#     taste_scale * sum_k MIXTURE[objective, k] u_k v_k / sqrt(N_FACTORS)
 #     + the user's bias + the product's bias + DENSE_EFFECT[objective] . dense + an intercept,
 # with u_k and v_k standard normal. All effects are in logits. Assumed, not measured: tastes weigh
 # three times as much as a bias, so that most of the signal is in the tables.
@@ -77,6 +77,7 @@ class _Truth(NamedTuple):
     product_id: np.ndarray  # (n_products,) the id that each slot shows today
     price: np.ndarray  # (n_products,)
     intercept: np.ndarray  # (n_objectives,)
+    taste_scale: float
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,8 @@ class AdsWorld:
         drift: Radians per day, the root mean square over users of the angle by which tastes turn.
             Tastes k days apart correlate at exp(-(k * drift) ** 2 / 2) on average. Assumed: 0.04,
             so that the correlation halves in a month.
+        taste_scale: Logits for a match of one standard deviation between a user's tastes and a
+            product, as in TASTE_SCALE: how strong the interplay of ids is.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -111,6 +114,7 @@ class AdsWorld:
     impressions_per_day: int = 250_000
     churn: float = 0.05
     drift: float = 0.04
+    taste_scale: float = TASTE_SCALE
 
     def __post_init__(self) -> None:
         least = dict.fromkeys(("n_campaigns", "n_advertisers", "impressions_per_day"), 1)
@@ -123,6 +127,8 @@ class AdsWorld:
             raise ValueError(f"AdsWorld: churn is {self.churn!r}; give a share a day, from 0 to 1.")
         if not 0 <= self.drift < float("inf"):
             raise ValueError(f"AdsWorld: drift is {self.drift!r}; give radians a day, 0 or more.")
+        if not 0 <= self.taste_scale < float("inf"):
+            raise ValueError(f"AdsWorld: taste_scale is {self.taste_scale!r}; give 0 or more.")
 
     def day(self, day: int, n: int | None = None) -> Log:
         """Generates n impressions of one day, by default `impressions_per_day`, in any order.
@@ -259,7 +265,14 @@ class AdsWorld:
         products[:, N_FACTORS + 1] = PRODUCT_BIAS * factors[:, N_FACTORS]
         product_id = np.arange(self.n_products) + self.n_products * generation
 
-        truth = _Truth(users, products, product_id, price, np.zeros(len(OBJECTIVES), np.float32))
+        truth = _Truth(
+            users,
+            products,
+            product_id,
+            price,
+            np.zeros(len(OBJECTIVES), np.float32),
+            self.taste_scale,
+        )
         return truth._replace(intercept=self._solve_intercepts(truth))
 
     def _solve_intercepts(self, truth: _Truth) -> np.ndarray:
@@ -354,7 +367,7 @@ def _as_log(schema: Schema, ids: dict, dense, labels, days, p_true) -> Log:
 def _logits(truth: _Truth, users: np.ndarray, slots: np.ndarray, dense: np.ndarray) -> np.ndarray:
     """Returns (n, n_objectives), each conditional on the label before it."""
     weight = np.ones((len(OBJECTIVES), N_FACTORS + 2), dtype=np.float32)
-    weight[:, :N_FACTORS] = TASTE_SCALE / N_FACTORS**0.5 * MIXTURE
+    weight[:, :N_FACTORS] = truth.taste_scale / N_FACTORS**0.5 * MIXTURE
     match = truth.users[users] * truth.products[slots]  # (n, K)
     return match @ weight.T + dense @ DENSE_EFFECT.T + truth.intercept
 

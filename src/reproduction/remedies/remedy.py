@@ -10,6 +10,7 @@ from torch import nn
 
 from multiepoch.data import Log
 from multiepoch.methods import ALL_METHODS, Method
+from multiepoch.model import ConversionModel
 from reproduction.remedies.hooks import WholeTables
 
 
@@ -19,7 +20,8 @@ class Remedy(Method):
 
     Attributes:
         logs: Changes the training window and the held-out log, by the hyperparameter.
-        model: Options of the ConversionModel by the hyperparameter.
+        network: What is trained.
+        model: Options of the network by the hyperparameter.
         scale: Multiplies the tables' rates of a search, if the remedy's rule needs others.
         dense_factors: The factors of the dense rate from epoch 2 on that a search tries.
     """
@@ -28,6 +30,7 @@ class Remedy(Method):
         window,
         held_out,
     )
+    network: Callable[..., nn.Module] = ConversionModel
     model: Callable[[Any], dict] = lambda _: {}
     scale: Callable[[Any], float] = lambda _: 1.0
     dense_factors: tuple[float, ...] = (1.0, 0.1)

@@ -71,12 +71,14 @@ class Profile:
         return tuple(replace(log, schema=schema) for log in logs)
 
     def board(self) -> Profile:
-        """Returns the sizes of chapters 11 and 12: an eighth of the world of cpu and long."""
-        if self.name not in ("cpu", "long"):
-            return self
+        """Returns the sizes of the board: an eighth of the world of cpu and long."""
+        return self.smaller(8) if self.name in ("cpu", "long") else self
+
+    def smaller(self, divisor: int) -> Profile:
+        """Returns a world with as many lookups a row, and about as many steps an epoch."""
         names = ("n_users", "n_products", "n_campaigns", "n_advertisers", "impressions_per_day")
-        sizes = {name: getattr(self, name) // 8 for name in names}
-        return replace(self, **sizes, batch_size=self.batch_size // 4)
+        sizes = {name: getattr(self, name) // divisor for name in names}
+        return replace(self, **sizes, batch_size=self.batch_size // max(1, divisor // 2))
 
 
 _QUICK = Profile(

@@ -189,6 +189,8 @@ def _over_window(run: Run, profile: Profile, device: str) -> _Parts:
     log, held_out, groups = logs(run, profile)
     log, held_out = log.to(device), held_out.to(device)
     model, optimizers, every_epoch = build(run, log.schema, device)
+    if start_at := getattr(model, "start_at_", None):
+        start_at(log.labels.mean(dim=0))
     data, between_epochs = log, every_epoch
     if run.intervention:
         make = interventions.INTERVENTIONS[run.intervention]
@@ -229,7 +231,7 @@ def build(run: Run, schema: Schema, device: str) -> tuple[ConversionModel, list[
     method = METHODS[run.method]
     torch.manual_seed(run.seed)
     layers = {"hidden": run.hidden} if run.hidden else {}
-    model = ConversionModel(schema, **layers, **method.model(run.hyperparameter)).to(device)
+    model = method.network(schema, **layers, **method.model(run.hyperparameter)).to(device)
     names = ("dense_lr", "embedding_lr", "hyperparameter", "seed", "rule", "epochs")
     names += ("dense_rule", "dense_factor")
     optimizer, every_epoch = method.build(model, **{name: getattr(run, name) for name in names})

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
-from multiepoch.data import PACKAGED_SPLIT, Log, load_kuairand, split_by_day
+from multiepoch.data import PACKAGED_SPLIT, DataError, Log, Schema, load_kuairand, split_by_day
 from reproduction.runs.profiles import Profile
 
 Window = tuple[Log, Log, Log]  # the training window, the validation day, the test days
@@ -48,6 +52,39 @@ def _kuairand_half(profile: Profile, cross: bool, **_) -> Window:
     return log, *(one[torch.arange(0, len(one), 4)] for one in held_out)
 
 
+def _user_items(
+    profile: Profile, cross: bool, name: str, labels: tuple[str, ...], split: dict[str, int], **_
+) -> Window:
+    """Reads a log of users and items that does not travel with the project.
+
+    The Parquet file NAME.parquet in the folder MULTIEPOCH_LOGS has columns user, item, time (or
+    timestamp, in Unix seconds) and the labels, 0 or 1.
+    """
+    folder = os.environ.get("MULTIEPOCH_LOGS")
+    if not folder:
+        raise DataError(f"{name} does not travel with the project; set MULTIEPOCH_LOGS to a folder")
+    raw = pd.read_parquet(Path(folder) / f"{name}.parquet").rename(columns={"timestamp": "time"})
+    raw = raw.sort_values("time", kind="stable", ignore_index=True)
+    time = pd.to_datetime(raw["time"], unit="s" if raw["time"].dtype == "int64" else None)
+    hour = 2 * np.pi * (time.dt.hour + time.dt.minute / 60) / 24
+    dense = np.sqrt(2) * np.stack([np.sin(hour), np.cos(hour)], axis=1)
+    columns = {column: pd.factorize(raw[column])[0] for column in ("user", "item")}
+    log = Log(
+        schema=Schema(
+            cardinality={column: int(ids.max()) + 1 for column, ids in columns.items()},
+            dense=("hour_sin", "hour_cos"),
+            objectives=labels,
+        ),
+        ids={column: torch.from_numpy(ids.astype(np.int64)) for column, ids in columns.items()},
+        dense=torch.from_numpy(dense.astype(np.float32)),
+        labels=torch.tensor(raw[list(labels)].to_numpy(np.float32)),
+        day=torch.from_numpy(
+            (time.dt.normalize() - time.dt.normalize().min()).dt.days.to_numpy(np.int32)
+        ),
+    )
+    return split_by_day(log, **split)
+
+
 def _without(log: Log, column: str) -> Log:
     ids = {name: values for name, values in log.ids.items() if name != column}
     cardinality = {name: log.schema.cardinality[name] for name in ids}
@@ -59,6 +96,26 @@ SOURCES = {
     "world": Source(_world, ("user", "product")),
     "kuairand": Source(_kuairand, ("user", "video"), 512),
     "half of kuairand": Source(_kuairand_half, ("user", "video"), 512),
+    "retailrocket": Source(
+        partial(
+            _user_items,
+            name="retailrocket",
+            labels=("cart", "buy"),
+            split={"train": 100, "validation": 112, "test": 138},
+        ),
+        ("user", "item"),
+        128,
+    ),
+    "tmall": Source(
+        partial(
+            _user_items,
+            name="tmall",
+            labels=("bought", "carted"),
+            split={"train": 5, "validation": 6, "test": 8},
+        ),
+        ("user", "item"),
+        256,
+    ),
 }
 
 
