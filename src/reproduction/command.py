@@ -77,6 +77,9 @@ EXPERIMENTS = {
     ),
     "09": Experiment(real_logs.NAME, real_logs.run, real_logs.judge),
     "dose": Experiment(dose.NAME, dose.run, dose.judge, dose.SEEDS),
+    "production": Experiment(
+        dose.PRODUCTION, dose.run_production, dose.judge_production, dose.PRODUCTION_SEEDS
+    ),
     "10": Experiment(own_label.NAME, own_label.run, own_label.judge, own_label.SEEDS),
     "blended_days": Experiment(own_label.BY_DAY, own_label.run_days, seeds=own_label.DAY_SEEDS),
     "tuned_blend": Experiment(tuned.BLENDED_NAME, tuned.run_blended, seeds=tuned.SEEDS),
@@ -105,7 +108,8 @@ def command(arguments: list[str]) -> int:
     parser.add_argument("--record", help="folder under results/ (default: the profile's name)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument(
-        "--only", help="of tuning: the candidates whose name contains this; of dose: one stratum"
+        "--only",
+        help="of tuning: the candidates whose name contains this; of dose: one stratum; of interplay: one size",
     )
     parser.add_argument(
         "--keep-rates", action="store_true", help="of a search: only the record, not tuned.json"

@@ -63,7 +63,7 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
     change = against(rows, "fal", "meda")
     points = [("tuned_quarter", 1.25, "¼ into epoch 2")]
     points += [("tuned_end", float(e), f"end of epoch {e}") for e in range(2, EPOCHS + 1)]
-    return evidence(("C7", name, point, change[epoch]) for name, epoch, point in points)
+    return evidence(("C7-second", name, point, change[epoch]) for name, epoch, point in points)
 
 
 def facts(record: Record) -> dict:
