@@ -57,17 +57,17 @@ def test_dose_share_and_difference_are_those_that_were_put_in():
 
 def test_a_prediction_is_judged_where_its_dose_says():
     found = dose_response.judge(made_up()).groupby(["claim", "measure"])["point"].unique()
-    assert list(found["C6", "left_small_dose"]) == ["tables at 0.001"]
-    assert list(found["C6", "left_large_dose"]) == ["tables at 0.01"]
-    assert list(found["C7", "fal_meda_quarter"]) == ["tables at 0.001"]
-    assert len(found["C7", "fal_meda_end"]) == 4, "two ends at both rates"
-    assert len(found["C3", "jump"]) == 6
-    assert "C10" not in found.index.get_level_values("claim"), "no row of KuaiRand"
+    assert list(found["C6-second", "left_small_dose"]) == ["tables at 0.001"]
+    assert list(found["C6-second", "left_large_dose"]) == ["tables at 0.01"]
+    assert list(found["C7-second", "fal_meda_quarter"]) == ["tables at 0.001"]
+    assert len(found["C7-second", "fal_meda_end"]) == 4, "two ends at both rates"
+    assert len(found["C3-second", "jump"]) == 6
+    assert "C10-second" not in found.index.get_level_values("claim"), "no row of KuaiRand"
 
 
 def test_without_a_known_truth_the_drawn_labels_are_scored():
     rows = made_up("KuaiRand").assign(metric="logloss")
-    assert set(dose_response.judge(rows)["claim"]) == {"C10"}
+    assert set(dose_response.judge(rows)["claim"]) == {"C10-second"}
 
 
 def test_a_stratum_trains_each_method_at_each_rate_with_its_default():
@@ -97,10 +97,10 @@ def test_every_measure_of_the_judge_is_predicted_and_made_up_losses_get_their_ve
     rows = dose_response.judge(pd.concat([made_up(), made_up("KuaiRand")]))
     predicted = {(one.id, m.name) for one in judge.CLAIMS for m in one.measures}
     assert set(zip(rows["claim"], rows["measure"])) <= predicted
-    for one in map(judge.claim, ("C3", "C6", "C7", "C11")):
+    for one in map(judge.claim, ("C3-second", "C6-second", "C7-second", "C11-second")):
         assert judge.verdict(one, judge.weigh(one, rows)) == "as predicted"
     wrong = rows.assign(value=rows["value"].where(rows["measure"] != "fal_meda_end", -1.0))
-    c7 = judge.claim("C7")
+    c7 = judge.claim("C7-second")
     assert judge.verdict(c7, judge.weigh(c7, wrong)) == "partly as predicted"
     assert judge.verdict(c7, []) == "not yet run"
 
@@ -130,3 +130,26 @@ def test_the_rows_of_a_stratum_name_its_rate_and_variant(tmp_path, monkeypatch):
     forms = dose_response.run(profile("quick"), seeds=[0], only="AdsWorld, forms")
     assert {"fal, threshold 20", "fal, M = 1e7"} <= set(forms["method"])
     assert set(forms["stratum"]) == {"AdsWorld, forms"}
+
+
+def test_the_default_setting_is_judged_at_every_rate_on_both_sources():
+    def at_rates(stratum, names):
+        rows = made_up(stratum)
+        tail = rows[rows["method"] == "meda"].assign(method="tail_rewind")
+        rows = pd.concat([rows, tail])
+        rows["objective"] = rows["objective"].map(dict(zip(rows["objective"].unique(), names)))
+        rate = dose_response.PRODUCTION_RATES
+        one = rows[rows["rate"] == rows["rate"].min()]
+        return pd.concat(one.assign(rate=value) for value in rate)
+
+    world = at_rates("AdsWorld", ("click", "add_to_cart", "checkout"))
+    log = at_rates("KuaiRand", ("click", "long_view", "like"))
+    found = dose_response.judge_production(pd.concat([world, log]))
+    predicted = {(one.id, m.name) for one in judge.CLAIMS for m in one.measures}
+    assert set(zip(found["claim"], found["measure"])) == {
+        pair for pair in predicted if "dose_production" in judge.claim(pair[0]).records
+    }
+    jumps = found[found["claim"] == "C3"]["point"].unique()
+    assert len(jumps) == 5 * (3 + 2) and "click, KuaiRand, tables at 0.1" in jumps
+    left = found[found["measure"] == "left_plain_low"]
+    assert left["value"].tolist() == pytest.approx([10] * len(left), rel=0.05)

@@ -172,7 +172,7 @@ def test_an_estimate_has_an_interval_from_two_seeds_on():
 def test_a_record_comes_back_as_it_was_written(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "folder", lambda: tmp_path)
     rows = pd.DataFrame({"epoch": [1.0, 1.25], "value": [0.5, 0.25]})
-    evidence = judge.evidence([("C6", "log_linear_end", "", pd.Series([-1.0]))])
+    evidence = judge.evidence([("C6-second", "log_linear_end", "", pd.Series([-1.0]))])
     stamp = {"commit": "abc"}
     records.write("ch00", "quick", rows, stamp, evidence, seeds=(0,))
     found = records.read("ch00", "quick")

@@ -48,7 +48,7 @@ def test_verdicts(jump_left, log_linear, expected):
 def test_a_measure_not_run_keeps_a_claim_from_reproduced_and_a_prediction_has_those_that_apply():
     assert judged("C6-first", jump_left=[10, 11, 12]) == "partly"
     assert judged("C6-first") == "not yet run"
-    assert judged("C6", left_small_dose=[10, 11, 12]) == "as predicted"
+    assert judged("C6", left_low=[10, 11, 12]) == "as predicted"
 
 
 @pytest.mark.parametrize("low", [49.999, 50.001])
@@ -62,7 +62,7 @@ def test_without_a_correction_a_measure_is_open_if_its_interval_contains_the_thr
 
 def test_holms_correction_is_over_all_points_of_the_claim():
     values = pd.Series([50.4, 51.2, 50.9, 51.4, 51.1])  # alone, p is below 1 %
-    many = [("C6", "left_large_dose", str(point), values) for point in range(60)]
+    many = [("C6", "left_high", str(point), values) for point in range(60)]
     claim = judge.claim("C6")
     alone, among = (judge.weigh(claim, judge.evidence(points)) for points in (many[:1], many))
     assert alone[0].status == "holds" and {one.status for one in among} == {"open"}
@@ -104,3 +104,10 @@ def test_the_ledger_is_complete():
             assert one.id in (f"{of}-first", f"{of}-second")
             assert not judge.claim(of).earlier_reading_of
             assert one.title == judge.claim(of).title
+
+
+def test_a_failure_needs_no_correction():
+    values = pd.Series([49.6, 48.8, 49.1, 48.6, 48.9])  # alone, p is below 1 %
+    many = [("C6", "left_high", str(point), values) for point in range(60)]
+    found = judge.weigh(judge.claim("C6"), judge.evidence(many))
+    assert {one.status for one in found} == {"fails"} and found[0].adjusted > 0.05 > found[0].p

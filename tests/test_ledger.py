@@ -26,7 +26,7 @@ FIRST = judge.evidence(
     ("C6-first", name, "", pd.Series(values))
     for name, values in {"jump_left": [10, 11, 12], "log_linear": [1.0, 1.1, 1.2]}.items()
 )
-SECOND = evidence("C6", "left_small_dose", a=[40.0, 41, 42, 43], b=[60.0, 61, 62, 63])
+SECOND = evidence("C6", "left_low", a=[40.0, 41, 42, 43], b=[60.0, 61, 62, 63])
 
 
 def test_every_reading_in_force_is_on_the_summary_and_none_that_is_not():
@@ -68,7 +68,7 @@ def test_a_prediction_with_two_limits_is_one_line_and_holds_between_them(monkeyp
 
 
 def test_a_single_point_has_its_interval_and_a_small_value_two_decimals(monkeypatch):
-    one = evidence("C6", "left_small_dose", a=[0.001, 0.002, -0.002, -0.002])
+    one = evidence("C6", "left_low", a=[0.001, 0.002, -0.002, -0.002])
     assert "**< 50 %**: 0 % [0, 0], holds" in summary_of("C6", one, monkeypatch)
 
 

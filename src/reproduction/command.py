@@ -109,7 +109,8 @@ def command(arguments: list[str]) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument(
         "--only",
-        help="of tuning: the candidates whose name contains this; of dose: one stratum; of interplay: one size",
+        help="of tuning: the candidates whose name contains this; of dose and production: one "
+        "stratum; of interplay: one size",
     )
     parser.add_argument(
         "--keep-rates", action="store_true", help="of a search: only the record, not tuned.json"

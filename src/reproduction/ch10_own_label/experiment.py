@@ -149,10 +149,6 @@ def _c13(rows: pd.DataFrame, data: str) -> Iterator[tuple]:
             point = f"{data}, {epoch:g} epochs, tables at {rate:.2g}"
             for name, values in zip(("tail_inside", "meda_inside", "blended_meda"), of_rate):
                 yield "C13", name, point, values[epoch]
-        for epoch in ENDS:
-            point = f"{data}, {epoch:g} epochs, tables at {rate:.2g}"
-            for side in ("above", "below"):
-                yield "C13", f"tail_end_{side}", point, of_rate[0][epoch]
     plain = against_one_epoch(rows, data).groupby("seed").mean()
     for name, epochs in (("one_epoch", sorted((*INSIDE, *ENDS))), ("one_epoch_tenth", TENTHS)):
         for epoch in epochs:
