@@ -62,6 +62,10 @@ def test_title_author_address_and_version_agree_everywhere():
     (paper,) = archive["related_identifiers"]
     assert paper["identifier"] == citation["references"][0]["identifiers"][0]["value"]
     assert f"## [{project['version']}]" in (ROOT / "CHANGELOG.md").read_text()
+    owner, name = Repository.of(ROOT).url.split("/")[-2:]
+    assert config["html"]["baseurl"] == f"https://{owner}.github.io/{name}/"
+    assert config["sphinx"]["config"]["ogp_site_url"] == config["html"]["baseurl"]
+    assert config["sphinx"]["config"]["ogp_site_name"] == config["title"]
     for page in ("README.md", "book/index.md"):
         assert f"\n# {config['title']}\n" in "\n" + (ROOT / page).read_text(), page
     assert f"{config['title'].lower().replace(' ', '-')}.pdf" == pdf.NAME
