@@ -188,7 +188,7 @@ def test_the_page_gets_a_badge_for_the_line(path):
 def test_a_missing_record_is_none(tmp_path, monkeypatch):
     for folder in (tmp_path, tmp_path / "nowhere"):  # the latter as on Colab
         monkeypatch.setenv("MULTIEPOCH_RESULTS", str(folder))
-        assert records.read("ch06_frequency_adaptive_rate", "gpu") is None
+        assert records.read("ch07_frequency_adaptive_rate", "gpu") is None
 
 
 def test_the_package_needs_nothing_beyond_what_colab_has():

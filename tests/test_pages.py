@@ -16,6 +16,7 @@ import multiepoch.data
 import multiepoch.optim
 import multiepoch.train
 from reproduction import judge
+from tools.sphinx_ext.redirects import MOVED
 from tools.toc import pages
 
 ROOT = Path(__file__).parents[1]
@@ -105,6 +106,15 @@ def test_no_internal_link_is_broken(html, name):
         if target.fragment and path.suffix == ".html":
             there = page if path == here else soup(path)
             assert there.find(id=unquote(target.fragment)), link["href"]
+
+
+def test_an_old_address_leads_to_a_page(html):
+    for old, new in MOVED.items():
+        there = (html / "notebooks" / f"{old}.html").read_text()
+        assert (
+            f'content="0; url={new}.html"' in there
+            and (html / "notebooks" / f"{new}.html").exists()
+        )
 
 
 @each_page

@@ -28,9 +28,20 @@ from nbformat import NotebookNode
 
 from multiepoch.runner import Runner
 from reproduction import checks, judge, records
-from reproduction.ch07_fal_versus_meda import interactive_figure
+from reproduction.ch08_fal_versus_meda import interactive_figure
 from reproduction.dose_response import experiment as dose_response
-from tools import about, cards, cost, distributed, figures, lead, ledger, numbers, recipes
+from tools import (
+    about,
+    cards,
+    cost,
+    distributed,
+    figures,
+    first_round,
+    lead,
+    ledger,
+    numbers,
+    recipes,
+)
 from tools.colab import with_badge
 from tools.notebooks import (
     PROFILES,
@@ -136,6 +147,7 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
     cost.generate(results, generated, static)
     recipes.generate(results, generated)
     distributed.generate(results, generated)
+    first_round.generate(results, generated)
     interactive_figure.generate(results, generated, static)
     if record := records.read(dose_response.NAME, "long", results):
         name, fig = interactive_figure.FRONT, interactive_figure.figure(record)

@@ -137,7 +137,7 @@ def test_the_pdf_has_every_page_with_its_place_in_contents_and_outline(chromium,
 # The interactive figure --------------------------------------------------------------
 
 
-@pytest.fixture(params=["book/index", "notebooks/07_fal_versus_meda"])
+@pytest.fixture(params=["book/index", "notebooks/08_fal_versus_meda"])
 def figure(chromium, request):
     """A page with the interactive figure, on a device with mouse, keyboard and touch screen."""
     page = chromium.new_page(viewport={"width": 1440, "height": 900}, has_touch=True)
