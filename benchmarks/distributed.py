@@ -3,7 +3,7 @@
     python -m benchmarks.distributed --python .venv-torchrec/bin/python
 
 Trains a row-wise sharded table of 1e6, 1e7 and 1e8 rows, each with three seeds, and writes
-results/bench/distributed.json, which the book's page "TorchRec" and the computations of chapter 14
+results/bench/distributed.json, which the book's page "TorchRec" and the computations of appendix A2
 read. The largest needs 12 GB of memory and 7 GB of disk. Run it on an idle machine.
 """
 

@@ -24,7 +24,7 @@ from benchmarks.timing import arguments, write
 from multiepoch.data import Log
 from multiepoch.methods import EveryEpoch
 from multiepoch.model import ConversionModel
-from reproduction.ch10_own_label.remedy_cost import RATE, RATES
+from reproduction.own_label.remedy_cost import RATE, RATES
 from reproduction.remedies.registry import METHODS
 from reproduction.runs import PROFILES, Profile
 

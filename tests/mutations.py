@@ -121,30 +121,26 @@ def half_as_wide(real, *args):
 
 # By the number of the notebook that must fail, and by name: a function and its arguments.
 MUTATIONS: dict[str, dict[str, tuple]] = {
-    "01": {
+    "02": {
         "test day in training": (patch, Profile, "split", test_for_all),
         "KuaiRand's test days in training": (patch, split, "split_by_day", test_for_all),
         "labels swapped": (patch, AdsWorld, "_log", swap_labels),
         "AUC of the negatives": (patch, metrics, "auc", lambda f, *a: 1 - f(*a)),
-    },
-    "02": {
         "tables at the dense rate": (patch, SparseOptimizer, "from_model", one_rate),
         "dense layers untrained": (patch, SparseOptimizer, "step", lambda f, o: o.embedding.step()),
         "logloss in bits": (patch, metrics, "logloss", lambda f, *a: f(*a) / math.log(2)),
     },
     "03": {"cross in one row": (patch, hashing, "hashed_cross", lambda f, ids, *_: 0 * ids)},
     "04": {"Adam's bias not corrected": (in_kernel, "root_scale", lambda _: 1.0)},
-    "05": {
-        "jump with the wrong sign": (patch, metrics, "boundary_jump", lambda f, *a: -f(*a)),
-        "labels not drawn anew": (patch, interventions, "resample", lambda f, log, _: log),
-    },
-    "06": {
+    "05": {"jump with the wrong sign": (patch, metrics, "boundary_jump", lambda f, *a: -f(*a))},
+    "06": {"labels not drawn anew": (patch, interventions, "resample", lambda f, log, _: log)},
+    "07": {
         "FAL's scale at 1": (in_kernel, "count", lambda _: None),
         "FAL's scale at 1, eager": (without_kernel, FAL, "factor", at_one),
         "FAL counts steps": (option, FAL, "count", "steps"),
         "epochs not announced": (patch, EmbeddingOptimizer, "set_epoch", lambda *_: None),
     },
-    "07": {
+    "08": {
         "AdamAR's decay halved": (in_kernel, "alpha", lambda alpha: alpha / 2),
         "AdamAR halved, eager": (without_kernel, AdamAR, "keep", lambda f, *a: 0.5 + f(*a) / 2),
         "MEDA resets nothing": (threshold, lambda tau: 0 if tau == math.inf else tau),
@@ -154,11 +150,11 @@ MUTATIONS: dict[str, dict[str, tuple]] = {
         "undo log counts steps": (patch, UndoLog, "add", once_per_step),
         "undo log loses rows": (patch, UndoLog, "put_back", lambda f, *a: list(f(*a))[:1]),
     },
-    "08": {
+    "11": {
         "table groups never change": (patch, TableGroups, "before_epoch", lambda *_: None),
         "resuming loses the moments": (patch, SparseOptimizer, "load_state_dict", lambda *_: None),
     },
-    "10": {
+    "09": {
         "own vote stays": (patch, LeaveOneOutRows, "_own", lambda f, *a: 0 * f(*a)),
         "the old row is not served": (patch, RowBlend, "served", lambda f, blend: blend.trained()),
     },

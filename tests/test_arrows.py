@@ -43,7 +43,7 @@ def module_name(path: Path) -> str:
 
 def files() -> dict[str, Path]:
     roots = [top / room for room in MAY_IMPORT for top in (ROOT, ROOT / "src")]
-    kinds = ("*.py", "[0-9]*.ipynb")
+    kinds = ("*.py", "*.ipynb")
     return {module_name(p): p for root in roots for kind in kinds for p in sorted(root.rglob(kind))}
 
 
@@ -81,7 +81,7 @@ def test_a_room_imports_only_what_lies_below_it(room):
 
 
 def test_no_chapter_imports_another():
-    of_chapter = re.compile(r"(?:reproduction\.ch|notebooks\.)(\d\d)_")
+    of_chapter = re.compile(r"(?:reproduction\.(?:ch)?|notebooks\.)(\d\d|a\d)_")
     for name, path in FILES.items():
         if number := of_chapter.match(name):
             found = {one: of_chapter.match(one) for one in imports(path)}

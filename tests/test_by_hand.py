@@ -14,7 +14,7 @@ from multiepoch.optim import FrequencyAdaptiveLR, SparseOptimizer
 from multiepoch.remedies import LeaveOneOutRows, tail_rewind
 from reproduction import by_hand
 
-NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "00_the_jump_in_one_program.ipynb"
+NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "01_the_jump_in_one_program.ipynb"
 RATE, BATCH, EPOCHS = 0.1, 100, 3
 
 

@@ -62,6 +62,10 @@ def test_title_author_address_and_version_agree_everywhere():
     (paper,) = archive["related_identifiers"]
     assert paper["identifier"] == citation["references"][0]["identifiers"][0]["value"]
     assert f"## [{project['version']}]" in (ROOT / "CHANGELOG.md").read_text()
+    owner, name = Repository.of(ROOT).url.split("/")[-2:]
+    assert config["html"]["baseurl"] == f"https://{owner}.github.io/{name}/"
+    assert config["sphinx"]["config"]["ogp_site_url"] == config["html"]["baseurl"]
+    assert config["sphinx"]["config"]["ogp_site_name"] == config["title"]
     for page in ("README.md", "book/index.md"):
         assert f"\n# {config['title']}\n" in "\n" + (ROOT / page).read_text(), page
     assert f"{config['title'].lower().replace(' ', '-')}.pdf" == pdf.NAME
@@ -184,7 +188,7 @@ def test_the_page_gets_a_badge_for_the_line(path):
 def test_a_missing_record_is_none(tmp_path, monkeypatch):
     for folder in (tmp_path, tmp_path / "nowhere"):  # the latter as on Colab
         monkeypatch.setenv("MULTIEPOCH_RESULTS", str(folder))
-        assert records.read("ch06_frequency_adaptive_rate", "gpu") is None
+        assert records.read("ch07_frequency_adaptive_rate", "gpu") is None
 
 
 def test_the_package_needs_nothing_beyond_what_colab_has():

@@ -13,7 +13,8 @@ from multiepoch.model import ConversionModel
 from multiepoch.optim import SparseOptimizer
 from multiepoch.remedies import tail_rewind
 from reproduction import measure
-from reproduction.ch08_continual_training import experiment as continual
+from reproduction.ch11_new_data_every_day import experiment as continual
+from reproduction.remedies.baselines import BASELINES
 from reproduction.remedies.board import BOARD
 from reproduction.remedies.registry import METHODS as ALL_METHODS
 from reproduction.runs import Run, execute, interventions, over_seeds, profile, run_all
@@ -62,9 +63,9 @@ def test_every_method_trains_and_is_deterministic(method):
 
 
 @pytest.mark.parametrize(
-    "method", [name for name in ALL_METHODS if name not in METHODS and name not in BOARD]
+    "method", [name for name in ALL_METHODS if name not in {*METHODS, *BOARD, *BASELINES}]
 )
-def test_the_methods_of_chapter_10_train_and_are_deterministic(method):
+def test_the_controls_train_and_are_deterministic(method):
     tau = 20 if ALL_METHODS[method].hyperparameter else None
     run = replace(PLAIN, method=method, hyperparameter=tau)
     first, second = execute(run, TINY), execute(run, TINY)

@@ -10,7 +10,7 @@ from torch import nn
 from multiepoch import remedies
 from multiepoch.optim import SparseOptimizer
 from multiepoch.remedies import LeaveOneOutRows, TwoFoldTables
-from reproduction.ch10_own_label.controls import SumRule, TwoPassTables
+from reproduction.own_label.controls import SumRule, TwoPassTables
 
 N, ROWS, DIM, LR, C, BELOW, PADDING = 40, (8, 5), 3, 0.3, 0.1, 6, 2
 

@@ -1,5 +1,6 @@
 """Every page of the built quick book, as a browser receives it."""
 
+import json
 import re
 from copy import copy
 from functools import cache
@@ -8,16 +9,20 @@ from urllib.parse import unquote, urlsplit
 
 import matplotlib.image
 import pytest
+import yaml
 from bs4 import BeautifulSoup
 
 import multiepoch.data
 import multiepoch.optim
 import multiepoch.train
 from reproduction import judge
+from tools.sphinx_ext.redirects import MOVED
 from tools.toc import pages
 
 ROOT = Path(__file__).parents[1]
 PAGES = list(pages(ROOT))
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
+SITE = CONFIG["html"]["baseurl"]
 each_page = pytest.mark.parametrize("name", PAGES)
 pytestmark = [pytest.mark.page, pytest.mark.timeout(1_800)]  # the first builds the book
 
@@ -103,12 +108,55 @@ def test_no_internal_link_is_broken(html, name):
             assert there.find(id=unquote(target.fragment)), link["href"]
 
 
+def test_an_old_address_leads_to_a_page(html):
+    for old, new in MOVED.items():
+        there = (html / "notebooks" / f"{old}.html").read_text()
+        assert (
+            f'content="0; url={new}.html"' in there
+            and (html / "notebooks" / f"{new}.html").exists()
+        )
+
+
 @each_page
 def test_nothing_is_fetched_from_another_site(html, name):
     page = soup(html / f"{name}.html")
     for tag, attribute in (("script", "src"), ("img", "src"), ("link", "href"), ("iframe", "src")):
         for element in page.find_all(tag, **{attribute: True}):
+            if element.get("rel") == ["canonical"]:  # says where the page is, and is not fetched
+                assert element["href"] == f"{SITE}{name}.html"
+                continue
             assert not urlsplit(element[attribute]).netloc, element[attribute]
+
+
+@each_page
+def test_a_link_to_the_page_has_a_description_and_a_card(html, name):
+    page = soup(html / f"{name}.html")
+    (said,) = [tag["content"] for tag in page.select('meta[name="description"]')]
+    about = {tag["property"]: tag["content"] for tag in page.select('meta[property^="og:"]')}
+    assert about["og:description"] == said
+    assert 20 < len(said) <= 200 and said[-1] in ".?!:…", said
+    assert not re.search(r"Open in Colab|<|,,|\s[.,]", said), said
+    assert about["og:site_name"] == CONFIG["title"]
+    assert about["og:url"] == f"{SITE}{name}.html"
+    card = html / about["og:image"].removeprefix(SITE)
+    assert matplotlib.image.imread(card).std() > 0.01, "the card is empty"
+
+
+def test_the_sitemap_has_every_page_and_no_other(html):
+    written = re.findall("<loc>(.*?)</loc>", (html / "sitemap.xml").read_text())
+    there = {one.removeprefix(SITE) for one in written}
+    assert there == {f"{name}.html" for name in PAGES}
+
+
+def test_the_front_page_is_a_main_entry_of_what_people_search_for(html):
+    """With the scorer, which tests/pages/test_browser.py tries, it is then the first result."""
+    script = (html / "searchindex.js").read_text()
+    index = json.loads(script.removeprefix("Search.setIndex(").removesuffix(")"))
+    paper = yaml.safe_load((ROOT / "CITATION.cff").read_text())["references"][0]["title"]
+    front = index["docnames"].index(PAGES[0])
+    for entry in ("second epoch", "fal", "meda", "arxiv 2505.05605", paper.lower()):
+        assert front in [doc for doc, _, main in index["indexentries"][entry] if main], entry
+    assert "var Scorer" in (html / "_static" / "language_data.js").read_text()
 
 
 def test_every_claim_has_its_prediction_on_the_page(html):

@@ -1,4 +1,4 @@
-"""Chapter 9 on KuaiRand: what is run, with which labels, and what the evidence is made of."""
+"""Chapter 12 on KuaiRand: what is run, with which labels, and what the evidence is made of."""
 
 import pandas as pd
 import pytest
@@ -6,8 +6,8 @@ import pytest
 from multiepoch.data import PACKAGED_SPLIT, load_kuairand, split_by_day
 from multiepoch.train.evaluation import frequency_edges, frequency_groups
 from reproduction import measure
-from reproduction.ch09_real_logs import experiment as real_logs
-from reproduction.ch09_real_logs.experiment import ONE_EPOCH, TUNED, WITH, WITHOUT, setting
+from reproduction.ch12_real_logs import experiment as real_logs
+from reproduction.ch12_real_logs.experiment import ONE_EPOCH, TUNED, WITH, WITHOUT, setting
 from reproduction.runs import profile
 from reproduction.tuning import Tuned
 

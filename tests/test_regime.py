@@ -7,7 +7,7 @@ import torch
 
 from multiepoch import regime
 from reproduction import records
-from reproduction.ch12_when import experiment, logs
+from reproduction.ch12_real_logs import penalty, public_logs
 from reproduction.runs import profile, window
 
 
@@ -64,7 +64,7 @@ def said(one: regime.Expected) -> str:
 
 
 def test_the_rule_agrees_with_the_scan_of_c14():
-    record = records.read("ch12_when", "long")
+    record = records.read("ch12_penalty", "long")
     log = window(profile("long").board(), seed=20)[0]
     counts = torch.bincount(log.ids["user_x_advertiser"]).numpy()
     dense = {"lazy": False}
@@ -72,11 +72,11 @@ def test_the_rule_agrees_with_the_scan_of_c14():
     decays |= {"whole_l2": lambda value: {"l2": value} | dense}
     decays |= {"adamw": lambda value: {"weight_decay": value} | dense}
     found = []
-    changes = experiment.changes(record.rows)["gain"].groupby(["remedy", "coefficient", "batch"])
+    changes = penalty.changes(record.rows)["gain"].groupby(["remedy", "coefficient", "batch"])
     for (remedy, value, batch), rise in changes.mean().items():
         steps, gradient = len(log) // batch, 0.01 / batch
         decay = decays[remedy](value)
-        one = regime.expect(counts, steps, experiment.RATE, gradient=gradient, **decay)
+        one = regime.expect(counts, steps, penalty.RATE, gradient=gradient, **decay)
         found.append((said(one), "harmful" if rise > 5 else "harmless" if rise < 1 else "open"))
     assert len(found) == 33
     # What is called harmful does harm, and hardly anything that is called harmless does.
@@ -86,7 +86,7 @@ def test_the_rule_agrees_with_the_scan_of_c14():
 
 def test_the_rule_agrees_with_the_public_logs():
     # Their rows' counts are not known; a table of rows that are read once is the worst case.
-    runs = logs.read().dropna(subset="regularizer")
+    runs = public_logs.read().dropna(subset="regularizer")
     setting = ["n_train", "batch_size", "learning_rate", "regularizer"]
     found = {
         key: said(

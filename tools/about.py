@@ -14,7 +14,7 @@ from tabulate import tabulate
 from reproduction import judge
 from tools.colab import Repository
 
-CHAPTER = re.compile(r"^(?:ch)?(\d\d)_")  # of a notebook's or a record's name
+CHAPTER = re.compile(r"^(?:ch)?(\d\d|a\d)_")  # of a notebook's or a record's name
 
 
 def generate(root: Path, profile: str, documents: dict[str, NotebookNode], target: Path) -> None:

@@ -28,9 +28,20 @@ from nbformat import NotebookNode
 
 from multiepoch.runner import Runner
 from reproduction import checks, judge, records
-from reproduction.ch07_fal_versus_meda import interactive_figure
+from reproduction.ch08_fal_versus_meda import interactive_figure
 from reproduction.dose_response import experiment as dose_response
-from tools import about, cost, distributed, figures, lead, ledger, numbers, recipes
+from tools import (
+    about,
+    cards,
+    cost,
+    distributed,
+    figures,
+    first_round,
+    lead,
+    ledger,
+    numbers,
+    recipes,
+)
 from tools.colab import with_badge
 from tools.notebooks import (
     PROFILES,
@@ -42,7 +53,14 @@ from tools.notebooks import (
 )
 from tools.toc import pages
 
-RENDERERS = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "pydata-sphinx-theme")
+RENDERERS = (
+    "jupyter-book",
+    "sphinx",
+    "myst-nb",
+    "sphinx-book-theme",
+    "pydata-sphinx-theme",
+    "sphinxext-opengraph",
+)
 CAPTION = "multiepoch_caption"
 PERCENT = re.compile(r"(?<=\d) %")
 WITH_ITS_NUMBER = f"{numbers.NBSP}%"
@@ -129,11 +147,13 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
     cost.generate(results, generated, static)
     recipes.generate(results, generated)
     distributed.generate(results, generated)
+    first_round.generate(results, generated)
     interactive_figure.generate(results, generated, static)
     if record := records.read(dose_response.NAME, "long", results):
         name, fig = interactive_figure.FRONT, interactive_figure.figure(record)
         figures.keep(fig, name, f"python -m {interactive_figure.__name__}", generated, static)
     lead.generate(results, generated, static)
+    cards.generate(results, static)
     ledger.generate(evidence, generated, static)
     config = yaml.safe_load((root / "_config.yml").read_text())
     known = cost.numbers(results) | numbers.front(results)

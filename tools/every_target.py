@@ -33,7 +33,7 @@ SMALLEST = {
     "bench-distributed": [
         "OPTIONS=--rows 1e4 --steps 5 --seeds 1 --out _build/bench/distributed.json"
     ],
-    "colab": ["OPTIONS=notebooks/01_conversion_data.ipynb"],
+    "colab": ["OPTIONS=notebooks/02_conversion_data_and_the_model.ipynb"],
 }
 LAST = "clean"  # removes what the others installed
 LIMIT = 2 * 3_600  # seconds of a target

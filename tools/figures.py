@@ -1,6 +1,6 @@
 """Gives readers the data of each figure, itself as SVG, and the command that makes it again.
 
-`python -m tools.figures 05_multi_epoch_overfitting` runs a notebook, unless it was run before, and
+`python -m tools.figures 05_the_second_epoch` runs a notebook, unless it was run before, and
 writes its figures into _build/figures.
 """
 
@@ -60,7 +60,7 @@ def keep(fig: Figure, name: str, command: str, generated: Path, static: Path) ->
 def command(arguments: list[str]) -> int:
     purpose = "Writes the figures of a notebook into _build/figures, as SVG and CSV."
     parser = argparse.ArgumentParser("python -m tools.figures", description=purpose)
-    parser.add_argument("notebook", help="its name, such as 05_multi_epoch_overfitting")
+    parser.add_argument("notebook", help="its name, such as 05_the_second_epoch")
     parser.add_argument("--profile", choices=PROFILES, default="cpu")
     chosen = parser.parse_args(arguments)
     root, build = Path.cwd(), Path.cwd() / "_build"

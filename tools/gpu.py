@@ -1,6 +1,6 @@
 """Runs all that needs a GPU, in pieces that resume: `make gpu`, or `python -m tools.gpu`.
 
-The pieces are the tests marked for CUDA, the step benchmark, and the experiments of chapters 4 to 7
+The pieces are the tests marked for CUDA, the step benchmark, and the experiments of chapters 4 to 8
 with their tuning. Their records go to results/PROFILE. With --minutes, the call ends in time; the
 finished pieces are noted and each training run is kept, so that the same call goes on later. It
 then exits with 75, the code for "try again".
@@ -21,7 +21,7 @@ from reproduction.runs import PROFILES
 
 ROOT = Path(__file__).parents[1]
 AGAIN = 75  # EX_TEMPFAIL
-CHAPTERS = ("tuning", "04", "05", "06", "07", "dose")
+CHAPTERS = ("tuning", "04", "05", "07", "08", "dose")
 
 
 def pieces(profile: str, device: str) -> dict[str, list[str]]:

@@ -1,7 +1,7 @@
 /* Replaces each static figure whose name ends in "-interactive" by an interactive one.
  *
  * interactive_figure_data.js, loaded before, holds means and intervals (written by
- * src/reproduction/ch07_fal_versus_meda/interactive_figure.py). All controls are native, so mouse,
+ * src/reproduction/ch08_fal_versus_meda/interactive_figure.py). All controls are native, so mouse,
  * touch and keyboard work; the table gives every number.
  */
 (() => {

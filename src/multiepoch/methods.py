@@ -28,7 +28,7 @@ from multiepoch.remedies import (
 
 Hyperparameter = float | str | None
 
-# The scales of chapter 6, as arguments of FrequencyAdaptiveLR.
+# The scales of chapter 7, as arguments of FrequencyAdaptiveLR.
 FAL_SCALES: dict[str, dict] = {
     "log": {"scale": "log"},
     "linear": {"scale": "linear"},
@@ -239,7 +239,7 @@ ALL_METHODS: dict[str, Method] = {
         **TAU,
         group="reset",
         formula=r"w_i \sim p_0 \text{ if } F_i < \tau",
-        source="ours, chapter 7",
+        source="ours, chapter 8",
         needs=f"{_COUNTS}, a threshold",
     ),
     "fal_tail_rewind": Method(
@@ -252,7 +252,7 @@ ALL_METHODS: dict[str, Method] = {
         **TAU,
         group="reset",
         formula=r"w_\text{served} = s_i w_i + (1 - s_i) w_i^\text{old}",
-        source="ours, chapter 10",
+        source="ours, chapter 9",
         needs=f"{_COUNTS}, a threshold, a second copy of the tail",
     ),
     "meda_blend": Method("MEDA, blended", remedy=partial(_meda, serve="blend")),
@@ -282,7 +282,7 @@ ALL_METHODS: dict[str, Method] = {
         **TAU,
         group="own label",
         formula=r"w_0 - \eta (G - g_k) / \sqrt{S - g_k^2 + c}",
-        source="a control of chapter 10; its rows are sums, so its rates are 30 times as high",
+        source="a control of chapter 9; its rows are sums, so its rates are 30 times as high",
         needs="a vector for each lookup of an infrequent row",
     ),
     "two_fold": Method(
@@ -290,7 +290,7 @@ ALL_METHODS: dict[str, Method] = {
         remedy=lambda model, optimizer, **_: TwoFoldTables(model, optimizer),
         group="own label",
         formula=r"\text{dense layers on fold } k \text{ read tables of fold } 1 - k",
-        source="a control of chapter 10",
+        source="a control of chapter 9",
         needs="three copies of the tables, three passes a batch",
     ),
 }
@@ -305,7 +305,7 @@ LINES: dict[str, tuple[str, Any]] = {
     "FAL + tail rewind": ("#8822EE", (0, (5, 1, 1, 1, 1, 1))),
     "sparse optimizer": ("#6B4400", (0, (6, 1.5))),
 }
-# Those that chapter 7 tunes and compares.
+# Those that chapter 8 tunes and compares.
 METHODS = {
     name: ALL_METHODS[name]
     for name in ("plain", "fal", "meda", "adamar", "tail_rewind", "fal_tail_rewind")

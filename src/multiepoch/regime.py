@@ -1,7 +1,7 @@
 """A rule of thumb: what a second epoch is likely to do, before any training.
 
 In epoch 2 a row still holds the label of the impression that reads it, and the dense layers learn
-to trust it (chapter 10). How much that matters follows from two numbers of a table. The *trace* is
+to trust it (chapter 9). How much that matters follows from two numbers of a table. The *trace* is
 the weight of an impression's own label in the row that it reads again, one epoch later: one over
 the row's lookups, times what a decay has left of it. The *step* is how far one impression moves a
 row, in standard deviations of the fresh table.

@@ -12,27 +12,27 @@ from typing import NamedTuple
 import pandas as pd
 
 from reproduction import judge, records, tuning
-from reproduction.ch02_model import experiment as model
+from reproduction.a1_ab_test import experiment as ab_test
+from reproduction.a2_past_one_machine import experiment as past_one_machine
+from reproduction.ch02_data_and_model import experiment as model
 from reproduction.ch03_gradient_sparsity import experiment as sparsity
 from reproduction.ch04_sparse_optimizer import experiment as sparse_optimizer
 from reproduction.ch04_sparse_optimizer import rules
-from reproduction.ch05_multi_epoch_overfitting import experiment as overfitting
-from reproduction.ch06_frequency_adaptive_rate import experiment as frequency
-from reproduction.ch07_fal_versus_meda import experiment as fal_versus_meda
-from reproduction.ch08_continual_training import experiment as continual
-from reproduction.ch09_real_logs import experiment as real_logs
-from reproduction.ch10_own_label import experiment as own_label
-from reproduction.ch10_own_label import remedy_cost
-from reproduction.ch11_board import anatomy
-from reproduction.ch11_board import experiment as board
-from reproduction.ch12_when import experiment as when
-from reproduction.ch12_when import worth
-from reproduction.ch13_ab_test import experiment as ab_test
-from reproduction.ch14_past_one_machine import experiment as past_one_machine
+from reproduction.ch07_frequency_adaptive_rate import experiment as frequency
+from reproduction.ch08_fal_versus_meda import experiment as fal_versus_meda
+from reproduction.ch10_board import anatomy
+from reproduction.ch10_board import experiment as board
+from reproduction.ch11_new_data_every_day import experiment as continual
+from reproduction.ch11_new_data_every_day import worth
+from reproduction.ch12_real_logs import experiment as real_logs
+from reproduction.ch12_real_logs import penalty
 from reproduction.dose_response import experiment as dose
 from reproduction.dose_response import tuned
 from reproduction.interplay import experiment as interplay
+from reproduction.own_label import experiment as own_label
+from reproduction.own_label import remedy_cost
 from reproduction.runs import PROFILES, profile, resolve_device
+from reproduction.second_epoch import experiment as overfitting
 
 
 class Experiment(NamedTuple):
@@ -65,32 +65,32 @@ EXPERIMENTS = {
     ),
     "rules": Experiment(rules.NAME, rules.run, rules.judge, rules.SEEDS),
     "05": Experiment(overfitting.NAME, overfitting.run, overfitting.judge),
-    "06": Experiment(frequency.NAME, frequency.run, frequency.judge),
-    "07": Experiment(fal_versus_meda.NAME, fal_versus_meda.run, fal_versus_meda.judge),
+    "dose": Experiment(dose.NAME, dose.run, dose.judge, dose.SEEDS),
+    "production": Experiment(
+        dose.PRODUCTION, dose.run_production, dose.judge_production, dose.PRODUCTION_SEEDS
+    ),
+    "07": Experiment(frequency.NAME, frequency.run, frequency.judge),
+    "08": Experiment(fal_versus_meda.NAME, fal_versus_meda.run, fal_versus_meda.judge),
     "dense_factor": Experiment(tuned.NAME, tuned.run, tuned.judge, tuned.SEEDS),
-    "08": Experiment(continual.NAME, continual.run, continual.judge),
+    "09": Experiment(own_label.NAME, own_label.run, own_label.judge, own_label.SEEDS),
+    "blended_days": Experiment(own_label.BY_DAY, own_label.run_days, seeds=own_label.DAY_SEEDS),
+    "tuned_blend": Experiment(tuned.BLENDED_NAME, tuned.run_blended, seeds=tuned.SEEDS),
+    "remedy_cost": Experiment(remedy_cost.NAME, remedy_cost.run, seeds=remedy_cost.SEEDS),
+    "10": Experiment(board.NAME, board.run, board.judge, board.SEEDS),
+    "10 anatomy": Experiment(anatomy.NAME, anatomy.run, seeds=anatomy.SEEDS),
+    "11": Experiment(continual.NAME, continual.run, continual.judge),
     "from_day_three": Experiment(
         continual.FROM_DAY_THREE,
         continual.run_from_day_three,
         continual.judge_from_day_three,
         continual.SEEDS,
     ),
-    "09": Experiment(real_logs.NAME, real_logs.run, real_logs.judge),
-    "dose": Experiment(dose.NAME, dose.run, dose.judge, dose.SEEDS),
-    "production": Experiment(
-        dose.PRODUCTION, dose.run_production, dose.judge_production, dose.PRODUCTION_SEEDS
-    ),
-    "10": Experiment(own_label.NAME, own_label.run, own_label.judge, own_label.SEEDS),
-    "blended_days": Experiment(own_label.BY_DAY, own_label.run_days, seeds=own_label.DAY_SEEDS),
-    "tuned_blend": Experiment(tuned.BLENDED_NAME, tuned.run_blended, seeds=tuned.SEEDS),
-    "remedy_cost": Experiment(remedy_cost.NAME, remedy_cost.run, seeds=remedy_cost.SEEDS),
-    "11": Experiment(board.NAME, board.run, board.judge, board.SEEDS),
-    "11 anatomy": Experiment(anatomy.NAME, anatomy.run, seeds=anatomy.SEEDS),
-    "12": Experiment(when.NAME, when.run, when.judge, when.SEEDS),
     "worth": Experiment(worth.NAME, worth.run, worth.judge, worth.SEEDS),
     "interplay": Experiment(interplay.NAME, interplay.run, interplay.judge, interplay.SEEDS),
-    "13": Experiment(ab_test.NAME, ab_test.run, ab_test.judge, ab_test.SEEDS),
-    "14": Experiment(past_one_machine.NAME, past_one_machine.run),
+    "12": Experiment(real_logs.NAME, real_logs.run, real_logs.judge),
+    "penalty": Experiment(penalty.NAME, penalty.run, penalty.judge, penalty.SEEDS),
+    "a1": Experiment(ab_test.NAME, ab_test.run, ab_test.judge, ab_test.SEEDS),
+    "a2": Experiment(past_one_machine.NAME, past_one_machine.run),
     "tuning": Experiment(tuning.NAME, tuning.run, keep=tuning.write_tuned),
 }
 

@@ -197,6 +197,12 @@ def _facts(of: Callable[[Record], Facts], record: Record) -> Facts:
     return of(record)
 
 
+def sentence(chapter: ModuleType, name: str, facts: Facts) -> str:
+    """Returns the finding of that name in the findings.toml beside a module."""
+    written = texts(chapter.__file__)["findings"][name]
+    return finding(" ".join(written["text"].split()), facts, written.get("holds", {}))
+
+
 def show(
     chapter: ModuleType,
     name: str,
@@ -218,7 +224,5 @@ def show(
             "in the repository, under `results/`; the page of this chapter in the book shows it.*"
         )
         return
-    written = texts(chapter.__file__)["findings"][name]
     found = facts if isinstance(facts, Mapping) else _facts(facts or chapter.facts, record)
-    text = finding(" ".join(written["text"].split()), found, written.get("holds", {}))
-    tables.text(f"{text}\n\n*Record: {record}.*")
+    tables.text(f"{sentence(chapter, name, found)}\n\n*Record: {record}.*")

@@ -2,8 +2,10 @@
 
 import re
 from unicodedata import normalize
+from urllib.parse import quote
 
 import pytest
+import yaml
 from bs4 import BeautifulSoup
 from findings import HTML, PATIENCE, THEMES, WIDTHS, findings, visit
 from pypdf import PdfReader
@@ -14,6 +16,7 @@ from tools.toc import pages
 ROOT = HTML.parents[1]
 PAGES = list(pages(ROOT))
 SEARCH = "search.html?q=MEDA"
+PAPER = yaml.safe_load((ROOT / "CITATION.cff").read_text())["references"][0]["title"]
 
 
 def address(name: str) -> str:
@@ -94,6 +97,20 @@ def test_search_finds_meda(chromium, width):
     page.close()
 
 
+@pytest.mark.parametrize("query", ["second epoch", "FAL", "meda", "arXiv 2505.05605", PAPER])
+def test_the_search_for_what_the_book_is_about_finds_the_front_page_first(chromium, query):
+    page = chromium.new_page()
+    page.set_default_timeout(PATIENCE)
+    errors = []
+    page.on("pageerror", lambda error: errors.append(error))
+    page.goto(f"{HTML.as_uri()}/search.html?q={quote(query)}")
+    page.get_by_text("Search finished").wait_for()
+    results = page.locator("#search-results li a").evaluate_all("all => all.map(a => a.href)")
+    assert results[0].startswith(address(PAGES[0])), results[:3]
+    assert not errors
+    page.close()
+
+
 def test_the_pdf_has_every_page_with_its_place_in_contents_and_outline(chromium, tmp_path):
     book = [BeautifulSoup((HTML / f"{name}.html").read_text(), "html.parser") for name in PAGES]
     target = tmp_path / "book.pdf"
@@ -120,7 +137,7 @@ def test_the_pdf_has_every_page_with_its_place_in_contents_and_outline(chromium,
 # The interactive figure --------------------------------------------------------------
 
 
-@pytest.fixture(params=["book/index", "notebooks/07_fal_versus_meda"])
+@pytest.fixture(params=["book/index", "notebooks/08_fal_versus_meda"])
 def figure(chromium, request):
     """A page with the interactive figure, on a device with mouse, keyboard and touch screen."""
     page = chromium.new_page(viewport={"width": 1440, "height": 900}, has_touch=True)

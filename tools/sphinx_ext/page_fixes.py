@@ -43,6 +43,8 @@ def fix(app, pagename, templatename, context, doctree) -> None:
 
 def lighten(app, exception) -> None:
     """Removes what a page does not use, and gives it its colours from the start."""
+    if exception is not None or app.builder.format != "html":
+        return
     for path in Path(app.outdir).rglob("*.html"):
         page = ICONS.sub("", path.read_text(encoding="utf-8"))
         if path.name != "search.html":
@@ -73,7 +75,12 @@ def keep_icons(out: Path) -> None:
         font.save(path)
 
 
+def score_results(app, config) -> None:
+    config.html_search_scorer = str(Path(__file__).with_name("search_scorer.js"))
+
+
 def setup(app):
+    app.connect("config-inited", score_results)
     app.add_js_file(None, body=FROM_DISK)
     app.connect("html-page-context", fix)
     app.connect("build-finished", lighten)

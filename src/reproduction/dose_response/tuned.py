@@ -1,10 +1,10 @@
-"""Tuned against tuned, the dense rate's factor included: claim C7 in chapter 7, and chapter 10.
+"""Tuned against tuned, the dense rate's factor included: claim C7 in chapter 8, and chapter 9.
 
 From epoch 2 on, that factor lowers the dense learning rate, so that a method may learn fast in the
 first epoch and hold still in the later ones. All methods were tuned by one search, for the end of
 epoch 3.
 
-Blending, in chapter 10, leaves training as it is, and so the ends of epochs: the best trial of a
+Blending, in chapter 9, leaves training as it is, and so the ends of epochs: the best trial of a
 rewind is that of its blended form, too. Predicted before the run, mean over objectives: blended
 tail rewind is below tuned tail rewind and below tuned MEDA at ¼ and ½ of epochs 2 and 3; it is
 below tuned FAL at ¼ of epoch 2 and at the ends of both epochs.
@@ -80,7 +80,7 @@ def facts(record: Record) -> dict:
 def run_blended(
     profile: Profile, device: str = "auto", seeds=None, store=None, log=print
 ) -> pd.DataFrame:
-    """Trains the blended rewinds; returns their losses and those of chapter 7's long record."""
+    """Trains the blended rewinds; returns their losses and those of chapter 8's long record."""
     methods = {name: TUNED[of] for name, of in BLENDED.items()}
     rows = run(profile, device, seeds, store, log, methods)
     kept = records.read(NAME, "long").rows

@@ -80,7 +80,7 @@ BOARD: dict[str, Remedy] = {
         "dense rate falls from epoch 2",
         group="rate",
         formula=r"\eta_D \leftarrow f\,\eta_D,\quad e \ge 2",
-        source="chapter 7",
+        source="chapter 8",
         needs=_REPEATS,
         hyperparameter="f, of the dense rate",
         dense_factors=(0.3, 0.1, 0.03, 0.01),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from multiepoch.methods import ALL_METHODS
-from reproduction.ch10_own_label.controls import CONTROLS
+from reproduction.own_label.controls import CONTROLS
 from reproduction.remedies.baselines import BASELINES
 from reproduction.remedies.board import BOARD
 from reproduction.remedies.remedy import Remedy, of

@@ -1,0 +1,326 @@
+"""Appendix A1, claim C16: an A/B test with known truth.
+
+Seven ways of training serve ads in the same world. Their value is known without noise, so what an
+A/B test would have reported can be compared with what is true.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.special import ndtr, ndtri
+
+from multiepoch.runner import KeptRunner, resolve_device, run_key
+from reproduction.a1_ab_test import serving
+from reproduction.a1_ab_test.serving import (
+    ARMS,
+    BLEND,
+    CANDIDATES,
+    NAIVE,
+    ONE,
+    QUARTERS,
+    REWIND,
+    TRUTH,
+    Plan,
+    Requests,
+    simulate,
+)
+from reproduction.findings import by_name
+from reproduction.judge import evidence
+from reproduction.records import Record
+from reproduction.runs import Profile, default_store, workers
+
+NAME = "a1_ab_test"
+SEEDS = tuple(range(20, 28))  # no pilot has seen these
+
+RECORD = Plan()
+LIVE = Plan(arms=(ONE, NAIVE, REWIND, BLEND), own=(), before=2, days=3)
+
+
+def quartered(profile: Profile) -> Profile:
+    """Returns the profile with a quarter of everything: each request is scored many times."""
+    sizes = ("n_users", "n_products", "n_campaigns", "n_advertisers", "impressions_per_day")
+    return replace(profile, **{n: getattr(profile, n) // 4 for n in (*sizes, "batch_size")})
+
+
+def run(
+    profile: Profile, device: str = "auto", seeds=None, store=None, log=print, plan: Plan = RECORD
+) -> pd.DataFrame:
+    """Runs the plan in the world of each seed, at a quarter of the profile's size.
+
+    Finished worlds are kept in `store` and not repeated. The columns are those of `simulate`.
+    """
+    sizes, device = quartered(profile), resolve_device(device)
+    store, seeds = store or default_store(profile), seeds or SEEDS
+    given = {
+        "plan": asdict(plan),
+        "rates": {name: asdict(ARMS[name].rates) for name in plan.arms},
+        "sizes": sizes.sizes(),
+        "device": device,
+        "code": inspect.getsource(serving),
+    }
+    keys = [run_key(given | {"seed": seed}, "multiepoch", "reproduction.runs") for seed in seeds]
+    paths = [store / f"{key}.parquet" for key in keys]
+    work = partial(_keep, plan, sizes, device)
+    with KeptRunner(work, workers(sizes, device), "A/B test, seed {}".format, log) as runner:
+        runner(seeds, paths)
+    clustered = pd.DataFrame(
+        {
+            "seed": seeds,
+            "feedback": "shared",
+            "arm": TRUTH,
+            "day": plan.days,
+            "quarter": -1,
+            "metric": "design_effect",
+            "value": [design_effect(plan, sizes, seed) for seed in seeds],
+        }
+    )
+    return pd.concat([*map(pd.read_parquet, paths), clustered], ignore_index=True)
+
+
+def design_effect(plan: Plan, profile: Profile, seed: int) -> float:
+    """Returns how many times the variance of a test that splits requests one has that splits users.
+
+    The payments of a user depend on each other, since each has tastes of its own. Measured on the
+    requests of the test, ranked by truth.
+    """
+    world, n_requests = profile.world(seed), profile.impressions_per_day // QUARTERS * QUARTERS
+    counts, sums = torch.zeros(2, world.n_users, dtype=torch.float64)
+    squares = 0.0
+    for day in range(plan.before + 1, plan.before + plan.days + 1):
+        requests = Requests(world.candidates(day, n_requests, CANDIDATES), world.schema(day))
+        paid = requests.paid.gather(1, requests.rank(requests.p)[:, None])[:, 0]
+        users = requests.candidates.ids["user"][::CANDIDATES]
+        counts.index_add_(0, users, torch.ones_like(paid))
+        sums.index_add_(0, users, paid)
+        squares += (paid**2).sum().item()
+    n, mean = counts.sum(), sums.sum() / counts.sum()
+    return (((sums - mean * counts) ** 2).sum() / (squares - n * mean**2)).item()
+
+
+def _keep(plan: Plan, profile: Profile, device: str, seed: int, path: Path) -> None:
+    simulate(plan, profile, device, seed).to_parquet(path, compression="zstd")
+
+
+# What was found ----------------------------------------------------------------------------------
+
+
+def means(rows: pd.DataFrame, metric: str, *by: str, feedback: str = "shared") -> pd.DataFrame:
+    """Returns the mean of a metric: a row for each arm and each value of `by`, a column a seed."""
+    mine = rows[(rows["metric"] == metric) & (rows["feedback"] == feedback)]
+    return mine.groupby(["arm", *by, "seed"], sort=False)["value"].mean().unstack("seed")
+
+
+def lift(
+    rows: pd.DataFrame,
+    arm: str,
+    metric: str = "value",
+    *by: str,
+    feedback: str = "shared",
+    base: str = ONE,
+) -> pd.DataFrame | pd.Series:
+    """Returns a metric against another arm's in %, by `by` and seed.
+
+    An arm that trains on its own logs is compared with production, whose logs are the shared ones.
+    """
+    mine = means(rows, metric, *by, feedback=feedback).loc[arm]
+    return 100 * (mine / means(rows, metric, *by).loc[base] - 1)
+
+
+def regret(rows: pd.DataFrame, arm: str) -> pd.Series:
+    """Returns the % of the value of ranking by truth that an arm leaves, by seed."""
+    return -lift(rows, arm, base=TRUTH)
+
+
+def overprediction(rows: pd.DataFrame, arm: str, of: str = "") -> pd.Series:
+    """Returns predicted over actual conversions of the ads that an arm shows, by seed.
+
+    With of="_all", those of all candidates.
+    """
+    return means(rows, f"predicted{of}").loc[arm] / means(rows, f"conversions{of}").loc[arm]
+
+
+def order(rows: pd.DataFrame, metric: str = "value") -> pd.Series:
+    """Returns Spearman's correlation of a metric with the offline logloss of the checkout, by seed.
+
+    The sign is changed: 1 says that the order is the same, best to worst.
+    """
+    loss = means(rows, "logloss_checkout")
+    return -loss.corrwith(means(rows, metric).loc[loss.index], method="spearman")
+
+
+def worth(rows: pd.DataFrame) -> pd.Series:
+    """Returns how many % of value go with 1 % of offline logloss, by seed.
+
+    It is the slope of the least-squares line through the arms.
+    """
+    loss, value = (means(rows, metric) for metric in ("logloss_checkout", "value"))
+    loss, value = (100 * (one.loc[loss.index] / one.loc[ONE] - 1) for one in (loss, value))
+    slopes = {seed: np.polyfit(loss[seed], value[seed], 1)[0] for seed in loss}
+    return pd.Series(slopes)
+
+
+def gain_from_own_logs(rows: pd.DataFrame, arm: str) -> pd.Series:
+    """Returns the lift on the own logs minus that on production's, in points, by seed.
+
+    Day 1 is left out: until its end, both have the same model.
+    """
+    own, shared = (lift(rows, arm, "value", "day", feedback=kind) for kind in ("own", "shared"))
+    return (own - shared).loc[2:].mean()
+
+
+def novelty(rows: pd.DataFrame, arm: str) -> pd.Series:
+    """Returns the lift on the first day minus the mean of the others, in points, by seed."""
+    by_day = lift(rows, arm, "value", "day")
+    return by_day.loc[1] - by_day.loc[2:].mean()
+
+
+def spread(rows: pd.DataFrame, arm: str = ONE) -> pd.Series:
+    """Returns the standard deviation over mean of what a request pays, as drawn, by seed."""
+    mean, square = (means(rows, metric).loc[arm] for metric in ("value", "square"))
+    return (square - mean**2).pow(0.5) / mean
+
+
+def requests_a_day(rows: pd.DataFrame) -> float:
+    """Returns the requests of each half of the traffic a day, mean over the halves."""
+    return rows.loc[rows["metric"].isin(["requests_0", "requests_1"]), "value"].mean()
+
+
+def chance(rows: pd.DataFrame, arm: str, days: int | None = None) -> pd.Series:
+    """Returns the % chance that a test against one epoch detects the arm, by seed.
+
+    Half of the requests go to each, for `days` days, by default all that were run.
+    """
+    n = requests_a_day(rows) * (days or rows["day"].max())
+    truth = lift(rows, arm) / 100
+    return pd.Series(100 * power(truth, spread(rows), n), index=truth.index)
+
+
+def clustering(rows: pd.DataFrame) -> pd.Series:
+    """Returns the `design_effect` of each seed."""
+    return rows[rows["metric"] == "design_effect"].set_index("seed")["value"]
+
+
+def reported(rows: pd.DataFrame, arm: str, base: str = ONE) -> pd.DataFrame:
+    """Returns what the A/B tests of an arm would have reported, day by day, as drawn.
+
+    In each world there are two: the arm on the users with even ids against one epoch on those with
+    odd ones, and the other way round. Columns seed, half, day; lift: the lift so far in %;
+    half_requests, half_users: half of its 95 % interval with requests taken as independent, and
+    with users.
+    """
+    effect = clustering(rows)
+    rows = rows[rows["feedback"] == "shared"]
+
+    def so_far(name: str, half: int) -> pd.DataFrame:
+        mine = rows[rows["arm"] == name].pivot_table("value", ["seed", "day"], "metric")
+        n = mine[f"requests_{half}"]
+        paid, square = n * mine[f"paid_{half}"], n * mine[f"square_{half}"]
+        total = pd.DataFrame({"n": n, "paid": paid, "square": square}).groupby("seed").cumsum()
+        mean = total["paid"] / total["n"]
+        variance = (total["square"] / total["n"] - mean**2) / total["n"]
+        return pd.DataFrame({"mean": mean, "relative": variance / mean**2})
+
+    found = []
+    for half in (0, 1):
+        a, b = so_far(arm, half), so_far(base, 1 - half)
+        ratio = 100 * a["mean"] / b["mean"]
+        # The delta method for a ratio of independent means.
+        width = Z * ratio * (a["relative"] + b["relative"]) ** 0.5
+        columns = {"lift": ratio - 100, "half_requests": width}
+        found.append(pd.DataFrame(columns).assign(half=half).reset_index())
+    found = pd.concat(found, ignore_index=True)
+    return found.assign(half_users=found["half_requests"] * found["seed"].map(effect) ** 0.5)
+
+
+def misses(found: pd.DataFrame, kind: str) -> pd.Series:
+    """Returns which intervals of `reported` miss the column `truth`."""
+    return (found["lift"] - found["truth"]).abs() > found[f"half_{kind}"]
+
+
+def judge(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns the evidence for C16."""
+    remedy = lift(rows, BLEND)
+    half_of_epoch_two = lift(rows, BLEND, "value", "quarter", base=REWIND).loc[2]
+    own = lift(rows, NAIVE, feedback="own") - lift(rows, NAIVE)
+    trust = overprediction(rows, NAIVE) - overprediction(rows, ONE)
+    found = [
+        ("order", "seven arms", order(rows)),
+        ("naive", "five days", lift(rows, NAIVE)),
+        ("remedy_above", "five days", remedy),
+        ("remedy_below", "five days", remedy),
+        ("dip", "third quarter of the day", half_of_epoch_two),
+        ("trust", "five days", trust),
+        ("seen", "half of the traffic each, five days", chance(rows, BLEND)),
+        ("own_above", "five days", own),
+        ("own_below", "five days", own),
+    ]
+    return evidence(("C16", *one) for one in found)
+
+
+# What a test of a given size sees ----------------------------------------------------------------
+#
+# Two groups of n requests each are compared by their mean payments, in a two-sided test at 5 %. A
+# payment has the standard deviation `spread` in multiples of its mean; effects are relative to that
+# mean, too. Requests are taken as independent and the groups as large enough for the normal
+# distribution; the effect is small, so both groups have the same spread.
+
+Z = float(ndtri(0.975))
+
+
+def standard_error(spread: float, n: float) -> float:
+    """Returns that of the difference of two groups, in multiples of the mean."""
+    return spread * np.sqrt(2 / n)
+
+
+def power(effect: float, spread: float, n: float) -> float:
+    """Returns the probability that the test rejects, whichever the sign."""
+    shift = effect / standard_error(spread, n)
+    return ndtr(shift - Z) + ndtr(-shift - Z)
+
+
+def detectable(spread: float, n: float, power: float = 0.8) -> float:
+    """Returns the smallest effect that the test detects with that power."""
+    return (Z + ndtri(power)) * standard_error(spread, n)
+
+
+def requests_needed(effect: float, spread: float, power: float = 0.8) -> float:
+    """Returns the n at which `effect` is detected with that power."""
+    return 2 * ((Z + ndtri(power)) * spread / effect) ** 2
+
+
+def facts(record: Record) -> dict:
+    """Returns the values that the findings speak of, by name."""
+    rows, slope = record.rows, worth(record.rows)
+    offline = {name: lift(rows, name, "logloss_checkout") for name in ARMS}
+    same = reported(rows, ONE)
+    same = same[same["day"] == same["day"].max()].assign(truth=0.0)
+    alarms = misses(same, "requests")
+    return by_name(
+        lift={name: lift(rows, name) for name in ARMS},
+        regret={name: regret(rows, name) for name in ARMS},
+        quarter=lift(rows, BLEND, "value", "quarter", base=REWIND),
+        quarter_naive=lift(rows, NAIVE, "value", "quarter"),
+        order=order(rows),
+        price=-slope,
+        worlds=len(slope),
+        offline=offline,
+        by_the_line=slope.mean() * offline[BLEND].mean(),
+        promised={name: overprediction(rows, name) for name in (ONE, NAIVE)},
+        promised_of_all=overprediction(rows, NAIVE, "_all"),
+        chance={name: chance(rows, name) for name in (NAIVE, BLEND)},
+        needed=requests_needed(0.01, spread(rows)) / 1e6,
+        clustering=clustering(rows),
+        tests=len(alarms),
+        alarms=alarms.sum(),
+        alarmed=alarms.mean(),
+        own=lift(rows, BLEND, feedback="own"),
+        gain={name: gain_from_own_logs(rows, name) for name in (NAIVE, BLEND)},
+        first=novelty(rows, BLEND),
+    )

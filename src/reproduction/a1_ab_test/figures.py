@@ -1,0 +1,244 @@
+"""The figures and tables of appendix A1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from multiepoch.stats import interval
+from reproduction import style, tables
+from reproduction.a1_ab_test import experiment
+from reproduction.a1_ab_test.serving import ARMS, BLEND, NAIVE, ONE, QUARTERS, REWIND, TRUTH
+from reproduction.findings import cell
+
+# By arm: the method whose style it has, and what tells it apart.
+LOOKS = {
+    ONE: {"color": "#5B7FA6", "marker": "s", "linestyle": "-"},
+    NAIVE: style.line_style("plain") | {"color": "#7A7A7A", "marker": "v"},
+    "two epochs": style.line_style("plain") | {"marker": "o"},
+    "FAL": style.line_style("FAL") | {"marker": "^"},
+    "MEDA": style.line_style("MEDA") | {"marker": "D"},
+    REWIND: style.line_style("tail rewind") | {"marker": "P"},
+    BLEND: style.line_style("tail rewind") | {"marker": "X", "linestyle": "-"},
+}
+METRICS = {
+    "value": {"color": "#0B2F4A", "marker": "o"},
+    "conversions": {"color": "#C0517B", "marker": "s"},
+}
+OF = {"": {"color": "#0B2F4A", "marker": "o"}, "_all": {"color": "#7FB3D5", "marker": "s"}}
+FEEDBACK = {
+    "shared": {"linestyle": "-", "marker": "o"},
+    "own": {"linestyle": (0, (2, 1.5)), "marker": "s"},
+}
+
+
+def _arms(rows: pd.DataFrame) -> list[str]:
+    """Returns the arms that were run, in their order."""
+    return [name for name in ARMS if name in set(rows["arm"])]
+
+
+@style.shown("fig-a1-slate")
+def slate(value: Sequence[float], predicted: Sequence[float]) -> tuple[Figure, dict]:
+    """Draws what each ad of a request is worth, and what a model thinks that it is worth."""
+    value, predicted = np.asarray(value), np.asarray(predicted)
+    fig, axes = style.figure(height=3.4)
+    at = np.arange(len(value))
+    axes.vlines(at, value, predicted, color="#B9C6D2", linewidth=2)
+    axes.plot(at, value, "o", color="#0B2F4A", label="true value", markersize=8)
+    axes.plot(at, predicted, "s", color="#D55E00", label="predicted value", markersize=7)
+    shown = int(predicted.argmax())
+    place = {"xytext": (0, 10), "textcoords": "offset points", "ha": "center", "fontsize": 11}
+    axes.annotate("shown", (shown, max(predicted[shown], value[shown])), **place)
+    axes.set_xticks(at, at + 1)
+    axes.set(xlabel="ad of the slate", ylabel="bid × probability of a checkout")
+    axes.set_ylim(0, 1.2 * max(predicted.max(), value.max()))
+    style.legend_outside(fig, axes)
+    return fig, {"best": int(value.argmax()) + 1, "shown": shown + 1}
+
+
+@style.shown("fig-a1-lift")
+def lifts(rows: pd.DataFrame) -> Figure:
+    """Draws the lift of value and of conversions over one epoch, by arm."""
+    found = {
+        (name, metric): experiment.lift(rows, name, metric)
+        for name in _arms(rows)
+        if name != ONE
+        for metric in METRICS
+    }
+    fig, axes = style.figure(height=4.2)
+    style.dots(axes, pd.concat(found, names=["arm", "metric"]), "arm", "metric", METRICS)
+    style.reference(axes, vertical=True)
+    axes.set_xlabel("against one epoch, %")
+    style.legend_outside(fig, axes)
+    return fig
+
+
+@style.shown("fig-a1-order")
+def offline_online(rows: pd.DataFrame) -> tuple[Figure, dict]:
+    """Draws each arm's value against its offline logloss, both relative to one epoch."""
+    fig, axes = style.figure(height=4.2)
+    for name in _arms(rows):
+        found = [experiment.lift(rows, name, m) for m in ("logloss_checkout", "value")]
+        (x, *x_ends), (y, *y_ends) = map(interval, found)
+        look = {k: v for k, v in LOOKS[name].items() if k != "linestyle"}
+        axes.plot(x, y, linestyle="none", markersize=9, label=name, **look)
+        if np.isfinite(x_ends + y_ends).all():
+            axes.hlines(y, *x_ends, color=look["color"], linewidth=1.5)
+            axes.vlines(x, *y_ends, color=look["color"], linewidth=1.5)
+    style.reference(axes)
+    style.reference(axes, vertical=True)
+    axes.set(xlabel="offline logloss of the checkout, %", ylabel="value online, %")
+    style.legend_outside(fig, axes, columns=2)
+    return fig, {"order": f"{experiment.order(rows).mean():.2f}"}
+
+
+@style.shown("fig-a1-quarters")
+def quarters(rows: pd.DataFrame) -> Figure:
+    """Draws value against one epoch by the quarter of the day in which a model serves."""
+    fig, axes = style.figure(height=3.6)
+    for name in [name for name in _arms(rows) if name != ONE]:
+        found = experiment.lift(rows, name, "value", "quarter").loc[0:]
+        points = found.rename_axis("quarter").stack("seed").rename("value").reset_index()
+        points["quarter"] += 1
+        style.line(axes, points, "quarter", "plain", name, **LOOKS[name])
+    style.reference(axes)
+    done = ("½ epoch", "1 epoch", "1½ epochs", "2 epochs")
+    axes.set_xticks(range(1, QUARTERS + 1), done)
+    axes.set(xlabel="what the served model has done of today's training", ylabel="value, %")
+    style.legend_outside(fig, axes, columns=2)
+    return fig
+
+
+@style.shown("fig-a1-calibration")
+def calibration(rows: pd.DataFrame) -> Figure:
+    """Draws predicted over actual conversions by arm, of what is shown and of all candidates."""
+    names = {"": "ads that are shown", "_all": "all candidates"}
+    found = {
+        (name, names[of]): experiment.overprediction(rows, name, of)
+        for name in _arms(rows)
+        for of in OF
+    }
+    fig, axes = style.figure(height=4.2)
+    looks = {names[of]: look for of, look in OF.items()}
+    style.dots(axes, pd.concat(found, names=["arm", "of"]), "arm", "of", looks)
+    style.reference(axes, 1, vertical=True)
+    axes.set_xlabel("predicted over actual conversions")
+    style.legend_outside(fig, axes)
+    return fig
+
+
+@style.shown("fig-a1-feedback")
+def feedback(rows: pd.DataFrame) -> Figure:
+    """Draws value against production by day of the test, on shared and on own logs."""
+    own = [name for name in _arms(rows[rows["feedback"] == "own"])]
+    fig, grid = style.figure(len(own), height=2.4, sharex=True, squeeze=False)
+    for axes, name in zip(grid[:, 0], own):
+        for kind, look in FEEDBACK.items():
+            found = experiment.lift(rows, name, "value", "day", feedback=kind)
+            points = found.stack("seed").rename("value").reset_index()
+            color = {"color": LOOKS[name]["color"]}
+            style.line(axes, points, "day", "plain", f"{kind} logs", **color | look)
+        style.reference(axes)
+        axes.set_title(name)
+    axes.set_xlabel("day of the test")
+    axes.set_xticks(sorted(rows["day"].unique()))
+    fig.supylabel("value against production, %", fontsize=12)
+    style.legend_outside(fig, axes)
+    return fig
+
+
+@style.shown("fig-a1-power")
+def power_curves(rows: pd.DataFrame) -> tuple[Figure, dict]:
+    """Draws the power to detect each arm's true lift, against the requests of a group."""
+    n = np.logspace(4, 8, 200)
+    spread = experiment.spread(rows).mean()
+    fig, axes = style.figure(height=3.8)
+    for name in [name for name in _arms(rows) if name != ONE]:
+        effect = experiment.lift(rows, name).mean() / 100
+        look = {k: v for k, v in LOOKS[name].items() if k != "marker"}
+        axes.plot(n, 100 * experiment.power(effect, spread, n), label=name, **look)
+    here = experiment.requests_a_day(rows) * rows["day"].max()
+    axes.axvline(here, color=style.REFERENCE, linewidth=1.2)
+    place = {"xytext": (-4, 0), "textcoords": "offset points", "ha": "right", "fontsize": 10}
+    axes.annotate("this test", (here, 92), **place)
+    style.reference(axes, 80)
+    axes.set_xscale("log")
+    axes.set(xlabel="requests in each group", ylabel="power, %", ylim=(0, 102))
+    style.legend_outside(fig, axes, columns=2)
+    return fig, {"here": f"{here / 1e3:.0f}", "spread": f"{spread:.1f}"}
+
+
+@style.shown("fig-a1-reported")
+def reported(rows: pd.DataFrame, arm: str = BLEND) -> tuple[Figure, dict]:
+    """Draws what each test of an arm would have reported at its end, beside the truth."""
+    found = experiment.reported(rows, arm)
+    found = found[found["day"] == found["day"].max()].reset_index(drop=True)
+    found["truth"] = found["seed"].map(experiment.lift(rows, arm))
+    kinds = {"users": ("#7FB3D5", 2), "requests": ("#0B2F4A", 5)}
+    fig, axes = style.figure(height=3.8)
+    for kind, (color, width) in kinds.items():
+        half = found[f"half_{kind}"]
+        ends = found["lift"] - half, found["lift"] + half
+        axes.hlines(found.index, *ends, color=color, linewidth=width, label=f"{kind} as units")
+    axes.plot(found["lift"], found.index, "o", color="#0B2F4A", label="reported")
+    axes.plot(found["truth"], found.index, "D", color="#D55E00", label="truth")
+    axes.set_yticks([])
+    axes.set_xlabel(f"value of {arm} against one epoch, %")
+    style.legend_outside(fig, axes, columns=2)
+    missed = {kind: int(experiment.misses(found, kind).sum()) for kind in kinds}
+    return fig, {"tests": len(found), "arm": arm} | missed
+
+
+def results(rows: pd.DataFrame) -> None:
+    """Displays value, conversions, regret and the offline logloss by arm."""
+    found = {
+        name: {
+            "value, %": cell(experiment.lift(rows, name), digits=1),
+            "conversions, %": cell(experiment.lift(rows, name, "conversions"), digits=1),
+            "regret, %": cell(experiment.regret(rows, name), digits=1),
+            "offline logloss, %": cell(experiment.lift(rows, name, "logloss_checkout")),
+        }
+        for name in _arms(rows)
+    }
+    found[ONE] |= dict.fromkeys(("value, %", "conversions, %", "offline logloss, %"), "0")
+    found[TRUTH] = {
+        "value, %": cell(experiment.lift(rows, TRUTH), digits=1),
+        "conversions, %": cell(experiment.lift(rows, TRUTH, "conversions"), digits=1),
+        "regret, %": "0",
+        "offline logloss, %": "",
+    }
+    tables.show(found, "arm", "Against one epoch; regret against the ranking by truth:")
+
+
+def sizes(rows: pd.DataFrame, traffic: float = 1e6) -> None:
+    """Displays what a test can detect by its size, and what each arm's lift needs.
+
+    traffic: The requests of each group a day in the last column.
+    """
+    spread, a_day = experiment.spread(rows).mean(), experiment.requests_a_day(rows)
+    effect = experiment.clustering(rows).mean()
+    table = {
+        f"{n:,.0f}": {
+            "splits requests, %": f"{100 * experiment.detectable(spread, n):.2f}",
+            "splits users, %": f"{100 * experiment.detectable(spread, n / effect):.2f}",
+        }
+        for n in (a_day * rows["day"].max(), 1e6, 1e7, 1e8)
+    }
+    note = "The smallest lift detected with a power of 80 % at the 5 % level, if a test ..."
+    tables.show(table, "requests in each group", note)
+    found = {}
+    for name in [name for name in _arms(rows) if name != ONE]:
+        lift = experiment.lift(rows, name).mean()
+        needed = experiment.requests_needed(lift / 100, spread)
+        found[name] = {
+            "true lift, %": style.signed(f"{lift:+.2f}"),
+            "power here, %": f"{experiment.chance(rows, name).mean():.0f}",
+            "requests needed, millions": f"{needed / 1e6:,.1f}",
+            "days here": f"{needed / a_day:,.0f}",
+            f"days at {traffic / 1e6:g} M requests a day": f"{needed / traffic:,.1f}",
+        }
+    note = "What it takes to detect each true lift, in each of two groups that split requests:"
+    tables.show(found, "arm", note)

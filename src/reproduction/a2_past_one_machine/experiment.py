@@ -1,0 +1,171 @@
+"""Appendix A2: the model of chapter 2 sharded over two processes, against one process."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+
+from reproduction import findings, tables
+from reproduction.a2_past_one_machine.training import train_all
+from reproduction.records import Record
+from reproduction.runs import Profile
+from reproduction.runs import profile as profile_named
+
+NAME = "a2_past_one_machine"
+ONE, TWO = "one process", "two processes"
+REVERSED = "one process, batches reversed"  # the control: other rounding, the same mathematics
+ADAM, ADAGRAD = "adam", "rowwise_adagrad"
+LABELS_OF = {TWO: "two processes", REVERSED: "batches reversed"}
+LABELS = {"plain": "plain", "fal": "FAL", "tail_rewind": "tail rewind"}
+KEYS = ["rule", "method", "seed", "objective", "epoch"]
+ROOT = Path(__file__).parents[3]
+
+
+def python() -> str | None:
+    """Returns a Python that has TorchRec: this one, or that of `make test-distributed`, or None."""
+    if importlib.util.find_spec("torchrec"):
+        return sys.executable
+    other = ROOT / ".venv-torchrec/bin/python"
+    return str(other) if other.exists() else None
+
+
+def runs() -> list[dict]:
+    """Returns the runs by rule and method.
+
+    FBGEMM has no Adam on a CPU, so its tables are data-parallel, as TorchRec does with small ones.
+    Those of row-wise Adagrad are fused and sharded by rows.
+    """
+    adam = {"rule": ADAM, "sharding": "data_parallel", "embedding_lr": 1e-2}
+    adagrad = {"rule": ADAGRAD, "sharding": "row_wise", "embedding_lr": 0.1}
+    return [
+        {
+            "method": method,
+            "dense_lr": 1e-3,
+            "fal": method == "fal",
+            "below": 100 if method == "tail_rewind" else 0,
+            **kind,
+        }
+        for kind in (adam, adagrad)
+        for method in LABELS
+    ]
+
+
+def settings(profile: Profile, seeds) -> dict:
+    """Returns everything that a training needs, as plain values.
+
+    Two processes on two cores are slow, so the sizes are always those of the profile quick.
+    """
+    small = profile_named("quick")
+    names = ("n_users", "n_products", "n_campaigns", "n_advertisers", "impressions_per_day")
+    return {
+        "world": {name: getattr(small, name) for name in names},
+        "train_days": small.train_days,
+        "batch_size": small.batch_size,
+        "epochs": 2,
+        "seeds": list(seeds or profile.seeds),
+        "runs": runs(),
+    }
+
+
+def one_process(profile: Profile, seeds=None, log=print, controls: bool = True) -> pd.DataFrame:
+    """Trains every run with this package alone: columns KEYS, value and source.
+
+    With `controls`, each is trained a second time, as REVERSED.
+    """
+    todo = settings(profile, seeds)
+    found = {ONE: train_all(todo, log)}
+    if controls:
+        found[REVERSED] = train_all(todo, log, reverse=True)
+    return pd.concat(pd.DataFrame(rows).assign(source=name) for name, rows in found.items())
+
+
+def two_processes(profile: Profile, seeds=None, log=print) -> pd.DataFrame:
+    """Trains every run with TorchRec on two processes of this machine; as `one_process`.
+
+    Raises:
+        RuntimeError: If there is no Python with TorchRec, or the processes fail.
+    """
+    interpreter = python()
+    if interpreter is None:
+        raise RuntimeError("no TorchRec here: `make test-distributed` installs it beside the book")
+    with tempfile.TemporaryDirectory() as folder:
+        given, found = Path(folder, "settings.json"), Path(folder, "found.json")
+        given.write_text(json.dumps(settings(profile, seeds)))
+        command = [interpreter, "-m", "torch.distributed.run", "--standalone"]
+        command += ["--nproc-per-node", "2", "-m", "reproduction.a2_past_one_machine.training"]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        environment["PYTHONPATH"] = os.pathsep.join(
+            [str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]
+        )
+        done = subprocess.run(
+            [*command, given, found], env=environment, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise RuntimeError(f"the two processes failed:\n{done.stderr[-3000:]}")
+        for line in done.stdout.splitlines():
+            log(line)
+        return pd.DataFrame(json.loads(found.read_text())).assign(source=TWO)
+
+
+def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
+    """Trains every run twice, in one process and in two."""
+    return pd.concat([one_process(profile, seeds, log), two_processes(profile, seeds, log)])
+
+
+def apart(rows: pd.DataFrame, source: str = TWO) -> pd.Series:
+    """Returns |source / one process - 1| of the logloss at each point, by KEYS."""
+    by_source = rows.set_index([*KEYS, "source"])["value"].unstack("source")
+    return (by_source[source] / by_source[ONE] - 1).abs()
+
+
+def jumps(rows: pd.DataFrame, source: str, rule: str) -> pd.DataFrame:
+    """Returns the % by which the logloss is higher at ¼ of epoch 2 than at the end of epoch 1.
+
+    The mean over the objectives: a column for each method, a row for each seed.
+    """
+    rows = rows[(rows["source"] == source) & (rows["rule"] == rule)]
+    loss = rows.set_index(["method", "seed", "objective", "epoch"])["value"].unstack("epoch")
+    change = 100 * (loss[1.25] / loss[1.0] - 1)
+    return change.groupby(["seed", "method"]).mean().unstack("method")
+
+
+def show_apart(rows: pd.DataFrame) -> None:
+    """Displays the largest relative difference from one process, by rule and method."""
+    far = {source: apart(rows, source).groupby(["rule", "method"]).max() for source in LABELS_OF}
+    tables.show(
+        {
+            f"{rule}, {LABELS[method]}": {
+                LABELS_OF[source]: f"{of[rule, method]:.0e}" for source, of in far.items()
+            }
+            for rule, method in far[TWO].index
+        },
+        "rule and method",
+        "Largest relative difference of a logloss from that of one process, over all seeds, "
+        "objectives and quarters of epochs:",
+    )
+
+
+def facts(record: Record) -> dict:
+    """Returns the values that the findings speak of, by name."""
+    rows, change = record.rows, jumps(record.rows, TWO, ADAGRAD)
+    far, control = (apart(rows, source) for source in (TWO, REVERSED))
+    pairs = far.groupby(["rule", "method", "seed"]).max()
+    plain = pairs.xs((ADAGRAD, "plain"), level=("rule", "method"))
+    return findings.by_name(
+        first=far[far.index.get_level_values("epoch") <= 1].max(),
+        close=(pairs < 1e-5).sum(),
+        not_close=(pairs >= 1e-5).sum(),
+        runs=len(pairs),
+        worst=pairs.max(),
+        worst_plain=plain.max(),
+        others=plain.nsmallest(len(plain) - 1).max(),
+        control=control.max(),
+        jump=change,
+    )

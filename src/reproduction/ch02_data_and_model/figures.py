@@ -1,0 +1,161 @@
+"""Draws the figures and the table of chapter 2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from multiepoch.data import Log
+from reproduction import style
+from reproduction.ch02_data_and_model.data import CROSS, ITEM, frequencies, positives
+from reproduction.ch02_data_and_model.experiment import final, gap_closed, objectives
+from reproduction.findings import cell
+from reproduction.measure import curve, pick, share_of_gap_closed
+
+
+@style.shown("fig-funnel")
+def funnel(sources: Mapping[str, Log]) -> Figure:
+    """Draws the number of positives by objective, one panel per source."""
+    fig, grid = style.figure(2, height=1.9, sharex=True)
+    for axes, (source, log) in zip(grid, sources.items()):
+        counts = positives(log)
+        colors = [style.REFERENCE, *(style.line_style(name)["color"] for name in log.objectives)]
+        bars = axes.barh([style.spelled(name) for name in counts], counts.values(), color=colors)
+        axes.bar_label(bars, [f"{100 * n / len(log):.3g} %" for n in counts.values()], padding=4)
+        axes.invert_yaxis()
+        axes.set(xscale="log", title=source, xlim=(100, 20 * max(map(len, sources.values()))))
+    axes.set_xlabel("number in the training window (log scale)")
+    return fig
+
+
+@style.shown("fig-zipf")
+def zipf(sources: Mapping[str, Log]) -> Figure:
+    """Draws impressions against the rank of the id on two log axes, one panel per source."""
+    fig, grid = style.figure(2, height=2.9, sharex=True, sharey=True)
+    for axes, (source, log) in zip(grid, sources.items()):
+        for name in (ITEM[source], "user", CROSS[source]):
+            counts = frequencies(log.ids[name])
+            rank = np.arange(1, len(counts) + 1)
+            axes.plot(rank, counts, **style.line_style(name), label=style.spelled(name))
+        axes.set(xscale="log", yscale="log", title=source, ylabel="impressions")
+        axes.legend(loc="upper right")
+    axes.set_xlabel("rank of the id, most frequent first")
+    return fig
+
+
+@style.shown("fig-churn")
+def churn(found: Mapping[str, pd.DataFrame]) -> Figure:
+    """Draws the share of impressions with an unseen id against days after the window."""
+    fig, grid = style.figure(2, height=2.3, sharex=True)
+    for axes, (source, table) in zip(grid, found.items()):
+        for name in table:
+            look = style.line_style(name) | {"marker": "o", "ms": 4, "label": name}
+            axes.plot(table.index, table[name], **look)
+        axes.set(title=source, ylabel="never seen, %", ylim=(0, 1.25 * table.to_numpy().max()))
+        axes.legend(loc="upper left", ncols=2)
+    axes.set_xlabel("days after the training window")
+    return fig
+
+
+@style.shown("fig-drift")
+def drift(found: Mapping[float, pd.DataFrame]) -> Figure:
+    """Draws the correlation of click logits against days apart, with and without drift."""
+    fig, axes = style.figure()
+    for turn, table in found.items():
+        label, look = f"tastes turn by {turn} radians a day", {"marker": "o", "ms": 4}
+        if turn == 0:
+            label = "tastes stand still"
+            look |= {"color": style.REFERENCE, "linestyle": style.DASHED}
+        correlations = table.rename_axis("days").stack().rename("value").reset_index()
+        style.line(axes, correlations, "days", "click", label, **look)
+    axes.set(xlabel="days apart", ylabel="correlation of click logits", ylim=(0, 1))
+    axes.legend(loc="lower left")
+    return fig
+
+
+@style.shown("fig-calibration")
+def calibration(found: pd.DataFrame) -> Figure:
+    """Draws the observed share of positives against `p_true`, with two standard errors."""
+    fig, axes = style.figure()
+    look = {"ls": "", "marker": "o", "ms": 5, "capsize": 3}
+    for name, mine in found.groupby("objective", sort=False):
+        color = style.line_style(name)["color"]
+        points = mine["expected"], mine["observed"], 2 * mine["error"]
+        axes.errorbar(*points, color=color, label=style.spelled(name), **look)
+    span = [min(axes.get_xlim()[0], 1e-3), 1]
+    axes.plot(span, span, color=style.REFERENCE, lw=1.2, ls=style.DASHED, zorder=0)
+    axes.set(xscale="log", yscale="log", xlabel="probability, p_true")
+    axes.set_ylabel("share with the label")
+    axes.legend(loc="upper left")
+    return fig
+
+
+@style.shown("fig-room")
+def room(optimum: pd.DataFrame) -> Figure:
+    """Draws normalized entropy from the Bayes optimum to the best constant, by objective."""
+    floor = optimum["bayes_logloss"] / optimum["constant_logloss"]
+    fig, axes = style.figure(height=2.6)
+    for k, (name, low) in enumerate(floor.items()):
+        axes.barh(k, 1 - low, left=low, color=style.line_style(name)["color"], height=0.55)
+        axes.text(low - 0.01, k, f"Bayes optimum {low:.2f}", ha="right", va="center")
+    axes.set_yticks(range(len(floor)), map(style.spelled, floor.index))
+    axes.invert_yaxis()
+    axes.set(xlim=(0, 1.02), xlabel="normalized entropy (1 = best constant)")
+    return fig
+
+
+@style.shown("fig-one-epoch")
+def gap(rows: pd.DataFrame) -> Figure:
+    """Draws the share of the gap closed against impressions, without the first fifth."""
+    points = share_of_gap_closed(pick(rows, "plain", "AdsWorld"))
+    fig, axes = _later(points, "share of the gap closed, %")
+    style.reference(axes)
+    axes.set_ylim(-20, 1.4 * points[points["epoch"] >= 0.2]["value"].max())
+    axes.legend(loc="lower right")
+    return fig
+
+
+@style.shown("fig-one-epoch-kuairand")
+def entropy(rows: pd.DataFrame) -> Figure:
+    """Draws normalized entropy on KuaiRand against impressions, without the first fifth."""
+    points = curve(pick(rows, "plain", "KuaiRand"), "normalized_entropy")
+    fig, axes = _later(points, "normalized entropy")
+    style.reference(axes, 1.0, "best constant")
+    axes.set_ylim(0.85, 1.2)
+    axes.legend(loc="upper right")
+    return fig
+
+
+def _later(points: pd.DataFrame, ylabel: str) -> tuple[Figure, Axes]:
+    """Draws all but the first fifth of the epoch, in which the model learns how rare a label is."""
+    fig, axes = style.figure()
+    points = points[points["epoch"] >= 0.2].assign(thousands=lambda p: p["samples"] / 1e3)
+    style.objectives(axes, points, "thousands", marked=False)
+    axes.set(xlabel="thousand impressions trained on", ylabel=ylabel)
+    return fig, axes
+
+
+def results(rows: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Returns logloss and AUC at the end of the epoch as text, a column per objective."""
+    closed = gap_closed(rows) if source == "AdsWorld" else {}
+
+    def result(name: str) -> dict[str, str]:
+        model, constant = (final(rows, source, m, name) for m in ("logloss", "constant_logloss"))
+        lines = {
+            "logloss, best constant": cell(constant, digits=4),
+            "logloss, model": cell(model, digits=4),
+            "model against constant, %": cell(100 * (model / constant - 1), digits=1),
+            "AUC, model": cell(final(rows, source, "auc", name), digits=3),
+        }
+        if name in closed:
+            bayes = {m: final(rows, source, f"bayes_{m}", name) for m in ("logloss", "auc")}
+            lines["logloss, Bayes optimum"] = cell(bayes["logloss"], digits=4)
+            lines["AUC, Bayes optimum"] = cell(bayes["auc"], digits=3)
+            lines["share of the gap closed, %"] = cell(closed[name], digits=1)
+        return lines
+
+    return pd.DataFrame({style.spelled(name): result(name) for name in objectives(rows, source)})

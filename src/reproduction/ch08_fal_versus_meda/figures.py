@@ -1,0 +1,143 @@
+"""The figures and tables of chapter 8."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from multiepoch.methods import METHODS
+from reproduction import style, tables
+from reproduction.ch08_fal_versus_meda import experiment
+from reproduction.dose_response import tuned as search
+from reproduction.findings import cell
+from reproduction.measure import share_of_gap_closed
+from reproduction.tuning import chosen
+
+LABELS = {name: method.label for name, method in METHODS.items()}
+LOOKS = {label: style.line_style(label) for label in LABELS.values()}
+MB = 2**20
+
+POINTS = {1.25: "¼ into epoch 2", 2.0: "end of epoch 2", 3.0: "end of epoch 3"}
+
+
+@style.shown("fig-eight-leak")
+def leak(found: pd.DataFrame) -> tuple[Figure, dict]:
+    """Draws what `experiment.leak` measured."""
+    lines = {
+        "second_epoch": ("second epoch: all of the window", "plain", "o"),
+        "first_epoch": ("first epoch: before this impression", "tail rewind", "s"),
+        "new_day": ("a new day: all of the window", "MEDA", "D"),
+    }
+    fig, axes = style.figure(height=3.8)
+    style.columns(axes, found, lines)
+    style.reference(axes, 0.5, "chance")
+    axes.set(xlabel="lookups of the row in the window", ylabel="AUC of the row's mean click")
+    style.legend_outside(fig, axes, columns=1)
+    first, last = found.iloc[0], found.iloc[-1]
+    numbers = {"once": first["second_epoch"], "once_new": first["new_day"]}
+    return fig, numbers | {"often": last["second_epoch"], "often_new": last["new_day"]}
+
+
+@style.shown("fig-eight-curves")
+def curves(rows: pd.DataFrame) -> Figure:
+    """Draws the share of the gap closed by each tuned method."""
+    points = share_of_gap_closed(rows[rows["setting"] == experiment.TUNED])
+    points = points[points["epoch"] >= 1].assign(line=points["method"].map(LABELS))
+    low = points[points["method"].isin(["meda", "tail_rewind"])]["value"].min()
+    ylim = (min(0, low) - 5, 1.08 * points["value"].max())
+    return style.by_epoch(points, LOOKS, "share of the gap closed, %", ylim=ylim)
+
+
+@style.shown("fig-eight-against")
+def against_meda(rows: pd.DataFrame) -> Figure:
+    """Draws each tuned method against MEDA from the end of epoch 1."""
+    fig, axes = style.figure(height=4.2)
+    for name in [name for name in METHODS if name != "meda"]:
+        change = experiment.against(rows, name, "meda").stack().rename("value").reset_index()
+        style.line(axes, change[change["epoch"] >= 1], "epoch", LABELS[name])
+    style.reference(axes, 0, "MEDA")
+    style.percent_axis(axes)
+    style.boundaries(axes, change["epoch"].max())
+    axes.set(xlabel="epochs over the training window", ylabel="logloss against MEDA, %")
+    style.legend_outside(fig, axes)
+    return fig
+
+
+def gap_table(rows: pd.DataFrame) -> None:
+    """Displays the share of the gap that each method closes by the end of each epoch."""
+    gap = experiment.gap_closed(rows)
+    ends = [epoch for epoch in sorted(gap.index.unique("epoch")) if epoch % 1 == 0]
+    found = {
+        label: {f"epoch {end:g}": cell(gap[name, end], digits=1) for end in ends}
+        for name, label in LABELS.items()
+    }
+    tables.show(found, "share of the gap closed, %", "Mean over objectives:")
+
+
+def difference_table(rows: pd.DataFrame, method: str, others: Sequence[str]) -> None:
+    """Displays a method's logloss against others' in %, by point of training."""
+    changes = {f"against {LABELS[o]}": experiment.against(rows, method, o) for o in others}
+    last = rows["epoch"].max()
+    found = {
+        words: {name: cell(change[epoch]) for name, change in changes.items()}
+        for epoch, words in experiment.POINTS.items()
+        if epoch <= last
+    }
+    tables.show(found, f"{LABELS[method]}'s logloss, %")
+
+
+@style.shown("fig-eight-tau")
+def tau_sweep(rows: pd.DataFrame) -> Figure:
+    """Draws tail rewind against putting all rows back, a line for each point of training."""
+    places = {tau: k for k, tau in enumerate(experiment.TAUS)}
+    found = experiment.sweep(rows)
+    found = found.assign(place=found["tau"].map(places))
+    fig, axes = style.figure(height=3.8)
+    looks = {1.25: ("#B5538F", "o"), 2.0: ("#00835F", "s"), 3.0: ("#0072B2", "^")}
+    for epoch, (color, mark) in (looks | {4.0: ("#000000", "D")}).items():
+        mine = found[found["epoch"] == epoch]
+        look = {"color": color, "marker": mark, "linestyle": "-"}
+        style.line(axes, mine, "place", "plain", experiment.POINTS[epoch], **look)
+    style.reference(axes, 0, "all rows put back")
+    style.percent_axis(axes)
+    axes.set_xticks(range(len(places)), [f"{t:,}" if t != "all" else "all" for t in places])
+    axes.set_xlabel("tau: rows with fewer lookups are put back")
+    axes.set_ylabel("logloss against\nall rows put back, %")
+    style.legend_outside(fig, axes, columns=2)
+    return fig
+
+
+def costs(rows: pd.DataFrame, memory: pd.DataFrame) -> None:
+    """Displays what each method keeps, from `experiment.memory`, and how long a run takes."""
+    seconds = rows[(rows["setting"] == experiment.TUNED) & (rows["metric"] == "seconds")]
+    seconds = seconds.groupby(["method", "seed"])["value"].first()
+    found = {}
+    for name, size in memory.iterrows():
+        timed = name in LABELS
+        found[LABELS.get(name, "tail rewind (undo log)")] = {
+            "tables, MB": f"{size['tables'] / MB:.1f}",
+            "Adam's moments, MB": f"{size['moments'] / MB:.1f}",
+            "beside, MB": f"{size['beside'] / MB:.2f}",
+            "beside, % of the tables": f"{100 * size['beside'] / size['tables']:.1f}",
+            "a run, seconds": cell(seconds[name], digits=1) if timed else "not timed",
+        }
+    tables.show(found, "method")
+
+
+def tuned_with_factor(rows: pd.DataFrame) -> None:
+    """Displays the chosen rates and factor of each method, and its loss against MEDA's."""
+    found = {}
+    for method, candidate in search.TUNED.items():
+        best, change = chosen(candidate), search.against(rows, method, "meda")
+        known, value = METHODS[method].hyperparameter, best.hyperparameter
+        named = f"{known} {value if isinstance(value, str) else f'{value:,g}'}" if known else "none"
+        rates = {"dense": "dense_lr", "tables": "embedding_lr", "factor": "dense_factor"}
+        found[METHODS[method].label] = (
+            {word: f"{getattr(best, name):.2g}" for word, name in rates.items()}
+            | {"hyperparameter": named, "trials": str(search.n_trials(method))}
+            | {words: cell(change[epoch], "%") for epoch, words in POINTS.items()}
+        )
+    note = "Rates, factor of the dense rate from epoch 2 on, and loss against MEDA's."
+    tables.show(found, "method", note)

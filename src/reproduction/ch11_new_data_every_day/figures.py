@@ -1,0 +1,246 @@
+"""The figures and tables of chapter 11."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from reproduction import style, tables
+from reproduction.ch11_new_data_every_day import experiment, worth
+from reproduction.ch11_new_data_every_day.experiment import CHANGES, ONE_EPOCH, SPAN, gain, label
+from reproduction.findings import cell
+from reproduction.measure import intervals
+
+MORE_DATA, SAME_RATES = experiment.MORE_DATA, experiment.SAME_RATES
+_TWO = [label(name, 2) for name in experiment.TWO_EPOCHS]
+PLAIN, FAL, REDRAWN, RESTORED, GROUPS, ADAMAR, TAIL = _TWO
+DOTTED = {"marker": "^", "linestyle": (0, (1, 1))}
+# By the setting of its runs: the line's name, whose style it has, and what tells it apart.
+LINES: dict[str, tuple[str, str, dict]] = {
+    MORE_DATA: ("1 epoch, twice the data", "plain", {"color": "#5B7FA6", "marker": "s"}),
+    PLAIN: ("plain, 2 epochs", "plain", {}),
+    SAME_RATES: ("plain, 2 epochs, rates for 1", "plain", {"color": "#7A7A7A", "marker": "v"}),
+    label("plain", 3): ("plain, 3 epochs", "plain", DOTTED),
+    FAL: ("FAL", "FAL", {}),
+    REDRAWN: ("MEDA, redrawn", "MEDA", {"color": "#9A7400", "marker": "o"}),
+    RESTORED: ("MEDA, restored", "MEDA", {"color": "#8F3A00", "marker": "s"}),
+    GROUPS: ("MEDA, groups", "MEDA", {}),
+    ADAMAR: ("AdamAR", "AdamAR", {}),
+    TAIL: ("tail rewind", "tail rewind", {}),
+    label("day_tail_rewind", 3): ("tail rewind, 3 epochs", "tail rewind", DOTTED),
+}
+NAMES = {setting: name for setting, (name, _, _) in LINES.items()} | {ONE_EPOCH: "1 epoch"}
+CHANGE_LOOKS = {
+    change: {"marker": marker, "color": color}
+    for change, marker, color in zip(CHANGES, "osD", ("#7FB3D5", "#2E6E9E", "#0B2F4A"))
+}
+MB = 2**20
+
+
+@style.shown("fig-eleven-leak")
+def leak(found: pd.DataFrame) -> tuple[Figure, dict]:
+    """Draws what `experiment.leak` measured."""
+    lines = {
+        "second_epoch": ("second epoch: all days, on today's impressions", "plain", "o"),
+        "all_days": ("all days, on tomorrow's impressions", "tail rewind", "s"),
+        "today": ("today alone, on tomorrow's impressions", "MEDA", "D"),
+    }
+    fig, grid = style.figure(2, height=2.4, sharex=True)
+    numbers = {}
+    for axes, table in zip(grid, experiment.LEAKING):
+        mine = found.loc[table]
+        style.columns(axes, mine, lines)
+        style.reference(axes, 0.5, "chance")
+        axes.set_title(f"rows of {style.spelled(table)}")
+        by_day = mine["second_epoch"] - mine["all_days"]
+        numbers |= {f"{table}_first": by_day.iloc[0], f"{table}_last": by_day.iloc[-1]}
+    _days(axes, mine.index.max())
+    fig.supylabel("AUC of the row's mean click", fontsize=12)
+    style.legend_outside(fig, axes, columns=1)
+    return fig, numbers
+
+
+@style.shown("fig-eleven-epochs")
+def epochs_or_data(rows: pd.DataFrame) -> Figure:
+    """Draws more epochs and more data against one epoch a day, as far as they were run."""
+    return _by_day(rows, [PLAIN, SAME_RATES, label("plain", 3), MORE_DATA], ONE_EPOCH)
+
+
+@style.shown("fig-eleven-meanings")
+def meanings(rows: pd.DataFrame) -> Figure:
+    """Draws the three meanings of MEDA against one epoch a day."""
+    return _by_day(rows, [PLAIN, REDRAWN, RESTORED, GROUPS], ONE_EPOCH)
+
+
+@style.shown("fig-eleven-remedies")
+def remedies(rows: pd.DataFrame) -> Figure:
+    """Draws each remedy that was run once against one epoch a day."""
+    meda = label(experiment.best_meda(rows), 2)
+    return _by_day(rows, [PLAIN, FAL, meda, ADAMAR, TAIL, MORE_DATA], ONE_EPOCH)
+
+
+@style.shown("fig-eleven-changes")
+def changes(rows: pd.DataFrame) -> Figure:
+    """Draws how drift and churn move gains: the last days' mean, and the rise by day."""
+    gained = {
+        (NAMES[setting], change): gain(rows, setting, PLAIN, change)
+        for setting in (FAL, GROUPS, TAIL)
+        for change in CHANGES
+    }
+    fig, grid = style.figure(2, height=2.7)
+    for axes, measure in zip(grid, (experiment.last_days, experiment.slope)):
+        values = {key: measure(found) for key, found in gained.items()}
+        values = pd.concat(values, names=["setting", "change"])
+        style.dots(axes, values, "setting", "change", CHANGE_LOOKS)
+        style.reference(axes, vertical=True)
+    grid[0].set_xlabel(f"logloss against 2 plain epochs,\nlast {SPAN} days, %")
+    grid[1].set_xlabel("its rise by day, %")
+    style.legend_outside(fig, axes, columns=1)
+    return fig
+
+
+@style.shown("fig-eleven-growth")
+def growth(grown: pd.DataFrame, below: float) -> tuple[Figure, dict]:
+    """Draws the rows by day of each table that grows, from `experiment.growth`."""
+    ends = grown.groupby("table", sort=False)["rows"].agg(["first", "last"])
+    growing = ends.index[ends["last"] > 1.02 * ends["first"]]
+    lines = {
+        "rows": ("seen so far", "plain", "o"),
+        "touched": ("touched on the day", "FAL", "s"),
+        "infrequent": (f"touched fewer than {below:g} times", "tail rewind", "D"),
+    }
+    fig, grid = style.figure(len(growing), height=2.1, sharex=True, squeeze=False)
+    for axes, table in zip(grid[:, 0], growing):
+        mine = grown[grown["table"] == table].set_index("day")[list(lines)] / 1e3
+        style.columns(axes, mine, lines, markersize=4)
+        axes.set_title(style.spelled(table))
+        axes.set_ylim(bottom=0)
+    _days(axes, grown["day"].max())
+    fig.supylabel("thousand rows", fontsize=12)
+    style.legend_outside(fig, axes, columns=2)
+    by_day = grown.groupby("day")[["rows", "touched", "infrequent"]].sum()
+    numbers = {"first": by_day["rows"].iloc[0], "last": by_day["rows"].iloc[-1]}
+    return fig, numbers | by_day.iloc[-1].to_dict() | {"below": below}
+
+
+@style.shown("fig-eleven-from-three")
+def from_day_three_on(rows: pd.DataFrame, days: int = experiment.N_DAYS) -> Figure:
+    """Draws the methods' loss by day at both sets of rates, against one epoch a day."""
+    rows = rows[rows["days"] == days]
+    fig, grid = style.figure(2, height=2.9, sharex=True)
+    names = {"plain": "plain", "fal": "FAL", "meda_groups": "MEDA"}
+    for axes, rates in zip(grid, (experiment.TWO, experiment.ONE)):
+        for method, name in names.items():
+            change = experiment.by_day(rows, method, rates, days=days, base_epochs=1)
+            found = intervals(change.stack().rename("value"), ["day"])
+            style.band(axes, found, name, marker="o", markersize=4)
+        style.reference(axes)
+        style.percent_axis(axes)
+        axes.set_title(f"rates {rates} a day")
+    axes.axvline(experiment.FIRST_DAY - 0.5, color=style.REFERENCE, linewidth=1)
+    axes.set_xlabel("days trained")
+    fig.supylabel("two epochs against one, %", fontsize=12)
+    style.legend_outside(fig, grid[0])
+    return fig
+
+
+def gains(rows: pd.DataFrame, settings: Sequence[str], base: str) -> None:
+    """Displays each setting's logloss against `base` in %, early, late, and its rise by day."""
+    found, first = {}, experiment.TUNED_FROM
+    for setting in experiment.ran(rows, settings):
+        change = gain(rows, setting, base)
+        found[NAMES[setting]] = {
+            f"first {SPAN} days": cell(experiment.first_days(change)),
+            f"last {SPAN} days": cell(experiment.last_days(change)),
+            "rise by day": cell(experiment.slope(change), digits=3),
+            f"from day {first} on": cell(experiment.slope(change, first), digits=3),
+        }
+    tables.show(found, f"logloss against {NAMES[base]}, %")
+
+
+def bytes_by_day(grown: pd.DataFrame, dim: int) -> None:
+    """Displays the memory on the first, a middle and the last day, for rows of `dim` floats."""
+    size = experiment.memory(grown, dim) / MB
+    size.insert(2, "second_group", size["tables"] + size["moments"])
+    rows = grown.groupby("day")["rows"].sum()
+    heads = ["tables", "Adam's moments", "a second group"]
+    heads += ["undo log in the first epoch", "undo log in later ones"]
+    size.columns = [f"{head}, MB" for head in heads]
+    last = size.index[-1]
+    found = {}
+    for day in sorted({1, (last + 1) // 2, last}):
+        found[day] = {"rows seen so far": f"{rows[day]:,}", **size.loc[day].map("{:.1f}".format)}
+    tables.show(found, "day")
+
+
+def bytes_by_method(rows: pd.DataFrame) -> None:
+    """Displays the memory that the runs report at their end."""
+    metrics = {
+        "tables, MB": "table_bytes",
+        "optimizer's state, MB": "state_bytes",
+        "kept to put rows back, MB": "rewind_bytes",
+    }
+    found = {}
+    for s in experiment.ran(rows, (PLAIN, FAL, ADAMAR, REDRAWN, RESTORED, GROUPS, TAIL)):
+        sizes = {words: experiment.bytes_at_end(rows, s, m) / MB for words, m in metrics.items()}
+        found[NAMES[s]] = {words: cell(size, digits=1) for words, size in sizes.items()}
+    tables.show(found, "method")
+
+
+def _by_day(rows: pd.DataFrame, settings: Sequence[str], base: str) -> Figure:
+    fig, axes = style.figure(height=4.4)
+    for setting in experiment.ran(rows, settings):
+        name, method, kind = LINES[setting]
+        look = {"markersize": 5, **kind}
+        by_day = gain(rows, setting, base).groupby(["day", "seed"]).mean()
+        style.line(axes, by_day.rename("value").reset_index(), "day", method, name, **look)
+    style.reference(axes, 0, NAMES[base])
+    style.percent_axis(axes)
+    _days(axes, by_day.index.get_level_values("day").max())
+    axes.set_ylabel(f"next-day logloss\nagainst {NAMES[base]}, %")
+    style.legend_outside(fig, axes, columns=2)
+    return fig
+
+
+def _days(axes: Axes, last: float) -> None:
+    axes.set_xticks(range(1, int(last) + 1, 1 if last <= 12 else 3))
+    axes.set_xlabel("days trained on")
+
+
+@style.shown("fig-eleven-worth")
+def priced(rows: pd.DataFrame) -> Figure:
+    """Draws what the epochs after the first are worth: a panel for each of three windows."""
+    found = worth.in_fresh_data(rows).xs(worth.MEAN, level="objective").unstack("epoch")
+    found = found.sub(found[1.0], axis=0).stack().rename("value").reset_index()
+    windows = worth.UNIQUE[::2]
+    found = found[found["unique"].isin(windows)].sort_values("unique")
+    found["line"] = found["remedy"].map(worth.LABELS)
+    found["unique"] = found["unique"].map(lambda n: f"{n:,} unique impressions")
+    label = "worth of the epochs after the first,\nin epochs of fresh data"
+    looks = {worth.LABELS[name]: style.line_style(worth.LABELS[name]) for name in worth.METHODS}
+    looks[worth.LABELS[worth.BLEND]] = style.line_style("tail rewind") | {"linestyle": "-"}
+    return style.by_epoch(found, looks, label, "unique", 2.2)
+
+
+@style.shown("fig-eleven-equal")
+def equal_loss(rows: pd.DataFrame) -> Figure:
+    """Draws lines of equal loss over unique data and epochs, interpolated between the runs."""
+    found = worth.in_fresh_data(rows).xs(worth.MEAN, level="objective")
+    fig, grid = style.figure(3, height=2.6, sharex=True, sharey=True)
+    for axes, name in zip(grid, ("plain", *worth.METHODS[-2:])):
+        of = found.xs(name, level="remedy").groupby(["unique", "epoch"]).mean().unstack()
+        fresh = np.log2(of.mul(of.index, axis=0))  # of the same loss, in one epoch
+        unique, epochs = np.meshgrid(np.log2(of.index), of.columns)
+        levels = np.log2([n for n in worth.FRESH if n >= of.index[0]])
+        lines = axes.contour(unique, epochs, fresh.T, levels, colors="#0B3C5D", linewidths=1.6)
+        axes.clabel(lines, fmt=lambda x: f"{2**x:,.0f}", fontsize=9)
+        axes.plot(unique, epochs, ".", color=style.REFERENCE, markersize=3)
+        axes.set_title(worth.LABELS[name])
+        axes.set(ylabel="epochs", yticks=worth.EPOCHS)
+    axes.set_xticks(np.log2(of.index), [f"{n / 1000:,.4g}k" for n in of.index])
+    axes.set_xlabel("unique impressions")
+    return fig

@@ -1,0 +1,277 @@
+"""Claims C12 and C13: rows without their own label, and served against trained rows.
+
+Chapters 6 and 9 show the records.
+
+C12 takes the own label of each impression out of the rows that it reads, and nothing else, and
+measures what is left of the jump. C13 compares what blended serving serves with what the rewinds
+train, at nine points of epochs 2 to 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from reproduction import measure
+from reproduction.dose_response import experiment as dose_response
+from reproduction.dose_response.experiment import stratum
+from reproduction.findings import by_name
+from reproduction.judge import evidence
+from reproduction.measure import EXPECTED, POINT, losses, over_objectives, relative
+from reproduction.records import Record
+from reproduction.runs import Profile, Run, over_seeds, run_all
+from reproduction.tuning import TUNING_DAYS, tuned
+
+NAME = "own_label"
+SEEDS = tuple(range(20, 28))  # no pilot has seen these
+
+AT = (0.1, 0.25, 0.5, 1.0)
+INSIDE = tuple(epoch + part for epoch in (1, 2, 3) for part in (0.25, 0.5))
+TENTHS = (1.1, 2.1, 3.1)
+ENDS = (2.0, 3.0, 4.0)
+REWINDS = ("plain", "meda", "meda_blend", "tail_rewind", "tail_rewind_blend")
+ADAGRAD_RATES = tuple(10**exponent for exponent in (-1.5, -1.0, -0.5))
+ADAM_RATES = tuple(10**exponent for exponent in (-2.5, -2.0, -1.5))
+
+
+# Rows that are sums have no rule.
+SUMS = ("in_sample", "leave_one_out")
+_ADAM = {"rates": ADAM_RATES, "rule": "adam"}
+
+
+def of(data: str, name: str = "", methods=REWINDS, rates=ADAGRAD_RATES, epochs=4, rule="adagrad"):
+    """Returns the runs of a stratum, of "AdsWorld" or "KuaiRand", by its name."""
+    source = {"AdsWorld": "world", "KuaiRand": "kuairand"}[data]
+    more = {"data": source, "epochs": epochs, "rule": rule, "evaluate_at": AT}
+    return {data + name: stratum(data + name, methods, rates, **more)}
+
+
+# All but those under Adam decide a claim.
+STRATA = {
+    **of("AdsWorld", ", sums", SUMS, (0.3, 1.0), 2),
+    **of("KuaiRand", ", sums", SUMS, (1.0,), 2),
+    **of("AdsWorld", ", two-fold", ("two_fold",), (0.1,), 2),
+    **of("KuaiRand", ", two-fold", ("two_fold",), (0.1,), 2),
+    **of("AdsWorld"),
+    **of("KuaiRand"),
+    **of("AdsWorld", ", Adam", **_ADAM),
+    **of("KuaiRand", ", Adam", **_ADAM),
+}
+# What the notebooks of chapters 6 and 9 run themselves.
+LIVE_RATE = ADAGRAD_RATES[1]  # of the tables, for the rewinds
+LIVE_METHODS = ("plain", "meda", "tail_rewind", "tail_rewind_blend")
+LIVE_SUMS = of("AdsWorld", ", sums", SUMS, (0.3,), 2)
+LIVE_REWINDS = of("AdsWorld", methods=LIVE_METHODS, rates=(LIVE_RATE,), epochs=3)
+run = partial(dose_response.run, strata=STRATA, deciding=STRATA)
+
+
+def jump(rows: pd.DataFrame, stratum: str, method: str) -> pd.Series:
+    """Returns the boundary jump in %, mean over the objectives, by rate and seed."""
+    return over_objectives(measure.jump(rows, metric=None, stratum=stratum, method=method))
+
+
+def rise(rows: pd.DataFrame, stratum: str, method: str) -> pd.Series:
+    """Returns the loss at the end of epoch 2 in % of that at the end of epoch 1, as `jump`."""
+    of = {"metric": None, "stratum": stratum, "method": method}
+    return over_objectives(relative(*(losses(rows, epoch=epoch, **of) for epoch in (2.0, 1.0))))
+
+
+def against_first(rows: pd.DataFrame, stratum: str, rate: float) -> pd.DataFrame:
+    """Returns every method's loss in % of plain's at the end of epoch 1, at one rate of the tables.
+
+    The columns are method, objective, seed, epoch and value.
+    """
+    here = rows[(rows["stratum"] == stratum) & np.isclose(rows["rate"], rate)]
+    first = losses(here, None, by=POINT, method="plain", epoch=1.0)
+    return relative(losses(here, None, by=["method", *POINT]), first).reset_index()
+
+
+def at_point(rows: pd.DataFrame, stratum: str, rate: float, method: str, epoch: float) -> pd.Series:
+    """Returns `against_first` of a method at a point, mean over objectives, by seed."""
+    found = against_first(rows, stratum, rate)
+    found = found[(found["method"] == method) & (found["epoch"] == epoch)]
+    return found.groupby("seed")["value"].mean()
+
+
+def best_rate(rows: pd.DataFrame, stratum: str, method: str, epoch: float) -> float:
+    """Returns the tables' rate with the lowest loss at a point, objectives weighing the same."""
+    loss = losses(rows, None, stratum=stratum, method=method, epoch=epoch)
+    loss = loss / loss.groupby("objective").transform("mean")
+    return loss.groupby("rate").mean().idxmin()
+
+
+def against_one_epoch(
+    rows: pd.DataFrame, stratum: str, method: str = "tail_rewind_blend"
+) -> pd.DataFrame:
+    """Returns a method's loss against one plain epoch's in %, each at its best rate.
+
+    The method's rate is the best for the end of its last epoch. A row for each seed and objective,
+    a column for each epoch.
+    """
+    last = rows.loc[rows["stratum"] == stratum, "epoch"].max()
+    ours, base = (
+        losses(rows, None, stratum=stratum, method=name).xs(
+            best_rate(rows, stratum, name, epoch), level="rate"
+        )
+        for name, epoch in ((method, last), ("plain", 1.0))
+    )
+    return relative(ours, base.xs(1.0, level="epoch")).unstack("epoch")
+
+
+def judge(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns the evidence for C12 and C13, of the strata that the rows have."""
+    there = set(rows["stratum"])
+    found = []
+    for data in ("AdsWorld", "KuaiRand"):
+        if f"{data}, sums" in there:
+            found += _c12(rows, f"{data}, sums", {"seeing": SUMS[0], "excluding": SUMS[1]})
+        if f"{data}, two-fold" in there:
+            found += _c12(rows, f"{data}, two-fold", {"two_fold": "two_fold"})
+        if data in there:
+            found += _c13(rows, data)
+    return evidence(found)
+
+
+def _c12(rows: pd.DataFrame, stratum: str, methods: dict[str, str]) -> Iterator[tuple]:
+    for name, method in methods.items():
+        sides = [name] if name == "seeing" else [f"{name}_above", f"{name}_below"]
+        for rate, values in jump(rows, stratum, method).groupby("rate"):
+            for side in sides:
+                point = f"{stratum.partition(',')[0]}, tables at {rate:.2g}"
+                yield "C12", side, point, values.droplevel("rate")
+
+
+def _c13(rows: pd.DataFrame, data: str) -> Iterator[tuple]:
+    blend = "tail_rewind_blend"
+    tail, meda, blended_meda = (
+        measure.against(rows, mine, other, metric=None, stratum=data)
+        for mine, other in ((blend, "tail_rewind"), (blend, "meda"), ("meda_blend", "meda"))
+    )
+    for rate in tail.index.unique("rate"):
+        of_rate = [one.xs(rate, level="rate") for one in (tail, meda, blended_meda)]
+        for epoch in INSIDE:
+            point = f"{data}, {epoch:g} epochs, tables at {rate:.2g}"
+            for name, values in zip(("tail_inside", "meda_inside", "blended_meda"), of_rate):
+                yield "C13", name, point, values[epoch]
+    plain = against_one_epoch(rows, data).groupby("seed").mean()
+    for name, epochs in (("one_epoch", sorted((*INSIDE, *ENDS))), ("one_epoch_tenth", TENTHS)):
+        for epoch in epochs:
+            yield "C13", name, f"{data}, {epoch:g} epochs", plain[epoch]
+    if data == "AdsWorld":
+        yield "C13", "one_epoch_last", f"{data}, 4 epochs", plain[ENDS[-1]]
+
+
+def facts(record: Record) -> dict:
+    """Returns the values that the findings speak of, by name."""
+    rows, logs = record.rows, ("AdsWorld", "KuaiRand")
+    points, lower = {}, {}
+    for log in logs:
+        for rate in ADAGRAD_RATES:
+            of = against_first(rows, log, rate).groupby(["epoch", "seed", "method"])["value"].mean()
+            points[log, rate] = by_method = of.unstack("method")
+            inside = by_method[by_method.index.isin((*TENTHS, *INSIDE), level="epoch")]
+            for name in ("tail_rewind", "meda"):
+                lower[log, rate, name] = inside[f"{name}_blend"] - inside[name]
+    means = [of.groupby("epoch").mean() for of in lower.values()]
+    return by_name(
+        jump={(log, name): jump(rows, f"{log}, sums", name) for log in logs for name in SUMS},
+        rise={(log, name): rise(rows, f"{log}, sums", name) for log in logs for name in SUMS},
+        point=points,
+        lower=lower,
+        least=-max(of.max() for of in means),
+        most=-min(of.min() for of in means),
+        one={log: against_one_epoch(rows, log).groupby("seed").mean() for log in logs},
+    )
+
+
+# Day after day -----------------------------------------------------------------------------------
+#
+# A production model is served while it trains. So each method is evaluated a quarter into its last
+# epoch over a day, and at its end, on the next day, against one epoch at the end of the same day.
+#
+# Predicted before the run, mean over objectives and days 3 to 10: a quarter into the second epoch,
+# tail rewind with blended serving to the day's start is below tail rewind and below restored MEDA,
+# and within 0.3 % of one epoch or below it; at the end of the day it equals tail rewind, and both
+# are
+# below one epoch; one epoch over twice the data is below all of them.
+
+BY_DAY = "blended_days"
+DAY_SEEDS = tuple(range(20, 25))
+DAYS = 10
+FROM = 3  # the first day that counts
+QUARTER, END = 0.25, 1.0  # of the last epoch over a day
+
+# By setting: the method, its epochs a day, and the method whose tuned rates it takes. Blending
+# leaves training as it is, so it takes the rates of tail rewind.
+ARMS = {
+    "one epoch": ("plain", 1, "plain"),
+    "one epoch, twice the data": ("plain", 1, "plain"),
+    "MEDA, restored": ("meda_restored", 2, "meda_restored"),
+    "tail rewind": ("day_tail_rewind", 2, "day_tail_rewind"),
+    "tail rewind, blended": ("day_tail_rewind_blend", 2, "day_tail_rewind"),
+}
+BASE, MORE_DATA, MEDA, TAIL, BLENDED = ARMS
+
+
+def run_days(
+    profile: Profile, device: str = "auto", seeds=None, store=None, log=print
+) -> pd.DataFrame:
+    """Trains every arm day after day and returns rows of `runs.COLUMNS`."""
+    todo = []
+    for setting, (method, epochs, rates_of) in ARMS.items():
+        rates = tuned(rates_of, epochs, days=TUNING_DAYS)
+        todo.append(
+            Run(
+                method,
+                0,
+                rates.dense_lr,
+                rates.embedding_lr,
+                rates.hyperparameter,
+                setting=setting,
+                epochs=epochs,
+                days=DAYS,
+                day_evaluate_at=(QUARTER, END),
+                times_data=2.0 if setting == MORE_DATA else 1.0,
+            )
+        )
+    rows = run_all(over_seeds(seeds or DAY_SEEDS, todo), profile, device, store, log)
+    return rows[rows["metric"] == EXPECTED]
+
+
+def gain(rows: pd.DataFrame, setting: str, at: float, base: str = BASE) -> pd.DataFrame:
+    """Returns the loss in % of another setting's, mean over objectives: by day, a column a seed.
+
+    Args:
+        rows: Of `run_days`.
+        setting: A key of ARMS.
+        at: QUARTER or END, of the last epoch over a day.
+        base: Another key of ARMS. One epoch is taken at its end, the others at the same point.
+    """
+
+    def of(name: str, point: float) -> pd.Series:
+        loss = losses(rows, EXPECTED, by=POINT, setting=name)
+        loss = loss[(loss.index.get_level_values("epoch") - point) % 1 == 0]
+        return loss.rename(lambda epoch: epoch - point + 1, level="epoch").rename_axis(
+            index={"epoch": "day"}
+        )
+
+    change = relative(of(setting, at), of(base, END if base == BASE else at))
+    return over_objectives(change).unstack("seed").sort_index()
+
+
+def later(rows: pd.DataFrame, setting: str, at: float, base: str = BASE) -> pd.Series:
+    """Returns the mean of `gain` from day FROM on, by seed."""
+    return gain(rows, setting, at, base).loc[FROM:].mean()
+
+
+def facts_by_day(record: Record) -> dict:
+    """Returns the values that the findings speak of, by name."""
+    rows = record.rows
+    return by_name(
+        quarter={name: later(rows, name, QUARTER) for name in ARMS},
+        end={name: later(rows, name, END) for name in ARMS},
+        gained=later(rows, BLENDED, QUARTER, TAIL),
+    )

@@ -1,0 +1,150 @@
+"""Chapter 9: one row and a linear head, as formulas and as simulations that agree with them.
+
+A row has n impressions. Their labels, centred, are y = mu + noise: mu is the row's own and has
+variance tau2 over rows, the noise has variance sigma2. The row learns a mean of labels, and the
+head predicts a * row: `a` is how far it trusts the row. The head sees many rows, so it learns the
+regression coefficient of the label on what it reads.
+
+UWSR (Lettich and Gupta, arXiv 2609.34083) explains the second epoch by the same cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import product
+from math import comb, sqrt
+
+import numpy as np
+
+# What impression k reads of the n labels y of its row.
+Read = Callable[[np.ndarray, int], float]
+READS: dict[str, Read] = {
+    "epoch 1": lambda y, k: y[:k].mean() if k else 0.0,  # an ordered statistic, as CatBoost's
+    "epoch 2": lambda y, k: y.mean(),
+    "leave one out": lambda y, k: np.delete(y, k).mean(),
+    "out of fold": lambda y, k: y[1 - k % 2 :: 2].mean(),
+}
+
+
+def trust(kind: str, n: int, tau2: float, sigma2: float) -> float:
+    """Returns where the head's weight on the row goes, by what it reads; n is even."""
+    if kind == "epoch 1":  # the k-th impression reads k - 1 others, the first one none
+        harmonic = sum(1 / m for m in range(1, n)) / (n - 1)
+        return tau2 / (tau2 + sigma2 * harmonic)
+    if kind == "epoch 2":  # the own label is in the mean, with weight 1/n
+        return 1.0
+    others = {"leave one out": n - 1, "out of fold": n // 2}[kind]
+    return tau2 / (tau2 + sigma2 / others)
+
+
+def best_trust(n: int, tau2: float, sigma2: float) -> float:
+    """Returns the weight that predicts fresh impressions of the row best."""
+    return tau2 / (tau2 + sigma2 / n)
+
+
+def fresh_loss(a: float, n: int, tau2: float, sigma2: float) -> float:
+    """Returns the squared error on fresh impressions, which read the mean of all n labels."""
+    return tau2 + sigma2 - 2 * a * tau2 + a**2 * (tau2 + sigma2 / n)
+
+
+def all_rows(n: int, rates: tuple[float, ...]) -> Iterator[tuple[float, np.ndarray]]:
+    """Yields every row there can be: its probability and its n labels, 0 or 1 less the mean rate.
+
+    A row's rate of positives is each of `rates` with the same probability.
+    """
+    for rate in rates:
+        for labels in product((0, 1), repeat=n):
+            p = np.prod([rate if y else 1 - rate for y in labels]) / len(rates)
+            yield float(p), np.array(labels) - np.mean(rates)
+
+
+def simulated_trust(read: Read, n: int, rates: tuple[float, ...]) -> float:
+    """Fits the head to what the impressions of every row read."""
+    products = squares = 0.0
+    for p, y in all_rows(n, rates):
+        for k in range(n):
+            x = read(y, k)
+            products, squares = products + p * x * y[k], squares + p * x * x
+    return products / squares
+
+
+def simulated_fresh_loss(a: float, n: int, rates: tuple[float, ...]) -> float:
+    """Predicts one more label of every row."""
+    return sum(p * (y[-1] - a * y[:-1].mean()) ** 2 for p, y in all_rows(n + 1, rates))
+
+
+def variances(rates: tuple[float, ...]) -> tuple[float, float]:
+    """Returns tau2 and sigma2 of rows with these rates."""
+    p = np.array(rates)
+    return float(p.var()), float((p * (1 - p)).mean())
+
+
+def told_by_accumulator(n: int, rate: float, c: float, corrected: bool) -> float:
+    """Returns the covariance of a label with a row without its own vote, G / sqrt(S + c).
+
+    Rows differ by luck alone, so an honest row has none. A vote is a label less the rate. If S is
+    not corrected, it still has the square of the own vote, which is larger for a positive: a row of
+    the other votes is then divided by more if the own label is 1.
+    """
+    mean = {}
+    for own in (0, 1):
+        mean[own] = 0.0
+        for m in range(n):  # positives among the others
+            others = comb(n - 1, m) * rate**m * (1 - rate) ** (n - 1 - m)
+            positives, votes = (m, n - 1) if corrected else (m + own, n)
+            square = positives * (1 - rate) ** 2 + (votes - positives) * rate**2
+            mean[own] += others * (m - (n - 1) * rate) / sqrt(square + c)
+    return rate * (1 - rate) * (mean[1] - mean[0])
+
+
+def simulated_accumulator(n: int, rate: float, c: float, corrected: bool) -> float:
+    """Keeps the votes of every row there can be, and takes impression 0's out."""
+    covariance = 0.0
+    for p, votes in all_rows(n, (rate,)):
+        total, square = votes.sum() - votes[0], (votes**2).sum()
+        square -= votes[0] ** 2 if corrected else 0.0
+        covariance += p * votes[0] * total / sqrt(square + c)
+    return covariance
+
+
+def kept_apart(steps: int, eta: float, means: tuple[float, float]) -> tuple[float, float]:
+    """Returns sum and difference of two folds' updates of one table that are kept apart.
+
+    Each fold's update is computed on the row without its own fold's updates, D0 += eta (mean0 -
+    D1), and nothing it did before holds it back: the sum converges, the difference grows by a
+    factor of 1 + eta in each step.
+    """
+    both = sum(means) * (1 - (1 - eta) ** steps)
+    apart = (means[0] - means[1]) * ((1 + eta) ** steps - 1)
+    return both, apart
+
+
+def simulated_apart(steps: int, eta: float, means: tuple[float, float]) -> tuple[float, float]:
+    """Takes the steps."""
+    d0 = d1 = 0.0
+    for _ in range(steps):
+        d0, d1 = d0 + eta * (means[0] - d1), d1 + eta * (means[1] - d0)
+    return d0 + d1, d0 - d1
+
+
+def second_order_trace(k: int, n: int, eta: float, a: float) -> float:
+    """Returns how much an own label moves what its impression reads in epoch 2, own vote excluded.
+
+    The vote of each later impression of epoch 1 was taken on a row that held this one's: it pushes
+    back by a * eta of it. To first order that is -a eta^2 (n - 1 - k), where the vote itself has
+    eta. k: from 0.
+    """
+    return eta * ((1 - a * eta) ** (n - 1 - k) - 1)
+
+
+def simulated_trace(k: int, n: int, eta: float, a: float) -> float:
+    """Trains a row for an epoch with the own label 0, then 1, and compares the reads."""
+
+    def read(own: float) -> float:
+        labels, votes = np.linspace(-1, 1, n), np.zeros(n)
+        labels[k] = own
+        for j in range(n):
+            votes[j] = labels[j] - a * eta * votes.sum()  # the gradient of the squared error
+        return eta * np.delete(votes, k).sum()
+
+    return read(1.0) - read(0.0)

@@ -1,0 +1,201 @@
+"""Chapters 5 and 6, claims C3 to C5: the jump at the epoch boundary, and its cause."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import pandas as pd
+import torch
+
+from multiepoch.data import Log
+from multiepoch.model import ConversionModel
+from multiepoch.optim import SparseOptimizer
+from multiepoch.runner import Runner
+from multiepoch.train import frequency_groups, train
+from reproduction.findings import by_name, measures
+from reproduction.judge import evidence
+from reproduction.measure import by_seed, jump, losses, pick, relative
+from reproduction.records import Record
+from reproduction.runs import Profile, Run, over_seeds, resolve_device, run_all, workers
+from reproduction.runs.interventions import INTERVENTIONS
+from reproduction.tuning import tuned
+
+NAME = "second_epoch"
+PLAIN = "several epochs"
+KEPT = (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16)
+FINE = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
+LABELS, CAUSES = "labels", "causes"  # what is run beside plain training: in chapter 5, in 6
+
+
+def thinned(kept: float) -> str:
+    """Returns the setting in which a click keeps its label with probability `kept`."""
+    return f"1/{round(1 / kept)} of the clicks"
+
+
+def runs(epochs: int, parts: Sequence[str] = (LABELS, CAUSES)) -> list[Run]:
+    """Returns the runs of one seed, at the rates that are best for one epoch."""
+    rates = tuned("plain", 1)
+    base = dict(method="plain", seed=0, dense_lr=rates.dense_lr, embedding_lr=rates.embedding_lr)
+    several = Run(**base, setting=PLAIN, epochs=epochs, evaluate_at=FINE, group_by="product")
+    causes = [Run(**base, setting=name, epochs=2, intervention=name) for name in INTERVENTIONS]
+    click = {"epochs": 2, "objectives": ("click",)}
+    thin = [Run(**base, **click, setting=thinned(kept), keep_positives=kept) for kept in KEPT]
+    return [several, *(causes if CAUSES in parts else []), *(thin if LABELS in parts else [])]
+
+
+def run(
+    profile: Profile,
+    device: str = "auto",
+    seeds=None,
+    store=None,
+    log=print,
+    parts: Sequence[str] = (LABELS, CAUSES),
+) -> pd.DataFrame:
+    """Returns rows of runs.COLUMNS, of plain training and of the parts named."""
+    todo = over_seeds(seeds or profile.seeds, runs(profile.epochs, parts))
+    return run_all(todo, profile, device, store, log)
+
+
+def plain_jump(rows: pd.DataFrame, group: str = "all", setting: str = PLAIN) -> pd.Series:
+    """Returns the boundary jump of plain training in %, by seed and objective."""
+    return jump(rows, group=group, method="plain", setting=setting)
+
+
+def quarters(rows: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Returns the rise over epoch 2's first quarter, and per quarter over the others, in %."""
+    plain = pick(rows, "plain", PLAIN)
+    later = relative(*(losses(plain, epoch=epoch) for epoch in (2.0, 1.25)))
+    return by_seed(plain_jump(rows)), by_seed(later) / 3
+
+
+def part_gone(rows: pd.DataFrame) -> pd.Series:
+    """Returns the % of the plain jump that is gone by intervention (setting), seed, objective."""
+    left = {name: plain_jump(rows, setting=name) for name in INTERVENTIONS}
+    return 100 * (1 - pd.concat(left, names=["setting"]) / plain_jump(rows))
+
+
+def part_left(rows: pd.DataFrame) -> pd.Series:
+    """Returns the % of the plain jump that is left, mean over objectives, by setting and seed."""
+    return 100 - part_gone(rows).groupby(["setting", "seed"]).mean()
+
+
+def jump_by_group(rows: pd.DataFrame) -> pd.Series:
+    """Returns the plain jump by tenth of the products' frequency (group), seed and objective."""
+    groups = [group for group in pick(rows, "plain", PLAIN)["group"].unique() if group != "all"]
+    return pd.concat({group: plain_jump(rows, group) for group in groups}, names=["group"])
+
+
+def _has(rows: pd.DataFrame, part: str) -> bool:
+    of = {LABELS: thinned(KEPT[0]), CAUSES: next(iter(INTERVENTIONS))}
+    return of[part] in set(rows["setting"])
+
+
+def directions(rows: pd.DataFrame) -> dict[str, bool]:
+    """Returns the conditions that hold for every seed, of the parts that the rows have."""
+    if not _has(rows, CAUSES):
+        jumps = plain_jump(rows).groupby("objective")
+        return {f"the test loss of {name} jumps": (jump > 0).all() for name, jump in jumps}
+    left, found = part_left(rows).unstack("setting"), {}
+    for name in ("labels drawn anew", "fresh impressions"):
+        found[f"{name} leave less than half of the jump"] = (left[name] < 50).all()
+    alone = left["dense layers frozen"] < left["tables frozen"]
+    found["the tables alone do less harm than the dense layers alone"] = alone.all()
+    rows_apart = left["infrequent rows frozen"] < left["frequent rows frozen"]
+    found["freezing infrequent rows helps more than freezing frequent ones"] = rows_apart.all()
+    return found
+
+
+def judge(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns the evidence for C5 and for the earlier readings of C3 and C4.
+
+    Of the parts that the rows have.
+    """
+    found = {}
+    if _has(rows, LABELS):
+        jumps = plain_jump(rows).unstack("objective")
+        thin = {kept: by_seed(plain_jump(rows, setting=thinned(kept))) for kept in KEPT}
+        found["C3-first"] = {f"jump_{name}": jumps[name] for name in jumps}
+        found["C4-first"] = {
+            "cart_over_click": jumps["add_to_cart"] - jumps["click"],
+            "checkout_over_cart": jumps["checkout"] - jumps["add_to_cart"],
+            "thinned": thin[KEPT[-1]] - thin[KEPT[0]],
+        }
+    if _has(rows, CAUSES):
+        tenths = jump_by_group(rows).groupby(["group", "seed"]).mean().unstack("group")
+        gone = part_gone(rows).groupby(["setting", "seed"]).mean().unstack("setting")
+        found["C5"] = {
+            "decile": tenths["0"] - tenths["9"],
+            "tail_frozen": gone["infrequent rows frozen"],
+            "resampled": gone["labels drawn anew"],
+            "dense_frozen": gone["dense layers frozen"],
+        }
+    return evidence(
+        (claim, name, "", values) for claim in found for name, values in found[claim].items()
+    )
+
+
+# What rows remember of the impressions they were trained on --------------------------------------
+#
+# After one epoch the model is evaluated on impressions it was trained on and on fresh ones of the
+# same days, grouped by how often the window has the impression's row of the sparsest table.
+
+COLUMN = "user_x_advertiser"
+EDGES = (1, 2, 4, 8, 16, 32)  # of GROUPS, in times that a row was trained on
+GROUPS = ("never", "once", "2 to 3", "4 to 7", "8 to 15", "16 to 31", "32 or more")
+SEEN, FRESH, NEXT = "trained on", "fresh, same days", "test day"
+
+
+def fresh_of_the_same_days(profile: Profile, seed: int, n: int) -> Log:
+    """Returns n impressions of the training window's days that are not in the window."""
+    world, per_day = profile.world(seed), n // profile.train_days
+    made = profile.impressions_per_day + per_day
+    log = Log.concat([world.day(d, made)[-per_day:] for d in range(profile.train_days)])
+    return replace(log, schema=world.schema(profile.train_days + 1))
+
+
+def run_memory(profile: Profile, device: str = "auto", seeds=None, log=print) -> pd.DataFrame:
+    """Returns the logloss by seed, epoch, split, group of the cross row, and objective."""
+    device, seeds = resolve_device(device), list(seeds or profile.seeds)
+    found = {}
+    with Runner(partial(_one_seed, profile, device), workers(profile, device)) as runner:
+        for seed, rows in runner.map(seeds):
+            found[seed] = rows
+            log(f"the rows' memory, seed {seed}: done")
+    return pd.concat([found[seed] for seed in seeds], ignore_index=True)
+
+
+def _one_seed(profile: Profile, device: str, seed: int) -> pd.DataFrame:
+    rates = tuned("plain", 1)
+    window, _, test = (one.to(device) for one in profile.split(profile.world(seed)))
+    sample = torch.arange(0, len(window), profile.train_days, device=device)
+    fresh = fresh_of_the_same_days(profile, seed, len(sample))
+    logs = {SEEN: window[sample], FRESH: fresh, NEXT: test}
+    torch.manual_seed(seed)
+    model = ConversionModel(window.schema).to(device)
+    optimizer = SparseOptimizer.from_model(model, rates.dense_lr, rates.embedding_lr)
+    more = dict(epochs=2, batch_size=profile.batch_size, seed=seed, progress=None)
+    by_count = partial(frequency_groups, column=COLUMN, edges=EDGES)
+    more |= dict(evaluate=logs, evaluate_at=(0.25, 1.0), groups=by_count)
+    rows = train(model, optimizer, window, **more)
+    rows = rows[rows["metric"] == "logloss"].assign(seed=seed)
+    names = {str(k): name for k, name in enumerate(GROUPS)} | {"all": "all"}
+    return rows.assign(group=rows["group"].map(names))
+
+
+def memory(rows: pd.DataFrame, objective: str = "click") -> tuple[pd.Series, pd.Series]:
+    """Returns the loss on seen impressions against fresh ones, and the jump: % by group, seed."""
+    losses = rows[rows["objective"] == objective].pivot_table(
+        index=["group", "seed"], columns=["split", "epoch"], values="value"
+    )
+    known = losses[SEEN, 1.0] / losses[FRESH, 1.0]
+    jumped = losses[NEXT, 1.25] / losses[NEXT, 1.0]
+    return 100 * (known - 1).dropna(), 100 * (jumped - 1).dropna()
+
+
+def facts(record: Record) -> dict:
+    """Returns the values that the findings speak of, by name."""
+    first, later = quarters(record.rows)
+    known = measures(record.evidence)
+    return known | by_name(first=first, later=later, left=part_left(record.rows))

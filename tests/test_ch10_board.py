@@ -1,0 +1,261 @@
+"""The board's remedies: each trains by its entry alone, and each new class does what it says."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from multiepoch.data import Log, Schema
+from multiepoch.optim import SparseOptimizer
+from reproduction import records, tuning
+from reproduction.ch10_board import experiment
+from reproduction.measure import as_losses
+from reproduction.remedies import hooks
+from reproduction.remedies.board import BOARD, filtered, hashed, smoothed
+from reproduction.runs import NEW_IDS, Run, execute, profile
+from reproduction.runs.sources import has_new_id
+
+TINY = replace(
+    profile("quick"),
+    n_users=60,
+    n_products=40,
+    n_campaigns=8,
+    n_advertisers=4,
+    impressions_per_day=150,
+    batch_size=100,
+)
+
+
+@pytest.mark.parametrize("name", BOARD)
+def test_every_remedy_trains_from_its_entry(name):
+    remedy = BOARD[name]
+    factor = {"dense_factor": remedy.dense_factors[-1]}
+    rate = 1e-2 * remedy.scale(remedy.grid[0])
+    run = Run(name, 0, 1e-3, rate, remedy.grid[0], epochs=2, group_by=NEW_IDS, **factor)
+    rows = as_losses(execute(run, TINY))
+    loss = rows[(rows["metric"] == "loss") & (rows["group"] == "all")]
+    assert sorted(loss["epoch"].unique()) == [0.25, 0.5, 1.0, 1.25, 1.5, 2.0]
+    assert loss["value"].between(0.001, 5).all()
+    assert {"0", "1"} <= set(rows["group"])
+
+
+def test_the_committed_rates_are_those_of_the_committed_search():
+    """Scored was the mean over three points of epoch 2; for plain, the end of epoch 1."""
+    rows = records.read("ch10_search", "long").rows
+    assert set(rows["remedy"]) == set(BOARD) and experiment.most_trials(rows) == 8
+    loss = rows[(rows["metric"] == "loss") & (rows["group"] == "all")]
+    points = ["rate", "hyperparameter", "dense_factor"]
+    for data, mine in loss.groupby("data"):
+        keys = ["remedy", *points, "objective"]
+        table = mine.pivot_table(index=keys, columns="epoch", values="value")
+        table = table.div(table[1.0].groupby("objective").median(), level="objective", axis=0)
+        plain = table.index.get_level_values("remedy") == "plain"
+        score = table[[1.25, 1.5, 2.0]].mean(axis=1).where(~plain, table[1.0])
+        best = score.groupby(keys[:-1]).mean().groupby("remedy").idxmin()
+        for remedy, (_, rate, value, factor) in best.items():
+            rate *= BOARD[remedy].scale(json.loads(value))
+            found = tuning.Tuned(1e-3, rate, json.loads(value), factor)
+            source = experiment.SOURCES[data]
+            assert tuning.chosen(tuning.on_board(remedy, source)) == found
+
+
+class Model(nn.Module):
+    """Two tables and a linear layer; each batch reads row k and row k of the tables."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.user = nn.Embedding(6, 3, sparse=True)
+        self.item = nn.Embedding(20, 3, sparse=True)
+        self.head = nn.Linear(6, 1)
+
+    def forward(self, ids):
+        return self.head(torch.cat([self.user(ids % 6), self.item(ids)], dim=1))
+
+    def table_parameters(self):
+        return {"user": self.user.weight, "item": self.item.weight}
+
+    def dense_parameters(self):
+        return list(self.head.parameters())
+
+
+def setting(lr=0.1, rule="sgd"):
+    model = Model()
+    return model, SparseOptimizer.from_model(model, dense_lr=0.1, embedding_lr=lr, rule=rule)
+
+
+def step(model, optimizer, hook, ids):
+    def closure():
+        optimizer.zero_grad()
+        loss = model(ids).square().mean()
+        loss.backward()
+        return loss
+
+    hook.backward(torch.arange(len(ids)), closure)
+
+
+IDS = torch.tensor([0, 0, 7, 3])
+
+
+def gradients(model):
+    return [table.grad.to_dense() for table in (model.user.weight, model.item.weight)]
+
+
+def test_a_pair_acts_before_the_epochs_and_on_the_gradients():
+    model, optimizer = setting(rule="adagrad")
+    pair = BOARD["meda_l2"].remedy(model, optimizer, hyperparameter=0.5)
+    step(model, optimizer, hooks.Hook(model, optimizer), IDS)
+    plain = gradients(model)
+    pair.before_epoch(0)
+    step(model, optimizer, pair, IDS)
+    assert not torch.equal(gradients(model)[1], plain[1])
+    start = model.item.weight.detach().clone()
+    pair.before_epoch(1)
+    assert not (model.item.weight == start).any()
+
+
+def test_touched_l2_adds_the_weight_once_to_each_touched_row():
+    model, optimizer = setting()
+    step(model, optimizer, hooks.Hook(model, optimizer), IDS)
+    plain = gradients(model)
+    step(model, optimizer, hooks.TouchedL2(model, optimizer, 0.5), IDS)
+    touched = torch.zeros(20, 1).index_fill_(0, IDS, 1.0)
+    torch.testing.assert_close(gradients(model)[1], plain[1] + 0.5 * touched * model.item.weight)
+    assert model.item.weight.grad._nnz() == 4, "lookups are still listed one by one"
+
+
+def test_cowclip_limits_a_row_by_its_lookups_and_its_norm():
+    model, optimizer = setting()
+    step(model, optimizer, hooks.Hook(model, optimizer), IDS)
+    plain = gradients(model)
+    step(model, optimizer, hooks.CowClip(model, optimizer, 1e-3), IDS)
+    norms = gradients(model)[1].norm(dim=1)
+    assert norms[0].item() == pytest.approx(2e-3 * model.item.weight[0].norm().item(), rel=1e-4)
+    step(model, optimizer, hooks.CowClip(model, optimizer, 1e3), IDS)
+    torch.testing.assert_close(gradients(model), plain)
+
+
+def test_waiting_rows_decay_everywhere_or_when_touched():
+    for reading, expected in (("everywhere", 0.9 * 0.8), ("fbgemm", 1 - 0.1 * 0.1 * 2)):
+        model, optimizer = setting()
+        hook = hooks.WaitingDecay(model, optimizer, 0.1, reading)
+        start = model.item.weight.detach().clone()
+        for ids in ([0], [1], [1], [0]):  # row 0 waits for two steps; nothing else changes it
+            step(model, optimizer, hook, torch.tensor(ids))
+        kept = model.item.weight[0] / start[0]
+        torch.testing.assert_close(kept.detach(), torch.full((3,), expected))
+        waits = model.item.weight[5] / start[5]
+        assert torch.allclose(waits, torch.ones(3)) == (reading == "fbgemm")
+
+
+def test_dropout_drops_rows_from_an_epoch_on_and_only_in_training():
+    model, optimizer = setting()
+    hook = hooks.Dropout(model, optimizer, 0.5, rows=True, from_epoch=1)
+    ids = torch.arange(20)
+    kept = model.item(ids)
+    torch.testing.assert_close(kept, model.item.weight)
+    hook.before_epoch(1)
+    zero = (model.item(ids) == 0).all(dim=1)
+    assert 0 < zero.sum() < 20
+    model.eval()
+    torch.testing.assert_close(model.item(ids), model.item.weight)
+
+
+def test_shared_embeddings_replace_ids_in_training_only():
+    model, optimizer = setting()
+    hooks.SharedEmbeddings(model, optimizer, 1.0)
+    ids = torch.zeros(50, dtype=torch.int64)
+    assert len(model.item(ids).unique(dim=0)) > 5
+    model.eval()
+    assert len(model.item(ids).unique(dim=0)) == 1
+
+
+def test_the_sensitivity_penalty_moves_the_dense_layers_alone():
+    model, optimizer = setting()
+    step(model, optimizer, hooks.Hook(model, optimizer), IDS)
+    tables, dense = gradients(model), model.head.weight.grad.clone()
+    step(model, optimizer, hooks.SensitivityPenalty(model, optimizer, 1.0), IDS)
+    torch.testing.assert_close(gradients(model), tables)
+    # |d z / d row|^2 is the squared norm of the table's half of the head, whatever the impression.
+    seen = {"user": torch.tensor([2, 2, 1, 1.0]), "item": torch.tensor([2, 2, 1, 1.0])}
+    pull = torch.cat(
+        [
+            2 * (1 / n).mean() * half
+            for n, half in zip(seen.values(), model.head.weight.chunk(2, 1))
+        ],
+        dim=1,
+    )
+    torch.testing.assert_close(model.head.weight.grad - dense, pull.detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_threshold_meda_redraws_large_tables_only():
+    model, optimizer = setting(rule="adagrad")
+    method = BOARD["threshold_meda"]
+    hook = method.remedy(model, optimizer, hyperparameter=10, seed=1)
+    before = model.user.weight.detach().clone(), model.item.weight.detach().clone()
+    hook.before_epoch(0)
+    hook.before_epoch(1)
+    assert torch.equal(model.user.weight, before[0])
+    assert not (model.item.weight == before[1]).any()
+
+
+def test_later_table_rate_freezes_from_the_second_epoch():
+    model, optimizer = setting()
+    hook = hooks.LaterTableRate(model, optimizer, 0.0)
+    rates = []
+    for index in (0, 1):
+        hook.before_epoch(index)
+        rates.append(optimizer.embedding.param_groups[0]["lr"])
+    assert rates == [0.1, 0.0]
+
+
+def test_whole_tables_decay_rows_that_no_batch_touches():
+    for decoupled in (False, True):
+        model = Model()
+        whole = hooks.WholeTables(model, 0.1, 0.01, 1e-2, decoupled)
+        start = model.item.weight[5].detach().clone()
+        model(IDS).square().mean().backward()
+        for optimizer in whole.optimizers:
+            optimizer.step()
+        # L2 under Adam: by the rate, whatever the size. AdamW: by rate times decay, in proportion.
+        expected = start * (1 - 1e-4) if decoupled else start - 0.01 * start.sign()
+        torch.testing.assert_close(model.item.weight[5].detach(), expected, rtol=1e-4, atol=1e-5)
+
+
+def log_of(ids):
+    n, schema = len(ids), Schema({"item": 10}, ("x",), ("click",))
+    labels = (torch.arange(n) % 2).float()[:, None]
+    return Log(schema, {"item": ids}, torch.zeros(n, 1), labels, torch.zeros(n, dtype=torch.int32))
+
+
+def test_filtered_ids_share_a_row():
+    log = log_of(torch.tensor([1, 1, 4, 5, 5, 9]))
+    changed, _ = filtered(log, log, 2)
+    assert changed.ids["item"].tolist() == [0, 0, 2, 1, 1, 2]
+    assert changed.schema.cardinality == {"item": 3}
+
+
+def test_hashed_ids_fit_and_are_the_same_in_every_log():
+    log = log_of(torch.arange(10))
+    window, held_out = hashed(log, log[:4], 0.3)
+    assert window.schema.cardinality == {"item": 3}
+    assert 0 <= window.ids["item"].min() <= window.ids["item"].max() < 3
+    assert torch.equal(held_out.ids["item"], window.ids["item"][:4])
+
+
+def test_smoothing_keeps_the_mean_label():
+    log = log_of(torch.arange(10))
+    window, held_out = smoothed(log, log, 0.2)
+    assert held_out is log
+    labels = window.labels
+    assert labels.mean() == log.labels.mean() and sorted(labels.unique().tolist()) == [
+        pytest.approx(0.1),
+        pytest.approx(0.9),
+    ]
+
+
+def test_new_ids_are_those_the_window_lacks():
+    log = log_of(torch.tensor([1, 1, 4]))
+    assert has_new_id(log, log_of(torch.tensor([4, 5])), ("item",)).tolist() == [0, 1]

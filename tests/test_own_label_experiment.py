@@ -1,0 +1,136 @@
+"""Chapter 9 on made-up losses whose effects are known, and its runs."""
+
+import itertools
+
+import pandas as pd
+import pytest
+
+from reproduction import judge
+from reproduction.own_label import experiment, figures, remedy_cost
+from reproduction.own_label.experiment import ENDS, INSIDE, REWINDS, STRATA, TENTHS
+from reproduction.runs import profile
+
+DATA = ("AdsWorld", "KuaiRand")
+OBJECTIVES = ("click", "checkout")
+# Loss of each method by point of an epoch from the second on; one plain epoch has 1.
+INSIDE_LOSS = {"plain": 1.4, "meda": 1.05, "meda_blend": 1.0, "tail_rewind": 1.03}
+INSIDE_LOSS["tail_rewind_blend"] = 0.99
+
+
+def made_up(seeds=range(20, 24), **changed) -> pd.DataFrame:
+    rows = []
+
+    def add(stratum, rate, method, seed, epoch, loss):
+        for k, objective in enumerate(OBJECTIVES):
+            value = loss * (1 + k) * (1 + 1e-5 * ((seed * 7919 + k) % 13))
+            rows.append((stratum, rate, method, seed, objective, epoch, value))
+
+    for one in itertools.chain(*STRATA.values()):
+        worse = 1 + 0.01 * (one.embedding_lr != 0.1)  # the best rate is 0.1
+        for seed in seeds:
+            inside = {"in_sample": 1.2}.get(one.method, 1.002)
+            inside = changed.get(one.method, INSIDE_LOSS.get(one.method, inside))
+            points = {1.0: 1.0, **dict.fromkeys((*INSIDE, *TENTHS), inside)}
+            points |= dict.fromkeys(ENDS, 0.97)
+            for epoch, loss in points.items():
+                add(*one.about.values(), seed, epoch, loss * worse)
+    columns = ["stratum", "rate", "method", "seed", "objective", "epoch", "value"]
+    return pd.DataFrame(rows, columns=columns).assign(metric="logloss", group="all")
+
+
+def verdicts(rows):
+    evidence = experiment.judge(rows)
+    claims = map(judge.claim, ("C12", "C13"))
+    return {one.id: judge.verdict(one, judge.weigh(one, evidence)) for one in claims}
+
+
+def test_made_up_losses_get_their_verdicts():
+    assert verdicts(made_up()) == {"C12": "as predicted", "C13": "as predicted"}
+    dips = verdicts(made_up(tail_rewind_blend=1.04))
+    assert dips == {"C12": "as predicted", "C13": "partly as predicted"}
+    leaks = verdicts(made_up(leave_one_out=1.05))
+    assert leaks == {"C12": "partly as predicted", "C13": "as predicted"}
+
+
+def test_every_measure_is_predicted_and_has_its_points():
+    evidence = experiment.judge(made_up())
+    mine = {(id, m.name) for id in ("C12", "C13") for m in judge.claim(id).measures}
+    assert set(zip(evidence["claim"], evidence["measure"])) == mine
+    points = evidence.groupby("measure")["point"].nunique()
+    assert points["tail_inside"] == 2 * 3 * 6
+    assert points["one_epoch"] == 2 * 9 and points["seeing"] == 3 and points["two_fold_above"] == 2
+    assert "C13 · Blended serving has no dip: **as predicted**" in judge.table(evidence)
+
+
+def test_each_is_compared_at_its_best_rate():
+    rows = made_up()
+    assert experiment.best_rate(rows, "AdsWorld", "plain", 1.0) == 0.1
+    found = experiment.against_one_epoch(rows, "AdsWorld").mean()
+    assert found[1.25] == pytest.approx(-1, abs=0.1) and found[4.0] == pytest.approx(-3, abs=0.1)
+
+
+def test_the_figures_show_both_data_sets_and_every_remedy():
+    rows = made_up()
+    fig = figures.controls.__wrapped__(rows)
+    labels = [label.get_text() for label in fig.axes[1].get_yticklabels()]
+    assert [axes.get_title() or axes.get_title("left") for axes in fig.axes] == list(DATA)
+    assert labels == list(figures.CONTROLS.values())
+    fig = figures.served.__wrapped__(rows)
+    assert {line.get_label() for line in fig.axes[0].lines} >= set(figures.LOOKS)
+
+
+def test_runs_have_names_of_their_own_and_strata_are_refused_by_name():
+    names = [tuple(run.about.values()) for runs in STRATA.values() for run in runs]
+    assert len(set(names)) == len(names)
+    assert {run.method for run in STRATA["AdsWorld"]} == set(REWINDS)
+    with pytest.raises(ValueError, match="no stratum is named 'AdsWorlds'; there are AdsWorld"):
+        experiment.run(profile("quick"), "cpu", only="AdsWorlds")
+
+
+def test_costs_are_drawn_beside_losses(monkeypatch):
+    theirs = made_up().assign(metric="expected_logloss")
+    rows = theirs[(theirs["stratum"] == "AdsWorld") & (theirs["rate"] == 0.1)]
+    mine = pd.concat(
+        rows[rows["method"] == "tail_rewind"].assign(
+            method=method, value=lambda d: 1.1 * d["value"]
+        )
+        for method in remedy_cost.RATES
+    )
+    found = remedy_cost.against_one_epoch(mine, theirs).groupby("method").mean()
+    assert found.loc["sum_rule", 2.0] == pytest.approx(6.7, abs=0.01)  # 1.1 * 0.97
+    assert found.loc["tail_rewind", 1.25] == pytest.approx(3, abs=0.01)
+    methods = {*remedy_cost.RATES, *REWINDS}
+    order = ["meda", *sorted(methods - {"meda"})]
+    cost = pd.DataFrame({"mb": range(len(methods)), "time": 1.0}, index=order)
+    monkeypatch.setattr(remedy_cost, "cost", lambda: cost)
+    fig, numbers = figures.costs.__wrapped__(mine, theirs)
+    labels = [label.get_text() for label in fig.axes[0].get_yticklabels()]
+    assert labels[0].startswith("MEDA\n0 MB") and len(labels) == len(methods) - 1
+    assert numbers["plain"] == pytest.approx(40, abs=0.01)
+
+
+def test_a_day_is_compared_with_one_epoch_at_its_end():
+    losses = {
+        experiment.BASE: (9.0, 1.0),
+        experiment.TAIL: (1.1, 0.9),
+        experiment.BLENDED: (0.95, 0.9),
+    }
+    rows = [
+        (setting, seed, objective, day + part, loss * day)
+        for setting, (quarter, end) in losses.items()
+        for day in range(1, 5)
+        for part, loss in ((-0.75, quarter), (0.0, end))
+        for seed in (20, 21)
+        for objective in OBJECTIVES
+    ]
+    columns = ["setting", "seed", "objective", "epoch", "value"]
+    rows = pd.DataFrame(rows, columns=columns).assign(metric="expected_logloss", group="all")
+    found = experiment.gain(rows, experiment.TAIL, experiment.QUARTER)
+    assert list(found.index) == [1, 2, 3, 4]
+    assert found.to_numpy() == pytest.approx(10)
+    served = experiment.later(rows, experiment.BLENDED, experiment.QUARTER)
+    assert served.tolist() == pytest.approx([-5, -5])
+    blended = experiment.later(rows, experiment.BLENDED, experiment.QUARTER, experiment.TAIL)
+    assert blended.tolist() == pytest.approx([100 * (0.95 / 1.1 - 1)] * 2)
+    at_end = experiment.later(rows, experiment.BLENDED, experiment.END, experiment.TAIL)
+    assert at_end.tolist() == pytest.approx([0, 0])
