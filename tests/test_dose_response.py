@@ -8,6 +8,7 @@ from multiepoch.methods import METHODS
 from multiepoch.stats import holm, interval, t_test
 from reproduction import judge
 from reproduction.dose_response import experiment as dose_response
+from reproduction.dose_response import production
 from reproduction.dose_response.experiment import STRATA, stratum
 from reproduction.runs import profile
 
@@ -138,13 +139,13 @@ def test_the_default_setting_is_judged_at_every_rate_on_both_sources():
         tail = rows[rows["method"] == "meda"].assign(method="tail_rewind")
         rows = pd.concat([rows, tail])
         rows["objective"] = rows["objective"].map(dict(zip(rows["objective"].unique(), names)))
-        rate = dose_response.PRODUCTION_RATES
+        rate = production.RATES
         one = rows[rows["rate"] == rows["rate"].min()]
         return pd.concat(one.assign(rate=value) for value in rate)
 
     world = at_rates("AdsWorld", ("click", "add_to_cart", "checkout"))
     log = at_rates("KuaiRand", ("click", "long_view", "like"))
-    found = dose_response.judge_production(pd.concat([world, log]))
+    found = production.judge(pd.concat([world, log]))
     predicted = {(one.id, m.name) for one in judge.CLAIMS for m in one.measures}
     assert set(zip(found["claim"], found["measure"])) == {
         pair for pair in predicted if "dose_production" in judge.claim(pair[0]).records

@@ -27,7 +27,7 @@ from reproduction.ch11_new_data_every_day import worth
 from reproduction.ch12_real_logs import experiment as real_logs
 from reproduction.ch12_real_logs import penalty
 from reproduction.dose_response import experiment as dose
-from reproduction.dose_response import tuned
+from reproduction.dose_response import production, tuned
 from reproduction.interplay import experiment as interplay
 from reproduction.own_label import experiment as own_label
 from reproduction.own_label import remedy_cost
@@ -66,9 +66,7 @@ EXPERIMENTS = {
     "rules": Experiment(rules.NAME, rules.run, rules.judge, rules.SEEDS),
     "05": Experiment(overfitting.NAME, overfitting.run, overfitting.judge),
     "dose": Experiment(dose.NAME, dose.run, dose.judge, dose.SEEDS),
-    "production": Experiment(
-        dose.PRODUCTION, dose.run_production, dose.judge_production, dose.PRODUCTION_SEEDS
-    ),
+    "production": Experiment(production.NAME, production.run, production.judge, production.SEEDS),
     "07": Experiment(frequency.NAME, frequency.run, frequency.judge),
     "08": Experiment(fal_versus_meda.NAME, fal_versus_meda.run, fal_versus_meda.judge),
     "dense_factor": Experiment(tuned.NAME, tuned.run, tuned.judge, tuned.SEEDS),

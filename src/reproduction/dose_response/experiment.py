@@ -100,39 +100,6 @@ STRATA = {
 DECIDING, FEWER_SEEDS = ("AdsWorld", "KuaiRand", "AdsWorld, linear"), 3
 
 
-# The default setting: row-wise Adagrad on the tables, Adam on the dense layers. The best rate of
-# one epoch, 0.32 on AdsWorld and 0.1 on KuaiRand, lies within.
-PRODUCTION = "dose_production"
-PRODUCTION_SEEDS = tuple(range(30, 38))  # no pilot and no tuning has seen them
-PRODUCTION_RATES = tuple(10**exponent for exponent in (-2.0, -1.5, -1.0, -0.5, 0.0))
-PRODUCTION_STRATA = {
-    name: stratum(
-        name,
-        (*FEW, "tail_rewind"),
-        PRODUCTION_RATES,
-        epochs=3,
-        rule="rowwise_adagrad",
-        data=data,
-        cross=cross,
-    )
-    for name, data, cross in (
-        ("KuaiRand", "kuairand", True),
-        ("KuaiRand, no cross", "kuairand", False),
-        ("AdsWorld", "world", True),
-        ("AdsWorld, no cross", "world", False),
-    )
-}
-
-
-def run_production(
-    profile: Profile, device: str = "auto", seeds=None, store=None, log=print, only: str = ""
-) -> pd.DataFrame:
-    """Measures the strata in the default setting; AdsWorld without the cross with fewer seeds."""
-    deciding = set(PRODUCTION_STRATA) - {"AdsWorld, no cross"}
-    seeds = seeds or PRODUCTION_SEEDS
-    return run(profile, device, seeds, store, log, only, PRODUCTION_STRATA, deciding)
-
-
 def run(
     profile: Profile,
     device: str = "auto",
@@ -265,7 +232,7 @@ def mean_dose(rows: pd.DataFrame, stratum: str, objective: str | None = None) ->
     return dose(rows, stratum, objective).groupby("rate").mean()
 
 
-def _rate(rate: float) -> str:
+def rate_name(rate: float) -> str:
     return f"tables at {rate:.2g}"
 
 
@@ -275,7 +242,7 @@ def _c3(rows: pd.DataFrame):
         yield (
             "C3-second",
             "jump",
-            f"{objective}, {_rate(rate)}",
+            f"{objective}, {rate_name(rate)}",
             values.droplevel(["rate", "objective"]),
         )
 
@@ -289,10 +256,10 @@ def _c4(rows: pd.DataFrame):
     for rate, size in mean_dose(rows, "AdsWorld").items():
         if 2 <= size <= 20:
             for name, values in steps.items():
-                yield "C4-second", name, _rate(rate), values.xs(rate, level="rate")
+                yield "C4-second", name, rate_name(rate), values.xs(rate, level="rate")
         elif size > 25:
             smaller = pd.concat(steps, axis=1).min(axis=1)
-            yield "C4-second", "large_dose", _rate(rate), smaller.xs(rate, level="rate")
+            yield "C4-second", "large_dose", rate_name(rate), smaller.xs(rate, level="rate")
 
 
 def _c6(rows: pd.DataFrame, claim: str, stratum: str, objective: str | None):
@@ -300,9 +267,9 @@ def _c6(rows: pd.DataFrame, claim: str, stratum: str, objective: str | None):
     dense = ", dense part at 0.0032" if stratum == HIGH_DENSE else ""
     for rate, size in mean_dose(rows, stratum, objective).items():
         if 1 <= size <= 10:
-            yield claim, "left_small_dose", _rate(rate) + dense, left.xs(rate, level="rate")
+            yield claim, "left_small_dose", rate_name(rate) + dense, left.xs(rate, level="rate")
         elif size > 30:
-            yield claim, "left_large_dose", _rate(rate) + dense, left.xs(rate, level="rate")
+            yield claim, "left_large_dose", rate_name(rate) + dense, left.xs(rate, level="rate")
 
 
 def _c7(rows: pd.DataFrame, claim: str, stratum: str, objective: str | None):
@@ -310,9 +277,9 @@ def _c7(rows: pd.DataFrame, claim: str, stratum: str, objective: str | None):
     for rate, size in mean_dose(rows, stratum, objective).items():
         mine = change.xs(rate, level="rate")
         if size <= 5:
-            yield claim, "fal_meda_quarter", _rate(rate), mine[QUARTER]
+            yield claim, "fal_meda_quarter", rate_name(rate), mine[QUARTER]
         for end in ENDS:
-            yield claim, "fal_meda_end", f"end of epoch {end:.0f}, {_rate(rate)}", mine[end]
+            yield claim, "fal_meda_end", f"end of epoch {end:.0f}, {rate_name(rate)}", mine[end]
 
 
 def _c11(rows: pd.DataFrame):
@@ -320,53 +287,11 @@ def _c11(rows: pd.DataFrame):
     for rate, size in mean_dose(rows, "AdsWorld").items():
         if 1 <= size <= 10:
             for end in ENDS:
-                point = f"end of epoch {end:.0f}, {_rate(rate)}"
+                point = f"end of epoch {end:.0f}, {rate_name(rate)}"
                 yield "C11-second", "tail_fal_end", point, fal.xs(rate, level="rate")[end]
             for epoch in INSIDE:
-                point = f"{epoch:g} epochs, {_rate(rate)}"
+                point = f"{epoch:g} epochs, {rate_name(rate)}"
                 yield "C11-second", "tail_meda_inside", point, meda.xs(rate, level="rate")[epoch]
-
-
-def left_of_jump(rows: pd.DataFrame, stratum: str, start: str) -> pd.Series:
-    """Returns the % of plain's mean jump that FAL leaves, by rate and seed.
-
-    Counted from the end of the first epoch of `start`: FAL's own, or plain's, which is lower.
-    """
-    by = dict(metric=None, stratum=stratum)
-    base = losses(rows, method=start, epoch=1.0, **by)
-    left = over_objectives(relative(losses(rows, method="fal", epoch=QUARTER, **by), base))
-    return 100 * left / dose(rows, stratum).groupby("rate").transform("mean")
-
-
-def judge_production(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the evidence for C3, C4, C6, C7, C10 and C11 in the default setting."""
-    found = []
-    for name, objectives in (
-        ("AdsWorld", ("click", "add_to_cart", "checkout")),
-        ("KuaiRand", ("click", "long_view")),
-    ):
-        plain = jumps(rows, name, method="plain").unstack("objective")
-        sparsest = plain["checkout" if name == "AdsWorld" else "like"]
-        own, from_plain = (left_of_jump(rows, name, start) for start in ("fal", "plain"))
-        claim, apart = ("C6", "C7") if name == "AdsWorld" else ("C10", "C10")
-        for rate in PRODUCTION_RATES:
-            at, where = {"key": rate, "level": "rate"}, f"{name}, {_rate(rate)}"
-            found += [("C3", "jump", f"{o}, {where}", plain[o].xs(**at)) for o in objectives]
-            found.append(("C4", "sparsest", where, (sparsest - plain["click"]).xs(**at)))
-            size = "low" if rate < 0.1 else "high"
-            if size == "high" or name == "AdsWorld":
-                found.append((claim, f"left_{size}", where, own.xs(**at)))
-                found.append((claim, f"left_plain_{size}", where, from_plain.xs(**at)))
-            change, tail = (
-                against(rows, name, one, "meda").xs(**at) for one in ("fal", "tail_rewind")
-            )
-            for end in ENDS:
-                point = f"end of epoch {end:.0f}, {where}"
-                found.append((apart, "fal_meda_end", point, change[end]))
-                found.append(("C11", "tail_meda_end", point, tail[end]))
-            for epoch in (1.25, 2.25):
-                found.append(("C11", "tail_meda_inside", f"{epoch:g} epochs, {where}", tail[epoch]))
-    return evidence(found)
 
 
 def facts(record: Record) -> dict:
