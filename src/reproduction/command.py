@@ -28,6 +28,7 @@ from reproduction.ch12_real_logs import experiment as real_logs
 from reproduction.ch12_real_logs import penalty
 from reproduction.dose_response import experiment as dose
 from reproduction.dose_response import production, tuned
+from reproduction.interplay import constants
 from reproduction.interplay import experiment as interplay
 from reproduction.own_label import experiment as own_label
 from reproduction.own_label import remedy_cost
@@ -85,6 +86,7 @@ EXPERIMENTS = {
     ),
     "worth": Experiment(worth.NAME, worth.run, worth.judge, worth.SEEDS),
     "interplay": Experiment(interplay.NAME, interplay.run, interplay.judge, interplay.SEEDS),
+    "constants": Experiment(constants.NAME, constants.run),
     "12": Experiment(real_logs.NAME, real_logs.run, real_logs.judge),
     "penalty": Experiment(penalty.NAME, penalty.run, penalty.judge, penalty.SEEDS),
     "a1": Experiment(ab_test.NAME, ab_test.run, ab_test.judge, ab_test.SEEDS),

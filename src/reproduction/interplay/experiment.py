@@ -15,8 +15,10 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 
+from reproduction.findings import by_name
 from reproduction.judge import evidence
 from reproduction.measure import by_seed, losses, relative
+from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import chosen, under_production_rule
 
@@ -141,7 +143,7 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
         found.append(("C18", "slope", name, pd.Series(slope, on_world.index)))
         found += [("C18", "weak", f"{name}, taste {x:g}", on_world[x]) for x in (0.25, 0.5)]
         found.append(("C18", "rank", name, rank(labels(share(rows)), labels(gains[name]))))
-        at = calibrated(rows, REPEATED_BY_NAME[name])
+        at = calibrated(rows, {"tail rewind": "tail_rewind", loo: "leave_one_out"}[name])
         found.append(("C18", "calibrated", name, (at["world"] - at["real"]).abs()))
     apart = worlds(gains[loo]) - worlds(gains[tail])
     found.append(("C18", "level", "taste 0.5", apart[0.5]))
@@ -151,4 +153,27 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
     return evidence(found)
 
 
-REPEATED_BY_NAME = {name: method for method, name in REPEATED.items()}
+def facts(record: Record) -> dict:
+    """Returns the values that the findings speak of, by name."""
+    rows = record.rows
+    by_model = {name: share(rows, name) for name in BASELINES}
+    gains = {method: {epoch: gain(rows, method, epoch) for epoch in EPOCHS} for method in REPEATED}
+    at = {method: calibrated(rows, method) for method in REPEATED}
+    interplay = labels(by_model["additive"])
+    return by_name(
+        share=interplay,
+        machine=labels(share(rows, "machine", "additive")),
+        share_world=worlds(by_model["additive"]),
+        share_objective=by_model["additive"].xs(
+            ("world", MAIN, 1.5), level=["data", "size", "taste"]
+        ),
+        world={m: {f"{e}": worlds(of) for e, of in each.items()} for m, each in gains.items()},
+        real={m: {f"{e}": labels(of) for e, of in each.items()} for m, each in gains.items()},
+        mean_real={
+            m: {f"{e}": labels(of).mean(axis=1) for e, of in each.items()}
+            for m, each in gains.items()
+        },
+        mean_share=interplay.mean(axis=1),
+        rank={m: rank(interplay, labels(gains[m][JUDGED])) for m in REPEATED},
+        calibrated={m: dict(found.items()) for m, found in at.items()},
+    )
