@@ -251,8 +251,12 @@ def execute(trial: plan.Trial, setup: Setup) -> dict:
         logs = {part: without(getattr(parts, part), parts.column) for part in plan.PARTS}
         parts = replace(parts, **logs)
     torch.manual_seed(trial.seed)
-    build = AdditiveModel if trial.model == plan.ADDITIVE else ConversionModel
-    model = build(parts.train.schema).to(setup.device)
+    if trial.model == plan.ADDITIVE:
+        model: ConversionModel | AdditiveModel = AdditiveModel(parts.train.schema)
+        model.start_at_(torch.tensor(rates(parts.train)))
+    else:
+        model = ConversionModel(parts.train.schema)
+    model.to(setup.device)
     settings = asdict(trial)
     del settings["label"], settings["model"]
     optimizer, every_epoch = ALL_METHODS[settings.pop("method")].build(model, **settings)
