@@ -41,6 +41,7 @@ from tools import (
     ledger,
     numbers,
     recipes,
+    settings,
 )
 from tools.colab import with_badge
 from tools.notebooks import (
@@ -155,6 +156,7 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
     lead.generate(results, generated, static)
     cards.generate(results, static)
     ledger.generate(evidence, generated, static)
+    (generated / "settings.md").write_text(settings.table(results, evidence), encoding="utf-8")
     config = yaml.safe_load((root / "_config.yml").read_text())
     known = cost.numbers(results) | numbers.front(results)
     config["parse"]["myst_substitutions"] = known
