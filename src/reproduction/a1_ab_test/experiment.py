@@ -146,12 +146,14 @@ def overprediction(rows: pd.DataFrame, arm: str, of: str = "") -> pd.Series:
     return means(rows, f"predicted{of}").loc[arm] / means(rows, f"conversions{of}").loc[arm]
 
 
-def order(rows: pd.DataFrame, metric: str = "value") -> pd.Series:
+def order(rows: pd.DataFrame, metric: str = "value", best: int | None = None) -> pd.Series:
     """Returns Spearman's correlation of a metric with the offline logloss of the checkout, by seed.
 
-    The sign is changed: 1 says that the order is the same, best to worst.
+    The sign is changed: 1 says that the order is the same, best to worst. `best` keeps so many
+    arms, those with the lowest mean loss.
     """
     loss = means(rows, "logloss_checkout")
+    loss = loss.loc[loss.mean(axis=1).sort_values().index[:best]]
     return -loss.corrwith(means(rows, metric).loc[loss.index], method="spearman")
 
 
@@ -308,6 +310,7 @@ def facts(record: Record) -> dict:
         quarter=lift(rows, BLEND, "value", "quarter", base=REWIND),
         quarter_naive=lift(rows, NAIVE, "value", "quarter"),
         order=order(rows),
+        order_best=order(rows, best=4),
         price=-slope,
         worlds=len(slope),
         offline=offline,
