@@ -21,7 +21,7 @@ CLIENTS  = .venv-clients
 PARALLEL = -n auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-fast test-pages test-distributed test-clients pdf slides bench bench-distributed regression random-logs mutations gpu lint strip colab every-target clean
+.PHONY: help book test test-fast test-pages test-distributed test-clients pdf links slides bench bench-distributed regression random-logs mutations gpu lint strip colab every-target clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,9 @@ test-clients: $(CLIENTS)/.installed ## Run the recipes: Lightning, Accelerate, D
 
 pdf: $(PAGES) ## Print the built book as a PDF in _build
 	@$(RUN) -m tools.pdf
+
+links: $(STAMP) ## Check that the book's links to other sites lead somewhere
+	@$(RUN) -m tools.links $(OPTIONS)
 
 slides: $(PAGES) ## Print three slides from the front page of the built book, in _build
 	@$(RUN) -m tools.slides
