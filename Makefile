@@ -8,6 +8,7 @@ VENV     = .venv
 RUN   = $(VENV)/bin/python
 STAMP = $(VENV)/.installed
 PAGES = $(VENV)/.installed-pages
+TOOLS = $(VENV)/.installed-release
 
 # The pair of versions that the sharded tables are tested with, in an environment of their own.
 TORCH    ?= 2.13
@@ -21,7 +22,7 @@ CLIENTS  = .venv-clients
 PARALLEL = -n auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-fast test-pages test-distributed test-clients pdf slides bench bench-distributed regression random-logs mutations gpu lint strip colab every-target clean
+.PHONY: help book test test-fast test-pages test-distributed test-clients pdf release lock links slides bench bench-distributed regression random-logs mutations gpu lint strip colab every-target clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +53,17 @@ test-clients: $(CLIENTS)/.installed ## Run the recipes: Lightning, Accelerate, D
 
 pdf: $(PAGES) ## Print the built book as a PDF in _build
 	@$(RUN) -m tools.pdf
+
+release: $(TOOLS) ## Build all files of a release in _build/release; without a tag, a dry run
+	@$(RUN) -m tools.release --profile $(PROFILE) $(OPTIONS)
+
+lock: $(TOOLS) ## Write the newest versions that fit into requirements.lock
+	@$(VENV)/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --upgrade --quiet \
+		--extra book --extra test --extra pages --extra release \
+		--custom-compile-command "make lock" --output-file requirements.lock $(OPTIONS)
+
+links: $(STAMP) ## Check that the book's links to other sites lead somewhere
+	@$(RUN) -m tools.links $(OPTIONS)
 
 slides: $(PAGES) ## Print three slides from the front page of the built book, in _build
 	@$(RUN) -m tools.slides
@@ -108,6 +120,10 @@ $(PAGES): $(STAMP)
 	@echo "Installing the browser driver into $(VENV) (once, takes a minute) ..."
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -e .[pages]
 	@touch $(PAGES)
+
+$(TOOLS): $(PAGES)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -e .[release]
+	@touch $(TOOLS)
 
 # The order matters: torchrec requires the CUDA build of FBGEMM, which would replace the CPU one.
 $(SHARDED)/.installed-$(TORCH)-$(TORCHREC): pyproject.toml setup.py src/multiepoch/optim/_kernels.cpp

@@ -102,11 +102,12 @@ def test_the_datas_numbers_are_the_records(record, rate, method):
         np.testing.assert_allclose(
             mean + half, expected[:, 2], atol=1.1 * interactive_figure.LOSS_UNIT
         )
-        jumps = 100 * (by_epoch.loc[1.25] / by_epoch.loc[1.0] - 1)
-        mean, half = np.array(series[objective]["jump"]) * interactive_figure.JUMP_UNIT
-        assert mean == pytest.approx(jumps.mean(), abs=0.6 * interactive_figure.JUMP_UNIT)
-        high = interval(jumps)[2]
-        assert mean + half == pytest.approx(high, abs=1.1 * interactive_figure.JUMP_UNIT)
+        changes = 100 * (by_epoch / by_epoch.loc[1.0] - 1)
+        mean, half = np.array(series[objective]["change"]) * interactive_figure.CHANGE_UNIT
+        expected = np.array([interval(values) for values in changes.to_numpy(float)])
+        unit = interactive_figure.CHANGE_UNIT
+        np.testing.assert_allclose(mean, expected[:, 0], atol=0.6 * unit)
+        np.testing.assert_allclose(mean + half, expected[:, 2], atol=1.1 * unit)
 
 
 def test_the_slider_has_plains_jump_at_each_rate(record):

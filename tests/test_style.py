@@ -112,7 +112,29 @@ def test_a_figure_without_its_words_is_refused(argument, value):
     plt.close(fig)
 
 
-def test_a_record_is_drawn_under_the_name_of_its_profile_and_a_missing_one_is_not(
+def test_small_text_is_refused():
+    fig, axes = style.figure()
+    axes.text(0, 0, "tiny", fontsize=9)
+    with pytest.raises(ValueError, match="tiny"):
+        style.legible(fig)
+    plt.close(fig)
+
+
+def test_a_logarithmic_axis_has_no_exponents():
+    fig, axes = style.figure()
+    axes.plot([1e-1, 1e5], [1, 1024])
+    axes.set_xscale("log")
+    axes.set_yscale("log", base=2)
+    style.legible(fig)
+    fig.draw_without_rendering()
+    written = {one.get_text() for one in axes.get_xticklabels()}
+    assert {"0.1", "10", "1000", "100k"} <= written
+    assert not any("$" in one for one in written)
+    assert "1024" in {one.get_text() for one in axes.get_yticklabels()}
+    plt.close(fig)
+
+
+def test_a_record_is_drawn_under_the_name_of_its_profile_and_a_missing_one_is_said_to_be(
     monkeypatch, tmp_path
 ):
     display = pytest.importorskip("IPython.display")
@@ -127,7 +149,10 @@ def test_a_record_is_drawn_under_the_name_of_its_profile_and_a_missing_one_is_no
     rows = pd.DataFrame({"value": [1.0, 0.5]})
     about = {"profile": "long", "seeds": [0], "machine": "a machine", "torch": "2"}
     draw(records.Record(rows, rows, about | {"date": "today", "commit": "abc"}))
-    draw(None)
     (figure, _) = shown
+    said = []
+    monkeypatch.setattr(display, "display", lambda what: said.append(what.data))
+    draw(None)
+    assert ["is not shown here" in one for one in said] == [True]
     assert figure["metadata"]["multiepoch_figure"]["name"] == "fig-rise-long"
     assert "It rises by 1.5. Record: profile long" in str(figure)

@@ -234,19 +234,23 @@ def _with_this_run(
 
 
 def render(work: Path) -> Path:
-    """Runs jupyter-book over work/source with warnings as errors; returns the page folder."""
-    command = "from jupyter_book.cli.main import main; main()"
-    options = ["build", "source", "--path-output", ".", "-W", "--keep-going", "-q"]
-    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    environment = os.environ | {"PYTHONWARNINGS": "ignore"}
-    call = [sys.executable, "-c", command, *options]
-    outcome = subprocess.run(call, cwd=work, env=environment, text=True, **streams)
+    """Renders work/source with warnings as errors; returns the folder of the pages."""
+    outcome = jupyter_book(work, "-W", "--keep-going", "-q")
     if outcome.returncode:
         text = re.sub(r"\x1b\[[0-9;]*m", "", outcome.stdout)
         lines = [line for line in text.splitlines() if "WARNING" in line or "ERROR" in line]
         lines = list(dict.fromkeys(line.replace(f"{work}{os.sep}", "") for line in lines))
         raise BookFailed("The pages could not be rendered:\n" + ("\n".join(lines) or text[-4000:]))
     return work / "_build" / "html"
+
+
+def jupyter_book(work: Path, *options: str) -> subprocess.CompletedProcess:
+    """Runs jupyter-book over work/source."""
+    command = "from jupyter_book.cli.main import main; main()"
+    call = [sys.executable, "-c", command, "build", "source", "--path-output", ".", *options]
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    environment = os.environ | {"PYTHONWARNINGS": "ignore"}
+    return subprocess.run(call, cwd=work, env=environment, text=True, **streams)
 
 
 def _swap(rendered: Path, html: Path) -> None:

@@ -21,7 +21,7 @@
   }
 
   const named = (objective) => objective.replaceAll("_", "-");
-  const signed = (x) => (x < 0 ? "−" : "+") + Math.abs(x * data.units.jump).toFixed(1);
+  const signed = (x) => (x < 0 ? "−" : "+") + Math.abs(x * data.units.change).toFixed(1);
   const point = (epoch) => `${PARTS[epoch - Math.ceil(epoch) + 1]} epoch ${Math.ceil(epoch)}`;
   const doseOf = (setting) => `plain jumps by ${data.doses[setting].toFixed(1)}\u00a0%`;
 
@@ -82,11 +82,11 @@
     const head = make(make(table, "thead"), "tr");
     make(head, "th", { scope: "col" }, "Method");
     const lossHead = make(head, "th", { scope: "col" });
-    make(head, "th", { scope: "col" }, "Jump, %");
+    const changeHead = make(head, "th", { scope: "col" });
     const tbody = make(table, "tbody");
     const cells = data.methods.map((method) => methodRow(tbody, method));
     make(right, "p", { class: "touch-note" },
-      "Jump: a quarter into epoch 2 against the end of epoch 1. In brackets: 95\u00a0% intervals.");
+      "The change is against the same method's end of epoch 1; a quarter into epoch 2, it is the jump. In brackets: 95\u00a0% intervals.");
     const said = make(host, "p", { class: "touch-hidden", "aria-live": "polite" });
 
     function methodRow(parent, method) {
@@ -101,7 +101,7 @@
       const sample = make(label, "svg", { width: 34, height: 10, "aria-hidden": "true" });
       line(sample, method, "M0,5H34");
       label.append(method.name);
-      return { loss: make(row, "td"), jump: make(row, "td") };
+      return { loss: make(row, "td"), change: make(row, "td") };
     }
 
     function line(parent, method, d) {
@@ -127,11 +127,12 @@
       const where = point(data.epochs[state.at]);
       const heard = [];
       lossHead.textContent = `Expected logloss, ${where}`;
+      changeHead.textContent = `Change, ${where}, %`;
       data.methods.forEach((method, k) => {
         const one = seriesOf(method);
         const loss = write(cells[k].loss, one?.loss.map((values) => values[state.at]),
           (x) => (x * data.units.loss).toFixed(4));
-        write(cells[k].jump, one?.jump, signed);
+        write(cells[k].change, one?.change.map((values) => values[state.at]), signed);
         if (state.methods.has(method.name)) heard.push(`${method.name} ${loss}`);
       });
       output.textContent = where;

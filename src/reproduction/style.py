@@ -16,15 +16,17 @@ from matplotlib import rc_params_from_file
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatter
 from PIL import Image
 
 from multiepoch.methods import LINES
-from reproduction import figure_files
-from reproduction.findings import texts
+from reproduction import figure_files, findings
 from reproduction.measure import intervals, jump, to_start
 from reproduction.records import Record
 
-WIDTH = 5.6  # inches: 12 pt text is still readable when the figure is 350 px wide, on a phone
+WIDTH = 5.6  # inches
+SMALLEST = 11  # pt of text: 9 px where a phone shows the figure 342 px wide
 
 SPARE = ("#AA1100", "#6B4400", "#5A6B00", "#00707A", "#7A005C")
 # From light to dark: the sparser the objective, the darker.
@@ -125,7 +127,7 @@ def reference(axes: Axes, at: float = 0, text: str = "", vertical: bool = False)
     draw(at, color=REFERENCE, linewidth=1.2, linestyle=DASHED)
     if text:
         place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-        look = {"ha": "right", "va": "bottom", "color": REFERENCE, "fontsize": 10, "zorder": 5}
+        look = {"ha": "right", "va": "bottom", "color": REFERENCE, "fontsize": 11, "zorder": 5}
         look["path_effects"] = [withStroke(linewidth=3, foreground="white")]  # over other lines
         axes.annotate(text, (1, at), xytext=(0, 3), **place, **look)
 
@@ -188,7 +190,8 @@ def legend_outside(fig: Figure, axes: Axes, columns: int = 3) -> None:
     """Puts the legend of one of the axes above the whole figure."""
     handles, labels = axes.get_legend_handles_labels()
     columns = min(columns, len(labels))
-    fig.legend(handles, labels, loc="outside upper center", ncols=columns)
+    with plt.rc_context(STYLE):
+        fig.legend(handles, labels, loc="outside upper center", ncols=columns)
 
 
 def dots(
@@ -250,6 +253,39 @@ def by_tenth(values: pd.Series, ylabel: str) -> Figure:
     return fig
 
 
+class _Plain(LogFormatter):
+    """Writes 10k and 0.01 at a logarithmic axis, since exponents would be too small to read."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        if not super().__call__(x, pos):
+            return ""  # not all minor ticks have a label
+        if abs(x) >= 1e4:
+            return f"{x / 1e6:g}M" if abs(x) >= 1e6 else f"{x / 1e3:g}k"
+        return np.format_float_positional(x, precision=6, trim="-")
+
+
+def legible(fig: Figure) -> None:
+    """Writes the ticks of logarithmic axes without exponents, and refuses small text.
+
+    Raises:
+        ValueError: If some text is below `SMALLEST`.
+    """
+    for axes in fig.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if axis.get_scale() == "log":
+                for kind in ("major", "minor"):
+                    if isinstance(getattr(axis, f"get_{kind}_formatter")(), LogFormatter):
+                        base = axis.get_transform().base
+                        getattr(axis, f"set_{kind}_formatter")(_Plain(base))
+    small = {
+        one.get_text(): one.get_fontsize()
+        for one in fig.findobj(Text)
+        if one.get_visible() and one.get_text().strip() and one.get_fontsize() < SMALLEST
+    }
+    if small:
+        raise ValueError(f"text below {SMALLEST} pt cannot be read on a phone: {small}")
+
+
 def show(fig: Figure, alt: str, caption: str, name: str, record: object = None) -> None:
     """Shows a figure in a notebook with its caption below, and closes it.
 
@@ -257,7 +293,7 @@ def show(fig: Figure, alt: str, caption: str, name: str, record: object = None) 
     data and its SVG below. A record that it was drawn from is named at the end of the caption.
 
     Raises:
-        ValueError: If a text is empty or the name has other characters.
+        ValueError: If a text is empty, the name has other characters or some text is too small.
     """
     from IPython.display import Markdown, display
 
@@ -269,6 +305,7 @@ def show(fig: Figure, alt: str, caption: str, name: str, record: object = None) 
     if record is not None:
         caption = f"{caption} Record: {record}."
     about = {"alt": " ".join(alt.split()), "caption": " ".join(caption.split()), "name": name}
+    legible(fig)
     png = io.BytesIO()
     with plt.rc_context(STYLE):
         fig.savefig(png, format="png", dpi=STYLE["figure.dpi"])
@@ -290,15 +327,16 @@ def shown(name: str) -> Callable:
     The function returns a figure, or a figure and the values that `name` and its texts have in
     braces. Its texts are `alt` and `caption` of [figures.fig-zipf] in findings.toml beside it.
     Called with a `Record`, it draws the record's rows under the name `fig-zipf-long`, after the
-    profile; called with None, a record that was not found, it shows nothing.
+    profile; called with None, a record that was not found, it says so.
     """
 
     def decorate(draw: Callable) -> Callable:
-        written = texts(draw.__globals__["__file__"])["figures"][name]
+        written = findings.texts(draw.__globals__["__file__"])["figures"][name]
 
         @functools.wraps(draw)
         def inside(source, *arguments, **keywords) -> None:
             if source is None:
+                findings.absent("A figure")
                 return
             record = source if isinstance(source, Record) else None
             with plt.rc_context(STYLE):  # titles and legends take it when created

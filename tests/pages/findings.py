@@ -112,7 +112,8 @@ def visit(
 
 def findings(seen: Visit) -> list[str]:
     """Returns all faults of a page."""
-    checks = (console, other_sites, size, sideways, formulas, images, headings, links, debris, axe)
+    checks = (console, other_sites, size, sideways, tables, small_text, formulas, images)
+    checks += (headings, links, debris, axe)
     return [finding for check in checks for finding in check(seen)]
 
 
@@ -146,6 +147,66 @@ def sideways(seen: Visit) -> list[str]:
       }
       return found.slice(0, 5);
     }""")
+
+
+def tables(seen: Visit) -> list[str]:
+    """Finds tables with a column that can be reached only by scrolling sideways.
+
+    The board has the columns that matter first: its remedies and the four points of training.
+    """
+    return seen.page.evaluate("""() => {
+      const found = [];
+      for (const table of document.querySelectorAll("main table")) {
+        const row = table.tBodies[0]?.rows[0];
+        if (!row || !row.checkVisibility()) continue;
+        let around = table;
+        while (around && !/auto|scroll/.test(getComputedStyle(around).overflowX))
+          around = around.parentElement;
+        const edge = Math.min(document.documentElement.clientWidth,
+          around?.getBoundingClientRect().right ?? Infinity);
+        const cells = [...row.cells].slice(0, table.closest(".board") ? 5 : undefined);
+        const hidden = cells.filter((cell) => cell.getBoundingClientRect().right > edge + 1);
+        if (hidden.length) found.push(`a table hides ${hidden.length} of its columns: ${
+          table.textContent.replace(/\\s+/g, " ").trim().slice(0, 60)}`);
+      }
+      return found;
+    }""")
+
+
+SMALLEST = 9  # px of text in a figure
+FONT = re.compile(r"font(?:-size)?: ?(?:[a-z]+ )*([\d.]+)px")
+VIEW = re.compile(r'viewBox="0 0 ([\d.]+) ')
+
+
+def small_text(seen: Visit) -> list[str]:
+    """Finds text below 9 px in drawings of the page, and in figures by the SVG beside them."""
+    found = seen.page.evaluate(
+        """smallest => [...document.querySelectorAll("main svg text")]
+          .filter(text => !text.closest("mjx-container") && text.checkVisibility())
+          .map(text => [text, text.getScreenCTM()])
+          .map(([text, to]) => [text.textContent, to && parseFloat(getComputedStyle(text).fontSize)
+            * Math.hypot(to.a, to.b)])
+          .filter(([, px]) => px && px < smallest)
+          .map(([text, px]) => `text of ${px.toFixed(1)} px in a drawing: ${text.slice(0, 40)}`)
+          .slice(0, 5)""",
+        SMALLEST,
+    )
+    drawn = seen.page.locator("main figure img:visible").evaluate_all(
+        """all => all.map(image => [image.src, image.getBoundingClientRect().width,
+          [...document.querySelectorAll(".figure-files")]
+            .find(files => image.compareDocumentPosition(files) & 4)
+            ?.querySelector("a[href$='.svg']")?.href])"""
+    )
+    for source, width, svg in drawn:
+        path = file(svg or source)
+        if path.suffix != ".svg" or not path.is_file():
+            continue
+        text = path.read_text()
+        sizes = [float(size) for size in FONT.findall(text)]
+        view = VIEW.search(text)
+        if sizes and view and (px := min(sizes) * width / float(view[1])) < SMALLEST:
+            found.append(f"text of {px:.1f} px in the figure {path.name}")
+    return found
 
 
 def formulas(seen: Visit) -> list[str]:

@@ -179,8 +179,11 @@ def test_the_interactive_figure_follows_mouse_and_finger(figure):
     def at(share: float) -> tuple[float, float]:
         return box["x"] + share * box["width"], box["y"] + 0.5 * box["height"]
 
+    changes = figure.locator(".touch tbody td:last-child")
+    at_the_start = changes.all_text_contents()
     figure.mouse.move(*at(0.97))
     assert point.text_content() == "end of epoch 3"
+    assert all(a != b for a, b in zip(changes.all_text_contents(), at_the_start, strict=True))
     figure.touchscreen.tap(*at(0.03))
     assert point.text_content() == "a quarter into epoch 1"
     figure.locator(".touch label", has_text="click").first.tap()

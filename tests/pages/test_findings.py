@@ -12,6 +12,11 @@ body {{ background: #fff; color: #000; }} a {{ color: inherit; }}
 INK = "<svg xmlns='http://www.w3.org/2000/svg' width='99' height='99'>{}<circle r='50'/></svg>"
 SEE_THROUGH = INK.format("").replace("#", "%23")
 OPAQUE = INK.format("<rect width='99' height='99' fill='white'/>")
+WORDS = (
+    "<svg xmlns='http://www.w3.org/2000/svg' width='200' height='99' viewBox=\"0 0 200 99\">"
+    "<rect width='200' height='99' fill='white'/>"
+    "<text y='50' style=\"font: 12px 'DejaVu Sans'\">words</text></svg>"
+)
 FAULTS = {
     "console": ("<script>console.error('boom')</script>", "the console says: boom"),
     "exception": ("<script>throw Error('boom')</script>", "the console says: boom"),
@@ -24,6 +29,21 @@ FAULTS = {
     "cut off": (
         '<div style="overflow: hidden"><div style="width: 2000px">wide</div></div>',
         "past the right edge: <div",
+    ),
+    "hidden column": (
+        '<div style="overflow-x: auto; width: 200px"><table style="width: 400px"><tbody>'
+        '<tr><td width="50">first</td><td>last</td></tr></tbody></table></div>',
+        "a table hides 1 of its columns: firstlast",
+    ),
+    "small text": (
+        '<svg viewBox="0 0 200 20" width="100" role="img" aria-label="A word.">'
+        '<text y="15" font-size="12">word</text></svg>',
+        "text of 6.0 px in a drawing: word",
+    ),
+    "small figure": (
+        '<figure><img src="words.svg" width="100" alt="A black disc."></figure>'
+        '<p class="figure-files"><a href="words.svg">SVG</a></p>',
+        "text of 6.0 px in the figure words.svg",
     ),
     "formula": ('<span class="math">x</span>', "a formula is not rendered: x"),
     "raw dollars": ("<p>Let $x^2$ be.</p>", "raw TeX: Let"),
@@ -49,6 +69,7 @@ def look(chromium, tmp_path):
         (tmp_path / "page.html").write_text(GOOD.format(body))
         (tmp_path / "through.svg").write_text(SEE_THROUGH)
         (tmp_path / "opaque.svg").write_text(OPAQUE)
+        (tmp_path / "words.svg").write_text(WORDS)
         with visit(chromium, (tmp_path / "page.html").as_uri(), 390, theme) as seen:
             return findings(seen)
 

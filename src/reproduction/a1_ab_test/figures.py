@@ -162,7 +162,7 @@ def power_curves(rows: pd.DataFrame) -> tuple[Figure, dict]:
         axes.plot(n, 100 * experiment.power(effect, spread, n), label=name, **look)
     here = experiment.requests_a_day(rows) * rows["day"].max()
     axes.axvline(here, color=style.REFERENCE, linewidth=1.2)
-    place = {"xytext": (-4, 0), "textcoords": "offset points", "ha": "right", "fontsize": 10}
+    place = {"xytext": (-4, 0), "textcoords": "offset points", "ha": "right", "fontsize": 11}
     axes.annotate("this test", (here, 92), **place)
     style.reference(axes, 80)
     axes.set_xscale("log")

@@ -52,7 +52,7 @@ def by_batch_size(rows: pd.DataFrame) -> Figure:
     look = {"color": "#C00000", "ms": 8, "zorder": 5, "label": "C1's threshold: 5 %"}
     grid[0].plot(BATCH, 5, "v", **look)
     for axes in grid:
-        axes.legend(fontsize=9, loc="lower right", ncols=2)
+        axes.legend(loc="lower right", ncols=2, columnspacing=1, labelspacing=0.2)
     axes.set_xlabel("impressions in a batch")
     return fig
 
@@ -73,7 +73,7 @@ def lorenz(rows: pd.DataFrame) -> Figure:
         style.reference(axes, 10, vertical=True)
         axes.set(xscale="log", xlim=(0.1, 100), ylim=(0, 100), title=source)
         axes.set_ylabel("impressions, %")
-        axes.legend(fontsize=9, loc="upper left")
+        axes.legend(loc="upper left", labelspacing=0.2)
     axes.set_xlabel("rows, most frequent first, % (log scale)")
     return fig
 

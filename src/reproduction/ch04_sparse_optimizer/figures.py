@@ -124,7 +124,7 @@ def tuning_grid(trials: pd.DataFrame, candidate: str) -> Figure:
     for x, y, value in zip(*places, excess):
         text, color = f"{value:.1f}", "white" if value > 0.55 * dark else "black"
         text = text if value < 99.5 else ">99"
-        axes.annotate(text, (x, y), ha="center", va="center", fontsize=9, color=color)
+        axes.annotate(text, (x, y), ha="center", va="center", fontsize=11, color=color)
     best = mine[mine["best"]]
     frame = {"mfc": "none", "mec": style.line_style("MEDA")["color"], "mew": 2.5, "ms": 27}
     axes.plot(best["embedding_lr"], best["dense_lr"], "s", **frame)

@@ -96,7 +96,7 @@ def left_and_best(rows: pd.DataFrame) -> Figure:
         style.dots(axes, values, "setting", "kind", DOT)
     above.set_xlabel("jump left, % of the plain one")
     below.set_xlabel("best logloss against that of log, %")
-    look = {"va": "top", "color": style.REFERENCE, "fontsize": 10}
+    look = {"va": "top", "color": style.REFERENCE, "fontsize": 11}
     for x, words in ((50, "threshold"), (REPORTED, "reported")):
         style.reference(above, x, vertical=True)
         above.annotate(words, (x, -0.55), xytext=(3, 0), textcoords="offset points", **look)

@@ -20,7 +20,7 @@ from multiepoch.stats import interval
 from reproduction import records, style
 from reproduction.dose_response import experiment
 from reproduction.findings import estimate
-from reproduction.measure import EXPECTED, curve, intervals, jump
+from reproduction.measure import EXPECTED, curve, intervals, jump, to_start
 from reproduction.records import Record
 
 # Shown first, and all that the static figure shows.
@@ -31,7 +31,7 @@ FRONT, CHAPTER = "fig-interactive", "fig-eight-interactive"  # what interactive_
 DATA = "interactive_figure_data.js"
 README = "interactive_figure.svg"  # beside the record
 # The data are whole multiples of these units, which keeps them small.
-LOSS_UNIT, JUMP_UNIT = 1e-5, 1e-2  # of logloss; of %
+LOSS_UNIT, CHANGE_UNIT = 1e-5, 1e-2  # of logloss; of %
 LINE_WIDTH = 2  # as in interactive_figure.css; Matplotlib measures dashes in line widths
 
 NOT_RUN = "*Not run yet: `python -m reproduction dose --record long` runs it.*\n"
@@ -54,33 +54,34 @@ def shown_rows(record: Record) -> pd.DataFrame:
 def content(record: Record) -> dict:
     """Returns all that interactive_figure.js needs, as plain values.
 
-    `series` holds, by setting, method and objective, `loss` (the means and the half widths of the
-    95 % intervals at each of `epochs`) and `jump` (mean and half width), in whole units. A half
-    width is None if there is only one seed. `doses` has plain training's jump by setting, in %.
+    `series` holds, by setting, method and objective, `loss` and `change` (against the end of epoch
+    1, in %): the means and the half widths of the 95 % intervals at each of `epochs`, in whole
+    units. A half width is None if there is only one seed. `doses` has plain training's jump by
+    setting, in %.
     """
     rows = shown_rows(record)
     names = [name for name in METHODS if name in set(rows["method"])]
     rows = rows.replace({"method": {name: METHODS[name].label for name in names}})
     series: dict = {}
 
-    def place(setting, method, objective) -> dict:
-        of_method = series.setdefault(setting, {}).setdefault(method, {})
-        return of_method.setdefault(objective, {"loss": ([], [])})
-
-    keys = ["setting", "method", "objective"]
-    for (*where, _), values in rows.groupby([*keys, "epoch"], sort=False)["value"]:
-        for column, number in zip(place(*where)["loss"], _rounded(values, LOSS_UNIT)):
-            column.append(number)
-    for (setting, method, objective), values in jump(rows, metric=EXPECTED).groupby(
-        ["setting", "method", "objective"]
-    ):
-        place(setting, method, objective)["jump"] = _rounded(values, JUMP_UNIT)
+    measures = {
+        "loss": (rows, LOSS_UNIT),
+        "change": (to_start(rows, metric=EXPECTED), CHANGE_UNIT),
+    }
+    for measure, (points, unit) in measures.items():
+        points = points.sort_values("epoch", kind="stable")
+        keys = ["setting", "method", "objective", "epoch"]
+        for (setting, method, objective, _), values in points.groupby(keys, sort=False)["value"]:
+            of_method = series.setdefault(setting, {}).setdefault(method, {})
+            place = of_method.setdefault(objective, {name: ([], []) for name in measures})
+            for column, number in zip(place[measure], _rounded(values, unit)):
+                column.append(number)
     dose = experiment.mean_dose(record.rows, STRATUM)
     methods = [METHODS[name].label for name in SHOWN]
     return {
         "shown": {"setting": f"{RATE:.2g}", "objective": OBJECTIVE, "methods": methods},
         "doses": {f"{rate:.2g}": round(size, 1) for rate, size in dose.items()},
-        "units": {"loss": LOSS_UNIT, "jump": JUMP_UNIT},
+        "units": {"loss": LOSS_UNIT, "change": CHANGE_UNIT},
         "epochs": sorted(rows["epoch"].unique().tolist()),
         "methods": [_line_style(METHODS[name].label) for name in names],
         "series": series,

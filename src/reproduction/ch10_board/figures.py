@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -33,14 +35,16 @@ def curves(rows: pd.DataFrame) -> Figure:
     points = pd.concat(found)
     points = points[points["epoch"] >= 1]
     points = points.assign(line=points["remedy"].map(lambda name: BOARD[name].label))
-    points["value"] = points["value"].clip(upper=40)
-    return style.by_epoch(points, LOOKS, "loss against one\nplain epoch's, %", "data", 2.8)
+    fig = style.by_epoch(points, LOOKS, "loss against one\nplain epoch's, %", "data", 2.8)
+    for axes in fig.axes:
+        style.percent_axis(axes)
+    return fig
 
 
 @style.shown("fig-ten-overview")
 def overview(rows: pd.DataFrame) -> Figure:
     """Draws every remedy at the worst and at the last point, sorted by the last on AdsWorld."""
-    fig, axes = style.figure(height=9.0)
+    fig, axes = style.figure(height=11)
     last, quarter = experiment.ENDS[-1], experiment.QUARTERS[-1]
     kinds = {
         ("world", last): ("AdsWorld, end of epoch 4", "#0072B2", "o"),
@@ -62,7 +66,8 @@ def overview(rows: pd.DataFrame) -> Figure:
         known = np.isfinite(found["low"].to_numpy())  # one seed has no interval
         if marker != "|" and known.any():
             axes.hlines(y[known], found["low"][known], found["high"][known], color, linewidth=1.5)
-    axes.set_yticks(range(len(order)), [BOARD[name].label for name in order], fontsize=9)
+    labels = [textwrap.fill(BOARD[name].label, 26) for name in order]
+    axes.set_yticks(range(len(order)), labels, linespacing=1.0)
     axes.set_ylim(len(order) - 0.4, -0.6)
     axes.set_xscale("symlog", linthresh=2, linscale=1.4)
     ticks = [-5, -1, 0, 1, 5, 50]
@@ -70,7 +75,7 @@ def overview(rows: pd.DataFrame) -> Figure:
     axes.minorticks_off()
     axes.grid(axis="y", visible=False)
     style.reference(axes, vertical=True)
-    axes.set_xlabel("loss against one plain epoch's, %")
+    fig.supxlabel("loss against one plain epoch's, %", fontsize=12)
     style.legend_outside(fig, axes, columns=2)
     return fig
 

@@ -237,7 +237,7 @@ def equal_loss(rows: pd.DataFrame) -> Figure:
         unique, epochs = np.meshgrid(np.log2(of.index), of.columns)
         levels = np.log2([n for n in worth.FRESH if n >= of.index[0]])
         lines = axes.contour(unique, epochs, fresh.T, levels, colors="#0B3C5D", linewidths=1.6)
-        axes.clabel(lines, fmt=lambda x: f"{2**x:,.0f}", fontsize=9)
+        axes.clabel(lines, fmt=lambda x: f"{2**x:,.0f}", fontsize=11)
         axes.plot(unique, epochs, ".", color=style.REFERENCE, markersize=3)
         axes.set_title(worth.LABELS[name])
         axes.set(ylabel="epochs", yticks=worth.EPOCHS)
