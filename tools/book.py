@@ -32,6 +32,7 @@ from reproduction.ch08_fal_versus_meda import interactive_figure
 from reproduction.dose_response import experiment as dose_response
 from tools import (
     about,
+    advice,
     cards,
     cost,
     distributed,
@@ -148,6 +149,7 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
     cost.generate(results, generated, static)
     recipes.generate(results, generated)
     distributed.generate(results, generated)
+    advice.generate(results, generated)
     first_round.generate(results, generated)
     interactive_figure.generate(results, generated, static)
     if record := records.read(dose_response.NAME, "long", results):

@@ -18,6 +18,8 @@ from reproduction import judge, records
 from reproduction.ch04_sparse_optimizer import rules
 from reproduction.ch10_board import experiment as board
 from reproduction.ch11_new_data_every_day import experiment as continual
+from reproduction.ch11_new_data_every_day import worth
+from reproduction.ch12_real_logs import experiment as real_logs
 from reproduction.dose_response import experiment as dose_response
 from reproduction.dose_response import tuned
 from reproduction.findings import estimate, is_true
@@ -27,6 +29,7 @@ from tools import ledger
 
 ASSERTED = Path(__file__).with_name("front.toml")
 WORLD = "AdsWorld"
+CLICK = {"objective": "click", "epoch": 1.0}
 # The tables' rates whose jumps the front page calls small, middle and large.
 DOSES = {size: dose_response.RATES[k] for size, k in {"small": 0, "middle": 1, "large": -1}.items()}
 NBSP = "\u00a0"  # keeps a number, its unit and its interval together in a narrow cell
@@ -49,22 +52,33 @@ def measured(results: Path) -> dict[str, pd.Series]:
     against one plain epoch, and `dip_METHOD` a rewind's a tenth into epoch 2. At the large dose,
     `checkout_click_large` is plain's jump of checkout minus that of click, and
     `checkout_cart_large` minus that of add-to-cart. `own_rate` is the loss of one epoch with a
-    rate of the tables' own against one shared rate, under row-wise Adagrad.
+    rate of the tables' own against one shared rate, under row-wise Adagrad, and `rule` that rule
+    against Adam. `resets_differ` is tail rewind's loss against tuned MEDA's after three epochs.
+    `blend_held` is blended tail rewind's a quarter into an epoch less that at the end before.
+    `cross_kuairand` is click's loss after one epoch with the cross against without. `second_epoch`
+    is what a second epoch with tail rewind is worth, in percent of an epoch of fresh data, and
+    `worth_fixed` what epochs 2 to 4 are worth in a window of a million at the threshold of a
+    sixteenth; `worth_scaled` with one in proportion, over all windows; `_eight`: epochs 2 to 8.
     """
     rows, found = records.read(dose_response.NAME, "long", results).rows, {}
     fal, tail = (
         dose_response.against(rows, WORLD, name, "meda") for name in ("fal", "tail_rewind")
     )
     jumps, left = dose_response.dose(rows, WORLD), dose_response.share_left(rows, WORLD)
+    real = dose_response.dose(rows, "KuaiRand")
     for size, rate in DOSES.items():
         found[f"jump_{size}"], found[f"left_{size}"] = jumps.xs(rate), left.xs(rate)
         found[f"quarter_{size}"] = fal.xs(rate)[1.25]
         found[f"end_{size}"] = fal.xs(rate)[2.0]
         found[f"tail_{size}"] = tail.xs(rate)[1.25]
+        found[f"jump_{size}_kuairand"] = real.xs(rate)
     crossless, rate = f"{WORLD}, no cross", DOSES["large"]
     found["jump_no_cross"] = dose_response.dose(rows, crossless).xs(rate)
+    of_real = dose_response.dose(rows, "KuaiRand, no cross")
+    found["jump_no_cross_kuairand"] = of_real.xs(rate)
     found["left_no_cross"] = dose_response.share_left(rows, crossless).xs(rate)
-    found["valley"] = dose_response.valley(rows, WORLD).xs(DOSES["small"])
+    for data, end in ((WORLD, ""), ("KuaiRand", "_kuairand")):
+        found[f"valley{end}"] = dose_response.valley(rows, data).xs(DOSES["small"])
     plain = dose_response.jumps(rows, WORLD).xs("plain", level="method")
     large = plain.xs(DOSES["large"], level="rate").unstack("objective")
     for name, objective in {"click": "click", "cart": "add_to_cart"}.items():
@@ -79,21 +93,42 @@ def measured(results: Path) -> dict[str, pd.Series]:
         for name in ("meda", "leave_one_out"):
             found[f"{key}{name}"] = change.xs(name, level="remedy")
     rows = records.read(tuned.NAME, "long", results).rows
-    for name in ("plain", "fal"):
-        found[f"falling_{name}"] = tuned.against(rows, name, "meda")[3.0]
-    gains = rules.gains(records.read(rules.NAME, "long", results).rows)
-    for data, key in ((WORLD, "own_rate"), ("KuaiRand", "own_rate_kuairand")):
-        found[key] = by_seed(gains.xs((data, rules.PRODUCTION), level=["data", "rule"]))
+    for name, key in {"plain": "falling_plain", "fal": "falling_fal"}.items():
+        found[key] = tuned.against(rows, name, "meda")[3.0]
+    found["resets_differ"] = tuned.against(rows, "tail_rewind", "meda")[3.0]
+    rows = records.read(rules.NAME, "long", results).rows
+    gains, rule = rules.gains(rows), rules.against_adam(rows)
+    for data, end in ((WORLD, ""), ("KuaiRand", "_kuairand")):
+        found[f"own_rate{end}"] = by_seed(
+            gains.xs((data, rules.PRODUCTION), level=["data", "rule"])
+        )
+        found[f"rule{end}"] = by_seed(rule.xs(data, level="data"))
     rows = records.read(own_label.NAME, "long", results).rows
     for name in ("in_sample", "leave_one_out"):
         found[name] = own_label.jump(rows, "AdsWorld, sums", name).xs(0.3)
         found[f"{name}_kuairand"] = own_label.jump(rows, "KuaiRand, sums", name).xs(1.0)
-    of = {"metric": None, "stratum": "KuaiRand, sums", "method": "leave_one_out"}
-    rise = relative(*(losses(rows, epoch=epoch, **of) for epoch in (2.0, 1.0)))
-    found["late_rise_kuairand"] = by_seed(rise)
+    found["late_rise_kuairand"] = own_label.rise(rows, "KuaiRand, sums", "leave_one_out").xs(1.0)
+    for data, key in (("AdsWorld", "blend_held"), ("KuaiRand", "blend_held_kuairand")):
+        points = own_label.against_first(rows, data, own_label.ADAGRAD_RATES[1])
+        served = points[points["method"] == "tail_rewind_blend"]
+        served = served.groupby(["epoch", "seed"])["value"].mean().unstack("epoch")
+        found[key] = sum(served[end + 0.25] - served[end] for end in (1.0, 2.0, 3.0)) / 3
     for name in ("meda", "tail_rewind", "tail_rewind_blend"):
         for data, key in (("AdsWorld", f"dip_{name}"), ("KuaiRand", f"dip_{name}_kuairand")):
             found[key] = own_label.at_point(rows, data, own_label.ADAGRAD_RATES[1], name, 1.1)
+    worths = worth.facts(records.read(worth.NAME, "long", results))
+    found["second_epoch"], found["third_epoch"] = worths["second_percent"], worths["third_percent"]
+    found["worth_fixed"] = worths["three/1000000"]
+    found["worth_fixed_eight"] = -worths["seven_cost"]
+    found["worth_scaled"], found["worth_scaled_eight"] = (
+        worths[f"after_first/{k}"] for k in (4, 8)
+    )
+    rows = records.read(real_logs.NAME, "long", results).rows
+    ends = [
+        losses(rows, method="plain", setting=real_logs.setting(cross, real_logs.ONE_EPOCH), **CLICK)
+        for cross in (real_logs.WITH, real_logs.WITHOUT)
+    ]
+    found["cross_kuairand"] = by_seed(relative(*ends).dropna())
     rows = records.read("ch11_new_data_every_day", "long", results).rows
     methods = ("plain", "fal", "meda_restored", "day_tail_rewind")
     settings = {name: continual.label(name, 2) for name in methods}
@@ -113,12 +148,22 @@ def front(results: Path) -> dict[str, str]:
     """
     if records.read(dose_response.NAME, "long", results) is None:
         return {}
-    plain, found = ("jump_", "left_", "valley", "in_sample", "late_rise"), {}
+    plain = ("jump_", "left_", "valley", "in_sample", "late_rise", "second_", "third_", "cross_")
+    found = {key: f"{ratio:,.0f}" for key, ratio in ratios().items()}
     for name, values in measured(results).items():
+        if name.startswith("worth_"):
+            found[name] = estimate(values).replace("-", "−")
+            continue
         unsigned = estimate(values, "%", 1).replace(" %", f"{NBSP}%")
         found[name] = unsigned if name.startswith(plain) else signed(values)
         found[f"{name}_size"] = f"{abs(values.mean()):.1f}{NBSP}%"
     return found
+
+
+def ratios() -> dict[str, float]:
+    """Returns the best rate of the tables over the dense rate, found for one epoch."""
+    found = rules.rates()["ratio"].xs(rules.PRODUCTION, level=1)
+    return {"ratio": found[WORLD], "ratio_kuairand": found["KuaiRand"]}
 
 
 def signed(values: Iterable[float]) -> str:

@@ -1,0 +1,113 @@
+"""Prints the advice of advice.toml wherever a page advises.
+
+    python -m tools.advice
+
+writes it into the stored notebooks, under "What to do on Monday", and into the README.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nbformat
+
+from multiepoch.files import write_text
+from reproduction import judge
+from reproduction.findings import is_true
+from tools import numbers
+
+ADVICE = judge.LEDGER.with_name("advice.toml")
+MONDAY = "## What to do on Monday"
+PATH = "book/use-it.md"  # has all steps
+README = re.compile(r"(?<=<!-- advice -->\n).*?(?=<!-- end of advice -->)", re.S)
+# In a link to a page of the book, as seen from book/.
+PAGE = re.compile(r"\]\((?!http)(?=[\w-]+\.md)")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of the path of decisions; advice.toml explains the fields."""
+
+    ask: str
+    do: str
+    text: str
+    chapters: tuple[str, ...]
+    holds: dict[str, str] = field(default_factory=dict)
+
+    def short(self) -> str:
+        return f"**{self.ask}** {self.do}"
+
+    def long(self) -> str:
+        return f"{self.short()} {self.text}"
+
+
+def steps(results: Path) -> list[Step]:
+    """Returns the steps with their numbers, or without steps if there are no records."""
+    known = numbers.front(results)
+    if not known:
+        return []
+    written = tomllib.loads(ADVICE.read_text(encoding="utf-8"))["step"]
+    found = [Step(**one | {"chapters": tuple(one["chapters"])}) for one in written]
+    return [
+        Step(one.ask, one.do, one.text.strip().format_map(known), one.chapters, one.holds)
+        for one in found
+    ]
+
+
+def contradicted(results: Path) -> list[str]:
+    """Returns what the steps assert and the records do not bear out."""
+    values = numbers.measured(results)
+    return [
+        f"{step.ask} {name} ({condition})"
+        for step in steps(results)
+        for name, condition in step.holds.items()
+        if not is_true(condition, values)
+    ]
+
+
+def numbered(lines: list[str]) -> str:
+    return "\n".join(f"{k}. {line}" for k, line in enumerate(lines, start=1)) + "\n"
+
+
+def monday(stem: str, path: list[Step]) -> str:
+    """Returns the cell of a notebook: the steps of its chapter, by their numbers on the path."""
+    mine = [(k, step) for k, step in enumerate(path, start=1) if stem in step.chapters]
+    said = "\n\n".join(f"**{k}.** {step.long()}" for k, step in mine)
+    where = f"[The whole path](../{PATH}) has {len(path)} steps."
+    return f"{MONDAY}\n\n{PAGE.sub('](../book/', said)}\n\n{where}"
+
+
+def generate(results: Path, generated: Path) -> None:
+    """Writes advice.md, with all steps, and advice_short.md, for the pages that include them."""
+    path = steps(results)
+    (generated / "advice.md").write_text(numbered([step.long() for step in path]))
+    (generated / "advice_short.md").write_text(numbered([step.short() for step in path]))
+
+
+def write(root: Path) -> list[Path]:
+    """Writes the advice into the notebooks and the README; returns the files that changed."""
+    path, changed = steps(root / "results"), []
+    for notebook in sorted((root / "notebooks").glob("*.ipynb")):
+        document = nbformat.read(notebook, as_version=4)
+        cells = [cell for cell in document.cells if cell.source.startswith(MONDAY)]
+        for cell in cells:
+            if cell.source != (now := monday(notebook.stem, path)):
+                cell.source = now
+                changed.append(notebook)
+        if notebook in changed:
+            nbformat.write(document, notebook)
+    readme = root / "README.md"
+    short = PAGE.sub("](book/", numbered([step.short() for step in path]))
+    text = readme.read_text()
+    if (now := README.sub(lambda _: f"\n{short}\n", text)) != text:
+        write_text(readme, now)
+        changed.append(readme)
+    return changed
+
+
+if __name__ == "__main__":
+    for path in write(Path(".")):
+        print(f"{path}: advice written")
