@@ -19,7 +19,7 @@ from multiepoch.stats import interval
 from reproduction import judge, records
 from reproduction.ch08_fal_versus_meda import interactive_figure
 from reproduction.dose_response import experiment
-from tools import book, cost, figures, numbers
+from tools import book, cost, figures, numbers, summary
 
 ROOT = Path(__file__).parents[1]
 STATIC = ROOT / "book" / "_static"
@@ -58,12 +58,13 @@ def results(tmp_path, record):
     """A folder of results that holds the made-up record, and the rest as committed."""
     folder = tmp_path / "results"
     (folder / "long").mkdir(parents=True)
-    others = [record.rows.assign(stratum=name) for name in ("AdsWorld, no cross", "KuaiRand")]
+    strata = ("AdsWorld, no cross", "KuaiRand", "KuaiRand, no cross")
+    others = [record.rows.assign(stratum=name) for name in strata]
     rows = pd.concat([record.rows, *others], ignore_index=True)
     rows.to_parquet(folder / "long" / f"{experiment.NAME}.parquet")
     (folder / "long" / f"{experiment.NAME}.json").write_text(json.dumps(ABOUT))
     committed = ("ch11_new_data_every_day", "own_label", "ch10_board", "blended_days")
-    committed += ("dense_factor", "rules")
+    committed += ("dense_factor", "rules", "ch11_worth", "ch12_real_logs", "a1_ab_test")
     kept = [f"{name}.*" for name in committed] + ["*.evidence.csv"]
     for path in (ROOT / "results").glob("*/*"):
         if any(map(path.match, kept)):
@@ -237,6 +238,15 @@ def test_the_records_do_not_contradict_the_front_page_and_the_summary():
     relied_on = [name for name in assertions if name.startswith("what follows from ")]
     run = set(pd.concat(records.ledger(ROOT / "results").values())["claim"])
     assert len(relied_on) == sum(bool(c.consequence) and c.id in run for c in judge.CLAIMS)
+
+
+def test_the_summary_has_a_number_for_each_question(tmp_path):
+    summary.generate(ROOT / "results", tmp_path)
+    text = (tmp_path / "summary.md").read_text()
+    front = numbers.front(ROOT / "results")
+    for key, question in judge.QUESTIONS.items():
+        assert f"[**{question}**]" in text, key
+    assert front["own_rate"] in text and front["own_rate_kuairand"] in text and "{" not in text
 
 
 def test_the_pages_interpolate_known_numbers():

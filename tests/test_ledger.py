@@ -1,4 +1,4 @@
-"""The page of claims, the summary and the questions are made of the claims and their evidence."""
+"""The page of claims and the questions are made of the claims and their evidence."""
 
 import json
 import re
@@ -17,9 +17,9 @@ def evidence(claim, measure, **values):
     return judge.evidence((claim, measure, point, pd.Series(v)) for point, v in values.items())
 
 
-def summary_of(id, rows, monkeypatch):
+def page_of(id, rows, monkeypatch):
     monkeypatch.setattr(ledger, "CLAIMS", (judge.claim(id),))
-    return ledger.summary({"long": rows}).replace(ledger.NO_BREAK, " ")
+    return ledger.claims({"long": rows}).replace(ledger.NO_BREAK, " ")
 
 
 FIRST = judge.evidence(
@@ -29,19 +29,8 @@ FIRST = judge.evidence(
 SECOND = evidence("C6", "left_low", a=[40.0, 41, 42, 43], b=[60.0, 61, 62, 63])
 
 
-def test_every_reading_in_force_is_on_the_summary_and_none_that_is_not():
-    text = ledger.summary({})
-    in_force = [one for one in judge.CLAIMS if not one.earlier_reading_of]
-    assert text.count("Not yet run") == len(in_force)
-    assert "forest" not in text
-    for one in judge.CLAIMS:
-        assert (f"(#{one.id}) {one.title}" in text) == (one in in_force)
-    for question in judge.QUESTIONS.values():
-        assert f"## {question}\n" in text
-
-
 def test_a_dot_is_right_of_its_threshold_if_it_holds(monkeypatch):
-    text = summary_of("C6", SECOND, monkeypatch)
+    text = page_of("C6", SECOND, monkeypatch)
     (line,) = BeautifulSoup(text, "html.parser").find_all("svg")
     threshold = float(line.select_one(".forest-threshold")["x1"].rstrip("%"))
     dots = line.find_all("circle")
@@ -55,7 +44,7 @@ def test_a_dot_is_right_of_its_threshold_if_it_holds(monkeypatch):
 def test_a_prediction_with_two_limits_is_one_line_and_holds_between_them(monkeypatch):
     values = {"a": [0.0, 0.1, -0.1, 0.2], "b": [3.0, 3.1, 2.9, 3.2], "c": [0.0, 2, -2, 1]}
     both = [evidence("C12", side, **values) for side in ("excluding_above", "excluding_below")]
-    text = summary_of("C12", pd.concat(both), monkeypatch)
+    text = page_of("C12", pd.concat(both), monkeypatch)
     (line,) = BeautifulSoup(text, "html.parser").find_all("svg")
     low, high = sorted(float(one["x1"].rstrip("%")) for one in line.select(".forest-threshold"))
     dots = line.find_all("circle")
@@ -69,10 +58,10 @@ def test_a_prediction_with_two_limits_is_one_line_and_holds_between_them(monkeyp
 
 def test_a_single_point_has_its_interval_and_a_small_value_two_decimals(monkeypatch):
     one = evidence("C6", "left_low", a=[0.001, 0.002, -0.002, -0.002])
-    assert "**< 50 %**: 0 % [0, 0], holds" in summary_of("C6", one, monkeypatch)
+    assert "**< 50 %**: 0 % [0, 0], holds" in page_of("C6", one, monkeypatch)
 
 
-def test_the_summary_shows_the_profile_with_most_seeds():
+def test_a_claim_is_drawn_for_the_profile_with_most_seeds():
     other = FIRST.assign(value=90.0)
     shown = ledger.preferred(judge.claim("C6-first"), {"cpu": other, "long": FIRST})
     assert [one.estimate for one in shown] == pytest.approx([11, 1.1])
@@ -84,6 +73,9 @@ def test_the_page_shows_every_claim_and_says_what_was_not_run():
     for one in judge.CLAIMS:
         page = appendix if one.earlier_reading_of else text
         assert f"({one.id})=\n### {one.id} · {one.title}" in page and one.prediction in page
+    for question in judge.QUESTIONS.values():
+        assert f"## {question}\n" in text
+    assert text.count("{div} forest") == 1 and "forest" not in appendix
     assert (text + appendix).count("not yet run.") == len(judge.CLAIMS) - 2
     assert "**partly** (cpu)" in appendix and "[C6](#C6)" in appendix
     assert "**not as predicted** (long)" in text

@@ -43,6 +43,7 @@ from tools import (
     numbers,
     recipes,
     settings,
+    summary,
 )
 from tools.colab import with_badge
 from tools.notebooks import (
@@ -150,6 +151,7 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
     recipes.generate(results, generated)
     distributed.generate(results, generated)
     advice.generate(results, generated)
+    summary.generate(results, generated)
     first_round.generate(results, generated)
     interactive_figure.generate(results, generated, static)
     if record := records.read(dose_response.NAME, "long", results):

@@ -1,4 +1,4 @@
-"""Turns the ledger into what readers look at: the page of claims with its questions, the summary.
+"""Turns the ledger into what readers look at: the page of claims, with its questions.
 
 All are made from the claims and their evidence, so a claim that is added appears by itself.
 """
@@ -17,7 +17,7 @@ from tabulate import tabulate
 from reproduction import judge
 from reproduction.judge import CLAIMS, QUESTIONS, Claim, Evidence
 
-# The summary shows the profile with the most data, then the one with the most seeds.
+# A claim is drawn for the profile with the most data, then the one with the most seeds.
 PREFERRED = ("gpu", "long", "cpu", "replication")
 GUESSES = "claims_data.js"
 NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -27,7 +27,7 @@ Ledger = dict[str, pd.DataFrame]  # the evidence by profile, as from `records.le
 
 
 def preferred(one: Claim, ledger: Ledger) -> list[Evidence]:
-    """Returns the evidence of a claim that the summary shows: of one profile."""
+    """Returns the evidence of a claim that is drawn: of one profile."""
     for profile in (name for name in PREFERRED if name in ledger):
         if found := judge.weigh(one, ledger[profile]):
             return found
@@ -71,6 +71,10 @@ def _claim(one: Claim, ledger: Ledger) -> str:
         f"**Predicted before the run:** {one.prediction}",
         f"**Verdict:** {words or 'not yet run'}.{disagree} Evidence: {page}.",
     ]
+    if one.consequence and found:
+        blocks.append(f"**What follows:** {one.consequence}")
+    if not of:
+        blocks.append(_forest(preferred(one, ledger)))
     lines = [
         {
             "measure": e.measure.text,
@@ -90,26 +94,9 @@ def _claim(one: Claim, ledger: Ledger) -> str:
             shown = shown.drop(columns="point")
         if len(found) == 1:
             shown = shown.drop(columns="profile")
-        blocks.append(tabulate(shown, "keys", "pipe", showindex=False, disable_numparse=True))
-    return "\n\n".join(blocks)
-
-
-def summary(ledger: Ledger) -> str:
-    """Returns the summary in MyST: for each claim its verdict, what follows, and a forest plot."""
-    blocks = []
-    for question, found in by_question():
-        blocks.append(f"## {question}\n")
-        for one in found:
-            evidence = preferred(one, ledger)
-            said = judge.verdict(one, evidence)
-            whose = " (our own)" if one.source == "ours" else ""
-            blocks.append(
-                f"::::{{div}} verdict\n:::{{div}} verdict-words\n"
-                f"**[{one.id}](#{one.id}) {one.title}**{whose}\n\n"
-                f"**{said[0].upper()}{said[1:]}.** {one.consequence}\n:::\n"
-                f"{_forest(evidence)}::::\n"
-            )
-    return "\n".join(blocks)
+        table = tabulate(shown, "keys", "pipe", showindex=False, disable_numparse=True)
+        blocks.append(f":::{{dropdown}} The numbers at every point\n{table}\n:::")
+    return "\n\n".join(filter(None, blocks))
 
 
 def _forest(evidence: Sequence[Evidence]) -> str:
@@ -193,8 +180,8 @@ def _round_up(value: float) -> float:
 
 
 def generate(ledger: Ledger, generated: Path, static: Path) -> None:
-    """Writes the summary, the claims with their earlier readings, and the questions about them."""
-    for page in (summary, claims, earlier_readings):
+    """Writes the claims with their earlier readings, and the questions about them."""
+    for page in (claims, earlier_readings):
         (generated / f"{page.__name__}.md").write_text(page(ledger))
     text = json.dumps(list(questions(ledger)), allow_nan=False)
     (static / GUESSES).write_text(f"window.MULTIEPOCH_CLAIMS = {text};\n")

@@ -20,9 +20,10 @@ from reproduction.ch10_board import experiment as board
 from reproduction.ch11_new_data_every_day import experiment as continual
 from reproduction.ch11_new_data_every_day import worth
 from reproduction.ch12_real_logs import experiment as real_logs
+from reproduction.ch12_real_logs import public_logs
 from reproduction.dose_response import experiment as dose_response
 from reproduction.dose_response import tuned
-from reproduction.findings import estimate, is_true
+from reproduction.findings import estimate, is_true, measures
 from reproduction.measure import by_seed, losses, relative
 from reproduction.own_label import experiment as own_label
 from tools import ledger
@@ -134,6 +135,9 @@ def measured(results: Path) -> dict[str, pd.Series]:
     settings = {name: continual.label(name, 2) for name in methods}
     for name, setting in {**settings, "more_data": continual.MORE_DATA}.items():
         found[f"days_{name}"] = continual.last_days(continual.gain(rows, setting))
+    found["online_blend"] = measures(records.read("a1_ab_test", "long", results).evidence)[
+        "remedy_above"
+    ]
     rows = records.read(own_label.BY_DAY, "long", results).rows
     settings = {"day_tail_rewind": own_label.TAIL, "more_data": own_label.MORE_DATA}
     for name, setting in settings.items():
@@ -149,7 +153,7 @@ def front(results: Path) -> dict[str, str]:
     if records.read(dose_response.NAME, "long", results) is None:
         return {}
     plain = ("jump_", "left_", "valley", "in_sample", "late_rise", "second_", "third_", "cross_")
-    found = {key: f"{ratio:,.0f}" for key, ratio in ratios().items()}
+    found = {key: f"{ratio:,.0f}" for key, ratio in ratios().items()} | first_best()
     for name, values in measured(results).items():
         if name.startswith("worth_"):
             found[name] = estimate(values).replace("-", "−")
@@ -166,6 +170,12 @@ def ratios() -> dict[str, float]:
     return {"ratio": found[WORLD], "ratio_kuairand": found["KuaiRand"]}
 
 
+def first_best() -> dict[str, str]:
+    """Returns how many public runs without a penalty are best after their first epoch."""
+    counts = public_logs.table(public_logs.read()).loc[public_logs.SMALL]
+    return {"first_best": f"{counts[True]} of {counts.sum()}"}
+
+
 def signed(values: Iterable[float]) -> str:
     """Formats the mean and the interval of a change in percent with their signs."""
     mean, low, high = interval(list(values))
@@ -179,7 +189,9 @@ def assertions(results: Path) -> dict[str, bool]:
     values = measured(results)
     facts = values | {"growth": values["jump_large"].mean() / values["jump_small"].mean()}
     asserted = tomllib.loads(ASSERTED.read_text(encoding="utf-8"))
-    said = {name: is_true(condition, facts) for name, condition in asserted.items()}
+    said = {name: is_true(condition, facts) for name, condition in asserted["holds"].items()}
+    for one in asserted["summary"]:
+        said[f"the summary on {one['question']}"] = is_true(one["holds"], facts)
     evidence = records.ledger(results)
     for one in (one for one in judge.CLAIMS if one.relies_on):
         name, status = one.relies_on

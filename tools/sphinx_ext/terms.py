@@ -1,7 +1,4 @@
-"""Links the first use of each glossary term on a page, with its definition for teach.js to show.
-
-On the summary, a reader looks at one claim and then at another, so each links its terms anew.
-"""
+"""Links the first use of each glossary term on a page, with its definition for teach.js to show."""
 
 import re
 from html import escape
@@ -45,9 +42,8 @@ def link(app, doctree, docname: str) -> None:
         return
     words = "|".join(re.escape(term) for term in sorted(terms, key=len, reverse=True))
     pattern = re.compile(rf"(?<![\w-])({words})s?(?![\w-])", re.I)
-    left_in: dict[nodes.Node, dict] = {}
+    left = dict(terms)
     for paragraph in list(doctree.findall(nodes.paragraph)):
-        left = left_in.setdefault(block(paragraph), dict(terms))
         for text in list(paragraph.findall(nodes.Text)):
             if within(text, NOT_IN):
                 continue
@@ -65,13 +61,6 @@ def link(app, doctree, docname: str) -> None:
                 end = match.end()
             if parts:
                 text.parent.replace(text, [*parts, nodes.Text(text[end:])])
-
-
-def block(node: nodes.Node) -> nodes.Node:
-    """Returns the claim of the summary that the node is in, or else the whole page."""
-    while node.parent is not None and "verdict" not in node.get("classes", ()):
-        node = node.parent
-    return node
 
 
 def within(node, kinds: tuple) -> bool:
