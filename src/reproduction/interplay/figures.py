@@ -37,9 +37,9 @@ def worth(rows: pd.DataFrame) -> Figure:
             errors = [mine.mean() - low, high - mine.mean()]
             look = {"color": shade, "capsize": 2, "label": NAMES[data]}
             axes.errorbar(x, mine.mean(), errors, fmt=marker, **look)
-            for objective in mine.columns:
-                at, text = (x[objective], mine[objective].mean()), style.spelled(objective)
-                axes.annotate(text, at, (4, -10), textcoords="offset points", fontsize=9)
+            if "like" in mine:
+                at = (x["like"], mine["like"].mean())
+                axes.annotate("like", at, (-26, -4), textcoords="offset points", fontsize=10)
         style.reference(axes)
         axes.set_title(title)
     grid[1].set_xlabel("share of interplay: additive over full, one epoch, %")
