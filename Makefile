@@ -22,7 +22,7 @@ CLIENTS  = .venv-clients
 PARALLEL = -n auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-fast test-pages test-distributed test-clients pdf release lock links slides bench bench-distributed regression random-logs mutations gpu lint strip colab every-target clean
+.PHONY: help book test test-fast test-pages test-distributed test-clients pdf paper release lock links slides bench bench-distributed regression random-logs mutations gpu lint strip colab every-target clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -53,6 +53,9 @@ test-clients: $(CLIENTS)/.installed ## Run the recipes: Lightning, Accelerate, D
 
 pdf: $(PAGES) ## Print the built book as a PDF in _build
 	@$(RUN) -m tools.pdf
+
+paper: $(STAMP) ## Set the paper from the records, with LaTeX, in _build/paper
+	@$(RUN) -m tools.paper
 
 release: $(TOOLS) ## Build all files of a release in _build/release; without a tag, a dry run
 	@$(RUN) -m tools.release --profile $(PROFILE) $(OPTIONS)

@@ -1,6 +1,6 @@
 """Builds all that a release consists of, into _build/release: `make release`.
 
-The book in the given profile and its page tests, the site as an archive, the book as
+The book in the given profile and its page tests, the site as an archive, the book and the paper as
 PDF, the wheels, the records with a data sheet, the locked versions, and SHA256SUMS of all. The
 workflow of a tag calls this with the tag and with the wheels that it built on several platforms.
 Without a tag it is a dry run: it says what a tag would be refused for, and builds the same files.
@@ -30,7 +30,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from packaging.requirements import Requirement
 
 from reproduction import judge, records
-from tools import pdf
+from tools import paper, pdf
 from tools.notebooks import PROFILES
 
 ROOT = Path(__file__).parents[1]
@@ -197,6 +197,10 @@ def build(root: Path, profile: str, out: Path, built: Path | None = None) -> Non
         "the book as PDF": lambda: (
             run(root, "tools.pdf"),
             shutil.copy(root / "_build" / pdf.NAME, out / f"{name}.pdf"),
+        ),
+        "the paper": lambda: (
+            run(root, "tools.paper"),
+            shutil.copy(paper.OUT / f"{paper.NAME}.pdf", out / f"{name}-paper.pdf"),
         ),
         "wheels and source archive": lambda: wheels(root, out, built),
         "the records with their data sheet": lambda: records_archive(root, out),

@@ -1,0 +1,345 @@
+"""Writes the paper from the records and sets it with LaTeX: `make paper`.
+
+paper/paper.tex.j2 has the sentences, which a person wrote about the committed records. The numbers
+in them are interpolated, and paper/asserted.toml lists what they assert, as tools/front.toml does
+for the front page. The pages are _build/paper/paper.pdf, its source beside them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from multiepoch.files import write_text
+from multiepoch.methods import METHODS
+from multiepoch.stats import interval
+from reproduction import judge, records, style
+from reproduction.ch04_sparse_optimizer import rules
+from reproduction.ch10_board import experiment as board
+from reproduction.dose_response import experiment as dose_response
+from reproduction.dose_response import figures as dose_figures
+from reproduction.dose_response import tuned
+from reproduction.findings import by_name, is_true
+from reproduction.interplay import experiment as interplay
+from reproduction.measure import by_seed, intervals, jump, losses, relative
+from reproduction.own_label import experiment as own_label
+from reproduction.remedies.board import BOARD
+from reproduction.runs import profile
+from reproduction.second_epoch import experiment as second_epoch
+from tools import lead, ledger, numbers
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "paper"
+OUT = ROOT / "_build" / "paper"
+NAME = "paper"
+EXPERIMENTS = {
+    "dose": dose_response,
+    "rules": rules,
+    "own": own_label,
+    "second": second_epoch,
+    "tuned": tuned,
+    "board": board,
+}
+WIDTH = 6.3  # inches, of a line of text
+STRATA = ("AdsWorld", "AdsWorld, row-wise Adagrad", "AdsWorld, no cross", "KuaiRand")
+ON_THE_BOARD = (  # of the paper's table, in its order
+    "plain",
+    "fal",
+    "meda",
+    "tail_rewind",
+    "tail_rewind_blend",
+    "leave_one_out",
+    "two_fold",
+    "adamar",
+    "whole_l2",
+    "frozen_tables",
+    "label_smoothing",
+    "threshold_meda",
+)
+TEXT = {"%": r"\%", "−": r"\ensuremath{-}", "¼": "a quarter", "½": "half", "&": r"\&"}
+
+
+class PaperFailed(RuntimeError):
+    """The paper could not be written or set; the message says why."""
+
+
+def facts(results: Path) -> dict[str, pd.Series | float]:
+    """Returns every value that the paper may show, such as `board/one/world/4/meda`, by seed.
+
+    Those of the front page begin with `front/`, those of an experiment with its key.
+    """
+    found = {f"front/{name}": values for name, values in numbers.measured(results).items()}
+    for key, experiment in EXPERIMENTS.items():
+        record = records.read(experiment.NAME, "long", results)
+        found |= {f"{key}/{name}": value for name, value in experiment.facts(record).items()}
+    return found | by_name(**_more(results))
+
+
+def _more(results: Path) -> dict[str, pd.Series | dict]:
+    """Returns values that only the paper speaks of.
+
+    `like` is FAL's loss against MEDA's on KuaiRand's like at the lowest rate, at the end of epoch
+    3; `two_fold` the jump of each objective of KuaiRand with two-fold tables; `held` blended tail
+    rewind's loss a quarter into epoch 3 against that at the end of epoch 2, which is the loss of a
+    checkpoint held back. All in %.
+    """
+    rows = records.read(dose_response.NAME, "long", results).rows
+    of = {"stratum": "KuaiRand", "objective": "like", "rate": dose_response.RATES[0], "epoch": 3.0}
+    like = relative(*(losses(rows, None, method=name, **of) for name in ("fal", "meda")))
+    rows = records.read(own_label.NAME, "long", results).rows
+    two_fold = jump(rows, metric=None, stratum="KuaiRand, two-fold", method="two_fold")
+    of = {"method": "tail_rewind_blend", "rate": own_label.ADAGRAD_RATES[1]}
+    held = {
+        data: by_seed(
+            relative(*(losses(rows, None, stratum=data, epoch=e, **of) for e in (2.25, 2.0)))
+        )
+        for data in ("AdsWorld", "KuaiRand")
+    }
+    two_fold = two_fold.groupby(["objective", "seed"]).mean()
+    return {"like": by_seed(like), "two_fold": two_fold, "held": held}
+
+
+def assertions(known: Mapping) -> dict[str, bool]:
+    """Returns what the paper's sentences assert, and whether it holds."""
+    asserted = tomllib.loads((SOURCE / "asserted.toml").read_text(encoding="utf-8"))
+    return {said: is_true(condition, known) for said, condition in asserted.items()}
+
+
+def latex(text: str) -> str:
+    """Returns words of ours as LaTeX."""
+    text = re.sub("|".join(TEXT), lambda found: TEXT[found[0]], text)
+    return re.sub(r"(?<![\w.])-(?=\d)", r"\\ensuremath{-}", text)
+
+
+def number(value: float, digits: int, sign: bool) -> str:
+    shown = f"{value:{'+' if sign else ''}.{digits}f}"
+    if float(shown) == 0:
+        shown = f"{0:.{digits}f}"  # neither "+0.0" nor "-0.0"
+    return shown.replace("-", r"\ensuremath{-}").replace("+", r"\ensuremath{+}")
+
+
+def estimate(values: Iterable[float], digits: int = 1, sign: bool = False, unit: str = r"\,\%"):
+    """Formats the mean and the 95 % interval over seeds; `sign` for a change."""
+    mean, low, high = (number(one, digits, sign) for one in interval(list(values)))
+    return rf"\est{{{mean}{unit}}}{{{low}}}{{{high}}}"
+
+
+def verdicts(evidence: ledger.Ledger) -> list[dict]:
+    """Returns a line for each claim that was run: its title, whose it is, verdict and measures."""
+    lines = []
+    for one in (claim for claim in judge.CLAIMS if not claim.earlier_reading_of):
+        if found := ledger.preferred(one, evidence):
+            points = [judge.status(p) for q in judge.by_quantity(found) for p in judge.by_point(q)]
+            lines.append(
+                {
+                    "id": one.id,
+                    "title": latex(one.title),
+                    "source": one.source,
+                    "verdict": judge.verdict(one, found),
+                    "points": {word: points.count(word) for word in ("holds", "open", "fails")},
+                    "seeds": seeds(found),
+                }
+            )
+    return lines
+
+
+def seeds(found: Iterable[judge.Evidence]) -> str:
+    """Returns how many seeds the points have, such as "8" or "3--8"."""
+    few, *_, many = sorted([len(one.seeds) for one in found] * 2)
+    return f"{few}" if few == many else f"{few}--{many}"
+
+
+def measured(claim: judge.Claim, evidence: ledger.Ledger) -> list[dict]:
+    """Returns a line for each quantity of a claim: what it is, was predicted, and was found."""
+    lines = []
+    for points in judge.by_quantity(ledger.preferred(claim, evidence)):
+        found, status = judge.found(points)
+        said = (points[0].measure.text, judge.predicted(points), found, status)
+        lines.append(dict(zip(("text", "predicted", "found", "status"), map(latex, said))))
+    return lines
+
+
+def source(results: Path, known: Mapping[str, pd.Series | float]) -> str:
+    """Returns the paper in LaTeX. known: the facts.
+
+    Raises:
+        KeyError: If a sentence names a value that there is not.
+    """
+    evidence = records.ledger(results)
+    environment = Environment(
+        loader=FileSystemLoader(SOURCE),
+        undefined=StrictUndefined,
+        variable_start_string="<<",
+        variable_end_string=">>",
+        block_start_string="<%",
+        block_end_string="%>",
+        comment_start_string="<#",
+        comment_end_string="#>",
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+    def mean(name: str, digits: int = 1, sign: bool = False) -> str:
+        value = known[name]
+        return number(value.mean() if isinstance(value, pd.Series) else value, digits, sign)
+
+    def points(id: str, *names: str) -> list[judge.Evidence]:
+        there = [e for e in ledger.preferred(judge.claim(id), evidence) if e.measure.name in names]
+        if not there:
+            raise KeyError(f"{id} has no evidence for {', '.join(names)}")
+        return there
+
+    def tally(status: str, id: str, *names: str) -> int:
+        return [one.status for one in points(id, *names)].count(status)
+
+    one = judge.claim("C18")
+    window = profile("long")
+    return environment.get_template("paper.tex.j2").render(
+        est=lambda name, digits=1, unit=r"\,\%": estimate(known[name], digits, unit=unit),
+        chg=lambda name, digits=1, unit=r"\,\%": estimate(known[name], digits, True, unit),
+        mean=mean,
+        tally=tally,
+        n_points=lambda id, *names: len(points(id, *names)),
+        span=lambda id, name: latex(judge.found(points(id, name))[0]),
+        n_seeds=lambda name: len(known[name]),
+        window=window,
+        rates=[f"{rate:.3g}" for rate in dose_response.RATES],
+        board=[(name, latex(BOARD[name].label)) for name in ON_THE_BOARD],
+        n_methods=records.read(board.NAME, "long", results).rows["remedy"].nunique(),
+        n_trials=board.most_trials(records.read("ch10_search", "long", results).rows),
+        verdicts=verdicts(evidence),
+        interplay=records.read(interplay.NAME, "long", results) is not None,
+        c18={
+            "text": latex(one.text),
+            "prediction": latex(one.prediction),
+            "verdict": judge.verdict(one, ledger.preferred(one, evidence)),
+            "measures": measured(one, evidence),
+        },
+    )
+
+
+def curves(results: Path) -> Figure:
+    """Draws the losses of four methods over three epochs."""
+    fig, axes = panels(1, height=2.2)
+    for name, line in lead.curves(results).groupby("method", sort=False):
+        style.band(axes[0], line.droplevel("method"), METHODS[name].label)
+    for boundary in (1, 2):
+        axes[0].axvline(boundary, color=style.REFERENCE, linewidth=0.8, zorder=0)
+    axes[0].axhline(0, color=style.REFERENCE, linewidth=0.8, zorder=0)
+    axes[0].set(xlabel="epochs", ylabel="loss against one epoch, %", ylim=(-6, 35))
+    fig.legend(loc="outside upper center", ncols=4, frameon=False)
+    return fig
+
+
+def doses(results: Path) -> Figure:
+    """Draws plain training's jump along the tables' rate, and what FAL leaves of it."""
+    rows = records.read(dose_response.NAME, "long", results).rows
+    fig, axes = panels(2, height=2.5)
+    for stratum in STRATA:
+        colour, marker = dose_figures.STRATA[stratum]
+        dose = intervals(dose_response.dose(rows, stratum), ["rate"])
+        left = intervals(dose_response.share_left(rows, stratum), ["rate"])
+        look = {"color": colour, "marker": marker, "markersize": 3.5, "linewidth": 1, "capsize": 0}
+        for panel, x, y in ((axes[0], dose.index, dose), (axes[1], dose["mean"], left)):
+            bars = [y["mean"] - y["low"], y["high"] - y["mean"]]
+            panel.errorbar(x, y["mean"], bars, label=stratum if y is dose else None, **look)
+    axes[0].set(xscale="log", xlabel="learning rate of the tables", ylabel="jump of plain, %")
+    axes[1].set(xscale="log", xlabel="jump of plain, %", ylabel="share that FAL leaves, %")
+    axes[1].set_ylim(-100, 120)
+    axes[1].axhline(50, color=style.REFERENCE, linewidth=0.8, zorder=0)
+    fig.legend(loc="outside upper center", ncols=4, frameon=False)
+    return fig
+
+
+def panels(columns: int, height: float):
+    fig = Figure(figsize=(WIDTH, height), layout="constrained")
+    return fig, fig.subplots(1, columns, squeeze=False)[0]
+
+
+LOOK = style.STYLE | {
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 8,
+    "pdf.fonttype": 42,
+    "lines.linewidth": 1.2,
+}
+
+
+def write(results: Path, out: Path) -> None:
+    """Writes the paper's source, class, references and figures.
+
+    Raises:
+        PaperFailed: If a record contradicts a sentence; the message has all that do not hold.
+    """
+    known = facts(results)
+    if wrong := [said for said, true in assertions(known).items() if not true]:
+        raise PaperFailed("\n  ".join(["The records contradict the paper:", *wrong]))
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / f"{NAME}.tex", source(results, known))
+    shutil.copy(SOURCE / "secondepoch.cls", out)
+    shutil.copy(ROOT / "book" / "references.bib", out)
+    with rc_context(LOOK):
+        for name, draw in {"curves": curves, "doses": doses}.items():
+            draw(results).savefig(out / f"{name}.pdf", metadata={"CreationDate": None})
+
+
+def typeset(out: Path) -> Path:
+    """Sets the paper; returns the path of its pages.
+
+    Raises:
+        PaperFailed: If LaTeX is not installed or fails.
+    """
+    if shutil.which("pdflatex") is None:
+        raise PaperFailed(
+            "pdflatex is not installed; on Debian: apt-get install texlive-latex-recommended "
+            "texlive-latex-extra texlive-fonts-recommended lmodern."
+        )
+    set_it = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", NAME]
+    for call in (set_it, ["bibtex", NAME], set_it, set_it, set_it):  # until references settle
+        done = subprocess.run(call, cwd=out, capture_output=True, text=True, errors="replace")
+        if done.returncode:
+            raise PaperFailed(f"{call[0]} failed:\n{done.stdout[-2500:]}")
+    return out / f"{NAME}.pdf"
+
+
+def too_wide(out: Path) -> list[float]:
+    """Returns by how many points each overfull line is too wide."""
+    log = (out / f"{NAME}.log").read_text(encoding="latin-1")
+    return [float(width) for width in re.findall(r"Overfull \\hbox \(([\d.]+)pt too wide", log)]
+
+
+def n_pages(out: Path) -> int:
+    log = (out / f"{NAME}.log").read_text(encoding="latin-1").replace("\n", "")
+    return int(re.search(r"Output written on \S+ \((\d+) page", log)[1])
+
+
+def main() -> int:
+    """Returns 1 if the paper contradicts a record or could not be set."""
+    try:
+        write(ROOT / "results", OUT)
+        pages = typeset(OUT)
+    except PaperFailed as error:
+        print(error, file=sys.stderr)
+        return 1
+    widest = max(too_wide(OUT), default=math.nan)
+    beside = "" if math.isnan(widest) else f", widest overfull line {widest:.1f} pt"
+    print(f"The paper: {pages}, {n_pages(OUT)} pages{beside}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
