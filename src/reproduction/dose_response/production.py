@@ -114,6 +114,7 @@ def facts(record: Record) -> dict:
         objective={
             name: jumps(rows, name, method="plain").xs(best[name], level="rate") for name in sources
         },
+        jump={name: jumps(rows, name, method="plain") for name in sources},
         valley={name: valley(rows, name) for name in sources},
         left={name: left_of_jump(rows, name, "fal") for name in sources},
         left_plain={name: left_of_jump(rows, name, "plain") for name in sources},
