@@ -9,10 +9,9 @@ import nbformat
 import pytest
 import torch
 
-from multiepoch.model import ConversionModel
 from multiepoch.optim import FrequencyAdaptiveLR, SparseOptimizer
 from multiepoch.remedies import LeaveOneOutRows, tail_rewind
-from reproduction import by_hand
+from reproduction import by_hand, by_package
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "01_the_jump_in_one_program.ipynb"
 RATE, BATCH, EPOCHS = 0.1, 100, 3
@@ -23,50 +22,14 @@ def log(tiny_log):
     return tiny_log(n=400)
 
 
-def twin(log, tables, dense):
-    """Returns the library's model with the same weights."""
-    model = ConversionModel(log.schema, embedding_dim=by_hand.DIM)
-    weights = {f"tables.{k}.weight": t.weight for k, t in zip(log.ids, tables)}
-    for name, weight in dense.state_dict().items():
-        part, *rest = name.split(".")
-        if part == "towers":
-            rest[0] = log.objectives[int(rest[0])]
-        weights[".".join([part, "0", *rest] if part == "cross" else [part, *rest])] = weight
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter[: len(weights[name])] = weights[name]
-    return model
-
-
-def trained_by_the_library(model, optimizer, log, remedy=None, leave_one_out=False):
-    generator = torch.Generator().manual_seed(0)
-    for epoch in range(EPOCHS):
-        if remedy is not None:
-            remedy.before_epoch(epoch)
-        for at in torch.randperm(len(log), generator=generator).split(BATCH):
-            batch = log[at]
-
-            def closure(batch=batch):
-                optimizer.zero_grad()
-                model.loss(model(batch.ids, batch.dense), batch.labels).backward()
-
-            remedy.backward(at, closure) if leave_one_out else closure()
-            optimizer.step()
-    return model
-
-
-def agree(log, tables, dense, model, atol=1e-6):
-    for name, table in zip(log.ids, tables):
-        seen = log.ids[name].unique()  # rows that nothing looks up may be redrawn or not
-        theirs = model.table_parameters()[name][seen]
-        torch.testing.assert_close(table.weight[seen], theirs, rtol=0, atol=atol)
-    for ours, theirs in zip(dense.parameters(), model.dense_parameters()):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=atol)
+def agree(log, tables, dense, optimizer, model, remedy=None):
+    by_package.train(model, optimizer, log, BATCH, EPOCHS, remedy)
+    assert by_package.difference(log, tables, dense, model) < 1e-6
 
 
 def test_the_model_is_the_librarys(log):
     tables, dense = by_hand.build(log, 0, rate=RATE)
-    model = twin(log, tables, dense)
+    model = by_package.twin(log, tables, dense)
     rows = [table.weight[ids] for table, ids in zip(tables, log.ids.values())]
     ours, theirs = dense(rows, log.dense), model(log.ids, log.dense)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
@@ -82,7 +45,7 @@ def test_the_model_is_the_librarys(log):
 def test_the_rules_and_fal_are_the_librarys(log, rule, share):
     rate = RATE if rule is by_hand.rowwise_adagrad else RATE / 10
     tables, dense = by_hand.build(log, 0, rate=rate, rule=rule, share=share)
-    model = twin(log, tables, dense)
+    model = by_package.twin(log, tables, dense)
     optimizer = SparseOptimizer.from_model(
         model,
         by_hand.DENSE_RATE,
@@ -91,28 +54,27 @@ def test_the_rules_and_fal_are_the_librarys(log, rule, share):
         row_lr=share and FrequencyAdaptiveLR(),
     )
     by_hand.train(tables, dense, log, log, BATCH, EPOCHS)
-    agree(log, tables, dense, trained_by_the_library(model, optimizer, log))
+    agree(log, tables, dense, optimizer, model)
 
 
 @pytest.mark.parametrize("below", [8, math.inf], ids=["tail rewind", "MEDA"])
 def test_the_rewinds_are_the_librarys(log, below, monkeypatch):
     tables, dense = by_hand.build(log, 0, rate=RATE)
-    model = twin(log, tables, dense)
+    model = by_package.twin(log, tables, dense)
     monkeypatch.setattr(by_hand, "STD", 0.0)  # both draw zeros, whatever their generators
     optimizer = SparseOptimizer.from_model(model, by_hand.DENSE_RATE, RATE, rule="rowwise_adagrad")
     remedy = tail_rewind(model, optimizer, below, "reinit", init=lambda weight: weight.zero_())
     by_hand.train(tables, dense, log, log, BATCH, EPOCHS, below)
-    agree(log, tables, dense, trained_by_the_library(model, optimizer, log, remedy))
+    agree(log, tables, dense, optimizer, model, remedy)
 
 
 def test_the_rows_that_leave_their_own_label_out_are_the_librarys(log):
     tables, dense = by_hand.build(log, 0, by_hand.LeaveOneOut, rate=RATE, n_impressions=len(log))
-    model = twin(log, tables, dense)
+    model = by_package.twin(log, tables, dense)
     optimizer = SparseOptimizer.from_model(model, by_hand.DENSE_RATE, RATE)
     remedy = LeaveOneOutRows(model, optimizer, math.inf)
     by_hand.train(tables, dense, log, log, BATCH, EPOCHS)
-    trained_by_the_library(model, optimizer, log, remedy, leave_one_out=True)
-    agree(log, tables, dense, model)
+    agree(log, tables, dense, optimizer, model, remedy)
 
 
 def test_it_is_short_and_needs_torch_alone():

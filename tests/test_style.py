@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
-from reproduction import records, style
+from reproduction import records, style, tables
 
 # What a colour looks like to a person who lacks one kind of cone, on linear RGB
 # (Machado, Oliveira and Fernandes, 2009, severity 1).
@@ -156,3 +156,16 @@ def test_a_record_is_drawn_under_the_name_of_its_profile_and_a_missing_one_is_sa
     assert ["is not shown here" in one for one in said] == [True]
     assert figure["metadata"]["multiepoch_figure"]["name"] == "fig-rise-long"
     assert "It rises by 1.5. Record: profile long" in str(figure)
+
+
+def test_a_table_whose_record_is_missing_says_so(monkeypatch):
+    display = pytest.importorskip("IPython.display")
+    said = []
+    monkeypatch.setattr(display, "display", said.append)
+    record = records.Record(pd.DataFrame({"value": [1.0]}), pd.DataFrame(), {})
+    tables.of(record, lambda rows: rows + 1)
+    tables.of(record, lambda rows: None)
+    tables.of(None, lambda rows: rows)
+    (shown, note) = said
+    assert shown["value"].item() == 2.0
+    assert "A table is not shown here" in note.data

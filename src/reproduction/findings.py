@@ -203,14 +203,6 @@ def sentence(chapter: ModuleType, name: str, facts: Facts) -> str:
     return finding(" ".join(written["text"].split()), facts, written.get("holds", {}))
 
 
-def absent(what: str) -> None:
-    """Says in a notebook, such as one on Colab, that the record of something is not there."""
-    tables.text(
-        f"*{what} is not shown here, since its record is only in the repository, under "
-        "`results/`; the page of this chapter in the book shows it.*"
-    )
-
-
 def show(
     chapter: ModuleType,
     name: str,
@@ -227,7 +219,7 @@ def show(
             run have words for it in place of a record.
     """
     if record is None:
-        absent(f"The finding “{name.replace('-', ' ')}”")
+        tables.absent(f"The finding “{name.replace('-', ' ')}”")
         return
     found = facts if isinstance(facts, Mapping) else _facts(facts or chapter.facts, record)
     tables.text(f"{sentence(chapter, name, found)}\n\n*Record: {record}.*")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
+from multiepoch.data import Log
 from reproduction.runs import Profile, resolve_device
 from reproduction.runs import profile as profile_named
 
@@ -24,3 +25,10 @@ def start(
     print(f"Python {platform.python_version()}, torch {torch.__version__}")
     print(f"profile {sizes.name}, device {device}, seeds {seeds}")
     return sizes, device, seeds
+
+
+def small_world(seed: int) -> tuple[Log, Log, int]:
+    """Returns a log to train on, one of a later day, and the batch size: seconds for two epochs."""
+    small = profile_named("quick")
+    log, _, test = small.split(small.world(seed))
+    return log, test, small.batch_size

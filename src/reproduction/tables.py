@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pandas as pd
 
@@ -52,6 +52,24 @@ def verdicts(*ids: str) -> None:
             shown = True
     if not shown:
         text(f"No record found that decides {' and '.join(ids)}.")
+
+
+def of(record: Record | None, show: Callable[[pd.DataFrame], pd.DataFrame | None]) -> None:
+    """Displays the table that a function makes of a record's rows, or says that it is not there."""
+    from IPython.display import display
+
+    if record is None:
+        absent("A table")
+    elif (made := show(record.rows)) is not None:
+        display(made)
+
+
+def absent(what: str) -> None:
+    """Says in a notebook, such as one on Colab, that the record of something is not there."""
+    text(
+        f"*{what} is not shown here, since its record is only in the repository, under "
+        "`results/`; the page of this chapter in the book shows it.*"
+    )
 
 
 def text(markdown: str) -> None:

@@ -1,0 +1,89 @@
+"""The package in place of the reader's program: the same weights and batches, and how far off.
+
+The notebooks and the tests hold each stage of `by_hand` against the library with these functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from multiepoch.data import Log
+from multiepoch.model import ConversionModel
+from multiepoch.optim import SparseOptimizer
+from multiepoch.remedies import LeaveOneOutRows
+from reproduction import by_hand, style
+
+
+def twin(log: Log, tables: list[by_hand.Table], dense: by_hand.Dense) -> ConversionModel:
+    """Returns the package's model with the weights of the program's."""
+    model = ConversionModel(log.schema, embedding_dim=by_hand.DIM)
+    weights = {f"tables.{name}.weight": one.weight for name, one in zip(log.ids, tables)}
+    for name, weight in dense.state_dict().items():
+        part, *rest = name.split(".")
+        if part == "towers":
+            rest[0] = log.objectives[int(rest[0])]
+        weights[".".join([part, "0", *rest] if part == "cross" else [part, *rest])] = weight
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter[: len(weights[name])] = weights[name]
+    return model
+
+
+def train(
+    model: ConversionModel,
+    optimizer: SparseOptimizer,
+    log: Log,
+    batch: int,
+    epochs: int = 2,
+    remedy=None,
+    seed: int = 0,
+) -> None:
+    """Trains on the batches that `by_hand.train` takes, in their order."""
+    order = torch.Generator().manual_seed(seed)
+    for epoch in range(epochs):
+        if remedy is not None:
+            remedy.before_epoch(epoch)
+        for at in torch.randperm(len(log), generator=order).split(batch):
+            part = log[at]
+
+            def closure(part=part):
+                optimizer.zero_grad()
+                model.loss(model(part.ids, part.dense), part.labels).backward()
+
+            if isinstance(remedy, LeaveOneOutRows):
+                remedy.backward(at, closure)
+            else:
+                closure()
+            optimizer.step()
+
+
+def difference(
+    log: Log, tables: list[by_hand.Table], dense: by_hand.Dense, model: ConversionModel
+) -> float:
+    """Returns the largest difference of a weight of the dense layers or of a row of the log."""
+    pairs = list(zip(dense.parameters(), model.dense_parameters()))
+    for name, table in zip(log.ids, tables):
+        seen = log.ids[name].unique()  # rows that nothing looks up may be redrawn or not
+        pairs.append((table.weight[seen], model.table_parameters()[name][seen]))
+    return max((ours - theirs).abs().max().item() for ours, theirs in pairs)
+
+
+@style.shown("fig-program-{chapter}")
+def curves(
+    losses: Mapping[str, pd.DataFrame], chapter: str, start: float = 0.5
+) -> tuple[Figure, dict]:
+    """Draws the losses of the reader's program, as `style.program` does, with its texts."""
+    first = next(iter(losses))
+    last = losses[first].index.max()
+    point, words = (1.25, "a quarter into epoch 2") if last > 1 else (last, "at the end of epoch 1")
+    base = losses[first].loc[1.0]
+    changes = {name: 100 * (of.loc[point] / base - 1).mean() for name, of in losses.items()}
+    said = ", ".join(
+        f"{name} {style.signed(f'{change:+.1f}')} %" for name, change in changes.items()
+    )
+    about = {"chapter": chapter, "first": first, "point": words, "changes": said}
+    return style.program(losses, start), about

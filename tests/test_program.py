@@ -1,0 +1,85 @@
+"""The reader's program in the notebooks: shown, whole, the same everywhere; its exercises run."""
+
+import ast
+import inspect
+import re
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+
+from reproduction import by_hand, notebook
+from reproduction.runs import profile
+
+CHAPTERS = sorted((Path(__file__).parents[1] / "notebooks").glob("0[1-9]_*.ipynb"))
+SOURCE = inspect.getsource(by_hand)
+PIECES = {
+    node.name: ast.get_source_segment(SOURCE, node)
+    for node in ast.parse(SOURCE).body
+    if isinstance(node, ast.FunctionDef | ast.ClassDef)
+}
+TINY = {"n_users": 60, "n_products": 40, "n_campaigns": 8, "n_advertisers": 4}
+each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+
+
+def code_cells(path: Path, tag: str = "") -> list[nbformat.NotebookNode]:
+    cells = [one for one in nbformat.read(path, as_version=4).cells if one.cell_type == "code"]
+    return [one for one in cells if not tag or tag in one.metadata.get("tags", [])]
+
+
+def pieces(path: Path) -> dict[str, str]:
+    """Returns the functions and classes that the program's cells of a notebook define."""
+    cells = code_cells(path, "program")
+    nodes = [(cell.source, node) for cell in cells for node in ast.parse(cell.source).body]
+    kinds = ast.FunctionDef | ast.ClassDef
+    return {n.name: ast.get_source_segment(s, n) for s, n in nodes if isinstance(n, kinds)}
+
+
+def n_lines(cells: list[nbformat.NotebookNode]) -> int:
+    return sum(bool(line.strip()) for cell in cells for line in cell.source.splitlines())
+
+
+@each_chapter
+def test_what_a_notebook_writes_is_what_the_program_has(path):
+    written = pieces(path)
+    assert written, f"{path.stem} has no cell tagged 'program'"
+    for name in written.keys() & PIECES.keys():
+        assert written[name] == PIECES[name], f"{path.stem} writes {name} differently"
+    assert max(len(cell.source.splitlines()) for cell in code_cells(path, "program")) <= 30
+
+
+def test_every_piece_of_the_program_is_written_in_a_chapter_of_its_own():
+    later = {name for path in CHAPTERS[1:] for name in pieces(path)}
+    assert later >= PIECES.keys()
+
+
+@each_chapter
+def test_half_of_the_code_is_shown(path):
+    hidden = n_lines(code_cells(path, "hide-input"))
+    assert n_lines(code_cells(path)) >= 2 * hidden, f"{path.stem}: {hidden} lines are folded"
+
+
+@each_chapter
+def test_the_solutions_run_on_the_program(path, monkeypatch):
+    sizes = replace(profile("quick"), **TINY, impressions_per_day=150)
+    log, _, later_day = sizes.split(sizes.world(0))
+    monkeypatch.setattr(notebook, "small_world", lambda seed: (log, later_day, 50))
+    monkeypatch.setattr(by_hand, "redraw", by_hand.redraw)  # put back if a cell replaces it
+    setup = next(cell.source for cell in code_cells(path) if "google.colab" in cell.source)
+    names = {"seeds": [0], "seed": 0, "log": log, "test": later_day}
+    names["sizes"] = SimpleNamespace(batch_size=50)
+    exec(setup, names)
+    for cell in code_cells(path, "program"):
+        exec(cell.source, names)
+    text = next(
+        cell.source
+        for cell in nbformat.read(path, as_version=4).cells
+        if cell.source.startswith("## Exercises")
+    )
+    solutions = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(solutions) >= 2
+    assert text.count("<summary>Solution</summary>") == text.count("</details>") <= 4
+    for solution in solutions:
+        exec(solution, names)
