@@ -32,26 +32,26 @@ class Setting:
     Attributes:
         rule: Of the tables; the dense layers learn by Adam.
         rows: The dose and response under it.
-        best: The tables' rate by source.
+        best: The tables' rate.
         one_epoch: The record of one epoch under each rule.
     """
 
     rule: str
     rows: pd.DataFrame
-    best: dict[str, float]
+    best: float
     one_epoch: pd.DataFrame
 
-    def at_best(self, values: pd.DataFrame | pd.Series, source: str):
+    def at_best(self, values: pd.DataFrame | pd.Series):
         """Returns the values at the best rate."""
-        return values.xs(self.best[source], level="rate")
+        return values.xs(self.best, level="rate")
 
     def against(self, source: str, ours: str, theirs: str, epoch: float) -> pd.Series:
         """Returns one method's loss against another's in %."""
-        return self.at_best(dose.against(self.rows, source, ours, theirs), source)[epoch]
+        return self.at_best(dose.against(self.rows, source, ours, theirs))[epoch]
 
     def to_one_epoch(self, source: str, method: str) -> pd.Series:
         """Returns a method's loss after three epochs against one plain epoch in %."""
-        change = self.at_best(dose.to_one_epoch(self.rows, source), source)
+        change = self.at_best(dose.to_one_epoch(self.rows, source))
         return change.xs((method, 3.0), level=["method", "epoch"])
 
 
@@ -65,16 +65,16 @@ def _rule(at: Setting, source: str) -> pd.Series | None:
 
 
 def _jump(at: Setting, source: str) -> pd.Series:
-    return at.at_best(dose.dose(at.rows, source), source)
+    return at.at_best(dose.dose(at.rows, source))
 
 
 def _apart(at: Setting, source: str) -> pd.Series:
-    jumps = at.at_best(dose.jumps(at.rows, source, method="plain"), source).unstack("objective")
+    jumps = at.at_best(dose.jumps(at.rows, source, method="plain")).unstack("objective")
     return jumps[SPARSEST[source]] - jumps["click"]
 
 
 def _left(start: str) -> Callable[[Setting, str], pd.Series]:
-    return lambda at, source: at.at_best(production.left_of_jump(at.rows, source, start), source)
+    return lambda at, source: at.at_best(production.left_of_jump(at.rows, source, start))
 
 
 # Claim, quantity, unit, what the paper is reported to say, and the values by setting and source.
@@ -100,7 +100,7 @@ def settings(results: Path) -> list[Setting]:
     found = []
     for rule, name, best in (
         (rules.PRODUCTION, production.NAME, production.BEST),
-        ("Adam", dose.NAME, dict.fromkeys(SPARSEST, dose.RATES[-1])),
+        ("Adam", dose.NAME, dose.RATES[-1]),
     ):
         record = records.read(name, "long", results)
         if record and one_epoch:
