@@ -22,8 +22,9 @@ from reproduction.ch11_new_data_every_day import worth
 from reproduction.ch12_real_logs import experiment as real_logs
 from reproduction.ch12_real_logs import public_logs
 from reproduction.dose_response import experiment as dose_response
-from reproduction.dose_response import tuned
+from reproduction.dose_response import production, tuned
 from reproduction.findings import estimate, is_true, measures
+from reproduction.interplay import experiment as interplay
 from reproduction.measure import by_seed, losses, relative
 from reproduction.own_label import experiment as own_label
 from tools import ledger
@@ -60,6 +61,10 @@ def measured(results: Path) -> dict[str, pd.Series]:
     is what a second epoch with tail rewind is worth, in percent of an epoch of fresh data, and
     `worth_fixed` what epochs 2 to 4 are worth in a window of a million at the threshold of a
     sixteenth; `worth_scaled` with one in proportion, over all windows; `_eight`: epochs 2 to 8.
+    In the default setting, at the rate that is best for one epoch, `default_jump` is plain's jump,
+    `default_left` the part of it that FAL leaves, and `default_METHOD` a method's loss after three
+    epochs against one plain epoch. `four_METHOD` is that after four under one rule and one search,
+    in AdsWorld at an eighth of its size, and `four_METHOD_real` the mean over seven real labels.
     """
     rows, found = records.read(dose_response.NAME, "long", results).rows, {}
     fal, tail = (
@@ -142,6 +147,19 @@ def measured(results: Path) -> dict[str, pd.Series]:
     settings = {"day_tail_rewind": own_label.TAIL, "more_data": own_label.MORE_DATA}
     for name, setting in settings.items():
         found[f"later_{name}"] = own_label.later(rows, setting, own_label.END)
+    rows = records.read(production.NAME, "long", results).rows
+    for data, key in ((WORLD, ""), ("KuaiRand", "_kuairand")):
+        found[f"default_jump{key}"] = dose_response.dose(rows, data).xs(production.BEST)
+        left = production.left_of_jump(rows, data, "fal")
+        found[f"default_left{key}"] = left.xs(production.BEST)
+        change = dose_response.to_one_epoch(rows, data).xs(production.BEST, level="rate")
+        for name in ("plain", "fal", "meda", "tail_rewind"):
+            found[f"default_{name}{key}"] = change.xs((name, 3.0), level=["method", "epoch"])
+    rows = records.read(interplay.NAME, "long", results).rows
+    for name in interplay.REPEATED:
+        gain = interplay.gain(rows, name)
+        found[f"four_{name}"] = interplay.worlds(gain)[interplay.DEFAULT]
+        found[f"four_{name}_real"] = interplay.labels(gain).mean(axis=1)
     return found
 
 
@@ -152,7 +170,18 @@ def front(results: Path) -> dict[str, str]:
     """
     if records.read(dose_response.NAME, "long", results) is None:
         return {}
-    plain = ("jump_", "left_", "valley", "in_sample", "late_rise", "second_", "third_", "cross_")
+    plain = (
+        "jump_",
+        "left_",
+        "default_jump",
+        "default_left",
+        "valley",
+        "in_sample",
+        "late_rise",
+        "second_",
+        "third_",
+        "cross_",
+    )
     found = {key: f"{ratio:,.0f}" for key, ratio in ratios().items()} | first_best()
     for name, values in measured(results).items():
         if name.startswith("worth_"):

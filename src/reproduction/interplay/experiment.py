@@ -15,6 +15,7 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 
+from multiepoch.data.ads_world import TASTE_SCALE
 from reproduction.findings import by_name
 from reproduction.judge import evidence
 from reproduction.measure import by_seed, losses, relative
@@ -24,7 +25,8 @@ from reproduction.tuning import chosen, under_production_rule
 
 NAME = "interplay"
 SEEDS = tuple(range(30, 38))  # no pilot and no tuning has seen them
-TASTES = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # logits; 1.5 is the default
+DEFAULT = TASTE_SCALE
+TASTES = (0.25, 0.5, 1.0, DEFAULT, 2.0, 3.0, 4.0)  # logits
 FEW = (0.5, 1.5, 3.0)
 # The divisor of the profile's size, its tastes and how many seeds it has.
 SIZES = {"an eighth": (8, TASTES, 8), "a half": (2, FEW, 4), "whole": (1, FEW, 2)}
