@@ -1,5 +1,6 @@
 """The advice stands in advice.toml alone, and no record contradicts it."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -16,16 +17,15 @@ def test_the_records_do_not_contradict_the_advice():
 
 
 def test_every_chapter_prints_its_steps_and_the_readme_all(tmp_path):
-    for name in ("notebooks", "results"):
-        (tmp_path / name).mkdir()
+    (tmp_path / "notebooks").mkdir()
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
         shutil.copy(notebook, tmp_path / "notebooks")
         cells = nbformat.read(notebook, as_version=4).cells
         mondays = [cell for cell in cells if "do on Monday" in cell.source]
         assert [cell.source.startswith(advice.MONDAY) for cell in mondays] == [True], notebook
     shutil.copy(ROOT / "README.md", tmp_path)
-    shutil.rmtree(tmp_path / "results")
-    (tmp_path / "results").symlink_to(ROOT / "results")
+    for name in ("results", "book"):
+        (tmp_path / name).symlink_to(ROOT / name)
     assert advice.write(tmp_path) == [], "run python -m tools.advice"
 
 
@@ -34,7 +34,11 @@ def test_a_changed_step_is_written_where_it_is_advised(tmp_path, monkeypatch):
     cells = [nbformat.v4.new_markdown_cell(f"{advice.MONDAY}\n\nOld advice.")]
     document = nbformat.v4.new_notebook(cells=cells)
     nbformat.write(document, tmp_path / "notebooks" / "04_rates.ipynb")
-    (tmp_path / "README.md").write_text("a\n<!-- advice -->\nold\n<!-- end of advice -->\nb\n")
+    parts = (f"<!-- {one} -->\nold\n<!-- end of {one} -->\n" for one in ("advice", "findings"))
+    (tmp_path / "README.md").write_text("a\n" + "".join(parts) + "b\n")
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "index.md").write_text(":::{div} findings\n1. It is {{ jump }}.\n:::\n")
+    monkeypatch.setattr(advice.numbers, "front", lambda results: {"jump": "5 %"})
     steps = [
         advice.Step("One?", "Do one.", "As [here](cost.md).", ("03_other",)),
         advice.Step("Two?", "Do two ([this](use-it.md)).", "Because 2 %.", ("04_rates",)),
@@ -46,7 +50,22 @@ def test_a_changed_step_is_written_where_it_is_advised(tmp_path, monkeypatch):
     assert said in cell.source and "One?" not in cell.source and "Old" not in cell.source
     readme = (tmp_path / "README.md").read_text()
     assert "1. **One?** Do one.\n2. **Two?** Do two ([this](book/use-it.md))." in readme
-    assert "old" not in readme
+    assert "old" not in readme and "1. It is 5 %." in readme
+
+
+ROUND = re.compile(r"\b(first|second|third|earlier|previous|last|next|both|two) rounds?\b", re.I)
+
+
+def test_only_the_appendix_and_the_errata_speak_of_rounds():
+    """A chapter is a lesson; the history of its measurements is an appendix."""
+    said = {path.name: path.read_text() for path in [ROOT / "README.md", *ROOT.glob("book/*.md")]}
+    for path in (ROOT / "src/reproduction").rglob("*.toml"):
+        said[f"{path.parent.name}/{path.name}"] = path.read_text()
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        cells = nbformat.read(path, as_version=4).cells
+        said[path.name] = "\n".join(cell.source for cell in cells)
+    found = {name for name, text in said.items() if ROUND.search(" ".join(text.split()))}
+    assert found <= {"a3-the-first-round.md", "errata.md"}, found
 
 
 def test_every_step_is_some_chapter_s():

@@ -2,7 +2,8 @@
 
     python -m tools.advice
 
-writes it into the stored notebooks, under "What to do on Monday", and into the README.
+writes it into the stored notebooks, under "What to do on Monday", and into the README, which has
+the findings of the front page, too.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from tools import numbers
 ADVICE = judge.LEDGER.with_name("advice.toml")
 MONDAY = "## What to do on Monday"
 PATH = "book/use-it.md"  # has all steps
-README = re.compile(r"(?<=<!-- advice -->\n).*?(?=<!-- end of advice -->)", re.S)
+FINDINGS = re.compile(r"(?<=:::\{div\} findings\n).*?(?=:::)", re.S)  # of the front page
+NUMBER = re.compile(r"\{\{ (\w+) \}\}")
 # In a link to a page of the book, as seen from book/.
 PAGE = re.compile(r"\]\((?!http)(?=[\w-]+\.md)")
 
@@ -99,10 +101,19 @@ def write(root: Path) -> list[Path]:
                 changed.append(notebook)
         if notebook in changed:
             nbformat.write(document, notebook)
+    known = numbers.front(root / "results")
+    front = FINDINGS.search((root / "book" / "index.md").read_text())
+    assert front is not None
     readme = root / "README.md"
-    short = PAGE.sub("](book/", numbered([step.short() for step in path]))
-    text = readme.read_text()
-    if (now := README.sub(lambda _: f"\n{short}\n", text)) != text:
+    said = {
+        "advice": PAGE.sub("](book/", numbered([step.short() for step in path])),
+        "findings": NUMBER.sub(lambda number: known[number[1]], front[0]),
+    }
+    text = now = readme.read_text()
+    for name, lines in said.items():
+        between = rf"(?<=<!-- {name} -->\n).*?(?=<!-- end of {name} -->)"
+        now = re.sub(between, lambda _, lines=lines: f"\n{lines}\n", now, flags=re.S)
+    if now != text:
         write_text(readme, now)
         changed.append(readme)
     return changed

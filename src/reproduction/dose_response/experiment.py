@@ -212,7 +212,7 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
     if "AdsWorld" in set(rows["stratum"]):
         found += [*_c3(rows), *_c4(rows), *_c6(rows, "C6-second", "AdsWorld", None)]
         found += [*_c7(rows, "C7-second", "AdsWorld", None), *_c11(rows)]
-    if HIGH_DENSE in set(rows["stratum"]):  # where the first round was
+    if HIGH_DENSE in set(rows["stratum"]):  # where the first readings were
         found += _c6(rows, "C6-second", HIGH_DENSE, None)
     if "AdsWorld, linear" in set(rows["stratum"]):
         for end in ENDS:
