@@ -57,7 +57,10 @@ def measured(results: Path) -> dict[str, pd.Series]:
     rate of the tables' own against one shared rate, under row-wise Adagrad, and `rule` that rule
     against Adam. `resets_differ` is tail rewind's loss against tuned MEDA's after three epochs.
     `blend_held` is blended tail rewind's a quarter into an epoch less that at the end before.
-    `cross_kuairand` is click's loss after one epoch with the cross against without. `second_epoch`
+    `cross_kuairand` is click's loss after one epoch with the cross against without, and
+    `cross_world` that of all objectives in AdsWorld. `late_small` is plain's loss at the end of
+    epoch 2 against one epoch at the small dose. `board_two_METHOD` is a loss after two epochs, and
+    `board_first` that of leave-one-out rows after one. `second_epoch`
     is what a second epoch with tail rewind is worth, in percent of an epoch of fresh data, and
     `worth_fixed` what epochs 2 to 4 are worth in a window of a million at the threshold of a
     sixteenth; `worth_scaled` with one in proportion, over all windows; `_eight`: epochs 2 to 8.
@@ -85,6 +88,13 @@ def measured(results: Path) -> dict[str, pd.Series]:
     found["left_no_cross"] = dose_response.share_left(rows, crossless).xs(rate)
     for data, end in ((WORLD, ""), ("KuaiRand", "_kuairand")):
         found[f"valley{end}"] = dose_response.valley(rows, data).xs(DOSES["small"])
+    ends = (
+        losses(rows, None, stratum=stratum, method="plain", epoch=1.0, rate=dose_response.RATES[2])
+        for stratum in (WORLD, crossless)
+    )
+    found["cross_world"] = by_seed(relative(*ends).dropna())
+    change = dose_response.to_one_epoch(rows, WORLD).xs("plain", level="method")
+    found["late_small"] = change.xs((DOSES["small"], 2.0), level=["rate", "epoch"])
     plain = dose_response.jumps(rows, WORLD).xs("plain", level="method")
     large = plain.xs(DOSES["large"], level="rate").unstack("objective")
     for name, objective in {"click": "click", "cart": "add_to_cart"}.items():
@@ -95,9 +105,12 @@ def measured(results: Path) -> dict[str, pd.Series]:
         found[f"gain_{name}_kuairand"] = real
     rows = records.read(board.NAME, "long", results).rows
     for data, key in (("world", "board_"), ("kuairand", "board_kuairand_")):
-        change = board.against_one_epoch(rows, data)[4.0]
-        for name in ("meda", "leave_one_out"):
-            found[f"{key}{name}"] = change.xs(name, level="remedy")
+        change = board.against_one_epoch(rows, data)
+        for name in ("meda", "leave_one_out", "dense_factor"):
+            found[f"{key}{name}"] = change[4.0].xs(name, level="remedy")
+        for name in ("meda", "tail_rewind"):
+            found[f"{key}two_{name}"] = change[2.0].xs(name, level="remedy")
+        found[f"{key}first"] = change[1.0].xs("leave_one_out", level="remedy")
     rows = records.read(tuned.NAME, "long", results).rows
     for name, key in {"plain": "falling_plain", "fal": "falling_fal"}.items():
         found[key] = tuned.against(rows, name, "meda")[3.0]
