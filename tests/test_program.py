@@ -8,9 +8,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
+import pandas as pd
 import pytest
 
-from reproduction import by_hand, notebook
+from reproduction import by_hand, by_package, notebook, style
 from reproduction.runs import profile
 
 CHAPTERS = sorted((Path(__file__).parents[1] / "notebooks").glob("0[1-9]_*.ipynb"))
@@ -83,3 +84,16 @@ def test_the_solutions_run_on_the_program(path, monkeypatch):
     assert text.count("<summary>Solution</summary>") == text.count("</details>") <= 4
     for solution in solutions:
         exec(solution, names)
+
+
+def test_the_curves_say_their_numbers(monkeypatch):
+    said = []
+    monkeypatch.setattr(style, "show", lambda fig, **texts: said.append(texts))
+    plain = pd.DataFrame({"click": [1.0, 1.1, 0.99]}, index=[1.0, 1.25, 2.0])
+    plain["checkout"] = [2.0, 2.4, 2.0]
+    by_package.curves({"row-wise plain": plain, "FAL": plain / 2}, "eight")
+    by_package.curves({"one epoch": plain.loc[:1.0]}, "two")
+    assert said[0]["name"] == "fig-program-eight"
+    assert "A quarter into epoch 2: row-wise plain +15.0 %, FAL −42.5 %." in said[0]["caption"]
+    assert "At its end: row-wise plain −0.5 %" in said[0]["alt"]
+    assert "At the end of epoch 1: one epoch +0.0 %." in said[1]["caption"]

@@ -78,12 +78,13 @@ def curves(
 ) -> tuple[Figure, dict]:
     """Draws the losses of the reader's program, as `style.program` does, with its texts."""
     first = next(iter(losses))
-    last = losses[first].index.max()
-    point, words = (1.25, "a quarter into epoch 2") if last > 1 else (last, "at the end of epoch 1")
     base = losses[first].loc[1.0]
-    changes = {name: 100 * (of.loc[point] / base - 1).mean() for name, of in losses.items()}
-    said = ", ".join(
-        f"{name} {style.signed(f'{change:+.1f}')} %" for name, change in changes.items()
-    )
-    about = {"chapter": chapter, "first": first, "point": words, "changes": said}
+    points = {1.0: "At the end of epoch 1", 1.25: "A quarter into epoch 2", 2.0: "At its end"}
+    several = losses[first].index.max() > 1
+    said = []
+    for point in (1.25, 2.0) if several else (1.0,):
+        changes = {name: 100 * (of.loc[point] / base - 1).mean() for name, of in losses.items()}
+        numbers = (f"{name} {style.signed(f'{one:+.1f}')} %" for name, one in changes.items())
+        said.append(f"{points[point]}: {', '.join(numbers)}.")
+    about = {"chapter": chapter, "first": first, "changes": " ".join(said)}
     return style.program(losses, start), about

@@ -16,7 +16,7 @@ from multiepoch.train.metrics import auc
 from reproduction import measure
 from reproduction.findings import by_name
 from reproduction.judge import evidence
-from reproduction.measure import curve, intervals, losses, relative, share_of_gap_closed
+from reproduction.measure import curve, losses, relative, share_of_gap_closed
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import tuned
@@ -90,13 +90,6 @@ def share_won(rows: pd.DataFrame, method: str = "fal", other: str = "meda") -> p
     """Returns the % of the map's cases in which `method` has the lower logloss, by seed."""
     cases = wins(rows, method, other)
     return 100.0 * (cases["value"] < 0).groupby(cases["seed"]).mean()
-
-
-def on_the_map(rows: pd.DataFrame, method: str = "fal", other: str = "meda") -> pd.DataFrame:
-    """Returns `wins` with its interval: rate, scale, objective, epoch, mean, low, high."""
-    found = intervals(wins(rows, method, other), ["setting", "objective", "epoch"]).reset_index()
-    cells = pd.DataFrame.from_dict(CELLS, orient="index", columns=["rate", "scale"])
-    return found.join(cells, on="setting")
 
 
 def against(rows: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
