@@ -3,6 +3,7 @@
 These are the quick checks; `make colab` runs the notebooks on top of Colab's own packages.
 """
 
+import ast
 import json
 import re
 import subprocess
@@ -78,6 +79,16 @@ def test_the_library_fetches_its_data_from_the_address_of_the_config():
         r"https://(?:raw\.githubusercontent|github)\.com/([\w-]+/[\w-]+)", source
     )
     assert set(addresses) == {owner_and_name}
+
+
+@each_notebook
+def test_what_needs_a_record_says_so_where_there_is_none(path):
+    for cell in read(path).cells:
+        if cell.cell_type == "code" and "google.colab" not in cell.source:
+            for node in ast.parse(cell.source).body:
+                on_a_record = isinstance(node, ast.If) and isinstance(node.test, ast.Name)
+                if on_a_record and node.test.id != "gpu":  # which no page has
+                    assert node.orelse or "tables.of(" in cell.source, cell.source
 
 
 @each_notebook
