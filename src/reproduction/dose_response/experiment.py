@@ -117,9 +117,7 @@ PRODUCTION_STRATA = {
     )
     for name, data, cross in (
         ("KuaiRand", "kuairand", True),
-        ("KuaiRand, no cross", "kuairand", False),
         ("AdsWorld", "world", True),
-        ("AdsWorld, no cross", "world", False),
     )
 }
 
