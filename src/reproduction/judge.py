@@ -14,6 +14,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -226,7 +227,7 @@ def grouped(evidence: Iterable[Evidence], by: Callable[[Evidence], str]) -> list
 
 def by_quantity(evidence: Iterable[Evidence]) -> list[list[Evidence]]:
     """Groups the evidence of a claim by what it measures: a prediction may have two limits."""
-    return grouped(evidence, lambda one: one.measure.text)
+    return [list(same) for _, same in groupby(evidence, lambda one: one.measure.text)]
 
 
 def by_point(evidence: Iterable[Evidence]) -> list[list[Evidence]]:
