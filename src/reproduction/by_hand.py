@@ -89,7 +89,7 @@ class LeaveOneOut(Table):
         super().__init__(n_rows, rate)
         self.votes = torch.zeros(n_impressions, DIM)  # each impression's last
         self.voted = torch.zeros(n_impressions, dtype=torch.bool)
-        self.mean_square = torch.zeros(DIM)  # of all gradients of the table
+        self.mean_square = torch.zeros(DIM).double()  # of the table's gradients
 
     def read(self, ids, at):
         return self.weight[ids] - self.votes[at]
@@ -98,13 +98,13 @@ class LeaveOneOut(Table):
         grad = len(at) * grad  # of each impression: the loss is their mean
         again = self.voted[at]
         self.steps += 1
-        change = grad.square().mean(0) - self.mean_square
+        change = grad.double().square().mean(0) - self.mean_square
         self.mean_square += change / min(self.steps, 1000)
         self.count.index_add_(0, ids, (~again).float())
         n = self.count[ids]
         first, mean = 1 / (n + 4).sqrt(), 2 * ((n + 4).sqrt() - 2) / n
-        step = self.rate * torch.where(again, mean, first)[:, None]
-        new = -step * grad / self.mean_square.sqrt()
+        rate = (self.rate / self.mean_square.sqrt()).float()
+        new = -torch.where(again, mean, first)[:, None] * (rate * grad)
         self.weight.index_add_(0, ids, new - self.votes[at])
         self.votes[at], self.voted[at] = new, True
 
