@@ -22,7 +22,7 @@ CLIENTS  = .venv-clients
 PARALLEL = -n auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-fast test-pages test-distributed test-clients pdf paper release lock links slides bench bench-distributed regression random-logs mutations gpu lint strip colab every-target clean
+.PHONY: help book test test-fast test-pages test-distributed test-clients pdf paper release lock links slides bench bench-distributed bench-leave-one-out regression random-logs mutations gpu lint strip colab every-target clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -89,6 +89,9 @@ bench: $(STAMP) ## Time the optimizer and training against their peers (on an id
 bench-distributed: $(STAMP) $(SHARDED)/.installed-$(TORCH)-$(TORCHREC) ## Time sharded tables with FAL and tail rewind (on an idle machine)
 	@OMP_NUM_THREADS=1 $(RUN) -m benchmarks.distributed --python $(SHARDED)/bin/python $(OPTIONS)
 
+bench-leave-one-out: $(STAMP) ## Time rows that leave the own label out beside plain training
+	@OMP_NUM_THREADS=1 $(RUN) -m benchmarks.leave_one_out $(OPTIONS)
+
 lint: $(STAMP) ## Lint the code, tests and notebooks, and check formatting, types and spelling
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
@@ -109,7 +112,7 @@ clean: ## Remove everything these targets create
 	find src tests tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Runs once, and again when the requirements or the compiled kernels change.
-$(STAMP): pyproject.toml requirements.txt setup.py src/multiepoch/optim/_kernels.cpp
+$(STAMP): pyproject.toml requirements.txt setup.py $(wildcard src/multiepoch/optim/_kernels*.cpp)
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; choose a Python with make PYTHON=/path/to/python3." >&2; exit 1; }
 	@$(PYTHON) .ci/python_version.py
 	@test -x $(RUN) || $(PYTHON) -m venv --clear $(VENV)
@@ -129,7 +132,7 @@ $(TOOLS): $(PAGES)
 	@touch $(TOOLS)
 
 # The order matters: torchrec requires the CUDA build of FBGEMM, which would replace the CPU one.
-$(SHARDED)/.installed-$(TORCH)-$(TORCHREC): pyproject.toml setup.py src/multiepoch/optim/_kernels.cpp
+$(SHARDED)/.installed-$(TORCH)-$(TORCHREC): pyproject.toml setup.py $(wildcard src/multiepoch/optim/_kernels*.cpp)
 	@$(PYTHON) .ci/python_version.py
 	@$(PYTHON) -m venv --clear $(SHARDED)
 	@echo "Installing torch $(TORCH) and TorchRec $(TORCHREC) into $(SHARDED) (once, takes a few minutes) ..."
@@ -141,7 +144,7 @@ $(SHARDED)/.installed-$(TORCH)-$(TORCHREC): pyproject.toml setup.py src/multiepo
 	@touch $@
 
 # The libraries of alone.txt would otherwise bring packages that they do not need or that conflict.
-$(CLIENTS)/.installed: pyproject.toml setup.py src/multiepoch/optim/_kernels.cpp tests/clients/requirements.txt tests/clients/alone.txt
+$(CLIENTS)/.installed: pyproject.toml setup.py $(wildcard src/multiepoch/optim/_kernels*.cpp) tests/clients/requirements.txt tests/clients/alone.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || { echo "RecBole needs NumPy 1, which has no wheels for this Python: make test-clients PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv --clear $(CLIENTS)
 	@echo "Installing seven training libraries into $(CLIENTS) (once, takes a few minutes and 2 GB) ..."

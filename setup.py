@@ -17,7 +17,7 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
-SOURCE = "src/multiepoch/optim/_kernels.cpp"
+SOURCES = ["src/multiepoch/optim/_kernels.cpp", "src/multiepoch/optim/_kernels_votes.cpp"]
 FLAGS = ["-O3", "-std=c++17"]
 HINTS = ["-g0", "-fno-math-errno", "-fopenmp-simd"]  # not every compiler has these
 VECTORS = {"plain": []}  # on ARM, this has NEON
@@ -66,10 +66,11 @@ class Wheel(bdist_wheel):
 
 
 def kernels(vectors: str, flags: list[str]) -> Extension:
-    digest = hashlib.sha256(Path(SOURCE).read_bytes()).hexdigest()
+    source = b"".join(Path(one).read_bytes() for one in SOURCES)
+    digest = hashlib.sha256(source).hexdigest()
     return Extension(
         f"multiepoch.optim._kernels_{vectors}",
-        [SOURCE],
+        SOURCES,
         define_macros=[("SOURCE_HASH", f'"{digest}"')],
         extra_compile_args=[*FLAGS, *flags],
         extra_link_args=["-pthread"],

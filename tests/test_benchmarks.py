@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks import bench as benchmark
-from benchmarks import end_to_end, peers, remedies, steps, timing
+from benchmarks import end_to_end, leave_one_out, peers, remedies, steps, timing
 from multiepoch.optim.rules import RULES
 from reproduction import judge
 from tools import cost
@@ -186,3 +186,11 @@ def test_remedies_take_turns_and_are_measured_beside_tail_rewind(monkeypatch):
     dense = more - 80 * found["tail_rows"]  # one vector of 16 floats and 16 bytes a row
     assert 0 < dense < 4 * 50_000
     assert remedies.table(found).count("\n") == 3
+
+
+def test_leave_one_out_rows_are_timed_beside_plain_training():
+    found = leave_one_out.measure(leave_one_out.TINY)
+    assert {len(seconds) for seconds in found["seconds"].values()} == {leave_one_out.TINY.epochs}
+    assert found["bytes"]["file"] == found["bytes"]["column"] == 0
+    assert found["bytes"]["memory"] == 18 * found["lookups"]
+    assert leave_one_out.table(found).count("\n") == len(found["seconds"])

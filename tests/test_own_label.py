@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from multiepoch import remedies
 from multiepoch.optim import SparseOptimizer
-from multiepoch.remedies import LeaveOneOutRows, TwoFoldTables
+from multiepoch.remedies import TwoFoldTables
 from reproduction.own_label.controls import SumRule, TwoPassTables
+from reproduction.remedies.sum_rows import SumRows
 
 N, ROWS, DIM, LR, C, BELOW, PADDING = 40, (8, 5), 3, 0.3, 0.1, 6, 2
 
@@ -63,15 +63,10 @@ def resumed(parts, make):
     return again
 
 
-def test_the_earlier_name_warns_and_is_the_same_class():
-    with pytest.warns(DeprecationWarning, match="LeaveOneOutRows"):
-        assert remedies.SelfExcludingRows is LeaveOneOutRows
-
-
 @pytest.mark.parametrize("exclude", [True, False])
 def test_leave_one_out_rows_are_those_of_the_rule_by_hand(exclude):
     ids, labels, generator = data()
-    make = lambda: build(LeaveOneOutRows, below=BELOW, exclude=exclude, c=C)  # noqa: E731
+    make = lambda: build(SumRows, below=BELOW, exclude=exclude, c=C)  # noqa: E731
     parts = make()
     # By hand: for each table a list of the votes of each row, by the impression they are of.
     start = [parts[0].user.weight.detach().double(), parts[0].item.weight.detach().double()]
@@ -133,8 +128,8 @@ def trained(control, rule="sgd", epochs=3, **options):
 
 @pytest.mark.parametrize("kind, off", [(torch.bfloat16, 1e-2), (torch.int8, 1e-2)])
 def test_votes_in_fewer_bits_change_little_and_leave_nothing_behind(kind, off):
-    exact, of_exact = trained(LeaveOneOutRows, below=BELOW)
-    model, control = trained(LeaveOneOutRows, below=BELOW, votes=kind)
+    exact, of_exact = trained(SumRows, below=BELOW)
+    model, control = trained(SumRows, below=BELOW, votes=kind)
     moved = (exact.user.weight - Model().user.weight).abs().max()
     difference = (model.user.weight - exact.user.weight).abs().max()
     assert 0 < difference < off * moved
@@ -149,7 +144,7 @@ def test_votes_in_fewer_bits_change_little_and_leave_nothing_behind(kind, off):
 
 
 def test_a_frequent_row_keeps_no_more_votes_than_an_infrequent_one():
-    _, control = trained(LeaveOneOutRows, below=BELOW, epochs=2)
+    _, control = trained(SumRows, below=BELOW, epochs=2)
     ids, _, _ = data()
     for rows, column, n in zip(control._rows, ids, ROWS):
         lookups = torch.bincount(column, minlength=n)
@@ -187,7 +182,7 @@ def test_what_an_impression_reads_does_not_depend_on_its_own_label():
     """To first order: with dense layers held fixed and no other impression in its rows."""
     reads = []
     for label in (0.0, 1.0):
-        model, optimizer, control = build(LeaveOneOutRows)
+        model, optimizer, control = build(SumRows)
         model.head.requires_grad_(False)
         ids, labels = [torch.tensor([0, 1]), torch.tensor([0, 1])], torch.tensor([label, 1.0])
         for index in range(2):
@@ -201,7 +196,7 @@ def test_what_an_impression_reads_does_not_depend_on_its_own_label():
     assert not torch.allclose(reads[1], reads[3]), "in evaluation, the full rows"
 
 
-@pytest.mark.parametrize("control", [LeaveOneOutRows, TwoFoldTables])
+@pytest.mark.parametrize("control", [SumRows, TwoFoldTables])
 def test_a_table_that_has_grown_is_refused(control):
     ids, labels, _ = data()
     model, optimizer, rows = build(control)
@@ -213,7 +208,7 @@ def test_a_table_that_has_grown_is_refused(control):
 
 def test_new_data_keep_what_was_learned_and_forget_the_voters():
     ids, labels, _ = data()
-    model, optimizer, control = build(LeaveOneOutRows)
+    model, optimizer, control = build(SumRows)
     everything = torch.arange(N)
     control.before_epoch(0)
     step(model, optimizer, control, ids, labels, everything)
@@ -320,11 +315,11 @@ def test_tables_of_another_kind_are_refused():
     bag = nn.EmbeddingBag(4, 2, sparse=True)
     model = nn.Sequential(bag, nn.Linear(2, 1))
     optimizer = SparseOptimizer.from_model(model, 0.1, 0.1)
-    for control in (LeaveOneOutRows, TwoFoldTables):
+    for control in (SumRows, TwoFoldTables):
         with pytest.raises(ValueError, match=r"the weight of EmbeddingBag: it must be that of one"):
             control(model, optimizer)
-    model, optimizer, control = build(LeaveOneOutRows)
-    with pytest.raises(ValueError, match=r"gets \(2, 2\): LeaveOneOutRows needs one call"):
+    model, optimizer, control = build(SumRows)
+    with pytest.raises(ValueError, match=r"gets \(2, 2\): SumRows needs one call"):
         control.backward(torch.arange(2), lambda: model.user(torch.zeros(2, 2, dtype=torch.int64)))
     model, optimizer, control = build(TwoFoldTables)
     with pytest.raises(ValueError, match="one entry for each of the 2 impressions"):

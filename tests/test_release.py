@@ -85,6 +85,17 @@ def test_wheels_that_are_built_already_are_taken_and_a_missing_pure_one_is_named
     assert len(list(out.iterdir())) == 3
 
 
+def test_a_wheel_with_kernels_and_a_pure_one_are_built(tmp_path, monkeypatch):
+    """setup.py leaves the kernels out whenever MULTIEPOCH_PURE is set, to "0" as well."""
+    calls = []
+    monkeypatch.setattr(
+        release, "run", lambda *call, **environment: calls.append((call, environment))
+    )
+    release.wheels(ROOT, tmp_path, None)
+    kinds = [(call[2], environment) for call, environment in calls]
+    assert kinds == [("--sdist", {}), ("--wheel", {}), ("--wheel", {"MULTIEPOCH_PURE": "1"})]
+
+
 def test_the_data_sheet_has_every_record(tmp_path):
     release.records_archive(ROOT, tmp_path)
     (path,) = tmp_path.iterdir()

@@ -33,6 +33,7 @@ SMALLEST = {
     "bench-distributed": [
         "OPTIONS=--rows 1e4 --steps 5 --seeds 1 --out _build/bench/distributed.json"
     ],
+    "bench-leave-one-out": ["OPTIONS=--tiny"],
     "colab": ["OPTIONS=notebooks/02_conversion_data_and_the_model.ipynb"],
 }
 LAST = "clean"  # removes what the others installed

@@ -161,8 +161,8 @@ def wheels(root: Path, out: Path, built: Path | None) -> None:
         for path in found:
             shutil.copy(path, out)
         return
-    for kind, pure in (("--sdist", "0"), ("--wheel", "0"), ("--wheel", "1")):
-        run(root, "build", kind, "--outdir", str(out), str(root), MULTIEPOCH_PURE=pure)
+    for kind, pure in (("--sdist", {}), ("--wheel", {}), ("--wheel", {"MULTIEPOCH_PURE": "1"})):
+        run(root, "build", kind, "--outdir", str(out), str(root), **pure)
 
 
 def run(root: Path, module: str, *arguments: str, **environment: str) -> None:

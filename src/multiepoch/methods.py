@@ -189,11 +189,6 @@ def _meda(model, optimizer, hyperparameter, seed, epochs, serve="trained") -> Re
     return meda(model, optimizer, seed, serve=serve)
 
 
-def leave_one_out(model, optimizer, hyperparameter, seed, epochs, **options) -> LeaveOneOutRows:
-    """Builds the remedy of that name, as `Method.remedy` is called."""
-    return LeaveOneOutRows(model, optimizer, float(hyperparameter), **options)
-
-
 TAU: dict[str, Any] = {"hyperparameter": "tau", "grid": (100, 20, 50, 500, 200, 2000)}
 _COUNTS, _REPEATS = "lookups by row", "to know that the data repeat"
 
@@ -276,14 +271,16 @@ ALL_METHODS: dict[str, Method] = {
         **TAU,
     ),
     # Rows that do not know the label of the impression that they predict.
-    "leave_one_out": Method(
-        "leave-one-out rows",
-        remedy=leave_one_out,
+    "leave_one_out_votes": Method(
+        "leave-one-out votes",
+        remedy=lambda model, optimizer, hyperparameter, **_: LeaveOneOutRows(
+            model, optimizer, hyperparameter
+        ),
         **TAU,
         group="own label",
-        formula=r"w_0 - \eta (G - g_k) / \sqrt{S - g_k^2 + c}",
-        source="a control of chapter 9; its rows are sums, so its rates are 30 times as high",
-        needs="a vector for each lookup of an infrequent row",
+        formula=r"w - v_k,\quad v_k = -\eta\,g_k / \sqrt{m\,(n + 4)}",
+        source="ours, chapter 9",
+        needs="a vote in 8 bits for each lookup",
     ),
     "two_fold": Method(
         "two-fold tables",

@@ -83,27 +83,30 @@ def redraw(table, epoch, below):
 
 
 class LeaveOneOut(Table):
-    """Rows are sums of votes; an impression reads them without its own vote."""
+    """A row is a sum of votes; an impression reads it without its own."""
 
-    def __init__(self, n_rows, rate, n_impressions, c=0.1):
+    def __init__(self, n_rows, rate, n_impressions):
         super().__init__(n_rows, rate)
-        self.start, self.c = self.weight.clone(), c
-        self.votes = torch.zeros(n_impressions, DIM)  # each impression's last gradient
-        self.sums = torch.zeros(2, n_rows, DIM)  # of votes, and of their squares
-
-    def value(self, ids, own=0.0):
-        total, square = self.sums[:, ids]
-        root = ((square - own**2).clamp(min=0) + self.c).sqrt()
-        return self.start[ids] - self.rate * (total - own) / root
+        self.votes = torch.zeros(n_impressions, DIM)  # each impression's last
+        self.voted = torch.zeros(n_impressions, dtype=torch.bool)
+        self.mean_square = torch.zeros(DIM).double()  # of the table's gradients
 
     def read(self, ids, at):
-        return self.value(ids, self.votes[at])
+        return self.weight[ids] - self.votes[at]
 
     def update(self, ids, at, grad):
-        old, new = self.votes[at], len(at) * grad  # the loss is a mean over the batch
-        self.votes[at] = new
-        self.sums.index_add_(1, ids, torch.stack([new - old, new**2 - old**2]))
-        self.weight[ids] = self.value(ids)
+        grad = len(at) * grad  # of each impression: the loss is their mean
+        again = self.voted[at]
+        self.steps += 1
+        change = grad.double().square().mean(0) - self.mean_square
+        self.mean_square += change / min(self.steps, 1000)
+        self.count.index_add_(0, ids, (~again).float())
+        n = self.count[ids]
+        first, mean = 1 / (n + 4).sqrt(), 2 * ((n + 4).sqrt() - 2) / n
+        rate = (self.rate / self.mean_square.sqrt()).float()
+        new = -torch.where(again, mean, first)[:, None] * (rate * grad)
+        self.weight.index_add_(0, ids, new - self.votes[at])
+        self.votes[at], self.voted[at] = new, True
 
 
 def build(log, seed, table=Table, **options):

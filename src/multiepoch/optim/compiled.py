@@ -1,4 +1,4 @@
-"""The fused path on a CPU: calls the kernels of `_kernels.cpp` through ctypes.
+"""The fused path on a CPU: calls the kernels of `_kernels*.cpp` through ctypes.
 
 `pip install` builds them as plain shared libraries if there is a C++ compiler; nothing compiles
 later. Without them the eager path does the same work.
@@ -29,7 +29,8 @@ ABSENT = (
     "compiler."
 )
 log = logging.getLogger("multiepoch")
-Pointer, Int, Int32, Float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_float
+Pointer, Int, Int32 = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
+Float, Double = ctypes.c_float, ctypes.c_double
 
 
 class Step(ctypes.Structure):
@@ -67,7 +68,7 @@ class Batch(ctypes.Structure):
 
 
 BATCH, STEP, SCALE = map(ctypes.POINTER, (Batch, Step, Scale))
-SIGNATURES: dict[str, tuple] = {  # by function of _kernels.cpp: what it returns, what it takes
+SIGNATURES: dict[str, tuple] = {  # by function of _kernels*.cpp: what it returns, what it takes
     "touched_rows": (Int, [Pointer, Int, Int, *[Pointer] * 4]),
     "distinct_rows": (Int, [Pointer, Int, Int, Pointer, Pointer]),
     "sum_rows": (None, [BATCH, Pointer, Int32]),
@@ -77,6 +78,11 @@ SIGNATURES: dict[str, tuple] = {  # by function of _kernels.cpp: what it returns
     "add_counts": (Int, [Pointer, Int, Pointer, Pointer, Int, Pointer]),
     "move_counts": (None, [Pointer, Int, Pointer, Int]),
     "counts_of": (None, [Pointer, Int, Pointer, Int, Pointer]),
+    "leave_out": (None, [*[Pointer] * 4, Int, Int, Int, Pointer]),
+    "vote": (
+        None,
+        [*[Pointer] * 3, Int, Int, Int, *[Pointer] * 3, Int32, Pointer, Double, Double, Float],
+    ),
 }
 
 
@@ -108,7 +114,8 @@ def _load(path: Path) -> ctypes.CDLL:
     """
     kernels = ctypes.CDLL(str(path))
     kernels.source_hash.restype = ctypes.c_char_p
-    source = path.with_name("_kernels.cpp").read_bytes()
+    sources = sorted(path.parent.glob("_kernels*.cpp"))
+    source = b"".join(one.read_bytes() for one in sources)
     if kernels.source_hash().decode() != hashlib.sha256(source).hexdigest():
         raise OSError("built from another version of _kernels.cpp")
     for name, (returns, takes) in SIGNATURES.items():
@@ -223,6 +230,34 @@ def counts_of(slots: Tensor, rows: Tensor) -> Tensor:
     rows, counts = rows.contiguous(), torch.empty(len(rows), dtype=torch.int32)
     _call("counts_of", slots, len(slots), rows, len(rows), counts)
     return counts
+
+
+def leave_out(
+    records: Tensor, at: Tensor, place: Tensor | None, share: Tensor | None, read: Tensor, bits: int
+) -> None:
+    """Does what `votes.leave_out` does."""
+    _call("leave_out", records, at, place, share, len(at), read.shape[1], bits // 8, read)
+
+
+def vote(
+    ids: Tensor,
+    at: Tensor,
+    gradient: Tensor,
+    records: Tensor,
+    bits: int,
+    weight: Tensor,
+    count: Tensor,
+    below: int,
+    mean_square: Tensor,
+    newest: float,
+    lr: float,
+    earlier: float,
+) -> None:
+    """Does what `votes.vote` does, with its `EARLIER`, in one sweep over the lookups."""
+    sizes = len(ids), weight.shape[1], bits // 8
+    of_table = weight, count, below, mean_square, newest, lr, earlier
+    _call("vote", ids, at, gradient, *sizes, records, *of_table)
+    torch.autograd.graph.increment_version(weight)
 
 
 def _batch(touched: TouchedRows) -> Batch:

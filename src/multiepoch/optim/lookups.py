@@ -133,8 +133,8 @@ def gather_lookups(group: Any, bucket: dist.GradBucket) -> torch.futures.Future[
     gradient = bucket.buffer()
     if not gradient.is_sparse:
         return allreduce_hook(group, bucket)
-    ids = _all_gather(gradient._indices()[0], group)
-    values = _all_gather(gradient._values(), group) / dist.get_world_size(group)
+    ids = all_gather(gradient._indices()[0], group)
+    values = all_gather(gradient._values(), group) / dist.get_world_size(group)
     everything = gradient_of(ids[None], values, gradient.shape)
     devices: list[int | str | torch.device] = [gradient.device] if gradient.is_cuda else []
     done: torch.futures.Future[Tensor] = torch.futures.Future(devices=devices)
@@ -142,7 +142,7 @@ def gather_lookups(group: Any, bucket: dist.GradBucket) -> torch.futures.Future[
     return done
 
 
-def _all_gather(entries: Tensor, group: Any) -> Tensor:
+def all_gather(entries: Tensor, group: Any = None) -> Tensor:
     """Concatenates the entries, (n, ...), of all processes; n may differ by process."""
     size = torch.tensor([len(entries)], device=entries.device)
     sizes = [torch.empty_like(size) for _ in range(dist.get_world_size(group))]

@@ -1,71 +1,94 @@
-"""Rows that do not see their own label: a control that leaks nothing, and a remedy at a price.
+"""Rows that leave an impression's own label out, so that a repeated epoch reads no label twice.
 
 After one epoch, an infrequent row holds the label of each of its few impressions, and in the next
-epoch the dense layers learn to trust it. This control takes that away and nothing else: when an
-impression is predicted again, its own contribution is left out of its rows. If the loss then no
-longer jumps at the start of a repeated epoch, the jump was labels that rows have seen.
-
-UWSR (Lettich and Gupta, arXiv 2609.34083) gives the same explanation and tests it by other
-interventions.
+epoch the dense layers learn to trust it. Here each impression reads its rows without the changes
+that it made to them itself. UWSR (Lettich and Gupta, arXiv 2609.34083) gives the same explanation
+and lowers the dense layers' reliance on such rows instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from multiepoch.optim import compiled
+from multiepoch.optim.checks import check_gradient
 from multiepoch.optim.embedding import EmbeddingOptimizer
+from multiepoch.optim.lookups import all_gather, gradient_of
 from multiepoch.optim.sparse import SparseOptimizer
-from multiepoch.remedies.tables import Tables, check_not_grown, check_same, embeddings
+from multiepoch.remedies import votes as eager
+from multiepoch.remedies.passes import Call, Module, Pass, modules_of
+from multiepoch.remedies.tables import Tables, check_same
+from multiepoch.remedies.votes import VoteStore, vote_bytes
+
+Where = Literal["memory", "column"] | Path
+_SLOWEST = 1000  # steps over which the mean square of a table is taken
 
 
 class LeaveOneOutRows:
-    """Learns every table by sums over impressions, and leaves an impression's own share out.
+    """Trains tables on votes: an impression's latest change of a row, which it does not read.
 
-    A row is a function of G and S, the sums of its impressions' gradients and of their squares::
+    A lookup changes its row by ::
 
-        row = start - lr * G / sqrt(S + c)
+        vote = -lr * g / sqrt(m * (n + 4))
 
-    An impression of an infrequent row has one vote: when it comes again, its earlier gradient g is
-    replaced, not added to. Its forward pass reads the row of G - g and S - g^2, that is without its
-    own vote. Taking g out of G alone is not enough: S then still tells its size. A frequent row
-    adds up all gradients and excludes none. The tables' optimizer gives the learning rate and
-    nothing else; the model needs no change. For each batch::
+    where g is the gradient of its impression's loss, m the mean square of such gradients in the
+    table, weight by weight, over the last thousand steps, and n the votes of the row. No term but g
+    depends on the labels of the row, so that an impression's vote is all that tells its label. When
+    the impression comes again, it reads its rows without its votes, and its new votes replace them.
+    They weigh what the votes of a first epoch do on average, 2 * (sqrt(n + 4) - 2) / n in place of
+    1 / sqrt(n + 4). In a frequent row, votes add up and are not kept. The tables' optimizer gives
+    the learning rate and nothing else. Scaling the loss changes nothing::
 
         rows = LeaveOneOutRows(model, optimizer)
-        rows.before_epoch(index)  # before each epoch
+        for index in range(n_epochs):
+            rows.before_epoch(index)
+            for impressions, ids, labels in data:  # impressions: int64 (n,), the same every epoch
 
-        def closure():
-            optimizer.zero_grad()
-            loss = loss_of(model(ids, dense), labels)  # a mean over the batch
-            loss.backward()
-            return loss
+                def closure():
+                    optimizer.zero_grad()
+                    loss = loss_of(model(ids), labels)  # a mean over the impressions
+                    loss.backward()
+                    return loss
 
-        rows.backward(impressions, closure)  # impressions: int64 (n,), the same in every epoch
-        optimizer.step()
+                rows.backward(impressions, closure)
+                optimizer.step()
 
-    Evaluation reads the full rows. The memory is three times the tables and, for each table, four
-    bytes per impression and one vector for each of its lookups of an infrequent row. A trace of
-    second order stays: the gradients of a row's other impressions were taken on rows that held this
-    one's.
+    Lower the dense learning rate to a tenth from the second epoch on. A trace of second order
+    stays, since the votes of an impression's neighbours were computed on rows that held its own;
+    at a constant rate the dense layers fit that trace, and the loss creeps up from epoch 4 on.
+
+    Between `backward` and `step`, gradients may be clipped by norm or unscaled. Several calls of
+    `backward` without `zero_grad` accumulate. Evaluation reads the full rows. New data (epoch 0)
+    keep what was voted and forget by whom. With several processes, build this before
+    `DistributedDataParallel`, which it makes leave the tables alone: on a CPU the processes then
+    take the step that one would with all their batches, to rounding. An impression must come to the
+    same process every epoch, unless its votes come with it.
 
     Args:
-        model: The module of the tables, each an `nn.Embedding` that a forward pass calls once, with
-            ids of shape (n,).
+        model: The module of the tables, each the weight of `nn.Embedding` or `nn.EmbeddingBag`
+            modules (sum or mean) alone, float32. A module may be called several times in a pass.
         optimizer: The `EmbeddingOptimizer` of the tables, or the `SparseOptimizer` with it.
-        below: A row is infrequent with fewer lookups than this in epoch 0.
-        exclude: False keeps an impression's own vote in its rows: the same rule with the leak.
-        c: Added to S; in squared units of one impression's gradient.
-        votes: The type that votes are kept in: torch.float32, torch.bfloat16 or torch.int8, which
-            takes one scale (4 bytes) per vote. A vote counts as it is kept, so that taking it out
-            of a row leaves nothing.
+        below: A row keeps votes while it has fewer than this.
+        votes: Where votes are. "memory" keeps dim + 2 bytes for each lookup of an impression, and
+            the Path of a folder keeps them in a file there, which ends with this object. With
+            "column" they are a column of the data: `backward` is given the records of the batch,
+            uint8 (n, width), in place of the impressions' numbers, zeros in epoch 0, and `step`
+            writes the new ones over them.
+        lookups: By module name, the most ids of one impression that it looks up; 1 where absent.
+            An impression's ids must be in the same order every epoch.
+        bits: 8, or 32 to keep votes whole, in 4 dim + 2 bytes. A vote counts as it is kept, so that
+            taking it out of a row leaves nothing.
+        exclude: False reads full rows: the same rule with the leak, as a control.
 
     Raises:
-        ValueError: If a table is not looked up by one `nn.Embedding` of the model, or an argument
-            is not one of those above.
+        ValueError: If a table or an option of the optimizer is not one of those above.
     """
 
     def __init__(
@@ -73,195 +96,286 @@ class LeaveOneOutRows:
         model: nn.Module,
         optimizer: EmbeddingOptimizer | SparseOptimizer,
         below: float = 100,
+        votes: Where = "memory",
+        lookups: Mapping[str, int] | None = None,
+        bits: int = 8,
         exclude: bool = True,
-        c: float = 0.1,
-        votes: torch.dtype = torch.float32,
     ) -> None:
-        if votes not in (torch.float32, torch.bfloat16, torch.int8):
-            raise ValueError(f"votes={votes} must be torch.float32, torch.bfloat16 or torch.int8")
-        self.below, self.exclude, self.c = below, exclude, c
-        self._tables = Tables(model, optimizer, 0, None)
-        self._rows = [_Rows(module, votes) for module in embeddings(model, self._tables)]
-        self._impressions: Tensor | None = None  # of the current pass; None while evaluating
-        self._read: dict[int, tuple[Tensor, Tensor]] = {}  # by table: ids and rows of the pass
-        self._index = 0
-        for k, rows in enumerate(self._rows):
-            rows.module.register_forward_hook(lambda _, args, out, k=k: self._look_up(k, *args))
+        if bits not in (8, 32):
+            raise ValueError(f"bits={bits} must be 8 or 32")
+        if votes not in ("memory", "column") and not isinstance(votes, Path):
+            raise ValueError(f'votes={votes!r} must be "memory", "column" or the Path of a folder')
+        if isinstance(model, DistributedDataParallel):
+            raise ValueError("build LeaveOneOutRows before DistributedDataParallel wraps the model")
+        self.below, self.bits, self.exclude = float(below), bits, exclude
+        tables = Tables(model, optimizer, 0, None)
+        self._optimizer = tables.optimizer
+        for group in self._optimizer.param_groups:
+            _check_options(group)
+        self._tables = [_Table(table) for table in tables]
+        self._modules = modules_of(model, tables, lookups or {})
+        self.width = 0  # of an impression's record, in bytes
+        for one in self._modules:
+            one.first, one.size = self.width, vote_bytes(one.module.embedding_dim, bits)
+            self.width += one.slots * one.size
+            self._tables[one.k].slots += one.slots
+        self.width += -self.width % 4
+        folder = votes if isinstance(votes, Path) else None
+        self._store = None if votes == "column" else VoteStore(self.width, folder)
+        self._pass: Pass | None = None  # the one that runs
+        self._passes: list[Pass] = []  # those that the next step waits for
+        self._processes = dist.get_world_size() if dist.is_initialized() else 1
+        if self._processes > 1:
+            _leave_alone(model, list(tables))
+        self._handles = [
+            one.module.register_forward_hook(
+                lambda _, args, kwargs, out, one=one: self._look_up(one, args, kwargs, out),
+                with_kwargs=True,
+            )
+            for one in self._modules
+        ]
+        self._handles.append(self._optimizer.register_step_pre_hook(self._before_step))
 
     def before_epoch(self, index: int) -> None:
         """Starts new data before epoch 0: what was voted stays, and its voters are forgotten."""
-        self._index = index
-        for rows in self._rows:
-            if index == 0:
-                rows.count.zero_()
-                rows.votes.clear()
-            rows.votes.trim()
+        if index == 0 and self._store is not None:
+            self._store.clear()
 
     def backward(self, impressions: Tensor, closure: Callable[[], Any]) -> Any:
-        """Calls the closure once on rows without the own votes, then lets the impressions vote.
+        """Calls the closure once, on rows without the impressions' own votes.
 
         Args:
-            impressions: The impressions of the batch, int64 (n,), numbered as in earlier epochs.
+            impressions: The impressions of the batch, int64 (n,), numbered as in earlier epochs;
+                with votes="column" their records, uint8 (n, width), which the step changes.
             closure: Clears the gradients, computes the mean loss of the batch in this order, and
                 calls `backward` on it.
 
         Returns:
             What the closure returns.
         """
-        self._impressions, self._read = impressions, {}
+        order = torch.arange(len(impressions), device=impressions.device)
+        self._pass = now = Pass(self._records(impressions), impressions, order)
         try:
             result = closure()
         finally:
-            self._impressions = None
-        with torch.no_grad():
-            for k, (ids, read) in self._read.items():
-                if read.grad is not None:
-                    self._vote(k, impressions, ids, len(impressions) * read.grad)
+            self._pass = None
+        self._collect(now)
         return result
 
+    def _records(self, impressions: Tensor) -> Tensor:
+        given = f"{impressions.dtype} {tuple(impressions.shape)}"
+        if self._store is None:
+            if impressions.dtype != torch.uint8 or impressions.shape[1:] != (self.width,):
+                raise ValueError(f"records of votes are uint8 (n, {self.width}), not {given}")
+            return impressions.contiguous()
+        if impressions.dtype != torch.int64 or impressions.dim() != 1:
+            raise ValueError(f"impressions are int64 (n,), not {given}")
+        if len(impressions) and not _are_distinct(impressions):
+            raise ValueError("the impressions of a batch must be distinct, and none negative")
+        return self._store.of(impressions)
+
     @torch.no_grad()
-    def _look_up(self, k: int, ids: Tensor) -> Tensor | None:
-        """Returns the rows of the ids, (n, dim), each without the vote of its own impression."""
-        if self._impressions is None:
+    def _look_up(self, module: Module, args: tuple, kwargs: dict, out: Tensor) -> Tensor | None:
+        """Takes the own votes out of what a module has looked up."""
+        now = self._pass
+        if now is None or out.grad_fn is None:  # evaluation
             return None
-        rows, n = self._rows[k], len(self._impressions)
-        check_not_grown(rows.module.weight, len(rows.start), "LeaveOneOutRows")
-        if ids.shape != (n,) or k in self._read:
-            what = "is called twice in one pass" if k in self._read else f"gets {tuple(ids.shape)}"
+        ids, who, slot, share = module.lookups(args, kwargs, now.order)
+        used = now.used.get(module.name, 0)
+        more = used + (1 if slot is None else int(slot.max()) + 1 if len(slot) else 0)
+        if more > module.slots:
             raise ValueError(
-                f"table {k}, of shape {tuple(rows.start.shape)}, {what}: LeaveOneOutRows needs "
-                f"one call with one id for each of the {n} impressions"
+                f"{module.name} looks up {more} ids of one impression, and there is room for the "
+                f"votes of {module.slots}: give lookups={{{module.name!r}: {more}}}"
             )
-        own = self._own(rows, self._impressions, ids)[0] if self.exclude else 0.0
-        read = rows.value(self._lr(k), self.c, ids, own).requires_grad_()
-        self._read[k] = ids, read
+        now.used[module.name] = more
+        at = who * self.width + (module.first + module.size * used)
+        at = at if slot is None else at + module.size * slot
+        read, place = out.detach(), who if module.is_bag else None
+        if self.exclude:
+            kernels = compiled if self._is_fused(self._tables[module.k]) else eager
+            flat = read.view(-1, read.shape[-1])
+            kernels.leave_out(now.records, at, place, share, flat, self.bits)
+        now.calls.append(Call(module, ids, at, place, share, read.requires_grad_()))
         return read
 
-    def _vote(self, k: int, impressions: Tensor, ids: Tensor, gradient: Tensor) -> None:
-        rows = self._rows[k]
-        if rows.module.padding_idx is not None:
-            gradient[ids == rows.module.padding_idx] = 0
-        before, infrequent = self._own(rows, impressions, ids)
-        at = infrequent.nonzero()[:, 0]
-        gradient[at] = self._kept(rows, impressions[at], gradient[at])
-        rows.total.index_add_(0, ids, gradient - before)
-        rows.square.index_add_(0, ids, gradient.square() - before.square())
-        if self._index == 0:
-            rows.count += torch.bincount(ids, minlength=len(rows.count))
-        ids = ids.unique()
-        rows.module.weight.detach()[ids] = rows.value(self._lr(k), self.c, ids)
+    def _group(self, table: _Table) -> dict[str, Any]:
+        groups = self._optimizer.param_groups
+        return next(g for g in groups if any(p is table.weight for p in g["params"]))
 
-    def _own(self, rows: _Rows, impressions: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the votes to replace, (n, dim), 0 in a frequent row, and which rows are not."""
-        infrequent = rows.count[ids] < self.below
-        return rows.votes.of(impressions) * infrequent[:, None], infrequent
+    def _is_fused(self, table: _Table) -> bool:
+        wanted = self._group(table)["fused"] is not False
+        return wanted and compiled.usable(table.weight, table.weight)
 
-    def _kept(self, rows: _Rows, impressions: Tensor, votes: Tensor) -> Tensor:
-        """Keeps the votes, (n, dim), of impressions in infrequent rows; returns them as kept."""
-        return rows.votes.keep(impressions, votes)
+    @torch.no_grad()
+    def _collect(self, now: Pass) -> None:
+        """Gives each table a gradient that lists the lookups of the passes since `zero_grad`."""
+        grads = (table.weight.grad for table in self._tables)
+        if all(grad is None or grad._nnz() == 0 for grad in grads):
+            self._passes = []
+        first = sum(len(one.records) for one in self._passes) * self.width
+        self._passes.append(now)
+        for k, table in enumerate(self._tables):
+            calls = [one for one in now.calls if one.module.k == k and one.read.grad is not None]
+            if not calls:
+                continue
+            found = [one.gradients() for one in calls]
+            ids, at, values = map(torch.cat, zip(*found)) if len(found) > 1 else found[0]
+            n = values.new_full((len(ids), 1), len(now.records))
+            now.lookups[k] = ids, at + first, n
+            if (earlier := table.weight.grad) is not None:
+                ids = torch.cat([earlier._indices()[0], ids])
+                values = torch.cat([earlier._values(), values])
+            table.weight.grad = gradient_of(ids[None], values, table.weight.shape)
+        now.calls = []
 
-    def _lr(self, k: int) -> float:
-        table = self._rows[k].module.weight
-        groups = self._tables.optimizer.param_groups
-        return next(g["lr"] for g in groups if any(p is table for p in g["params"]))
+    @torch.no_grad()
+    def _before_step(self, _: Any, args: tuple, kwargs: dict) -> None:
+        """Takes the gradients from the optimizer and lets their lookups vote."""
+        if any(one is not None for one in (*args[1:], *kwargs.values())):
+            raise ValueError("give the closure to LeaveOneOutRows.backward, and none to step")
+        passes, self._passes = self._passes, []
+        if not passes:
+            return
+        parts = [one.records for one in passes]
+        records = parts[0] if len(parts) == 1 else torch.cat(parts)
+        for k, table in enumerate(self._tables):
+            self._vote(k, passes, records)
+            table.weight.grad = None
+        for one, new in zip(passes, records.split([len(part) for part in parts])):
+            if self._store is not None:
+                self._store.replace(one.given, new)
+            elif new is not one.given:
+                one.given.copy_(new)
+
+    def _vote(self, k: int, passes: list[Pass], records: Tensor) -> None:
+        """Lets the lookups of table k in all passes vote; their records, (n, width), change."""
+        table, weight, group = self._tables[k], self._tables[k].weight, self._group(self._tables[k])
+        ids, at, values = self._lookups(k, passes)
+        if table.slots > 1:  # the lookups of one row by one impression have one vote together
+            key = at // self.width * len(weight) + ids
+            key, which = key.unique(return_inverse=True)
+            values = values.new_zeros(len(key), weight.shape[1]).index_add_(0, which, values)
+            last = torch.empty_like(key).index_copy_(0, which, torch.arange(len(at)).to(at))
+            every, ids, at = at, ids[last], at[last]
+        table.grow()
+        rows = all_gather(ids) if self._processes > 1 else ids  # of all processes
+        if len(rows) == 0:
+            return
+        table.steps += 1
+        newest, lr = 1 / min(table.steps, _SLOWEST), float(group["lr"])
+        votes = ids, at, values.contiguous(), records, self.bits
+        state = weight.detach(), table.count, int(min(self.below, 2**31 - 1)), table.mean_square
+        if self._processes > 1:
+            eager.vote(*votes, *state, newest, lr, rows, all_gather)
+        elif self._is_fused(table):
+            compiled.vote(*votes, *state, newest, lr, eager.EARLIER)
+        else:
+            eager.vote(*votes, *state, newest, lr)
+        if table.slots > 1:
+            eager.copy_votes(records, at[which], every, weight.shape[1], self.bits)
+
+    def _lookups(self, k: int, passes: list[Pass]) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns rows, places of votes, and gradients, (m, dim), of the lookups of table k."""
+        weight, grad = self._tables[k].weight, self._tables[k].weight.grad
+        found = [one.lookups[k] for one in passes if k in one.lookups]
+        if grad is None or not found:
+            none = torch.empty(0, dtype=torch.int64, device=weight.device)
+            return none, none, weight.new_empty(0, weight.shape[1])
+        ids, at, n = map(torch.cat, zip(*found)) if len(found) > 1 else found[0]
+        check_gradient(weight, grad, f"table {k}", self._group(self._tables[k])["check_finite"])
+        if not torch.equal(grad._indices()[0], ids):
+            raise RuntimeError(
+                f"the gradient of table {k} no longer lists the lookups of the batch: clip it by "
+                "norm, and do not coalesce it between backward and step"
+            )
+        return ids, at, grad._values() * n
+
+    def close(self) -> None:
+        """Leaves the model and the optimizer as they would be without this object."""
+        for handle in self._handles:
+            handle.remove()
 
     @property
     def n_bytes(self) -> int:
-        """The memory of the sums, the votes and the counts, in bytes."""
-        return sum(tensor.nbytes for rows in self._rows for tensor in rows.state().values())
+        """The memory of the votes and of the counts of rows, in bytes, without that of a file."""
+        counts = sum(table.count.nbytes for table in self._tables)
+        return counts + (self._store.n_bytes if self._store is not None else 0)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state as copies; it can be saved in the middle of an epoch, too."""
-        rows = [{k: v.clone() for k, v in rows.state().items()} for rows in self._rows]
-        return self._given() | {"index": self._index, "rows": rows}
+        """Returns the state; it can be saved in the middle of an epoch, too.
+
+        Votes in a file are mapped, not read into memory, so save them before the next step. Those
+        of votes="column" are the caller's.
+        """
+        votes = None if self._store is None else self._store.state()
+        return self._given() | {"tables": [table.state() for table in self._tables], "votes": votes}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores a saved state; raises a ValueError if it has other arguments or tables."""
         check_same(state_dict, self._given(), "LeaveOneOutRows", "these have")
-        for rows, saved in zip(self._rows, state_dict["rows"], strict=True):
-            if saved["start"].shape != rows.start.shape:
-                raise ValueError("the state is of tables of other shapes")
-            rows.load(saved)
-        self._index = state_dict["index"]
+        saved = [len(one["count"]) for one in state_dict["tables"]]
+        here = [len(table.weight) for table in self._tables]
+        if saved != here:
+            raise ValueError(f"the state is of tables of {saved} rows, these have {here}")
+        for table, one in zip(self._tables, state_dict["tables"]):
+            table.load(one)
+        if self._store is not None:
+            self._store.load(state_dict["votes"])
+        self._passes = []
 
     def _given(self) -> dict[str, Any]:
-        given = {name: getattr(self, name) for name in ("below", "exclude", "c")}
-        return given | {"votes": [str(rows.votes.vectors.dtype) for rows in self._rows]}
+        given = {name: getattr(self, name) for name in ("below", "bits", "exclude", "width")}
+        lookups = {one.name: one.slots for one in self._modules}
+        return given | {"lookups": lookups, "column": self._store is None}
 
 
-class _Votes:
-    """The latest vote of each impression, as far as it is kept.
+class _Table:
+    """A table, the counts of its rows' votes, and the mean square of its gradients, (dim,)."""
 
-    `at` has the place of an impression's vote, int32 (n_impressions,); place 0 is for those that
-    have none and holds zeros. `scale` is used by 8-bit votes alone.
-    """
+    def __init__(self, weight: Tensor) -> None:
+        self.weight, self.slots, self.steps = weight, 0, 0
+        self.count = torch.zeros(len(weight), dtype=torch.int32, device=weight.device)
+        self.mean_square = torch.zeros(weight.shape[1], dtype=torch.float64, device=weight.device)
 
-    def __init__(self, like: Tensor, dtype: torch.dtype) -> None:
-        self.dim, self.n = like.shape[1], 1
-        self.at = torch.zeros(0, dtype=torch.int32, device=like.device)
-        self.vectors = torch.zeros(1, self.dim, dtype=dtype, device=like.device)
-        self.scale = torch.ones(int(dtype == torch.int8), 1, device=like.device)
+    def grow(self) -> None:
+        """Counts the rows that the table has grown by, too."""
+        if (more := len(self.weight) - len(self.count)) > 0:
+            self.count = torch.cat([self.count, self.count.new_zeros(more)])
 
-    def clear(self) -> None:
-        self.n, self.at = 1, self.at[:0]
+    def state(self) -> dict[str, Any]:
+        self.grow()
+        kept = {"count": self.count.clone(), "mean_square": self.mean_square.clone()}
+        return kept | {"steps": self.steps}
 
-    def trim(self) -> None:
-        """Gives back the room that is not used."""
-        self.vectors, self.scale = self.vectors[: self.n].clone(), self.scale[: self.n].clone()
-
-    def of(self, impressions: Tensor) -> Tensor:
-        """Returns the votes, float32 (n, dim); zeros where there are none."""
-        if (n := int(impressions.max()) + 1) > len(self.at):
-            self.at = _longer(self.at, max(n, 2 * len(self.at)))
-        return self._read(self.at[impressions].long())
-
-    def keep(self, impressions: Tensor, votes: Tensor) -> Tensor:
-        """Replaces the votes of impressions that `of` was asked for; returns them as kept."""
-        new = impressions[self.at[impressions] == 0]
-        if (n := self.n + len(new)) > len(self.vectors):
-            self.vectors = _longer(self.vectors, 2 * n)
-            self.scale = _longer(self.scale, 2 * n) if len(self.scale) else self.scale
-        self.at[new] = torch.arange(self.n, n, dtype=torch.int32, device=new.device)
-        self.n, at = n, self.at[impressions].long()
-        if len(self.scale):
-            self.scale[at] = votes.abs().amax(dim=1, keepdim=True).clamp(min=1e-30) / 127
-            votes = (votes / self.scale[at]).round()
-        self.vectors[at] = votes.to(self.vectors.dtype)
-        return self._read(at)
-
-    def _read(self, at: Tensor) -> Tensor:
-        votes = self.vectors[at].float()
-        return votes * self.scale[at] if len(self.scale) else votes
+    def load(self, state: dict[str, Any]) -> None:
+        self.steps = state["steps"]
+        for name in ("count", "mean_square"):
+            setattr(self, name, state[name].to(self.weight.device, copy=True))
 
 
-def _longer(values: Tensor, n: int) -> Tensor:
-    return torch.cat([values, values.new_zeros(n - len(values), *values.shape[1:])])
+def _are_distinct(impressions: Tensor) -> bool:
+    """Says whether no impression is there twice, nor negative."""
+    if compiled.library() is None or impressions.is_cuda:
+        ordered = impressions.sort().values
+        return bool(ordered[0] >= 0 and (ordered[1:] != ordered[:-1]).all())
+    found = compiled.distinct_rows(impressions, int(impressions.max()) + 1)
+    return found is not None and len(found[0]) == len(impressions)
 
 
-class _Rows:
-    """The sums of one table, and the votes they are made of."""
+def _check_options(group: dict[str, Any]) -> None:
+    names = ("row_lr", "row_decay", "weight_decay", "maximize")
+    if others := ", ".join(f"{name}={group[name]!r}" for name in names if group[name]):
+        raise ValueError(
+            f"LeaveOneOutRows has a rule of its own: build the tables' optimizer without {others}"
+        )
 
-    def __init__(self, module: nn.Embedding, votes: torch.dtype) -> None:
-        self.module = module
-        self.start = module.weight.detach().clone()  # (n_rows, dim)
-        self.total = torch.zeros_like(self.start)  # G
-        self.square = torch.zeros_like(self.start)  # S
-        self.count = torch.zeros(len(self.start), dtype=torch.int64, device=self.start.device)
-        self.votes = _Votes(self.start, votes)
 
-    def value(self, lr: float, c: float, ids: Tensor, without: Tensor | float = 0.0) -> Tensor:
-        """Returns the rows, (n, dim), without a part of the votes."""
-        total = self.total[ids] - without
-        square = (self.square[ids] - without**2).clamp(min=0)  # rounding may take it below
-        return self.start[ids] - lr * total / (square + c).sqrt()
-
-    def state(self) -> dict[str, Tensor]:
-        names = ("start", "total", "square", "count")
-        votes = {name: getattr(self.votes, name) for name in ("at", "vectors", "scale")}
-        return {name: getattr(self, name) for name in names} | votes
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        for name, value in state.items():
-            of = self if hasattr(self, name) else self.votes
-            setattr(of, name, value.to(self.start.device, copy=True))
-        self.votes.n = 1 + int(torch.cat([self.votes.at, self.votes.at.new_zeros(1)]).max())
+def _leave_alone(model: nn.Module, tables: list[Tensor]) -> None:
+    """Makes DistributedDataParallel leave the tables alone; all take those of process 0."""
+    every = model.named_parameters(remove_duplicate=False)
+    names = {name for name, p in every if any(p is table for table in tables)}
+    ignored = {*getattr(model, "_ddp_params_and_buffers_to_ignore", ()), *names}
+    model._ddp_params_and_buffers_to_ignore = ignored  # type: ignore[assignment]
+    for table in tables:
+        dist.broadcast(table.detach(), 0)

@@ -1,8 +1,8 @@
 """Two-fold tables: dense layers that learn from rows which never saw the impression's label.
 
-This is the second control that leaks nothing, by another way than `leave_one_out`: the impressions
-fall into two folds, and each fold has tables that learn from the other one only, as out-of-fold
-statistics do in target encoding. What no row has seen, no dense layer can learn to trust.
+A control that leaks nothing, by another way than leave-one-out rows: the impressions fall into two
+folds, and each fold has tables that learn from the other one only, as out-of-fold statistics do in
+target encoding. What no row has seen, no dense layer can learn to trust.
 """
 
 from __future__ import annotations

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from multiepoch.methods import TAU, leave_one_out
-from multiepoch.remedies import LeaveOneOutRows, TwoFoldTables
+from multiepoch.methods import TAU
+from multiepoch.remedies import TwoFoldTables
 from reproduction.remedies.remedy import Remedy, hook
+from reproduction.remedies.sum_rows import SumRows
 
 
-class SumRule(LeaveOneOutRows):
-    """Tail rewind under the rule of `LeaveOneOutRows`.
+class SumRule(SumRows):
+    """Tail rewind under the rule of `SumRows`.
 
     Every row adds up all gradients, no vote is kept, and infrequent rows return to their start
     before each repeated epoch. Arguments as there, without `exclude` and `votes`.
@@ -130,16 +130,16 @@ class TwoPassTables(TwoFoldTables):
 CONTROLS: dict[str, Remedy] = {
     "leave_one_out_bf16": Remedy(
         "leave-one-out rows, bfloat16 votes",
-        remedy=partial(leave_one_out, votes=torch.bfloat16),
+        remedy=hook(SumRows, votes=torch.bfloat16),
         **TAU,
     ),
     "leave_one_out_int8": Remedy(
         "leave-one-out rows, 8-bit votes",
-        remedy=partial(leave_one_out, votes=torch.int8),
+        remedy=hook(SumRows, votes=torch.int8),
         **TAU,
     ),
     "sum_rule": Remedy("tail rewind, sum rule", remedy=hook(SumRule), **TAU),
     # The rule of "leave_one_out" with the leak.
-    "in_sample": Remedy("in-sample rows", remedy=partial(leave_one_out, exclude=False), **TAU),
+    "in_sample": Remedy("in-sample rows", remedy=hook(SumRows, exclude=False), **TAU),
     "two_fold_tail": Remedy("two-fold tables, two passes", remedy=hook(TwoPassTables), **TAU),
 }

@@ -1,0 +1,155 @@
+"""What the forward and backward passes of a model look up in its tables, for `LeaveOneOutRows`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class Module:
+    """A module that looks up a table, and where its votes are in a record.
+
+    Attributes:
+        k: The position of its table.
+        slots: The most ids of one impression that it looks up.
+        first: The first byte of its votes in a record.
+        size: Bytes of a vote.
+    """
+
+    name: str
+    module: nn.Embedding | nn.EmbeddingBag
+    k: int
+    slots: int
+    first: int = 0
+    size: int = 0
+
+    @property
+    def is_bag(self) -> bool:
+        return isinstance(self.module, nn.EmbeddingBag)
+
+    def lookups(
+        self, args: tuple, kwargs: dict, order: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Returns what each of m lookups reads, and where.
+
+        Args:
+            args: Of the call of the module.
+            kwargs: Likewise.
+            order: 0 to n - 1, for the n impressions of the batch.
+
+        Returns:
+            The id of each lookup and its impression, int64 (m,); its place among the ids of that,
+            likewise, or None for one lookup each; and its share of what the module returns, float32
+            (m,), or None for 1.
+        """
+        given = dict(zip(("input", "offsets", "per_sample_weights"), args)) | kwargs
+        ids, offsets, n = given["input"], given.get("offsets"), len(order)
+        if given.get("per_sample_weights") is not None:
+            raise ValueError(f"{self.name} gets per_sample_weights, which LeaveOneOutRows lacks")
+        if offsets is not None and not self.module.include_last_offset:
+            offsets = torch.cat([offsets, offsets.new_tensor([len(ids)])])
+        found = len(ids) if offsets is None else len(offsets) - 1
+        if found != n or ids.dim() > 2:
+            raise ValueError(
+                f"{self.name} gets ids of shape {tuple(ids.shape)} for {found} impressions: "
+                f"LeaveOneOutRows needs those of the {n} of the batch, (n,) or (n, k), in its order"
+            )
+        who, slot, share = order, None, None
+        if offsets is not None:
+            who = order.repeat_interleave(offsets.diff())
+            slot = torch.arange(len(ids), device=ids.device) - offsets[who]
+        elif ids.dim() == 2:
+            who = order.repeat_interleave(ids.shape[1])
+            slot = torch.arange(ids.shape[1], device=ids.device).repeat(n)
+        ids, padding = ids.reshape(-1).long(), self.module.padding_idx
+        if getattr(self.module, "mode", "sum") == "mean":
+            real = torch.ones_like(ids) if padding is None else (ids != padding).long()
+            counted = torch.zeros_like(order).index_add_(0, who, real)
+            share = 1 / counted.clamp(min=1)[who].float()
+        return ids, who, slot, share
+
+
+@dataclass
+class Call:
+    """One call of a module in a pass: m lookups, and what they read.
+
+    Attributes:
+        at: The first byte of each vote in the flat records, int64 (m,).
+        place: The row of `read` that each lookup is in, int64 (m,); None if it is the lookup's own.
+        share: Its share there, float32 (m,); None for 1.
+    """
+
+    module: Module
+    ids: Tensor
+    at: Tensor
+    place: Tensor | None
+    share: Tensor | None
+    read: Tensor
+
+    def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns ids, places of votes, and gradients, (m, dim), of all but padding."""
+        assert self.read.grad is not None
+        values = self.read.grad.reshape(-1, self.read.shape[-1])
+        values = values if self.place is None else values[self.place]
+        values = values if self.share is None else values * self.share[:, None]
+        if (padding := self.module.module.padding_idx) is None:
+            return self.ids, self.at, values
+        real = self.ids != padding
+        return self.ids[real], self.at[real], values[real]
+
+
+@dataclass
+class Pass:
+    """One forward and backward pass over n impressions.
+
+    Attributes:
+        records: Their votes, uint8 (n, width).
+        given: What `LeaveOneOutRows.backward` was given.
+        order: 0 to n - 1.
+        used: By module, how many ids of an impression it has looked up.
+        lookups: By table, the ids of its lookups, the places of their votes, and n for each.
+    """
+
+    records: Tensor
+    given: Tensor
+    order: Tensor
+    used: dict[str, int] = field(default_factory=dict)
+    calls: list[Call] = field(default_factory=list)
+    lookups: dict[int, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
+
+
+def modules_of(
+    model: nn.Module, tables: Iterable[Tensor], lookups: Mapping[str, int]
+) -> list[Module]:
+    """Returns the modules that look the tables up; arguments as for `LeaveOneOutRows`."""
+    found = []
+    for k, table in enumerate(tables):
+        users = [
+            (name, module)
+            for name, module in model.named_modules()
+            if any(p is table for p in module._parameters.values())
+        ]
+        which = f"table {k} of the optimizer, of shape {tuple(table.shape)},"
+        if not users or not all(isinstance(m, nn.Embedding | nn.EmbeddingBag) for _, m in users):
+            kinds = ", ".join(type(module).__name__ for _, module in users) or "no module"
+            raise ValueError(
+                f"{which} is the weight of {kinds}: it must be that of nn.Embedding or "
+                "nn.EmbeddingBag modules alone"
+            )
+        if table.dtype != torch.float32:
+            raise ValueError(f"{which} is {table.dtype}: LeaveOneOutRows needs torch.float32")
+        for name, module in users:
+            if module.max_norm is not None or getattr(module, "mode", "sum") == "max":
+                raise ValueError(f"{name} has max_norm or mode='max', which LeaveOneOutRows lacks")
+            slots = lookups.get(name, 1)
+            if not isinstance(slots, int) or slots < 1:
+                raise ValueError(f"lookups[{name!r}]={slots!r} must be a whole number, 1 or more")
+            found.append(Module(name, module, k, slots))
+    if unknown := lookups.keys() - {one.name for one in found}:
+        names = ", ".join(one.name for one in found)
+        raise ValueError(f"lookups has {sorted(unknown)}, and the modules are {names}")
+    return found
