@@ -60,9 +60,10 @@ class LeaveOneOutRows:
                 rows.backward(impressions, closure)
                 optimizer.step()
 
-    Lower the dense learning rate to a tenth from the second epoch on. A trace of second order
-    stays, since the votes of an impression's neighbours were computed on rows that held its own;
-    at a constant rate the dense layers fit that trace, and the loss creeps up from epoch 4 on.
+    Lower the dense learning rate to a tenth from the second epoch on: at a constant rate, the loss
+    of an earlier rule (`reproduction.remedies.sum_rows`) crept up from epoch 4 on. A second-order
+    trace stays, since the votes of an impression's neighbours were computed on rows that held its
+    own; that the dense layers fit this trace is our guess and not tested.
 
     Between `backward` and `step`, gradients may be clipped by norm or unscaled. Several calls of
     `backward` without `zero_grad` accumulate. Evaluation reads the full rows. New data (epoch 0)
