@@ -65,6 +65,7 @@ def results(tmp_path, record):
     (folder / "long" / f"{experiment.NAME}.json").write_text(json.dumps(ABOUT))
     committed = ("ch11_new_data_every_day", "own_label", "ch10_board", "blended_days")
     committed += ("dense_factor", "rules", "ch11_worth", "ch12_real_logs", "a1_ab_test")
+    committed += ("dose_production", "interplay")
     kept = [f"{name}.*" for name in committed] + ["*.evidence.csv"]
     for path in (ROOT / "results").glob("*/*"):
         if any(map(path.match, kept)):

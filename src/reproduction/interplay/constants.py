@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from multiepoch.data import Log
+from reproduction import tables
 from reproduction.interplay.experiment import REAL
 from reproduction.runs import Profile, window
 from reproduction.runs.sources import SOURCES, has_new_id
@@ -75,3 +76,8 @@ def table(rows: pd.DataFrame) -> dict[str, dict[str, str]]:
             "label rates, %": rates,
         }
     return cells
+
+
+def show(rows: pd.DataFrame) -> None:
+    """Displays the table."""
+    tables.show(table(rows), "log", "One training window each:")

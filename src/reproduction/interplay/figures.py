@@ -30,7 +30,7 @@ def worth(rows: pd.DataFrame) -> Figure:
         for taste, x in of_world.items():
             if taste in (experiment.TASTES[0], 1.5, experiment.TASTES[-1]):
                 at = (x, world[taste].mean())
-                axes.annotate(f"{taste:g}", at, (3, 5), textcoords="offset points", fontsize=10)
+                axes.annotate(f"{taste:g}", at, (3, 5), textcoords="offset points", fontsize=11)
         for data, (shade, marker) in LOOKS.items():
             mine, x = real[data], of_real[data].mean()
             low, high = ends(mine)
@@ -39,7 +39,7 @@ def worth(rows: pd.DataFrame) -> Figure:
             axes.errorbar(x, mine.mean(), errors, fmt=marker, **look)
             if "like" in mine:
                 at = (x["like"], mine["like"].mean())
-                axes.annotate("like", at, (-26, -4), textcoords="offset points", fontsize=10)
+                axes.annotate("like", at, (-26, -4), textcoords="offset points", fontsize=11)
         style.reference(axes)
         axes.set_title(title)
     grid[1].set_xlabel("share of interplay: additive over full, one epoch, %")
