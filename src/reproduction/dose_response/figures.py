@@ -110,7 +110,8 @@ def by_epoch(
     rows: pd.DataFrame, which: str, rates: Sequence[float], stratum: str = "AdsWorld"
 ) -> tuple[Figure, dict]:
     """Draws each method's loss against plain's after one epoch, a panel for each rate."""
-    fig, grid = style.figure(len(rates), height=2.5, sharex=True, squeeze=False)
+    height = 2.5 if len(rates) > 1 else 4.0  # one panel bears the whole label
+    fig, grid = style.figure(len(rates), height=height, sharex=True, squeeze=False)
     change, dose = experiment.to_one_epoch(rows, stratum), experiment.mean_dose(rows, stratum)
     for axes, rate in zip(grid[:, 0], rates):
         for method in change.index.unique("method"):
@@ -124,7 +125,7 @@ def by_epoch(
     grid[-1, 0].set_xlabel("epochs over the training window")
     fig.supylabel("loss against plain after epoch 1, %", fontsize=12)
     style.legend_outside(fig, grid[0, 0])
-    return fig, {"which": which}
+    return fig, {"which": which, "stratum": stratum}
 
 
 def best_remedies(rows: pd.DataFrame, stratum: str = "AdsWorld") -> None:
