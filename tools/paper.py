@@ -7,6 +7,7 @@ for the front page. The pages are _build/paper/paper.pdf, its source beside them
 
 from __future__ import annotations
 
+import argparse
 import math
 import re
 import shutil
@@ -339,6 +340,7 @@ def n_pages(out: Path) -> int:
 
 def main() -> int:
     """Returns 1 if the paper contradicts a record or could not be set."""
+    argparse.ArgumentParser("python -m tools.paper", description=__doc__).parse_args()
     try:
         write(ROOT / "results", OUT)
         pages = typeset(OUT)
