@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.timing import arguments, write
+from benchmarks.timing import arguments, take_turns, write
 from multiepoch.data import Log, Schema
 from multiepoch.methods import ALL_METHODS
 from multiepoch.model import ConversionModel
@@ -127,17 +127,7 @@ def measure(size: Size) -> dict:
         }
         trainings = {name: Training(log, options) for name, options in ways.items()}
         turns = {name: one.turns(size) for name, one in trainings.items()}
-        seconds = {name: [0.0] * (1 + size.epochs) for name in ways}
-        order = list(ways)
-        while turns:
-            order = order[1:] + order[:1]
-            for name in [name for name in order if name in turns]:
-                started = time.process_time()
-                index = next(turns[name], None)
-                if index is None:
-                    del turns[name]
-                else:
-                    seconds[name][index] += time.process_time() - started
+        seconds = take_turns(turns, 1 + size.epochs, time.process_time)
     counts = {name: torch.bincount(column)[column] for name, column in log.ids.items()}
     few = sum(int((count < 100).sum()) for count in counts.values())
     tables = 4 * sum(len(p) for p in trainings[BASE].model.table_parameters().values())

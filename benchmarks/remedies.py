@@ -20,7 +20,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from benchmarks.timing import arguments, write
+from benchmarks.timing import arguments, take_turns, write
 from multiepoch.data import Log
 from multiepoch.methods import EveryEpoch
 from multiepoch.model import ConversionModel
@@ -82,17 +82,7 @@ def measure(size: Size) -> dict:
     log, _, _ = size.profile.split(size.profile.world(seed=0))
     trainings = {name: Training(name, log, size.profile.batch_size) for name in NAMES}
     turns = {name: one.turns(1 + size.epochs, size.steps) for name, one in trainings.items()}
-    seconds = {name: [0.0] * (1 + size.epochs) for name in NAMES}
-    order = list(NAMES)
-    while turns:
-        order = order[1:] + order[:1]
-        for name in [name for name in order if name in turns]:
-            started = time.perf_counter()
-            index = next(turns[name], None)
-            if index is None:
-                del turns[name]
-            else:
-                seconds[name][index] += time.perf_counter() - started
+    seconds = take_turns(turns, 1 + size.epochs, time.perf_counter)
     lookups = [torch.bincount(column) for column in log.ids.values()]
     n_tail = sum(int(((n > 0) & (n < METHODS[BASE].grid[0])).sum()) for n in lookups)
     return {
