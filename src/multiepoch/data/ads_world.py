@@ -77,7 +77,6 @@ class _Truth(NamedTuple):
     product_id: np.ndarray  # (n_products,) the id that each slot shows today
     price: np.ndarray  # (n_products,)
     intercept: np.ndarray  # (n_objectives,)
-    taste_scale: float
 
 
 @dataclass(frozen=True)
@@ -265,14 +264,7 @@ class AdsWorld:
         products[:, N_FACTORS + 1] = PRODUCT_BIAS * factors[:, N_FACTORS]
         product_id = np.arange(self.n_products) + self.n_products * generation
 
-        truth = _Truth(
-            users,
-            products,
-            product_id,
-            price,
-            np.zeros(len(OBJECTIVES), np.float32),
-            self.taste_scale,
-        )
+        truth = _Truth(users, products, product_id, price, np.zeros(len(OBJECTIVES), np.float32))
         return truth._replace(intercept=self._solve_intercepts(truth))
 
     def _solve_intercepts(self, truth: _Truth) -> np.ndarray:
@@ -285,7 +277,7 @@ class AdsWorld:
         strata = (np.arange(CALIBRATION_SAMPLE) + 0.5) / CALIBRATION_SAMPLE
         users, slots = self._draw_exposed(rng.permutation(strata), rng.permutation(strata))
         dense = self._dense(truth, users, slots, rng)
-        logit = _logits(truth, users, slots, dense).T.copy()  # (n_objectives, n)
+        logit = self._logits(truth, users, slots, dense).T.copy()  # (n_objectives, n)
         reached = np.ones(CALIBRATION_SAMPLE, dtype=np.float32)  # probability of the funnel so far
         intercept = np.empty(len(OBJECTIVES), dtype=np.float32)
         for k, rate in enumerate(POSITIVE_RATE):
@@ -297,6 +289,15 @@ class AdsWorld:
             intercept[k] = middle
             reached *= _sigmoid(logit[k] + intercept[k])
         return intercept
+
+    def _logits(
+        self, truth: _Truth, users: np.ndarray, slots: np.ndarray, dense: np.ndarray
+    ) -> np.ndarray:
+        """Returns (n, n_objectives), each conditional on the label before it."""
+        weight = np.ones((len(OBJECTIVES), N_FACTORS + 2), dtype=np.float32)
+        weight[:, :N_FACTORS] = self.taste_scale / N_FACTORS**0.5 * MIXTURE
+        match = truth.users[users] * truth.products[slots]  # (n, K)
+        return match @ weight.T + dense @ DENSE_EFFECT.T + truth.intercept
 
     # What is logged ----------------------------------------------------------------------------
 
@@ -331,7 +332,7 @@ class AdsWorld:
         self, truth: _Truth, users, slots, dense, draw, schema: Schema
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
         """Returns the ids, (n,) each, `p_true` and labels, (n, n_objectives), of impressions."""
-        p_true = np.cumprod(_sigmoid(_logits(truth, users, slots, dense)), axis=1)
+        p_true = np.cumprod(_sigmoid(self._logits(truth, users, slots, dense)), axis=1)
         # One draw for all labels: p_true falls along the funnel, and so do the labels.
         labels = (draw < p_true).astype(np.float32)
         campaign = slots % self.n_campaigns
@@ -362,14 +363,6 @@ def _as_log(schema: Schema, ids: dict, dense, labels, days, p_true) -> Log:
         day=torch.from_numpy(days),
         p_true=torch.from_numpy(p_true),
     )
-
-
-def _logits(truth: _Truth, users: np.ndarray, slots: np.ndarray, dense: np.ndarray) -> np.ndarray:
-    """Returns (n, n_objectives), each conditional on the label before it."""
-    weight = np.ones((len(OBJECTIVES), N_FACTORS + 2), dtype=np.float32)
-    weight[:, :N_FACTORS] = truth.taste_scale / N_FACTORS**0.5 * MIXTURE
-    match = truth.users[users] * truth.products[slots]  # (n, K)
-    return match @ weight.T + dense @ DENSE_EFFECT.T + truth.intercept
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
