@@ -160,19 +160,17 @@ def measured(results: Path) -> dict[str, pd.Series]:
     settings = {"day_tail_rewind": own_label.TAIL, "more_data": own_label.MORE_DATA}
     for name, setting in settings.items():
         found[f"later_{name}"] = own_label.later(rows, setting, own_label.END)
-    rows = records.read(production.NAME, "long", results).rows
+    facts = production.facts(records.read(production.NAME, "long", results))
+    rate = f"{production.BEST:.3g}"
     for data, key in ((WORLD, ""), ("KuaiRand", "_kuairand")):
-        found[f"default_jump{key}"] = dose_response.dose(rows, data).xs(production.BEST)
-        left = production.left_of_jump(rows, data, "fal")
-        found[f"default_left{key}"] = left.xs(production.BEST)
-        change = dose_response.to_one_epoch(rows, data).xs(production.BEST, level="rate")
+        found[f"default_jump{key}"] = facts[f"at_best/{data}"]
+        found[f"default_left{key}"] = facts[f"left/{data}/{rate}"]
         for name in ("plain", "fal", "meda", "tail_rewind"):
-            found[f"default_{name}{key}"] = change.xs((name, 3.0), level=["method", "epoch"])
-    rows = records.read(interplay.NAME, "long", results).rows
+            found[f"default_{name}{key}"] = facts[f"change/{data}/{name}/3"]
+    facts = interplay.facts(records.read(interplay.NAME, "long", results))
     for name in interplay.REPEATED:
-        gain = interplay.gain(rows, name)
-        found[f"four_{name}"] = interplay.worlds(gain)[interplay.DEFAULT]
-        found[f"four_{name}_real"] = interplay.labels(gain).mean(axis=1)
+        found[f"four_{name}"] = facts[f"world/{name}/4/{interplay.DEFAULT:g}"]
+        found[f"four_{name}_real"] = facts[f"mean_real/{name}/4"]
     return found
 
 

@@ -98,7 +98,6 @@ def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
     rows = record.rows
     sources = [name for name in STRATA if name in set(rows["stratum"])]
-    change = {name: to_one_epoch(rows, name) for name in sources}
     return by_name(
         dose={name: dose(rows, name) for name in sources},
         at_best={name: dose(rows, name).xs(BEST, level="rate") for name in sources},
@@ -109,7 +108,5 @@ def facts(record: Record) -> dict:
         valley={name: valley(rows, name) for name in sources},
         left={name: left_of_jump(rows, name, "fal") for name in sources},
         left_plain={name: left_of_jump(rows, name, "plain") for name in sources},
-        change={name: change[name].xs(BEST, level="rate") for name in sources},
-        fal={name: against(rows, name, "fal", "meda") for name in sources},
-        tail={name: against(rows, name, "tail_rewind", "meda") for name in sources},
+        change={name: to_one_epoch(rows, name).xs(BEST, level="rate") for name in sources},
     )

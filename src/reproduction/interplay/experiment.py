@@ -18,7 +18,7 @@ import pandas as pd
 from multiepoch.data.ads_world import TASTE_SCALE
 from reproduction.findings import by_name
 from reproduction.judge import evidence
-from reproduction.measure import by_seed, losses, relative
+from reproduction.measure import losses, relative
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import chosen, under_production_rule
@@ -136,39 +136,34 @@ def calibrated(rows: pd.DataFrame, method: str) -> pd.DataFrame:
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the evidence for C18."""
     found = []
-    gains = {name: gain(rows, method) for method, name in REPEATED.items()}
-    loo, tail = "leave-one-out rows", "tail rewind"
-    for name in (loo, tail):
-        on_world = worlds(gains[name])
+    gains = {method: gain(rows, method) for method in ("leave_one_out", "tail_rewind")}
+    for method, values in gains.items():
+        name, on_world = REPEATED[method], worlds(values)
         doublings = np.log2(on_world.columns.to_numpy())
         slope, _ = np.polyfit(doublings, on_world.to_numpy().T, 1)
         found.append(("C18", "slope", name, pd.Series(slope, on_world.index)))
         found += [("C18", "weak", f"{name}, taste {x:g}", on_world[x]) for x in (0.25, 0.5)]
-        found.append(("C18", "rank", name, rank(labels(share(rows)), labels(gains[name]))))
-        at = calibrated(rows, {"tail rewind": "tail_rewind", loo: "leave_one_out"}[name])
+        found.append(("C18", "rank", name, rank(labels(share(rows)), labels(values))))
+        at = calibrated(rows, method)
         found.append(("C18", "calibrated", name, (at["world"] - at["real"]).abs()))
-    apart = worlds(gains[loo]) - worlds(gains[tail])
+    loo, tail = gains.values()
+    apart = worlds(loo) - worlds(tail)
     found.append(("C18", "level", "taste 0.5", apart[0.5]))
     found.append(("C18", "apart", "taste 3", apart[3.0]))
-    real = by_seed(labels(gains[loo]).stack(["data", "objective"], future_stack=True))
-    found.append(("C18", "real", loo, real))
+    found.append(("C18", "real", REPEATED["leave_one_out"], labels(loo).mean(axis=1)))
     return evidence(found)
 
 
 def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
     rows = record.rows
-    by_model = {name: share(rows, name) for name in BASELINES}
+    additive = share(rows)
     gains = {method: {epoch: gain(rows, method, epoch) for epoch in EPOCHS} for method in REPEATED}
-    at = {method: calibrated(rows, method) for method in REPEATED}
-    interplay = labels(by_model["additive"])
+    interplay = labels(additive)
     return by_name(
         share=interplay,
         machine=labels(share(rows, "machine", "additive")),
-        share_world=worlds(by_model["additive"]),
-        share_objective=by_model["additive"].xs(
-            ("world", MAIN, 1.5), level=["data", "size", "taste"]
-        ),
+        share_world=worlds(additive),
         world={m: {f"{e}": worlds(of) for e, of in each.items()} for m, each in gains.items()},
         real={m: {f"{e}": labels(of) for e, of in each.items()} for m, each in gains.items()},
         mean_real={
@@ -177,5 +172,5 @@ def facts(record: Record) -> dict:
         },
         mean_share=interplay.mean(axis=1),
         rank={m: rank(interplay, labels(gains[m][JUDGED])) for m in REPEATED},
-        calibrated={m: dict(found.items()) for m, found in at.items()},
+        calibrated={m: dict(calibrated(rows, m).items()) for m in REPEATED},
     )
