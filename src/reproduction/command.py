@@ -22,8 +22,8 @@ from reproduction.ch07_frequency_adaptive_rate import experiment as frequency
 from reproduction.ch08_fal_versus_meda import experiment as fal_versus_meda
 from reproduction.ch10_board import anatomy
 from reproduction.ch10_board import experiment as board
+from reproduction.ch11_new_data_every_day import delay, worth
 from reproduction.ch11_new_data_every_day import experiment as continual
-from reproduction.ch11_new_data_every_day import worth
 from reproduction.ch12_real_logs import experiment as real_logs
 from reproduction.ch12_real_logs import penalty
 from reproduction.dose_response import experiment as dose
@@ -90,6 +90,7 @@ EXPERIMENTS = {
         continual.SEEDS,
     ),
     "worth": Experiment(worth.NAME, worth.run, worth.judge, worth.SEEDS),
+    "delay": Experiment(delay.NAME, delay.run, delay.judge, delay.SEEDS),
     "interplay": Experiment(interplay.NAME, interplay.run, interplay.judge, interplay.SEEDS),
     "constants": Experiment(constants.NAME, constants.run),
     "12": Experiment(real_logs.NAME, real_logs.run, real_logs.judge),

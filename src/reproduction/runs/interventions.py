@@ -40,6 +40,36 @@ def resample(log: Log, seed: int) -> Log:
     return log.with_labels((draw < log.p_true).to(log.labels))
 
 
+# Share of conversions that have come, by days since the click: a third within the hour, half within
+# a day, all but 13 % within two weeks (Chapelle, KDD 2014, on Criteo's traffic); none after thirty.
+DELAY = {1 / 24: 0.35, 1.0: 0.50, 14.0: 0.87, 30.0: 1.0}
+
+
+def visible(log: Log, seed: int, until: float | None = None) -> Log:
+    """Returns the log with those labels that had come by a time; clicks come at once.
+
+    Each impression's delay is drawn from DELAY, log-linear in between, and is that of all of its
+    conversions. It is the same for one seed whatever the time.
+
+    Args:
+        log: Of AdsWorld, whose dense features have the hour.
+        seed: Of the delays.
+        until: In days since day 0 began; None for the end of each impression's own day.
+    """
+    sine, cosine = (log.dense[:, log.schema.dense.index(f"hour_{name}")] for name in ("sin", "cos"))
+    part = torch.atan2(sine, cosine) / (2 * math.pi) % 1  # of the day
+    waited = (1 - part) if until is None else until - log.day - part
+    days, come = map(torch.tensor, zip((1e-3, 0.0), *DELAY.items()))
+    generator = torch.Generator().manual_seed(seed)
+    draw = torch.rand(len(log), generator=generator, dtype=torch.float64).to(log.device)
+    at = torch.bucketize(draw, come[1:-1].to(draw), right=True)
+    (low, high), logs = (come.to(draw)[at + k] for k in (0, 1)), days.to(draw).log()
+    delay = (logs[at] + (draw - low) / (high - low) * (logs[at + 1] - logs[at])).exp()
+    labels = log.labels * (delay <= waited)[:, None].to(log.labels)
+    labels[:, 0] = log.labels[:, 0]
+    return log.with_labels(labels)
+
+
 class _FromSecondEpoch(Around):
     """Calls `action` once, before the second epoch and after the method's own `before_epoch`."""
 
@@ -114,6 +144,23 @@ def resample_labels(model, every_epoch, log, profile, run):
     return data, every_epoch
 
 
+def _delayed(first: float | None, then: float | None):
+    """Returns an intervention: labels as visible by one time in epoch 1, by another later.
+
+    Times are as in `visible`, counted from the end of the window.
+    """
+
+    def intervene(model, every_epoch, log, profile, run):
+        def data(index: int) -> Log:
+            until = then if index else first
+            until = None if until is None else profile.train_days + until
+            return visible(log, run.seed, until)
+
+        return data, every_epoch
+
+    return intervene
+
+
 def fresh_impressions(model, every_epoch, log, profile, run):
     """Shows later epochs other impressions of the same days: more data instead of more epochs."""
     world = profile.world(run.seed, run.scale, **run.world)
@@ -135,4 +182,11 @@ INTERVENTIONS = {
     "frequent rows frozen": freeze_head,
     "labels drawn anew": resample_labels,
     "fresh impressions": fresh_impressions,
+}
+# Of conversions that come late: never corrected, corrected a day after the window in epoch 2, and
+# trained on a day late from the first epoch on.
+DELAYS = {
+    "labels as they came": _delayed(None, None),
+    "labels corrected": _delayed(None, 1.0),
+    "labels awaited": _delayed(1.0, 1.0),
 }

@@ -57,7 +57,7 @@ class Run:
         rule: The tables' update rule.
         scale: Multiplies users and products (see Profile.world).
         world: Other constants of the world.
-        intervention: A key of interventions.INTERVENTIONS, "" for none.
+        intervention: A key of interventions.INTERVENTIONS or DELAYS, "" for none.
         keep_positives: The share of the positives that keep their label.
         objectives: To train on; empty for all.
         evaluate_at: Fractions of each epoch after which the model is evaluated.
@@ -193,7 +193,7 @@ def _over_window(run: Run, profile: Profile, device: str) -> _Parts:
         start_at(log.labels.mean(dim=0))
     data, between_epochs = log, every_epoch
     if run.intervention:
-        make = interventions.INTERVENTIONS[run.intervention]
+        make = (interventions.INTERVENTIONS | interventions.DELAYS)[run.intervention]
         data, between_epochs = make(model, every_epoch, log, profile, run)
     how = {"evaluate": held_out, "evaluate_at": run.evaluate_at, "groups": groups}
     how |= {"evaluate_epochs": run.evaluate_epochs, "between_epochs": between_epochs}
