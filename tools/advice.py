@@ -77,8 +77,8 @@ def numbered(lines: list[str]) -> str:
 def monday(stem: str, path: list[Step]) -> str:
     """Returns the cell of a notebook: the steps of its chapter, by their numbers on the path."""
     mine = [(k, step) for k, step in enumerate(path, start=1) if stem in step.chapters]
-    said = "\n\n".join(f"**{k}.** {step.long()}" for k, step in mine)
-    where = f"[The whole path](../{PATH}) has {len(path)} steps."
+    said = "\n\n".join(f"**{k}.** {step.short()}" for k, step in mine)
+    where = f"[The whole path](../{PATH}) has {len(path)} steps, with what each is worth."
     return f"{MONDAY}\n\n{PAGE.sub('](../book/', said)}\n\n{where}"
 
 
