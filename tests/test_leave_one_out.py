@@ -270,6 +270,25 @@ def test_both_paths_train_alike():
     equal(epochs(build()), epochs(build(fused=False)), rtol=0, atol=1e-6)
 
 
+class OneColumn(nn.Module):
+    """A feature whose ids are a column of a matrix, so that they are not contiguous."""
+
+    def __init__(self, strided):
+        super().__init__()
+        torch.manual_seed(0)
+        self.item, self.head = nn.Embedding(ITEMS, DIM, sparse=True), nn.Linear(DIM, 1)
+        self.strided = strided
+
+    def forward(self, user, item, *_):
+        ids = torch.stack([item, user], dim=1)[:, 0]
+        return self.head(self.item(ids if self.strided else ids.contiguous()))[:, 0]
+
+
+def test_ids_of_a_strided_column_are_read_in_their_order():
+    options = {"lookups": {}}
+    equal(*(epochs(build(OneColumn(strided), **options)) for strided in (True, False)))
+
+
 def test_votes_are_the_same_in_memory_in_a_file_and_in_a_column(tmp_path):
     in_memory, in_file = epochs(build()), epochs(build(votes=tmp_path))
     equal(in_memory, in_file)
@@ -499,7 +518,11 @@ def test_a_batch_that_it_cannot_take_is_refused_in_a_sentence():
         at = torch.arange(9)
         rows.backward(at, lambda: loss_of(model, ids, labels, at).backward())
         model.item.weight.grad = model.item.weight.grad.coalesce()
-        optimizer.step()
+        before = model.user.weight.detach().clone()
+        with pytest.raises(RuntimeError, match="do not coalesce it"):
+            optimizer.step()
+        assert torch.equal(model.user.weight, before), "a table before it has changed"
+        optimizer.step()  # is refused again, and does not go by the optimizer's own rule
     with pytest.raises(ValueError, match="and none to step"):
         model, optimizer, rows = build()
         optimizer.embedding.step(lambda: None)

@@ -254,7 +254,7 @@ def vote(
     earlier: float,
 ) -> None:
     """Does what `votes.vote` does, with its `EARLIER`, in one sweep over the lookups."""
-    sizes = len(ids), weight.shape[1], bits // 8
+    sizes, ids = (len(ids), weight.shape[1], bits // 8), ids.contiguous()
     of_table = weight, count, below, mean_square, newest, lr, earlier
     _call("vote", ids, at, gradient, *sizes, records, *of_table)
     torch.autograd.graph.increment_version(weight)

@@ -235,13 +235,15 @@ class LeaveOneOutRows:
         """Takes the gradients from the optimizer and lets their lookups vote."""
         if any(one is not None for one in (*args[1:], *kwargs.values())):
             raise ValueError("give the closure to LeaveOneOutRows.backward, and none to step")
-        passes, self._passes = self._passes, []
-        if not passes:
+        if not (passes := self._passes):
             return
+        # All tables are checked before the first changes; a step that was refused can be repeated.
+        found = [self._lookups(k, passes) for k in range(len(self._tables))]
+        self._passes = []
         parts = [one.records for one in passes]
         records = parts[0] if len(parts) == 1 else torch.cat(parts)
         for k, table in enumerate(self._tables):
-            self._vote(k, passes, records)
+            self._vote(table, found[k], records)
             table.weight.grad = None
         for one, new in zip(passes, records.split([len(part) for part in parts])):
             if self._store is not None:
@@ -249,10 +251,10 @@ class LeaveOneOutRows:
             elif new is not one.given:
                 one.given.copy_(new)
 
-    def _vote(self, k: int, passes: list[Pass], records: Tensor) -> None:
-        """Lets the lookups of table k in all passes vote; their records, (n, width), change."""
-        table, weight, group = self._tables[k], self._tables[k].weight, self._group(self._tables[k])
-        ids, at, values = self._lookups(k, passes)
+    def _vote(self, table: _Table, lookups: tuple[Tensor, Tensor, Tensor], records: Tensor) -> None:
+        """Lets lookups, as of `_lookups`, vote in a table; their records, (n, width), change."""
+        weight, group = table.weight, self._group(table)
+        ids, at, values = lookups
         if table.slots > 1:  # the lookups of one row by one impression have one vote together
             key = at // self.width * len(weight) + ids
             key, which = key.unique(return_inverse=True)
