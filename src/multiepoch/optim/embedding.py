@@ -29,7 +29,7 @@ from multiepoch.optim.loading import arranged, check_loaded
 from multiepoch.optim.memory import use_huge_pages
 from multiepoch.optim.state import ROW_OPTIONS, apart, copied, fill, state_layout, unpack
 
-RowHook = Callable[[Tensor, Tensor, Tensor], None]
+RowHook = Callable[[Tensor, Tensor, Tensor], Callable[[], None] | None]
 _NOT_LEARNED = ("step", "count", "max_count")
 
 
@@ -116,6 +116,9 @@ class EmbeddingOptimizer(Optimizer):
 
     def register_row_hook(self, hook: RowHook) -> RemovableHandle:
         """Calls hook(param, rows, occurrences) once per table in each step, before a row changes.
+
+        If a hook raises, no table changes, and what the hooks before it have returned is called, so
+        that each can undo its work and the step can be tried again.
 
         The rows that the batch touches are int64 (k,), their lookups int32 (k,). On CUDA, k is the
         number of lookups; slots after the last distinct row repeat rows[0] with 0 occurrences. The
@@ -221,16 +224,29 @@ class EmbeddingOptimizer(Optimizer):
                 check_gradient(param, grad, name, group["check_finite"])
         # All rows are found before the first table changes, since an id may be out of range.
         found = [self._touched(*table) for table in tables]
-        for (group, _, param, grad), touched, layout in zip(tables, found, layouts):
-            state = fill(self.state[param], layout)
-            if touched is not None:
-                for hook in tuple(self._row_hooks.values()):
-                    hook(param, touched.rows, touched.occurrences)
+        states = [
+            fill(self.state[param], layout) for (*_, param, _), layout in zip(tables, layouts)
+        ]
+        self._call_hooks(
+            [(t[2], touched) for t, touched in zip(tables, found) if touched is not None]
+        )
+        for (group, _, param, grad), touched, state in zip(tables, found, states):
             state["step"] += grad.is_sparse
             if touched is not None:
                 kernels = eager if touched.order is None else compiled
                 kernels.update_rows(group, param, state, touched)
         return loss
+
+    def _call_hooks(self, tables: list[tuple[Tensor, TouchedRows]]) -> None:
+        undo = []
+        try:
+            for param, touched in tables:
+                for hook in tuple(self._row_hooks.values()):
+                    undo.append(hook(param, touched.rows, touched.occurrences))
+        except BaseException:
+            for back in filter(None, undo):
+                back()
+            raise
 
     def _touched(
         self, group: dict[str, Any], name: str, param: Tensor, grad: Tensor

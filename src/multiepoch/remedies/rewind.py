@@ -28,8 +28,9 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -283,13 +284,14 @@ class Rewind:
         self._hook = self._tables.optimizer.register_row_hook(self._record) if listens else None
 
     @torch.no_grad()
-    def _record(self, table: Tensor, rows: Tensor, occurrences: Tensor) -> None:
+    def _record(self, table: Tensor, rows: Tensor, occurrences: Tensor) -> Callable[[], None]:
         self._check_not_serving("a step")
         records: Sequence[Counts | UndoLog | RowBlend] = self._records
         if self.epoch != 0 and self._blend is not None:
             records = self._blend.rows
         record = records[self._tables.place(table)]
         record.add(rows, occurrences, lambda: self._tables.values(table))
+        return partial(record.forget, rows, occurrences)
 
     def _below(self, table: Tensor) -> float:
         """Returns the threshold of a table."""
