@@ -955,3 +955,16 @@ def test_a_step_whose_second_undo_log_fails_changes_no_table(tmp_path, to_path, 
         return [*(t.detach() for t in tables), *(part for pair in counts for part in pair)]
 
     assert all(map(torch.equal, run(fails=True), run(fails=False)))
+
+
+@pytest.mark.parametrize("make", [meda, meda_restored, lambda *of: tail_rewind(*of, 3)])
+def test_a_state_of_fewer_tables_or_of_something_else_is_refused(make):
+    model = Tables(rows=ROWS[:1])
+    rewind = make(model, optimizer_of(model))
+    rewind.before_epoch(0)
+    model = Tables()
+    other = make(model, optimizer_of(model))
+    with pytest.raises(ValueError, match="the state is of 1 tables, this Rewind has 2"):
+        other.load_state_dict(rewind.state_dict())
+    with pytest.raises(ValueError, match="this is no state of a Rewind: it has no 'below'"):
+        other.load_state_dict(model.state_dict())

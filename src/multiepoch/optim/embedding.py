@@ -6,6 +6,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from dataclasses import asdict
 from itertools import zip_longest
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -167,18 +168,23 @@ class EmbeddingOptimizer(Optimizer):
                 be drawn, since the table is empty.
         """
         _, param = self._find(table)
-        if isinstance(new_rows, int):
+        if isinstance(new_rows, Integral) and new_rows >= 0:
             if param.numel() < 2:
                 raise ValueError(
                     f"grow_table: a table of shape {tuple(param.shape)} has no standard deviation "
                     "to draw from; give the new rows."
                 )
-            new_rows = torch.normal(0.0, 1.0, (new_rows, param.shape[1]), device=param.device)
+            new_rows = torch.normal(0.0, 1.0, (int(new_rows), param.shape[1]), device=param.device)
             new_rows = new_rows * param.float().std() + param.float().mean()
-        if new_rows.dim() != 2 or new_rows.shape[1] != param.shape[1]:
+        if not isinstance(new_rows, Tensor) or new_rows.shape[1:] != param.shape[1:]:
+            what = (
+                new_rows
+                if not isinstance(new_rows, Tensor)
+                else f"of shape {tuple(new_rows.shape)}"
+            )
             raise ValueError(
-                f"grow_table: the new rows have shape {tuple(new_rows.shape)}; "
-                f"they must be rows of {param.shape[1]} weights."
+                f"grow_table: new_rows is {what}; give a number of rows, or a tensor of rows of "
+                f"{param.shape[1]} weights."
             )
         state, n_rows = self.state.get(param, {}), len(param) + len(new_rows)
         layout = {

@@ -239,13 +239,14 @@ class Rewind:
         earlier = {"n_epochs": state_dict.get("n_passes"), "serve": "trained"}  # as in version 0.1
         earlier["min_rows"] = 0
         saved: dict[str, Any] = earlier | state_dict
-        saved["to"] = "reinit" if saved["to"] == "draw" else saved["to"]
+        if saved.get("to") == "draw":
+            saved["to"] = "reinit"
         here = {"below": self.below, "to": self.to, "serve": self.serve}
         here |= {"seed": self._tables.seed, "min_rows": self.min_rows}
         check_same(saved, here, "a Rewind", "this one has")
         records = [] if saved["index"] is None else self._new_records()
-        n, n_saved = len(records), len(saved["records"])
-        if n != n_saved:
+        n, n_saved = len(list(self._tables)), len(saved["began"])
+        if saved["index"] is not None and n != n_saved:
             raise ValueError(f"the state is of {n_saved} tables, this Rewind has {n}")
         for record, state in zip(records, saved["records"]):
             record.load_state_dict(state)
