@@ -260,6 +260,11 @@ BAD = {
         CALL,
         "the gzip file is incomplete or damaged",
     ),
+    "long gzip cut at its end": (
+        {"log.csv.gz": gzip.compress(GOOD.encode() + GOOD.partition("\n")[2].encode() * 999)[:-99]},
+        CALL,
+        "log.csv.gz: the gzip file is incomplete or damaged",
+    ),
     "gzip cut in its head": ({"log.csv.gz": ZIPPED[:5]}, CALL, "the gzip file is incomplete"),
     "not gzip": (
         {"log.csv.gz": GOOD},
