@@ -543,6 +543,11 @@ BAD = {
         "call.toml: no option 'idz'; see multiepoch compare --help",
     ),
     "no share": ({"log.csv": GOOD}, [*CALL, "--sample", "0"], "--sample is 0.0; give a share"),
+    "a time that is none": (
+        {"log.csv": GOOD},
+        [*CALL, "--minutes", "nan"],
+        "--minutes is nan; give",
+    ),
     "no time": ({"log.csv": GOOD}, [*CALL, "--minutes", "0"], "--minutes is 0; give more than 0"),
     "a device that is not there": (
         {"log.csv": GOOD},

@@ -204,6 +204,10 @@ def test_hive_folders_are_days(tmp_path):
         mapped = map_log(tmp_path / "log", replace(COLUMNS, day=day), tmp_path / "cache")
         assert mapped.days == [f"year=2024/month=3/day={k}" for k in (9, 10, 11, 12)]
         assert mapped.day_counts.tolist() == [100] * 4
+    of_none = tmp_path / "log" / "year=2024" / "month=3" / "day=__HIVE_DEFAULT_PARTITION__"
+    folder.rename(of_none)
+    with pytest.raises(DataError, match=r"part\.parquet: its rows have no day; leave out"):
+        map_log(tmp_path / "log", COLUMNS, tmp_path / "cache")
 
 
 def test_ids_that_look_like_one_are_counted(tmp_path):

@@ -236,7 +236,7 @@ def _check(options: argparse.Namespace) -> None:
             raise DataError(f"--{name.replace('_', '-')} is {value}; give at least {words}.")
     if not 0 < options.sample <= 1:
         raise DataError(f"--sample is {options.sample}; give a share above 0, up to 1.")
-    if options.minutes is not None and options.minutes <= 0:
+    if options.minutes is not None and not options.minutes > 0:
         raise DataError(f"--minutes is {options.minutes:g}; give more than 0.")
     if options.test_from and options.test_days:
         raise DataError("--test-from names the test days: leave out --test-days.")
