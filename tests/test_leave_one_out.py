@@ -18,8 +18,7 @@ from multiepoch.optim import (
     clip_grad_norm_,
     compiled,
 )
-from multiepoch.remedies import LeaveOneOutRows
-from multiepoch.remedies import votes as eager
+from multiepoch.remedies import LeaveOneOutRows, votes
 
 N, USERS, ITEMS, DIM, LR, PADDING, LOOKUPS = 40, 8, 12, 3, 0.3, 0, 4
 
@@ -159,22 +158,21 @@ def test_500_random_cases_against_the_obvious_loop(way):
         ids = torch.from_numpy(rng.integers(0, n_rows, n))
         table = torch.randn(n_rows, dim, generator=generator)
         loop, weight = Loop([table], below, bits), table.clone()
-        size = eager.vote_bytes(int(dim), bits)
+        size = votes.vote_bytes(int(dim), bits)
         records = torch.zeros(n, size + 3, dtype=torch.uint8)  # at odd places, too
         count = torch.zeros(n_rows, dtype=torch.int32)
         square = torch.zeros(dim, dtype=torch.float64)
-        kernels = compiled if way == "compiled" else eager
+        fused = way == "compiled"
         for k in range(3):
             some = torch.from_numpy(rng.permutation(n)[: rng.integers(1, n + 1)])
             at = some * (size + 3) + 1
             read = weight[ids[some]]
-            kernels.leave_out(records, at, None, None, read, bits)
+            votes.leave_out(records, at, None, None, read, bits, fused)
             expected = torch.stack([loop.read(0, int(ids[j]), int(j)) for j in some])
             largest = max(largest, float((read - expected).abs().max()))
             gradient = torch.randn(len(some), dim, generator=generator)
             state = weight, count, below, square, 1 / (k + 1), 0.1
-            more = [eager.EARLIER] if way == "compiled" else []
-            kernels.vote(ids[some], at, gradient, records, bits, *state, *more)
+            votes.vote(ids[some], at, gradient, records, bits, *state, fused)
             pairs = zip(ids[some].tolist(), some.tolist())
             loop.vote(0, dict(zip(pairs, gradient.double())), 0.1)
             off = (weight - loop.tables[0]).abs()
@@ -183,7 +181,7 @@ def test_500_random_cases_against_the_obvious_loop(way):
             loop.tables[0][edges] = weight[edges].double()
             for row, impression in [key for key in loop.votes[0] if edges[key[0]]]:
                 place = torch.tensor([impression * (size + 3) + 1])
-                kept, _ = eager.read_votes(records, place, int(dim), bits)
+                kept, _ = votes.read_votes(records, place, int(dim), bits)
                 loop.votes[0][row, impression] = kept[0].double()
             largest = max(largest, float(off[~edges].max()) if (~edges).any() else 0.0)
             assert loop.count[0] == count.tolist()
@@ -304,7 +302,7 @@ def test_votes_are_the_same_in_memory_in_a_file_and_in_a_column(tmp_path):
 def test_a_vote_takes_18_bytes_of_a_row_of_16():
     model = nn.Sequential(nn.Embedding(50, 16, sparse=True), nn.Linear(16, 1))
     rows = LeaveOneOutRows(model, SparseOptimizer.from_model(model, 0.1, 0.1))
-    assert eager.vote_bytes(16, 8) == 18 and rows.width == 20
+    assert votes.vote_bytes(16, 8) == 18 and rows.width == 20
 
 
 def test_bags_by_offsets_are_those_of_a_matrix():
@@ -479,6 +477,7 @@ def test_what_it_cannot_take_is_refused_in_a_sentence():
     most = nn.EmbeddingBag(4, 2, mode="max")
     for make, sentence in (
         (lambda: bad(bits=4), "bits=4 must be 8 or 32"),
+        (lambda: bad(below=math.nan), "below=nan must be a number of votes"),
         (lambda: bad(votes="disk"), 'votes=\'disk\' must be "memory", "column" or the Path'),
         (lambda: bad(lookups={"items": 2}), "lookups has ['items'], and the modules are user, "),
         (lambda: bad(lookups={"item": 0}), "lookups['item']=0 must be a whole number"),

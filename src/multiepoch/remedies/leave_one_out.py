@@ -22,10 +22,9 @@ from multiepoch.optim.checks import check_gradient
 from multiepoch.optim.embedding import EmbeddingOptimizer
 from multiepoch.optim.lookups import all_gather, gradient_of
 from multiepoch.optim.sparse import SparseOptimizer
-from multiepoch.remedies import votes as eager
 from multiepoch.remedies.passes import Call, Module, Pass, modules_of
 from multiepoch.remedies.tables import Tables, check_same
-from multiepoch.remedies.votes import VoteStore, vote_bytes
+from multiepoch.remedies.votes import VoteStore, copy_votes, leave_out, vote, vote_bytes
 
 Where = Literal["memory", "column"] | Path
 _SLOWEST = 1000  # steps over which the mean square of a table is taken
@@ -104,6 +103,8 @@ class LeaveOneOutRows:
     ) -> None:
         if bits not in (8, 32):
             raise ValueError(f"bits={bits} must be 8 or 32")
+        if not below >= 0:
+            raise ValueError(f"below={below} must be a number of votes, 0 or more, or math.inf")
         if votes not in ("memory", "column") and not isinstance(votes, Path):
             raise ValueError(f'votes={votes!r} must be "memory", "column" or the Path of a folder')
         if isinstance(model, DistributedDataParallel):
@@ -194,9 +195,8 @@ class LeaveOneOutRows:
         at = at if slot is None else at + module.size * slot
         read, place = out.detach(), who if module.is_bag else None
         if self.exclude:
-            kernels = compiled if self._is_fused(self._tables[module.k]) else eager
-            flat = read.view(-1, read.shape[-1])
-            kernels.leave_out(now.records, at, place, share, flat, self.bits)
+            flat, fused = read.view(-1, read.shape[-1]), self._is_fused(self._tables[module.k])
+            leave_out(now.records, at, place, share, flat, self.bits, fused)
         now.calls.append(Call(module, ids, at, place, share, read.requires_grad_()))
         return read
 
@@ -270,13 +270,11 @@ class LeaveOneOutRows:
         votes = ids, at, values.contiguous(), records, self.bits
         state = weight.detach(), table.count, int(min(self.below, 2**31 - 1)), table.mean_square
         if self._processes > 1:
-            eager.vote(*votes, *state, newest, lr, rows, all_gather)
-        elif self._is_fused(table):
-            compiled.vote(*votes, *state, newest, lr, eager.EARLIER)
+            vote(*votes, *state, newest, lr, False, rows, all_gather)
         else:
-            eager.vote(*votes, *state, newest, lr)
+            vote(*votes, *state, newest, lr, self._is_fused(table))
         if table.slots > 1:
-            eager.copy_votes(records, at[which], every, weight.shape[1], self.bits)
+            copy_votes(records, at[which], every, weight.shape[1], self.bits)
 
     def _lookups(self, k: int, passes: list[Pass]) -> tuple[Tensor, Tensor, Tensor]:
         """Returns rows, places of votes, and gradients, (m, dim), of the lookups of table k."""

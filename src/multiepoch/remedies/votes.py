@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from multiepoch.optim import compiled
+
 # What a row of no votes counts already: the first few votes move it less than Adagrad's would.
 EARLIER = 4.0
 
@@ -134,12 +136,23 @@ def copy_votes(records: Tensor, origin: Tensor, at: Tensor, dim: int, bits: int)
 
 
 def leave_out(
-    records: Tensor, at: Tensor, place: Tensor | None, share: Tensor | None, read: Tensor, bits: int
+    records: Tensor,
+    at: Tensor,
+    place: Tensor | None,
+    share: Tensor | None,
+    read: Tensor,
+    bits: int,
+    fused: bool,
 ) -> None:
     """Takes m votes out of what is read, (n, dim): vote i, times share[i], out of row place[i].
 
-    Without `place` and `share`, int64 and float32 (m,), whole and out of row i.
+    Without `place` and `share`, int64 and float32 (m,), whole and out of row i. `fused` takes the
+    compiled kernel.
     """
+    if fused:
+        sizes = len(at), read.shape[1], bits // 8
+        compiled.call("leave_out", records, at, place, share, *sizes, read)
+        return
     own, _ = read_votes(records, at, read.shape[1], bits)
     own = own if share is None else own * share[:, None]
     if place is None:
@@ -160,6 +173,7 @@ def vote(
     mean_square: Tensor,
     newest: float,
     lr: float,
+    fused: bool,
     rows: Tensor | None = None,
     together: Callable[[Tensor], Tensor] = lambda entries: entries,
 ) -> None:
@@ -177,9 +191,16 @@ def vote(
         mean_square: Of the gradients of the table, weight by weight, float64 (dim,).
         newest: The share of this batch in it.
         lr: The learning rate.
+        fused: Takes the compiled kernel, in one sweep over the lookups, for one process.
         rows: The ids of all processes; None for one process.
         together: Concatenates the entries, (m, ...), of all processes.
     """
+    if fused:
+        sizes = len(ids), weight.shape[1], bits // 8
+        of_table = weight, count, below, mean_square, newest, lr, EARLIER
+        compiled.call("vote", ids.contiguous(), at, gradient, *sizes, records, *of_table)
+        torch.autograd.graph.increment_version(weight)
+        return
     rows = ids if rows is None else rows
     few = count[ids] < below
     own, had = read_votes(records, at, weight.shape[1], bits)
