@@ -86,7 +86,7 @@ def report_of(place, name="report"):
 
 def without_times(found):
     """A report without what differs from run to run."""
-    found = {k: v for k, v in found.items() if k not in ("seconds", "date", "call")}
+    found = {k: v for k, v in found.items() if k not in ("seconds", "cpu_seconds", "date", "call")}
     found["methods"] = [
         {k: v for k, v in m.items() if k != "seconds_an_epoch"} for m in found["methods"]
     ]

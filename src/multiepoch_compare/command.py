@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import math
+import os
 import re
 import shlex
 import time
@@ -218,6 +219,7 @@ def _compare(options: argparse.Namespace, arguments: list[str], source: str) -> 
             "date": datetime.date.today().isoformat(),
             "torch": torch.__version__,
             "seconds": time.perf_counter() - started,
+            "cpu_seconds": sum(os.times()[:4]),  # of this process and its workers
         }
         text = report.text(found)
         write_text(out / "report.json", dumps(found))
