@@ -60,7 +60,8 @@ ROUND = re.compile(r"\b(first|second|third|earlier|previous|last|next|both|two) 
 def test_only_the_appendix_and_the_errata_speak_of_rounds():
     """A chapter is a lesson; the history of its measurements is an appendix."""
     said = {path.name: path.read_text() for path in [ROOT / "README.md", *ROOT.glob("book/*.md")]}
-    for path in (ROOT / "src/reproduction").rglob("*.toml"):
+    texts = [ROOT / "tools/front.toml", *(ROOT / "src/reproduction").rglob("*.toml")]
+    for path in texts:
         said[f"{path.parent.name}/{path.name}"] = path.read_text()
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         cells = nbformat.read(path, as_version=4).cells
