@@ -495,7 +495,7 @@ def test_what_it_cannot_take_is_refused_in_a_sentence():
             bad(model, EmbeddingOptimizer(tables, LR, **options))
 
 
-def test_a_batch_that_it_cannot_take_is_refused_in_a_sentence():
+def test_a_batch_that_it_cannot_take_is_refused_in_a_sentence(tmp_path):
     ids, labels, _ = data()
     for impressions, sentence in (
         (torch.tensor([1, 1]), "must be distinct, and none negative"),
@@ -505,6 +505,12 @@ def test_a_batch_that_it_cannot_take_is_refused_in_a_sentence():
         with pytest.raises(ValueError) as error:
             build()[2].backward(impressions, lambda: None)
         assert sentence in str(error.value)
+    for votes_in in ("memory", tmp_path):
+        parts = build(votes=votes_in)
+        with pytest.raises(ValueError, match=r"no room for the votes of .*number them from 0 on"):
+            parts[2].backward(torch.arange(9) + 2**60, lambda: None)
+        step(parts, ids, labels, torch.arange(9))
+        assert len(parts[2].state_dict()["votes"]) == 9
     with pytest.raises(ValueError, match=r"records of votes are uint8 \(n, 36\), not torch.int64"):
         build(votes="column")[2].backward(torch.arange(2), lambda: None)
     with pytest.raises(ValueError, match=r"item looks up 2 ids of .*: give lookups=\{'item': 2\}"):

@@ -49,9 +49,16 @@ class VoteStore:
     def of(self, impressions: Tensor) -> Tensor:
         """Copies the records of impressions, int64 (n,), to their device: uint8 (n, width)."""
         at = impressions.cpu()
-        self.n = max(self.n, int(at.max()) + 1 if len(at) else 0)
-        if self.n > len(self._all):
-            self._lengthen(max(self.n, 2 * len(self._all)))
+        n = max(self.n, int(at.max()) + 1 if len(at) else 0)
+        if n > len(self._all):
+            try:
+                self._lengthen(max(n, 2 * len(self._all)))
+            except (MemoryError, OSError, OverflowError, ValueError) as error:
+                raise ValueError(
+                    f"there is no room for the votes of impressions up to number {n - 1:,}, at "
+                    f"{self.width} bytes each: number them from 0 on, without gaps"
+                ) from error
+        self.n = n
         return self._all.index_select(0, at).view(torch.uint8).to(impressions.device)
 
     def replace(self, impressions: Tensor, records: Tensor) -> None:
