@@ -245,6 +245,16 @@ def test_the_additive_model_is_a_baseline_and_no_advice():
     assert "the model is shown to learn an interplay of ids" in judgment.headline[-1]
 
 
+def test_where_the_additive_model_alone_learns_it_says_so():
+    _, judgment = judged(
+        constant=0.5,
+        plain=(1, losses(0.499, 0.52, 0.53, noise=0.08)),
+        additive=(1, losses(0.45, 0.46, 0.47, noise=1e-3, seed=1)),
+    )
+    assert judgment.advised is None
+    assert judgment.headline[1].endswith("That is shown of the additive model alone, the baseline.")
+
+
 def test_the_share_of_interplay_is_that_of_the_full_model_that_one_epoch_suits_best():
     _, judgment = judged(
         plain=(1, losses(0.5, 0.6, 0.7, noise=1e-4)),
@@ -303,6 +313,7 @@ def random_table(rng):
     last, n_seeds = int(rng.integers(2, 5)), int(rng.integers(2, 5))
     labels = ["plain", *(["plain (retuned)"] if rng.random() < 0.5 else [])]
     labels += ["FAL", "MEDA", "AdamAR"][: rng.integers(1, 4)]
+    labels += ["additive"] if rng.random() < 0.3 else []
     spread = 10 ** rng.uniform(-3, -0.5)
     of, tuning, choices, common = {}, {}, {}, rng.random()
     for k, label in enumerate(labels):
@@ -336,16 +347,15 @@ def contradictions(of, tuning, judgment):
         if judgment.advised is not None:
             yield "advice where nothing is learned"
         return
+    learned.discard("additive")  # it is a baseline, and no method
+    found.pop("additive", None)
     label, epochs = judgment.baseline
-    rivals = {
-        (o, k) for o in {"plain", "plain (retuned)"} & set(found) for k in (1, found[o].epochs)
-    }
-    better = [
-        pair for pair in rivals if judge.difference(of[pair[0]], pair[1], of[label], epochs).falls
-    ]
+    plain = {"plain", "plain (retuned)"} & set(found)
+    rivals = [(of[other], k) for other in plain for k in (1, found[other].epochs)]
+    better = [k for own, k in rivals if judge.difference(own, k, of[label], epochs).falls]
     differ = [sentence for sentence in judgment.headline if "the tuning days chose" in sentence]
     if better and not differ:
-        yield f"{better} are better baselines"
+        yield f"plain training for {better} epochs is a better baseline"
     if differ:
         if judgment.advised is not None or {"Train", "Keep", "How"} & set(said):
             yield f"advice though the days differ: {judgment.headline}"

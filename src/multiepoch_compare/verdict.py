@@ -313,11 +313,14 @@ def _advice(
     against = f"at one shared learning rate ({plain.choice.trial.dense_lr:.2g}) for "
     against += _in_words(baseline[1])
     if advised is None:
-        learned = [v.label for v in found if v.against_constant.falls]
+        learned = [v.label for v in found if v.against_constant.falls and v.label != ADDITIVE]
+        text = "No advice: plain training is not shown to predict better than a constant "
+        text += f"({plain.against_constant}). "
+        if not learned:
+            return f"{text}That is shown of the additive model alone, the baseline."
         return (
-            f"No advice: plain training is not shown to predict better than a constant "
-            f"({plain.against_constant}). That is shown of {_listed(learned)}, but not that it is "
-            "better than plain training: more rows or more test days may decide."
+            f"{text}That is shown of {_listed(learned)}, but not that it is better than plain "
+            "training: more rows or more test days may decide."
         )
     if advised != baseline:
         ours = by_label[advised[0]]
