@@ -1,7 +1,9 @@
 """Leave-one-out rows: the kernels against the obvious loop, and what they promise."""
 
+import copy
 import io
 import math
+import pickle
 from functools import partial
 
 import numpy as np
@@ -539,5 +541,18 @@ def test_a_state_of_other_arguments_or_tables_is_refused():
         build(bits=32)[2].load_state_dict(state)
     _, optimizer, rows = build()
     optimizer.grow_table("item.weight", 3)
-    with pytest.raises(ValueError, match=r"tables of \[8, 12\] rows, these have \[8, 15\]"):
+    with pytest.raises(ValueError, match=r"of shapes .*\(12, 3\)\], these have .*\(15, 3\)\]"):
         rows.load_state_dict(state)
+    rows, state = epochs(build(), 1)[2], epochs(build(), 1)[2].state_dict()
+    with pytest.raises(ValueError, match=r"of shape \(40, 4\), and those here have 36 bytes"):
+        rows.load_state_dict(state | {"votes": state["votes"][:, :4]})
+    state["tables"][0]["mean_square"] = torch.zeros(1, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"of shapes \[\(8, 1\), "):
+        rows.load_state_dict(state)
+
+
+def test_a_copy_is_refused_since_its_hooks_would_be_those_of_the_original():
+    parts = build()
+    for make in (copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="build one for the copy of the model"):
+            make(parts[2])

@@ -315,15 +315,21 @@ class LeaveOneOutRows:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores a saved state; raises a ValueError if it has other arguments or tables."""
         check_same(state_dict, self._given(), "LeaveOneOutRows", "these have")
-        saved = [len(one["count"]) for one in state_dict["tables"]]
-        here = [len(table.weight) for table in self._tables]
+        of_each = (one["count"].shape + one["mean_square"].shape for one in state_dict["tables"])
+        saved, here = [*map(tuple, of_each)], [tuple(table.weight.shape) for table in self._tables]
         if saved != here:
-            raise ValueError(f"the state is of tables of {saved} rows, these have {here}")
+            raise ValueError(f"the state is of tables of shapes {saved}, these have {here}")
         for table, one in zip(self._tables, state_dict["tables"]):
             table.load(one)
         if self._store is not None:
             self._store.load(state_dict["votes"])
         self._passes = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        raise TypeError(  # the hooks of a copied model would call this object
+            "LeaveOneOutRows cannot be copied or pickled: build one for the copy of the model, and "
+            "give it the state_dict of this one"
+        )
 
     def _given(self) -> dict[str, Any]:
         given = {name: getattr(self, name) for name in ("below", "bits", "exclude", "width")}

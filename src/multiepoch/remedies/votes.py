@@ -88,7 +88,10 @@ class VoteStore:
         return (kept.clone() if self.folder is None else kept).view(torch.uint8)
 
     def load(self, records: Tensor) -> None:
-        """Restores the records of a state."""
+        """Restores the records of a state; raises a ValueError if they are of another width."""
+        if records.shape[1:] != (self.width,):
+            what = f"the votes in the state are of shape {tuple(records.shape)}"
+            raise ValueError(f"{what}, and those here have {self.width} bytes an impression")
         self.clear()
         self.of(torch.arange(len(records)))
         self._all[: len(records)] = records.view(torch.int32)
