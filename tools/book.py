@@ -37,7 +37,6 @@ from tools import (
     cost,
     distributed,
     figures,
-    first_round,
     lead,
     ledger,
     numbers,
@@ -152,7 +151,8 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
     distributed.generate(results, generated)
     advice.generate(results, generated)
     summary.generate(results, generated)
-    first_round.generate(results, generated)
+    if (sentences := results / "long" / "first_round.md").exists():
+        shutil.copy(sentences, generated)
     interactive_figure.generate(results, generated, static)
     if record := records.read(dose_response.NAME, "long", results):
         name, fig = interactive_figure.FRONT, interactive_figure.figure(record)

@@ -7,10 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from multiepoch.methods import FAL_SCALES
-from reproduction.findings import by_name
-from reproduction.judge import evidence
 from reproduction.measure import by_seed, curve, jump, losses, pick, relative
-from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import tuned
 
@@ -59,21 +56,3 @@ def against_plain(rows: pd.DataFrame, scale: str, epoch: float) -> pd.Series:
     """Returns a scale's logloss against the plain one at a point of training, in % by seed."""
     ours = losses(rows, method="fal", setting=scale, epoch=epoch)
     return by_seed(relative(ours, losses(rows, method="plain", setting=PLAIN, epoch=epoch)))
-
-
-def judge(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the evidence for the earlier reading of C6."""
-    found = {"jump_left": jump_left(rows)["log"]}
-    found["log_linear"] = best_against(rows, "linear")["log"]
-    return evidence(("C6-first", name, "", values) for name, values in found.items())
-
-
-def facts(record: Record) -> dict:
-    """Returns the values that the findings speak of, by name."""
-    rows = record.rows
-    return by_name(
-        jump=by_seed(jump(pick(rows, "plain"))),
-        left=jump_left(rows),
-        best=best_against(rows, "linear")["log"],
-        price=against_plain(rows, "linear", 1.0),
-    )
