@@ -17,9 +17,8 @@ from bs4 import BeautifulSoup
 from multiepoch.methods import METHODS
 from multiepoch.stats import interval
 from reproduction import judge, records
-from reproduction.ch08_fal_versus_meda import interactive_figure
 from reproduction.dose_response import experiment
-from tools import book, cost, figures, numbers, summary
+from tools import book, cost, figures, interactive_figure, numbers, summary
 
 ROOT = Path(__file__).parents[1]
 STATIC = ROOT / "book" / "_static"
@@ -172,7 +171,7 @@ def test_the_static_figure_is_named_as_the_script_expects(generated):
 
 
 def test_the_readme_shows_the_interactive_figure_that_the_record_gives(tmp_path):
-    again = "it is not up to date: python -m reproduction.ch08_fal_versus_meda.interactive_figure"
+    again = "it is not up to date: python -m tools.interactive_figure"
     assert interactive_figure.readme(ROOT / "results") in (ROOT / "README.md").read_text(), again
     shown = ROOT / "results" / "long" / interactive_figure.README
     if f"Matplotlib v{matplotlib.__version__}," not in shown.read_text():

@@ -28,7 +28,6 @@ from nbformat import NotebookNode
 
 from multiepoch.runner import Runner
 from reproduction import checks, judge, records
-from reproduction.ch08_fal_versus_meda import interactive_figure
 from reproduction.dose_response import experiment as dose_response
 from tools import (
     about,
@@ -37,6 +36,7 @@ from tools import (
     cost,
     distributed,
     figures,
+    interactive_figure,
     lead,
     ledger,
     numbers,

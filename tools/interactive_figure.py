@@ -1,0 +1,134 @@
+"""Builds the interactive figure: its data, the static figure in its place, and what loads it.
+
+The record of dose_response holds the curves. The builder writes their means and intervals as a
+script, so that the page also works when opened from disk. A browser without scripts shows the
+static figure; book/_static/interactive_figure.js replaces it. Its slider is plain training's jump.
+
+`python -m tools.interactive_figure` redraws the README's figure.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from multiepoch.methods import METHODS
+from multiepoch.stats import interval
+from reproduction import records, style
+from reproduction.ch08_fal_versus_meda import interactive_figure as picture
+from reproduction.ch08_fal_versus_meda.interactive_figure import (
+    OBJECTIVE,
+    RATE,
+    SHOWN,
+    STRATUM,
+    figure,
+    shown_rows,
+    words,
+)
+from reproduction.dose_response import experiment
+from reproduction.measure import EXPECTED, to_start
+from reproduction.records import Record
+
+FRONT, CHAPTER = "fig-interactive", picture.CHAPTER  # what interactive_figure.js looks for
+DATA = "interactive_figure_data.js"
+README = "interactive_figure.svg"  # beside the record
+# The data are whole multiples of these units, which keeps them small.
+LOSS_UNIT, CHANGE_UNIT = 1e-5, 1e-2  # of logloss; of %
+LINE_WIDTH = 2  # as in interactive_figure.css; Matplotlib measures dashes in line widths
+
+NOT_RUN = "*Not run yet: `python -m reproduction dose --record long` runs it.*\n"
+# MyST for a page one folder below the top, as both pages with the figure are.
+SCRIPT = f"""```{{raw}} html
+<link rel="stylesheet" href="../_static/interactive_figure.css">
+<script src="../_static/{DATA}"></script>
+<script src="../_static/interactive_figure.js"></script>
+```
+"""
+
+
+def content(record: Record) -> dict:
+    """Returns all that interactive_figure.js needs, as plain values.
+
+    `series` holds, by setting, method and objective, `loss` and `change` (against the end of epoch
+    1, in %): the means and the half widths of the 95 % intervals at each of `epochs`, in whole
+    units. A half width is None if there is only one seed. `doses` has plain training's jump by
+    setting, in %.
+    """
+    rows = shown_rows(record)
+    names = [name for name in METHODS if name in set(rows["method"])]
+    rows = rows.replace({"method": {name: METHODS[name].label for name in names}})
+    series: dict = {}
+
+    measures = {
+        "loss": (rows, LOSS_UNIT),
+        "change": (to_start(rows, metric=EXPECTED), CHANGE_UNIT),
+    }
+    for measure, (points, unit) in measures.items():
+        points = points.sort_values("epoch", kind="stable")
+        keys = ["setting", "method", "objective", "epoch"]
+        for (setting, method, objective, _), values in points.groupby(keys, sort=False)["value"]:
+            of_method = series.setdefault(setting, {}).setdefault(method, {})
+            place = of_method.setdefault(objective, {name: ([], []) for name in measures})
+            for column, number in zip(place[measure], _rounded(values, unit)):
+                column.append(number)
+    dose = experiment.mean_dose(record.rows, STRATUM)
+    methods = [METHODS[name].label for name in SHOWN]
+    return {
+        "shown": {"setting": f"{RATE:.2g}", "objective": OBJECTIVE, "methods": methods},
+        "doses": {f"{rate:.2g}": round(size, 1) for rate, size in dose.items()},
+        "units": {"loss": LOSS_UNIT, "change": CHANGE_UNIT},
+        "epochs": sorted(rows["epoch"].unique().tolist()),
+        "methods": [_line_style(METHODS[name].label) for name in names],
+        "series": series,
+    }
+
+
+def _rounded(values, unit: float) -> tuple[int, int | None]:
+    """Returns the mean and the half width of the interval in whole units."""
+    mean, _, high = interval(values)
+    return round(mean / unit), round((high - mean) / unit) if np.isfinite(high) else None
+
+
+def _line_style(label: str) -> dict:
+    color, dashes = style.LINES[label]
+    widths = [] if dashes == "-" else [LINE_WIDTH * width for width in dashes[1]]
+    return {"name": label, "color": color, "dashes": " ".join(f"{width:g}" for width in widths)}
+
+
+def draw(record: Record, path: Path) -> None:
+    """Writes the static figure as an SVG. The same record gives the same bytes."""
+    fig = figure(record)
+    # With a random salt or a date, the file would differ from call to call.
+    with style.plt.rc_context(style.STYLE | {"svg.hashsalt": "multiepoch"}):
+        fig.savefig(path, metadata={"Date": None})
+    style.plt.close(fig)
+
+
+def readme(results: Path) -> str:
+    """Returns the README's line for the figure, with the numbers of the record."""
+    alt = words(records.read(experiment.NAME, "long", results))["alt"]
+    return f"![{alt}](results/long/{README})"
+
+
+def generate(results: Path, generated: Path, static: Path) -> None:
+    """Writes interactive_figure.md with its SVG, and the data for interactive_figure.js."""
+    record = records.read(experiment.NAME, "long", results)
+    if record is None:
+        (generated / "interactive_figure.md").write_text(NOT_RUN)
+        return
+    about = words(record)
+    (generated / "interactive_figure.md").write_text(
+        f"```{{figure}} _generated/interactive_figure.svg\n:name: {FRONT}\n:width: 100%\n"
+        f":alt: {about['alt']}\n\n{about['caption']}\n```\n\n{SCRIPT}"
+    )
+    draw(record, generated / "interactive_figure.svg")
+    text = json.dumps(content(record), separators=(",", ":"))
+    (static / DATA).write_text(f"window.MULTIEPOCH_FIGURE = {text};\n")
+
+
+if __name__ == "__main__":
+    draw(records.read(experiment.NAME, "long"), records.folder() / "long" / README)
+    print(f"Wrote results/long/{README}. The README shows it with this line:\n")
+    print(readme(records.folder()))
