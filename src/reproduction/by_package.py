@@ -3,8 +3,6 @@
 The notebooks and the tests hold each stage of `by_hand` against the library with these functions.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import pandas as pd

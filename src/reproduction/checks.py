@@ -12,8 +12,6 @@
 from the executed notebook. Then it fails if a direction does not hold.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

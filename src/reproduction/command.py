@@ -1,7 +1,5 @@
 """`python -m reproduction CHAPTER`: runs an experiment without its notebook and keeps a record."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Callable

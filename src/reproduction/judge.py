@@ -5,8 +5,6 @@ run. An experiment hands in evidence, one value per measure, point and seed. A p
 that is judged by itself, such as a learning rate; a claim measured at one point has the point "".
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

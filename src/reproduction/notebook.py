@@ -1,7 +1,5 @@
 """The first lines of every notebook: what it runs with."""
 
-from __future__ import annotations
-
 import platform
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """One style for every figure of the book: one width, one colour a method, intervals as bands."""
 
-from __future__ import annotations
-
 import base64
 import functools
 import io

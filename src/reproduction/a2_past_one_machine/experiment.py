@@ -1,7 +1,5 @@
 """Appendix A2: the model of chapter 2 sharded over two processes, against one process."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

@@ -1,7 +1,5 @@
 """The figures of appendix A2. findings.toml has their texts."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure

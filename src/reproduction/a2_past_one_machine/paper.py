@@ -4,8 +4,6 @@ Tables are sharded by rows and have a state of 4 bytes a row (row-wise Adagrad).
 everything; "moved" is what it sends in a step or an epoch.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

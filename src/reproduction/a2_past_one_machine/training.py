@@ -6,8 +6,6 @@
 Imports the library alone, so that it runs in an environment that has TorchRec and not the book.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from dataclasses import replace

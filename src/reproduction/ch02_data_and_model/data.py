@@ -1,7 +1,5 @@
 """Chapter 2: what can be counted in the two logs, without any model."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Chapter 2: the model trained for one epoch on both sources, against the best possible loss."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Draws the figures and the table of chapter 2."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

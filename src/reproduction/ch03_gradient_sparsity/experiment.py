@@ -3,8 +3,6 @@
 Nothing is trained: a row has a gradient if the batch looks it up, whatever the weights are.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice

@@ -1,7 +1,5 @@
 """Draws the figures of chapter 3, for `style.show`."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import torch

@@ -3,8 +3,6 @@
 The first half asks what the tables' own rate gains under Adam; the second, rule by rule.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

@@ -1,7 +1,5 @@
 """Chapter 7, claim C6: FAL's scales against the plain optimizer, at one and the same rates."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pandas as pd

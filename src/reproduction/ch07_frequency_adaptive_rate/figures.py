@@ -1,7 +1,5 @@
 """The figures and the table of chapter 7."""
 
-from __future__ import annotations
-
 import pandas as pd
 import torch
 from matplotlib.figure import Figure

@@ -1,7 +1,5 @@
 """Chapter 8: every remedy tuned for three epochs, and the sweep of tail rewind's threshold."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import asdict, replace
 

@@ -1,7 +1,5 @@
 """The figures and tables of chapter 8."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pandas as pd

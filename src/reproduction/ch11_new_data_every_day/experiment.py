@@ -1,7 +1,5 @@
 """Chapter 11, claims C8 and C11: day after day, judged on the next day, each method tuned."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Chapter 12, claim C10: the collapse and its remedies on KuaiRand, with and without the cross."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, replace
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """The figures and tables of chapter 12."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -3,8 +3,6 @@
 Scans the coefficient of the penalty and the steps an epoch.
 """
 
-from __future__ import annotations
-
 import pandas as pd
 
 from reproduction.findings import by_name

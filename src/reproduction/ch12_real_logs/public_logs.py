@@ -7,8 +7,6 @@ after epochs 1 and 2, the epoch of the best one, and the logloss after epoch 1 a
 none. Each run is of one seed.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

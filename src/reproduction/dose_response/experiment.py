@@ -6,8 +6,6 @@ its effect is set against the dose, the jump of plain training at the same rate,
 Chapters 5, 7, 8 and 12 read the record of these runs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 

@@ -10,8 +10,6 @@ tail rewind is below tuned tail rewind and below tuned MEDA at ¼ and ½ of epoc
 below tuned FAL at ¼ of epoch 2 and at the ends of both epochs.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict
 
 import pandas as pd

@@ -8,8 +8,6 @@ are a rule of their own) and one search, tuned for the end of epoch 4, on AdsWor
 scale.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The figures of claim C18. findings.toml has their texts."""
 
-from __future__ import annotations
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure

@@ -1,7 +1,5 @@
 """Chapter 9's controls, which no one should train by: what each shows is in the chapter."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -4,8 +4,6 @@ Each takes (model, every_epoch, log, profile, run) and returns the data, as a lo
 the epoch, and an object whose `before_epoch` the training loop calls.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 
