@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from reproduction import judge
-from reproduction.checks import METADATA, Checks
 from reproduction.command import EXPERIMENTS
+from reproduction.notebook import METADATA, Checks
 
 
 def shown(checks, monkeypatch):

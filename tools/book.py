@@ -27,8 +27,9 @@ import yaml
 from nbformat import NotebookNode
 
 from multiepoch.runner import Runner
-from reproduction import checks, judge, records
+from reproduction import judge, records
 from reproduction.dose_response import experiment as dose_response
+from reproduction.notebook import recorded
 from tools import (
     about,
     advice,
@@ -228,7 +229,7 @@ def _with_this_run(
     """
     if profile not in kept:
         return kept
-    found = [one["evidence"] for document in documents for one in checks.recorded(document)]
+    found = [one["evidence"] for document in documents for one in recorded(document)]
     live = pd.DataFrame([row for rows in found for row in rows], columns=judge.COLUMNS)
     live = live[live["claim"].isin([one.id for one in judge.CLAIMS if not one.seeds])]
     both = pd.concat([kept[profile].assign(live=False), live.assign(live=True)])
