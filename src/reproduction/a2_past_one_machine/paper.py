@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-from reproduction import records
+from reproduction import records, style
 
 FLOAT, STATE = 4, 4  # bytes of a weight, and of a row's state
 
@@ -198,3 +199,28 @@ def table(job: Job, constants: Constants | None) -> dict[str, dict[str, str]]:
             cells |= {"at the reset": seconds(one["epoch"])}
         found[str(name)] = cells
     return found
+
+
+@style.shown("fig-a2-memory")
+def memory(job: Job) -> Figure:
+    """Draws the memory of a host against the share of the rows that an epoch looks up."""
+    fig, axes = style.figure(height=3.2)
+    shares = np.linspace(0.02, 1, 50)
+    jobs = [Job(job.hosts, job.rows, job.dim, touched=share) for share in shares]
+    held = plain(job)["memory"] / 1e9
+    extra = pd.DataFrame([added(one)["memory"] for one in jobs], index=shares) / 1e9
+    lines = {
+        "FAL": (extra["FAL"], "FAL"),
+        "tail rewind, undo log": (extra["tail rewind, undo log"], "tail rewind"),
+        "with blended serving": (
+            extra["tail rewind, undo log"] + extra["blended serving, besides"],
+            "FAL + tail rewind",
+        ),
+    }
+    style.reference(axes, held, "no remedy")
+    for label, (values, look) in lines.items():
+        axes.plot(100 * shares, held + values, label=label, **style.line_style(look))
+    axes.set(xlabel="rows that an epoch looks up, %", ylabel="memory of a host, GB")
+    axes.set_ylim(0)
+    axes.legend()
+    return fig

@@ -12,11 +12,14 @@ from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from multiepoch.data.ads_world import TASTE_SCALE
+from reproduction import style
 from reproduction.findings import by_name
 from reproduction.judge import evidence
-from reproduction.measure import losses, relative
+from reproduction.measure import intervals, losses, relative
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import chosen, under_production_rule
@@ -29,6 +32,7 @@ FEW = (0.5, 1.5, 3.0)
 # The divisor of the profile's size, its tastes and how many seeds it has.
 SIZES = {"an eighth": (8, TASTES, 8), "a half": (2, FEW, 4), "whole": (1, FEW, 2)}
 REAL = {"kuairand": "KuaiRand", "retailrocket": "RetailRocket", "tmall": "Tmall"}
+LOOKS = {"kuairand": ("#D55E00", "o"), "retailrocket": ("#00835F", "s"), "tmall": ("#8822EE", "D")}
 BASELINES = ("additive", "machine")
 REPEATED = {"meda": "MEDA", "tail_rewind": "tail rewind", "leave_one_out": "leave-one-out rows"}
 EPOCHS = (2, 4, 8)
@@ -172,3 +176,39 @@ def facts(record: Record) -> dict:
         rank={m: rank(interplay, labels(gains[m][JUDGED])) for m in REPEATED},
         calibrated={m: dict(calibrated(rows, m).items()) for m in REPEATED},
     )
+
+
+@style.shown("fig-interplay")
+def worth(rows: pd.DataFrame) -> Figure:
+    """Draws what four epochs gain against the share of interplay: a panel for each remedy."""
+    additive = share(rows)
+    of_world, of_real = worlds(additive).mean(), labels(additive)
+    fig, grid = style.figure(2, height=3.2, sharex=True, sharey=True)
+    for axes, method in zip(grid, ("tail_rewind", "leave_one_out")):
+        gained = gain(rows, method)
+        world, real = worlds(gained), labels(gained)
+        look = {"color": "#000000", "markersize": 4, "label": "AdsWorld"}
+        _points(axes, of_world, world, fmt="-o", **look)
+        for taste, x in of_world.items():
+            if taste in (TASTES[0], DEFAULT, TASTES[-1]):
+                at = (x, world[taste].mean())
+                axes.annotate(f"{taste:g}", at, (3, 5), textcoords="offset points", fontsize=11)
+        for data, (shade, marker) in LOOKS.items():
+            mine, x = real[data], of_real[data].mean()
+            _points(axes, x, mine, fmt=marker, color=shade, label=REAL[data])
+            if "like" in mine:
+                at = (x["like"], mine["like"].mean())
+                axes.annotate("like", at, (-26, -4), textcoords="offset points", fontsize=11)
+        style.reference(axes)
+        axes.set_title(REPEATED[method])
+    grid[1].set_xlabel("share of interplay: additive over full, one epoch, %")
+    fig.supylabel("loss after four epochs against one, %", fontsize=12)
+    style.legend_outside(fig, grid[0], columns=2)
+    return fig
+
+
+def _points(axes: Axes, x: pd.Series, values: pd.DataFrame, **look) -> None:
+    """Draws the mean of each column of values, a row a seed, with its interval."""
+    found = intervals(values.unstack().rename("value"), [values.columns.name])
+    errors = [found["mean"] - found["low"], found["high"] - found["mean"]]
+    axes.errorbar(x.loc[found.index], found["mean"], errors, capsize=2, **look)
