@@ -17,6 +17,7 @@ from bs4 import BeautifulSoup
 from multiepoch.methods import METHODS
 from multiepoch.stats import interval
 from reproduction import judge, records
+from reproduction.ch08_fal_versus_meda import figures as figures_of_chapter
 from reproduction.dose_response import experiment
 from tools import book, cost, figures, interactive_figure, numbers, summary
 
@@ -182,8 +183,8 @@ def test_the_readme_shows_the_interactive_figure_that_the_record_gives(tmp_path)
 
 
 def test_the_static_figure_says_its_numbers(record):
-    said = interactive_figure.words(record)
-    by_epoch = losses(record.rows, interactive_figure.RATE, "fal", interactive_figure.OBJECTIVE)
+    said = figures_of_chapter.interactive_words(record)
+    by_epoch = losses(record.rows, interactive_figure.RATE, "fal", figures_of_chapter.OBJECTIVE)
     jump = 100 * (by_epoch.loc[1.25] / by_epoch.loc[1.0] - 1)
     assert f"FAL {jump.mean():.1f} % [" in said["alt"]
     assert f"FAL {by_epoch.loc[3.0].mean():.4f}" in said["alt"]

@@ -17,21 +17,13 @@ import numpy as np
 from multiepoch.methods import METHODS
 from multiepoch.stats import interval
 from reproduction import records, style
-from reproduction.ch08_fal_versus_meda import interactive_figure as picture
-from reproduction.ch08_fal_versus_meda.interactive_figure import (
-    OBJECTIVE,
-    RATE,
-    SHOWN,
-    STRATUM,
-    figure,
-    shown_rows,
-    words,
-)
+from reproduction.ch08_fal_versus_meda import figures as chapter
+from reproduction.ch08_fal_versus_meda.figures import RATE, SHOWN, STRATUM, shown_rows
 from reproduction.dose_response import experiment
 from reproduction.measure import EXPECTED, to_start
 from reproduction.records import Record
 
-FRONT, CHAPTER = "fig-interactive", picture.CHAPTER  # what interactive_figure.js looks for
+FRONT, CHAPTER = "fig-interactive", chapter.INTERACTIVE  # what interactive_figure.js looks for
 DATA = "interactive_figure_data.js"
 README = "interactive_figure.svg"  # beside the record
 # The data are whole multiples of these units, which keeps them small.
@@ -76,7 +68,7 @@ def content(record: Record) -> dict:
     dose = experiment.mean_dose(record.rows, STRATUM)
     methods = [METHODS[name].label for name in SHOWN]
     return {
-        "shown": {"setting": f"{RATE:.2g}", "objective": OBJECTIVE, "methods": methods},
+        "shown": {"setting": f"{RATE:.2g}", "objective": chapter.OBJECTIVE, "methods": methods},
         "doses": {f"{rate:.2g}": round(size, 1) for rate, size in dose.items()},
         "units": {"loss": LOSS_UNIT, "change": CHANGE_UNIT},
         "epochs": sorted(rows["epoch"].unique().tolist()),
@@ -99,7 +91,7 @@ def _line_style(label: str) -> dict:
 
 def draw(record: Record, path: Path) -> None:
     """Writes the static figure as an SVG. The same record gives the same bytes."""
-    fig = figure(record)
+    fig = chapter.interactive(record)
     # With a random salt or a date, the file would differ from call to call.
     with style.plt.rc_context(style.STYLE | {"svg.hashsalt": "multiepoch"}):
         fig.savefig(path, metadata={"Date": None})
@@ -108,7 +100,7 @@ def draw(record: Record, path: Path) -> None:
 
 def readme(results: Path) -> str:
     """Returns the README's line for the figure, with the numbers of the record."""
-    alt = words(records.read(experiment.NAME, "long", results))["alt"]
+    alt = chapter.interactive_words(records.read(experiment.NAME, "long", results))["alt"]
     return f"![{alt}](results/long/{README})"
 
 
@@ -118,7 +110,7 @@ def generate(results: Path, generated: Path, static: Path) -> None:
     if record is None:
         (generated / "interactive_figure.md").write_text(NOT_RUN)
         return
-    about = words(record)
+    about = chapter.interactive_words(record)
     (generated / "interactive_figure.md").write_text(
         f"```{{figure}} _generated/interactive_figure.svg\n:name: {FRONT}\n:width: 100%\n"
         f":alt: {about['alt']}\n\n{about['caption']}\n```\n\n{SCRIPT}"
