@@ -20,7 +20,7 @@ from reproduction.ch10_board import experiment as board
 from reproduction.ch11_new_data_every_day import experiment as continual
 from reproduction.ch11_new_data_every_day import worth
 from reproduction.ch12_real_logs import experiment as real_logs
-from reproduction.ch12_real_logs import public_logs
+from reproduction.ch12_real_logs import penalty
 from reproduction.dose_response import experiment as dose_response
 from reproduction.dose_response import production, tuned
 from reproduction.findings import estimate, is_true, measures
@@ -212,7 +212,7 @@ def ratios() -> dict[str, float]:
 
 def first_best() -> dict[str, str]:
     """Returns how many public runs without a penalty are best after their first epoch."""
-    counts = public_logs.table(public_logs.read()).loc[public_logs.SMALL]
+    counts = penalty.by_penalty(penalty.read_bars()).loc[penalty.SMALL]
     return {"first_best": f"{counts[True]} of {counts.sum()}"}
 
 
