@@ -6,6 +6,7 @@ assert; a test fails when a record contradicts one, and then someone has to rewr
 
 from __future__ import annotations
 
+import functools
 import math
 import tomllib
 from collections.abc import Iterable
@@ -37,8 +38,11 @@ DOSES = {size: dose_response.RATES[k] for size, k in {"small": 0, "middle": 1, "
 NBSP = "\u00a0"  # keeps a number, its unit and its interval together in a narrow cell
 
 
+@functools.cache
 def measured(results: Path) -> dict[str, pd.Series]:
     """Returns the values of the front page, in percent and by seed, from the long records.
+
+    They take seconds, and several pages want them, so they are kept, by folder.
 
     At a small, a middle and a large dose: `jump_` is plain training's jump, `left_` the part of it
     that FAL leaves, `quarter_` and `end_` FAL's loss against MEDA's a quarter into epoch 2 and at
