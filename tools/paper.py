@@ -2,7 +2,8 @@
 
 paper/paper.tex.j2 has the sentences, which a person wrote about the committed records. The numbers
 in them are interpolated, and paper/asserted.toml lists what they assert, as tools/front.toml does
-for the front page. The pages are _build/paper/paper.pdf, its source beside them.
+for the front page. The pages are _build/paper/paper.pdf, its source beside them. The references are
+the book's, without the notes that repeat their addresses.
 """
 
 from __future__ import annotations
@@ -250,6 +251,7 @@ def curves(results: Path) -> Figure:
         axes[0].axvline(boundary, color=style.REFERENCE, linewidth=0.8, zorder=0)
     axes[0].axhline(0, color=style.REFERENCE, linewidth=0.8, zorder=0)
     axes[0].set(xlabel="epochs", ylabel="loss against one epoch, %", ylim=(-6, 35))
+    axes[0].grid(axis="x", visible=False)
     fig.legend(loc="outside upper center", ncols=4, frameon=False)
     return fig
 
@@ -269,6 +271,7 @@ def doses(results: Path) -> Figure:
     axes[0].set(xscale="log", xlabel="learning rate of the tables", ylabel="jump of plain, %")
     axes[1].set(xscale="log", xlabel="jump of plain, %", ylabel="share that FAL leaves, %")
     axes[1].set_ylim(-100, 120)
+    axes[1].xaxis.set_major_formatter("{x:g}")
     axes[1].axhline(50, color=style.REFERENCE, linewidth=0.8, zorder=0)
     fig.legend(loc="outside upper center", ncols=4, frameon=False)
     return fig
@@ -302,7 +305,8 @@ def write(results: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / f"{NAME}.tex", source(results, known))
     shutil.copy(SOURCE / "secondepoch.cls", out)
-    shutil.copy(ROOT / "book" / "references.bib", out)
+    references = (ROOT / "book" / "references.bib").read_text(encoding="utf-8")
+    write_text(out / "references.bib", re.sub(r"\n *note *= \{arXiv .*\},", "", references))
     with rc_context(LOOK):
         for name, draw in {"curves": curves, "doses": doses}.items():
             draw(results).savefig(out / f"{name}.pdf", metadata={"CreationDate": None})
