@@ -116,7 +116,7 @@ def test_the_pdf_has_every_page_with_its_place_in_contents_and_outline(chromium,
     target = tmp_path / "book.pdf"
     n = pdf.write(chromium, ROOT, HTML, target)
     reader = PdfReader(target)
-    assert n == len(reader.pages)
+    assert n == len(reader.pages) <= 250
     outline = [one for one in reader.outline if not isinstance(one, list)]
     starts = [1 + reader.get_destination_page_number(one) for one in outline]
     titles = [page.select_one("article h1").get_text() for page in book]
