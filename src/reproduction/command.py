@@ -31,6 +31,7 @@ from reproduction.interplay import experiment as interplay
 from reproduction.own_label import experiment as own_label
 from reproduction.own_label import remedy_cost
 from reproduction.runs import PROFILES, profile, resolve_device
+from reproduction.second_epoch import causes
 from reproduction.second_epoch import experiment as overfitting
 
 
@@ -63,6 +64,10 @@ EXPERIMENTS = {
     "05": Experiment(overfitting.NAME, overfitting.run, overfitting.judge),
     "dose": Experiment(dose.NAME, dose.run, seeds=dose.SEEDS),
     "production": Experiment(production.NAME, production.run, production.judge, production.SEEDS),
+    "no_cross": Experiment(
+        production.NO_CROSS_NAME, production.run_no_cross, seeds=production.SEEDS
+    ),
+    "causes": Experiment(causes.NAME, causes.run, causes.judge, causes.SEEDS),
     "07": Experiment(frequency.NAME, frequency.run),
     "08": Experiment(fal_versus_meda.NAME, fal_versus_meda.run),
     "dense_factor": Experiment(tuned.NAME, tuned.run, seeds=tuned.SEEDS),

@@ -141,7 +141,7 @@ def _c12(rows: pd.DataFrame, stratum: str, methods: dict[str, str]) -> Iterator[
         for rate, values in jump(rows, stratum, method).groupby("rate"):
             for side in sides:
                 point = f"{stratum.partition(',')[0]}, tables at {rate:.2g}"
-                yield "C12", side, point, values.droplevel("rate")
+                yield "C12-first", side, point, values.droplevel("rate")
 
 
 def _c13(rows: pd.DataFrame, data: str) -> Iterator[tuple]:

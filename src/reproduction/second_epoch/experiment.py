@@ -125,7 +125,7 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
     if _has(rows, CAUSES):
         tenths = jump_by_group(rows).groupby(["group", "seed"]).mean().unstack("group")
         gone = part_gone(rows).groupby(["setting", "seed"]).mean().unstack("setting")
-        found["C5"] = {
+        found["C5-first"] = {
             "decile": tenths["0"] - tenths["9"],
             "tail_frozen": gone["infrequent rows frozen"],
             "resampled": gone["labels drawn anew"],
