@@ -42,9 +42,9 @@ def test_a_dot_is_right_of_its_threshold_if_it_holds(monkeypatch):
 
 
 def test_a_prediction_with_two_limits_is_one_line_and_holds_between_them(monkeypatch):
-    values = {"a": [0.0, 0.1, -0.1, 0.2], "b": [3.0, 3.1, 2.9, 3.2], "c": [0.0, 2, -2, 1]}
-    both = [evidence("C12", side, **values) for side in ("excluding_above", "excluding_below")]
-    text = page_of("C12", pd.concat(both), monkeypatch)
+    values = {"a": [0.0, 0.2, -0.2, 0.4], "b": [6.0, 6.2, 5.8, 6.4], "c": [0.0, 4, -4, 2]}
+    both = [evidence("C16", side, **values) for side in ("remedy_above", "remedy_below")]
+    text = page_of("C16", pd.concat(both), monkeypatch)
     (line,) = BeautifulSoup(text, "html.parser").find_all("svg")
     low, high = sorted(float(one["x1"].rstrip("%")) for one in line.select(".forest-threshold"))
     dots = line.find_all("circle")
@@ -52,7 +52,7 @@ def test_a_prediction_with_two_limits_is_one_line_and_holds_between_them(monkeyp
     for dot in dots:
         inside = low < float(dot["cx"].rstrip("%")) < high
         assert inside == (dot["class"] != ["forest-fails"]), dot
-    assert "**−1 to 1 %**" in text
+    assert "**−2 to 2 %**" in text
     assert "holds at 1 of 3, fails at 1 of 3, open at 1 of 3" in text
 
 

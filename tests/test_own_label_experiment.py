@@ -40,21 +40,21 @@ def made_up(seeds=range(20, 24), **changed) -> pd.DataFrame:
 
 def verdicts(rows):
     evidence = experiment.judge(rows)
-    claims = map(judge.claim, ("C12", "C13"))
+    claims = map(judge.claim, ("C12-first", "C13"))
     return {one.id: judge.verdict(one, judge.weigh(one, evidence)) for one in claims}
 
 
 def test_made_up_losses_get_their_verdicts():
-    assert verdicts(made_up()) == {"C12": "as predicted", "C13": "as predicted"}
+    assert verdicts(made_up()) == {"C12-first": "as predicted", "C13": "as predicted"}
     dips = verdicts(made_up(tail_rewind_blend=1.04))
-    assert dips == {"C12": "as predicted", "C13": "partly as predicted"}
+    assert dips == {"C12-first": "as predicted", "C13": "partly as predicted"}
     leaks = verdicts(made_up(leave_one_out=1.05))
-    assert leaks == {"C12": "partly as predicted", "C13": "as predicted"}
+    assert leaks == {"C12-first": "partly as predicted", "C13": "as predicted"}
 
 
 def test_every_measure_is_predicted_and_has_its_points():
     evidence = experiment.judge(made_up())
-    mine = {(id, m.name) for id in ("C12", "C13") for m in judge.claim(id).measures}
+    mine = {(id, m.name) for id in ("C12-first", "C13") for m in judge.claim(id).measures}
     assert set(zip(evidence["claim"], evidence["measure"])) == mine
     points = evidence.groupby("measure")["point"].nunique()
     assert points["tail_inside"] == 2 * 3 * 6

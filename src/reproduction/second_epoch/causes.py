@@ -9,12 +9,15 @@ AdsWorld, C5 has the size of the profile, and C12 an eighth of it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 import pandas as pd
 
+from reproduction.findings import by_name, cell
 from reproduction.judge import evidence
-from reproduction.measure import DRAWN, EXPECTED, POINT, losses, over_objectives, relative
+from reproduction.measure import DRAWN, EXPECTED, losses, relative
+from reproduction.records import Record
 from reproduction.runs import SOURCES, Profile, Run, over_seeds, run_all
 from reproduction.runs.interventions import INTERVENTIONS
 
@@ -27,9 +30,10 @@ RATES = {
     "Adam": tuple(10**exponent for exponent in (-2.5, -2.0, -1.5)),
 }
 RULES = {"row-wise Adagrad": "rowwise_adagrad", "Adam": "adam"}
-OWN_RULE = "leave-one-out rows"
+OWN_RULE, OWN_RATES = "leave-one-out rows", (10**-0.5, 1.0)
 NEED_TRUTH = ("labels drawn anew", "fresh impressions")
 POINTS = {"quarter": 1.25, "end": 2.0}
+CONDITION = ("claim", "data", "rule", "cross", "rate")
 LEAST = 2.0  # %; plain's effect must be as large for a share of it to be judged
 
 
@@ -64,7 +68,7 @@ def own_label(data: str) -> list[Run]:
     arms = [
         (rule, m, rate) for rule in RULES for m in ("plain", "two_fold") for rate in RATES[rule]
     ]
-    arms += [(OWN_RULE, "leave_one_out_votes", rate) for rate in (10**-0.5, 1.0)]
+    arms += [(OWN_RULE, "leave_one_out_votes", rate) for rate in OWN_RATES]
     return [
         Run(
             method,
@@ -98,91 +102,122 @@ def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=prin
     return rows[rows["metric"].isin([EXPECTED, DRAWN])].reset_index(drop=True)
 
 
-def _where(rows: pd.DataFrame, claim: str, **of) -> pd.DataFrame:
-    for column, value in {"claim": claim, **of}.items():
-        rows = rows[np.isclose(rows[column], value) if column == "rate" else rows[column] == value]
-    return rows
-
-
-def change(rows: pd.DataFrame, at: str, **which) -> pd.Series:
+def changes(rows: pd.DataFrame, at: str = "quarter", group: str = "all") -> pd.DataFrame:
     """Returns the loss at one of POINTS against that at the end of epoch 1, in %.
 
-    Of rows that differ in nothing but setting, objective, seed and epoch, by the first three.
+    A row for each (claim, data, rule, cross, rate, setting) and seed; a column an objective, and
+    "all" for their mean.
     """
-    by = ("setting", *POINT)
-    ends = (losses(rows, None, by=by, epoch=epoch, **which) for epoch in (POINTS[at], 1.0))
-    return relative(*ends)
+    real = rows["data"] != "AdsWorld"
+    by = (*CONDITION, "setting", "objective", "seed")
+    found = pd.concat(
+        relative(*(losses(of, None, group, by, epoch=epoch) for epoch in (POINTS[at], 1.0)))
+        for of in (rows[real], rows[~real])
+        if len(of)
+    )
+    found = found.unstack("objective").dropna(how="all")
+    return found.assign(all=found.mean(axis=1))
 
 
-def gone(rows: pd.DataFrame, data: str, rule: str) -> pd.DataFrame:
+def gone(quarter: pd.DataFrame, data: str, rule: str) -> pd.DataFrame:
     """Returns the % of plain's jump that an intervention takes away: a row a seed.
 
     Mean over objectives; the seeds share plain's mean jump as the denominator.
     """
-    jumps = over_objectives(change(_where(rows, "C5", data=data, rule=rule), "quarter"))
-    jumps = jumps.unstack("setting")
+    jumps = quarter.loc["C5", data, rule, True, RATES[rule][1]]["all"].unstack("setting")
     return (100 * (1 - jumps.div(jumps["plain"].mean()))).drop(columns="plain")
 
 
 def tenths(rows: pd.DataFrame, data: str, rule: str) -> pd.Series:
     """Returns plain's jump on the least frequent tenth of items less that on the most, by seed."""
-    mine = _where(rows, "C5", data=data, rule=rule, setting="plain")
-    least, most = (over_objectives(change(mine, "quarter", group=g)) for g in ("0", "9"))
-    return (least - most).droplevel("setting")
+    mine = rows[(rows["claim"] == "C5") & (rows["data"] == data) & (rows["rule"] == rule)]
+    least, most = (changes(mine, group=group)["all"] for group in ("0", "9"))
+    return (least - most).groupby("seed").mean()
 
 
-def left(
-    rows: pd.DataFrame, data: str, rule: str, cross: bool, rate: float, at: str
-) -> tuple[pd.Series, pd.DataFrame]:
-    """Returns plain's change by objective, and the % of it that two-fold tables leave.
+def left(change: pd.DataFrame, *condition) -> tuple[pd.Series, pd.DataFrame]:
+    """Returns plain's mean change in %, and the % of it that two-fold tables leave, a row a seed.
 
-    The first in %, mean over seeds, with "all" for the mean over objectives. The second has a row a
-    seed and the same columns; the seeds share the denominator.
+    Both by objective, with "all" for their mean. The seeds share the denominator.
+
+    Args:
+        change: Of `changes`.
+        *condition: Data, rule, whether there is the cross, and the tables' rate.
     """
-    mine = _where(rows, "C12", data=data, rule=rule, cross=cross, rate=rate)
-    by_setting = change(mine, at).unstack("objective")
-    by_setting["all"] = by_setting.mean(axis=1)
-    plain, ours = (by_setting.xs(name, level="setting") for name in ("plain", "two_fold"))
+    plain, ours = (change.loc[("C12", *condition, name)] for name in ("plain", "two_fold"))
     return plain.mean(), 100 * ours / plain.mean()
 
 
-def leave_one_out(rows: pd.DataFrame, data: str, cross: bool, rate: float, at: str) -> pd.DataFrame:
-    """Returns leave-one-out rows' change in % by objective, and "all": a row a seed."""
-    mine = _where(rows, "C12", data=data, rule=OWN_RULE, cross=cross, rate=rate)
-    found = change(mine, at).droplevel("setting").unstack("objective")
-    return found.assign(all=found.mean(axis=1))
+def leave_one_out(change: pd.DataFrame, data: str, cross: bool, rate: float) -> pd.Series:
+    """Returns leave-one-out rows' change in %, mean over objectives, by seed."""
+    return change.loc["C12", data, OWN_RULE, cross, rate, "leave_one_out_votes"]["all"]
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the evidence for C5 and C12, of the sources that the rows have."""
     found: list[tuple] = []
+    change = {at: changes(rows, at) for at in POINTS}
     for data in [name for name in DATA if name in set(rows["data"])]:
         for rule in RULES:
             where = f"{data}, {rule}"
-            part = gone(rows, data, rule)
+            part = gone(change["quarter"], data, rule)
             found.append(("C5", "decile", where, tenths(rows, data, rule)))
             found.append(("C5", "tail_frozen", where, part["infrequent rows frozen"]))
             found.append(("C5", "dense_frozen", where, part["dense layers frozen"]))
             if "labels drawn anew" in part:
                 found.append(("C5", "resampled", where, part["labels drawn anew"]))
-        found += _c12(rows, data)
+        for at, of in change.items():
+            found += _c12(of, data, at)
     return evidence(found)
 
 
-def _c12(rows: pd.DataFrame, data: str) -> Iterator[tuple]:
+def _c12(change: pd.DataFrame, data: str, at: str) -> Iterator[tuple]:
     for cross in (True, False):
         words = data + ("" if cross else ", no cross")
         for rule in RULES:
             for rate in RATES[rule]:
                 where = f"{words}, {rule}, tables at {rate:.2g}"
-                for at, measure_ in (("quarter", "left_quarter"), ("end", "left_end")):
-                    plain, share = left(rows, data, rule, cross, rate, at)
-                    if plain["all"] >= LEAST:
-                        yield "C12", measure_, where, share["all"]
-                    if at == "quarter" and cross and rate == RATES[rule][1]:
-                        for name in share.columns.drop("all"):
-                            yield "C12", "left_objective", f"{where}, {name}", share[name]
-        for rate in (10**-0.5, 1.0):
+                plain, share = left(change, data, rule, cross, rate)
+                if plain["all"] >= LEAST:
+                    yield "C12", f"left_{at}", where, share["all"]
+                if at == "quarter" and cross and rate == RATES[rule][1]:
+                    for name in share.columns.drop("all"):
+                        yield "C12", "left_objective", f"{where}, {name}", share[name].dropna()
+        for rate in OWN_RATES:
             where = f"{words}, tables at {rate:.2g}"
-            for at, measure_ in (("quarter", "own_quarter"), ("end", "own_end")):
-                yield "C12", measure_, where, leave_one_out(rows, data, cross, rate, at)["all"]
+            yield "C12", f"own_{at}", where, leave_one_out(change, data, cross, rate)
+
+
+def table(rows: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """Returns plain's change at the middle rate and what two-fold tables leave, by condition."""
+    found: dict[str, dict[str, str]] = {}
+    for at, head in (("quarter", "¼ into epoch 2"), ("end", "end of epoch 2")):
+        change = changes(rows, at)
+        for data in [name for name in DATA if name in set(rows["data"])]:
+            for rule, cross in product(RULES, (True, False)):
+                plain, share = left(change, data, rule, cross, RATES[rule][1])
+                words = f"{data}, {rule}{'' if cross else ', no cross'}"
+                found.setdefault(words, {})[f"plain, {head}"] = f"{plain['all']:+.1f} %"
+                found[words][f"of it left, {head}"] = cell(share["all"], "%", 0)
+    return found
+
+
+def facts(record: Record) -> dict:
+    """Returns the values that the findings speak of, by name, at the middle rate of each rule."""
+    rows = record.rows
+    change = {at: changes(rows, at) for at in POINTS}
+    known: dict[str, dict] = {name: {} for name in ("gone", "tenths", "plain", "left", "own")}
+    most = -np.inf
+    for data, rule in product(DATA, RULES):
+        known["gone"][data, rule] = gone(change["quarter"], data, rule)
+        known["tenths"][data, rule] = tenths(rows, data, rule)
+        for at, (words, cross) in product(POINTS, {"cross": True, "no_cross": False}.items()):
+            plain, share = left(change[at], data, rule, cross, RATES[rule][1])
+            known["plain"][data, rule, words, at] = plain["all"]
+            known["left"][data, rule, words, at] = share.dropna(axis=1)
+            known["own"][data, words, at] = leave_one_out(change[at], data, cross, 1.0)
+            for rate in RATES[rule]:
+                plain, share = left(change[at], data, rule, cross, rate)
+                if at == "quarter" and plain["all"] >= LEAST:
+                    most = max(most, share["all"].mean())
+    return by_name(**known, most_left=most)

@@ -1,0 +1,84 @@
+"""C5 and C12 on made-up losses whose effects are known."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from reproduction import judge
+from reproduction.runs import profile
+from reproduction.second_epoch import causes
+
+SEEDS = range(30, 34)
+JUMP, RISE = 0.20, 0.30  # of plain training, from the end of epoch 1
+LEFT = {"infrequent rows frozen": 0.9, "dense layers frozen": 0.1, "labels drawn anew": 0.02}
+
+
+def made_up(two_fold=0.1, own=0.001) -> pd.DataFrame:
+    rows = []
+
+    def add(run, claim, seed, part, group="all", more=0.0):
+        ends = {1.0: 1.0, 1.25: 1 + part * (JUMP + more), 2.0: 1 + part * RISE}
+        for k, objective in enumerate(("click", "like")):
+            for epoch, loss in ends.items():
+                noise = 1 + 1e-4 * ((seed * 7919 + k) % 13) * (epoch - 1)
+                at = {"claim": claim, "seed": seed, "setting": run.setting, "method": run.method}
+                point = {"objective": objective, "epoch": epoch, "group": group}
+                rows.append(at | run.about | point | {"value": loss * noise})
+
+    for data in causes.DATA:
+        for seed in SEEDS:
+            for run in causes.interventions(data):
+                add(run, "C5", seed, LEFT.get(run.setting, 1.0))
+                if run.group_by:
+                    add(run, "C5", seed, 1.0, "0", 0.05)
+                    add(run, "C5", seed, 1.0, "9", -0.05)
+            for run in causes.own_label(data):
+                part = {"two_fold": two_fold, "leave_one_out_votes": own / JUMP}
+                add(run, "C12", seed, part.get(run.method, 1.0))
+    return pd.DataFrame(rows).assign(metric="logloss")
+
+
+def verdicts(rows):
+    evidence = causes.judge(rows)
+    claims = map(judge.claim, ("C5", "C12"))
+    return {one.id: judge.verdict(one, judge.weigh(one, evidence)) for one in claims}
+
+
+def test_made_up_losses_get_their_verdicts():
+    assert verdicts(made_up()) == {"C5": "as predicted", "C12": "as predicted"}
+    assert verdicts(made_up(two_fold=0.4))["C12"] == "partly as predicted"
+    assert verdicts(made_up(own=0.02))["C12"] == "partly as predicted"
+
+
+def test_shares_are_counted_from_plains_mean_change():
+    rows = made_up()
+    change = causes.changes(rows)
+    plain, share = causes.left(change, "KuaiRand", "Adam", True, causes.RATES["Adam"][1])
+    assert plain["all"] == pytest.approx(100 * JUMP, abs=0.1)
+    assert share["like"].mean() == pytest.approx(10, abs=0.5)
+    gone = causes.gone(change, "AdsWorld", "Adam").mean()
+    assert gone["infrequent rows frozen"] == pytest.approx(10, abs=0.5)
+    assert causes.tenths(rows, "AdsWorld", "Adam").mean() == pytest.approx(10, abs=0.5)
+
+
+def test_every_measure_is_predicted_and_has_its_points():
+    evidence = causes.judge(made_up())
+    mine = {(id, m.name) for id in ("C5", "C12") for m in judge.claim(id).measures}
+    assert set(zip(evidence["claim"], evidence["measure"])) == mine
+    points = evidence.groupby("measure")["point"].nunique()
+    assert points["left_quarter"] == 2 * 2 * 2 * 3 and points["resampled"] == 2
+
+
+def test_only_the_made_world_gives_labels_anew():
+    settings = {data: {run.setting for run in causes.interventions(data)} for data in causes.DATA}
+    assert settings["AdsWorld"] - settings["KuaiRand"] == set(causes.NEED_TRUTH)
+
+
+def test_it_runs_at_a_small_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(causes, "DATA", {"AdsWorld": "world"})
+    monkeypatch.setattr(causes, "INTERVENTIONS", ["dense layers frozen", "infrequent rows frozen"])
+    small = replace(profile("quick"), impressions_per_day=1_500)
+    rows = causes.run(small, "cpu", (0,), tmp_path, lambda line: None)
+    evidence = causes.judge(rows)
+    assert {"tail_frozen", "own_quarter"} <= set(evidence["measure"])
