@@ -115,7 +115,7 @@ def changes(rows: pd.DataFrame, at: str = "quarter", group: str = "all") -> pd.D
         for of in (rows[real], rows[~real])
         if len(of)
     )
-    found = found.unstack("objective").dropna(how="all")
+    found = found.astype("float64").unstack("objective").dropna(how="all")
     return found.assign(all=found.mean(axis=1))
 
 
@@ -213,11 +213,11 @@ def facts(record: Record) -> dict:
         known["tenths"][data, rule] = tenths(rows, data, rule)
         for at, (words, cross) in product(POINTS, {"cross": True, "no_cross": False}.items()):
             plain, share = left(change[at], data, rule, cross, RATES[rule][1])
-            known["plain"][data, rule, words, at] = plain["all"]
+            known["plain"][data, rule, words, at] = float(plain["all"])
             known["left"][data, rule, words, at] = share.dropna(axis=1)
             known["own"][data, words, at] = leave_one_out(change[at], data, cross, 1.0)
             for rate in RATES[rule]:
                 plain, share = left(change[at], data, rule, cross, rate)
                 if at == "quarter" and plain["all"] >= LEAST:
-                    most = max(most, share["all"].mean())
+                    most = max(most, float(share["all"].mean()))
     return by_name(**known, most_left=most)
