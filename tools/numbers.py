@@ -28,6 +28,7 @@ from reproduction.findings import estimate, is_true, measures
 from reproduction.interplay import experiment as interplay
 from reproduction.measure import by_seed, losses, relative
 from reproduction.own_label import experiment as own_label
+from reproduction.second_epoch import causes
 from tools import ledger
 
 ASSERTED = Path(__file__).with_name("front.toml")
@@ -52,9 +53,9 @@ def measured(results: Path) -> dict[str, pd.Series]:
     plain epoch, each at its best table rate, and `falling_METHOD` against MEDA, both with the dense
     rate's factor from epoch 2 on tuned. `days_METHOD` is its loss over the last days of continual
     training with two epochs a day against one, and `later_METHOD` over days 3 to 10 of the second
-    round's seeds. `in_sample` and `leave_one_out` are the jumps with the own label in the rows
-    that an impression reads, and without it; `late_rise_kuairand` is what remains without it on
-    KuaiRand at the end of epoch 2. `board_METHOD` is a method's loss on the board after four epochs
+    round's seeds. `own_left` is the part of plain's jump that two-fold tables leave, in the
+    default setting; `late_rise_kuairand` is what remains without the own label on KuaiRand at the
+    end of epoch 2. `board_METHOD` is a method's loss on the board after four epochs
     against one plain epoch, and `dip_METHOD` a rewind's a tenth into epoch 2. At the large dose,
     `checkout_click_large` is plain's jump of checkout minus that of click, and
     `checkout_cart_large` minus that of add-to-cart. `own_rate` is the loss of one epoch with a
@@ -127,9 +128,6 @@ def measured(results: Path) -> dict[str, pd.Series]:
         )
         found[f"rule{end}"] = by_seed(rule.xs(data, level="data"))
     rows = records.read(own_label.NAME, "long", results).rows
-    for name in ("in_sample", "leave_one_out"):
-        found[name] = own_label.jump(rows, "AdsWorld, sums", name).xs(0.3)
-        found[f"{name}_kuairand"] = own_label.jump(rows, "KuaiRand, sums", name).xs(1.0)
     found["late_rise_kuairand"] = own_label.rise(rows, "KuaiRand, sums", "leave_one_out").xs(1.0)
     for data, key in (("AdsWorld", "blend_held"), ("KuaiRand", "blend_held_kuairand")):
         points = own_label.against_first(rows, data, own_label.ADAGRAD_RATES[1])
@@ -171,6 +169,9 @@ def measured(results: Path) -> dict[str, pd.Series]:
         found[f"default_left{key}"] = facts[f"left/{data}/{rate}"]
         for name in ("plain", "fal", "meda", "tail_rewind"):
             found[f"default_{name}{key}"] = facts[f"change/{data}/{name}/3"]
+    facts = causes.facts(records.read(causes.NAME, "long", results))
+    for data, key in ((WORLD, ""), ("KuaiRand", "_kuairand")):
+        found[f"own_left{key}"] = facts[f"left/{data}/row_wise_Adagrad/cross/quarter/all"]
     facts = interplay.facts(records.read(interplay.NAME, "long", results))
     for name in interplay.REPEATED:
         found[f"four_{name}"] = facts[f"world/{name}/4/{interplay.DEFAULT:g}"]
@@ -191,7 +192,7 @@ def front(results: Path) -> dict[str, str]:
         "default_jump",
         "default_left",
         "valley",
-        "in_sample",
+        "own_left",
         "late_rise",
         "second_",
         "third_",

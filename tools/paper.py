@@ -35,11 +35,11 @@ from reproduction.dose_response import figures as dose_figures
 from reproduction.dose_response import tuned
 from reproduction.findings import by_name, is_true
 from reproduction.interplay import experiment as interplay
-from reproduction.measure import by_seed, intervals, jump, losses, relative
+from reproduction.measure import by_seed, intervals, losses, relative
 from reproduction.own_label import experiment as own_label
 from reproduction.remedies.board import BOARD
 from reproduction.runs import profile
-from reproduction.second_epoch import experiment as second_epoch
+from reproduction.second_epoch import causes
 from tools import lead, ledger, numbers
 
 ROOT = Path(__file__).parents[1]
@@ -50,7 +50,7 @@ EXPERIMENTS = {
     "dose": dose_response,
     "rules": rules,
     "own": own_label,
-    "second": second_epoch,
+    "causes": causes,
     "tuned": tuned,
     "board": board,
 }
@@ -93,16 +93,15 @@ def _more(results: Path) -> dict[str, pd.Series | dict]:
     """Returns values that only the paper speaks of.
 
     `like` is FAL's loss against MEDA's on KuaiRand's like at the lowest rate, at the end of epoch
-    3; `two_fold` the jump of each objective of KuaiRand with two-fold tables; `held` blended tail
-    rewind's loss a quarter into epoch 3 against that at the end of epoch 2, which is the loss of a
-    checkpoint held back, all in %. `repeats` is what epochs 2 to 4 are worth, in epochs of fresh
-    data, by size of the window, with blended tail rewind and with plain training.
+    3; `held` blended tail rewind's loss a quarter into epoch 3 against that at the end of epoch 2,
+    which is the loss of a checkpoint held back, all in %. `repeats` is what epochs 2 to 4 are
+    worth, in epochs of fresh data, by size of the window, with blended tail rewind and with plain
+    training.
     """
     rows = records.read(dose_response.NAME, "long", results).rows
     of = {"stratum": "KuaiRand", "objective": "like", "rate": dose_response.RATES[0], "epoch": 3.0}
     like = relative(*(losses(rows, None, method=name, **of) for name in ("fal", "meda")))
     rows = records.read(own_label.NAME, "long", results).rows
-    two_fold = jump(rows, metric=None, stratum="KuaiRand, two-fold", method="two_fold")
     of = {"method": "tail_rewind_blend", "rate": own_label.ADAGRAD_RATES[1]}
     held = {
         data: by_seed(
@@ -110,7 +109,6 @@ def _more(results: Path) -> dict[str, pd.Series | dict]:
         )
         for data in ("AdsWorld", "KuaiRand")
     }
-    two_fold = two_fold.groupby(["objective", "seed"]).mean()
     worth_of = records.read(worth.NAME, "long", results).evidence
     repeats = {
         method: {
@@ -119,7 +117,7 @@ def _more(results: Path) -> dict[str, pd.Series | dict]:
         }
         for method, measure in {"blend": "three_repeats", "plain": "plain"}.items()
     }
-    return {"like": by_seed(like), "two_fold": two_fold, "held": held, "repeats": repeats}
+    return {"like": by_seed(like), "held": held, "repeats": repeats}
 
 
 def assertions(known: Mapping) -> dict[str, bool]:

@@ -108,6 +108,7 @@ def changes(rows: pd.DataFrame, at: str = "quarter", group: str = "all") -> pd.D
     A row for each (claim, data, rule, cross, rate, setting) and seed; a column an objective, and
     "all" for their mean.
     """
+    rows = rows.astype({"value": "float64"})
     real = rows["data"] != "AdsWorld"
     by = (*CONDITION, "setting", "objective", "seed")
     found = pd.concat(
@@ -115,7 +116,7 @@ def changes(rows: pd.DataFrame, at: str = "quarter", group: str = "all") -> pd.D
         for of in (rows[real], rows[~real])
         if len(of)
     )
-    found = found.astype("float64").unstack("objective").dropna(how="all")
+    found = found.unstack("objective").dropna(how="all")
     return found.assign(all=found.mean(axis=1))
 
 
