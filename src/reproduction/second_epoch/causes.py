@@ -189,7 +189,7 @@ def _c12(change: pd.DataFrame, data: str, at: str) -> Iterator[tuple]:
             yield "C12", f"own_{at}", where, leave_one_out(change, data, cross, rate)
 
 
-def table(rows: pd.DataFrame) -> dict[str, dict[str, str]]:
+def table(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns plain's change at the middle rate and what two-fold tables leave, by condition."""
     found: dict[str, dict[str, str]] = {}
     for at, head in (("quarter", "¼ into epoch 2"), ("end", "end of epoch 2")):
@@ -200,7 +200,7 @@ def table(rows: pd.DataFrame) -> dict[str, dict[str, str]]:
                 words = f"{data}, {rule}{'' if cross else ', no cross'}"
                 found.setdefault(words, {})[f"plain, {head}"] = f"{plain['all']:+.1f} %"
                 found[words][f"of it left, {head}"] = cell(share["all"], "%", 0)
-    return found
+    return pd.DataFrame.from_dict(found, orient="index").rename_axis("mean over objectives")
 
 
 def facts(record: Record) -> dict:
