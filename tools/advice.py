@@ -48,7 +48,7 @@ class Step:
 
 def steps(results: Path) -> list[Step]:
     """Returns the steps with their numbers, or without steps if there are no records."""
-    known = numbers.front(results)
+    known = numbers.front(results.resolve())
     if not known:
         return []
     written = tomllib.loads(ADVICE.read_text(encoding="utf-8"))["step"]
@@ -61,7 +61,7 @@ def steps(results: Path) -> list[Step]:
 
 def contradicted(results: Path) -> list[str]:
     """Returns what the steps assert and the records do not bear out."""
-    values = numbers.measured(results)
+    values = numbers.measured(results.resolve())
     return [
         f"{step.ask} {name} ({condition})"
         for step in steps(results)

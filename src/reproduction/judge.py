@@ -29,11 +29,7 @@ COLUMNS = ["claim", "measure", "point", "seed", "value"]  # of evidence
 # correction is judged on our prediction; the sentences beside it say what that means for the claim.
 WORDS = {
     "interval": {"holds": "reproduced", "partly": "partly", "fails": "not reproduced"},
-    "holm": {
-        "holds": "as predicted",
-        "partly": "partly as predicted",
-        "fails": "not as predicted",
-    },
+    "holm": {"holds": "as predicted", "partly": "partly as predicted", "fails": "not as predicted"},
 }
 
 

@@ -24,10 +24,7 @@ REVERSED = "one process, batches reversed"  # the control: other rounding, the s
 ADAM, ADAGRAD = "adam", "rowwise_adagrad"
 LABELS_OF = {TWO: "two processes", REVERSED: "batches reversed"}
 LABELS = {"plain": "plain", "fal": "FAL", "tail_rewind": "tail rewind"}
-TITLES = {
-    ADAM: "Adam, tables data-parallel",
-    ADAGRAD: "row-wise Adagrad, tables sharded by rows",
-}
+TITLES = {ADAM: "Adam, tables data-parallel", ADAGRAD: "row-wise Adagrad, tables sharded by rows"}
 KEYS = ["rule", "method", "seed", "objective", "epoch"]
 ROOT = Path(__file__).parents[3]
 

@@ -145,7 +145,7 @@ def added(job: Job, constants: Constants | None = None) -> pd.DataFrame:
             "step": c.undo_log * job.lookups,
         },
         "leave-one-out rows (chapter 9)": {
-            "memory": job.rewound * job.lookups * job.steps * FLOAT * job.dim,
+            "memory": job.rewound * job.lookups * job.steps * FLOAT * job.dim
         },
     }
     frame = pd.DataFrame.from_dict({k: nothing | v for k, v in rows.items()}, orient="index")

@@ -27,11 +27,7 @@ QUARTERS = 4  # evaluations in an epoch
 
 
 def train(
-    run: dict[str, Any],
-    settings: dict[str, Any],
-    train_log: Log,
-    test: Log,
-    reverse: bool = False,
+    run: dict[str, Any], settings: dict[str, Any], train_log: Log, test: Log, reverse: bool = False
 ) -> list[dict]:
     """Returns the expected logloss on the test day, four times in each epoch, by objective.
 

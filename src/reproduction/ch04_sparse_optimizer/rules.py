@@ -138,7 +138,6 @@ def facts(record: Record) -> dict:
         gain=gain.groupby(["data", "rule", "seed"]).mean(),
         of=gain.xs(PRODUCTION, level="rule"),
         rule=rule.groupby(["data", "seed"]).mean(),
-        rule_of=rule,
         reported=reported(rows).groupby(["data", "seed"]).mean(),
         ratio={name: float(ratios[name, PRODUCTION]) for name in DATA.values()},
     )

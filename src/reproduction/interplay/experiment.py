@@ -118,16 +118,16 @@ def rank(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.Series:
     return ours.corrwith(theirs[ours.columns], axis=1, method="spearman")
 
 
-def calibrated(rows: pd.DataFrame, method: str) -> pd.DataFrame:
+def calibrated(shares: pd.Series, gains: pd.Series) -> pd.DataFrame:
     """Returns AdsWorld's gain where its share is that of the real labels, and theirs, by seed.
 
     The share of a seed is the mean over real labels; the gain is linear between taste scales.
     """
-    of_world, of_real = worlds(share(rows)), labels(share(rows)).mean(axis=1)
-    gains, real = worlds(gain(rows, method)), labels(gain(rows, method)).mean(axis=1)
+    of_world, of_real = worlds(shares), labels(shares).mean(axis=1)
+    gained, real = worlds(gains), labels(gains).mean(axis=1)
     found = {}
     for seed in of_world.index:
-        x, y = of_world.loc[seed].to_numpy(), gains.loc[seed].to_numpy()
+        x, y = of_world.loc[seed].to_numpy(), gained.loc[seed].to_numpy()
         order = np.argsort(x)
         at = float(np.interp(of_real[seed], x[order], y[order]))
         scale = float(np.interp(of_real[seed], x[order], of_world.columns.to_numpy()[order]))
@@ -137,7 +137,7 @@ def calibrated(rows: pd.DataFrame, method: str) -> pd.DataFrame:
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the evidence for C18."""
-    found = []
+    found, shares = [], share(rows)
     gains = {method: gain(rows, method) for method in ("leave_one_out", "tail_rewind")}
     for method, values in gains.items():
         name, on_world = REPEATED[method], worlds(values)
@@ -145,8 +145,8 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
         slope, _ = np.polyfit(doublings, on_world.to_numpy().T, 1)
         found.append(("C18", "slope", name, pd.Series(slope, on_world.index)))
         found += [("C18", "weak", f"{name}, taste {x:g}", on_world[x]) for x in (0.25, 0.5)]
-        found.append(("C18", "rank", name, rank(labels(share(rows)), labels(values))))
-        at = calibrated(rows, method)
+        found.append(("C18", "rank", name, rank(labels(shares), labels(values))))
+        at = calibrated(shares, values)
         found.append(("C18", "calibrated", name, (at["world"] - at["real"]).abs()))
     loo, tail = gains.values()
     apart = worlds(loo) - worlds(tail)
@@ -174,7 +174,7 @@ def facts(record: Record) -> dict:
         },
         mean_share=interplay.mean(axis=1),
         rank={m: rank(interplay, labels(gains[m][JUDGED])) for m in REPEATED},
-        calibrated={m: dict(calibrated(rows, m).items()) for m in REPEATED},
+        calibrated={m: dict(calibrated(additive, gains[m][JUDGED]).items()) for m in REPEATED},
     )
 
 

@@ -127,14 +127,10 @@ class TwoPassTables(TwoFoldTables):
 
 CONTROLS: dict[str, Remedy] = {
     "leave_one_out_bf16": Remedy(
-        "leave-one-out rows, bfloat16 votes",
-        remedy=hook(SumRows, votes=torch.bfloat16),
-        **TAU,
+        "leave-one-out rows, bfloat16 votes", remedy=hook(SumRows, votes=torch.bfloat16), **TAU
     ),
     "leave_one_out_int8": Remedy(
-        "leave-one-out rows, 8-bit votes",
-        remedy=hook(SumRows, votes=torch.int8),
-        **TAU,
+        "leave-one-out rows, 8-bit votes", remedy=hook(SumRows, votes=torch.int8), **TAU
     ),
     "sum_rule": Remedy("tail rewind, sum rule", remedy=hook(SumRule), **TAU),
     # The rule of "leave_one_out" with the leak.
