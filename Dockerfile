@@ -1,7 +1,8 @@
 # The commands of the README in a container: docker build -t second-epoch . && docker run second-epoch
-FROM python:3.13-slim
+# `make container` does this, and without Docker runs the same steps in a chroot.
+FROM debian:trixie-slim
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends chromium g++ git make \
+    && apt-get install --yes --no-install-recommends ca-certificates chromium g++ git make python3-venv \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /the-second-epoch
 COPY . .

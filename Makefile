@@ -22,7 +22,7 @@ CLIENTS  = .venv-clients
 PARALLEL = -n auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-fast test-pages test-distributed test-clients pdf paper release lock links slides bench bench-distributed bench-leave-one-out regression random-logs mutations gpu lint strip colab every-target clean
+.PHONY: help book test test-fast test-pages test-distributed test-clients container pdf paper release lock links slides bench bench-distributed bench-leave-one-out regression random-logs mutations gpu lint strip colab every-target clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -50,6 +50,9 @@ test-distributed: $(SHARDED)/.installed-$(TORCH)-$(TORCHREC) ## Test sharded tab
 
 test-clients: $(CLIENTS)/.installed ## Run the recipes: Lightning, Accelerate, DeepCTR-Torch, ... (Python 3.11 or 3.12)
 	@OMP_NUM_THREADS=1 $(CLIENTS)/bin/python -m pytest -p no:cacheprovider tests/clients
+
+container: ## Build the container and run the README's two commands in it (Docker, Podman, or a chroot)
+	@$(PYTHON) .ci/container.py $(OPTIONS)
 
 pdf: $(PAGES) ## Print the built book as a PDF in _build
 	@$(RUN) -m tools.pdf

@@ -4,6 +4,9 @@ They are plain shared libraries that compiled.py loads with ctypes, one for each
 instructions, so that one wheel serves every version of Python and torch. Without a C++ compiler
 the package is installed without them. MULTIEPOCH_PURE=1 in the environment leaves them out, for a
 wheel that fits any platform.
+
+A release is built with MULTIEPOCH_ALONE=1, which leaves out the experiments of the book. They are
+installed from the repository alone, since the notebooks on Colab and Binder import them.
 """
 
 import hashlib
@@ -12,7 +15,7 @@ import platform
 import tempfile
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
@@ -79,7 +82,10 @@ def kernels(vectors: str, flags: list[str]) -> Extension:
     )
 
 
+experiments = ["reproduction", "reproduction.*"]
 setup(
+    package_dir={"": "src"},
+    packages=find_packages("src", exclude=experiments if os.getenv("MULTIEPOCH_ALONE") else []),
     ext_modules=[kernels(*each) for each in VECTORS.items() if not os.getenv("MULTIEPOCH_PURE")],
     cmdclass={"build_ext": BuildKernels, "bdist_wheel": Wheel},
 )

@@ -1,4 +1,4 @@
-"""Checks an installed wheel of multiepoch: its licence, and that its first step is fused.
+"""Checks an installed wheel of multiepoch: its contents, and that its first step is fused.
 
 python check_wheel.py [--pure]     --pure: a wheel without kernels, whose step is not fused
 """
@@ -15,6 +15,9 @@ about = distribution("multiepoch")
 assert about.metadata["License-Expression"] == "MIT"
 (licence,) = [path for path in about.files if path.name == "LICENSE"]
 assert "MIT License" in licence.read_text()
+
+packages = {path.parts[0] for path in about.files if path.suffix == ".py"}
+assert packages == {"multiepoch", "multiepoch_compare"}, packages
 
 wanted = "not fused" if "--pure" in sys.argv else "fused"
 tables = []

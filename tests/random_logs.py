@@ -62,9 +62,9 @@ def compared(seed: int, folder: Path) -> tuple[dict, list[str]] | None:
     judged, found = [], []
     judge, rendered = verdict.judge, report.text
 
-    def keep(choices, losses, constant, **more):
-        judged.append((losses, judge(choices, losses, constant, **more)))
-        return judged[-1][1]
+    def keep(choices, losses, tuning, constant, **more):
+        judged.append((losses, tuning, judge(choices, losses, tuning, constant, **more)))
+        return judged[-1][-1]
 
     call = ["compare", str(folder / "log.parquet"), "--ids", "user,item", "--day", "day"]
     record.verdict.judge = keep

@@ -260,6 +260,11 @@ BAD = {
         CALL,
         "the gzip file is incomplete or damaged",
     ),
+    "long gzip cut at its end": (
+        {"log.csv.gz": gzip.compress(GOOD.encode() + GOOD.partition("\n")[2].encode() * 999)[:-99]},
+        CALL,
+        "log.csv.gz: the gzip file is incomplete or damaged",
+    ),
     "gzip cut in its head": ({"log.csv.gz": ZIPPED[:5]}, CALL, "the gzip file is incomplete"),
     "not gzip": (
         {"log.csv.gz": GOOD},
@@ -538,6 +543,11 @@ BAD = {
         "call.toml: no option 'idz'; see multiepoch compare --help",
     ),
     "no share": ({"log.csv": GOOD}, [*CALL, "--sample", "0"], "--sample is 0.0; give a share"),
+    "a time that is none": (
+        {"log.csv": GOOD},
+        [*CALL, "--minutes", "nan"],
+        "--minutes is nan; give",
+    ),
     "no time": ({"log.csv": GOOD}, [*CALL, "--minutes", "0"], "--minutes is 0; give more than 0"),
     "a device that is not there": (
         {"log.csv": GOOD},

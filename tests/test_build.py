@@ -231,7 +231,7 @@ def test_the_ledger_holds_this_run_and_of_the_record_what_it_lacks(root):
         "claim,measure,point,seed,value\n" + rows
     )
     cell = """
-from reproduction.checks import Checks
+from reproduction.notebook import Checks
 from reproduction import judge
 import pandas as pd
 

@@ -4,6 +4,7 @@ import copy
 import io
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -204,6 +205,9 @@ def test_rows_of_another_width_and_strange_tables_are_refused():
     layer, optimizer = trained()
     with pytest.raises(ValueError, match=r"shape \(2, 4\).*rows of 3 weights"):
         optimizer.grow_table("users", torch.zeros(2, 4))
+    for other in (-1, 2.5, [[1.0] * 3], np.ones((2, 3))):
+        with pytest.raises(ValueError, match="give a number of rows, or a tensor of rows"):
+            optimizer.grow_table("users", other)
     with pytest.raises(ValueError, match=r"table 'products' is in none.*'users'"):
         optimizer.grow_table("products", 2)
     empty = nn.Embedding(0, 3, sparse=True)
@@ -213,3 +217,5 @@ def test_rows_of_another_width_and_strange_tables_are_refused():
     optimizer.grow_table(empty.weight, torch.ones(2, 3))
     assert empty.weight.tolist() == [[1.0] * 3] * 2
     assert layer.weight.shape == (6, 3)
+    optimizer.grow_table(empty.weight, np.int64(2))
+    assert empty.weight.shape == (4, 3)

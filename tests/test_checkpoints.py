@@ -309,6 +309,29 @@ def test_a_state_that_lacks_a_part_is_refused(theirs, name):
         ours.load_state_dict(state)
 
 
+@pytest.mark.parametrize(
+    "change, why",
+    [
+        (lambda s: s["param_groups"][0].update(lr=-5.0), "lr=-5.0 must be a non-negative number"),
+        (lambda s: s["param_groups"][0].update(lr="x"), "lr='x' must be"),
+        (lambda s: s["param_groups"][0].update(row_lr="square root"), "row_lr='square root'"),
+        (lambda s: s["state"][0].update(exp_avg=[1, 2]), r"exp_avg of .* is \[1, 2\]"),
+        (lambda s: s["state"][0].update(step=3.0), "step of .* is 3.0"),
+        (lambda s: s.pop("state"), "is no state of an optimizer"),
+    ],
+)
+def test_a_state_with_a_part_that_is_none_is_refused_and_nothing_changes(change, why):
+    table = nn.Parameter(torch.ones(5, 3))
+    optimizer = EmbeddingOptimizer([table], 0.1, row_lr=OPTIONS["row_lr"])
+    table.grad = torch.ones(5, 3).to_sparse(1)
+    optimizer.step()
+    state, before = optimizer.state_dict(), str(optimizer.state_dict())
+    change(state)
+    with pytest.raises(ValueError, match=why):
+        optimizer.load_state_dict(state)
+    assert str(optimizer.state_dict()) == before
+
+
 def test_counts_without_the_largest_are_refused():
     """With 0 for the largest, every row's factor would be infinite."""
     table = nn.Parameter(torch.ones(5, 3))

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from reproduction import judge
-from reproduction.checks import METADATA, Checks
 from reproduction.command import EXPERIMENTS
+from reproduction.notebook import METADATA, Checks
 
 
 def shown(checks, monkeypatch):
@@ -46,6 +46,13 @@ def test_a_claim_is_judged_again_from_the_rows_of_its_records(monkeypatch):
     checks.verdicts("C8")
     content = shown(checks, monkeypatch)
     assert "meda_tuned holds, plain_recovers fails" in content["verdicts"]["C8 by the record long"]
+
+
+def test_an_earlier_reading_has_the_committed_evidence(monkeypatch):
+    checks = Checks()
+    checks.verdicts("C8-first")
+    said = shown(checks, monkeypatch)["verdicts"]
+    assert list(said) == [f"C8-first by the record {p}" for p in ("cpu", "replication", "long")]
 
 
 def test_without_a_record_nothing_is_judged_again(monkeypatch, tmp_path):

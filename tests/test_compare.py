@@ -86,7 +86,7 @@ def report_of(place, name="report"):
 
 def without_times(found):
     """A report without what differs from run to run."""
-    found = {k: v for k, v in found.items() if k not in ("seconds", "date", "call")}
+    found = {k: v for k, v in found.items() if k not in ("seconds", "cpu_seconds", "date", "call")}
     found["methods"] = [
         {k: v for k, v in m.items() if k != "seconds_an_epoch"} for m in found["methods"]
     ]
@@ -199,7 +199,7 @@ def test_a_run_evaluates_what_the_method_serves(place, monkeypatch):
     trial = plan.Trial("blended", "tail_rewind_blend", 1e-3, 1e-1, 20)
     found = run.execute(trial, setup)
     ends = [v for s, e, _, m, v in found["points"] if (s, m) == ("test", "logloss") and e == int(e)]
-    sizes = run.read_parts(setup).sizes()[0]
+    sizes = run.read_parts(setup).sizes()["blocks"]
     assert np.allclose(np.array(found["blocks"]).sum(axis=(1, 2)) / sizes.sum(), ends, atol=1e-5)
 
 
@@ -443,8 +443,9 @@ def test_blocks_are_of_users_or_of_impressions_if_a_column_has_too_few_values(pl
         mapped = map_log("few.parquet", columns)
         setup = run.Setup(str(mapped.folder), columns, plan.split(mapped, "log"), 2, 64)
         parts = run.read_parts(setup)
-        sizes = parts.sizes()[0]
-        assert sizes.sum() == len(parts.test) and sizes.max() <= len(parts.test) * run.LARGEST_BLOCK
+        for name, part in (("blocks", parts.test), ("tuning_blocks", parts.validation)):
+            sizes = parts.sizes()[name]
+            assert sizes.sum() == len(part) and sizes.max() <= len(part) * run.LARGEST_BLOCK
         if blocks_of:
             users = parts.test.ids[blocks_of]
             pairs = {(int(u), int(b)) for u, b in zip(users, parts.block)}
@@ -805,7 +806,7 @@ def test_weights_count_in_losses_rates_and_blocks(place):
 
     weighted, repeated = parts_of("weighted.parquet", weight="times"), parts_of("repeated.parquet")
     assert run.rates(weighted.train) == pytest.approx(run.rates(repeated.train))
-    sizes, expected = weighted.sizes()[0], repeated.sizes()[0]
+    sizes, expected = weighted.sizes()["blocks"], repeated.sizes()["blocks"]
     assert sizes / sizes.sum() == pytest.approx(expected / expected.sum(), abs=1e-6)
     mean = weighted.constant().sum(1) / sizes.sum()
     assert mean == pytest.approx(repeated.constant().sum(1) / expected.sum(), abs=1e-6)

@@ -17,9 +17,9 @@ from bs4 import BeautifulSoup
 from multiepoch.methods import METHODS
 from multiepoch.stats import interval
 from reproduction import judge, records
-from reproduction.ch08_fal_versus_meda import interactive_figure
+from reproduction.ch08_fal_versus_meda import figures as figures_of_chapter
 from reproduction.dose_response import experiment
-from tools import book, cost, figures, numbers, summary
+from tools import book, cost, figures, interactive_figure, numbers, summary
 
 ROOT = Path(__file__).parents[1]
 STATIC = ROOT / "book" / "_static"
@@ -63,7 +63,7 @@ def results(tmp_path, record):
     rows = pd.concat([record.rows, *others], ignore_index=True)
     rows.to_parquet(folder / "long" / f"{experiment.NAME}.parquet")
     (folder / "long" / f"{experiment.NAME}.json").write_text(json.dumps(ABOUT))
-    committed = ("ch11_new_data_every_day", "own_label", "ch10_board", "blended_days")
+    committed = ("ch11_new_data_every_day", "own_label", "causes", "ch10_board", "blended_days")
     committed += ("dense_factor", "rules", "ch11_worth", "ch12_real_logs", "a1_ab_test")
     committed += ("dose_production", "interplay")
     kept = [f"{name}.*" for name in committed] + ["*.evidence.csv"]
@@ -172,7 +172,7 @@ def test_the_static_figure_is_named_as_the_script_expects(generated):
 
 
 def test_the_readme_shows_the_interactive_figure_that_the_record_gives(tmp_path):
-    again = "it is not up to date: python -m reproduction.ch08_fal_versus_meda.interactive_figure"
+    again = "it is not up to date: python -m tools.interactive_figure"
     assert interactive_figure.readme(ROOT / "results") in (ROOT / "README.md").read_text(), again
     shown = ROOT / "results" / "long" / interactive_figure.README
     if f"Matplotlib v{matplotlib.__version__}," not in shown.read_text():
@@ -183,8 +183,8 @@ def test_the_readme_shows_the_interactive_figure_that_the_record_gives(tmp_path)
 
 
 def test_the_static_figure_says_its_numbers(record):
-    said = interactive_figure.words(record)
-    by_epoch = losses(record.rows, interactive_figure.RATE, "fal", interactive_figure.OBJECTIVE)
+    said = figures_of_chapter.interactive_words(record)
+    by_epoch = losses(record.rows, interactive_figure.RATE, "fal", figures_of_chapter.OBJECTIVE)
     jump = 100 * (by_epoch.loc[1.25] / by_epoch.loc[1.0] - 1)
     assert f"FAL {jump.mean():.1f} % [" in said["alt"]
     assert f"FAL {by_epoch.loc[3.0].mean():.4f}" in said["alt"]

@@ -52,7 +52,8 @@ def test_share_gain_and_rank_are_those_that_were_put_in():
     assert experiment.worlds(gain)[4.0].mean() == pytest.approx(-6.4, abs=0.05)
     found = experiment.rank(experiment.labels(share), experiment.labels(gain))
     assert found.max() < -0.9
-    at = experiment.calibrated(rows, "leave_one_out").mean()
+    gains = experiment.gain(rows, "leave_one_out")
+    at = experiment.calibrated(experiment.share(rows), gains).mean()
     assert at["taste"] == pytest.approx(0.25), "the mean share of the labels is below the curve's"
 
 

@@ -1,7 +1,9 @@
 """Leave-one-out rows: the kernels against the obvious loop, and what they promise."""
 
+import copy
 import io
 import math
+import pickle
 from functools import partial
 
 import numpy as np
@@ -18,8 +20,7 @@ from multiepoch.optim import (
     clip_grad_norm_,
     compiled,
 )
-from multiepoch.remedies import LeaveOneOutRows
-from multiepoch.remedies import votes as eager
+from multiepoch.remedies import LeaveOneOutRows, votes
 
 N, USERS, ITEMS, DIM, LR, PADDING, LOOKUPS = 40, 8, 12, 3, 0.3, 0, 4
 
@@ -159,22 +160,21 @@ def test_500_random_cases_against_the_obvious_loop(way):
         ids = torch.from_numpy(rng.integers(0, n_rows, n))
         table = torch.randn(n_rows, dim, generator=generator)
         loop, weight = Loop([table], below, bits), table.clone()
-        size = eager.vote_bytes(int(dim), bits)
+        size = votes.vote_bytes(int(dim), bits)
         records = torch.zeros(n, size + 3, dtype=torch.uint8)  # at odd places, too
         count = torch.zeros(n_rows, dtype=torch.int32)
         square = torch.zeros(dim, dtype=torch.float64)
-        kernels = compiled if way == "compiled" else eager
+        fused = way == "compiled"
         for k in range(3):
             some = torch.from_numpy(rng.permutation(n)[: rng.integers(1, n + 1)])
             at = some * (size + 3) + 1
             read = weight[ids[some]]
-            kernels.leave_out(records, at, None, None, read, bits)
+            votes.leave_out(records, at, None, None, read, bits, fused)
             expected = torch.stack([loop.read(0, int(ids[j]), int(j)) for j in some])
             largest = max(largest, float((read - expected).abs().max()))
             gradient = torch.randn(len(some), dim, generator=generator)
             state = weight, count, below, square, 1 / (k + 1), 0.1
-            more = [eager.EARLIER] if way == "compiled" else []
-            kernels.vote(ids[some], at, gradient, records, bits, *state, *more)
+            votes.vote(ids[some], at, gradient, records, bits, *state, fused)
             pairs = zip(ids[some].tolist(), some.tolist())
             loop.vote(0, dict(zip(pairs, gradient.double())), 0.1)
             off = (weight - loop.tables[0]).abs()
@@ -183,7 +183,7 @@ def test_500_random_cases_against_the_obvious_loop(way):
             loop.tables[0][edges] = weight[edges].double()
             for row, impression in [key for key in loop.votes[0] if edges[key[0]]]:
                 place = torch.tensor([impression * (size + 3) + 1])
-                kept, _ = eager.read_votes(records, place, int(dim), bits)
+                kept, _ = votes.read_votes(records, place, int(dim), bits)
                 loop.votes[0][row, impression] = kept[0].double()
             largest = max(largest, float(off[~edges].max()) if (~edges).any() else 0.0)
             assert loop.count[0] == count.tolist()
@@ -270,6 +270,25 @@ def test_both_paths_train_alike():
     equal(epochs(build()), epochs(build(fused=False)), rtol=0, atol=1e-6)
 
 
+class OneColumn(nn.Module):
+    """A feature whose ids are a column of a matrix, so that they are not contiguous."""
+
+    def __init__(self, strided):
+        super().__init__()
+        torch.manual_seed(0)
+        self.item, self.head = nn.Embedding(ITEMS, DIM, sparse=True), nn.Linear(DIM, 1)
+        self.strided = strided
+
+    def forward(self, user, item, *_):
+        ids = torch.stack([item, user], dim=1)[:, 0]
+        return self.head(self.item(ids if self.strided else ids.contiguous()))[:, 0]
+
+
+def test_ids_of_a_strided_column_are_read_in_their_order():
+    options = {"lookups": {}}
+    equal(*(epochs(build(OneColumn(strided), **options)) for strided in (True, False)))
+
+
 def test_votes_are_the_same_in_memory_in_a_file_and_in_a_column(tmp_path):
     in_memory, in_file = epochs(build()), epochs(build(votes=tmp_path))
     equal(in_memory, in_file)
@@ -285,7 +304,7 @@ def test_votes_are_the_same_in_memory_in_a_file_and_in_a_column(tmp_path):
 def test_a_vote_takes_18_bytes_of_a_row_of_16():
     model = nn.Sequential(nn.Embedding(50, 16, sparse=True), nn.Linear(16, 1))
     rows = LeaveOneOutRows(model, SparseOptimizer.from_model(model, 0.1, 0.1))
-    assert eager.vote_bytes(16, 8) == 18 and rows.width == 20
+    assert votes.vote_bytes(16, 8) == 18 and rows.width == 20
 
 
 def test_bags_by_offsets_are_those_of_a_matrix():
@@ -460,6 +479,7 @@ def test_what_it_cannot_take_is_refused_in_a_sentence():
     most = nn.EmbeddingBag(4, 2, mode="max")
     for make, sentence in (
         (lambda: bad(bits=4), "bits=4 must be 8 or 32"),
+        (lambda: bad(below=math.nan), "below=nan must be a number of votes"),
         (lambda: bad(votes="disk"), 'votes=\'disk\' must be "memory", "column" or the Path'),
         (lambda: bad(lookups={"items": 2}), "lookups has ['items'], and the modules are user, "),
         (lambda: bad(lookups={"item": 0}), "lookups['item']=0 must be a whole number"),
@@ -477,7 +497,7 @@ def test_what_it_cannot_take_is_refused_in_a_sentence():
             bad(model, EmbeddingOptimizer(tables, LR, **options))
 
 
-def test_a_batch_that_it_cannot_take_is_refused_in_a_sentence():
+def test_a_batch_that_it_cannot_take_is_refused_in_a_sentence(tmp_path):
     ids, labels, _ = data()
     for impressions, sentence in (
         (torch.tensor([1, 1]), "must be distinct, and none negative"),
@@ -487,6 +507,12 @@ def test_a_batch_that_it_cannot_take_is_refused_in_a_sentence():
         with pytest.raises(ValueError) as error:
             build()[2].backward(impressions, lambda: None)
         assert sentence in str(error.value)
+    for votes_in in ("memory", tmp_path):
+        parts = build(votes=votes_in)
+        with pytest.raises(ValueError, match=r"no room for the votes of .*number them from 0 on"):
+            parts[2].backward(torch.arange(9) + 2**60, lambda: None)
+        step(parts, ids, labels, torch.arange(9))
+        assert len(parts[2].state_dict()["votes"]) == 9
     with pytest.raises(ValueError, match=r"records of votes are uint8 \(n, 36\), not torch.int64"):
         build(votes="column")[2].backward(torch.arange(2), lambda: None)
     with pytest.raises(ValueError, match=r"item looks up 2 ids of .*: give lookups=\{'item': 2\}"):
@@ -499,7 +525,11 @@ def test_a_batch_that_it_cannot_take_is_refused_in_a_sentence():
         at = torch.arange(9)
         rows.backward(at, lambda: loss_of(model, ids, labels, at).backward())
         model.item.weight.grad = model.item.weight.grad.coalesce()
-        optimizer.step()
+        before = model.user.weight.detach().clone()
+        with pytest.raises(RuntimeError, match="do not coalesce it"):
+            optimizer.step()
+        assert torch.equal(model.user.weight, before), "a table before it has changed"
+        optimizer.step()  # is refused again, and does not go by the optimizer's own rule
     with pytest.raises(ValueError, match="and none to step"):
         model, optimizer, rows = build()
         optimizer.embedding.step(lambda: None)
@@ -511,5 +541,18 @@ def test_a_state_of_other_arguments_or_tables_is_refused():
         build(bits=32)[2].load_state_dict(state)
     _, optimizer, rows = build()
     optimizer.grow_table("item.weight", 3)
-    with pytest.raises(ValueError, match=r"tables of \[8, 12\] rows, these have \[8, 15\]"):
+    with pytest.raises(ValueError, match=r"of shapes .*\(12, 3\)\], these have .*\(15, 3\)\]"):
         rows.load_state_dict(state)
+    rows, state = epochs(build(), 1)[2], epochs(build(), 1)[2].state_dict()
+    with pytest.raises(ValueError, match=r"of shape \(40, 4\), and those here have 36 bytes"):
+        rows.load_state_dict(state | {"votes": state["votes"][:, :4]})
+    state["tables"][0]["mean_square"] = torch.zeros(1, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"of shapes \[\(8, 1\), "):
+        rows.load_state_dict(state)
+
+
+def test_a_copy_is_refused_since_its_hooks_would_be_those_of_the_original():
+    parts = build()
+    for make in (copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="build one for the copy of the model"):
+            make(parts[2])

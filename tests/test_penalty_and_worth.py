@@ -9,23 +9,24 @@ import pytest
 
 from reproduction import judge
 from reproduction.ch11_new_data_every_day import worth
-from reproduction.ch12_real_logs import penalty, public_logs
+from reproduction.ch12_real_logs import penalty
 from reproduction.runs import profile
 
 
 def test_the_public_logs_are_those_of_the_benchmark():
-    runs = public_logs.read()
+    runs = penalty.read_bars()
     assert len(runs) == 344
-    by_data = public_logs.by_data(runs)
+    by_data = penalty.by_data(runs)
     assert (
         by_data["first"].to_dict() | {"avazu_x4": 42, "criteo_x4": 2} == by_data["first"].to_dict()
     )
-    counts = public_logs.table(runs)
-    assert counts.loc[public_logs.SMALL].tolist() == [38, 4] and counts.loc[
-        public_logs.LARGE
-    ].tolist() == [0, 7]
+    counts = penalty.by_penalty(runs)
+    assert counts.loc[penalty.SMALL].tolist() == [38, 4] and counts.loc[penalty.LARGE].tolist() == [
+        0,
+        7,
+    ]
     # All 7 among the 11 that are not best after one epoch: 11 over 7 of 49 over 7.
-    assert public_logs.exact_test(counts) == pytest.approx(330 / 85_900_584, rel=1e-6)
+    assert penalty.exact_test(counts) == pytest.approx(330 / 85_900_584, rel=1e-6)
 
 
 COLUMNS = ["remedy", "seed", "objective", "epoch", "value"]

@@ -7,7 +7,7 @@ import torch
 
 from multiepoch import regime
 from reproduction import records
-from reproduction.ch12_real_logs import penalty, public_logs
+from reproduction.ch12_real_logs import penalty
 from reproduction.runs import profile, window
 
 
@@ -86,7 +86,7 @@ def test_the_rule_agrees_with_the_scan_of_c14():
 
 def test_the_rule_agrees_with_the_public_logs():
     # Their rows' counts are not known; a table of rows that are read once is the worst case.
-    runs = public_logs.read().dropna(subset="regularizer")
+    runs = penalty.read_bars().dropna(subset="regularizer")
     setting = ["n_train", "batch_size", "learning_rate", "regularizer"]
     found = {
         key: said(

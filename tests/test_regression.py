@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 SEEDS = [0, 1, 2, 3, 4]
 VALUES = [1.0, 1.1, 0.9, 1.05, 0.95]
 CHECKS = """
-from reproduction.checks import Checks
+from reproduction.notebook import Checks
 checks = Checks()
 checks.number("loss", 1.0)
 checks.exact("rows", 7)

@@ -13,6 +13,7 @@ from jsonschema import Draft7Validator
 
 from reproduction import records
 from tools import release
+from tools.every_target import targets
 
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = {
@@ -93,7 +94,9 @@ def test_a_wheel_with_kernels_and_a_pure_one_are_built(tmp_path, monkeypatch):
     )
     release.wheels(ROOT, tmp_path, None)
     kinds = [(call[2], environment) for call, environment in calls]
-    assert kinds == [("--sdist", {}), ("--wheel", {}), ("--wheel", {"MULTIEPOCH_PURE": "1"})]
+    alone = {"MULTIEPOCH_ALONE": "1"}
+    pure = alone | {"MULTIEPOCH_PURE": "1"}
+    assert kinds == [("--sdist", alone), ("--wheel", alone), ("--wheel", pure)]
 
 
 def test_the_data_sheet_has_every_record(tmp_path):
@@ -203,6 +206,17 @@ def test_the_workflow_of_a_tag_builds_with_the_command_of_the_makefile():
     for job in ("publish", "pages"):
         assert "release" in jobs[job]["needs"], "nothing is published before all of it is built"
     assert "pull_request" in WORKFLOWS["book"][True], "no preview"  # YAML reads "on" as true
+
+
+def test_the_workflows_call_targets_and_scripts_that_there_are():
+    helped = {*targets(ROOT), "every-target"}
+    for name, workflow in WORKFLOWS.items():
+        steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+        calls = "\n".join(step.get("run", "") for step in steps)
+        assert {*re.findall(r"\bmake ([a-z-]+)", calls)} <= helped, name
+        assert all((ROOT / path).exists() for path in re.findall(r"\.ci/\w+\.py", calls)), name
+        for used in (step["uses"] for step in steps if "uses" in step):
+            assert re.search(r"@(v\d[\d.]*|release/v\d+)$", used), used
 
 
 def test_every_job_has_a_limit_of_time_and_only_what_publishes_may_write():

@@ -919,3 +919,52 @@ def test_small_tables_keep_their_rows(serve):
     other = Rewind(model, optimizer, min_rows=5, serve=serve)
     with pytest.raises(ValueError, match="min_rows"):
         other.load_state_dict(rewind.state_dict())
+
+
+@pytest.mark.parametrize("to_path", [False, True])
+@pytest.mark.parametrize("retried", [True, False])
+def test_a_step_whose_second_undo_log_fails_changes_no_table(tmp_path, to_path, retried):
+    """A full disk: the step is tried again, or its batch is left out; no table steps twice."""
+
+    def run(fails):
+        torch.manual_seed(0)
+        tables = [torch.nn.Parameter(torch.randn(9, 3)) for _ in range(2)]
+        model = torch.nn.ParameterList(tables)
+        optimizer = EmbeddingOptimizer(tables, lr=0.1, row_lr=FrequencyAdaptiveLR())
+        rewind = tail_rewind(model, optimizer, 3, undo_log=tmp_path if to_path else "table")
+        rewind.before_epoch(0)
+        for step in range(5):
+            ids = torch.randint(0, 9, (2, 4), generator=torch.Generator().manual_seed(step))
+            for table, of in zip(tables, ids):
+                values = torch.ones(4, 3)
+                table.grad = torch.sparse_coo_tensor(
+                    of[None], values, (9, 3), check_invariants=False
+                )
+            if step == 2 and fails:
+                before = [table.detach().clone() for table in tables]
+                record = rewind._records[1]
+                record._keep, keep = lambda *_: 1 / 0, record._keep
+                with pytest.raises(ZeroDivisionError):
+                    optimizer.step()
+                record._keep = keep
+                assert all(map(torch.equal, tables, before)), "a table has changed"
+            if step != 2 or retried:
+                optimizer.step()
+        counts = [record.lookups.all() for record in rewind._records]
+        rewind.before_epoch(1)
+        return [*(t.detach() for t in tables), *(part for pair in counts for part in pair)]
+
+    assert all(map(torch.equal, run(fails=True), run(fails=False)))
+
+
+@pytest.mark.parametrize("make", [meda, meda_restored, lambda *of: tail_rewind(*of, 3)])
+def test_a_state_of_fewer_tables_or_of_something_else_is_refused(make):
+    model = Tables(rows=ROWS[:1])
+    rewind = make(model, optimizer_of(model))
+    rewind.before_epoch(0)
+    model = Tables()
+    other = make(model, optimizer_of(model))
+    with pytest.raises(ValueError, match="the state is of 1 tables, this Rewind has 2"):
+        other.load_state_dict(rewind.state_dict())
+    with pytest.raises(ValueError, match="this is no state of a Rewind: it has no 'below'"):
+        other.load_state_dict(model.state_dict())

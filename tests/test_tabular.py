@@ -17,7 +17,7 @@ from multiepoch.data import DataError, load_kuairand
 from multiepoch.data.hashing import hashed_cross
 from multiepoch.data.kuairand import PACKAGED
 from multiepoch.files import atomic_write
-from multiepoch_compare.readers import FORMATS, Columns, files, map_log, tabular
+from multiepoch_compare.readers import FORMATS, Columns, files, map_log, parse, tabular
 from multiepoch_compare.readers.row_map import RowMap, keys_of
 
 COLUMNS = Columns(
@@ -204,6 +204,10 @@ def test_hive_folders_are_days(tmp_path):
         mapped = map_log(tmp_path / "log", replace(COLUMNS, day=day), tmp_path / "cache")
         assert mapped.days == [f"year=2024/month=3/day={k}" for k in (9, 10, 11, 12)]
         assert mapped.day_counts.tolist() == [100] * 4
+    of_none = tmp_path / "log" / "year=2024" / "month=3" / "day=__HIVE_DEFAULT_PARTITION__"
+    folder.rename(of_none)
+    with pytest.raises(DataError, match=r"part\.parquet: its rows have no day; leave out"):
+        map_log(tmp_path / "log", COLUMNS, tmp_path / "cache")
 
 
 def test_ids_that_look_like_one_are_counted(tmp_path):
@@ -339,6 +343,12 @@ def test_typed_dates_and_day_numbers_are_days_too(tmp_path):
         pq.write_table(pa.table({"user": [1, 2], "click": [0, 1], "day": column}), path)
         mapped = map_log(path, Columns(("user",), ("click",), "day"), tmp_path)
         assert mapped.days == expected and mapped.day.tolist() == [0, 1]
+
+
+def test_whole_numbers_beyond_those_of_a_float_are_dense_features():
+    column = pa.array([2**63 - 1, -(2**53) - 1, 0])
+    found = parse.dense(column, parse.Place("log", "price", 0))
+    assert found.tolist() == [float(2**63), float(-(2**53)), 0.0]
 
 
 def test_an_empty_id_is_an_id_of_its_own(tmp_path):

@@ -90,5 +90,7 @@ def test_a_new_commit_starts_anew_and_an_unknown_target_is_refused(repository, t
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "Next"], check=True)
     assert every_target.main(["good"], repository, tmp_path / "kept") == 0
     assert (tmp_path / "order").read_text().split() == ["good", "good"]
+    assert every_target.main(["clean", "bad"], repository, tmp_path / "kept") == 1
+    assert (tmp_path / "order").read_text().split() == ["good", "good", "cleaned", "bad"]
     with pytest.raises(SystemExit):
         every_target.main(["no-such-target"], repository, tmp_path / "kept")

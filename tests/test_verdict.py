@@ -9,6 +9,7 @@ from multiepoch_compare.plan import Trial
 from multiepoch_compare.verdict import Estimate
 
 SIZES = np.full(20, 50)
+BLOCKS = {"blocks": SIZES}
 
 
 def losses(*by_epoch, n_seeds=3, noise=0.0, seed=0):
@@ -16,7 +17,7 @@ def losses(*by_epoch, n_seeds=3, noise=0.0, seed=0):
     rng = np.random.default_rng(seed)
     value = np.array(by_epoch)[None, :, None, None]
     drawn = value * (1 + noise * rng.normal(size=(n_seeds, len(by_epoch), 1, len(SIZES))))
-    return judge.Losses([{"blocks": one} for one in drawn * SIZES], SIZES)
+    return judge.Losses([{"blocks": one} for one in drawn * SIZES], BLOCKS)
 
 
 def choice(label, epochs, last=3):
@@ -25,11 +26,13 @@ def choice(label, epochs, last=3):
 
 
 def judged(constant=1.0, **methods):
-    """Judges methods given as (best number of epochs on the validation day, losses)."""
+    """Judges methods given as (best number of epochs on the validation day, losses, losses on the
+    tuning days, if these are others)."""
     named = {name.replace("_", " "): value for name, value in methods.items()}
-    of = {name: own for name, (_, own) in named.items()}
-    choices = {name: choice(name, epochs) for name, (epochs, _) in named.items()}
-    found = judge.judge(choices, of, losses(constant, n_seeds=1))
+    of = {name: own for name, (_, own, *_) in named.items()}
+    tuning = {name: several[-1] for name, several in named.items()}
+    choices = {name: choice(name, epochs) for name, (epochs, *_) in named.items()}
+    found = judge.judge(choices, of, tuning, losses(constant, n_seeds=1))
     return {v.label: v for v in found.verdicts}, found
 
 
@@ -142,11 +145,32 @@ def test_gains_are_held_against_the_best_plain_at_any_number_of_epochs():
     found, judgment = judged(**both)
     assert judgment.baseline == ("plain (retuned)", 3)
     assert found["MEDA"].against_plain.mean == pytest.approx(12.5)
-    # The retuned one is better on the validation day, and worse on the test day.
-    both["plain (retuned)"] = (3, losses(0.55, 0.53, 0.53))
+    # It is the better one of the tuning days, whatever the test days say.
+    tuning, test = losses(0.6, 0.5, 0.4, noise=1e-3), losses(0.6, 0.5, 0.49, noise=1e-2)
+    both["plain (retuned)"] = (3, test, tuning)
+    both["plain"] = (1, losses(0.49, 0.6, 0.7, noise=1e-2))
     found, judgment = judged(**both)
-    assert judgment.baseline == ("plain", 1)
-    assert found["MEDA"].against_plain.mean == pytest.approx(-10)
+    assert judgment.baseline == ("plain (retuned)", 3)
+
+
+def test_the_tuning_days_choose_the_number_of_epochs():
+    better, worse = losses(0.5, 0.45, 0.4, noise=1e-3), losses(0.5, 0.55, 0.6, noise=1e-3)
+    found, _ = judged(
+        plain=(1, worse), MEDA=(1, better, worse), FAL=(1, losses(0.5, 0.5, 0.5), better)
+    )
+    assert {k: v.epochs for k, v in found.items()} == {"plain": 1, "MEDA": 1, "FAL": 3}
+
+
+def test_there_is_no_advice_where_the_test_days_refute_what_the_tuning_days_chose():
+    better, worse = losses(0.5, 0.45, 0.4, noise=1e-3), losses(0.5, 0.52, 0.55, noise=1e-3)
+    refuted = {"plain": (3, worse, better)}
+    for methods in (refuted, {**refuted, "MEDA": (1, losses(0.3, 0.31, 0.32, noise=1e-3))}):
+        _, judgment = judged(**methods)
+        assert judgment.baseline == ("plain", 3) and judgment.advised is None
+        assert judgment.headline[1].startswith("No advice: the tuning days chose 3 epochs of plain")
+    _, judgment = judged(plain=(1, losses(0.6, 0.7, 0.8, noise=1e-3)), MEDA=(3, worse, better))
+    assert judgment.advised is None and "3 epochs of MEDA" in judgment.headline[1]
+    assert "worse than 1 epoch." in judgment.headline[1]
 
 
 def test_where_nothing_beats_the_constant_that_is_the_headline():
@@ -168,9 +192,9 @@ def test_a_collapse_is_said_even_where_nothing_beats_the_constant():
 
 def test_one_epoch_is_the_default_for_every_method():
     found, _ = judged(
-        plain=(3, losses(0.5, 0.499, 0.498, noise=0.05)),  # the validation day prefers three
+        plain=(3, losses(0.5, 0.499, 0.498, noise=0.05)),  # the seed that is tuned prefers three
         MEDA=(3, losses(0.5, 0.499, 0.498, noise=0.05, seed=1)),
-        FAL=(1, losses(0.5, 0.48, 0.47, noise=1e-4)),  # the validation day prefers one
+        FAL=(1, losses(0.5, 0.48, 0.47, noise=1e-4)),  # the seed that is tuned prefers one
         AdamAR=(3, losses(0.5, 0.48, 0.48, noise=1e-4)),
     )
     assert {k: v.epochs for k, v in found.items()} == {"plain": 1, "MEDA": 1, "FAL": 3, "AdamAR": 2}
@@ -209,20 +233,44 @@ def test_what_one_epoch_of_the_sparse_optimizer_gives_is_a_line_of_its_own():
     assert f"sparse optimizer {found['sparse optimizer'].in_one_epoch}" in line
 
 
-def test_the_additive_model_is_a_yardstick_and_no_advice():
+def test_the_additive_model_is_a_baseline_and_no_advice():
     of = {"plain": (1, losses(0.5, 0.6, 0.7, noise=1e-4))}
-    _, judgment = judged(**of, additive=(1, losses(0.48, 0.49, 0.5, noise=1e-4, seed=1)))
+    _, judgment = judged(**of, additive=(1, losses(0.52, 0.49, 0.5, noise=1e-4, seed=1)))
     assert judgment.advised == ("plain", 1)
+    label, share = judgment.interplay  # after one epoch, while two are its own
+    assert label == "plain" and share.mean == pytest.approx(4, abs=0.1)
     assert "the model is not shown to learn an interplay of ids" in judgment.headline[-1]
+    assert "repeat no epochs" in judgment.headline[-1]
     _, judgment = judged(**of, additive=(1, losses(0.52, 0.53, 0.54, noise=1e-4, seed=1)))
     assert "the model is shown to learn an interplay of ids" in judgment.headline[-1]
+
+
+def test_where_the_additive_model_alone_learns_it_says_so():
+    _, judgment = judged(
+        constant=0.5,
+        plain=(1, losses(0.499, 0.52, 0.53, noise=0.08)),
+        additive=(1, losses(0.45, 0.46, 0.47, noise=1e-3, seed=1)),
+    )
+    assert judgment.advised is None
+    assert judgment.headline[1].endswith("That is shown of the additive model alone, the baseline.")
+
+
+def test_the_share_of_interplay_is_that_of_the_full_model_that_one_epoch_suits_best():
+    _, judgment = judged(
+        plain=(1, losses(0.5, 0.6, 0.7, noise=1e-4)),
+        additive=(1, losses(0.495, 0.49, 0.5, noise=1e-4, seed=1)),
+        MEDA=(1, losses(0.47, 0.47, 0.47, noise=1e-4, seed=1)),  # a remedy
+        **{"row-wise Adagrad": (1, losses(0.48, 0.6, 0.7, noise=1e-4, seed=2))},
+    )
+    label, share = judgment.interplay
+    assert label == "row-wise Adagrad" and share.mean == pytest.approx(3.1, abs=0.1)
 
 
 def test_a_dip_after_the_rewind_is_said_with_its_remedy():
     of = {"plain": losses(0.5, 0.6, noise=1e-4), "MEDA": losses(0.5, 0.48, noise=1e-4)}
     choices = {label: choice(label, 1, last=2) for label in of}
     quarters = {"plain": np.array([0.2, 0.21, 0.2]), "MEDA": np.array([0.03, 0.031, 0.03])}
-    found = judge.judge(choices, of, losses(1.0, n_seeds=1), quarters=quarters)
+    found = judge.judge(choices, of, of, losses(1.0, n_seeds=1), quarters=quarters)
     advice = found.headline[1]
     assert advice.startswith("Train for 2 epochs with MEDA") and "held back" in advice
     assert found.verdicts[1].quarter.mean == pytest.approx(100 * np.expm1(0.0303), abs=0.1)
@@ -230,7 +278,7 @@ def test_a_dip_after_the_rewind_is_said_with_its_remedy():
 
 def test_seeds_that_stopped_earlier_are_compared_over_the_epochs_that_all_have():
     short, long = losses(0.5, 0.6, noise=1e-3), losses(0.5, 0.6, 0.7, noise=1e-3)
-    own = judge.Losses([{"blocks": short.sums[0]}, {"blocks": long.sums[1]}], SIZES)
+    own = judge.Losses([{"blocks": short.sums[0]}, {"blocks": long.sums[1]}], BLOCKS)
     assert own.epochs == 2 and own.sums.shape[:2] == (2, 2)
     _, judgment = judged(plain=(1, short), MEDA=(1, losses(0.5, 0.49, 0.48, noise=1e-4)))
     assert [v.trained for v in judgment.verdicts] == [2, 3] and judgment.advised == ("MEDA", 3)
@@ -261,23 +309,26 @@ def test_tuning_looks_at_the_validation_day_alone():
 
 
 def random_table(rng):
-    """Losses and validation scores that have nothing to do with each other, as on tiny logs."""
+    """Losses on the test days and the tuning days that have little or nothing in common."""
     last, n_seeds = int(rng.integers(2, 5)), int(rng.integers(2, 5))
     labels = ["plain", *(["plain (retuned)"] if rng.random() < 0.5 else [])]
     labels += ["FAL", "MEDA", "AdamAR"][: rng.integers(1, 4)]
+    labels += ["additive"] if rng.random() < 0.3 else []
     spread = 10 ** rng.uniform(-3, -0.5)
-    of, choices = {}, {}
+    of, tuning, choices, common = {}, {}, {}, rng.random()
     for k, label in enumerate(labels):
-        level = 0.5 * np.exp(spread * rng.normal(size=last))
-        noise = {"noise": 10 ** rng.uniform(-4, -0.7), "seed": rng.integers(2**32)}
-        of[label] = losses(*level, n_seeds=n_seeds, **noise)
+        shared, noise = common * rng.normal(size=last), 10 ** rng.uniform(-4, -0.7)
+        for part in (of, tuning):
+            level = 0.5 * np.exp(spread * (shared + (1 - common) * rng.normal(size=last)))
+            seed = rng.integers(2**32)
+            part[label] = losses(*level, n_seeds=n_seeds, noise=noise, seed=seed)
         trial = Trial(label, "plain", 10 ** -(2 + k), 1e-2)
         choices[label] = judge.Choice(trial, tuple(rng.normal(size=last)))
     constant = losses(rng.choice([0.4, 0.5, 0.9], p=[0.1, 0.2, 0.7]), n_seeds=1)
-    return of, choices, judge.judge(choices, of, constant)
+    return of, tuning, judge.judge(choices, of, tuning, constant)
 
 
-def contradictions(of, judgment):
+def contradictions(of, tuning, judgment):
     """What the headline says that the numbers beside it do not."""
     found = {v.label: v for v in judgment.verdicts}
     said = {sentence.split()[0].rstrip(":"): sentence for sentence in judgment.headline}
@@ -289,18 +340,26 @@ def contradictions(of, judgment):
     if expected not in said and (expected or "No: a second" not in "".join(judgment.headline)):
         yield f"{judgment.headline}, but {kind}"
     for v in found.values():
-        gain = judge.difference(of[v.label], v.epochs, of[v.label], 1)
-        if v.epochs > 1 and not gain.falls and v.label != judgment.baseline[0]:
+        gain = judge.difference(tuning[v.label], v.epochs, tuning[v.label], 1)
+        if v.epochs > 1 and not gain.falls:
             yield f"{v.label} is trained for {v.epochs} epochs, but {gain}"
     if not learned:
         if judgment.advised is not None:
             yield "advice where nothing is learned"
         return
+    learned.discard("additive")  # it is a baseline, and no method
+    found.pop("additive", None)
     label, epochs = judgment.baseline
-    for other in {"plain", "plain (retuned)"} & set(found):
-        for k in range(1, of[other].epochs + 1):
-            if judge.difference(of[other], k, of[label], epochs).falls:
-                yield f"{other} after {k} epochs is a better baseline"
+    plain = {"plain", "plain (retuned)"} & set(found)
+    rivals = [(of[other], k) for other in plain for k in (1, found[other].epochs)]
+    better = [k for own, k in rivals if judge.difference(own, k, of[label], epochs).falls]
+    differ = [sentence for sentence in judgment.headline if "the tuning days chose" in sentence]
+    if better and not differ:
+        yield f"plain training for {better} epochs is a better baseline"
+    if differ:
+        if judgment.advised is not None or {"Train", "Keep", "How"} & set(said):
+            yield f"advice though the days differ: {judgment.headline}"
+        return
     gains = [v for v in found.values() if v.against_plain.falls and v.label in learned]
     if judgment.advised is None:
         if gains or label in learned or "Train" in said or "Keep" in said:
@@ -316,9 +375,8 @@ def contradictions(of, judgment):
         yield f"{second}, but {len(gains)} gains"
     if gains and (f"with {label}:" not in second or found[label].against_plain.mean >= 0):
         yield f"{second}, but {label}"
-    for k in range(1, of[label].epochs + 1):
-        if judge.difference(of[label], k, of[label], epochs).falls:
-            yield f"{label} is better after {k} epochs"
+    if judge.difference(of[label], 1, of[label], epochs).falls:
+        yield f"{label} is better after one epoch"
     tied, _, worse = said["How"].partition("clearly worse: ")
     for v in found.values():
         if v.against_advised.falls and v.label in learned:
@@ -333,8 +391,8 @@ def contradictions(of, judgment):
 def test_the_advice_never_contradicts_its_own_table():
     kinds = {}
     for seed in range(300):
-        of, _, judgment = random_table(np.random.default_rng(seed))
-        assert list(contradictions(of, judgment)) == [], f"table {seed}"
+        of, tuning, judgment = random_table(np.random.default_rng(seed))
+        assert list(contradictions(of, tuning, judgment)) == [], f"table {seed}"
         start = " ".join(word.split(" ")[0] for word in judgment.headline[:2])
         kinds[start] = kinds.get(start, 0) + 1
     assert len(kinds) >= 7, f"too few kinds of advice to be a test: {kinds}"

@@ -48,7 +48,7 @@ class Step:
 
 def steps(results: Path) -> list[Step]:
     """Returns the steps with their numbers, or without steps if there are no records."""
-    known = numbers.front(results)
+    known = numbers.front(results.resolve())
     if not known:
         return []
     written = tomllib.loads(ADVICE.read_text(encoding="utf-8"))["step"]
@@ -61,7 +61,7 @@ def steps(results: Path) -> list[Step]:
 
 def contradicted(results: Path) -> list[str]:
     """Returns what the steps assert and the records do not bear out."""
-    values = numbers.measured(results)
+    values = numbers.measured(results.resolve())
     return [
         f"{step.ask} {name} ({condition})"
         for step in steps(results)
@@ -77,8 +77,8 @@ def numbered(lines: list[str]) -> str:
 def monday(stem: str, path: list[Step]) -> str:
     """Returns the cell of a notebook: the steps of its chapter, by their numbers on the path."""
     mine = [(k, step) for k, step in enumerate(path, start=1) if stem in step.chapters]
-    said = "\n\n".join(f"**{k}.** {step.long()}" for k, step in mine)
-    where = f"[The whole path](../{PATH}) has {len(path)} steps."
+    said = "\n\n".join(f"**{k}.** {step.short()}" for k, step in mine)
+    where = f"[The whole path](../{PATH}) has {len(path)} steps, with what each is worth."
     return f"{MONDAY}\n\n{PAGE.sub('](../book/', said)}\n\n{where}"
 
 

@@ -27,9 +27,10 @@ import yaml
 from nbformat import NotebookNode
 
 from multiepoch.runner import Runner
-from reproduction import checks, judge, records
-from reproduction.ch08_fal_versus_meda import interactive_figure
+from reproduction import judge, records
+from reproduction.ch08_fal_versus_meda import figures as chapter_eight
 from reproduction.dose_response import experiment as dose_response
+from reproduction.notebook import recorded
 from tools import (
     about,
     advice,
@@ -37,7 +38,7 @@ from tools import (
     cost,
     distributed,
     figures,
-    first_round,
+    interactive_figure,
     lead,
     ledger,
     numbers,
@@ -152,10 +153,11 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
     distributed.generate(results, generated)
     advice.generate(results, generated)
     summary.generate(results, generated)
-    first_round.generate(results, generated)
+    if (sentences := results / "long" / "first_round.md").exists():
+        shutil.copy(sentences, generated)
     interactive_figure.generate(results, generated, static)
     if record := records.read(dose_response.NAME, "long", results):
-        name, fig = interactive_figure.FRONT, interactive_figure.figure(record)
+        name, fig = interactive_figure.FRONT, chapter_eight.interactive(record)
         figures.keep(fig, name, f"python -m {interactive_figure.__name__}", generated, static)
     lead.generate(results, generated, static)
     cards.generate(results, static)
@@ -228,7 +230,7 @@ def _with_this_run(
     """
     if profile not in kept:
         return kept
-    found = [one["evidence"] for document in documents for one in checks.recorded(document)]
+    found = [one["evidence"] for document in documents for one in recorded(document)]
     live = pd.DataFrame([row for rows in found for row in rows], columns=judge.COLUMNS)
     live = live[live["claim"].isin([one.id for one in judge.CLAIMS if not one.seeds])]
     both = pd.concat([kept[profile].assign(live=False), live.assign(live=True)])

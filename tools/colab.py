@@ -56,8 +56,7 @@ class Repository:
     def line(self, name: str) -> str:
         """Returns the line below the title of a stored notebook."""
         return (
-            f"[{OPEN}]({self.colab(name)}). Links to other pages do not work there: the chapters, "
-            "and the records of longer runs, are in "
+            f"[{OPEN}]({self.colab(name)}). Links to other pages work only in "
             f"[the repository]({self.url}/tree/{self.branch})."
         )
 

@@ -94,14 +94,14 @@ def table(found: dict[str, dict]) -> str:
 def main(arguments: list[str] | None = None, root: Path = ROOT, kept: Path = KEPT) -> int:
     """Returns 1 if a target failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("targets", nargs="*", help="default: all")
+    parser.add_argument("targets", nargs="*", help="in this order; default: all")
     chosen, known = parser.parse_args(arguments).targets, targets(root)
     if unknown := set(chosen) - set(known):
         parser.error(f"no such target: {', '.join(sorted(unknown))}; choose from {' '.join(known)}")
     clone = fresh_clone(root, kept)
     file = kept / "results.json"
     found = json.loads(file.read_text()) if file.exists() else {}
-    for target in (one for one in known if not chosen or one in chosen):
+    for target in chosen or known:
         if found.get(target, {}).get("passed"):
             print(f"{target}: passed before", flush=True)
             continue

@@ -15,7 +15,7 @@ import pandas as pd
 
 from multiepoch.methods import METHODS
 from reproduction import records, style
-from reproduction.ch08_fal_versus_meda.interactive_figure import RATE, SHOWN, STRATUM
+from reproduction.ch08_fal_versus_meda.figures import RATE, SHOWN, STRATUM
 from reproduction.dose_response import experiment
 from reproduction.measure import intervals
 from tools import figures

@@ -6,6 +6,7 @@ assert; a test fails when a record contradicts one, and then someone has to rewr
 
 from __future__ import annotations
 
+import functools
 import math
 import tomllib
 from collections.abc import Iterable
@@ -20,13 +21,14 @@ from reproduction.ch10_board import experiment as board
 from reproduction.ch11_new_data_every_day import experiment as continual
 from reproduction.ch11_new_data_every_day import worth
 from reproduction.ch12_real_logs import experiment as real_logs
-from reproduction.ch12_real_logs import public_logs
+from reproduction.ch12_real_logs import penalty
 from reproduction.dose_response import experiment as dose_response
 from reproduction.dose_response import production, tuned
 from reproduction.findings import estimate, is_true, measures
 from reproduction.interplay import experiment as interplay
 from reproduction.measure import by_seed, losses, relative
 from reproduction.own_label import experiment as own_label
+from reproduction.second_epoch import causes
 from tools import ledger
 
 ASSERTED = Path(__file__).with_name("front.toml")
@@ -37,8 +39,11 @@ DOSES = {size: dose_response.RATES[k] for size, k in {"small": 0, "middle": 1, "
 NBSP = "\u00a0"  # keeps a number, its unit and its interval together in a narrow cell
 
 
+@functools.cache
 def measured(results: Path) -> dict[str, pd.Series]:
     """Returns the values of the front page, in percent and by seed, from the long records.
+
+    They take seconds, and several pages want them, so they are kept, by folder.
 
     At a small, a middle and a large dose: `jump_` is plain training's jump, `left_` the part of it
     that FAL leaves, `quarter_` and `end_` FAL's loss against MEDA's a quarter into epoch 2 and at
@@ -48,9 +53,9 @@ def measured(results: Path) -> dict[str, pd.Series]:
     plain epoch, each at its best table rate, and `falling_METHOD` against MEDA, both with the dense
     rate's factor from epoch 2 on tuned. `days_METHOD` is its loss over the last days of continual
     training with two epochs a day against one, and `later_METHOD` over days 3 to 10 of the second
-    round's seeds. `in_sample` and `leave_one_out` are the jumps with the own label in the rows
-    that an impression reads, and without it; `late_rise_kuairand` is what remains without it on
-    KuaiRand at the end of epoch 2. `board_METHOD` is a method's loss on the board after four epochs
+    round's seeds. `own_left` is the part of plain's jump that two-fold tables leave, in the
+    default setting; `late_rise_kuairand` is what remains without the own label on KuaiRand at the
+    end of epoch 2. `board_METHOD` is a method's loss on the board after four epochs
     against one plain epoch, and `dip_METHOD` a rewind's a tenth into epoch 2. At the large dose,
     `checkout_click_large` is plain's jump of checkout minus that of click, and
     `checkout_cart_large` minus that of add-to-cart. `own_rate` is the loss of one epoch with a
@@ -123,9 +128,6 @@ def measured(results: Path) -> dict[str, pd.Series]:
         )
         found[f"rule{end}"] = by_seed(rule.xs(data, level="data"))
     rows = records.read(own_label.NAME, "long", results).rows
-    for name in ("in_sample", "leave_one_out"):
-        found[name] = own_label.jump(rows, "AdsWorld, sums", name).xs(0.3)
-        found[f"{name}_kuairand"] = own_label.jump(rows, "KuaiRand, sums", name).xs(1.0)
     found["late_rise_kuairand"] = own_label.rise(rows, "KuaiRand, sums", "leave_one_out").xs(1.0)
     for data, key in (("AdsWorld", "blend_held"), ("KuaiRand", "blend_held_kuairand")):
         points = own_label.against_first(rows, data, own_label.ADAGRAD_RATES[1])
@@ -167,6 +169,9 @@ def measured(results: Path) -> dict[str, pd.Series]:
         found[f"default_left{key}"] = facts[f"left/{data}/{rate}"]
         for name in ("plain", "fal", "meda", "tail_rewind"):
             found[f"default_{name}{key}"] = facts[f"change/{data}/{name}/3"]
+    facts = causes.facts(records.read(causes.NAME, "long", results))
+    for data, key in ((WORLD, ""), ("KuaiRand", "_kuairand")):
+        found[f"own_left{key}"] = facts[f"left/{data}/row_wise_Adagrad/cross/quarter/all"]
     facts = interplay.facts(records.read(interplay.NAME, "long", results))
     for name in interplay.REPEATED:
         found[f"four_{name}"] = facts[f"world/{name}/4/{interplay.DEFAULT:g}"]
@@ -187,7 +192,7 @@ def front(results: Path) -> dict[str, str]:
         "default_jump",
         "default_left",
         "valley",
-        "in_sample",
+        "own_left",
         "late_rise",
         "second_",
         "third_",
@@ -212,7 +217,7 @@ def ratios() -> dict[str, float]:
 
 def first_best() -> dict[str, str]:
     """Returns how many public runs without a penalty are best after their first epoch."""
-    counts = public_logs.table(public_logs.read()).loc[public_logs.SMALL]
+    counts = penalty.by_penalty(penalty.read_bars()).loc[penalty.SMALL]
     return {"first_best": f"{counts[True]} of {counts.sum()}"}
 
 

@@ -2,7 +2,8 @@
 
 paper/paper.tex.j2 has the sentences, which a person wrote about the committed records. The numbers
 in them are interpolated, and paper/asserted.toml lists what they assert, as tools/front.toml does
-for the front page. The pages are _build/paper/paper.pdf, its source beside them.
+for the front page. The pages are _build/paper/paper.pdf, its source beside them. The references are
+the book's, without the notes that repeat their addresses.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ from reproduction.dose_response import figures as dose_figures
 from reproduction.dose_response import tuned
 from reproduction.findings import by_name, is_true
 from reproduction.interplay import experiment as interplay
-from reproduction.measure import by_seed, intervals, jump, losses, relative
+from reproduction.measure import by_seed, intervals, losses, relative
 from reproduction.own_label import experiment as own_label
 from reproduction.remedies.board import BOARD
 from reproduction.runs import profile
-from reproduction.second_epoch import experiment as second_epoch
+from reproduction.second_epoch import causes
 from tools import lead, ledger, numbers
 
 ROOT = Path(__file__).parents[1]
@@ -49,7 +50,7 @@ EXPERIMENTS = {
     "dose": dose_response,
     "rules": rules,
     "own": own_label,
-    "second": second_epoch,
+    "causes": causes,
     "tuned": tuned,
     "board": board,
 }
@@ -92,16 +93,15 @@ def _more(results: Path) -> dict[str, pd.Series | dict]:
     """Returns values that only the paper speaks of.
 
     `like` is FAL's loss against MEDA's on KuaiRand's like at the lowest rate, at the end of epoch
-    3; `two_fold` the jump of each objective of KuaiRand with two-fold tables; `held` blended tail
-    rewind's loss a quarter into epoch 3 against that at the end of epoch 2, which is the loss of a
-    checkpoint held back, all in %. `repeats` is what epochs 2 to 4 are worth, in epochs of fresh
-    data, by size of the window, with blended tail rewind and with plain training.
+    3; `held` blended tail rewind's loss a quarter into epoch 3 against that at the end of epoch 2,
+    which is the loss of a checkpoint held back, all in %. `repeats` is what epochs 2 to 4 are
+    worth, in epochs of fresh data, by size of the window, with blended tail rewind and with plain
+    training.
     """
     rows = records.read(dose_response.NAME, "long", results).rows
     of = {"stratum": "KuaiRand", "objective": "like", "rate": dose_response.RATES[0], "epoch": 3.0}
     like = relative(*(losses(rows, None, method=name, **of) for name in ("fal", "meda")))
     rows = records.read(own_label.NAME, "long", results).rows
-    two_fold = jump(rows, metric=None, stratum="KuaiRand, two-fold", method="two_fold")
     of = {"method": "tail_rewind_blend", "rate": own_label.ADAGRAD_RATES[1]}
     held = {
         data: by_seed(
@@ -109,7 +109,6 @@ def _more(results: Path) -> dict[str, pd.Series | dict]:
         )
         for data in ("AdsWorld", "KuaiRand")
     }
-    two_fold = two_fold.groupby(["objective", "seed"]).mean()
     worth_of = records.read(worth.NAME, "long", results).evidence
     repeats = {
         method: {
@@ -118,7 +117,7 @@ def _more(results: Path) -> dict[str, pd.Series | dict]:
         }
         for method, measure in {"blend": "three_repeats", "plain": "plain"}.items()
     }
-    return {"like": by_seed(like), "two_fold": two_fold, "held": held, "repeats": repeats}
+    return {"like": by_seed(like), "held": held, "repeats": repeats}
 
 
 def assertions(known: Mapping) -> dict[str, bool]:
@@ -250,6 +249,7 @@ def curves(results: Path) -> Figure:
         axes[0].axvline(boundary, color=style.REFERENCE, linewidth=0.8, zorder=0)
     axes[0].axhline(0, color=style.REFERENCE, linewidth=0.8, zorder=0)
     axes[0].set(xlabel="epochs", ylabel="loss against one epoch, %", ylim=(-6, 35))
+    axes[0].grid(axis="x", visible=False)
     fig.legend(loc="outside upper center", ncols=4, frameon=False)
     return fig
 
@@ -269,6 +269,7 @@ def doses(results: Path) -> Figure:
     axes[0].set(xscale="log", xlabel="learning rate of the tables", ylabel="jump of plain, %")
     axes[1].set(xscale="log", xlabel="jump of plain, %", ylabel="share that FAL leaves, %")
     axes[1].set_ylim(-100, 120)
+    axes[1].xaxis.set_major_formatter("{x:g}")
     axes[1].axhline(50, color=style.REFERENCE, linewidth=0.8, zorder=0)
     fig.legend(loc="outside upper center", ncols=4, frameon=False)
     return fig
@@ -302,7 +303,8 @@ def write(results: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / f"{NAME}.tex", source(results, known))
     shutil.copy(SOURCE / "secondepoch.cls", out)
-    shutil.copy(ROOT / "book" / "references.bib", out)
+    references = (ROOT / "book" / "references.bib").read_text(encoding="utf-8")
+    write_text(out / "references.bib", re.sub(r"\n *note *= \{arXiv .*\},", "", references))
     with rc_context(LOOK):
         for name, draw in {"curves": curves, "doses": doses}.items():
             draw(results).savefig(out / f"{name}.pdf", metadata={"CreationDate": None})

@@ -151,7 +151,8 @@ def write(browser, root: Path, html: Path, target: Path) -> int:
     # Chromium's own outline drops the space at a line break within a heading.
     parents = {1: None}
     for one, sheet in zip(headings, sheets):
-        item = writer.add_outline_item(one.title, sheet, parent=parents[one.level])
+        above = parents[one.level]
+        item = writer.add_outline_item(title=one.title, page_number=sheet, parent=above)
         parents[one.level + 1] = item
     writer.add_metadata({f"/{name.title()}": value for name, value in about.items()})
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -31,7 +31,7 @@ def main() -> None:
         "compare_kuairand.txt": report.text(found),
         "compare_kuairand_call.txt": found["call"].replace(" --", " \\\n    --") + "\n",
         "compare_kuairand_machine.txt": f"{found['machine']}, torch {found['torch']}, "
-        f"{found['date']}, {found['seeds']} seeds, {found['seconds']:.0f} s\n",
+        f"{found['date']}, {found['seeds']} seeds, {found['cpu_seconds']:.0f} s of CPU time\n",
         "compare_kuairand_inspect.txt": inspect(Path(found["data"]["source"])) + "\n",
         "compare_kuairand_click.svg": figures.curves(found, "is_click"),
         "compare_kuairand_rows.svg": figures.frequencies(found),

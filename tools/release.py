@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 import tomllib
 from importlib.metadata import PackageNotFoundError, version
@@ -161,8 +162,12 @@ def wheels(root: Path, out: Path, built: Path | None) -> None:
         for path in found:
             shutil.copy(path, out)
         return
-    for kind, pure in (("--sdist", {}), ("--wheel", {}), ("--wheel", {"MULTIEPOCH_PURE": "1"})):
-        run(root, "build", kind, "--outdir", str(out), str(root), **pure)
+    alone = {"MULTIEPOCH_ALONE": "1"}
+    # From a clone: setuptools would take into the source archive all that it found here before.
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["git", "clone", "--quiet", str(root), folder], check=True)
+        for kind, pure in (("--sdist", {}), ("--wheel", {}), ("--wheel", {"MULTIEPOCH_PURE": "1"})):
+            run(Path(folder), "build", kind, "--outdir", str(out), folder, **alone, **pure)
 
 
 def run(root: Path, module: str, *arguments: str, **environment: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import math
+import os
 import re
 import shlex
 import time
@@ -218,6 +219,7 @@ def _compare(options: argparse.Namespace, arguments: list[str], source: str) -> 
             "date": datetime.date.today().isoformat(),
             "torch": torch.__version__,
             "seconds": time.perf_counter() - started,
+            "cpu_seconds": sum(os.times()[:4]),  # of this process and its workers
         }
         text = report.text(found)
         write_text(out / "report.json", dumps(found))
@@ -236,7 +238,7 @@ def _check(options: argparse.Namespace) -> None:
             raise DataError(f"--{name.replace('_', '-')} is {value}; give at least {words}.")
     if not 0 < options.sample <= 1:
         raise DataError(f"--sample is {options.sample}; give a share above 0, up to 1.")
-    if options.minutes is not None and options.minutes <= 0:
+    if options.minutes is not None and not options.minutes > 0:
         raise DataError(f"--minutes is {options.minutes:g}; give more than 0.")
     if options.test_from and options.test_days:
         raise DataError("--test-from names the test days: leave out --test-days.")

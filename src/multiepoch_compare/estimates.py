@@ -80,14 +80,19 @@ def estimate(by_seed: np.ndarray, by_block: np.ndarray) -> Estimate:
 
 
 class Losses:
-    """The test losses of one method over its seeds."""
+    """The losses of one method over its seeds, by block of the test days or, by name, others.
 
-    def __init__(self, results: list[dict], sizes: np.ndarray) -> None:
+    sizes: The impressions of each block by the same names, (n_blocks,).
+    """
+
+    def __init__(
+        self, results: list[dict], sizes: dict[str, np.ndarray], of: str = "blocks"
+    ) -> None:
         # Seeds may have stopped after different epochs; those that all have are compared.
-        self.epochs = min(len(result["blocks"]) for result in results)
+        self.epochs = min(len(result[of]) for result in results)
         # Summed over each block: (n_seeds, epochs, n_objectives, n_blocks).
-        self.sums = np.array([result["blocks"][: self.epochs] for result in results])
-        self.sizes = sizes  # impressions of each block, (n_blocks,)
+        self.sums = np.array([result[of][: self.epochs] for result in results])
+        self.sizes = sizes[of]
 
     def at(self, epochs: int, objectives: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
         """Returns the mean logloss by seed, (n_seeds, n_objectives), and the sum over each block,

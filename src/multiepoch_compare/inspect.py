@@ -114,7 +114,7 @@ def look(rows: pa.Table) -> list[Guess]:
 def _codes(column: pa.ChunkedArray, kind: str) -> np.ndarray:
     """Numbers the values of a column, the first of lists, or the bins of numbers; (n,) int."""
     if kind == "dense":
-        x = column.cast(pa.float64()).to_numpy()
+        x = column.cast(pa.float64(), safe=False).to_numpy()
         return leak.binned(np.where(np.isfinite(x), x, 0))
     if parse.is_list(column.type):
         first = (one[0] if one else None for one in column.to_pylist())
@@ -184,7 +184,7 @@ def _role(name: str, values: pa.ChunkedArray, n: int) -> tuple[str, str]:
     if pa.types.is_floating(kind) or (text and not whole and _all_match(unique, _NUMBER)):
         if looks_like_id:
             return "-", "numbers with decimals; an id must not be a float"
-        if missing or not pc.all(pc.is_finite(values.cast(pa.float64()))).as_py():
+        if missing or not pc.all(pc.is_finite(values.cast(pa.float64(), safe=False))).as_py():
             return "-", f"numbers with decimals, {_GAPS}"
         return "dense", "numbers with decimals"
     counted = f"{distinct:,} different values"

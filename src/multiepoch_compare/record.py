@@ -19,14 +19,16 @@ def record(
     objectives: tuple[str, ...], epochs: int, parts: Parts, results, choices, control
 ) -> dict:
     """Judges the results and choices by label and the control, as from `tune.tune_and_run`."""
-    block_sizes, group_sizes = parts.sizes()
-    losses = {label: Losses(several, block_sizes) for label, several in results.items()}
-    constant = Losses([{"blocks": parts.constant()[None]}], block_sizes)
+    sizes = parts.sizes()
+    losses = {label: Losses(several, sizes) for label, several in results.items()}
+    tuning = {label: Losses(one, sizes, "tuning_blocks") for label, one in results.items()}
+    constant = Losses([{"blocks": parts.constant()[None]}], sizes)
     seen = verdict.own_label(results["plain"], control)
     n, half, needed = len(parts.test), parts.half_width(), plan.rows_needed(rates(parts.test))
     judged = verdict.judge(
         choices,
         losses,
+        tuning,
         constant,
         quarters={label: verdict.quarter(several) for label, several in results.items()},
         seen=seen,
@@ -50,7 +52,7 @@ def record(
                     own.at(epoch)[0].mean(0).tolist() for epoch in range(1, v.trained + 1)
                 ],
                 "curves": _curves(several, v.trained),
-                "groups": _means(groups, group_sizes).tolist(),
+                "groups": _means(groups, sizes["groups"]).tolist(),
                 "seconds_an_epoch": float(
                     np.median([r["seconds"] / len(r["blocks"]) for r in several])
                 ),
@@ -62,6 +64,7 @@ def record(
         "own_label": seen and vars(seen),
         "baseline": judged.baseline,
         "advised": judged.advised,
+        "interplay": judged.interplay,
         "half_width": half,
         "rows_needed": needed,
         "tail": [tail[0], *parts.below(float(tail[0]))] if tail else None,
@@ -71,7 +74,7 @@ def record(
         "methods": methods,
         "group_column": parts.column,
         "group_names": list(GROUPS),
-        "group_sizes": group_sizes.tolist(),
+        "group_sizes": sizes["groups"].tolist(),
         "frequencies": parts.frequencies(),
     }
 

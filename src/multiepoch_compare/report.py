@@ -172,9 +172,9 @@ def _legend(found: dict) -> list[str]:
     return [
         f"Logloss on the test day of {names}{averaged}; lower is better. Intervals are of 95 %, "
         f"over {found['seeds']} seeds and blocks of test impressions.",
-        f"epochs: 1, or the last of {last} that is clearly better on the test day than fewer; the "
-        "rule is one for all methods. constant: predicts the rate of the training days.",
-        f"vs plain: against {label} after epoch {best}, the best of plain on the test day.",
+        f"epochs: 1, or the last of {last} that is clearly better on the tuning days than fewer. "
+        "constant: predicts the rate of the training days.",
+        f"vs plain: against {label} after epoch {best}, which the tuning days chose.",
         f"Verdicts: a change by {COLLAPSE} % or more, with an interval that excludes 0, is a "
         "collapse, worse, or better; open: the interval allows both.",
         *(

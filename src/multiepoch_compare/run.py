@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -24,9 +24,9 @@ from multiepoch.train.metrics import auc, entropy, logloss
 from multiepoch_compare import plan
 from multiepoch_compare.readers import Columns, MappedLog
 
-# For the interval over impressions, the test day is divided into blocks: by the first id column
-# (users, as a rule) with so many values that no block holds more than LARGEST_BLOCK of the day, or
-# by impression if there is no such column.
+# For the interval over impressions, a day is divided into blocks: by the first id column (users, as
+# a rule) with so many values that no block holds more than LARGEST_BLOCK of the day, or by
+# impression if there is no such column.
 BLOCKS, LARGEST_BLOCK = 20, 0.1
 FREQUENCIES = (1, 3, 11, 101)  # edges of GROUPS, in times that a row was trained on
 GROUPS = ("never", "1 to 2", "3 to 10", "11 to 100", "more than 100")
@@ -53,18 +53,19 @@ class Setup:
 
 @dataclass
 class Parts:
-    """The three parts of the log, and the block and group of each test impression."""
+    """The three parts of the log, the blocks of two of them, and the group of each test lookup."""
 
     train: Log
     validation: Log
     test: Log
+    tuning_block: Tensor  # (n_validation,) int64
     block: Tensor  # (n_test,) int64
     group: Tensor  # (n_test,) int64
     column: str  # the id column with the most rows, bags aside; the groups are by its frequencies
 
     def to(self, device: str) -> Parts:
         """Moves the impressions."""
-        names = (*plan.PARTS, "block", "group")
+        names = (*plan.PARTS, "tuning_block", "block", "group")
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
     def half_width(self) -> float:
@@ -73,11 +74,20 @@ class Parts:
         n = n if weight is None else float(weight.sum() ** 2 / (weight**2).sum())
         return plan.half_width(n, rates(self.test))
 
-    def sizes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Counts the test impressions of each block and of each group, by weight."""
-        pairs = (self.block, BLOCKS), (self.group, len(GROUPS))
-        weight = self.test.weight
-        return tuple(torch.bincount(of, weight, minlength=n).numpy() for of, n in pairs)
+    def sizes(self) -> dict[str, np.ndarray]:
+        """Counts the impressions of each block and of each group, by weight, as in a result."""
+        return {
+            name: torch.bincount(of, getattr(self, part).weight, minlength=n).numpy()
+            for name, (part, of, n) in self.sums().items()
+        }
+
+    def sums(self) -> dict[str, tuple[str, Tensor, int]]:
+        """Returns which part each result of sums is of, its divisions, and how many there are."""
+        return {
+            "tuning_blocks": ("validation", self.tuning_block, BLOCKS),
+            "blocks": ("test", self.block, BLOCKS),
+            "groups": ("test", self.group, len(GROUPS)),
+        }
 
     def constant(self) -> np.ndarray:
         """Sums the test losses of predicting the training rates, (n_objectives, BLOCKS)."""
@@ -136,12 +146,11 @@ def _read_parts(setup: Setup) -> Parts:
         logs[part], scale = plan.prepared(setup.split.read(mapped, part), scale)
     test = logs["test"]
     single = [name for name in test.ids if name not in mapped.bags]
-    by_column = (_blocks(test.ids[name]) for name in setup.columns.ids if name in single)
-    small = (b for b in by_column if torch.bincount(b).max() <= len(test) * LARGEST_BLOCK)
-    block = next(small, _blocks(torch.arange(len(test))))
+    by = [name for name in setup.columns.ids if name in single]
+    tuning_block, block = blocks(logs["validation"], by), blocks(test, by)
     column = max(single, key=test.schema.cardinality.get)
     group = frequency_group(logs["train"], test, column)
-    return Parts(**logs, block=block, group=group, column=column)
+    return Parts(**logs, tuning_block=tuning_block, block=block, group=group, column=column)
 
 
 def rates(log: Log) -> list[float]:
@@ -164,8 +173,14 @@ def without(log: Log, column: str) -> Log:
     return replace(log, ids=ids, schema=replace(log.schema, cardinality=rows))
 
 
+def blocks(log: Log, columns: Sequence[str]) -> Tensor:
+    """Assigns each impression to a block, by the first column that is fine enough, (n,)."""
+    by_column = (_blocks(log.ids[name]) for name in columns)
+    small = (b for b in by_column if torch.bincount(b).max() <= len(log) * LARGEST_BLOCK)
+    return next(small, _blocks(torch.arange(len(log))))
+
+
 def _blocks(ids: Tensor) -> Tensor:
-    """Assigns each id to a block, (n,)."""
     return (ids * 2_654_435_761 >> 7) % BLOCKS
 
 
@@ -195,8 +210,8 @@ class _Measured(Around):
         self.epoch, self.step = 0, 0
         self.scores: list[float] = []  # on the validation day, by epoch
         self.points: list[list] = []  # as in the result of `execute`
-        self.blocks: list[list] = []  # by epoch: (n_objectives, BLOCKS)
-        self.groups: list[list] = []  # by epoch: (n_objectives, len(GROUPS))
+        # By name and epoch: (n_objectives, n), as in `Parts.sums`.
+        self.sums: dict[str, list[list]] = {name: [] for name in parts.sums()}
 
     def before_epoch(self, index: int) -> None:
         if index > 0:
@@ -219,12 +234,17 @@ class _Measured(Around):
             return
         losses = self.measure("validation", epoch, logloss)
         self.scores.append(float(np.mean([x / entropy(p) for x, p in zip(losses, self.of_ones)])))
+        self.sum_up("validation")
         self.measure("test", epoch, logloss, auc)
-        parts, test = self.parts, self.parts.test
-        loss = F.binary_cross_entropy_with_logits(self.logits, test.labels, reduction="none")
-        blocks, groups = (self.blocks, parts.block, BLOCKS), (self.groups, parts.group, len(GROUPS))
-        for sums, of, n in (blocks, groups):
-            sums.append(summed(loss, test.weight, of, n))
+        self.sum_up("test")
+
+    def sum_up(self, part: str) -> None:
+        """Adds up the losses that `measure` found last, over the blocks and groups of the part."""
+        log = getattr(self.parts, part)
+        loss = F.binary_cross_entropy_with_logits(self.logits, log.labels, reduction="none")
+        for name, (its, of, n) in self.parts.sums().items():
+            if its == part:
+                self.sums[name].append(summed(loss, log.weight, of, n))
 
     def measure(self, part: str, epoch: float, *metrics: Callable[..., float]) -> list[float]:
         log = getattr(self.parts, part)
@@ -243,8 +263,9 @@ class _Measured(Around):
 def execute(trial: plan.Trial, setup: Setup) -> dict:
     """Trains one model and returns its result as JSON values.
 
-    "points" are the curves as (split, epoch, objective, metric, value); "blocks" and "groups" are
-    test losses summed after each epoch; "seconds" are of CPU time.
+    "points" are the curves as (split, epoch, objective, metric, value); "tuning_blocks", "blocks"
+    and "groups" are losses summed after each epoch, as `Parts.sums` says; "seconds" are of CPU
+    time.
     """
     parts = read_parts(setup)
     if trial.model == plan.DROPPED:
@@ -281,8 +302,7 @@ def execute(trial: plan.Trial, setup: Setup) -> dict:
     state = optimizer.embedding.state_dict()
     return {
         "points": measured.points,
-        "blocks": measured.blocks,
-        "groups": measured.groups,
+        **measured.sums,
         "seconds": seconds,
         "bytes": {"tables": _n_bytes(model.table_parameters()), "row state": _n_bytes(state)},
     }

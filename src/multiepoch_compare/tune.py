@@ -93,7 +93,7 @@ def tune_and_run(
             return [json.loads(path.read_text()) for path in paths]
 
         def jumps(several: list[dict]) -> Estimate:
-            plain = Losses(several, parts.sizes()[0])
+            plain = Losses(several, parts.sizes())
             return difference(plain, 2, plain, 1)
 
         flat = run_all([trial for several in candidates.values() for trial in several])

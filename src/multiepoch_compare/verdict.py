@@ -104,7 +104,7 @@ def quarter(several: list[dict]) -> np.ndarray:
 class Verdict:
     """The differences in test logloss of one method, between epochs and with others.
 
-    `epochs` is the number to train for, as `_shown` has it; `trained` is that of all seeds.
+    `epochs` is the number that the tuning days chose; `trained` is that of all seeds.
     `second` compares the end of epoch 2 with that of epoch 1, `last` the end of the last epoch with
     that of epoch `before`, the best earlier one on the validation day. `onset` is the first epoch
     that collapses against the best before it; None if there is none. `in_one_epoch` compares one
@@ -132,18 +132,21 @@ class Judgment:
     """The verdicts, the plain training that gains are held against, the advice, and the headline.
 
     `baseline` and `advised` are a label and a number of epochs; `advised` is None where the data
-    show nothing to advise. The headline is a list of sentences.
+    show nothing to advise. `interplay` is a label and by how much the additive model's loss is
+    above its, both after one epoch. The headline is a list of sentences.
     """
 
     verdicts: list[Verdict]
     baseline: tuple[str, int]
     advised: tuple[str, int] | None
+    interplay: tuple[str, Estimate] | None
     headline: list[str]
 
 
 def judge(
     choices: dict[str, Choice],
     losses: dict[str, Losses],
+    tuning: dict[str, Losses],
     constant: Losses,
     *,
     quarters: dict[str, np.ndarray] | None = None,
@@ -152,30 +155,32 @@ def judge(
 ) -> Judgment:
     """Judges methods by label; `constant` holds the losses of predicting the training rate.
 
-    quarters: As `quarter` returns them, by label. seen: As from `own_label`. refusal: Why the test
-    part decides nothing, if it does not; then there is no advice.
+    losses, tuning: By label, on the test days and on the tuning days; the latter choose how many
+    epochs each method is trained for, and the plain training to compare with. quarters: As
+    `quarter` returns them, by label. seen: As from `own_label`. refusal: Why the test part decides
+    nothing, if it does not; then there is no advice.
     """
-    epochs = {label: _shown(losses[label]) for label in choices}
+    epochs = {label: _worth(tuning[label]) for label in choices}
 
     def against(label: str, k: int, other: tuple[str, int]) -> Estimate:
         return difference(losses[label], k, losses[other[0]], other[1])
 
-    def loss(pair: tuple[str, int]) -> float:
-        return float(np.log(losses[pair[0]].at(pair[1])[0]).mean())
+    def tuned(pair: tuple[str, int]) -> float:
+        return float(np.log(tuning[pair[0]].at(pair[1])[0]).mean())
 
-    # No method wins because plain was badly tuned: no plain training is clearly better than this.
     plain = [label for label in PLAIN if label in choices]
-    baseline = min(((label, epochs[label]) for label in plain), key=loss)
-    every = [(label, k) for label in plain for k in range(1, losses[label].epochs + 1)]
-    baseline = min((p for p in every if against(*p, baseline).falls), key=loss, default=baseline)
-    epochs[baseline[0]] = baseline[1]
-
+    baseline = min(((label, epochs[label]) for label in plain), key=tuned)
     learned = {label: difference(losses[label], epochs[label], constant, 1) for label in choices}
     gains = {label: against(label, epochs[label], baseline) for label in choices}
     others = choices.keys() - {*PLAIN, ADDITIVE}  # the additive model is a yardstick
     better = [k for k in choices if k in others and gains[k].falls and learned[k].falls]
     label = min(better, key=lambda label: gains[label].mean, default=baseline[0])
     best = label, epochs[label]
+    # No method is advised because plain was badly tuned, nor for epochs that only the tuning days
+    # ask for.
+    rivals = [((label, k), baseline) for label in plain for k in (1, epochs[label])]
+    rivals.append(((best[0], 1), best))
+    refuted = [(chosen, rival) for rival, chosen in rivals if against(*rival, chosen).falls]
     found = []
     for label, choice in choices.items():
         own, last = losses[label], losses[label].epochs
@@ -201,7 +206,12 @@ def judge(
     answers = [_answer(found), *([seen_in_words(seen)] if seen else [])]
     one_seed = losses[best[0]].sums.shape[0] == 1
     shown = any(v.against_constant.falls for v in found)
-    advised = best if learned[best[0]].falls and not refusal else None
+    advised = best if learned[best[0]].falls and not refusal and not refuted else None
+    interplay = None
+    if ADDITIVE in choices:
+        one_epoch = [(k, 1) for k in (*PLAIN, SPARSE, ADAGRAD) if k in choices]
+        full = min(one_epoch, key=tuned)
+        interplay = full[0], against(ADDITIVE, 1, full)
     if refusal:
         headline = [refusal, *answers]
     elif not shown and not (one_seed and any(v.against_constant.mean < 0 for v in found)):
@@ -209,17 +219,22 @@ def judge(
     elif one_seed:
         headline = [*answers, "No advice: one seed gives no interval; give at least --seeds 3."]
     else:
-        headline = [*answers, _advice(found, baseline, advised), *_in_one_epoch(found)]
+        differ = [_days_differ(*pair, against(*pair[0], pair[1])) for pair in refuted[:1]]
+        headline = [*answers, *(differ or [_advice(found, baseline, advised)])]
+        headline += _in_one_epoch(found)
         headline += [_certainty(found, advised)] if advised else []
-        headline += [_interplay(v, best[0]) for v in found if v.label == ADDITIVE]
-    return Judgment(found, baseline, advised, headline)
+        if interplay:
+            (additive,) = (v for v in found if v.label == ADDITIVE)
+            headline.append(_interplay(additive, *interplay, best[0]))
+    return Judgment(found, baseline, advised, interplay, headline)
 
 
-def _shown(own: Losses) -> int:
+def _worth(own: Losses) -> int:
     """Returns the number of epochs to train for: one, or the last that was shown to be worth it.
 
-    Each number must be clearly better on the test day than the one accepted before it. The rule is
-    the same for every method.
+    Each number must be clearly better than the one accepted before it.
+
+    own: The losses on the tuning days.
     """
     shown = 1
     for k in range(2, own.epochs + 1):
@@ -298,11 +313,14 @@ def _advice(
     against = f"at one shared learning rate ({plain.choice.trial.dense_lr:.2g}) for "
     against += _in_words(baseline[1])
     if advised is None:
-        learned = [v.label for v in found if v.against_constant.falls]
+        learned = [v.label for v in found if v.against_constant.falls and v.label != ADDITIVE]
+        text = "No advice: plain training is not shown to predict better than a constant "
+        text += f"({plain.against_constant}). "
+        if not learned:
+            return f"{text}That is shown of the additive model alone, the baseline."
         return (
-            f"No advice: plain training is not shown to predict better than a constant "
-            f"({plain.against_constant}). That is shown of {_listed(learned)}, but not that it is "
-            "better than plain training: more rows or more test days may decide."
+            f"{text}That is shown of {_listed(learned)}, but not that it is better than plain "
+            "training: more rows or more test days may decide."
         )
     if advised != baseline:
         ours = by_label[advised[0]]
@@ -340,12 +358,31 @@ def _certainty(found: list[Verdict], best: tuple[str, int]) -> str:
     return f"How sure: {'; '.join(parts)}. Another day is not covered by the intervals."
 
 
-def _interplay(additive: Verdict, best: str) -> str:
+def _days_differ(chosen: tuple[str, int], rival: tuple[str, int], change: Estimate) -> str:
+    """Says that the test days refute what the tuning days chose."""
+    k, of = rival[1], "" if rival[0] == chosen[0] else f" of {rival[0]}"
+    return (
+        f"No advice: the tuning days chose {_in_words(chosen[1])} of {chosen[0]}, and on the test "
+        f"days these are {change.size} worse than {_in_words(k)}{of}. Tune and test on more days "
+        "(--test-days)."
+    )
+
+
+def _interplay(additive: Verdict, full: str, share: Estimate, best: str) -> str:
     """Says whether the model is shown to learn more than a bias for each id."""
     change = additive.against_advised
-    text = f"An additive model (a bias for each id) differs from {best} by {change}: "
     shown = "shown to learn an interplay of ids"
-    return f"{text}the model is {'' if change.low > 0 else 'not '}{shown}."
+    text = (
+        "As a baseline, an additive model (a bias for each id: logistic regression): after one "
+        f"epoch, its test logloss differs by {share} from that of {full}, the share of interplay; "
+        f"after {_in_words(additive.epochs)}, by {change} from that of {best}. "
+    )
+    if change.low > 0:
+        return f"{text}So the model is {shown}; how much, does not say what more epochs would gain."
+    return (
+        f"{text}So the model is not {shown}: repeat no epochs of a model that does not beat "
+        "logistic regression."
+    )
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -3,8 +3,6 @@
 The notebooks and the tests hold each stage of `by_hand` against the library with these functions.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import pandas as pd
@@ -76,15 +74,29 @@ def difference(
 def curves(
     losses: Mapping[str, pd.DataFrame], chapter: str, start: float = 0.5
 ) -> tuple[Figure, dict]:
-    """Draws the losses of the reader's program, as `style.program` does, with its texts."""
+    """Draws the losses of the reader's program: a panel for each objective, a line for each name.
+
+    The losses are by epochs done (the index) and objective, and drawn in % of the first name's at
+    the end of its epoch 1, from `start` on.
+    """
     first = next(iter(losses))
-    base = losses[first].loc[1.0]
+    changes = {name: 100 * (of / losses[first].loc[1.0] - 1) for name, of in losses.items()}
+    fig, panels = style.figure(columns=len(changes[first].columns), height=3.2, sharey=True)
+    for axes, objective in zip(panels, changes[first].columns):
+        for name, change in changes.items():
+            shown = change.loc[start:, objective]
+            axes.plot(shown.index, shown, **style.line_style(name) | {"label": name})
+        style.boundaries(axes, shown.index.max())
+        style.reference(axes)
+        axes.set_title(style.spelled(objective))
+    panels[len(panels) // 2].set_xlabel("epochs done")
+    panels[0].set_ylabel("loss on the later day, change in %")
+    style.legend_outside(fig, panels[0], columns=4)
     points = {1.0: "At the end of epoch 1", 1.25: "A quarter into epoch 2", 2.0: "At its end"}
-    several = losses[first].index.max() > 1
     said = []
-    for point in (1.25, 2.0) if several else (1.0,):
-        changes = {name: 100 * (of.loc[point] / base - 1).mean() for name, of in losses.items()}
-        numbers = (f"{name} {style.signed(f'{one:+.1f}')} %" for name, one in changes.items())
-        said.append(f"{points[point]}: {', '.join(numbers)}.")
-    about = {"chapter": chapter, "first": first, "changes": " ".join(said)}
-    return style.program(losses, start), about
+    for point in (1.25, 2.0) if changes[first].index.max() > 1 else (1.0,):
+        means = (
+            (name, style.signed(f"{of.loc[point].mean():+.1f}")) for name, of in changes.items()
+        )
+        said.append(f"{points[point]}: {', '.join(f'{name} {mean} %' for name, mean in means)}.")
+    return fig, {"chapter": chapter, "first": first, "changes": " ".join(said)}

@@ -1,7 +1,5 @@
 """`python -m reproduction CHAPTER`: runs an experiment without its notebook and keeps a record."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Callable
@@ -58,31 +56,28 @@ class Experiment(NamedTuple):
 EXPERIMENTS = {
     "02": Experiment(model.NAME, model.run),
     "03": Experiment(sparsity.NAME, sparsity.run, sparsity.judge),
-    "04": Experiment(sparse_optimizer.NAME, sparse_optimizer.run, sparse_optimizer.judge),
+    "04": Experiment(sparse_optimizer.NAME, sparse_optimizer.run),
     "speed_up": Experiment(
-        sparse_optimizer.BY_RULE,
-        sparse_optimizer.run_by_rule,
-        sparse_optimizer.judge_by_rule,
-        sparse_optimizer.SEEDS,
+        sparse_optimizer.BY_RULE, sparse_optimizer.run_by_rule, seeds=sparse_optimizer.SEEDS
     ),
     "rules": Experiment(rules.NAME, rules.run, rules.judge, rules.SEEDS),
     "05": Experiment(overfitting.NAME, overfitting.run, overfitting.judge),
-    "dose": Experiment(dose.NAME, dose.run, dose.judge, dose.SEEDS),
+    "dose": Experiment(dose.NAME, dose.run, seeds=dose.SEEDS),
     "production": Experiment(production.NAME, production.run, production.judge, production.SEEDS),
     "no_cross": Experiment(
         production.NO_CROSS_NAME, production.run_no_cross, seeds=production.SEEDS
     ),
     "causes": Experiment(causes.NAME, causes.run, causes.judge, causes.SEEDS),
-    "07": Experiment(frequency.NAME, frequency.run, frequency.judge),
-    "08": Experiment(fal_versus_meda.NAME, fal_versus_meda.run, fal_versus_meda.judge),
-    "dense_factor": Experiment(tuned.NAME, tuned.run, tuned.judge, tuned.SEEDS),
+    "07": Experiment(frequency.NAME, frequency.run),
+    "08": Experiment(fal_versus_meda.NAME, fal_versus_meda.run),
+    "dense_factor": Experiment(tuned.NAME, tuned.run, seeds=tuned.SEEDS),
     "09": Experiment(own_label.NAME, own_label.run, own_label.judge, own_label.SEEDS),
     "blended_days": Experiment(own_label.BY_DAY, own_label.run_days, seeds=own_label.DAY_SEEDS),
     "tuned_blend": Experiment(tuned.BLENDED_NAME, tuned.run_blended, seeds=tuned.SEEDS),
     "remedy_cost": Experiment(remedy_cost.NAME, remedy_cost.run, seeds=remedy_cost.SEEDS),
     "10": Experiment(board.NAME, board.run, board.judge, board.SEEDS),
     "10 anatomy": Experiment(anatomy.NAME, anatomy.run, seeds=anatomy.SEEDS),
-    "11": Experiment(continual.NAME, continual.run, continual.judge),
+    "11": Experiment(continual.NAME, continual.run),
     "from_day_three": Experiment(
         continual.FROM_DAY_THREE,
         continual.run_from_day_three,
@@ -93,7 +88,7 @@ EXPERIMENTS = {
     "delay": Experiment(delay.NAME, delay.run, delay.judge, delay.SEEDS),
     "interplay": Experiment(interplay.NAME, interplay.run, interplay.judge, interplay.SEEDS),
     "constants": Experiment(constants.NAME, constants.run),
-    "12": Experiment(real_logs.NAME, real_logs.run, real_logs.judge),
+    "12": Experiment(real_logs.NAME, real_logs.run),
     "penalty": Experiment(penalty.NAME, penalty.run, penalty.judge, penalty.SEEDS),
     "a1": Experiment(ab_test.NAME, ab_test.run, ab_test.judge, ab_test.SEEDS),
     "a2": Experiment(past_one_machine.NAME, past_one_machine.run),

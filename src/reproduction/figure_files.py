@@ -3,8 +3,6 @@
 The data are read from the figure, so that every figure has them and none can differ from its own.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator
 from itertools import repeat

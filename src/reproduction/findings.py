@@ -14,8 +14,6 @@ The sentence does not depend on the live run. If a new record contradicts it, th
 and somebody has to write another sentence.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 import operator

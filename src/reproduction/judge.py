@@ -5,8 +5,6 @@ run. An experiment hands in evidence, one value per measure, point and seed. A p
 that is judged by itself, such as a learning rate; a claim measured at one point has the point "".
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -18,10 +16,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
+from scipy.special import stdtr
 from tabulate import tabulate
 
-from multiepoch.stats import holm, interval, t_test
+from multiepoch.stats import interval
 
 Status = Literal["holds", "fails", "open"]
 COLUMNS = ["claim", "measure", "point", "seed", "value"]  # of evidence
@@ -29,11 +29,7 @@ COLUMNS = ["claim", "measure", "point", "seed", "value"]  # of evidence
 # correction is judged on our prediction; the sentences beside it say what that means for the claim.
 WORDS = {
     "interval": {"holds": "reproduced", "partly": "partly", "fails": "not reproduced"},
-    "holm": {
-        "holds": "as predicted",
-        "partly": "partly as predicted",
-        "fails": "not as predicted",
-    },
+    "holm": {"holds": "as predicted", "partly": "partly as predicted", "fails": "not as predicted"},
 }
 
 
@@ -276,3 +272,30 @@ def table(rows: pd.DataFrame, ids: Iterable[str] = ()) -> str:
             lines.append([first, "", "", ""])
     head = ["claim", "measure", "predicted", "found"]
     return tabulate(lines, head, tablefmt="pipe", disable_numparse=True)
+
+
+def t_test(values: Sequence[float], mean: float) -> float:
+    """Returns the two-sided p-value of Student's t-test that the values' mean is `mean`.
+
+    With one value, nothing can be told: the p-value is 1.
+    """
+    x = np.asarray(values, dtype=float)
+    if len(x) < 2:
+        return 1.0
+    error = x.std(ddof=1) / math.sqrt(len(x))
+    distance = abs(x.mean() - mean)
+    if error == 0:
+        return 1.0 if distance == 0 else 0.0
+    return float(2 * stdtr(len(x) - 1, -distance / error))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Returns p-values adjusted for their number (Holm, Scand. J. Statist. 6, 1979).
+
+    Rejecting those below 5 % errs in any of them with a probability of at most 5 %.
+    """
+    p = np.asarray(p_values, dtype=float)
+    order = p.argsort()
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
+    return adjusted.tolist()

@@ -4,8 +4,6 @@ A measure is a series of values, indexed by what tells them apart: those of KEYS
 save the ones that were chosen. So two measures are paired by rate, objective, seed and epoch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -5,8 +5,6 @@ the ledger, and <chapter>.json the date, the seeds, the machine, the versions, a
 `start` gave the run: of which code it is, and by which predictions it is judged.
 """
 
-from __future__ import annotations
-
 import datetime
 import json
 import os

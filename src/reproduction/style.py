@@ -1,7 +1,5 @@
 """One style for every figure of the book: one width, one colour a method, intervals as bands."""
 
-from __future__ import annotations
-
 import base64
 import functools
 import io
@@ -183,28 +181,6 @@ def by_epoch(
     fig.supylabel(ylabel, fontsize=12)
     # Long names side by side would run over the edge of the figure.
     legend_outside(fig, grid[0, 0], columns=3 if max(map(len, looks)) < 18 else 2)
-    return fig
-
-
-def program(losses: Mapping[str, pd.DataFrame], start: float = 0.5) -> Figure:
-    """Draws the losses of the reader's program: a panel for each objective, a line for each name.
-
-    The losses are by epochs done (the index) and objective, and drawn in % of the first name's at
-    the end of its epoch 1, from `start` on.
-    """
-    objectives = next(iter(losses.values())).columns
-    base = next(iter(losses.values())).loc[1.0]
-    fig, panels = figure(columns=len(objectives), height=3.2, sharey=True)
-    for axes, objective in zip(panels, objectives):
-        for name, values in losses.items():
-            change = 100 * (values[objective] / base[objective] - 1).loc[start:]
-            axes.plot(change.index, change, **line_style(name) | {"label": name})
-        boundaries(axes, change.index.max())
-        reference(axes)
-        axes.set_title(spelled(objective))
-    panels[len(objectives) // 2].set_xlabel("epochs done")
-    panels[0].set_ylabel("loss on the later day, change in %")
-    legend_outside(fig, panels[0], columns=4)
     return fig
 
 

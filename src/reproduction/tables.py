@@ -1,7 +1,5 @@
 """Tables that the notebooks show: estimates with their intervals, in Markdown."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 import pandas as pd

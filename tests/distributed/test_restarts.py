@@ -11,12 +11,15 @@ from tests.distributed.cases import one_process
 from tests.distributed.restarts import MOVES, N_KILLS, RESUMED
 from tests.distributed.test_exactness import ROOT
 
+LIMIT = 3_000  # seconds: on a busy machine, the runs of `found` take far longer than any other test
+pytestmark = pytest.mark.timeout(LIMIT)
+
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("restarts")
     run = [sys.executable, "-m", "tests.distributed.restarts", folder]
-    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=3000)
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT)
     assert done.returncode == 0, done.stderr[-5000:]
     return torch.load(folder / "restarts.pt", weights_only=True)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import psutil
 
-from reproduction.checks import recorded
+from reproduction.notebook import recorded
 from tools.notebooks import NotebookFailed, execute, kept_run
 
 

@@ -29,7 +29,7 @@ def check_options(group: dict[str, Any]) -> None:
     def number(value: Any) -> bool:
         return isinstance(value, int | float) and math.isfinite(value)
 
-    require(group["rule"] in RULES, "rule", f"one of {', '.join(map(repr, RULES))}")
+    require(group["rule"] in list(RULES), "rule", f"one of {', '.join(map(repr, RULES))}")
     if isinstance(group["lr"], Tensor):
         require(group["lr"].numel() == 1, "lr", "a number or a tensor with one")
     for name in ("lr", "eps", "weight_decay"):

@@ -124,7 +124,7 @@ def _load(path: Path) -> ctypes.CDLL:
     return kernels
 
 
-def _call(name: str, *arguments: Any) -> Any:
+def call(name: str, *arguments: Any) -> Any:
     """Calls a kernel, with the addresses of tensors."""
     function = getattr(library(), name)
     return function(*(one.data_ptr() if isinstance(one, Tensor) else one for one in arguments))
@@ -146,7 +146,7 @@ def touched_rows(ids: Tensor, values: Tensor, n_rows: int) -> TouchedRows | None
     n, ids = len(ids), ids.contiguous()
     rows, start = torch.empty(n, dtype=torch.int64), torch.empty(n + 1, dtype=torch.int64)
     occurrences, order = (torch.empty(n, dtype=torch.int32) for _ in range(2))
-    k = _call("touched_rows", ids, n, n_rows, rows, occurrences, start, order)
+    k = call("touched_rows", ids, n, n_rows, rows, occurrences, start, order)
     if k < 0:
         return None
     found, counts, values = rows[:k], occurrences[:k], values.contiguous()
@@ -157,14 +157,14 @@ def distinct_rows(ids: Tensor, n_rows: int) -> tuple[Tensor, Tensor] | None:
     """Returns the rows in `ids` and how often each is there, (k,); None if an id is no row."""
     n, ids = len(ids), ids.contiguous()
     rows, occurrences = torch.empty(n, dtype=torch.int64), torch.empty(n, dtype=torch.int32)
-    k = _call("distinct_rows", ids, n, n_rows, rows, occurrences)
+    k = call("distinct_rows", ids, n, n_rows, rows, occurrences)
     return None if k < 0 else (rows[:k], occurrences[:k])
 
 
 def sum_rows(touched: TouchedRows) -> Tensor:
     """Does what `TouchedRows.gradient` does."""
     sums = torch.empty(len(touched.rows), touched.values.shape[1])
-    _call("sum_rows", _batch(touched), sums, torch.get_num_threads())
+    call("sum_rows", _batch(touched), sums, torch.get_num_threads())
     return sums
 
 
@@ -179,7 +179,7 @@ def update_rows(group: dict, table: Tensor, state: dict[str, Tensor], touched: T
     one, two = (*(state[name] for name in RULES[rule].state_shapes(*table.shape)), None, None)[:2]
     batch.stride = 0 if one is None else one.stride(0)
     scale, threads, place = _scale(group, state), torch.get_num_threads(), list(RULES).index(rule)
-    _call("update_rows", place, batch, table, one, two, options, scale, threads)
+    call("update_rows", place, batch, table, one, two, options, scale, threads)
     torch.autograd.graph.increment_version(table)  # as an in-place operation of torch does
 
 
@@ -191,7 +191,7 @@ def keep_rows(
     occurrences = occurrences.int()
     batch = Batch(rows.data_ptr(), occurrences.data_ptr(), k=len(rows), dim=table.shape[1])
     scale, threads = _scale(group, state), torch.get_num_threads()
-    _call("keep_rows", batch, table, old, counted, scale, threads)
+    call("keep_rows", batch, table, old, counted, scale, threads)
     return rows, old, counted
 
 
@@ -203,7 +203,7 @@ def correct_rows(
     batch = Batch(rows.data_ptr(), counted.data_ptr(), values=old.data_ptr())
     batch.k, batch.dim = old.shape
     batch, scale = _with_decay(batch, group, state, step), _scale(group, state)
-    _call("correct_rows", batch, table, scale, torch.get_num_threads())
+    call("correct_rows", batch, table, scale, torch.get_num_threads())
     torch.autograd.graph.increment_version(table)
 
 
@@ -217,47 +217,19 @@ def add_counts(slots: Tensor, rows: Tensor, occurrences: Tensor) -> Tensor:
     """
     rows, occurrences = rows.contiguous(), occurrences.contiguous()
     new = torch.empty_like(rows)
-    return new[: _call("add_counts", slots, len(slots), rows, occurrences, len(rows), new)]
+    return new[: call("add_counts", slots, len(slots), rows, occurrences, len(rows), new)]
 
 
 def move_counts(slots: Tensor, larger: Tensor) -> None:
     """Copies all counts into a hash table of zeros."""
-    _call("move_counts", slots, len(slots), larger, len(larger))
+    call("move_counts", slots, len(slots), larger, len(larger))
 
 
 def counts_of(slots: Tensor, rows: Tensor) -> Tensor:
     """Returns the counts of rows, int64 (k,), in a hash table, int32 (k,)."""
     rows, counts = rows.contiguous(), torch.empty(len(rows), dtype=torch.int32)
-    _call("counts_of", slots, len(slots), rows, len(rows), counts)
+    call("counts_of", slots, len(slots), rows, len(rows), counts)
     return counts
-
-
-def leave_out(
-    records: Tensor, at: Tensor, place: Tensor | None, share: Tensor | None, read: Tensor, bits: int
-) -> None:
-    """Does what `votes.leave_out` does."""
-    _call("leave_out", records, at, place, share, len(at), read.shape[1], bits // 8, read)
-
-
-def vote(
-    ids: Tensor,
-    at: Tensor,
-    gradient: Tensor,
-    records: Tensor,
-    bits: int,
-    weight: Tensor,
-    count: Tensor,
-    below: int,
-    mean_square: Tensor,
-    newest: float,
-    lr: float,
-    earlier: float,
-) -> None:
-    """Does what `votes.vote` does, with its `EARLIER`, in one sweep over the lookups."""
-    sizes = len(ids), weight.shape[1], bits // 8
-    of_table = weight, count, below, mean_square, newest, lr, earlier
-    _call("vote", ids, at, gradient, *sizes, records, *of_table)
-    torch.autograd.graph.increment_version(weight)
 
 
 def _batch(touched: TouchedRows) -> Batch:

@@ -6,6 +6,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from dataclasses import asdict
 from itertools import zip_longest
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ from multiepoch.optim.loading import arranged, check_loaded
 from multiepoch.optim.memory import use_huge_pages
 from multiepoch.optim.state import ROW_OPTIONS, apart, copied, fill, state_layout, unpack
 
-RowHook = Callable[[Tensor, Tensor, Tensor], None]
+RowHook = Callable[[Tensor, Tensor, Tensor], Callable[[], None] | None]
 _NOT_LEARNED = ("step", "count", "max_count")
 
 
@@ -117,6 +118,9 @@ class EmbeddingOptimizer(Optimizer):
     def register_row_hook(self, hook: RowHook) -> RemovableHandle:
         """Calls hook(param, rows, occurrences) once per table in each step, before a row changes.
 
+        If a hook raises, no table changes, and what the hooks before it have returned is called, so
+        that each can undo its work and the step can be tried again.
+
         The rows that the batch touches are int64 (k,), their lookups int32 (k,). On CUDA, k is the
         number of lookups; slots after the last distinct row repeat rows[0] with 0 occurrences. The
         hook is not called for a gradient without rows, and is neither copied nor pickled.
@@ -164,18 +168,23 @@ class EmbeddingOptimizer(Optimizer):
                 be drawn, since the table is empty.
         """
         _, param = self._find(table)
-        if isinstance(new_rows, int):
+        if isinstance(new_rows, Integral) and new_rows >= 0:
             if param.numel() < 2:
                 raise ValueError(
                     f"grow_table: a table of shape {tuple(param.shape)} has no standard deviation "
                     "to draw from; give the new rows."
                 )
-            new_rows = torch.normal(0.0, 1.0, (new_rows, param.shape[1]), device=param.device)
+            new_rows = torch.normal(0.0, 1.0, (int(new_rows), param.shape[1]), device=param.device)
             new_rows = new_rows * param.float().std() + param.float().mean()
-        if new_rows.dim() != 2 or new_rows.shape[1] != param.shape[1]:
+        if not isinstance(new_rows, Tensor) or new_rows.shape[1:] != param.shape[1:]:
+            what = (
+                new_rows
+                if not isinstance(new_rows, Tensor)
+                else f"of shape {tuple(new_rows.shape)}"
+            )
             raise ValueError(
-                f"grow_table: the new rows have shape {tuple(new_rows.shape)}; "
-                f"they must be rows of {param.shape[1]} weights."
+                f"grow_table: new_rows is {what}; give a number of rows, or a tensor of rows of "
+                f"{param.shape[1]} weights."
             )
         state, n_rows = self.state.get(param, {}), len(param) + len(new_rows)
         layout = {
@@ -221,16 +230,29 @@ class EmbeddingOptimizer(Optimizer):
                 check_gradient(param, grad, name, group["check_finite"])
         # All rows are found before the first table changes, since an id may be out of range.
         found = [self._touched(*table) for table in tables]
-        for (group, _, param, grad), touched, layout in zip(tables, found, layouts):
-            state = fill(self.state[param], layout)
-            if touched is not None:
-                for hook in tuple(self._row_hooks.values()):
-                    hook(param, touched.rows, touched.occurrences)
+        states = [
+            fill(self.state[param], layout) for (*_, param, _), layout in zip(tables, layouts)
+        ]
+        self._call_hooks(
+            [(t[2], touched) for t, touched in zip(tables, found) if touched is not None]
+        )
+        for (group, _, param, grad), touched, state in zip(tables, found, states):
             state["step"] += grad.is_sparse
             if touched is not None:
                 kernels = eager if touched.order is None else compiled
                 kernels.update_rows(group, param, state, touched)
         return loss
+
+    def _call_hooks(self, tables: list[tuple[Tensor, TouchedRows]]) -> None:
+        undo = []
+        try:
+            for param, touched in tables:
+                for hook in tuple(self._row_hooks.values()):
+                    undo.append(hook(param, touched.rows, touched.occurrences))
+        except BaseException:
+            for back in filter(None, undo):
+                back()
+            raise
 
     def _touched(
         self, group: dict[str, Any], name: str, param: Tensor, grad: Tensor

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from multiepoch.optim.batch import at_least_float32
-from multiepoch.optim.checks import table_name
+from multiepoch.optim.checks import check_options, table_name
 from multiepoch.optim.rules import RULES
 from multiepoch.optim.state import state_layout, unpack
 
@@ -23,6 +24,8 @@ def arranged(saved: dict[str, Any], groups: list[dict[str, Any]]) -> dict[str, A
         ValueError: If its tables have other names or another number, or options that one group
             here cannot have at once.
     """
+    if not {"state", "param_groups"} <= saved.keys():
+        raise ValueError(f"load_state_dict: {sorted(saved)[:3]} ... is no state of an optimizer.")
     known = {"state": dict(saved["state"]), "param_groups": saved["param_groups"]}
     entries, ours = list(_entries(saved["param_groups"])), list(_entries(groups))
     names, our_names = ({_bare(name) for *_, name in side} for side in (entries, ours))
@@ -56,7 +59,9 @@ def arranged(saved: dict[str, Any], groups: list[dict[str, Any]]) -> dict[str, A
         # False rounds in another way; but this machine may lack what True demands.
         restored = group["fused"] is None and options.get("fused") is False
         fused = False if restored else group["fused"]
-        arranged_groups.append({**options, "params": keys, "fused": fused})
+        arranged_groups.append(
+            {**_without_tables(group), **options, "params": keys, "fused": fused}
+        )
         if "param_names" in group:
             arranged_groups[-1]["param_names"] = group["param_names"]
         elif all(name for *_, name in chosen):
@@ -73,6 +78,7 @@ def check_loaded(state_dict: dict[str, Any], groups: list[dict[str, Any]]) -> No
                 f"{group['rule']!r}; create the optimizer with the saved rule."
             )
         options = unpack(dict(saved))
+        check_options(options)
         for index, (param, key) in enumerate(zip(group["params"], saved["params"])):
             table, loaded = table_name(group, index), state_dict["state"].get(key, {})
             needed = {"step", *RULES[rule].state_shapes(*param.shape)} if loaded else set()
@@ -84,6 +90,10 @@ def check_loaded(state_dict: dict[str, Any], groups: list[dict[str, Any]]) -> No
                     raise ValueError(
                         f"load_state_dict: the state of {table} lacks {name}, without which it "
                         f"cannot go on; begin with a new state."
+                    )
+                if value is not None and not isinstance(value, Tensor):
+                    raise ValueError(
+                        f"load_state_dict: {name} of {table} is {value!r:.40}, which is no tensor."
                     )
                 if value is not None and (value.shape, value.dtype) != (shape, dtype):
                     what = "dtype" if value.shape == shape else "shape"

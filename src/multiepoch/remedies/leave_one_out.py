@@ -22,10 +22,9 @@ from multiepoch.optim.checks import check_gradient
 from multiepoch.optim.embedding import EmbeddingOptimizer
 from multiepoch.optim.lookups import all_gather, gradient_of
 from multiepoch.optim.sparse import SparseOptimizer
-from multiepoch.remedies import votes as eager
 from multiepoch.remedies.passes import Call, Module, Pass, modules_of
 from multiepoch.remedies.tables import Tables, check_same
-from multiepoch.remedies.votes import VoteStore, vote_bytes
+from multiepoch.remedies.votes import VoteStore, copy_votes, leave_out, vote, vote_bytes
 
 Where = Literal["memory", "column"] | Path
 _SLOWEST = 1000  # steps over which the mean square of a table is taken
@@ -104,6 +103,8 @@ class LeaveOneOutRows:
     ) -> None:
         if bits not in (8, 32):
             raise ValueError(f"bits={bits} must be 8 or 32")
+        if not below >= 0:
+            raise ValueError(f"below={below} must be a number of votes, 0 or more, or math.inf")
         if votes not in ("memory", "column") and not isinstance(votes, Path):
             raise ValueError(f'votes={votes!r} must be "memory", "column" or the Path of a folder')
         if isinstance(model, DistributedDataParallel):
@@ -194,9 +195,8 @@ class LeaveOneOutRows:
         at = at if slot is None else at + module.size * slot
         read, place = out.detach(), who if module.is_bag else None
         if self.exclude:
-            kernels = compiled if self._is_fused(self._tables[module.k]) else eager
-            flat = read.view(-1, read.shape[-1])
-            kernels.leave_out(now.records, at, place, share, flat, self.bits)
+            flat, fused = read.view(-1, read.shape[-1]), self._is_fused(self._tables[module.k])
+            leave_out(now.records, at, place, share, flat, self.bits, fused)
         now.calls.append(Call(module, ids, at, place, share, read.requires_grad_()))
         return read
 
@@ -235,13 +235,15 @@ class LeaveOneOutRows:
         """Takes the gradients from the optimizer and lets their lookups vote."""
         if any(one is not None for one in (*args[1:], *kwargs.values())):
             raise ValueError("give the closure to LeaveOneOutRows.backward, and none to step")
-        passes, self._passes = self._passes, []
-        if not passes:
+        if not (passes := self._passes):
             return
+        # All tables are checked before the first changes; a step that was refused can be repeated.
+        found = [self._lookups(k, passes) for k in range(len(self._tables))]
+        self._passes = []
         parts = [one.records for one in passes]
         records = parts[0] if len(parts) == 1 else torch.cat(parts)
         for k, table in enumerate(self._tables):
-            self._vote(k, passes, records)
+            self._vote(table, found[k], records)
             table.weight.grad = None
         for one, new in zip(passes, records.split([len(part) for part in parts])):
             if self._store is not None:
@@ -249,10 +251,10 @@ class LeaveOneOutRows:
             elif new is not one.given:
                 one.given.copy_(new)
 
-    def _vote(self, k: int, passes: list[Pass], records: Tensor) -> None:
-        """Lets the lookups of table k in all passes vote; their records, (n, width), change."""
-        table, weight, group = self._tables[k], self._tables[k].weight, self._group(self._tables[k])
-        ids, at, values = self._lookups(k, passes)
+    def _vote(self, table: _Table, lookups: tuple[Tensor, Tensor, Tensor], records: Tensor) -> None:
+        """Lets lookups, as of `_lookups`, vote in a table; their records, (n, width), change."""
+        weight, group = table.weight, self._group(table)
+        ids, at, values = lookups
         if table.slots > 1:  # the lookups of one row by one impression have one vote together
             key = at // self.width * len(weight) + ids
             key, which = key.unique(return_inverse=True)
@@ -268,13 +270,11 @@ class LeaveOneOutRows:
         votes = ids, at, values.contiguous(), records, self.bits
         state = weight.detach(), table.count, int(min(self.below, 2**31 - 1)), table.mean_square
         if self._processes > 1:
-            eager.vote(*votes, *state, newest, lr, rows, all_gather)
-        elif self._is_fused(table):
-            compiled.vote(*votes, *state, newest, lr, eager.EARLIER)
+            vote(*votes, *state, newest, lr, False, rows, all_gather)
         else:
-            eager.vote(*votes, *state, newest, lr)
+            vote(*votes, *state, newest, lr, self._is_fused(table))
         if table.slots > 1:
-            eager.copy_votes(records, at[which], every, weight.shape[1], self.bits)
+            copy_votes(records, at[which], every, weight.shape[1], self.bits)
 
     def _lookups(self, k: int, passes: list[Pass]) -> tuple[Tensor, Tensor, Tensor]:
         """Returns rows, places of votes, and gradients, (m, dim), of the lookups of table k."""
@@ -315,15 +315,21 @@ class LeaveOneOutRows:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores a saved state; raises a ValueError if it has other arguments or tables."""
         check_same(state_dict, self._given(), "LeaveOneOutRows", "these have")
-        saved = [len(one["count"]) for one in state_dict["tables"]]
-        here = [len(table.weight) for table in self._tables]
+        of_each = (one["count"].shape + one["mean_square"].shape for one in state_dict["tables"])
+        saved, here = [*map(tuple, of_each)], [tuple(table.weight.shape) for table in self._tables]
         if saved != here:
-            raise ValueError(f"the state is of tables of {saved} rows, these have {here}")
+            raise ValueError(f"the state is of tables of shapes {saved}, these have {here}")
         for table, one in zip(self._tables, state_dict["tables"]):
             table.load(one)
         if self._store is not None:
             self._store.load(state_dict["votes"])
         self._passes = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        raise TypeError(  # the hooks of a copied model would call this object
+            "LeaveOneOutRows cannot be copied or pickled: build one for the copy of the model, and "
+            "give it the state_dict of this one"
+        )
 
     def _given(self) -> dict[str, Any]:
         given = {name: getattr(self, name) for name in ("below", "bits", "exclude", "width")}

@@ -28,8 +28,9 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -238,13 +239,14 @@ class Rewind:
         earlier = {"n_epochs": state_dict.get("n_passes"), "serve": "trained"}  # as in version 0.1
         earlier["min_rows"] = 0
         saved: dict[str, Any] = earlier | state_dict
-        saved["to"] = "reinit" if saved["to"] == "draw" else saved["to"]
+        if saved.get("to") == "draw":
+            saved["to"] = "reinit"
         here = {"below": self.below, "to": self.to, "serve": self.serve}
         here |= {"seed": self._tables.seed, "min_rows": self.min_rows}
         check_same(saved, here, "a Rewind", "this one has")
         records = [] if saved["index"] is None else self._new_records()
-        n, n_saved = len(records), len(saved["records"])
-        if n != n_saved:
+        n, n_saved = len(list(self._tables)), len(saved["began"])
+        if saved["index"] is not None and n != n_saved:
             raise ValueError(f"the state is of {n_saved} tables, this Rewind has {n}")
         for record, state in zip(records, saved["records"]):
             record.load_state_dict(state)
@@ -283,13 +285,14 @@ class Rewind:
         self._hook = self._tables.optimizer.register_row_hook(self._record) if listens else None
 
     @torch.no_grad()
-    def _record(self, table: Tensor, rows: Tensor, occurrences: Tensor) -> None:
+    def _record(self, table: Tensor, rows: Tensor, occurrences: Tensor) -> Callable[[], None]:
         self._check_not_serving("a step")
         records: Sequence[Counts | UndoLog | RowBlend] = self._records
         if self.epoch != 0 and self._blend is not None:
             records = self._blend.rows
         record = records[self._tables.place(table)]
         record.add(rows, occurrences, lambda: self._tables.values(table))
+        return partial(record.forget, rows, occurrences)
 
     def _below(self, table: Tensor) -> float:
         """Returns the threshold of a table."""

@@ -20,6 +20,8 @@ Init = Callable[[Tensor], Any]
 def check_same(saved: dict[str, Any], here: dict[str, Any], kind: str, this: str) -> None:
     """Raises a ValueError if an argument in a saved state differs from the one here."""
     for name, value in here.items():
+        if name not in saved:
+            raise ValueError(f"this is no state of {kind}: it has no {name!r}")
         if saved[name] != value:
             raise ValueError(
                 f"the state is of {kind} with {name}={saved[name]!r}, {this} {value!r}: "

@@ -32,6 +32,10 @@ class Counts:
         self._grow()
         self.counts.index_add_(0, rows, occurrences.int())
 
+    def forget(self, rows: Tensor, occurrences: Tensor) -> None:
+        """Takes a batch out of the counts again."""
+        self.counts.index_add_(0, rows, -occurrences.int())
+
     def _grow(self) -> None:
         """Counts the rows that the table has grown by, too."""
         if (more := len(self.table) - len(self.counts)) > 0:
@@ -91,15 +95,25 @@ class UndoLog:
                 old = {name: value.index_select(0, new) for name, value in values().items()}
                 self._keep(new, old)
         except BaseException:  # such as a full disk, after which the step may be tried again
-            self._forget(rows, occurrences.int())
+            self._uncount(rows, occurrences)
             raise
 
-    def _forget(self, rows: Tensor, occurrences: Tensor) -> None:
-        """Takes a batch out of the counts again."""
+    def forget(self, rows: Tensor, occurrences: Tensor) -> None:
+        """Forgets the batch that was added last."""
+        if n_new := self._uncount(rows, occurrences):
+            if self.file is not None:
+                self.file.n -= n_new
+            else:
+                self.chunks.pop()
+
+    def _uncount(self, rows: Tensor, occurrences: Tensor) -> int:
+        """Takes a batch out of the counts again; returns how many rows were new with it."""
         ids, counts = self.lookups.all()
-        counts.index_add_(0, torch.searchsorted(ids, rows), -occurrences)
+        counts.index_add_(0, torch.searchsorted(ids, rows), -occurrences.int())
+        left = counts > 0
         self.lookups = row_counts(self.table)
-        self.lookups.add(ids[counts > 0], counts[counts > 0])
+        self.lookups.add(ids[left], counts[left])
+        return int((~left).sum())
 
     def _keep(self, rows: Tensor, values: dict[str, Tensor]) -> None:
         """Appends rows, int64 (k,), and their values, (k, ...)."""

@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from multiepoch.optim import compiled
+
 # What a row of no votes counts already: the first few votes move it less than Adagrad's would.
 EARLIER = 4.0
 
@@ -47,9 +49,16 @@ class VoteStore:
     def of(self, impressions: Tensor) -> Tensor:
         """Copies the records of impressions, int64 (n,), to their device: uint8 (n, width)."""
         at = impressions.cpu()
-        self.n = max(self.n, int(at.max()) + 1 if len(at) else 0)
-        if self.n > len(self._all):
-            self._lengthen(max(self.n, 2 * len(self._all)))
+        n = max(self.n, int(at.max()) + 1 if len(at) else 0)
+        if n > len(self._all):
+            try:
+                self._lengthen(max(n, 2 * len(self._all)))
+            except (MemoryError, OSError, OverflowError, ValueError) as error:
+                raise ValueError(
+                    f"there is no room for the votes of impressions up to number {n - 1:,}, at "
+                    f"{self.width} bytes each: number them from 0 on, without gaps"
+                ) from error
+        self.n = n
         return self._all.index_select(0, at).view(torch.uint8).to(impressions.device)
 
     def replace(self, impressions: Tensor, records: Tensor) -> None:
@@ -79,7 +88,10 @@ class VoteStore:
         return (kept.clone() if self.folder is None else kept).view(torch.uint8)
 
     def load(self, records: Tensor) -> None:
-        """Restores the records of a state."""
+        """Restores the records of a state; raises a ValueError if they are of another width."""
+        if records.shape[1:] != (self.width,):
+            what = f"the votes in the state are of shape {tuple(records.shape)}"
+            raise ValueError(f"{what}, and those here have {self.width} bytes an impression")
         self.clear()
         self.of(torch.arange(len(records)))
         self._all[: len(records)] = records.view(torch.int32)
@@ -134,12 +146,23 @@ def copy_votes(records: Tensor, origin: Tensor, at: Tensor, dim: int, bits: int)
 
 
 def leave_out(
-    records: Tensor, at: Tensor, place: Tensor | None, share: Tensor | None, read: Tensor, bits: int
+    records: Tensor,
+    at: Tensor,
+    place: Tensor | None,
+    share: Tensor | None,
+    read: Tensor,
+    bits: int,
+    fused: bool,
 ) -> None:
     """Takes m votes out of what is read, (n, dim): vote i, times share[i], out of row place[i].
 
-    Without `place` and `share`, int64 and float32 (m,), whole and out of row i.
+    Without `place` and `share`, int64 and float32 (m,), whole and out of row i. `fused` takes the
+    compiled kernel.
     """
+    if fused:
+        sizes = len(at), read.shape[1], bits // 8
+        compiled.call("leave_out", records, at, place, share, *sizes, read)
+        return
     own, _ = read_votes(records, at, read.shape[1], bits)
     own = own if share is None else own * share[:, None]
     if place is None:
@@ -160,6 +183,7 @@ def vote(
     mean_square: Tensor,
     newest: float,
     lr: float,
+    fused: bool,
     rows: Tensor | None = None,
     together: Callable[[Tensor], Tensor] = lambda entries: entries,
 ) -> None:
@@ -177,9 +201,16 @@ def vote(
         mean_square: Of the gradients of the table, weight by weight, float64 (dim,).
         newest: The share of this batch in it.
         lr: The learning rate.
+        fused: Takes the compiled kernel, in one sweep over the lookups, for one process.
         rows: The ids of all processes; None for one process.
         together: Concatenates the entries, (m, ...), of all processes.
     """
+    if fused:
+        sizes = len(ids), weight.shape[1], bits // 8
+        of_table = weight, count, below, mean_square, newest, lr, EARLIER
+        compiled.call("vote", ids.contiguous(), at, gradient, *sizes, records, *of_table)
+        torch.autograd.graph.increment_version(weight)
+        return
     rows = ids if rows is None else rows
     few = count[ids] < below
     own, had = read_votes(records, at, weight.shape[1], bits)

@@ -232,8 +232,8 @@ class _Bounded(gzip.GzipFile):
     def read(self, size: int = -1) -> bytes:
         try:
             data = super().read(size)
-        except (EOFError, zlib.error) as error:
-            raise OSError(str(error)) from error
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise _damaged(self.path, error) from error
         self.left -= len(data)
         if self.left < 0:
             what = f"unpacks to more than {_UNPACKED} times its size"

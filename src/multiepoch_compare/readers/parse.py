@@ -173,7 +173,7 @@ def _numbers(column: pa.Array, place: Place, remedy: str) -> np.ndarray:
         place.refuse_type(column.type, _NESTED)
     if not _is_number(column.type):
         place.refuse_type(column.type, remedy)
-    return column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
 
 
 def _float32(values: np.ndarray) -> np.ndarray:

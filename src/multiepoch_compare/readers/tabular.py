@@ -238,7 +238,11 @@ def _days_by_name(path: Path, found: list[Path]) -> list[str]:
         last = next((keys.index(key) for key in ("day", "date", "dt", "ds") if key in keys), None)
         return "/".join(parts[: last + 1]) if last is not None else parts[0]
 
-    return [day(file) for file in found]
+    names = [day(file) for file in found]
+    for file, name in zip(found, names):
+        if "__HIVE_DEFAULT_PARTITION__" in name:  # would come last, and be tested on
+            raise DataError(f"{file}: its rows have no day; leave out the folder {name}.")
+    return names
 
 
 def _map(

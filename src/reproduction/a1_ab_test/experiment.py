@@ -4,8 +4,6 @@ Seven ways of training serve ads in the same world. Their value is known without
 A/B test would have reported can be compared with what is true.
 """
 
-from __future__ import annotations
-
 import inspect
 from dataclasses import asdict, replace
 from functools import partial

@@ -4,8 +4,6 @@ Each request has a slate of candidate ads. An arm shows the ad with the highest 
 probability of a checkout, and is judged by the true probability.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace

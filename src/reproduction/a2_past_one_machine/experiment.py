@@ -1,7 +1,5 @@
 """Appendix A2: the model of chapter 2 sharded over two processes, against one process."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os
@@ -11,9 +9,11 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from reproduction import findings, tables
+from reproduction import findings, style, tables
 from reproduction.a2_past_one_machine.training import train_all
+from reproduction.measure import intervals
 from reproduction.records import Record
 from reproduction.runs import Profile
 from reproduction.runs import profile as profile_named
@@ -24,6 +24,7 @@ REVERSED = "one process, batches reversed"  # the control: other rounding, the s
 ADAM, ADAGRAD = "adam", "rowwise_adagrad"
 LABELS_OF = {TWO: "two processes", REVERSED: "batches reversed"}
 LABELS = {"plain": "plain", "fal": "FAL", "tail_rewind": "tail rewind"}
+TITLES = {ADAM: "Adam, tables data-parallel", ADAGRAD: "row-wise Adagrad, tables sharded by rows"}
 KEYS = ["rule", "method", "seed", "objective", "epoch"]
 ROOT = Path(__file__).parents[3]
 
@@ -134,6 +135,35 @@ def jumps(rows: pd.DataFrame, source: str, rule: str) -> pd.DataFrame:
     loss = rows.set_index(["method", "seed", "objective", "epoch"])["value"].unstack("epoch")
     change = 100 * (loss[1.25] / loss[1.0] - 1)
     return change.groupby(["seed", "method"]).mean().unstack("method")
+
+
+@style.shown("fig-a2-curves")
+def curves(rows: pd.DataFrame) -> Figure:
+    """Draws the loss against the end of plain's epoch 1, in one process and in two."""
+    fig, grid = style.figure(2, height=2.7, sharex=True)
+    loss = rows.set_index(["source", "rule", "method", "seed", "objective", "epoch"])["value"]
+    for axes, (rule, title) in zip(grid, TITLES.items()):
+        of_rule = loss.xs(rule, level="rule")
+        first = of_rule.xs(ONE, level="source").xs("plain", level="method").xs(1.0, level="epoch")
+        change = (100 * (of_rule / first - 1)).groupby(["source", "method", "seed", "epoch"]).mean()
+        for method, label in LABELS.items():
+            for source in change.index.unique("source").intersection([ONE, TWO]):
+                found = change.xs(source, level="source").xs(method, level="method")
+                points = intervals(found.rename("value").reset_index(), ["epoch"])
+                points = points[points.index >= 0.75]
+                if source == ONE:
+                    style.band(axes, points, label)
+                else:
+                    look = {"linestyle": "none", "marker": "o", "markersize": 4}
+                    color = style.line_style(label)["color"]
+                    axes.plot(points.index, points["mean"], color=color, **look)
+        style.reference(axes)
+        style.boundaries(axes, 2.0)
+        axes.set_title(title)
+        axes.set_ylabel("logloss, % above the\nend of plain's epoch 1")
+    grid[1].set_xlabel("epochs over the training window")
+    style.legend_outside(fig, grid[0])
+    return fig
 
 
 def show_apart(rows: pd.DataFrame) -> None:

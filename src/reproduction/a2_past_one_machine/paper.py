@@ -4,16 +4,15 @@ Tables are sharded by rows and have a state of 4 bytes a row (row-wise Adagrad).
 everything; "moved" is what it sends in a step or an epoch.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-from reproduction import records
+from reproduction import records, style
 
 FLOAT, STATE = 4, 4  # bytes of a weight, and of a row's state
 
@@ -146,7 +145,7 @@ def added(job: Job, constants: Constants | None = None) -> pd.DataFrame:
             "step": c.undo_log * job.lookups,
         },
         "leave-one-out rows (chapter 9)": {
-            "memory": job.rewound * job.lookups * job.steps * FLOAT * job.dim,
+            "memory": job.rewound * job.lookups * job.steps * FLOAT * job.dim
         },
     }
     frame = pd.DataFrame.from_dict({k: nothing | v for k, v in rows.items()}, orient="index")
@@ -200,3 +199,28 @@ def table(job: Job, constants: Constants | None) -> dict[str, dict[str, str]]:
             cells |= {"at the reset": seconds(one["epoch"])}
         found[str(name)] = cells
     return found
+
+
+@style.shown("fig-a2-memory")
+def memory(job: Job) -> Figure:
+    """Draws the memory of a host against the share of the rows that an epoch looks up."""
+    fig, axes = style.figure(height=3.2)
+    shares = np.linspace(0.02, 1, 50)
+    jobs = [Job(job.hosts, job.rows, job.dim, touched=share) for share in shares]
+    held = plain(job)["memory"] / 1e9
+    extra = pd.DataFrame([added(one)["memory"] for one in jobs], index=shares) / 1e9
+    lines = {
+        "FAL": (extra["FAL"], "FAL"),
+        "tail rewind, undo log": (extra["tail rewind, undo log"], "tail rewind"),
+        "with blended serving": (
+            extra["tail rewind, undo log"] + extra["blended serving, besides"],
+            "FAL + tail rewind",
+        ),
+    }
+    style.reference(axes, held, "no remedy")
+    for label, (values, look) in lines.items():
+        axes.plot(100 * shares, held + values, label=label, **style.line_style(look))
+    axes.set(xlabel="rows that an epoch looks up, %", ylabel="memory of a host, GB")
+    axes.set_ylim(0)
+    axes.legend()
+    return fig

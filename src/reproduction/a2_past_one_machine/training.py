@@ -6,8 +6,6 @@
 Imports the library alone, so that it runs in an environment that has TorchRec and not the book.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from dataclasses import replace
@@ -29,11 +27,7 @@ QUARTERS = 4  # evaluations in an epoch
 
 
 def train(
-    run: dict[str, Any],
-    settings: dict[str, Any],
-    train_log: Log,
-    test: Log,
-    reverse: bool = False,
+    run: dict[str, Any], settings: dict[str, Any], train_log: Log, test: Log, reverse: bool = False
 ) -> list[dict]:
     """Returns the expected logloss on the test day, four times in each epoch, by objective.
 

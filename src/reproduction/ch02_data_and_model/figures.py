@@ -1,7 +1,5 @@
 """Draws the figures and the table of chapter 2."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,8 +9,15 @@ from matplotlib.figure import Figure
 
 from multiepoch.data import Log
 from reproduction import style
-from reproduction.ch02_data_and_model.data import CROSS, ITEM, frequencies, positives
-from reproduction.ch02_data_and_model.experiment import final, gap_closed, objectives
+from reproduction.ch02_data_and_model.experiment import (
+    CROSS,
+    ITEM,
+    final,
+    frequencies,
+    gap_closed,
+    objectives,
+    positives,
+)
 from reproduction.findings import cell
 from reproduction.measure import curve, pick, share_of_gap_closed
 

@@ -3,13 +3,10 @@
 The first half asks what the tables' own rate gains under Adam; the second, rule by rule.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 
 from reproduction.findings import by_name, measures
-from reproduction.judge import evidence
 from reproduction.measure import by_seed, curve, losses, pick, relative, samples_to
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
@@ -112,15 +109,6 @@ def trials(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found).T.rename_axis("rival")
 
 
-def judge(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the evidence for the earlier reading of C2."""
-    speed = speed_up(rows)
-    found = {f"speedup_{name}": speed[name] for name in ("click", "checkout")}
-    found["one_epoch"] = by_seed(against(rows, OWN, SHARED))
-    found["control"] = by_seed(against(rows, WHOLE, OWN))
-    return evidence(("C2-first", name, "", values) for name, values in found.items())
-
-
 # Rule by rule -----------------------------------------------------------------------------------
 
 BY_RULE = "speed_up"
@@ -172,22 +160,6 @@ def speed_up_by_rule(rows: pd.DataFrame) -> pd.Series:
             needed = samples_to(own, there["value"])
             found[key[0], point, *key[1:]] = there["samples"] / needed
     return pd.Series(found).rename_axis(["condition", "point", "objective", "seed"]).sort_index()
-
-
-def judge_by_rule(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the evidence for the second reading of C2."""
-    early = speed_up_by_rule(rows).xs(READ_AT[0], level="point").unstack("condition")
-    early = {name: early.xs(name, level="objective") for name in ("click", "checkout")}
-    found = [
-        ("C2-second", "adam", f"{name}, {READ_AT[0]} of the epoch", values["Adam"])
-        for name, values in early.items()
-    ]
-    click = early["click"]
-    found.append(
-        ("C2-second", "sgd", "click", click["SGD"] - click[["Adam", "Adagrad"]].max(axis=1))
-    )
-    found.append(("C2-second", "deep", "click", click["Adam, deep"] - click["Adam"]))
-    return evidence(found)
 
 
 def facts(record: Record) -> dict:

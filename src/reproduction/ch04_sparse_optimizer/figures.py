@@ -1,7 +1,5 @@
 """Draws the figures of chapter 4 from result rows, live or recorded, for `style.show`."""
 
-from __future__ import annotations
-
 import textwrap
 
 import numpy as np

@@ -4,15 +4,13 @@ Production trains tables by row-wise Adagrad and dense layers by Adam. Each pair
 for one epoch with one shared rate and with a rate of the tables' own, both found by one search.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pandas as pd
 
 from reproduction.findings import by_name
 from reproduction.judge import evidence
-from reproduction.measure import by_seed, losses, relative, samples_to
+from reproduction.measure import by_seed, losses, relative
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import RULES, chosen, for_one_epoch
@@ -22,7 +20,6 @@ SEEDS = tuple(range(30, 38))  # no pilot and no tuning has seen them
 DATA = {"world": "AdsWorld", "kuairand": "KuaiRand"}
 PRODUCTION = "row-wise Adagrad"
 POINTS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
-READ_AT = (0.2, 0.5, 1.0)  # of the epoch, at which the shared rate's loss is read
 REPORTED = 50  # the tables' rate over the dense rate, as reported for the paper's model
 
 
@@ -90,25 +87,6 @@ def reported(rows: pd.DataFrame) -> pd.Series:
     return by_source(rows, (PRODUCTION, "reported"), (PRODUCTION, "own"))
 
 
-def speed_up(rows: pd.DataFrame) -> pd.Series:
-    """Returns how many times fewer samples the tables' own rate needs for the shared rate's loss.
-
-    By source, rule, point of the epoch, objective and seed. It is 0 if the loss is never reached.
-    """
-    found = {}
-    for (data, rule), mine in rows.groupby(["data", "rule"], sort=False):
-        by = ("rates", "objective", "seed", "epoch", "samples")
-        loss = losses(mine, metric=None, by=by).reset_index(["epoch", "samples"])
-        for (objective, seed), own in loss.loc["own"].groupby(["objective", "seed"], sort=False):
-            shared = loss.loc[("shared", objective, seed)]
-            shared = shared.set_index(shared["epoch"].round(2))
-            for point in READ_AT:
-                there = shared.loc[point]
-                needed = samples_to(own, there["value"])
-                found[DATA[data], rule, point, objective, seed] = there["samples"] / needed
-    return pd.Series(found).rename_axis(["data", "rule", "point", "objective", "seed"])
-
-
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the evidence for C2 and C17."""
     found = []
@@ -160,7 +138,6 @@ def facts(record: Record) -> dict:
         gain=gain.groupby(["data", "rule", "seed"]).mean(),
         of=gain.xs(PRODUCTION, level="rule"),
         rule=rule.groupby(["data", "seed"]).mean(),
-        rule_of=rule,
         reported=reported(rows).groupby(["data", "seed"]).mean(),
         ratio={name: float(ratios[name, PRODUCTION]) for name in DATA.values()},
     )

@@ -1,6 +1,4 @@
-"""Chapter 8, claims C7 and C11: every remedy tuned, and the map of who wins where."""
-
-from __future__ import annotations
+"""Chapter 8: every remedy tuned for three epochs, and the sweep of tail rewind's threshold."""
 
 import math
 from dataclasses import asdict, replace
@@ -14,10 +12,7 @@ from multiepoch.model import ConversionModel
 from multiepoch.remedies import Rewind
 from multiepoch.train.metrics import auc
 from reproduction import measure
-from reproduction.findings import by_name
-from reproduction.judge import evidence
-from reproduction.measure import curve, losses, relative, share_of_gap_closed
-from reproduction.records import Record
+from reproduction.measure import curve, share_of_gap_closed
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import tuned
 
@@ -28,16 +23,8 @@ GROUPS = {"1": (1, 1), "2–3": (2, 3), "4–9": (4, 9), "10–29": (10, 29), "3
 TAUS = (10, 50, 100, 500, 2_000, "all")
 PARTS = {0.25: "a quarter into", 0.5: "half of", 1.0: "end of"}
 POINTS = {n + part: f"{words} epoch {n + 1}" for n in (1, 2, 3) for part, words in PARTS.items()}
-MAP_METHODS = ("fal", "meda", "tail_rewind")
-MAP_RATES = (10**-1.5, 10**-0.75, 1.0)  # of the tables' best rate for one epoch
-MAP_SCALES = (0.5, 1.0, 2.0)  # of users and products; impressions stay the same
 # The meaning of a setting in the records.
 TAU_OF = {f"tau {tau}": tau for tau in TAUS}
-CELLS = {
-    f"rate x{rate:.2g}, cardinality x{scale:g}": (rate, scale)
-    for scale in MAP_SCALES
-    for rate in MAP_RATES
-}
 
 
 def headline(epochs: int) -> list[Run]:
@@ -52,68 +39,17 @@ def threshold_sweep(epochs: int) -> list[Run]:
     return [replace(run, setting=name, hyperparameter=tau) for name, tau in TAU_OF.items()]
 
 
-def map_runs(methods=MAP_METHODS, rates=MAP_RATES, scales=MAP_SCALES) -> list[Run]:
-    """Returns methods over the tables' rate and the cardinality, at plain's dense rate."""
-    one_epoch = tuned("plain", 1)
-    found = []
-    for setting, (rate, scale) in CELLS.items():
-        for name in methods if rate in rates and scale in scales else ():
-            lr = one_epoch.dense_lr, rate * one_epoch.embedding_lr
-            more = dict(setting=setting, epochs=3, scale=scale)
-            found.append(Run(name, 0, *lr, tuned(name, 3).hyperparameter, **more))
-    return found
-
-
 def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
-    """Trains the tuned methods; in `long` also the map and the sweep of tau, in `gpu` its corners.
-
-    The other profiles have no time for the map.
-    """
+    """Trains the tuned methods; in `long` also the sweep of tau."""
     todo = headline(profile.epochs)
     if profile.name == "long":
-        todo += map_runs() + threshold_sweep(profile.epochs)
-    elif profile.name == "gpu":
-        todo += map_runs(("fal", "meda"), MAP_RATES[::2], MAP_SCALES[::2])
+        todo += threshold_sweep(profile.epochs)
     return run_all(over_seeds(seeds or profile.seeds, todo), profile, device, store, log)
-
-
-def wins(rows: pd.DataFrame, method: str = "fal", other: str = "meda") -> pd.DataFrame:
-    """Returns one method's logloss against another's in %, in each case of the map after epoch 1.
-
-    The columns are setting, objective, epoch, seed and value.
-    """
-    later = rows[rows["setting"].isin(CELLS) & (rows["epoch"] > 1)]
-    return relative(*(losses(later, method=name) for name in (method, other))).reset_index()
-
-
-def share_won(rows: pd.DataFrame, method: str = "fal", other: str = "meda") -> pd.Series:
-    """Returns the % of the map's cases in which `method` has the lower logloss, by seed."""
-    cases = wins(rows, method, other)
-    return 100.0 * (cases["value"] < 0).groupby(cases["seed"]).mean()
 
 
 def against(rows: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
     """Returns one tuned method's logloss against another's in %, over objectives: seed by epoch."""
     return measure.against(rows, method, other, setting=TUNED)
-
-
-def worst(rows: pd.DataFrame, other: str) -> pd.Series:
-    """Returns tail rewind's logloss against another's at its worst point, in % by seed."""
-    change = against(rows, "tail_rewind", other)
-    return change[[epoch for epoch in change if epoch in POINTS]].max(axis=1)
-
-
-def judge(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the evidence for the earlier readings of C7 and, on a fixed window, of C11.
-
-    Rows without the map have none for C7's share of cases.
-    """
-    found = [("C7-first", "tuned", "", against(rows, "fal", "meda")[3.0])]
-    if set(rows["setting"]) & set(CELLS):
-        found.insert(0, ("C7-first", "cases", "", share_won(rows)))
-    for other in ("fal", "meda"):
-        found.append(("C11-first", f"worst_{other}", "", worst(rows, other)))
-    return evidence(found)
 
 
 def sweep(rows: pd.DataFrame) -> pd.DataFrame:
@@ -200,16 +136,3 @@ def _bytes_of(name: str, window: Log, profile: Profile, seed: int) -> dict:
                 kind = "moments" if key in ("exp_avg", "exp_avg_sq") else "beside"
                 found[kind] += value.nbytes
     return found
-
-
-def facts(record: Record) -> dict:
-    """Returns the values that the findings speak of, by name."""
-    rows, others = record.rows, ("fal", "meda")
-    return by_name(
-        cases=share_won(rows),
-        lowest_late=wins(rows).query("epoch > 1.5")["value"].min(),
-        fal=against(rows, "fal", "meda"),
-        tail={name: against(rows, "tail_rewind", name) for name in others},
-        worst={name: worst(rows, name) for name in others},
-        gap=gap_closed(rows),
-    )

@@ -1,7 +1,5 @@
 """Chapter 11, claims C8 and C11: day after day, judged on the next day, each method tuned."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np
@@ -139,22 +137,6 @@ def best_meda(rows: pd.DataFrame) -> str:
     """Returns the meaning of MEDA that does best over the last days, of those that were run."""
     there = [name for name in MEDA if ran(rows, [label(name, 2)])]
     return min(there, key=lambda name: last_days(gain(rows, label(name, 2))).mean())
-
-
-def judge(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the evidence for the earlier readings of C8 and, day after day, of C11."""
-    names = ("plain", "fal", "meda_groups", "day_tail_rewind", best_meda(rows))
-    plain, fal, groups, ours, meda = (label(name, 2) for name in names)
-    fades = {"fal_slope": fal, "meda_slope": groups}
-    ahead = {"days_fal": fal, "days_meda": meda}
-    found = [
-        ("C8-first", name, "", slope(gain(rows, setting, plain))) for name, setting in fades.items()
-    ]
-    found += [
-        ("C11-first", name, "", last_days(gain(rows, ours, setting)))
-        for name, setting in ahead.items()
-    ]
-    return evidence(found)
 
 
 def bytes_at_end(rows: pd.DataFrame, setting: str, metric: str) -> pd.Series:
@@ -303,17 +285,11 @@ def judge_from_day_three(rows: pd.DataFrame) -> pd.DataFrame:
 
 def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
-    rows, fading = record.rows, ("fal", "meda_groups")
-    two = {name: label(name, 2) for name in TWO_EPOCHS}
-    others = {"more": MORE_DATA, "fal": two["fal"], "meda": two["meda_restored"]}
-    change = {name: gain(rows, two[name], two["plain"]) for name in fading}
-    tail = {name: gain(rows, two["day_tail_rewind"], other) for name, other in others.items()}
-    late = {name: gain(rows, setting) for name, setting in (two | {"more": MORE_DATA}).items()}
+    rows, tail = record.rows, label("day_tail_rewind", 2)
+    settings = {"more": MORE_DATA, "plain": label("plain", 2), "day_tail_rewind": tail}
     return by_name(
-        late={name: last_days(of) for name, of in late.items()},
-        tail={name: last_days(of) for name, of in tail.items()},
-        slope={name: slope(of) for name, of in change.items()},
-        later={name: slope(of, TUNED_FROM) for name, of in change.items()},
+        late={name: last_days(gain(rows, one)) for name, one in settings.items()},
+        tail={"more": last_days(gain(rows, tail, MORE_DATA))},
     )
 
 

@@ -7,8 +7,6 @@ the lookups of each, grow with it. Rates are those of the board's search. At the
 tail rewind is the same with and without blended serving, so that it has one line.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Chapter 12, claim C10: the collapse and its remedies on KuaiRand, with and without the cross."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, replace
 
 import pandas as pd
@@ -14,7 +12,6 @@ from multiepoch.runner import resolve_device
 from multiepoch.train import train
 from reproduction import records
 from reproduction.findings import by_name
-from reproduction.judge import evidence
 from reproduction.measure import against, jump, losses, relative
 from reproduction.runs import COLUMNS, SOURCES, Profile, Run, over_seeds, run_all
 from reproduction.tuning import Tuned, tuned
@@ -200,17 +197,6 @@ def jump_by_frequency(rows: pd.DataFrame) -> pd.Series:
     return pd.concat(found, names=["group"]).droplevel(["method", "setting"])
 
 
-def judge(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the evidence for the earlier reading of C10.
-
-    That is, the jumps at the rates of one epoch, and FAL against MEDA, each tuned.
-    """
-    plain, fal = (jumps(rows, name, setting(WITH, ONE_EPOCH))["click"] for name in ("plain", "fal"))
-    fal_meda = end_of_three(rows, WITH, "fal", "meda")["click"]
-    found = {"jump": plain, "jump_left": 100 * fal / plain, "fal_meda": fal_meda}
-    return evidence(("C10-first", name, "", values) for name, values in found.items())
-
-
 # What carries over from the synthetic world -------------------------------------------------------
 
 # By measure: its words, its threshold, and the record, claim and measures that have it.
@@ -266,17 +252,11 @@ def of_log(rows: pd.DataFrame) -> dict[str, pd.Series]:
 def facts(record: records.Record) -> dict:
     """Returns the values that the findings speak of, by name."""
     rows, crossed = record.rows, setting(WITH, ONE_EPOCH)
-    plain, fal = (jumps(rows, name, crossed) for name in ("plain", "fal"))
-    pairs = (("fal", "meda"), ("tail_rewind", "meda"), ("tail_rewind", "fal"))
+    plain = jumps(rows, "plain", crossed)
     rare, full = (change(rows, "plain", of, 1.25, "click") for of in (RARE_CLICK, CLICK_ALONE))
     return by_name(
-        jump=plain,
-        alone=jumps(rows, "plain", setting(WITHOUT, ONE_EPOCH))["click"],
-        left=100 * fal["click"] / plain["click"],
-        by_rows=jump_by_frequency(rows).xs("click", level="objective"),
         order=plain["like"] - plain["click"],
         together=change(rows, "plain", crossed, 2.0, "like"),
         by_itself=change(rows, "plain", LIKE_ALONE, 2.0, "like"),
         rare=rare - full,
-        end={"_".join(pair): end_of_three(rows, WITH, *pair) for pair in pairs},
     )

@@ -1,7 +1,5 @@
 """The figures and tables of chapter 12."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,7 +12,7 @@ from multiepoch.methods import METHODS
 from multiepoch.stats import interval
 from reproduction import style, tables
 from reproduction.ch12_real_logs import experiment as chapter
-from reproduction.ch12_real_logs import penalty, public_logs
+from reproduction.ch12_real_logs import penalty
 from reproduction.ch12_real_logs.experiment import CROSS, MEAN, ONE_EPOCH, TUNED, WITH, WITHOUT
 from reproduction.findings import cell
 from reproduction.measure import intervals, losses, pick, to_start
@@ -28,8 +26,8 @@ PAIRS = [("fal", "meda"), ("fal", "plain"), ("meda", "plain")]
 PAIRS += [("tail_rewind", other) for other in ("meda", "fal", "plain")]
 PAIRS += [("adamar", "meda"), ("fal_tail_rewind", "tail_rewind")]
 KINDS = {
-    public_logs.SMALL: ("#D55E00", "o"),
-    public_logs.LARGE: ("#0072B2", "D"),
+    penalty.SMALL: ("#D55E00", "o"),
+    penalty.LARGE: ("#0072B2", "D"),
     "not stated": ("#6B6B6B", "s"),
 }
 # The more steps an epoch has, the darker.

@@ -6,8 +6,6 @@ its effect is set against the dose, the jump of plain training at the same rate,
 Chapters 5, 7, 8 and 12 read the record of these runs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +14,6 @@ import pandas as pd
 from multiepoch.methods import FAL_VARIANTS
 from reproduction import measure
 from reproduction.findings import by_name
-from reproduction.judge import evidence
 from reproduction.measure import DRAWN, EXPECTED, at_best_rate, losses, over_objectives, relative
 from reproduction.records import Record
 from reproduction.remedies.registry import METHODS
@@ -203,28 +200,6 @@ def _best_against(rows: pd.DataFrame, *points: tuple[str, str, float]) -> pd.Ser
 
 QUARTER = 1.25
 ENDS = (2.0, 3.0)
-INSIDE = (1.25, 1.5, 2.25, 2.5)
-
-
-def judge(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the evidence for the second readings of C3, C4, C6, C7, C10 and C11."""
-    found = []
-    if "AdsWorld" in set(rows["stratum"]):
-        found += [*_c3(rows), *_c4(rows), *_c6(rows, "C6-second", "AdsWorld", None)]
-        found += [*_c7(rows, "C7-second", "AdsWorld", None), *_c11(rows)]
-    if HIGH_DENSE in set(rows["stratum"]):  # where the first readings were
-        found += _c6(rows, "C6-second", HIGH_DENSE, None)
-    if "AdsWorld, linear" in set(rows["stratum"]):
-        for end in ENDS:
-            found.append(
-                ("C6-second", "log_linear_end", f"end of epoch {end:.0f}", log_linear(rows, end))
-            )
-    if "KuaiRand" in set(rows["stratum"]):
-        found += [
-            *_c6(rows, "C10-second", "KuaiRand", "click"),
-            *_c7(rows, "C10-second", "KuaiRand", "click"),
-        ]
-    return evidence(found)
 
 
 def mean_dose(rows: pd.DataFrame, stratum: str, objective: str | None = None) -> pd.Series:
@@ -234,64 +209,6 @@ def mean_dose(rows: pd.DataFrame, stratum: str, objective: str | None = None) ->
 
 def rate_name(rate: float) -> str:
     return f"tables at {rate:.2g}"
-
-
-def _c3(rows: pd.DataFrame):
-    plain = jumps(rows, "AdsWorld", method="plain")
-    for (rate, objective), values in plain.groupby(["rate", "objective"]):
-        yield (
-            "C3-second",
-            "jump",
-            f"{objective}, {rate_name(rate)}",
-            values.droplevel(["rate", "objective"]),
-        )
-
-
-def _c4(rows: pd.DataFrame):
-    plain = jumps(rows, "AdsWorld", method="plain").unstack("objective")
-    steps = {
-        "cart_over_click": plain["add_to_cart"] - plain["click"],
-        "checkout_over_cart": plain["checkout"] - plain["add_to_cart"],
-    }
-    for rate, size in mean_dose(rows, "AdsWorld").items():
-        if 2 <= size <= 20:
-            for name, values in steps.items():
-                yield "C4-second", name, rate_name(rate), values.xs(rate, level="rate")
-        elif size > 25:
-            smaller = pd.concat(steps, axis=1).min(axis=1)
-            yield "C4-second", "large_dose", rate_name(rate), smaller.xs(rate, level="rate")
-
-
-def _c6(rows: pd.DataFrame, claim: str, stratum: str, objective: str | None):
-    left = share_left(rows, stratum, "fal", objective)
-    dense = ", dense part at 0.0032" if stratum == HIGH_DENSE else ""
-    for rate, size in mean_dose(rows, stratum, objective).items():
-        if 1 <= size <= 10:
-            yield claim, "left_small_dose", rate_name(rate) + dense, left.xs(rate, level="rate")
-        elif size > 30:
-            yield claim, "left_large_dose", rate_name(rate) + dense, left.xs(rate, level="rate")
-
-
-def _c7(rows: pd.DataFrame, claim: str, stratum: str, objective: str | None):
-    change = against(rows, stratum, "fal", "meda", objective)
-    for rate, size in mean_dose(rows, stratum, objective).items():
-        mine = change.xs(rate, level="rate")
-        if size <= 5:
-            yield claim, "fal_meda_quarter", rate_name(rate), mine[QUARTER]
-        for end in ENDS:
-            yield claim, "fal_meda_end", f"end of epoch {end:.0f}, {rate_name(rate)}", mine[end]
-
-
-def _c11(rows: pd.DataFrame):
-    fal, meda = (against(rows, "AdsWorld", "tail_rewind", other) for other in ("fal", "meda"))
-    for rate, size in mean_dose(rows, "AdsWorld").items():
-        if 1 <= size <= 10:
-            for end in ENDS:
-                point = f"end of epoch {end:.0f}, {rate_name(rate)}"
-                yield "C11-second", "tail_fal_end", point, fal.xs(rate, level="rate")[end]
-            for epoch in INSIDE:
-                point = f"{epoch:g} epochs, {rate_name(rate)}"
-                yield "C11-second", "tail_meda_inside", point, meda.xs(rate, level="rate")[epoch]
 
 
 def facts(record: Record) -> dict:

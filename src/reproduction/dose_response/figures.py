@@ -3,8 +3,6 @@
 They read the record of `experiment`. findings.toml has their texts.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -10,15 +10,12 @@ tail rewind is below tuned tail rewind and below tuned MEDA at ¼ and ½ of epoc
 below tuned FAL at ¼ of epoch 2 and at the ends of both epochs.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict
 
 import pandas as pd
 
 from reproduction import measure, records
 from reproduction.findings import by_name
-from reproduction.judge import evidence
 from reproduction.measure import EXPECTED
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
@@ -56,14 +53,6 @@ def n_trials(method: str) -> int:
 def against(rows: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
     """Returns one method's loss against another's in %, mean over objectives, by seed and epoch."""
     return measure.against(rows.drop(columns="setting"), method, other, metric=EXPECTED)
-
-
-def judge(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the evidence for the tuned half of C7."""
-    change = against(rows, "fal", "meda")
-    points = [("tuned_quarter", 1.25, "¼ into epoch 2")]
-    points += [("tuned_end", float(e), f"end of epoch {e}") for e in range(2, EPOCHS + 1)]
-    return evidence(("C7-second", name, point, change[epoch]) for name, epoch, point in points)
 
 
 def facts(record: Record) -> dict:

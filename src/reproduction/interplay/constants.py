@@ -3,8 +3,6 @@
 None of the constants is fitted to a remedy's result.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import torch

@@ -8,17 +8,18 @@ are a rule of their own) and one search, tuned for the end of epoch 4, on AdsWor
 scale.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from multiepoch.data.ads_world import TASTE_SCALE
+from reproduction import style
 from reproduction.findings import by_name
 from reproduction.judge import evidence
-from reproduction.measure import losses, relative
+from reproduction.measure import intervals, losses, relative
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import chosen, under_production_rule
@@ -31,6 +32,7 @@ FEW = (0.5, 1.5, 3.0)
 # The divisor of the profile's size, its tastes and how many seeds it has.
 SIZES = {"an eighth": (8, TASTES, 8), "a half": (2, FEW, 4), "whole": (1, FEW, 2)}
 REAL = {"kuairand": "KuaiRand", "retailrocket": "RetailRocket", "tmall": "Tmall"}
+LOOKS = {"kuairand": ("#D55E00", "o"), "retailrocket": ("#00835F", "s"), "tmall": ("#8822EE", "D")}
 BASELINES = ("additive", "machine")
 REPEATED = {"meda": "MEDA", "tail_rewind": "tail rewind", "leave_one_out": "leave-one-out rows"}
 EPOCHS = (2, 4, 8)
@@ -116,16 +118,16 @@ def rank(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.Series:
     return ours.corrwith(theirs[ours.columns], axis=1, method="spearman")
 
 
-def calibrated(rows: pd.DataFrame, method: str) -> pd.DataFrame:
+def calibrated(shares: pd.Series, gains: pd.Series) -> pd.DataFrame:
     """Returns AdsWorld's gain where its share is that of the real labels, and theirs, by seed.
 
     The share of a seed is the mean over real labels; the gain is linear between taste scales.
     """
-    of_world, of_real = worlds(share(rows)), labels(share(rows)).mean(axis=1)
-    gains, real = worlds(gain(rows, method)), labels(gain(rows, method)).mean(axis=1)
+    of_world, of_real = worlds(shares), labels(shares).mean(axis=1)
+    gained, real = worlds(gains), labels(gains).mean(axis=1)
     found = {}
     for seed in of_world.index:
-        x, y = of_world.loc[seed].to_numpy(), gains.loc[seed].to_numpy()
+        x, y = of_world.loc[seed].to_numpy(), gained.loc[seed].to_numpy()
         order = np.argsort(x)
         at = float(np.interp(of_real[seed], x[order], y[order]))
         scale = float(np.interp(of_real[seed], x[order], of_world.columns.to_numpy()[order]))
@@ -135,7 +137,7 @@ def calibrated(rows: pd.DataFrame, method: str) -> pd.DataFrame:
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the evidence for C18."""
-    found = []
+    found, shares = [], share(rows)
     gains = {method: gain(rows, method) for method in ("leave_one_out", "tail_rewind")}
     for method, values in gains.items():
         name, on_world = REPEATED[method], worlds(values)
@@ -143,8 +145,8 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
         slope, _ = np.polyfit(doublings, on_world.to_numpy().T, 1)
         found.append(("C18", "slope", name, pd.Series(slope, on_world.index)))
         found += [("C18", "weak", f"{name}, taste {x:g}", on_world[x]) for x in (0.25, 0.5)]
-        found.append(("C18", "rank", name, rank(labels(share(rows)), labels(values))))
-        at = calibrated(rows, method)
+        found.append(("C18", "rank", name, rank(labels(shares), labels(values))))
+        at = calibrated(shares, values)
         found.append(("C18", "calibrated", name, (at["world"] - at["real"]).abs()))
     loo, tail = gains.values()
     apart = worlds(loo) - worlds(tail)
@@ -172,5 +174,41 @@ def facts(record: Record) -> dict:
         },
         mean_share=interplay.mean(axis=1),
         rank={m: rank(interplay, labels(gains[m][JUDGED])) for m in REPEATED},
-        calibrated={m: dict(calibrated(rows, m).items()) for m in REPEATED},
+        calibrated={m: dict(calibrated(additive, gains[m][JUDGED]).items()) for m in REPEATED},
     )
+
+
+@style.shown("fig-interplay")
+def worth(rows: pd.DataFrame) -> Figure:
+    """Draws what four epochs gain against the share of interplay: a panel for each remedy."""
+    additive = share(rows)
+    of_world, of_real = worlds(additive).mean(), labels(additive)
+    fig, grid = style.figure(2, height=3.2, sharex=True, sharey=True)
+    for axes, method in zip(grid, ("tail_rewind", "leave_one_out")):
+        gained = gain(rows, method)
+        world, real = worlds(gained), labels(gained)
+        look = {"color": "#000000", "markersize": 4, "label": "AdsWorld"}
+        _points(axes, of_world, world, fmt="-o", **look)
+        for taste, x in of_world.items():
+            if taste in (TASTES[0], DEFAULT, TASTES[-1]):
+                at = (x, world[taste].mean())
+                axes.annotate(f"{taste:g}", at, (3, 5), textcoords="offset points", fontsize=11)
+        for data, (shade, marker) in LOOKS.items():
+            mine, x = real[data], of_real[data].mean()
+            _points(axes, x, mine, fmt=marker, color=shade, label=REAL[data])
+            if "like" in mine:
+                at = (x["like"], mine["like"].mean())
+                axes.annotate("like", at, (-26, -4), textcoords="offset points", fontsize=11)
+        style.reference(axes)
+        axes.set_title(REPEATED[method])
+    grid[1].set_xlabel("share of interplay: additive over full, one epoch, %")
+    fig.supylabel("loss after four epochs against one, %", fontsize=12)
+    style.legend_outside(fig, grid[0], columns=2)
+    return fig
+
+
+def _points(axes: Axes, x: pd.Series, values: pd.DataFrame, **look) -> None:
+    """Draws the mean of each column of values, a row a seed, with its interval."""
+    found = intervals(values.unstack().rename("value"), [values.columns.name])
+    errors = [found["mean"] - found["low"], found["high"] - found["mean"]]
+    axes.errorbar(x.loc[found.index], found["mean"], errors, capsize=2, **look)

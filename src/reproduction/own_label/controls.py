@@ -1,7 +1,5 @@
 """Chapter 9's controls, which no one should train by: what each shows is in the chapter."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -129,14 +127,10 @@ class TwoPassTables(TwoFoldTables):
 
 CONTROLS: dict[str, Remedy] = {
     "leave_one_out_bf16": Remedy(
-        "leave-one-out rows, bfloat16 votes",
-        remedy=hook(SumRows, votes=torch.bfloat16),
-        **TAU,
+        "leave-one-out rows, bfloat16 votes", remedy=hook(SumRows, votes=torch.bfloat16), **TAU
     ),
     "leave_one_out_int8": Remedy(
-        "leave-one-out rows, 8-bit votes",
-        remedy=hook(SumRows, votes=torch.int8),
-        **TAU,
+        "leave-one-out rows, 8-bit votes", remedy=hook(SumRows, votes=torch.int8), **TAU
     ),
     "sum_rule": Remedy("tail rewind, sum rule", remedy=hook(SumRule), **TAU),
     # The rule of "leave_one_out" with the leak.

@@ -1,7 +1,5 @@
 """The figures of chapter 9."""
 
-from __future__ import annotations
-
 import pandas as pd
 from matplotlib.figure import Figure
 

@@ -8,8 +8,6 @@ serving, and tail rewind under the sum rule is below it. None of the methods her
 training.
 """
 
-from __future__ import annotations
-
 import json
 
 import pandas as pd

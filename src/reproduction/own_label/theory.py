@@ -8,8 +8,6 @@ regression coefficient of the label on what it reads.
 UWSR (Lettich and Gupta, arXiv 2609.34083) explains the second epoch by the same cause.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from itertools import product
 from math import comb, sqrt

@@ -4,10 +4,9 @@ Each takes (model, every_epoch, log, profile, run) and returns the data, as a lo
 the epoch, and an object whose `before_epoch` the training loop calls.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -116,23 +115,15 @@ def _freeze_rows(weight: Tensor, frozen: Tensor) -> None:
     weight.register_post_accumulate_grad_hook(keep_the_others)
 
 
-def _freeze_by_count(model, every_epoch, log, infrequent: bool):
+def freeze_rows(model, every_epoch, log, profile, run, infrequent: bool):
+    """Freezes rows seen fewer than TAIL times in the window, or as a control the others."""
+
     def freeze() -> None:
         for name, weight in model.table_parameters().items():
             count = torch.bincount(log.ids[name], minlength=len(weight))
             _freeze_rows(weight, (count < TAIL) == infrequent)
 
     return log, _FromSecondEpoch(every_epoch, freeze)
-
-
-def freeze_tail(model, every_epoch, log, profile, run):
-    """Freezes rows seen fewer than TAIL times in the window from the second epoch on."""
-    return _freeze_by_count(model, every_epoch, log, infrequent=True)
-
-
-def freeze_head(model, every_epoch, log, profile, run):
-    """Freezes rows seen at least TAIL times: the control of `freeze_tail`."""
-    return _freeze_by_count(model, every_epoch, log, infrequent=False)
 
 
 def resample_labels(model, every_epoch, log, profile, run):
@@ -178,8 +169,8 @@ def fresh_impressions(model, every_epoch, log, profile, run):
 INTERVENTIONS = {
     "dense layers frozen": freeze_dense,
     "tables frozen": freeze_tables,
-    "infrequent rows frozen": freeze_tail,
-    "frequent rows frozen": freeze_head,
+    "infrequent rows frozen": partial(freeze_rows, infrequent=True),
+    "frequent rows frozen": partial(freeze_rows, infrequent=False),
     "labels drawn anew": resample_labels,
     "fresh impressions": fresh_impressions,
 }

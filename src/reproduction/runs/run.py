@@ -3,8 +3,6 @@
 A `Run` holds everything that its result depends on. Its key names the file that keeps the result.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import time

@@ -1,7 +1,5 @@
 """Where a run's logs come from. A new data set is one entry of SOURCES."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable

@@ -108,6 +108,7 @@ def changes(rows: pd.DataFrame, at: str = "quarter", group: str = "all") -> pd.D
     A row for each (claim, data, rule, cross, rate, setting) and seed; a column an objective, and
     "all" for their mean.
     """
+    rows = rows.astype({"value": "float64"})
     real = rows["data"] != "AdsWorld"
     by = (*CONDITION, "setting", "objective", "seed")
     found = pd.concat(
@@ -188,7 +189,7 @@ def _c12(change: pd.DataFrame, data: str, at: str) -> Iterator[tuple]:
             yield "C12", f"own_{at}", where, leave_one_out(change, data, cross, rate)
 
 
-def table(rows: pd.DataFrame) -> dict[str, dict[str, str]]:
+def table(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns plain's change at the middle rate and what two-fold tables leave, by condition."""
     found: dict[str, dict[str, str]] = {}
     for at, head in (("quarter", "¼ into epoch 2"), ("end", "end of epoch 2")):
@@ -199,7 +200,7 @@ def table(rows: pd.DataFrame) -> dict[str, dict[str, str]]:
                 words = f"{data}, {rule}{'' if cross else ', no cross'}"
                 found.setdefault(words, {})[f"plain, {head}"] = f"{plain['all']:+.1f} %"
                 found[words][f"of it left, {head}"] = cell(share["all"], "%", 0)
-    return found
+    return pd.DataFrame.from_dict(found, orient="index").rename_axis("mean over objectives")
 
 
 def facts(record: Record) -> dict:
@@ -213,11 +214,11 @@ def facts(record: Record) -> dict:
         known["tenths"][data, rule] = tenths(rows, data, rule)
         for at, (words, cross) in product(POINTS, {"cross": True, "no_cross": False}.items()):
             plain, share = left(change[at], data, rule, cross, RATES[rule][1])
-            known["plain"][data, rule, words, at] = plain["all"]
+            known["plain"][data, rule, words, at] = float(plain["all"])
             known["left"][data, rule, words, at] = share.dropna(axis=1)
             known["own"][data, words, at] = leave_one_out(change[at], data, cross, 1.0)
             for rate in RATES[rule]:
                 plain, share = left(change[at], data, rule, cross, rate)
                 if at == "quarter" and plain["all"] >= LEAST:
-                    most = max(most, share["all"].mean())
+                    most = max(most, float(share["all"].mean()))
     return by_name(**known, most_left=most)

@@ -198,4 +198,4 @@ def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
     first, later = quarters(record.rows)
     known = measures(record.evidence)
-    return known | by_name(first=first, later=later, left=part_left(record.rows))
+    return known | by_name(first=first, later=later)

@@ -4,7 +4,7 @@ The record of dose_response holds the curves. The builder writes their means and
 script, so that the page also works when opened from disk. A browser without scripts shows the
 static figure; book/_static/interactive_figure.js replaces it. Its slider is plain training's jump.
 
-`python -m reproduction.ch08_fal_versus_meda.interactive_figure` redraws the README's figure.
+`python -m tools.interactive_figure` redraws the README's figure.
 """
 
 from __future__ import annotations
@@ -13,21 +13,17 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from multiepoch.methods import METHODS
 from multiepoch.stats import interval
 from reproduction import records, style
+from reproduction.ch08_fal_versus_meda import figures as chapter
+from reproduction.ch08_fal_versus_meda.figures import RATE, SHOWN, STRATUM, shown_rows
 from reproduction.dose_response import experiment
-from reproduction.findings import estimate
-from reproduction.measure import EXPECTED, curve, intervals, jump, to_start
+from reproduction.measure import EXPECTED, to_start
 from reproduction.records import Record
 
-# Shown first, and all that the static figure shows.
-STRATUM, RATE, OBJECTIVE = "AdsWorld", experiment.RATES[1], "checkout"
-SHOWN = ("plain", "fal", "meda", "tail_rewind")
-
-FRONT, CHAPTER = "fig-interactive", "fig-eight-interactive"  # what interactive_figure.js looks for
+FRONT, CHAPTER = "fig-interactive", chapter.INTERACTIVE  # what interactive_figure.js looks for
 DATA = "interactive_figure_data.js"
 README = "interactive_figure.svg"  # beside the record
 # The data are whole multiples of these units, which keeps them small.
@@ -42,13 +38,6 @@ SCRIPT = f"""```{{raw}} html
 <script src="../_static/interactive_figure.js"></script>
 ```
 """
-
-
-def shown_rows(record: Record) -> pd.DataFrame:
-    """Returns the rows that the figure shows, with the tables' rate as their setting."""
-    rows = record.rows[record.rows["stratum"] == STRATUM]
-    rows = curve(rows, EXPECTED).sort_values("epoch", kind="stable")
-    return rows.assign(setting=rows["rate"].map("{:.2g}".format))
 
 
 def content(record: Record) -> dict:
@@ -79,7 +68,7 @@ def content(record: Record) -> dict:
     dose = experiment.mean_dose(record.rows, STRATUM)
     methods = [METHODS[name].label for name in SHOWN]
     return {
-        "shown": {"setting": f"{RATE:.2g}", "objective": OBJECTIVE, "methods": methods},
+        "shown": {"setting": f"{RATE:.2g}", "objective": chapter.OBJECTIVE, "methods": methods},
         "doses": {f"{rate:.2g}": round(size, 1) for rate, size in dose.items()},
         "units": {"loss": LOSS_UNIT, "change": CHANGE_UNIT},
         "epochs": sorted(rows["epoch"].unique().tolist()),
@@ -100,47 +89,9 @@ def _line_style(label: str) -> dict:
     return {"name": label, "color": color, "dashes": " ".join(f"{width:g}" for width in widths)}
 
 
-def figure(record: Record):
-    """Draws the static figure: the curves that are shown first."""
-    points = shown_rows(record)
-    points = points[(points["setting"] == f"{RATE:.2g}") & (points["objective"] == OBJECTIVE)]
-    fig, axes = style.figure(height=3.4)
-    ends = []
-    for name in SHOWN:
-        line = intervals(points[points["method"] == name], ["epoch"]).sort_index()
-        style.band(axes, line, METHODS[name].label)
-        ends += [end for end in line.loc[1.0:].to_numpy().flat if np.isfinite(end)]
-    room = 0.06 * (max(ends) - min(ends))
-    axes.set_ylim(min(ends) - room, max(ends) + room)  # cuts off the first steps at the top
-    for boundary in range(1, int(points["epoch"].max())):
-        axes.axvline(boundary, color=style.REFERENCE, linewidth=0.8, zorder=0)
-    axes.set(xlabel="epochs over the training window", ylabel=f"expected logloss of {OBJECTIVE}")
-    fig.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=11)
-    return fig
-
-
-def words(record: Record) -> dict[str, str]:
-    """Returns the alt text and the caption of the static figure, for `style.show`."""
-    rows = shown_rows(record)
-    rows = rows[(rows["setting"] == f"{RATE:.2g}") & (rows["objective"] == OBJECTIVE)]
-    jumps = jump(rows, metric=EXPECTED).groupby(["method", "seed"]).first()
-    found = ", ".join(f"{METHODS[name].label} {estimate(jumps[name], '%', 1)}" for name in SHOWN)
-    last = rows["epoch"].max()
-    ends = rows[rows["epoch"] == last].groupby("method")["value"].mean()
-    ends = ", ".join(f"{METHODS[name].label} {ends[name]:.4f}" for name in SHOWN)
-    dose = experiment.mean_dose(record.rows, STRATUM)[RATE]
-    return {
-        "alt": f"Expected logloss of {OBJECTIVE} over {last:g} epochs. Change a quarter into epoch "
-        f"2 against the end of epoch 1: {found}. At the end of epoch {last:g}: {ends}.",
-        "caption": f"Expected logloss on a later day over {last:g} epochs, mean and 95 % interval "
-        f"over the seeds. Shown first: {OBJECTIVE}, with the tables' rate at {RATE:.2g}, where "
-        f"plain training jumps by {dose:.1f} %, mean over objectives. Record: {record}.",
-    }
-
-
 def draw(record: Record, path: Path) -> None:
     """Writes the static figure as an SVG. The same record gives the same bytes."""
-    fig = figure(record)
+    fig = chapter.interactive(record)
     # With a random salt or a date, the file would differ from call to call.
     with style.plt.rc_context(style.STYLE | {"svg.hashsalt": "multiepoch"}):
         fig.savefig(path, metadata={"Date": None})
@@ -149,7 +100,7 @@ def draw(record: Record, path: Path) -> None:
 
 def readme(results: Path) -> str:
     """Returns the README's line for the figure, with the numbers of the record."""
-    alt = words(records.read(experiment.NAME, "long", results))["alt"]
+    alt = chapter.interactive_words(records.read(experiment.NAME, "long", results))["alt"]
     return f"![{alt}](results/long/{README})"
 
 
@@ -159,7 +110,7 @@ def generate(results: Path, generated: Path, static: Path) -> None:
     if record is None:
         (generated / "interactive_figure.md").write_text(NOT_RUN)
         return
-    about = words(record)
+    about = chapter.interactive_words(record)
     (generated / "interactive_figure.md").write_text(
         f"```{{figure}} _generated/interactive_figure.svg\n:name: {FRONT}\n:width: 100%\n"
         f":alt: {about['alt']}\n\n{about['caption']}\n```\n\n{SCRIPT}"
