@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from multiepoch.methods import ALL_METHODS
 from reproduction.findings import by_name, cell
 from reproduction.judge import evidence
 from reproduction.measure import EXPECTED, losses, relative
@@ -88,20 +89,18 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
     return evidence(found)
 
 
-def table(rows: pd.DataFrame) -> dict[str, dict[str, str]]:
+def table(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns each method's second epoch in words, intervals over seeds."""
-    return {
-        method: {
-            "end of epoch 2, same labels": cell(
-                against(loss(rows, method, SAME, END), loss(rows, method, SAME, 1.0)), "%"
-            ),
-            "corrected labels": cell(
-                against(loss(rows, method, CORRECTED, END), loss(rows, method, SAME, 1.0)), "%"
-            ),
-            "the same, against waiting": cell(to_waiting(rows, method), "%"),
+    found = {}
+    for method in METHODS:
+        first = loss(rows, method, SAME, 1.0)
+        found[ALL_METHODS[method].label] = {
+            "same labels again": cell(against(loss(rows, method, SAME, END), first), "%", 1),
+            "corrected labels": cell(against(loss(rows, method, CORRECTED, END), first), "%", 1),
+            "the same against waiting": cell(to_waiting(rows, method), "%", 1),
         }
-        for method in METHODS
-    }
+    frame = pd.DataFrame.from_dict(found, orient="index")
+    return frame.rename_axis("end of epoch 2 against the end of epoch 1, late conversions")
 
 
 def facts(record: Record) -> dict:
