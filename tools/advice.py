@@ -101,7 +101,7 @@ def write(root: Path) -> list[Path]:
                 changed.append(notebook)
         if notebook in changed:
             nbformat.write(document, notebook)
-    known = numbers.front(root / "results")
+    known = numbers.front((root / "results").resolve())
     front = FINDINGS.search((root / "book" / "index.md").read_text())
     assert front is not None
     readme = root / "README.md"
