@@ -63,7 +63,14 @@ def results(tmp_path, record):
     rows = pd.concat([record.rows, *others], ignore_index=True)
     rows.to_parquet(folder / "long" / f"{experiment.NAME}.parquet")
     (folder / "long" / f"{experiment.NAME}.json").write_text(json.dumps(ABOUT))
-    committed = ("ch11_new_data_every_day", "own_label", "causes", "ch10_board", "blended_days")
+    committed = (
+        "ch11_new_data_every_day",
+        "own_label",
+        "causes",
+        "delay",
+        "ch10_board",
+        "blended_days",
+    )
     committed += ("dense_factor", "rules", "ch11_worth", "ch12_real_logs", "a1_ab_test")
     committed += ("dose_production", "interplay")
     kept = [f"{name}.*" for name in committed] + ["*.evidence.csv"]

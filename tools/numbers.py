@@ -18,8 +18,8 @@ from multiepoch.stats import interval
 from reproduction import judge, records
 from reproduction.ch04_sparse_optimizer import rules
 from reproduction.ch10_board import experiment as board
+from reproduction.ch11_new_data_every_day import delay, worth
 from reproduction.ch11_new_data_every_day import experiment as continual
-from reproduction.ch11_new_data_every_day import worth
 from reproduction.ch12_real_logs import experiment as real_logs
 from reproduction.ch12_real_logs import penalty
 from reproduction.dose_response import experiment as dose_response
@@ -71,8 +71,10 @@ def measured(results: Path) -> dict[str, pd.Series]:
     sixteenth; `worth_scaled` with one in proportion, over all windows; `_eight`: epochs 2 to 8.
     In the default setting, at the rate that is best for one epoch, `default_jump` is plain's jump,
     `default_left` the part of it that FAL leaves, and `default_METHOD` a method's loss after three
-    epochs against one plain epoch. `four_METHOD` is that after four under one rule and one search,
-    in AdsWorld at an eighth of its size, and `four_METHOD_real` the mean over seven real labels.
+    epochs against one plain epoch, and `two_METHOD` after two. `late_METHOD` is a second epoch on
+    corrected labels against one on labels that were waited for, for conversions. `four_METHOD` is
+    that after four under one rule and one search, in AdsWorld at an eighth of its size, and
+    `four_METHOD_real` the mean over seven real labels; `eight_` is after eight.
     """
     rows, found = records.read(dose_response.NAME, "long", results).rows, {}
     fal, tail = (
@@ -165,10 +167,15 @@ def measured(results: Path) -> dict[str, pd.Series]:
     facts = production.facts(records.read(production.NAME, "long", results))
     rate = f"{production.BEST:.3g}"
     for data, key in ((WORLD, ""), ("KuaiRand", "_kuairand")):
+        for name in ("meda", "tail_rewind"):
+            found[f"two_{name}{key}"] = facts[f"change/{data}/{name}/2"]
         found[f"default_jump{key}"] = facts[f"at_best/{data}"]
         found[f"default_left{key}"] = facts[f"left/{data}/{rate}"]
         for name in ("plain", "fal", "meda", "tail_rewind"):
             found[f"default_{name}{key}"] = facts[f"change/{data}/{name}/3"]
+    facts = delay.facts(records.read(delay.NAME, "long", results))
+    for name in ("plain", "tail_rewind"):
+        found[f"late_{name}"] = facts[f"waiting/{name}"]
     facts = causes.facts(records.read(causes.NAME, "long", results))
     for data, key in ((WORLD, ""), ("KuaiRand", "_kuairand")):
         found[f"own_left{key}"] = facts[f"left/{data}/row_wise_Adagrad/cross/quarter/all"]
@@ -176,6 +183,7 @@ def measured(results: Path) -> dict[str, pd.Series]:
     for name in interplay.REPEATED:
         found[f"four_{name}"] = facts[f"world/{name}/4/{interplay.DEFAULT:g}"]
         found[f"four_{name}_real"] = facts[f"mean_real/{name}/4"]
+    found["eight_leave_one_out_real"] = facts["mean_real/leave_one_out/8"]
     return found
 
 

@@ -81,7 +81,7 @@ def controls(rows: pd.DataFrame) -> Figure:
         style.dots(axes, pd.concat(shown, names=["method"]), "method", "objective")
         style.reference(axes, vertical=True)
         axes.set(title=name, xlabel="boundary jump, %")
-    style.legend_outside(fig, grid[0, 0])
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))  # each log has its objectives
     return fig
 
 

@@ -197,20 +197,23 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
         for data in [name for name in DATA if name in set(rows["data"])]:
             for rule, cross in product(RULES, (True, False)):
                 plain, share = left(change, data, rule, cross, RATES[rule][1])
-                words = f"{data}, {rule}{'' if cross else ', no cross'}"
+                words = f"{data}, {rule} {RATES[rule][1]:.2g}{'' if cross else ', no cross'}"
                 found.setdefault(words, {})[f"plain, {head}"] = f"{plain['all']:+.1f} %"
-                found[words][f"of it left, {head}"] = cell(share["all"], "%", 0)
-    return pd.DataFrame.from_dict(found, orient="index").rename_axis("mean over objectives")
+                known = plain["all"] >= LEAST  # there is something to leave
+                found[words][f"of it left, {head}"] = cell(share["all"], "%", 0) if known else "–"
+    return pd.DataFrame.from_dict(found, orient="index").rename_axis(
+        "tables' rule and rate, mean over objectives"
+    )
 
 
 def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name, at the middle rate of each rule."""
     rows = record.rows
     change = {at: changes(rows, at) for at in POINTS}
-    known: dict[str, dict] = {name: {} for name in ("gone", "tenths", "plain", "left", "own")}
+    known: dict[str, dict] = {name: {} for name in ("kept", "tenths", "plain", "left", "own")}
     most = -np.inf
     for data, rule in product(DATA, RULES):
-        known["gone"][data, rule] = gone(change["quarter"], data, rule)
+        known["kept"][data, rule] = 100 - gone(change["quarter"], data, rule)
         known["tenths"][data, rule] = tenths(rows, data, rule)
         for at, (words, cross) in product(POINTS, {"cross": True, "no_cross": False}.items()):
             plain, share = left(change[at], data, rule, cross, RATES[rule][1])
