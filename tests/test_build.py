@@ -237,7 +237,7 @@ import pandas as pd
 
 seven = pd.Series([7.0, 7.0])
 checks = Checks()
-checks.evidence(judge.evidence([("C9", "time", "", seven), ("C12", "seeing", "", seven)]))
+checks.evidence(judge.evidence([("C9", "time", "", seven), ("C12", "own_end", "", seven)]))
 checks.show()
 """
     write_notebook(root / "notebooks" / "b.ipynb", cell)
