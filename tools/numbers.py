@@ -211,7 +211,7 @@ def front(results: Path) -> dict[str, str]:
         if name.startswith("worth_"):
             found[name] = estimate(values).replace("-", "−")
             continue
-        unsigned = estimate(values, "%", 1).replace(" %", f"{NBSP}%")
+        unsigned = estimate(values, "%", 1).replace(" %", f"{NBSP}%").replace("-", "−")
         found[name] = unsigned if name.startswith(plain) else signed(values)
         found[f"{name}_size"] = f"{abs(values.mean()):.1f}{NBSP}%"
     return found

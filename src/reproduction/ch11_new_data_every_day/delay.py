@@ -100,7 +100,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
             "the same against waiting": cell(to_waiting(rows, method), "%", 1),
         }
     frame = pd.DataFrame.from_dict(found, orient="index")
-    return frame.rename_axis("end of epoch 2 against the end of epoch 1, late conversions")
+    return frame.rename_axis("end of epoch 2")
 
 
 def facts(record: Record) -> dict:

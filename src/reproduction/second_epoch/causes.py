@@ -201,9 +201,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
                 found.setdefault(words, {})[f"plain, {head}"] = f"{plain['all']:+.1f} %"
                 known = plain["all"] >= LEAST  # there is something to leave
                 found[words][f"of it left, {head}"] = cell(share["all"], "%", 0) if known else "–"
-    return pd.DataFrame.from_dict(found, orient="index").rename_axis(
-        "tables' rule and rate, mean over objectives"
-    )
+    return pd.DataFrame.from_dict(found, orient="index").rename_axis("rule, rate")
 
 
 def facts(record: Record) -> dict:
