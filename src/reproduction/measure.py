@@ -28,9 +28,7 @@ def as_losses(rows: pd.DataFrame) -> pd.DataFrame:
 
     The loss is the one expected under the true probabilities if they are known.
     """
-    known = rows["metric"] == "expected_logloss"
-    data = rows["data"] if "data" in rows else pd.Series("", rows.index)
-    loss = known | ((rows["metric"] == "logloss") & ~data.isin(data[known]))
+    loss = _best_known(rows)
     auc = (rows["metric"] == "auc") & (rows["group"] == "all")
     about = rows["metric"].isin(["cpu_seconds", "table_bytes", "state_bytes", "rewind_bytes"])
     names = dict.fromkeys(("expected_logloss", "logloss"), "loss") | {
@@ -39,6 +37,13 @@ def as_losses(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows[loss | auc | about].rename(columns={"method": "remedy"})
     rows = rows.drop(columns=["profile", "device", "setting", "samples"])
     return rows.assign(metric=rows["metric"].replace(names)).reset_index(drop=True)
+
+
+def _best_known(rows: pd.DataFrame) -> pd.Series:
+    """Says of each row whether it is a loss, the one expected if its source's truth is known."""
+    known = rows["metric"] == EXPECTED
+    data = rows["data"] if "data" in rows else pd.Series("", rows.index)
+    return known | ((rows["metric"] == DRAWN) & ~data.isin(data[known]))
 
 
 def losses(
@@ -52,7 +57,8 @@ def losses(
 
     Args:
         rows: The columns of `runs.COLUMNS`, or those with others of KEYS in place of `setting`.
-        metric: None takes the loss expected under the true probabilities where these are known.
+        metric: None takes the loss expected under the true probabilities where these are known, of
+            each source by itself if the rows have several, by their column `data`.
         group: Of test impressions, by the frequency of a row.
         by: What tells the losses apart, if not all of KEYS does.
         **where: The value of a column, such as method="plain" or epoch=1.25 (a quarter into the
@@ -66,13 +72,14 @@ def losses(
     for column, value in where.items():
         rows = rows[rows[column] == value]
     if metric is None:
-        metric = EXPECTED if (rows["metric"] == EXPECTED).any() else DRAWN
-    points = curve(rows, metric, group)
+        points = rows[_best_known(rows) & (rows["group"] == group)]
+    else:
+        points = curve(rows, metric, group)
     if epoch is not None:
         there = sorted(points["epoch"].unique())
         points = points[np.isclose(points["epoch"], epoch)]
         if points.empty:
-            raise ValueError(f"no {metric} at epoch {epoch}; the rows have {there}.")
+            raise ValueError(f"no {metric or 'loss'} at epoch {epoch}; the rows have {there}.")
         where["epoch"] = epoch
     named = "setting" in points and points["setting"].any()  # or by other columns, with it empty
     keys = [key for key in by if key in points and key not in where]

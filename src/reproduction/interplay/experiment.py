@@ -82,13 +82,7 @@ BY = ("data", "size", "taste", "objective", "seed")
 
 
 def _loss(rows: pd.DataFrame, method: str, epoch: float) -> pd.Series:
-    """Returns the losses by BY; those under the true probabilities on AdsWorld."""
-    real = rows["data"] != "world"
-    return pd.concat(
-        losses(rows[which], metric=None, method=method, epoch=epoch, by=BY)
-        for which in (real, ~real)
-        if which.any()
-    )
+    return losses(rows, metric=None, method=method, epoch=epoch, by=BY)
 
 
 def share(rows: pd.DataFrame, ours: str = "additive", theirs: str = "plain") -> pd.Series:
