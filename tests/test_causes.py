@@ -8,6 +8,7 @@ import pytest
 from reproduction import judge
 from reproduction.runs import profile
 from reproduction.second_epoch import causes
+from tests.judged import verdicts
 
 SEEDS = range(30, 34)
 JUMP, RISE = 0.20, 0.30  # of plain training, from the end of epoch 1
@@ -39,22 +40,20 @@ def made_up(two_fold=0.1, own=0.001) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(metric="logloss")
 
 
-def verdicts(rows):
-    evidence = causes.judge(rows)
-    claims = map(judge.claim, ("C5", "C12"))
-    return {one.id: judge.verdict(one, judge.weigh(one, evidence)) for one in claims}
-
-
 def test_made_up_losses_get_their_verdicts():
-    assert verdicts(made_up()) == {"C5": "as predicted", "C12": "as predicted"}
-    assert verdicts(made_up(two_fold=0.4))["C12"] == "partly as predicted"
-    assert verdicts(made_up(own=0.02))["C12"] == "partly as predicted"
+    def judged(**changed):
+        return verdicts(causes.judge(made_up(**changed)), "C5", "C12")
+
+    assert judged() == {"C5": "as predicted", "C12": "as predicted"}
+    assert judged(two_fold=0.4)["C12"] == "partly as predicted"
+    assert judged(own=0.02)["C12"] == "partly as predicted"
 
 
 def test_shares_are_counted_from_plains_mean_change():
     rows = made_up()
     change = causes.changes(rows)
-    plain, share = causes.left(change, "KuaiRand", "Adam", True, causes.RATES["Adam"][1])
+    found = {tuple(at): (plain, share) for *at, plain, share in causes.left(change, "KuaiRand")}
+    plain, share = found[True, "Adam", causes.RATES["Adam"][1]]
     assert plain["all"] == pytest.approx(100 * JUMP, abs=0.1)
     assert share["like"].mean() == pytest.approx(10, abs=0.5)
     gone = causes.gone(change, "AdsWorld", "Adam").mean()

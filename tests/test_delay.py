@@ -4,10 +4,10 @@ import pandas as pd
 import pytest
 import torch
 
-from reproduction import judge
 from reproduction.ch11_new_data_every_day import delay
 from reproduction.runs import profile, window
 from reproduction.runs.interventions import visible
+from tests.judged import verdicts
 
 
 def test_conversions_come_as_published_and_clicks_at_once():
@@ -42,8 +42,7 @@ def made_up(leak=0.1, kept=0.0) -> pd.DataFrame:
 
 
 def verdict(rows):
-    claim = judge.claim("C20")
-    return judge.verdict(claim, judge.weigh(claim, delay.judge(rows)))
+    return verdicts(delay.judge(rows), "C20")["C20"]
 
 
 def test_made_up_losses_get_their_verdict():

@@ -9,6 +9,7 @@ from reproduction import judge
 from reproduction.own_label import experiment, figures, remedy_cost
 from reproduction.own_label.experiment import ENDS, INSIDE, REWINDS, STRATA, TENTHS
 from reproduction.runs import profile
+from tests.judged import verdicts
 
 DATA = ("AdsWorld", "KuaiRand")
 OBJECTIVES = ("click", "checkout")
@@ -38,17 +39,14 @@ def made_up(seeds=range(20, 24), **changed) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).assign(metric="logloss", group="all")
 
 
-def verdicts(rows):
-    evidence = experiment.judge(rows)
-    claims = map(judge.claim, ("C12-first", "C13"))
-    return {one.id: judge.verdict(one, judge.weigh(one, evidence)) for one in claims}
-
-
 def test_made_up_losses_get_their_verdicts():
-    assert verdicts(made_up()) == {"C12-first": "as predicted", "C13": "as predicted"}
-    dips = verdicts(made_up(tail_rewind_blend=1.04))
+    def judged(**changed):
+        return verdicts(experiment.judge(made_up(**changed)), "C12-first", "C13")
+
+    assert judged() == {"C12-first": "as predicted", "C13": "as predicted"}
+    dips = judged(tail_rewind_blend=1.04)
     assert dips == {"C12-first": "as predicted", "C13": "partly as predicted"}
-    leaks = verdicts(made_up(leave_one_out=1.05))
+    leaks = judged(leave_one_out=1.05)
     assert leaks == {"C12-first": "partly as predicted", "C13": "as predicted"}
 
 

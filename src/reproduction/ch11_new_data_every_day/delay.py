@@ -25,7 +25,7 @@ RATE = 10**-0.5  # of the tables, the best of one epoch
 METHODS = {"plain": None, "meda": None, "tail_rewind": 100, "leave_one_out_votes": 100}
 RESETS = ("meda", "tail_rewind")
 LATE = ("add_to_cart", "checkout")
-QUARTER, END = 1.25, 2.0
+END = 2.0
 
 
 def runs() -> list[Run]:
@@ -65,15 +65,20 @@ def against(ours: pd.Series, base: pd.Series) -> pd.Series:
     return relative(ours, base).groupby("seed").mean()
 
 
-def corrected(rows: pd.DataFrame, method: str, epoch: float = END) -> pd.Series:
+def second(rows: pd.DataFrame, method: str, labels: str) -> pd.Series:
+    """Returns the end of epoch 2 against that of epoch 1, in %, by seed."""
+    return against(loss(rows, method, labels, END), loss(rows, method, SAME, 1.0))
+
+
+def corrected(rows: pd.DataFrame, method: str) -> pd.Series:
     """Returns what the correction alone changes in epoch 2, in %, by seed."""
-    return against(*(loss(rows, method, labels, epoch) for labels in (CORRECTED, SAME)))
+    return against(*(loss(rows, method, labels, END) for labels in (CORRECTED, SAME)))
 
 
-def to_waiting(rows: pd.DataFrame, method: str, epoch: float = END) -> pd.Series:
+def to_waiting(rows: pd.DataFrame, method: str) -> pd.Series:
     """Returns a corrected second epoch against one epoch on awaited labels in %, by seed."""
     own = "leave_one_out_votes" if method == "leave_one_out_votes" else "plain"
-    return against(loss(rows, method, CORRECTED, epoch), loss(rows, own, AWAITED, 1.0))
+    return against(loss(rows, method, CORRECTED, END), loss(rows, own, AWAITED, 1.0))
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
@@ -91,27 +96,23 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
 
 def table(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns each method's second epoch in words, intervals over seeds."""
-    found = {}
-    for method in METHODS:
-        first = loss(rows, method, SAME, 1.0)
-        found[ALL_METHODS[method].label] = {
-            "same labels again": cell(against(loss(rows, method, SAME, END), first), "%", 1),
-            "corrected labels": cell(against(loss(rows, method, CORRECTED, END), first), "%", 1),
+    found = {
+        ALL_METHODS[method].label: {
+            "same labels again": cell(second(rows, method, SAME), "%", 1),
+            "corrected labels": cell(second(rows, method, CORRECTED), "%", 1),
             "the same against waiting": cell(to_waiting(rows, method), "%", 1),
         }
-    frame = pd.DataFrame.from_dict(found, orient="index")
-    return frame.rename_axis("end of epoch 2")
+        for method in METHODS
+    }
+    return pd.DataFrame.from_dict(found, orient="index").rename_axis("end of epoch 2")
 
 
 def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
     rows = record.rows
-    first = {name: loss(rows, name, SAME, 1.0) for name in METHODS}
     return by_name(
-        same={name: against(loss(rows, name, SAME, END), first[name]) for name in METHODS},
-        jump={name: against(loss(rows, name, CORRECTED, QUARTER), first[name]) for name in METHODS},
-        then={name: against(loss(rows, name, CORRECTED, END), first[name]) for name in METHODS},
+        then={name: second(rows, name, CORRECTED) for name in METHODS},
         corrected={name: corrected(rows, name) for name in METHODS},
         waiting={name: to_waiting(rows, name) for name in METHODS},
-        wait=against(loss(rows, "plain", AWAITED, 1.0), first["plain"]),
+        wait=against(loss(rows, "plain", AWAITED, 1.0), loss(rows, "plain", SAME, 1.0)),
     )

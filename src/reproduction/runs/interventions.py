@@ -135,21 +135,17 @@ def resample_labels(model, every_epoch, log, profile, run):
     return data, every_epoch
 
 
-def _delayed(first: float | None, then: float | None):
-    """Returns an intervention: labels as visible by one time in epoch 1, by another later.
+def late_labels(model, every_epoch, log, profile, run, first: float | None, then: float | None):
+    """Shows labels as visible by one time in epoch 1, by another later.
 
-    Times are as in `visible`, counted from the end of the window.
+    Times are as in `visible`, but counted from the end of the window.
     """
 
-    def intervene(model, every_epoch, log, profile, run):
-        def data(index: int) -> Log:
-            until = then if index else first
-            until = None if until is None else profile.train_days + until
-            return visible(log, run.seed, until)
+    def data(index: int) -> Log:
+        past = then if index else first
+        return visible(log, run.seed, None if past is None else profile.train_days + past)
 
-        return data, every_epoch
-
-    return intervene
+    return data, every_epoch
 
 
 def fresh_impressions(model, every_epoch, log, profile, run):
@@ -177,7 +173,7 @@ INTERVENTIONS = {
 # Of conversions that come late: never corrected, corrected a day after the window in epoch 2, and
 # trained on a day late from the first epoch on.
 DELAYS = {
-    "labels as they came": _delayed(None, None),
-    "labels corrected": _delayed(None, 1.0),
-    "labels awaited": _delayed(1.0, 1.0),
+    "labels as they came": partial(late_labels, first=None, then=None),
+    "labels corrected": partial(late_labels, first=None, then=1.0),
+    "labels awaited": partial(late_labels, first=1.0, then=1.0),
 }

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
-import numpy as np
 import pandas as pd
 
 from reproduction.findings import by_name, cell
@@ -39,28 +38,24 @@ LEAST = 2.0  # %; plain's effect must be as large for a share of it to be judged
 
 def interventions(data: str) -> list[Run]:
     """Returns the runs of one seed for C5 on one source."""
-    found = []
-    for rule, (_, rate, _) in RATES.items():
-        for name in ("", *INTERVENTIONS):
-            if name in NEED_TRUTH and data != "AdsWorld":
-                continue
-            about = {"data": data, "rule": rule, "rate": rate, "cross": True}
-            groups = SOURCES[DATA[data]].new_ids[1] if not name else ""
-            more = {"epochs": 2, "data": DATA[data], "rule": RULES[rule]}
-            found.append(
-                Run(
-                    "plain",
-                    0,
-                    1e-3,
-                    rate,
-                    setting=name or "plain",
-                    intervention=name,
-                    group_by=groups,
-                    about=about,
-                    **more,
-                )
-            )
-    return found
+    return [
+        Run(
+            "plain",
+            0,
+            1e-3,
+            rate,
+            setting=name or "plain",
+            epochs=2,
+            data=DATA[data],
+            rule=RULES[rule],
+            intervention=name,
+            group_by="" if name else SOURCES[DATA[data]].new_ids[1],
+            about={"data": data, "rule": rule, "rate": rate, "cross": True},
+        )
+        for rule, (_, rate, _) in RATES.items()
+        for name in ("", *INTERVENTIONS)
+        if data == "AdsWorld" or name not in NEED_TRUTH
+    ]
 
 
 def own_label(data: str) -> list[Run]:
@@ -109,14 +104,9 @@ def changes(rows: pd.DataFrame, at: str = "quarter", group: str = "all") -> pd.D
     "all" for their mean.
     """
     rows = rows.astype({"value": "float64"})
-    real = rows["data"] != "AdsWorld"
     by = (*CONDITION, "setting", "objective", "seed")
-    found = pd.concat(
-        relative(*(losses(of, None, group, by, epoch=epoch) for epoch in (POINTS[at], 1.0)))
-        for of in (rows[real], rows[~real])
-        if len(of)
-    )
-    found = found.unstack("objective").dropna(how="all")
+    ends = (losses(rows, None, group, by, epoch=epoch) for epoch in (POINTS[at], 1.0))
+    found = relative(*ends).unstack("objective").dropna(how="all")
     return found.assign(all=found.mean(axis=1))
 
 
@@ -136,17 +126,20 @@ def tenths(rows: pd.DataFrame, data: str, rule: str) -> pd.Series:
     return (least - most).groupby("seed").mean()
 
 
-def left(change: pd.DataFrame, *condition) -> tuple[pd.Series, pd.DataFrame]:
-    """Returns plain's mean change in %, and the % of it that two-fold tables leave, a row a seed.
+def left(
+    change: pd.DataFrame, data: str
+) -> Iterator[tuple[bool, str, float, pd.Series, pd.DataFrame]]:
+    """Yields what two-fold tables leave of plain's change, by cross, rule and rate of the tables.
 
-    Both by objective, with "all" for their mean. The seeds share the denominator.
-
-    Args:
-        change: Of `changes`.
-        *condition: Data, rule, whether there is the cross, and the tables' rate.
+    change: Of `changes`. Beside these three, plain's mean change in %, and the % of it that is
+    left, a row a seed. Both by objective, with "all" for their mean; the seeds share the
+    denominator.
     """
-    plain, ours = (change.loc[("C12", *condition, name)] for name in ("plain", "two_fold"))
-    return plain.mean(), 100 * ours / plain.mean()
+    for cross, rule in product((True, False), RULES):
+        for rate in RATES[rule]:
+            at = change.loc["C12", data, rule, cross, rate].dropna(axis=1)
+            plain, ours = (at.loc[name] for name in ("plain", "two_fold"))
+            yield cross, rule, rate, plain.mean(), 100 * ours / plain.mean()
 
 
 def leave_one_out(change: pd.DataFrame, data: str, cross: bool, rate: float) -> pd.Series:
@@ -173,20 +166,17 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _c12(change: pd.DataFrame, data: str, at: str) -> Iterator[tuple]:
-    for cross in (True, False):
-        words = data + ("" if cross else ", no cross")
-        for rule in RULES:
-            for rate in RATES[rule]:
-                where = f"{words}, {rule}, tables at {rate:.2g}"
-                plain, share = left(change, data, rule, cross, rate)
-                if plain["all"] >= LEAST:
-                    yield "C12", f"left_{at}", where, share["all"]
-                if at == "quarter" and cross and rate == RATES[rule][1]:
-                    for name in share.columns.drop("all"):
-                        yield "C12", "left_objective", f"{where}, {name}", share[name].dropna()
-        for rate in OWN_RATES:
-            where = f"{words}, tables at {rate:.2g}"
-            yield "C12", f"own_{at}", where, leave_one_out(change, data, cross, rate)
+    words = {True: data, False: f"{data}, no cross"}
+    for cross, rule, rate, plain, share in left(change, data):
+        where = f"{words[cross]}, {rule}, tables at {rate:.2g}"
+        if plain["all"] >= LEAST:
+            yield "C12", f"left_{at}", where, share["all"]
+        if at == "quarter" and cross and rate == RATES[rule][1]:
+            for name in share.columns.drop("all"):
+                yield "C12", "left_objective", f"{where}, {name}", share[name]
+    for cross, rate in product(words, OWN_RATES):
+        where = f"{words[cross]}, tables at {rate:.2g}"
+        yield "C12", f"own_{at}", where, leave_one_out(change, data, cross, rate)
 
 
 def table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -195,31 +185,39 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     for at, head in (("quarter", "¼ into epoch 2"), ("end", "end of epoch 2")):
         change = changes(rows, at)
         for data in [name for name in DATA if name in set(rows["data"])]:
-            for rule, cross in product(RULES, (True, False)):
-                plain, share = left(change, data, rule, cross, RATES[rule][1])
-                words = f"{data}, {rule} {RATES[rule][1]:.2g}{'' if cross else ', no cross'}"
-                found.setdefault(words, {})[f"plain, {head}"] = f"{plain['all']:+.1f} %"
-                known = plain["all"] >= LEAST  # there is something to leave
-                found[words][f"of it left, {head}"] = cell(share["all"], "%", 0) if known else "–"
+            for cross, rule, rate, plain, share in left(change, data):
+                if rate == RATES[rule][1]:
+                    words = f"{data}, {rule} {rate:.2g}{'' if cross else ', no cross'}"
+                    known = plain["all"] >= LEAST  # there is something to leave
+                    found.setdefault(words, {})[f"plain, {head}"] = f"{plain['all']:+.1f} %"
+                    part = cell(share["all"], "%", 0) if known else "–"
+                    found[words][f"of it left, {head}"] = part
     return pd.DataFrame.from_dict(found, orient="index").rename_axis("rule, rate")
 
 
 def facts(record: Record) -> dict:
-    """Returns the values that the findings speak of, by name, at the middle rate of each rule."""
-    rows = record.rows
-    change = {at: changes(rows, at) for at in POINTS}
-    known: dict[str, dict] = {name: {} for name in ("kept", "tenths", "plain", "left", "own")}
-    most = -np.inf
-    for data, rule in product(DATA, RULES):
-        known["kept"][data, rule] = 100 - gone(change["quarter"], data, rule)
-        known["tenths"][data, rule] = tenths(rows, data, rule)
-        for at, (words, cross) in product(POINTS, {"cross": True, "no_cross": False}.items()):
-            plain, share = left(change[at], data, rule, cross, RATES[rule][1])
-            known["plain"][data, rule, words, at] = float(plain["all"])
-            known["left"][data, rule, words, at] = share.dropna(axis=1)
-            known["own"][data, words, at] = leave_one_out(change[at], data, cross, 1.0)
-            for rate in RATES[rule]:
-                plain, share = left(change[at], data, rule, cross, rate)
-                if at == "quarter" and plain["all"] >= LEAST:
-                    most = max(most, float(share["all"].mean()))
-    return by_name(**known, most_left=most)
+    """Returns the values that the findings speak of, by name, at the middle rate of each rule.
+
+    `most_left` is the largest mean share of the jump that two-fold tables leave, at any rate.
+    """
+    change = {at: changes(record.rows, at) for at in POINTS}
+    words = {True: "cross", False: "no_cross"}
+    plain, share, own, means = {}, {}, {}, []
+    for data, (at, of) in product(DATA, change.items()):
+        for cross, rule, rate, its, part in left(of, data):
+            if at == "quarter" and its["all"] >= LEAST:
+                means.append(float(part["all"].mean()))
+            if rate == RATES[rule][1]:
+                plain[data, rule, words[cross], at] = float(its["all"])
+                share[data, rule, words[cross], at] = part
+        for cross in words:
+            own[data, words[cross], at] = leave_one_out(of, data, cross, OWN_RATES[1])
+    sides = list(product(DATA, RULES))
+    return by_name(
+        kept={side: 100 - gone(change["quarter"], *side) for side in sides},
+        tenths={side: tenths(record.rows, *side) for side in sides},
+        plain=plain,
+        left=share,
+        own=own,
+        most_left=max(means),
+    )
