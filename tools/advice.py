@@ -48,7 +48,7 @@ class Step:
 
 def steps(results: Path) -> list[Step]:
     """Returns the steps with their numbers, or without steps if there are no records."""
-    known = numbers.front(results.resolve())
+    known = numbers.front(results)
     if not known:
         return []
     written = tomllib.loads(ADVICE.read_text(encoding="utf-8"))["step"]
@@ -61,7 +61,7 @@ def steps(results: Path) -> list[Step]:
 
 def contradicted(results: Path) -> list[str]:
     """Returns what the steps assert and the records do not bear out."""
-    values = numbers.measured(results.resolve())
+    values = numbers.measured(results)
     return [
         f"{step.ask} {name} ({condition})"
         for step in steps(results)
@@ -101,7 +101,7 @@ def write(root: Path) -> list[Path]:
                 changed.append(notebook)
         if notebook in changed:
             nbformat.write(document, notebook)
-    known = numbers.front((root / "results").resolve())
+    known = numbers.front(root / "results")
     front = FINDINGS.search((root / "book" / "index.md").read_text())
     assert front is not None
     readme = root / "README.md"

@@ -39,7 +39,6 @@ DOSES = {size: dose_response.RATES[k] for size, k in {"small": 0, "middle": 1, "
 NBSP = "\u00a0"  # keeps a number, its unit and its interval together in a narrow cell
 
 
-@functools.cache
 def measured(results: Path) -> dict[str, pd.Series]:
     """Returns the values of the front page, in percent and by seed, from the long records.
 
@@ -64,11 +63,10 @@ def measured(results: Path) -> dict[str, pd.Series]:
     `blend_held` is blended tail rewind's a quarter into an epoch less that at the end before.
     `cross_kuairand` is click's loss after one epoch with the cross against without, and
     `cross_world` that of all objectives in AdsWorld. `late_small` is plain's loss at the end of
-    epoch 2 against one epoch at the small dose. `board_two_METHOD` is a loss after two epochs, and
-    `board_first` that of leave-one-out rows after one. `second_epoch`
-    is what a second epoch with tail rewind is worth, in percent of an epoch of fresh data, and
-    `worth_fixed` what epochs 2 to 4 are worth in a window of a million at the threshold of a
-    sixteenth; `worth_scaled` with one in proportion, over all windows; `_eight`: epochs 2 to 8.
+    epoch 2 against one epoch at the small dose. `second_epoch` is what a second epoch with tail
+    rewind is worth, in percent of an epoch of fresh data, and `worth_fixed` what epochs 2 to 4 are
+    worth in a window of a million at the threshold of a sixteenth; `worth_scaled` with one in
+    proportion, over all windows; `_eight`: epochs 2 to 8.
     In the default setting, at the rate that is best for one epoch, `default_jump` is plain's jump,
     `default_left` the part of it that FAL leaves, and `default_METHOD` a method's loss after three
     epochs against one plain epoch, and `two_METHOD` after two. `late_METHOD` is a second epoch on
@@ -76,6 +74,11 @@ def measured(results: Path) -> dict[str, pd.Series]:
     that after four under one rule and one search, in AdsWorld at an eighth of its size, and
     `four_METHOD_real` the mean over seven real labels; `eight_` is after eight.
     """
+    return _measured(results.resolve())
+
+
+@functools.cache
+def _measured(results: Path) -> dict[str, pd.Series]:
     rows, found = records.read(dose_response.NAME, "long", results).rows, {}
     fal, tail = (
         dose_response.against(rows, WORLD, name, "meda") for name in ("fal", "tail_rewind")
@@ -115,9 +118,6 @@ def measured(results: Path) -> dict[str, pd.Series]:
         change = board.against_one_epoch(rows, data)
         for name in ("meda", "leave_one_out", "dense_factor"):
             found[f"{key}{name}"] = change[4.0].xs(name, level="remedy")
-        for name in ("meda", "tail_rewind"):
-            found[f"{key}two_{name}"] = change[2.0].xs(name, level="remedy")
-        found[f"{key}first"] = change[1.0].xs("leave_one_out", level="remedy")
     rows = records.read(tuned.NAME, "long", results).rows
     for name, key in {"plain": "falling_plain", "fal": "falling_fal"}.items():
         found[key] = tuned.against(rows, name, "meda")[3.0]
