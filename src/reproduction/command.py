@@ -110,7 +110,7 @@ def command(arguments: list[str]) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument(
         "--only",
-        help="of tuning: the candidates whose name contains this; of dose and production: one "
+        help="of tuning: a regular expression for names; of dose and production: one "
         "stratum; of interplay: one size",
     )
     parser.add_argument(

@@ -8,7 +8,7 @@ score is that of the validation day at the points where the method will be judge
 other seeds and the test day. KuaiRand is one log for all seeds.
 
 tuned.json has what each search chose. Its column `search` says how: the first searches were grids
-in stages, and the board's had eight trials, on KuaiRand three about the best rate on AdsWorld.
+in stages.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,6 +29,7 @@ import pandas as pd
 from multiepoch.files import write_text
 from multiepoch.methods import METHODS as COMPARED
 from multiepoch.methods import Hyperparameter
+from multiepoch.model import ConversionModel
 from reproduction.measure import curve
 from reproduction.remedies.baselines import BASELINES
 from reproduction.remedies.board import BOARD
@@ -44,6 +46,7 @@ SGD_LR = (0.1, 10**-0.5, 1.0)
 SGD_EMBEDDING_LR = (10.0, 10**1.5, 100.0, 10**2.5)
 DENSE_FACTORS = (1.0, 0.1, 0.03, 0.01)
 DEEP = (128,) * 6
+BOARD_EPOCHS = (2, 4)  # at whose ends a remedy of the board is judged
 TUNING_DAYS = 5
 # Of the tables, as fields of a Run; the dense layers learn by Adam except beside SGD.
 RULES: dict[str, dict[str, str]] = {
@@ -102,7 +105,7 @@ class Candidate:
         method += ", deep" if self.hidden else ""
         epochs = f"{self.epochs} epoch{'s' if self.epochs > 1 else ''}"
         epochs += f" at {' '.join(f'{point:g}' for point in self.at)}" if self.at else ""
-        factor = "" if self.board or self.factors == (1.0,) else ", dense factor"
+        factor = ", dense factor" if 1.0 in self.factors[:-1] else ""
         data = ", days" if self.days else "" if self.data == "world" else f", {self.data}"
         return f"{method}, {epochs}{factor}{data}{', board' if self.board else ''}"
 
@@ -121,11 +124,10 @@ class Candidate:
         dense, tables = DENSE_LR, ADAGRAD_LR if "adagrad" in self.rule else EMBEDDING_LR
         if self.dense_rule != "adam":
             dense, tables = (SGD_LR, SGD_EMBEDDING_LR) if self.rule == "sgd" else (tables, tables)
-        if self.board and self.rule == "adam":
-            dense, tables = (1e-3,), BOARD_LR
-        elif self.board:  # a baseline's few dense weights learn fast
-            dense = (10**-2.5, 10**-1.5) if self.method in BASELINES else (1e-3, 10**-2.5)
-            tables = (1e-2, 10**-1.5, 1e-1, 10**-0.5)
+        if self.board:  # a baseline's few dense weights learn fast
+            additive = METHODS[self.method].network is not ConversionModel
+            dense = (10**-2.5, 10**-1.5) if additive else (1e-3, 10**-2.5)
+            tables = BOARD_LR if self.rule == "adam" else (1e-2, 10**-1.5, 1e-1, 10**-0.5)
         elif self.shared:
             dense = SHARED_LR if self.dense_rule == "adam" else dense
         rates = {"dense_lr": dense} | ({} if self.shared else {"embedding_lr": tables})
@@ -136,7 +138,9 @@ class Candidate:
         scale = METHODS[self.method].scale(point["hyperparameter"])
         rates = {"embedding_lr": point.get("embedding_lr", point["dense_lr"]) * scale}
         names = ("epochs", "rule", "data", "days", "dense_rule", "hidden")
-        ends = tuple(sorted({math.ceil(point) - 1 for point in self.judged}))
+        ends = {math.ceil(point) - 1 for point in self.judged}
+        if self.board and self.epochs == BOARD_EPOCHS[-1]:  # so that its searches share their runs
+            ends |= {epoch - 1 for epoch in BOARD_EPOCHS}
         return Run(
             self.method,
             seed,
@@ -144,16 +148,22 @@ class Candidate:
             **{name: getattr(self, name) for name in names},
             about={"trial": trial},
             evaluate_at=tuple(sorted({1 - (-point % 1) for point in self.judged})),
-            evaluate_epochs=None if self.days else ends,
+            evaluate_epochs=None if self.days else tuple(sorted(ends)),
             on="validation",
         )
 
 
-def on_board(method: str, data: str = "world") -> Candidate:
-    """Returns the candidate of the board's search: two epochs, plain scored after the first."""
-    factors = BOARD[method].dense_factors
-    at = (1.0,) if method == "plain" else (1.25, 1.5, 2.0)
-    return Candidate(method, 2, data=data, factors=factors, at=at, board=True)
+def on_board(method: str, data: str = "world", epochs: int = 4) -> Candidate:
+    """Returns the candidate of the board's search, tuned for the end of that epoch.
+
+    Plain training, which knows of no second epoch, and what trains only once are tuned for the
+    first.
+    """
+    remedy = BOARD[method]
+    if remedy.once or method == "plain":
+        return Candidate(method, 1, rule=remedy.rule, data=data, at=(1.0,), board=True)
+    more = {"rule": remedy.rule, "factors": remedy.dense_factors, "at": (float(epochs),)}
+    return Candidate(method, BOARD_EPOCHS[-1], data=data, board=True, **more)
 
 
 def under_production_rule(method: str, data: str) -> Candidate:
@@ -200,7 +210,13 @@ _CANDIDATES = [
         for data in ("world", "kuairand", "retailrocket", "tmall")
         for name in (*BASELINES, "plain", "meda", "tail_rewind", "leave_one_out")
     ),
-    *(on_board(name, data) for data in ("world", "half of kuairand") for name in BOARD),
+    *(
+        on_board(name, data, epochs)
+        for data in ("world", "half of kuairand")
+        for name, remedy in BOARD.items()
+        for epochs in BOARD_EPOCHS
+        if not remedy.held_back
+    ),
 ]
 CANDIDATES = {one.name: one for one in _CANDIDATES}
 
@@ -261,8 +277,9 @@ def tune(
         JSON), dense_factor, score, best, and edge: the axes at whose end the best trial lies still.
     """
     sizes = profile.board() if candidate.board else profile
-    # A day-by-day trial costs as much as several windows, so it has one tuning world.
-    seeds = profile.tuning_seeds[:1] if candidate.days else profile.tuning_seeds
+    # A day-by-day trial costs as much as several windows, and a log is the same for each seed.
+    one = candidate.days or candidate.data == "half of kuairand"
+    seeds = profile.tuning_seeds[:1] if one else profile.tuning_seeds
     axes = {name: list(values) for name, values in candidate.axes().items()}
     first, most = candidate.n_trials
     found: list[dict] = []
@@ -302,20 +319,20 @@ def _row(candidate: Candidate, trial: Mapping[str, Any], best: bool) -> dict[str
 def run(
     profile: Profile, device: str = "auto", seeds=None, store=None, log=print, only: str = ""
 ) -> pd.DataFrame:
-    """Tunes the candidates whose name contains `only`.
+    """Tunes the candidates in whose name the regular expression `only` is found.
 
     By default, those that have no dense factor, are scored at their last epoch and are not of the
-    board, which alone has 64.
+    board, which alone has 130.
     `seeds` belongs to the common signature and is ignored: tuning has seeds of its own.
 
     Raises:
-        ValueError: If no name contains `only`. The message lists the candidates.
+        ValueError: If it is found in none. The message lists the candidates.
     """
-    chosen = [c for name, c in CANDIDATES.items() if only in name]
+    chosen = [c for name, c in CANDIDATES.items() if re.search(only, name)]
     if not only:
         chosen = [c for c in chosen if not c.board and not c.at and c.factors == (1.0,)]
     if not chosen:
-        raise ValueError(f"no candidate's name contains {only!r}; there are {list(CANDIDATES)}.")
+        raise ValueError(f"no candidate's name has {only!r}; there are {list(CANDIDATES)}.")
     return pd.concat([tune(c, profile, device, store, log) for c in chosen], ignore_index=True)
 
 

@@ -18,6 +18,7 @@ from multiepoch.runner import resolve_device
 from multiepoch.train import train
 from reproduction.findings import by_name
 from reproduction.records import Record
+from reproduction.remedies.board import BOARD
 from reproduction.runs import Profile, Run, window
 from reproduction.runs.run import build
 from reproduction.tuning import chosen, on_board
@@ -27,7 +28,7 @@ SEEDS = (20, 21, 22)
 NAMES = ("plain", "fal", "tail_rewind", "adamar", "whole_l2")
 COLUMN, OBJECTIVE = "user_x_advertiser", "click"
 COUNTS = {"1": (1, 1), "2 to 3": (2, 3), "4 to 9": (4, 9), "10 and more": (10, 10**9)}
-RATE = 10**-1.5  # the same for all, so that rows have learned alike
+RATES = {"rowwise_adagrad": 10**-0.5, "adam": 10**-1.5}  # one a rule, so that rows learn alike
 
 
 def probe(rows: Tensor, labels: Tensor, generator: torch.Generator) -> float:
@@ -59,7 +60,8 @@ class _Measured(Around):
 def dissect(name: str, seed: int, profile: Profile, epochs: int = 2) -> list[dict]:
     """Trains by a remedy; returns what its rows hold as an epoch repeats, and at the end."""
     log, _, _ = window(profile, seed=seed)
-    run = Run(name, seed, 1e-3, RATE, chosen(on_board(name)).hyperparameter, epochs=epochs)
+    rule, value = BOARD[name].rule, chosen(on_board(name)).hyperparameter
+    run = Run(name, seed, 1e-3, RATES[rule], value, epochs=epochs, rule=rule)
     model, optimizers, between = build(run, log.schema, "cpu")
     table = model.table_parameters()[COLUMN].detach()
     found: list[dict] = []

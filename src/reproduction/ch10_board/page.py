@@ -58,23 +58,17 @@ def board(rows: pd.DataFrame) -> str:
     """Returns the table as HTML."""
     every, cost = views(rows), experiment.cost(rows)
     first = next(iter(every.values()))
-    left: dict[str, list] = {}
-    doses: list[str] = []
-    if (rows["dose"] > 0).any():
-        table = experiment.jump_left(rows)
-        doses = [f"left of a jump of {dose:.0f} %" for dose in table.columns]
-        left = {name: [_pair(of[d]) for d in table] for name, of in table.groupby("remedy")}
     found = []
     for name in [name for name in BOARD if name in first]:
         cells = [_cell(*pair) for pair in first[name]]
-        cells += [_cell(*pair, "+.0f") for pair in left.get(name, [[math.nan, None]] * len(doses))]
-        cells += [_cell(round(cost.loc[name, kind], 2), None, ".2f") for kind in COST]
+        spent = cost.reindex([name]).loc[name]
+        cells += [_cell(round(spent[kind], 2), None, ".2f") for kind in COST]
         about = {"name": name, "remedy": BOARD[name], "chosen": _chosen(name)}
         found.append(about | {"curve": _curve(name, rows), "cells": cells})
     folder = FileSystemLoader(Path(__file__).parent)
     options = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
     template = Environment(loader=folder, autoescape=True, **options).get_template("board.html.j2")
-    heads = ["remedy", *HEADS, *doses, "CPU time, plain = 1", "memory, plain = 1"]
+    heads = ["remedy", *HEADS, "CPU time, plain = 1", "memory, plain = 1"]
     return template.render(views=every, heads=heads, rows=found)
 
 
@@ -87,12 +81,12 @@ def _cell(mean: float, half: float | None, form: str = "+.2f") -> dict[str, str]
 
 
 def _chosen(name: str) -> str:
-    """Returns in words what the search chose for a remedy on AdsWorld."""
-    remedy, best = BOARD[name], chosen(on_board(name))
-    value = best.hyperparameter
-    symbol = {"tau": "τ", "alpha": "α"}.get(remedy.hyperparameter, remedy.hyperparameter)
+    """Returns in words what the search for the last epoch chose for a remedy on AdsWorld."""
+    remedy = BOARD[name]
+    best = chosen(on_board(remedy.held_back or name))
+    value, symbol = best.hyperparameter, remedy.hyperparameter
     words = f"tables' rate {best.embedding_lr / remedy.scale(value):.2g}"
-    words += f", {symbol} = {value}" if value is not None else ""
+    words += f", {dict(tau='τ', alpha='α').get(symbol, symbol)} = {value}" if value else ""
     return words + f", dense rate × {best.dense_factor:g} from epoch 2"
 
 

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from multiepoch.data import Log
 from multiepoch.methods import TAU
-from multiepoch.optim import FrequencyAdaptiveLR
+from multiepoch.optim import AdaptiveRegularization, FrequencyAdaptiveLR
 from multiepoch.remedies import Rewind, meda, tail_rewind
 from reproduction.remedies import hooks
+from reproduction.remedies.baselines import BASELINES
 from reproduction.remedies.remedy import OnWholeTables, Remedy, hook, of
-from reproduction.remedies.sum_rows import SumRows
 
 
 def hashed(window: Log, held_out: Log, share: float) -> tuple[Log, Log]:
@@ -51,6 +51,27 @@ def smoothed(window: Log, held_out: Log, share: float) -> tuple[Log, Log]:
     return window.with_labels(labels.lerp(labels.mean(dim=0), share)), held_out
 
 
+def without_sparsest(window: Log, held_out: Log, _: Any) -> tuple[Log, Log]:
+    """Drops the id column with the most distinct values in the window."""
+    sparsest = max(window.ids, key=lambda name: len(window.ids[name].unique()))
+
+    def change(one: Log) -> Log:
+        ids = {name: column for name, column in one.ids.items() if name != sparsest}
+        sizes = {name: one.schema.cardinality[name] for name in ids}
+        return replace(one, ids=ids, schema=replace(one.schema, cardinality=sizes))
+
+    return change(window), change(held_out)
+
+
+def _from_zero(model, **_) -> None:
+    for table in model.table_parameters().values():
+        torch.nn.init.zeros_(table)
+
+
+def _averaged(model, optimizer, decay: float, reset: Callable[..., Any]) -> hooks.DenseAverage:
+    return hooks.DenseAverage(model, optimizer, decay, reset(model, optimizer))
+
+
 def _with_l2(model, optimizer, coefficient: float, reset: Callable[..., Any]) -> hooks.TouchedL2:
     return hooks.TouchedL2(model, optimizer, coefficient, reset(model, optimizer))
 
@@ -59,6 +80,8 @@ def _blended(model, optimizer, tau: float = 100):
     return tail_rewind(model, optimizer, tau, "reinit", serve="blend")
 
 
+_ONCE = {"group": "reference", "once": True, "dense_factors": (1.0,)}
+_AVERAGE = {"hyperparameter": "decay", "grid": (0.99, 0.999, 0.9), "group": "pair"}
 _L2 = {"hyperparameter": "λ", "grid": (1e-6, 1e-5, 3e-5, 1e-4)}
 _SHARE = {"hyperparameter": "p", "grid": (0.1, 0.2, 0.4, 0.6)}
 _COUNTS, _NO_TABLE = "lookups by row", "the tables as one dense parameter"
@@ -67,6 +90,17 @@ _SECOND_COPY = f"{_COUNTS}, a threshold, a second copy of the tail"
 
 BOARD: dict[str, Remedy] = {
     "plain": of("plain", dense_factors=(1.0,)),
+    "adam_once": of("plain", label="one epoch, Adam on the tables", rule="adam", **_ONCE),
+    "adagrad_once": of("plain", label="one epoch, Adagrad on the tables", rule="adagrad", **_ONCE),
+    "additive_once": replace(
+        BASELINES["additive"],
+        label="one epoch, additive model",
+        formula=r"z = b + \textstyle\sum_t b_{t,i}",
+        source="logistic regression on ids; a bias for each",
+        needs="nothing",
+        rule="adagrad",  # a row holds an objective's bias beside another's
+        **_ONCE,
+    ),
     "low_rate": Remedy(
         "lower table rate",
         group="rate",
@@ -95,47 +129,53 @@ BOARD: dict[str, Remedy] = {
         ),
         group="reset",
         formula=r"w_i \sim p_0 \text{ if } |T| > V",
-        source="baseline of the TAAC 2026 conversion task; under Adam, whose moments are reset too",
+        source="baseline of the TAAC 2026 conversion task",
         needs="a threshold of rows",
         hyperparameter="V",
         grid=(100, 1_000, 7_000, 20_000),
     ),
     "tail_rewind": of("tail_rewind"),
     "tail_rewind_blend": of("tail_rewind_blend"),
-    "adamar": of("adamar", label="AdamAR, on touch"),
-    "adamar_everywhere": Remedy(
-        "AdamAR, every row in every step",
-        remedy=hook(hooks.WaitingDecay, reading="everywhere"),
-        group="decay",
-        formula=r"w_i \leftarrow \max(0, 1 - \alpha I)\,w_i \text{ in every step}",
-        source="arXiv 2511.06374, second reading: a row decays while it waits",
-        needs="the step of each row's last update; a pass over the tables in each step",
-        hyperparameter="α",
-        grid=(1e-6, 1e-5, 1e-4, 1e-3),
+    "meda_held": of("meda", label="MEDA, last epoch's model held back", held_back="meda"),
+    "tail_rewind_held": of(
+        "tail_rewind", label="tail rewind, last epoch's model held back", held_back="tail_rewind"
     ),
-    "adamar_fbgemm": Remedy(
-        "AdamAR, times the rate",
-        remedy=hook(hooks.WaitingDecay, reading="fbgemm"),
+    "adamar": of("adamar", label="AdamAR, on touch"),
+    "adamar_zero": Remedy(
+        "AdamAR, on touch, tables from zero",
+        row_decay=AdaptiveRegularization,
+        remedy=_from_zero,
+        hyperparameter="alpha",
+        grid=(1e-2, 1e-4, 1e-3, 1e-1),
         group="decay",
-        formula=r"w_i \leftarrow \max(0.1, 1 - \eta_T \alpha I)\,w_i \text{ when touched}",
-        source="third reading: ROWWISE_RMSPROP_AR of FBGEMM 1.9, under Adam",
+        formula=r"w_i = 0 \text{ at first}",
+        source="arXiv 2511.06374, whose code starts there",
         needs="the step of each row's last update",
-        hyperparameter="α",
-        grid=(1e-2, 1e-1, 1.0, 10.0),
     ),
     "touched_l2": Remedy(
         "L2 on touched rows",
         remedy=hook(hooks.TouchedL2),
         group="decay",
         formula=r"g_i \leftarrow g_i + \lambda w_i \text{ if touched}",
-        source="common in sparse frameworks",
+        source="common in sparse frameworks; frequent rows shrink more, as in DiFacto (WSDM 2016)",
         **_L2,
+    ),
+    "even_l2": Remedy(
+        "L2 on touched rows by 1/n",
+        remedy=hook(hooks.TouchedL2, even=True),
+        group="decay",
+        formula=r"g_i \leftarrow g_i + \lambda w_i / F_i \text{ if touched}",
+        source="mini-batch aware L2, DIN, arXiv 1706.06978",
+        needs=_COUNTS,
+        hyperparameter="λ",
+        grid=(1e-4, 1e-3, 1e-2, 1e-5),
     ),
     "whole_l2": OnWholeTables(
         "L2 on whole tables, Adam",
         group="decay",
         formula=r"g_i \leftarrow g_i + \lambda w_i \text{ for all } i",
         source="as FuxiCTR has it; chapter 12",
+        rule="adam",
         needs=_NO_TABLE,
         hyperparameter="λ",
         grid=(1e-7, 1e-6, 1e-5, 1e-4),
@@ -145,6 +185,7 @@ BOARD: dict[str, Remedy] = {
         group="decay",
         formula=r"w_i \leftarrow (1 - \eta_T \lambda)\,w_i - \eta_T d_i \text{ for all } i",
         source="Loshchilov and Hutter, arXiv 1711.05101",
+        rule="adam",
         needs=_NO_TABLE,
         hyperparameter="λ",
         grid=(1e-2, 1e-1, 0.3, 1.0),
@@ -160,19 +201,19 @@ BOARD: dict[str, Remedy] = {
         grid=(2, 5, 10, 30),
         logs=filtered,
     ),
-    "hash_tenth": Remedy(
-        "hashing to a tenth",
-        group="ids",
-        formula=r"i \leftarrow h(i) \bmod |T|/10",
-        source="Zhang et al., arXiv 2209.06053",
-        logs=lambda window, held_out, _: hashed(window, held_out, 0.1),
-    ),
     "hash_hundredth": Remedy(
         "hashing to a hundredth",
         group="ids",
         formula=r"i \leftarrow h(i) \bmod |T|/100",
         source="Zhang et al., arXiv 2209.06053",
         logs=lambda window, held_out, _: hashed(window, held_out, 0.01),
+    ),
+    "no_cross": Remedy(
+        "sparsest column dropped",
+        group="ids",
+        formula=r"\text{without the ids of one column}",
+        source="the control that costs least",
+        logs=without_sparsest,
     ),
     "small_dim": Remedy(
         "smaller dimension",
@@ -189,15 +230,6 @@ BOARD: dict[str, Remedy] = {
         group="noise",
         formula=r"w_{ik} \leftarrow w_{ik} b_{ik} / (1 - p),\; b \sim \mathrm{Bernoulli}(1 - p)",
         source="Srivastava et al., JMLR 2014",
-        **_SHARE,
-    ),
-    "row_dropout": Remedy(
-        "row dropout from epoch 2",
-        remedy=hook(hooks.Dropout, rows=True, from_epoch=1),
-        group="noise",
-        formula=r"w_i \leftarrow 0 \text{ with probability } p,\; e \ge 2",
-        source="ours, a control",
-        needs=_REPEATS,
         **_SHARE,
     ),
     "sse": Remedy(
@@ -239,6 +271,16 @@ BOARD: dict[str, Remedy] = {
         hyperparameter="λ",
         grid=(1e-3, 1e-2, 1e-1, 1.0),
     ),
+    "sharpness": Remedy(
+        "SAM on the dense layers",
+        remedy=hook(hooks.SharpnessAware),
+        group="dense layers",
+        formula=r"\nabla_D L(D + \rho\,\nabla_D L / |\nabla_D L|)",
+        source="Foret et al., arXiv 2010.01412; AdamAR's paper compares with it",
+        needs="a second forward and backward pass",
+        hyperparameter="ρ",
+        grid=(0.03, 0.01, 0.1, 0.3),
+    ),
     "frozen_tables": Remedy(
         "tables frozen from epoch 2",
         remedy=lambda model, optimizer, **_: hooks.LaterTableRate(model, optimizer, 0.0),
@@ -256,33 +298,22 @@ BOARD: dict[str, Remedy] = {
         dense_factors=(0.0,),
     ),
     "two_fold": of("two_fold"),
-    "leave_one_out": Remedy(
-        "leave-one-out rows",
-        remedy=hook(SumRows),
-        **TAU,
-        group="own label",
-        formula=r"w_0 - \eta (G - g_k) / \sqrt{S - g_k^2 + c}",
-        source="a control of chapter 9; its rows are sums, so its rates are 30 times as high",
-        needs="a vector for each lookup of an infrequent row",
-        scale=lambda _: 30.0,
-    ),
-    "meda_l2": Remedy(
-        "MEDA + L2 on touched rows",
-        remedy=hook(_with_l2, reset=meda),
-        group="pair",
+    "leave_one_out_votes": of("leave_one_out_votes", scale=lambda _: 3.0),
+    "meda_average": Remedy(
+        "MEDA + average of the dense weights",
+        remedy=hook(_averaged, reset=meda),
         formula=r"\text{both}",
-        source="a pair",
+        source="a team's report on the TAAC 2026 task, second-hand",
         needs=_REPEATS,
-        **_L2,
+        **_AVERAGE,
     ),
-    "meda_fal": Remedy(
-        "MEDA + FAL",
-        row_lr=lambda _: FrequencyAdaptiveLR(),
-        remedy=lambda model, optimizer, **_: meda(model, optimizer),
-        group="pair",
-        formula=r"\text{both}",
+    "blend_average": Remedy(
+        "tail rewind, blended + average of the dense weights",
+        remedy=hook(_averaged, reset=_blended),
+        formula=r"\text{both},\; \tau = 100",
         source="a pair",
-        needs=_COUNTS,
+        needs=_SECOND_COPY,
+        **_AVERAGE,
     ),
     "blend_l2": Remedy(
         "tail rewind, blended + L2 on touched rows",

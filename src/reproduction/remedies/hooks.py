@@ -5,7 +5,8 @@ They are kept out of `multiepoch`, since nobody should have to maintain what is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -62,32 +63,47 @@ class LaterTableRate(Hook):
 class RowGradients(Hook):
     """Changes the gradient of each touched row; what is added is spread over the row's lookups."""
 
-    def change(self, weight: Tensor, sums: Tensor, lookups: Tensor) -> Tensor:
-        """Returns the new gradients of k rows. weight, sums: (k, dim); lookups: (k, 1)."""
+    def change(self, weight: Tensor, sums: Tensor, lookups: Tensor, so_far: Tensor) -> Tensor:
+        """Returns the new gradients of k rows.
+
+        weight, sums: (k, dim). lookups, so_far: (k, 1), of the batch and since training began.
+        """
         raise NotImplementedError
+
+    def __init__(self, model, optimizer, inner: Any = None) -> None:
+        super().__init__(model, optimizer, inner)
+        self.kept = [torch.zeros(len(t), dtype=torch.int32, device=t.device) for t in self.tables]
 
     def backward(self, impressions: Tensor, closure: Callable[[], Any]) -> Any:
         result = super().backward(impressions, closure)
         with torch.no_grad():
-            for table in self.tables:
+            for table, count in zip(self.tables, self.kept):
                 ids, values = table.grad._indices(), table.grad._values()
                 rows, slot, n = ids[0].unique(return_inverse=True, return_counts=True)
                 sums = values.new_zeros(len(rows), values.shape[1]).index_add_(0, slot, values)
-                n = n[:, None]
-                more = (self.change(table[rows], sums, n) - sums) / n
+                count[rows] += n.int()
+                n, so_far = n[:, None], count[rows][:, None]
+                more = (self.change(table[rows], sums, n, so_far) - sums) / n
                 table.grad = gradient_of(ids, values + more[slot], table.shape)
         return result
 
 
 class TouchedL2(RowGradients):
-    """Adds `coefficient` times the weight to the gradient of each touched row, once a batch."""
+    """Adds `coefficient` times the weight to the gradient of each touched row, once a batch.
 
-    def __init__(self, model, optimizer, coefficient: float, inner: Any = None) -> None:
+    By visit, as DiFacto does (Li et al., WSDM 2016), frequent rows shrink more in an epoch. With
+    `even`, the coefficient is divided by the row's lookups so far: the mini-batch aware L2 of DIN
+    (arXiv 1706.06978, 5.2), which is even over an epoch.
+    """
+
+    def __init__(
+        self, model, optimizer, coefficient: float, inner: Any = None, even: bool = False
+    ) -> None:
         super().__init__(model, optimizer, inner)
-        self.coefficient = coefficient
+        self.coefficient, self.even = coefficient, even
 
-    def change(self, weight: Tensor, sums: Tensor, lookups: Tensor) -> Tensor:
-        return sums + self.coefficient * weight
+    def change(self, weight: Tensor, sums: Tensor, lookups: Tensor, so_far: Tensor) -> Tensor:
+        return sums + self.coefficient * weight / (so_far if self.even else 1)
 
 
 def cowclip(
@@ -108,63 +124,17 @@ class CowClip(RowGradients):
         super().__init__(model, optimizer)
         self.ratio = ratio
 
-    def change(self, weight: Tensor, sums: Tensor, lookups: Tensor) -> Tensor:
+    def change(self, weight: Tensor, sums: Tensor, lookups: Tensor, so_far: Tensor) -> Tensor:
         return cowclip(weight, sums, lookups, self.ratio)
 
 
-class WaitingDecay(Hook):
-    """AdamAR in two other readings than that of `AdaptiveRegularization`, before each step.
-
-    I is the number of steps since the row was last touched. "everywhere" shrinks every row in every
-    step by min(1, alpha I); "fbgemm" shrinks a row when it is touched, by min(1, lr alpha I), and
-    keeps at least a tenth of it (`ROWWISE_RMSPROP_AR` of FBGEMM 1.9).
-    """
-
-    def __init__(self, model, optimizer, alpha: float, reading: str) -> None:
-        super().__init__(model, optimizer)
-        self.alpha, self.reading, self.step = alpha, reading, 0
-        self.kept = [torch.zeros(len(t), dtype=torch.int32, device=t.device) for t in self.tables]
-
-    def backward(self, impressions: Tensor, closure: Callable[[], Any]) -> Any:
-        result = super().backward(impressions, closure)
-        self.step += 1
-        rate = self.alpha
-        with torch.no_grad():
-            for table, last in zip(self.tables, self.kept):
-                rows = table.grad._indices()[0].unique()
-                if self.reading == "everywhere":
-                    table.mul_((1 - rate * (self.step - 1 - last)).clamp_(min=0)[:, None])
-                else:
-                    lr = float(self.optimizer.embedding.param_groups[0]["lr"])
-                    keep = (1 - lr * rate * (self.step - 1 - last[rows])).clamp_(min=0.1)
-                    table[rows] *= keep[:, None]
-                last[rows] = self.step
-        return result
-
-
 class Dropout(Hook):
-    """Drops entries of what the tables return while training, or whole rows of them.
+    """Drops the share `p` of what the tables return while training."""
 
-    Args:
-        model, optimizer: As in Hook.
-        p: The share that is dropped.
-        rows: Drops the row of an impression as a whole, and does not rescale the others: a dropped
-            row looks like one that knows nothing.
-        from_epoch: The first epoch, counted from 0, in which to drop.
-    """
-
-    def __init__(self, model, optimizer, p: float, rows: bool = False, from_epoch: int = 0) -> None:
+    def __init__(self, model, optimizer, p: float) -> None:
         super().__init__(model, optimizer)
-        self.p, self.rows, self.from_epoch = p, rows, from_epoch
         for module in self.modules:
-            module.register_forward_hook(self._drop)
-
-    def _drop(self, module: nn.Module, args: tuple, out: Tensor) -> Tensor:
-        if not module.training or self.index < self.from_epoch:
-            return out
-        if self.rows:
-            return out * (torch.rand(len(out), 1, device=out.device) >= self.p)
-        return F.dropout(out, self.p)
+            module.register_forward_hook(lambda m, args, out: F.dropout(out, p, m.training))
 
 
 class SharedEmbeddings(Hook):
@@ -229,6 +199,73 @@ class SensitivityPenalty(Hook):
         for parameter, gradient in zip(self.dense, gradients):
             if gradient is not None:
                 parameter.grad += gradient
+        return result
+
+
+class DenseAverage(Hook):
+    """Serves an exponential average of the dense weights, with the tables as they are.
+
+    Args:
+        model, optimizer, inner: As in Hook.
+        decay: Of the average, by step.
+    """
+
+    def __init__(self, model, optimizer, decay: float, inner: Any = None) -> None:
+        super().__init__(model, optimizer, inner)
+        self.decay, self.dense, self.steps = decay, list(model.dense_parameters()), 0
+        self.kept = [p.detach().clone() for p in self.dense]
+        optimizer.dense.register_step_post_hook(lambda *_: self._follow())
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        self.steps += 1
+        decay = min(self.decay, self.steps / (self.steps + 9))  # soon forgets the first weights
+        torch._foreach_lerp_(self.kept, self.dense, 1 - decay)
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Swaps the average in while the model is evaluated."""
+        with super().serving():
+            self._swap()
+            try:
+                yield
+            finally:
+                self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        trained = [p.clone() for p in self.dense]
+        torch._foreach_copy_(self.dense, self.kept)
+        torch._foreach_copy_(self.kept, trained)
+
+
+class SharpnessAware(Hook):
+    """Takes the dense layers' gradient where they do worst nearby: SAM (arXiv 2010.01412).
+
+    The tables learn from the first of the two passes, at the weights as they are.
+
+    Args:
+        model, optimizer: As in Hook.
+        radius: Of the step towards the worst place, an Euclidean norm over all dense layers.
+    """
+
+    def __init__(self, model, optimizer, radius: float) -> None:
+        super().__init__(model, optimizer)
+        self.radius, self.dense = radius, list(model.dense_parameters())
+
+    def backward(self, impressions: Tensor, closure: Callable[[], Any]) -> Any:
+        result = super().backward(impressions, closure)
+        with torch.no_grad():
+            of_tables = [table.grad for table in self.tables]
+            steps = [p.grad.clone() for p in self.dense]
+            norm = torch.stack(torch._foreach_norm(steps)).norm()
+            torch._foreach_mul_(steps, float(self.radius / norm.clamp(min=1e-12)))
+            torch._foreach_add_(self.dense, steps)
+        closure()
+        with torch.no_grad():
+            torch._foreach_sub_(self.dense, steps)
+        for table, gradient in zip(self.tables, of_tables):
+            table.grad = gradient
         return result
 
 

@@ -24,6 +24,10 @@ class Remedy(Method):
         model: Options of the network by the hyperparameter.
         scale: Multiplies the tables' rates of a search, if the remedy's rule needs others.
         dense_factors: The factors of the dense rate from epoch 2 on that a search tries.
+        rule: Of the tables, on the board.
+        once: Trains for one epoch, whatever the others do.
+        held_back: The remedy whose runs it is read off: within an epoch it serves the model that
+            this one had at the end of the last.
     """
 
     logs: Callable[[Log, Log, Any], tuple[Log, Log]] = lambda window, held_out, _: (
@@ -33,7 +37,10 @@ class Remedy(Method):
     network: Callable[..., nn.Module] = ConversionModel
     model: Callable[[Any], dict] = lambda _: {}
     scale: Callable[[Any], float] = lambda _: 1.0
-    dense_factors: tuple[float, ...] = (1.0, 0.1)
+    dense_factors: tuple[float, ...] = (1.0, 0.1, 0.03, 0.01)
+    rule: str = "rowwise_adagrad"
+    once: bool = False
+    held_back: str = ""
 
 
 @dataclass(frozen=True)
