@@ -1,6 +1,5 @@
 """The board's remedies: each trains by its entry alone, and each new class does what it says."""
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -9,8 +8,6 @@ from torch import nn
 
 from multiepoch.data import Log, Schema
 from multiepoch.optim import SparseOptimizer
-from reproduction import records, tuning
-from reproduction.ch10_board import experiment
 from reproduction.measure import as_losses
 from reproduction.remedies import hooks
 from reproduction.remedies.board import BOARD, filtered, hashed, smoothed
@@ -31,7 +28,7 @@ TINY = replace(
 @pytest.mark.parametrize("name", BOARD)
 def test_every_remedy_trains_from_its_entry(name):
     remedy = BOARD[name]
-    factor = {"dense_factor": remedy.dense_factors[-1]}
+    factor = {"dense_factor": remedy.dense_factors[-1], "rule": remedy.rule}
     rate = 1e-2 * remedy.scale(remedy.grid[0])
     run = Run(name, 0, 1e-3, rate, remedy.grid[0], epochs=2, group_by=NEW_IDS, **factor)
     rows = as_losses(execute(run, TINY))
@@ -39,26 +36,6 @@ def test_every_remedy_trains_from_its_entry(name):
     assert sorted(loss["epoch"].unique()) == [0.25, 0.5, 1.0, 1.25, 1.5, 2.0]
     assert loss["value"].between(0.001, 5).all()
     assert {"0", "1"} <= set(rows["group"])
-
-
-def test_the_committed_rates_are_those_of_the_committed_search():
-    """Scored was the mean over three points of epoch 2; for plain, the end of epoch 1."""
-    rows = records.read("ch10_search", "long").rows
-    assert set(rows["remedy"]) == set(BOARD) and experiment.most_trials(rows) == 8
-    loss = rows[(rows["metric"] == "loss") & (rows["group"] == "all")]
-    points = ["rate", "hyperparameter", "dense_factor"]
-    for data, mine in loss.groupby("data"):
-        keys = ["remedy", *points, "objective"]
-        table = mine.pivot_table(index=keys, columns="epoch", values="value")
-        table = table.div(table[1.0].groupby("objective").median(), level="objective", axis=0)
-        plain = table.index.get_level_values("remedy") == "plain"
-        score = table[[1.25, 1.5, 2.0]].mean(axis=1).where(~plain, table[1.0])
-        best = score.groupby(keys[:-1]).mean().groupby("remedy").idxmin()
-        for remedy, (_, rate, value, factor) in best.items():
-            rate *= BOARD[remedy].scale(json.loads(value))
-            found = tuning.Tuned(1e-3, rate, json.loads(value), factor)
-            source = experiment.SOURCES[data]
-            assert tuning.chosen(tuning.on_board(remedy, source)) == found
 
 
 class Model(nn.Module):
@@ -105,15 +82,16 @@ def gradients(model):
 
 def test_a_pair_acts_before_the_epochs_and_on_the_gradients():
     model, optimizer = setting(rule="adagrad")
-    pair = BOARD["meda_l2"].remedy(model, optimizer, hyperparameter=0.5)
+    pair = BOARD["blend_l2"].remedy(model, optimizer, hyperparameter=0.5)
     step(model, optimizer, hooks.Hook(model, optimizer), IDS)
     plain = gradients(model)
     pair.before_epoch(0)
     step(model, optimizer, pair, IDS)
     assert not torch.equal(gradients(model)[1], plain[1])
-    start = model.item.weight.detach().clone()
+    optimizer.step()
+    learned = model.item.weight.detach().clone()
     pair.before_epoch(1)
-    assert not (model.item.weight == start).any()
+    assert not (model.item.weight == learned)[IDS].any()
 
 
 def test_touched_l2_adds_the_weight_once_to_each_touched_row():
@@ -137,30 +115,59 @@ def test_cowclip_limits_a_row_by_its_lookups_and_its_norm():
     torch.testing.assert_close(gradients(model), plain)
 
 
-def test_waiting_rows_decay_everywhere_or_when_touched():
-    for reading, expected in (("everywhere", 0.9 * 0.8), ("fbgemm", 1 - 0.1 * 0.1 * 2)):
-        model, optimizer = setting()
-        hook = hooks.WaitingDecay(model, optimizer, 0.1, reading)
-        start = model.item.weight.detach().clone()
-        for ids in ([0], [1], [1], [0]):  # row 0 waits for two steps; nothing else changes it
-            step(model, optimizer, hook, torch.tensor(ids))
-        kept = model.item.weight[0] / start[0]
-        torch.testing.assert_close(kept.detach(), torch.full((3,), expected))
-        waits = model.item.weight[5] / start[5]
-        assert torch.allclose(waits, torch.ones(3)) == (reading == "fbgemm")
-
-
-def test_dropout_drops_rows_from_an_epoch_on_and_only_in_training():
+def test_even_l2_divides_by_the_lookups_so_far():
     model, optimizer = setting()
-    hook = hooks.Dropout(model, optimizer, 0.5, rows=True, from_epoch=1)
+    hook = hooks.TouchedL2(model, optimizer, 0.5, even=True)
+    for n in (2, 4):  # IDS has row 0 twice
+        step(model, optimizer, hooks.Hook(model, optimizer), IDS)
+        plain = gradients(model)[1][0]
+        step(model, optimizer, hook, IDS)
+        torch.testing.assert_close(gradients(model)[1][0], plain + 0.5 * model.item.weight[0] / n)
+
+
+def test_dropout_drops_only_in_training():
+    model, optimizer = setting()
+    hooks.Dropout(model, optimizer, 0.5)
     ids = torch.arange(20)
-    kept = model.item(ids)
-    torch.testing.assert_close(kept, model.item.weight)
-    hook.before_epoch(1)
-    zero = (model.item(ids) == 0).all(dim=1)
-    assert 0 < zero.sum() < 20
+    assert 0 < (model.item(ids) == 0).sum() < 60
     model.eval()
     torch.testing.assert_close(model.item(ids), model.item.weight)
+
+
+def test_the_average_of_the_dense_weights_is_served_and_not_trained():
+    model, optimizer = setting()
+    hook = hooks.DenseAverage(model, optimizer, decay=0.9)
+    seen = []
+    for _ in range(3):
+        step(model, optimizer, hook, IDS)
+        optimizer.step()
+        seen.append(model.head.weight.detach().clone())
+    average = torch.zeros(1)
+    start = hooks.DenseAverage(*setting(), decay=0.9).kept[0]
+    for t, weight in enumerate(seen, 1):
+        decay = min(0.9, t / (t + 9))
+        average = decay * (average if t > 1 else start) + (1 - decay) * weight
+    with hook.serving():
+        torch.testing.assert_close(model.head.weight.detach(), average)
+    torch.testing.assert_close(model.head.weight.detach(), seen[-1])
+
+
+def test_sharpness_aware_steps_take_the_gradient_at_the_worst_place_nearby():
+    model, optimizer = setting()
+    step(model, optimizer, hooks.Hook(model, optimizer), IDS)
+    tables, start = gradients(model), [p.detach().clone() for p in model.dense_parameters()]
+    norm = torch.cat([p.grad.flatten() for p in model.dense_parameters()]).norm()
+    with torch.no_grad():
+        for parameter in model.dense_parameters():
+            parameter += 0.1 * parameter.grad / norm
+    step(model, optimizer, hooks.Hook(model, optimizer), IDS)
+    expected = [p.grad.clone() for p in model.dense_parameters()]
+    with torch.no_grad():
+        torch._foreach_copy_(model.dense_parameters(), start)
+    step(model, optimizer, hooks.SharpnessAware(model, optimizer, 0.1), IDS)
+    torch.testing.assert_close([p.grad for p in model.dense_parameters()], expected)
+    torch.testing.assert_close([p.detach() for p in model.dense_parameters()], start)
+    torch.testing.assert_close(gradients(model), tables)
 
 
 def test_shared_embeddings_replace_ids_in_training_only():
