@@ -116,8 +116,8 @@ def _measured(results: Path) -> dict[str, pd.Series]:
     rows = records.read(board.NAME, "long", results).rows
     for data, key in (("world", "board_"), ("kuairand", "board_kuairand_")):
         change = board.against_one_epoch(rows, data)
-        for name in ("meda", "leave_one_out", "dense_factor"):
-            found[f"{key}{name}"] = change[4.0].xs(name, level="remedy")
+        for name in ("meda", "tail_rewind", "leave_one_out_votes", "dense_factor"):
+            found[f"{key}{name.removesuffix('_votes')}"] = change[4.0].xs(name, level="remedy")
     rows = records.read(tuned.NAME, "long", results).rows
     for name, key in {"plain": "falling_plain", "fal": "falling_fal"}.items():
         found[key] = tuned.against(rows, name, "meda")[3.0]

@@ -18,14 +18,14 @@ LOOKS = {
     "FAL": style.line_style("FAL"),
     "MEDA": style.line_style("MEDA"),
     "tail rewind, blended": style.line_style("tail rewind") | {"linestyle": "-"},
-    "L2 on whole tables, Adam": {"color": "#6B4400", "linestyle": (0, (6, 1.5))},
+    "leave-one-out rows": {"color": "#6B4400", "linestyle": (0, (6, 1.5))},
     "label smoothing": {"color": "#7A005C", "linestyle": (0, (2, 1))},
 }
 
 
 @style.shown("fig-ten-curves")
 def curves(rows: pd.DataFrame) -> Figure:
-    """Draws six rows of the board against one plain epoch: a panel for each source."""
+    """Draws six lines of the board against one plain epoch: a panel for each source."""
     found = []
     for data, name in experiment.DATA.items():
         if data in set(rows["data"]):
@@ -44,7 +44,7 @@ def curves(rows: pd.DataFrame) -> Figure:
 @style.shown("fig-ten-overview")
 def overview(rows: pd.DataFrame) -> Figure:
     """Draws every remedy at the worst and at the last point, sorted by the last on AdsWorld."""
-    fig, axes = style.figure(height=11)
+    fig, axes = style.figure(height=13)
     last, quarter = experiment.ENDS[-1], experiment.QUARTERS[-1]
     kinds = {
         ("world", last): ("AdsWorld, end of epoch 4", "#0072B2", "o"),

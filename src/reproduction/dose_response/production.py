@@ -110,7 +110,7 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
 def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
     rows = record.rows
-    sources = [name for name in STRATA if name in set(rows["stratum"])]
+    sources = [name for name in STRATA | NO_CROSS if name in set(rows["stratum"])]
     return by_name(
         dose={name: dose(rows, name) for name in sources},
         at_best={name: dose(rows, name).xs(BEST, level="rate") for name in sources},
@@ -122,4 +122,6 @@ def facts(record: Record) -> dict:
         left={name: left_of_jump(rows, name, "fal") for name in sources},
         left_plain={name: left_of_jump(rows, name, "plain") for name in sources},
         change={name: to_one_epoch(rows, name).xs(BEST, level="rate") for name in sources},
+        fal_meda={name: against(rows, name, "fal", "meda")[2.0] for name in sources},
+        tail_meda={name: against(rows, name, "tail_rewind", "meda")[2.0] for name in sources},
     )

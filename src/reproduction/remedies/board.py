@@ -298,7 +298,9 @@ BOARD: dict[str, Remedy] = {
         dense_factors=(0.0,),
     ),
     "two_fold": of("two_fold"),
-    "leave_one_out_votes": of("leave_one_out_votes", scale=lambda _: 3.0),
+    "leave_one_out_votes": of(
+        "leave_one_out_votes", label="leave-one-out rows", scale=lambda _: 3.0
+    ),
     "meda_average": Remedy(
         "MEDA + average of the dense weights",
         remedy=hook(_averaged, reset=meda),
