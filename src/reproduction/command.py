@@ -23,7 +23,7 @@ from reproduction.ch10_board import experiment as board
 from reproduction.ch11_new_data_every_day import delay, worth
 from reproduction.ch11_new_data_every_day import experiment as continual
 from reproduction.ch12_real_logs import experiment as real_logs
-from reproduction.ch12_real_logs import penalty
+from reproduction.ch12_real_logs import penalty, windows
 from reproduction.dose_response import experiment as dose
 from reproduction.dose_response import production, tuned
 from reproduction.interplay import constants
@@ -89,6 +89,7 @@ EXPERIMENTS = {
     "interplay": Experiment(interplay.NAME, interplay.run, interplay.judge, interplay.SEEDS),
     "constants": Experiment(constants.NAME, constants.run),
     "12": Experiment(real_logs.NAME, real_logs.run),
+    "windows": Experiment(windows.NAME, windows.run, seeds=windows.SEEDS),
     "penalty": Experiment(penalty.NAME, penalty.run, penalty.judge, penalty.SEEDS),
     "a1": Experiment(ab_test.NAME, ab_test.run, ab_test.judge, ab_test.SEEDS),
     "a2": Experiment(past_one_machine.NAME, past_one_machine.run),

@@ -4,7 +4,9 @@ from multiepoch.runner import resolve_device
 from reproduction.runs.profiles import PROFILES, Profile, profile
 from reproduction.runs.run import (
     COLUMNS,
+    N_BLOCKS,
     NEW_IDS,
+    USER_BLOCKS,
     Run,
     default_store,
     execute,
@@ -17,8 +19,10 @@ from reproduction.runs.sources import SOURCES, window
 __all__ = [
     "COLUMNS",
     "NEW_IDS",
+    "N_BLOCKS",
     "PROFILES",
     "SOURCES",
+    "USER_BLOCKS",
     "Profile",
     "Run",
     "default_store",

@@ -30,7 +30,8 @@ from reproduction.runs.sources import SOURCES, has_new_id, window
 
 IDENTITY = ["profile", "device", "seed", "method", "setting"]
 COLUMNS = [*IDENTITY, "epoch", "samples", "group", "objective", "metric", "value"]
-NEW_IDS = "new ids"
+NEW_IDS, USER_BLOCKS = "new ids", "blocks of users"
+N_BLOCKS = 20
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class Run:
         day_evaluate_at: Fractions of the last epoch over each day, if there are days.
         on: The held-out day, "test" or "validation".
         group_by: An id column whose row-frequency tenths are evaluated apart; NEW_IDS for
-            impressions without (group "0") and with (group "1") a new id; "" for no groups.
+            impressions without (group "0") and with (group "1") a new id; USER_BLOCKS for N_BLOCKS
+            parts by user; "" for no groups.
         dense_factor: The factor of the dense learning rate from epoch 2 on.
         dense_rule: The dense layers' update rule.
         hidden: Widths of the shared dense layers; empty for the model's default.
@@ -169,8 +171,10 @@ def logs(run: Run, profile: Profile) -> tuple[Log, Log, Callable[[Log, Log], tor
         order = torch.randperm(len(log), generator=torch.Generator().manual_seed(run.seed))
         log = log[order[: round(run.share * len(log))].sort().values]
     groups = partial(frequency_groups, column=run.group_by) if run.group_by else None
-    if run.group_by == NEW_IDS:
-        group = has_new_id(log, held_out, SOURCES[run.data].new_ids)
+    if run.group_by in (NEW_IDS, USER_BLOCKS):
+        group = held_out.ids["user"] % N_BLOCKS
+        if run.group_by == NEW_IDS:
+            group = has_new_id(log, held_out, SOURCES[run.data].new_ids)
 
         def groups(_: Log, other: Log) -> torch.Tensor:
             return group.to(other.device)

@@ -39,8 +39,11 @@ def _world(profile: Profile, cross: bool, **world) -> Window:
     return logs if cross else tuple(_without(log, "user_x_advertiser") for log in logs)
 
 
-def _kuairand(profile: Profile, cross: bool, **_) -> Window:
-    return split_by_day(load_kuairand(cross=cross), **PACKAGED_SPLIT)
+def _kuairand(
+    profile: Profile, cross: bool, first: int = 0, split: dict[str, int] = PACKAGED_SPLIT, **_
+) -> Window:
+    log = load_kuairand(cross=cross)
+    return split_by_day(log[log.day >= first], **split)
 
 
 def _kuairand_half(profile: Profile, cross: bool, **_) -> Window:
@@ -93,6 +96,15 @@ def _without(log: Log, column: str) -> Log:
 SOURCES = {
     "world": Source(_world, ("user", "product")),
     "kuairand": Source(_kuairand, ("user", "video"), 512),
+    # Two more windows, each with later days of its own.
+    "kuairand, early": Source(
+        partial(_kuairand, split={"train": 3, "validation": 4, "test": 6}), ("user", "video"), 512
+    ),
+    "kuairand, late": Source(
+        partial(_kuairand, first=5, split={"train": 9, "validation": 10, "test": 13}),
+        ("user", "video"),
+        512,
+    ),
     "half of kuairand": Source(_kuairand_half, ("user", "video"), 512),
     "retailrocket": Source(
         partial(
