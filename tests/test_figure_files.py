@@ -1,12 +1,14 @@
 """A figure's CSV has what the figure shows, and its SVG can be read."""
 
 import io
+import re
 import xml.etree.ElementTree as xml
 
 import numpy as np
 import pandas as pd
 
 from reproduction import figure_files, style
+from tools import figures
 
 FOUND = pd.DataFrame(
     {"mean": [1.0, 2.0, 3.0], "low": [0.5, 1.0, 2.0], "high": [1.5, 3.0, 4.0]}, index=[0, 1, 2]
@@ -63,3 +65,13 @@ def test_the_svg_is_the_same_each_time_and_has_text():
     texts = ["".join(one.itertext()) for one in xml.fromstring(first).iter() if "text" in one.tag]
     assert "epochs" in texts
     style.plt.close(fig)
+
+
+def test_a_figure_that_is_in_no_notebook_has_no_small_text_either(tmp_path):
+    fig, axes = style.figure()
+    axes.loglog([1, 1e5], [1, 1e3])  # whose ticks would have exponents of 7.7 pt
+    figures.keep(fig, "fig-log", "make bench", tmp_path, tmp_path)
+    style.plt.close(fig)
+    text = (tmp_path / figures.FOLDER / "fig-log.svg").read_text()
+    sizes = re.findall(r"font(?:-size)?: ?(?:[a-z]+ )*([\d.]+)px", text)
+    assert min(map(float, sizes)) >= style.SMALLEST

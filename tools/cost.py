@@ -281,10 +281,10 @@ def generate(results: Path, target: Path, static: Path) -> None:
         return
     for name, table in TABLES.items():
         (target / f"cost-{name}.md").write_text(table(bench))
-    fig = figure(bench)
-    with style.plt.rc_context(style.STYLE):
+    with style.plt.rc_context(style.STYLE):  # which the legend takes when created
+        fig = figure(bench)
+        figures.keep(fig, "fig-cost-size", "make bench", target, static)
         fig.savefig(target / "cost-size.png", dpi=style.STYLE["figure.dpi"])
-    figures.keep(fig, "fig-cost-size", "make bench", target, static)
     style.plt.close(fig)
 
 

@@ -52,6 +52,7 @@ def links(name: str, command: str) -> str:
 
 def keep(fig: Figure, name: str, command: str, generated: Path, static: Path) -> None:
     """Writes the files of a figure that is in no notebook, and NAME-files.md for its page."""
+    style.legible(fig)
     with rc_context(style.STYLE):
         write(static / FOLDER, name, figure_files.svg(fig), figure_files.csv(fig))
     (generated / f"{name}-files.md").write_text(links(name, command))

@@ -32,7 +32,6 @@ WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 AXE = next(path for path in files("axe_playwright_python").iterdir() if path.name == "axe.min.js")
 DEBRIS = (
     r"Traceback \(most recent",
-    r"\w+(Warning|Error): ",
     r"\d%\|",
     r"it/s\]",
     r"HBox\(",
@@ -40,6 +39,8 @@ DEBRIS = (
     r"\x1b\[",
     r": ~\w+\.",
 )
+# In an output alone, since a sentence may say which error a function raises.
+OUTPUT_DEBRIS = r"\w+(Warning|Error): "
 
 
 @dataclass
@@ -287,7 +288,10 @@ def links(seen: Visit) -> list[str]:
 def debris(seen: Visit) -> list[str]:
     """Finds program output that nobody was meant to read."""
     text = seen.page.locator("main").text_content()
-    found = [f"debris: {match[0]!r}" for match in (re.search(d, text) for d in DEBRIS) if match]
+    outputs = "\n".join(seen.page.locator("main :is(pre, .cell_output)").all_text_contents())
+    matches = [re.search(pattern, text) for pattern in DEBRIS]
+    matches.append(re.search(OUTPUT_DEBRIS, outputs))
+    found = [f"debris: {match[0]!r}" for match in matches if match]
     return found + ["stderr is shown"] * (seen.page.locator(".output.stderr").count() > 0)
 
 

@@ -58,6 +58,10 @@ FAULTS = {
     "progress bar": ("<pre> 45%|####     | 9/20</pre>", "debris: '5%|'"),
     "traceback": ("<pre>Traceback (most recent call last)</pre>", "debris: 'Traceback"),
     "warning": ("<pre>UserWarning: beware</pre>", "debris: 'UserWarning: '"),
+    "warning in an output": (
+        '<div class="cell_output"><p>UserWarning: beware</p></div>',
+        "debris: 'UserWarning: '",
+    ),
     "signature": ("<p>f(x: ~torch.Tensor)</p>", "debris: ': ~torch.'"),
     "contrast": ('<p style="color: #777; background: #888">grey</p>', "axe, color-contrast"),
 }
@@ -79,6 +83,7 @@ def look(chromium, tmp_path):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_good_page(look, theme):
     good = '<img src="opaque.svg" alt="A black disc."><a href="page.html">Here</a>'
+    good += "<p>A second step raises a RuntimeError: it would be lost.</p>"
     assert look(good, theme) == []
 
 
