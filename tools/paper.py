@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from multiepoch.files import write_text
 from multiepoch.methods import METHODS
 from multiepoch.stats import interval
-from reproduction import judge, records, style
+from reproduction import judge, records, style, tuning
 from reproduction.ch04_sparse_optimizer import rules
 from reproduction.ch10_board import experiment as board
 from reproduction.ch11_new_data_every_day import worth
@@ -62,7 +62,7 @@ ON_THE_BOARD = (  # of the paper's table, in its order
     "meda",
     "tail_rewind",
     "tail_rewind_blend",
-    "leave_one_out",
+    "leave_one_out_votes",
     "two_fold",
     "adamar",
     "whole_l2",
@@ -228,7 +228,7 @@ def source(results: Path, known: Mapping[str, pd.Series | float]) -> str:
         rates=[f"{rate:.3g}" for rate in dose_response.RATES],
         board=[(name, latex(BOARD[name].label)) for name in ON_THE_BOARD],
         n_methods=records.read(board.NAME, "long", results).rows["remedy"].nunique(),
-        n_trials=board.most_trials(records.read("ch10_search", "long", results).rows),
+        n_trials=board.facts_of_search(records.read(tuning.NAME, "long", results))["most"],
         verdicts=verdicts(evidence),
         interplay=records.read(interplay.NAME, "long", results) is not None,
         c18={

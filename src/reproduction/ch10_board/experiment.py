@@ -77,10 +77,23 @@ def run(
     return as_losses(run_all(trials, profile.board(), device, store, log))
 
 
-def most_trials(searched: pd.DataFrame) -> int:
-    """Returns how many trials the board's search made of a remedy, at most, by its record."""
-    mine = searched[searched["candidate"].str.endswith("dense factor, board")]
-    return int(mine["candidate"].value_counts().max())
+def facts_of_search(record: Record) -> dict:
+    """Returns how many searches there were, of how many trials, and how many best ones at an edge."""
+    names = {
+        on_board(name, source, epochs).name
+        for name, remedy in BOARD.items()
+        for source in SOURCES.values()
+        for epochs in BOARD_EPOCHS
+        if not remedy.held_back
+    }
+    mine = record.rows[record.rows["candidate"].isin(names)]
+    edges = mine.loc[mine["best"] & (mine["edge"] != ""), "edge"]
+    return {
+        "searches": mine["candidate"].nunique(),
+        "most": int(mine["candidate"].value_counts().max()),
+        "edges": len(edges),
+        "of_the_factor": int((edges == "dense_factor").sum()),
+    }
 
 
 def losses(rows: pd.DataFrame, data: str, group: str = "all") -> pd.DataFrame:
