@@ -86,14 +86,6 @@ def test_blending_changes_what_is_served_within_epochs_and_not_what_is_trained(n
     assert abs(plain[1.25] - blend[1.25]) > 1e-4
 
 
-def test_the_first_epoch_of_both_sum_rules_is_the_same_and_the_second_is_not():
-    with_leak, without = (
-        final(execute(replace(PLAIN, method=m, hyperparameter=20), TINY))
-        for m in ("in_sample", "leave_one_out")
-    )
-    assert with_leak[1.0] == without[1.0] and with_leak[1.25] != without[1.25]
-
-
 def test_methods_differ_in_the_second_epoch():
     ends = [
         final(execute(replace(PLAIN, method=m, hyperparameter=METHODS[m].grid[0]), TINY))[2.0]

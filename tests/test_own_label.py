@@ -9,7 +9,6 @@ from torch import nn
 
 from multiepoch.optim import SparseOptimizer
 from multiepoch.remedies import TwoFoldTables
-from reproduction.own_label.controls import SumRule, TwoPassTables
 from reproduction.remedies.sum_rows import SumRows
 
 N, ROWS, DIM, LR, C, BELOW, PADDING = 40, (8, 5), 3, 0.3, 0.1, 6, 2
@@ -154,30 +153,6 @@ def test_a_frequent_row_keeps_no_more_votes_than_an_infrequent_one():
     assert len(control._rows[1].votes.vectors) - 1 < N
 
 
-def test_the_sum_rule_returns_infrequent_rows_to_their_start():
-    ids, labels, _ = data()
-    model, optimizer, control = build(SumRule, below=BELOW)
-    start, everything = model.user.weight.detach().clone(), torch.arange(N)
-    gradients = []
-    for index in range(2):
-        control.before_epoch(index)
-        if index:
-            few = torch.bincount(ids[0], minlength=ROWS[0]) < BELOW
-            torch.testing.assert_close(model.user.weight[few], start[few])
-            assert not torch.allclose(model.user.weight[~few], start[~few])
-        logits = model(*ids)
-        loss = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
-        gradients.append(torch.autograd.grad(loss, model.read)[0][:, :DIM])
-        step(model, optimizer, control, ids, labels, everything)
-    seen = (ids[0] != PADDING)[:, None]
-    total, square = (
-        sum(torch.zeros_like(start).index_add(0, ids[0], (g * seen) ** power) for g in gradients)
-        for power in (1, 2)
-    )
-    expected = start - LR * total / (square + C).sqrt()
-    torch.testing.assert_close(model.user.weight[~few], expected[~few])  # all gradients add up
-
-
 def test_what_an_impression_reads_does_not_depend_on_its_own_label():
     """To first order: with dense layers held fixed and no other impression in its rows."""
     reads = []
@@ -271,44 +246,6 @@ def test_no_copy_learns_from_the_fold_that_reads_it(rule):
         copies.append([[c.detach() for c in pair] for pair in control.copies])
     for before, after in zip(*copies):
         assert torch.equal(before[0], after[0]) and not torch.equal(before[1], after[1])
-
-
-@pytest.mark.parametrize("rule", ["adagrad", "adam"])
-def test_two_passes_serve_the_mean_and_share_frequent_rows(rule):
-    ids, labels, generator = data()
-    make = lambda: build(TwoPassTables, rule, below=BELOW)  # noqa: E731
-    parts, epochs = make(), 3
-    fold = torch.arange(N) % 2
-    for index in range(epochs):
-        parts[2].before_epoch(index)
-        for position, at in enumerate(torch.randperm(N, generator=generator).split(9)):
-            model, _, control = parts
-            before = [[c.detach().clone() for c in pair] for pair in control.copies]
-            own = model.item.weight.detach().clone()
-            step(*parts, ids, labels, at)
-            for k, module in enumerate((model.user, model.item)):
-                lookups = torch.bincount(ids[k], minlength=ROWS[k])
-                shared = (lookups >= BELOW) & (index > 0)
-                mean = (control.copies[k][0] + control.copies[k][1]) / 2
-                torch.testing.assert_close(module.weight[~shared], mean[~shared])
-                for copy, old in zip(control.copies[k], before[k]):
-                    assert torch.equal(copy[shared], old[shared])
-                # Each copy learns from the other fold alone.
-                for which, (copy, old) in enumerate(zip(control.copies[k], before[k])):
-                    touched = ids[k][at[fold[at] == 1 - which]].unique()
-                    moved = (copy != old).any(dim=1).nonzero()[:, 0]
-                    assert set(moved.tolist()) <= set(touched.tolist())
-            if index:
-                moved = (model.item.weight != own).any(dim=1)
-                touched = ids[1][at].unique()
-                frequent = torch.bincount(ids[1], minlength=ROWS[1]) >= BELOW
-                assert moved[touched][frequent[touched]].all()
-            if position == 2:
-                parts = resumed(parts, make)
-    assert frequent.any() and not (torch.bincount(ids[0], minlength=ROWS[0]) >= BELOW).all()
-    parts[2].before_epoch(0)  # new data: the copies take what the shared rows became
-    for copy in parts[2].copies[1]:
-        torch.testing.assert_close(copy[frequent], parts[0].item.weight[frequent])
 
 
 def test_tables_of_another_kind_are_refused():

@@ -129,7 +129,7 @@ def jumps(rows: pd.DataFrame, stratum: str, **where) -> pd.Series:
 
 def dose(rows: pd.DataFrame, stratum: str, objective: str | None = None) -> pd.Series:
     """Returns plain training's jump in % by rate and seed, of one objective or the mean of all."""
-    return _jump_of(rows, stratum, "plain", objective)
+    return mean_jump(rows, stratum, "plain", objective)
 
 
 def share_left(
@@ -140,10 +140,13 @@ def share_left(
     The seeds share the denominator, since a seed whose jump is near zero has no share of its own.
     """
     plain = dose(rows, stratum, objective).groupby("rate").transform("mean")
-    return 100 * _jump_of(rows, stratum, method, objective) / plain
+    return 100 * mean_jump(rows, stratum, method, objective) / plain
 
 
-def _jump_of(rows: pd.DataFrame, stratum: str, method: str, objective: str | None) -> pd.Series:
+def mean_jump(
+    rows: pd.DataFrame, stratum: str, method: str, objective: str | None = None
+) -> pd.Series:
+    """Returns a method's jump in % by rate and seed, of one objective or the mean of all."""
     return over_objectives(jumps(rows, stratum, method=method, objective=objective))
 
 

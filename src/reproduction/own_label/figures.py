@@ -1,4 +1,4 @@
-"""The figures of chapter 9."""
+"""The figures of chapter 9, and of the own label in chapter 6."""
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -6,8 +6,7 @@ from matplotlib.figure import Figure
 from reproduction import style, tables
 from reproduction.findings import cell
 from reproduction.measure import jump
-from reproduction.own_label import experiment, remedy_cost, theory
-from reproduction.remedies.registry import METHODS
+from reproduction.own_label import experiment, theory
 
 # A blended remedy has the colour of the remedy, and a line without gaps.
 LOOKS = {
@@ -27,12 +26,6 @@ DAY_LOOKS = {
     experiment.MEDA: style.line_style("MEDA"),
     experiment.TAIL: style.line_style("tail rewind"),
     experiment.BLENDED: style.line_style("tail rewind") | {"linestyle": "-"},
-}
-POINT_LOOKS = {
-    "¼ of epoch 2": {"color": "#7FB3D5", "marker": "o"},
-    "end of epoch 2": {"color": "#2E6E9E", "marker": "s"},
-    "¼ of epoch 4": {"color": "#E3A857", "marker": "o"},
-    "end of epoch 4": {"color": "#8F3A00", "marker": "s"},
 }
 CONTROLS = {
     "in_sample": "own label in\nthe rows",
@@ -66,18 +59,12 @@ def trust(variances: tuple[float, float]) -> tuple[Figure, dict]:
 @style.shown("fig-six-jumps")
 def controls(rows: pd.DataFrame) -> Figure:
     """Draws the jump of the sums with and without the own label, and of two-fold tables."""
-    names = [name for name in ("AdsWorld", "KuaiRand") if f"{name}, sums" in set(rows["stratum"])]
-    fig, grid = style.figure(len(names), height=2.8, squeeze=False)
-    for axes, name in zip(grid[:, 0], names):
-        strata = [f"{name}, sums", f"{name}, two-fold"]
-        there = [name for name in strata if name in set(rows["stratum"])]
-        found = pd.concat([jump(rows, metric=None, stratum=name) for name in there])
+    fig, grid = style.figure(2, height=2.8)
+    for axes, name in zip(grid, ("AdsWorld", "KuaiRand")):
+        strata = f"{name}, sums", f"{name}, two-fold"
+        found = pd.concat([jump(rows, metric=None, stratum=one) for one in strata])
         at_highest_rate = found.groupby(["method", "objective", "seed"]).last()
-        shown = {
-            label: at_highest_rate[method]
-            for method, label in CONTROLS.items()
-            if method in at_highest_rate
-        }
+        shown = {label: at_highest_rate[method] for method, label in CONTROLS.items()}
         style.dots(axes, pd.concat(shown, names=["method"]), "method", "objective")
         style.reference(axes, vertical=True)
         axes.set(title=name, xlabel="boundary jump, %")
@@ -125,32 +112,3 @@ def by_day(rows: pd.DataFrame) -> Figure:
     fig.supylabel("next-day loss against one epoch a day, %", fontsize=12)
     style.legend_outside(fig, grid[0], columns=2)
     return fig
-
-
-@style.shown("fig-nine-cost")
-def costs(rows: pd.DataFrame, rewinds: pd.DataFrame) -> tuple[Figure, dict]:
-    """Draws each remedy's loss at four points, by what it costs; `rewinds` are of C13's record."""
-    found = remedy_cost.against_one_epoch(rows, rewinds)
-    found.columns = list(POINT_LOOKS)
-    plain = found.xs("plain", level="method").mean()
-    cost, names = remedy_cost.cost(), {}
-    methods = [name for name in found.index.unique("method") if name != "plain"]
-    if cost is not None:
-        methods.sort(key=cost["mb"].get)
-    for name in methods:
-        label = METHODS[name].label.replace(", ", ",\n")
-        price = "" if cost is None else "\n{mb:,.0f} MB, {time:.2f} ×".format(**cost.loc[name])
-        names[name] = label + price
-    values = {
-        (names[method], point, seed): value
-        for method in methods
-        for point, by_seed in found.xs(method, level="method").items()
-        for seed, value in by_seed.items()
-    }
-    values = pd.Series(values).rename_axis(["method", "point", "seed"])
-    fig, axes = style.figure(height=0.78 * len(methods) + 1)
-    style.dots(axes, values, "method", "point", POINT_LOOKS)
-    style.reference(axes, 0, vertical=True)
-    axes.set_xlabel("loss against one plain epoch's, %")
-    style.legend_outside(fig, axes, columns=2)
-    return fig, {"plain": plain.iloc[0], "plain_end": plain.iloc[-1]}

@@ -1,4 +1,4 @@
-"""Chapters 5 and 6, claims C3 to C5: the jump at the epoch boundary, and its cause."""
+"""Chapters 5 and 6: the jump at the epoch boundary and its cause, at one rate under Adam."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from multiepoch.optim import SparseOptimizer
 from multiepoch.runner import Runner
 from multiepoch.train import frequency_groups, train
 from reproduction.findings import by_name, measures
-from reproduction.judge import evidence
 from reproduction.measure import by_seed, jump, losses, pick, relative
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, resolve_device, run_all, workers
@@ -38,7 +37,7 @@ def runs(epochs: int, parts: Sequence[str] = (LABELS, CAUSES)) -> list[Run]:
     """Returns the runs of one seed, at the rates that are best for one epoch."""
     rates = tuned("plain", 1)
     base = dict(method="plain", seed=0, dense_lr=rates.dense_lr, embedding_lr=rates.embedding_lr)
-    several = Run(**base, setting=PLAIN, epochs=epochs, evaluate_at=FINE, group_by="product")
+    several = Run(**base, setting=PLAIN, epochs=epochs, evaluate_at=FINE)
     causes = [Run(**base, setting=name, epochs=2, intervention=name) for name in INTERVENTIONS]
     click = {"epochs": 2, "objectives": ("click",)}
     thin = [Run(**base, **click, setting=thinned(kept), keep_positives=kept) for kept in KEPT]
@@ -58,9 +57,9 @@ def run(
     return run_all(todo, profile, device, store, log)
 
 
-def plain_jump(rows: pd.DataFrame, group: str = "all", setting: str = PLAIN) -> pd.Series:
+def plain_jump(rows: pd.DataFrame, setting: str = PLAIN) -> pd.Series:
     """Returns the boundary jump of plain training in %, by seed and objective."""
-    return jump(rows, group=group, method="plain", setting=setting)
+    return jump(rows, method="plain", setting=setting)
 
 
 def quarters(rows: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
@@ -70,21 +69,11 @@ def quarters(rows: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     return by_seed(plain_jump(rows)), by_seed(later) / 3
 
 
-def part_gone(rows: pd.DataFrame) -> pd.Series:
-    """Returns the % of the plain jump that is gone by intervention (setting), seed, objective."""
-    left = {name: plain_jump(rows, setting=name) for name in INTERVENTIONS}
-    return 100 * (1 - pd.concat(left, names=["setting"]) / plain_jump(rows))
-
-
 def part_left(rows: pd.DataFrame) -> pd.Series:
     """Returns the % of the plain jump that is left, mean over objectives, by setting and seed."""
-    return 100 - part_gone(rows).groupby(["setting", "seed"]).mean()
-
-
-def jump_by_group(rows: pd.DataFrame) -> pd.Series:
-    """Returns the plain jump by tenth of the products' frequency (group), seed and objective."""
-    groups = [group for group in pick(rows, "plain", PLAIN)["group"].unique() if group != "all"]
-    return pd.concat({group: plain_jump(rows, group) for group in groups}, names=["group"])
+    left = {name: plain_jump(rows, setting=name) for name in INTERVENTIONS}
+    part = 100 * pd.concat(left, names=["setting"]) / plain_jump(rows)
+    return part.groupby(["setting", "seed"]).mean()
 
 
 def _has(rows: pd.DataFrame, part: str) -> bool:
@@ -105,35 +94,6 @@ def directions(rows: pd.DataFrame) -> dict[str, bool]:
     rows_apart = left["infrequent rows frozen"] < left["frequent rows frozen"]
     found["freezing infrequent rows helps more than freezing frequent ones"] = rows_apart.all()
     return found
-
-
-def judge(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the evidence for C5 and for the earlier readings of C3 and C4.
-
-    Of the parts that the rows have.
-    """
-    found = {}
-    if _has(rows, LABELS):
-        jumps = plain_jump(rows).unstack("objective")
-        thin = {kept: by_seed(plain_jump(rows, setting=thinned(kept))) for kept in KEPT}
-        found["C3-first"] = {f"jump_{name}": jumps[name] for name in jumps}
-        found["C4-first"] = {
-            "cart_over_click": jumps["add_to_cart"] - jumps["click"],
-            "checkout_over_cart": jumps["checkout"] - jumps["add_to_cart"],
-            "thinned": thin[KEPT[-1]] - thin[KEPT[0]],
-        }
-    if _has(rows, CAUSES):
-        tenths = jump_by_group(rows).groupby(["group", "seed"]).mean().unstack("group")
-        gone = part_gone(rows).groupby(["setting", "seed"]).mean().unstack("setting")
-        found["C5-first"] = {
-            "decile": tenths["0"] - tenths["9"],
-            "tail_frozen": gone["infrequent rows frozen"],
-            "resampled": gone["labels drawn anew"],
-            "dense_frozen": gone["dense layers frozen"],
-        }
-    return evidence(
-        (claim, name, "", values) for claim in found for name, values in found[claim].items()
-    )
 
 
 # What rows remember of the impressions they were trained on --------------------------------------
