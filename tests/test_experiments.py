@@ -225,8 +225,6 @@ def test_measures_by_hand():
     ends = (measure.losses(table, setting=name, epoch=1.0) for name in ("b", "a"))
     difference = measure.relative(*ends)
     assert difference.item() == pytest.approx(-20.0)
-    assert measure.samples_to(measure.pick(table, "m", "a"), 0.55) == pytest.approx(750.0)
-    assert measure.samples_to(measure.pick(table, "m", "a"), 0.3) == float("inf")
     with pytest.raises(ValueError, match="no logloss at epoch 3"):
         measure.losses(table, epoch=3.0)
 

@@ -56,9 +56,6 @@ EXPERIMENTS = {
     "02": Experiment(model.NAME, model.run),
     "03": Experiment(sparsity.NAME, sparsity.run, sparsity.judge),
     "04": Experiment(sparse_optimizer.NAME, sparse_optimizer.run),
-    "speed_up": Experiment(
-        sparse_optimizer.BY_RULE, sparse_optimizer.run_by_rule, seeds=sparse_optimizer.SEEDS
-    ),
     "rules": Experiment(rules.NAME, rules.run, rules.judge, rules.SEEDS),
     "05": Experiment(overfitting.NAME, overfitting.run),
     "dose": Experiment(dose.NAME, dose.run, seeds=dose.SEEDS),

@@ -146,23 +146,6 @@ def intervals(
     return summary.unstack()
 
 
-def samples_to(points: pd.DataFrame, loss: float) -> float:
-    """Returns after how many samples a falling curve, linear in between, first reaches `loss`.
-
-    The points are of one seed and objective. If none of them reaches it, the result is infinite.
-    """
-    points = points.sort_values("samples")
-    samples, best = points["samples"].to_numpy(float), points["value"].cummin().to_numpy()
-    reached = np.flatnonzero(best <= loss)
-    if not len(reached):
-        return float("inf")
-    k = reached[0]
-    if k == 0 or best[k - 1] == best[k]:
-        return float(samples[k])
-    part = (best[k - 1] - loss) / (best[k - 1] - best[k])
-    return float(samples[k - 1] + part * (samples[k] - samples[k - 1]))
-
-
 def share_of_gap_closed(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns each logloss as the % closed of the gap from the best constant to the optimum."""
     ends = rows[rows["metric"].isin(["constant_logloss", "bayes_logloss"])]

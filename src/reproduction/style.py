@@ -231,26 +231,6 @@ def signed(number: str) -> str:
     return number.replace("-", "−")
 
 
-def by_tenth(values: pd.Series, ylabel: str) -> Figure:
-    """Draws one panel per objective along the tenths of the products' frequency.
-
-    The values are by group ("0", the rarest, to "9"), seed and objective.
-    """
-    frame = values.rename("value").reset_index()
-    frame["tenth"] = frame["group"].astype(int) + 1
-    names = [name for name in OBJECTIVES if name in set(frame["objective"])]
-    fig, grid = figure(len(names), height=2.0, sharex=True, squeeze=False)
-    for axes, name in zip(grid[:, 0], names):
-        objectives(axes, frame[frame["objective"] == name], "tenth")
-        reference(axes)
-        axes.set_title(spelled(name))
-        axes.set_xticks(range(1, 11))
-    fig.supylabel(ylabel, fontsize=12)
-    label = "tenth of the impressions, by how often their product\nwas trained on: 1 rarest"
-    axes.set_xlabel(label)
-    return fig
-
-
 class _Plain(LogFormatter):
     """Writes 10k and 0.01 at a logarithmic axis, since exponents would be too small to read."""
 
