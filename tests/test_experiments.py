@@ -233,7 +233,7 @@ def days(**lines):
     """Rows of days 1, 2, ... at the default drift and churn: by setting, the logloss by day."""
     return rows(
         **{
-            f"{setting}; {continual.DEFAULT}": dict(enumerate(values, start=1))
+            continual.in_world(setting): dict(enumerate(values, start=1))
             for setting, values in lines.items()
         }
     )
@@ -262,7 +262,7 @@ def test_the_best_meaning_of_meda_is_that_of_the_last_days():
 
 def test_the_control_of_days_has_the_steps_of_two_epochs_and_no_setting_is_twice(monkeypatch):
     monkeypatch.setattr(continual, "tuned", lambda *candidate, **more: Tuned(1e-3, 1e-2, None))
-    todo = continual.runs(4, three=("plain",))
+    todo = continual.runs(4)
     assert len({run.setting for run in todo}) == len(todo)
     two, more, one = todo[-3:]
     assert one.epochs * one.times_data * 2 == more.epochs * more.times_data == two.epochs

@@ -9,33 +9,26 @@ from matplotlib.figure import Figure
 
 from reproduction import style, tables
 from reproduction.ch11_new_data_every_day import experiment, worth
-from reproduction.ch11_new_data_every_day.experiment import CHANGES, ONE_EPOCH, SPAN, gain, label
+from reproduction.ch11_new_data_every_day.experiment import ONE_EPOCH, SPAN, gain, label
 from reproduction.findings import cell
 from reproduction.measure import intervals
 
 MORE_DATA, SAME_RATES = experiment.MORE_DATA, experiment.SAME_RATES
 _TWO = [label(name, 2) for name in experiment.TWO_EPOCHS]
 PLAIN, FAL, REDRAWN, RESTORED, GROUPS, ADAMAR, TAIL = _TWO
-DOTTED = {"marker": "^", "linestyle": (0, (1, 1))}
 # By the setting of its runs: the line's name, whose style it has, and what tells it apart.
 LINES: dict[str, tuple[str, str, dict]] = {
     MORE_DATA: ("1 epoch, twice the data", "plain", {"color": "#5B7FA6", "marker": "s"}),
     PLAIN: ("plain, 2 epochs", "plain", {}),
     SAME_RATES: ("plain, 2 epochs, rates for 1", "plain", {"color": "#7A7A7A", "marker": "v"}),
-    label("plain", 3): ("plain, 3 epochs", "plain", DOTTED),
     FAL: ("FAL", "FAL", {}),
     REDRAWN: ("MEDA, redrawn", "MEDA", {"color": "#9A7400", "marker": "o"}),
     RESTORED: ("MEDA, restored", "MEDA", {"color": "#8F3A00", "marker": "s"}),
     GROUPS: ("MEDA, groups", "MEDA", {}),
     ADAMAR: ("AdamAR", "AdamAR", {}),
     TAIL: ("tail rewind", "tail rewind", {}),
-    label("day_tail_rewind", 3): ("tail rewind, 3 epochs", "tail rewind", DOTTED),
 }
 NAMES = {setting: name for setting, (name, _, _) in LINES.items()} | {ONE_EPOCH: "1 epoch"}
-CHANGE_LOOKS = {
-    change: {"marker": marker, "color": color}
-    for change, marker, color in zip(CHANGES, "osD", ("#7FB3D5", "#2E6E9E", "#0B2F4A"))
-}
 MB = 2**20
 
 
@@ -65,7 +58,7 @@ def leak(found: pd.DataFrame) -> tuple[Figure, dict]:
 @style.shown("fig-eleven-epochs")
 def epochs_or_data(rows: pd.DataFrame) -> Figure:
     """Draws more epochs and more data against one epoch a day, as far as they were run."""
-    return _by_day(rows, [PLAIN, SAME_RATES, label("plain", 3), MORE_DATA], ONE_EPOCH)
+    return _by_day(rows, [PLAIN, SAME_RATES, MORE_DATA], ONE_EPOCH)
 
 
 @style.shown("fig-eleven-meanings")
@@ -79,26 +72,6 @@ def remedies(rows: pd.DataFrame) -> Figure:
     """Draws each remedy that was run once against one epoch a day."""
     meda = label(experiment.best_meda(rows), 2)
     return _by_day(rows, [PLAIN, FAL, meda, ADAMAR, TAIL, MORE_DATA], ONE_EPOCH)
-
-
-@style.shown("fig-eleven-changes")
-def changes(rows: pd.DataFrame) -> Figure:
-    """Draws how drift and churn move gains: the last days' mean, and the rise by day."""
-    gained = {
-        (NAMES[setting], change): gain(rows, setting, PLAIN, change)
-        for setting in (FAL, GROUPS, TAIL)
-        for change in CHANGES
-    }
-    fig, grid = style.figure(2, height=2.7)
-    for axes, measure in zip(grid, (experiment.last_days, experiment.slope)):
-        values = {key: measure(found) for key, found in gained.items()}
-        values = pd.concat(values, names=["setting", "change"])
-        style.dots(axes, values, "setting", "change", CHANGE_LOOKS)
-        style.reference(axes, vertical=True)
-    grid[0].set_xlabel(f"logloss against 2 plain epochs,\nlast {SPAN} days, %")
-    grid[1].set_xlabel("its rise by day, %")
-    style.legend_outside(fig, axes, columns=1)
-    return fig
 
 
 @style.shown("fig-eleven-growth")
@@ -147,15 +120,13 @@ def from_day_three_on(rows: pd.DataFrame, days: int = experiment.N_DAYS) -> Figu
 
 
 def gains(rows: pd.DataFrame, settings: Sequence[str], base: str) -> None:
-    """Displays each setting's logloss against `base` in %, early, late, and its rise by day."""
-    found, first = {}, experiment.TUNED_FROM
+    """Displays each setting's logloss against `base` in %, early and late."""
+    found = {}
     for setting in experiment.ran(rows, settings):
         change = gain(rows, setting, base)
         found[NAMES[setting]] = {
             f"first {SPAN} days": cell(experiment.first_days(change)),
             f"last {SPAN} days": cell(experiment.last_days(change)),
-            "rise by day": cell(experiment.slope(change), digits=3),
-            f"from day {first} on": cell(experiment.slope(change, first), digits=3),
         }
     tables.show(found, f"logloss against {NAMES[base]}, %")
 
