@@ -94,15 +94,6 @@ def test_methods_differ_in_the_second_epoch():
     assert len(set(ends)) == len(METHODS)
 
 
-def test_thinning_drops_positives_and_thins_the_truth(window):
-    log = window[0]
-    thin = interventions.thin(log, ("click",), 0.25, seed=0)
-    assert thin.objectives == ("click",)
-    assert (thin.labels <= log.labels[:, :1]).all()
-    assert thin.labels.sum() / log.labels[:, 0].sum() == pytest.approx(0.25, abs=0.1)
-    assert torch.equal(thin.p_true, log.p_true[:, :1] * 0.25)
-
-
 def test_resampled_labels_are_a_funnel_with_the_same_rates(window):
     log = window[0]
     fresh = interventions.resample(log, seed=1)
@@ -345,13 +336,3 @@ def test_a_world_without_its_cross_is_the_same_world():
     best = [rows[rows["metric"] == "bayes_logloss"]["value"].tolist() for rows in (without, whole)]
     assert best[0] == best[1]
     assert final(without)[1.0] != final(whole)[1.0]
-
-
-def test_a_larger_maximum_holds_fal_back():
-    def last(maximum: int) -> float:
-        run = replace(PLAIN, method="fal", hyperparameter="log", fal_maximum=maximum)
-        rows = runs.execute(run, TINY)
-        losses = rows[(rows["metric"] == "logloss") & (rows["objective"] == "click")]
-        return float(losses["value"].iloc[-1])
-
-    assert last(10**9) != last(0)

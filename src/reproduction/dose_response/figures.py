@@ -139,28 +139,6 @@ def best_remedies(rows: pd.DataFrame, stratum: str = "AdsWorld") -> None:
     tables.show(found, "plain jumps by", "Lowest loss, and its change against one plain epoch:")
 
 
-def variants(rows: pd.DataFrame) -> None:
-    """Displays what each variant of FAL leaves of the jump, at a small and at a large dose."""
-    own = rows[rows["stratum"].isin(["AdsWorld", "AdsWorld, linear", "AdsWorld, forms"])]
-    forms = own[own["stratum"] == "AdsWorld, forms"]
-    if forms.empty:
-        return
-    seeds, rates = set(forms["seed"]), sorted(set(forms["rate"]))
-    own = own[own["seed"].isin(seeds) & own["rate"].isin(rates)].assign(stratum="AdsWorld")
-    found = {}
-    for name in [name for name in own["method"].unique() if name.startswith("fal")]:
-        left = experiment.share_left(own, "AdsWorld", name)
-        end = experiment.against(own, "AdsWorld", name, "plain")
-        label = name.removeprefix("fal, ").replace("fal", "log, as above")
-        found[label] = {f"left at {rate:.2g}": cell(left.xs(rate), "%", 0) for rate in rates}
-        at_end = {f"end of epoch 2, {r:.2g}": cell(end.xs(r)[2.0], "%", 1) for r in rates}
-        found[label] |= at_end
-    dose = experiment.mean_dose(own, "AdsWorld")
-    sizes = " and ".join(f"{dose[rate]:.1f} %" for rate in rates)
-    note = f"Plain training jumps by {sizes}. The loss at the end of epoch 2 is against plain's."
-    tables.show(found, "variant", note)
-
-
 def _by_rate(values: pd.Series) -> pd.DataFrame:
     """Returns the mean and the interval over seeds for each rate."""
     return intervals(values.rename("value"), ["rate"]).sort_index()

@@ -18,19 +18,6 @@ from multiepoch.optim.lookups import gradient_of
 TAIL = 100  # a row with fewer impressions in the window counts as infrequent
 
 
-def thin(log: Log, objectives: tuple[str, ...], keep: float, seed: int) -> Log:
-    """Returns the log with these objectives alone, each positive kept with probability `keep`.
-
-    The true probabilities are thinned with the labels, so the Bayes optimum remains the optimum.
-    """
-    columns = [log.objectives.index(name) for name in objectives]
-    labels, p_true = log.labels[:, columns], log.p_true[:, columns] * keep
-    generator = torch.Generator().manual_seed(seed)
-    kept = torch.rand(labels.shape, generator=generator) < keep
-    schema = replace(log.schema, objectives=objectives)
-    return replace(log, schema=schema, labels=labels * kept.to(labels), p_true=p_true)
-
-
 def resample(log: Log, seed: int) -> Log:
     """Returns the same impressions with labels drawn anew from the true probabilities."""
     generator = torch.Generator().manual_seed(seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -23,37 +22,23 @@ from reproduction.tuning import tuned
 
 NAME = "second_epoch"
 PLAIN = "several epochs"
-KEPT = (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16)
 FINE = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
-LABELS, CAUSES = "labels", "causes"  # what is run beside plain training: in chapter 5, in 6
 
 
-def thinned(kept: float) -> str:
-    """Returns the setting in which a click keeps its label with probability `kept`."""
-    return f"1/{round(1 / kept)} of the clicks"
-
-
-def runs(epochs: int, parts: Sequence[str] = (LABELS, CAUSES)) -> list[Run]:
+def runs(epochs: int, causes: bool = True) -> list[Run]:
     """Returns the runs of one seed, at the rates that are best for one epoch."""
     rates = tuned("plain", 1)
     base = dict(method="plain", seed=0, dense_lr=rates.dense_lr, embedding_lr=rates.embedding_lr)
     several = Run(**base, setting=PLAIN, epochs=epochs, evaluate_at=FINE)
-    causes = [Run(**base, setting=name, epochs=2, intervention=name) for name in INTERVENTIONS]
-    click = {"epochs": 2, "objectives": ("click",)}
-    thin = [Run(**base, **click, setting=thinned(kept), keep_positives=kept) for kept in KEPT]
-    return [several, *(causes if CAUSES in parts else []), *(thin if LABELS in parts else [])]
+    names = INTERVENTIONS if causes else ()
+    return [several, *(Run(**base, setting=name, epochs=2, intervention=name) for name in names)]
 
 
 def run(
-    profile: Profile,
-    device: str = "auto",
-    seeds=None,
-    store=None,
-    log=print,
-    parts: Sequence[str] = (LABELS, CAUSES),
+    profile: Profile, device: str = "auto", seeds=None, store=None, log=print, causes: bool = True
 ) -> pd.DataFrame:
-    """Returns rows of runs.COLUMNS, of plain training and of the parts named."""
-    todo = over_seeds(seeds or profile.seeds, runs(profile.epochs, parts))
+    """Returns rows of runs.COLUMNS, of plain training and, with `causes`, of each intervention."""
+    todo = over_seeds(seeds or profile.seeds, runs(profile.epochs, causes))
     return run_all(todo, profile, device, store, log)
 
 
@@ -76,14 +61,9 @@ def part_left(rows: pd.DataFrame) -> pd.Series:
     return part.groupby(["setting", "seed"]).mean()
 
 
-def _has(rows: pd.DataFrame, part: str) -> bool:
-    of = {LABELS: thinned(KEPT[0]), CAUSES: next(iter(INTERVENTIONS))}
-    return of[part] in set(rows["setting"])
-
-
 def directions(rows: pd.DataFrame) -> dict[str, bool]:
-    """Returns the conditions that hold for every seed, of the parts that the rows have."""
-    if not _has(rows, CAUSES):
+    """Returns the conditions that hold for every seed, of the runs that the rows have."""
+    if set(rows["setting"]) == {PLAIN}:
         jumps = plain_jump(rows).groupby("objective")
         return {f"the test loss of {name} jumps": (jump > 0).all() for name, jump in jumps}
     left, found = part_left(rows).unstack("setting"), {}

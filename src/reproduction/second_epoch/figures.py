@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from reproduction import style
-from reproduction.measure import intervals, jump, pick
+from reproduction.measure import intervals, pick
 from reproduction.second_epoch import experiment as chapter
 
 
@@ -37,22 +37,6 @@ def jumps(rows: pd.DataFrame, reported: float) -> Figure:
     axes.axhline(0, color="black", linewidth=1)
     axes.set_ylabel("boundary jump, %")
     axes.grid(axis="x", visible=False)
-    return fig
-
-
-@style.shown("fig-labels")
-def jump_by_labels(rows: pd.DataFrame) -> Figure:
-    """Draws click's jump, alone in the model, against the share of clicks that keep the label."""
-    kept = {k: jump(pick(rows, "plain", chapter.thinned(k))) for k in chapter.KEPT}
-    values = pd.concat(kept, names=["kept"]).reset_index()
-    fig, axes = style.figure(height=3.4)
-    style.line(axes, values, "kept", "click", label="click alone", marker="o", markersize=6)
-    axes.set_xscale("log", base=2)
-    axes.set_xlim(1.15, chapter.KEPT[-1] / 1.15)
-    axes.set_xticks(chapter.KEPT, ["all", *(f"1/{round(1 / k)}" for k in chapter.KEPT[1:])])
-    axes.minorticks_off()
-    style.reference(axes)
-    axes.set(xlabel="clicks that keep their label", ylabel="boundary jump, %")
     return fig
 
 
