@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from reproduction import judge
-from reproduction.own_label import experiment, figures
+from reproduction.own_label import experiment
 from reproduction.own_label.experiment import ENDS, INSIDE, REWINDS, STRATA, TENTHS
 from reproduction.runs import profile
 from tests.judged import verdicts
@@ -70,12 +70,12 @@ def test_the_figures_show_both_data_sets_and_every_remedy():
         for data in DATA
         for name, stratum in strata.items()
     )
-    fig = figures.controls.__wrapped__(of_controls)
+    fig = experiment.controls.__wrapped__(of_controls)
     labels = [label.get_text() for label in fig.axes[1].get_yticklabels()]
     assert [axes.get_title() or axes.get_title("left") for axes in fig.axes] == list(DATA)
-    assert labels == list(figures.CONTROLS.values())
-    fig = figures.served.__wrapped__(rows)
-    assert {line.get_label() for line in fig.axes[0].lines} >= set(figures.LOOKS)
+    assert labels == list(experiment.CONTROLS.values())
+    fig = experiment.served.__wrapped__(rows)
+    assert {line.get_label() for line in fig.axes[0].lines} >= set(experiment.LOOKS)
 
 
 def test_runs_have_names_of_their_own_and_strata_are_refused_by_name():

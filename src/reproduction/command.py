@@ -69,7 +69,6 @@ EXPERIMENTS = {
     "dense_factor": Experiment(tuned.NAME, tuned.run, seeds=tuned.SEEDS),
     "09": Experiment(own_label.NAME, own_label.run, own_label.judge, own_label.SEEDS),
     "blended_days": Experiment(own_label.BY_DAY, own_label.run_days, seeds=own_label.DAY_SEEDS),
-    "tuned_blend": Experiment(tuned.BLENDED_NAME, tuned.run_blended, seeds=tuned.SEEDS),
     "10": Experiment(board.NAME, board.run, board.judge, board.SEEDS),
     "10 anatomy": Experiment(anatomy.NAME, anatomy.run, seeds=anatomy.SEEDS),
     "11": Experiment(continual.NAME, continual.run),
