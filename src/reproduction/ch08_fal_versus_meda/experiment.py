@@ -10,7 +10,7 @@ from multiepoch.data import Log
 from multiepoch.methods import METHODS
 from multiepoch.train.metrics import auc
 from reproduction import measure
-from reproduction.measure import curve, share_of_gap_closed
+from reproduction.measure import curve
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import tuned
 
@@ -60,12 +60,6 @@ def sweep(rows: pd.DataFrame) -> pd.DataFrame:
     loss = loss.rename(columns=TAU_OF).rename_axis(columns="tau")
     change = 100 * (loss.div(loss["all"], axis=0) - 1)
     return change.stack().rename("value").reset_index()
-
-
-def gap_closed(rows: pd.DataFrame) -> pd.Series:
-    """Returns the % of the gap that a tuned method closes, over objectives: method, epoch, seed."""
-    points = share_of_gap_closed(rows[rows["setting"] == TUNED])
-    return points.groupby(["method", "epoch", "seed"])["value"].mean()
 
 
 def leak(window: Log, test: Log, column: str = "user_x_advertiser") -> pd.DataFrame:

@@ -70,17 +70,6 @@ def against_meda(rows: pd.DataFrame) -> Figure:
     return fig
 
 
-def gap_table(rows: pd.DataFrame) -> None:
-    """Displays the share of the gap that each method closes by the end of each epoch."""
-    gap = experiment.gap_closed(rows)
-    ends = [epoch for epoch in sorted(gap.index.unique("epoch")) if epoch % 1 == 0]
-    found = {
-        label: {f"epoch {end:g}": cell(gap[name, end], digits=1) for end in ends}
-        for name, label in LABELS.items()
-    }
-    tables.show(found, "share of the gap closed, %", "Mean over objectives:")
-
-
 def difference_table(rows: pd.DataFrame, method: str, others: Sequence[str]) -> None:
     """Displays a method's logloss against others' in %, by point of training."""
     changes = {f"against {LABELS[o]}": experiment.against(rows, method, o) for o in others}

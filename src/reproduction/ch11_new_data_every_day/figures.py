@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -193,23 +192,3 @@ def priced(rows: pd.DataFrame) -> Figure:
     looks = {worth.LABELS[name]: style.line_style(worth.LABELS[name]) for name in worth.METHODS}
     looks[worth.LABELS[worth.BLEND]] = style.line_style("tail rewind") | {"linestyle": "-"}
     return style.by_epoch(found, looks, label, "unique", 2.2)
-
-
-@style.shown("fig-eleven-equal")
-def equal_loss(rows: pd.DataFrame) -> Figure:
-    """Draws lines of equal loss over unique data and epochs, interpolated between the runs."""
-    found = worth.in_fresh_data(rows).xs(worth.MEAN, level="objective")
-    fig, grid = style.figure(3, height=2.6, sharex=True, sharey=True)
-    for axes, name in zip(grid, ("plain", *worth.METHODS[-2:])):
-        of = found.xs(name, level="remedy").groupby(["unique", "epoch"]).mean().unstack()
-        fresh = np.log2(of.mul(of.index, axis=0))  # of the same loss, in one epoch
-        unique, epochs = np.meshgrid(np.log2(of.index), of.columns)
-        levels = np.log2([n for n in worth.FRESH if n >= of.index[0]])
-        lines = axes.contour(unique, epochs, fresh.T, levels, colors="#0B3C5D", linewidths=1.6)
-        axes.clabel(lines, fmt=lambda x: f"{2**x:,.0f}", fontsize=11)
-        axes.plot(unique, epochs, ".", color=style.REFERENCE, markersize=3)
-        axes.set_title(worth.LABELS[name])
-        axes.set(ylabel="epochs", yticks=worth.EPOCHS)
-    axes.set_xticks(np.log2(of.index), [f"{n / 1000:,.4g}k" for n in of.index])
-    axes.set_xlabel("unique impressions")
-    return fig

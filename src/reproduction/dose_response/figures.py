@@ -11,9 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from multiepoch.methods import METHODS
-from reproduction import style, tables
+from reproduction import style
 from reproduction.dose_response import experiment
-from reproduction.findings import cell
 from reproduction.measure import intervals
 
 # One colour and marker for each stratum, wherever it is shown.
@@ -124,19 +123,6 @@ def by_epoch(
     fig.supylabel("loss against plain after epoch 1, %", fontsize=12)
     style.legend_outside(fig, grid[0, 0])
     return fig, {"which": which, "stratum": stratum}
-
-
-def best_remedies(rows: pd.DataFrame, stratum: str = "AdsWorld") -> None:
-    """Displays, for each size of plain's jump, the method with the lowest loss at each point."""
-    change, found = experiment.to_one_epoch(rows, stratum), {}
-    for rate, dose in experiment.mean_dose(rows, stratum).items():
-        line = {}
-        for epoch, words in {1.25: "¼ into epoch 2", 1.5: "½ into epoch 2", **POINTS}.items():
-            there = change.xs((rate, epoch), level=["rate", "epoch"])
-            best = there.groupby("method").mean().idxmin()
-            line[words] = f"{METHODS[best].label}, {cell(there.xs(best), '%', 1)}"
-        found[f"{dose:.1f} %"] = line
-    tables.show(found, "plain jumps by", "Lowest loss, and its change against one plain epoch:")
 
 
 def _by_rate(values: pd.Series) -> pd.DataFrame:
