@@ -115,13 +115,13 @@ def rate_sweep(rows: pd.DataFrame) -> Figure:
 
 
 @style.shown("fig-first-epoch")
-def first_epoch(rows: pd.DataFrame, objectives: tuple[str, ...] = ("click", "checkout")) -> Figure:
+def first_epoch(rows: pd.DataFrame) -> Figure:
     """Draws test logloss over the epoch: shared rate, tables' own rate, whole network at it."""
-    fig, grid = style.figure(len(objectives), height=2.9, sharex=True, squeeze=False)
+    fig, grid = style.figure(2, height=2.9, sharex=True)
     points = curve(rows)
     unit, size = ("million", 1e6) if points["samples"].max() >= 1e6 else ("thousand", 1e3)
     points = points.assign(samples=points["samples"] / size)
-    for axes, objective in zip(grid[:, 0], objectives):
+    for axes, objective in zip(grid, ("click", "checkout")):
         shown = points[points["objective"] == objective]
         shared, own = pick(shown, "plain", SHARED), pick(shown, "plain", OWN)
         style.line(axes, shared, "samples", "plain", "shared, tuned")
@@ -134,7 +134,7 @@ def first_epoch(rows: pd.DataFrame, objectives: tuple[str, ...] = ("click", "che
         axes.set_ylim(low - 0.1 * (high - low), high + 0.5 * (high - low))
         axes.set(title=style.spelled(objective), ylabel="test logloss")
     axes.set_xlabel(f"{unit} impressions trained on")
-    grid[0, 0].legend(loc="upper right", handlelength=2.2)
+    grid[0].legend(loc="upper right", handlelength=2.2)
     return fig
 
 

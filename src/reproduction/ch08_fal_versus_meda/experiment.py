@@ -62,13 +62,14 @@ def sweep(rows: pd.DataFrame) -> pd.DataFrame:
     return change.stack().rename("value").reset_index()
 
 
-def leak(window: Log, test: Log, column: str = "user_x_advertiser") -> pd.DataFrame:
+def leak(window: Log, test: Log) -> pd.DataFrame:
     """Measures how well a row's mean click tells clicks from non-clicks, without any training.
 
     Returns:
         AUC by lookups of the row in the window (the index). Columns second_epoch: the mean
         includes the impression itself; first_epoch: only earlier ones; new_day: on the test day.
     """
+    column = "user_x_advertiser"
     ids, clicks = window.ids[column], window.labels[:, 0]
     counts = measure.tally(ids, clicks, window.schema.cardinality[column])
     lookups, mean, rate = counts[0], measure.mean_labels(counts), clicks.mean().item()

@@ -98,14 +98,13 @@ def growth(grown: pd.DataFrame, below: float) -> tuple[Figure, dict]:
 
 
 @style.shown("fig-eleven-from-three")
-def from_day_three_on(rows: pd.DataFrame, days: int = experiment.N_DAYS) -> Figure:
+def from_day_three_on(rows: pd.DataFrame) -> Figure:
     """Draws the methods' loss by day at both sets of rates, against one epoch a day."""
-    rows = rows[rows["days"] == days]
     fig, grid = style.figure(2, height=2.9, sharex=True)
     names = {"plain": "plain", "fal": "FAL", "meda_groups": "MEDA"}
     for axes, rates in zip(grid, (experiment.TWO, experiment.ONE)):
         for method, name in names.items():
-            change = experiment.by_day(rows, method, rates, days=days, base_epochs=1)
+            change = experiment.by_day(rows, method, rates, base_epochs=1)
             found = intervals(change.stack().rename("value"), ["day"])
             style.band(axes, found, name, marker="o", markersize=4)
         style.reference(axes)

@@ -191,9 +191,9 @@ QUARTER = 1.25
 ENDS = (2.0, 3.0)
 
 
-def mean_dose(rows: pd.DataFrame, stratum: str, objective: str | None = None) -> pd.Series:
+def mean_dose(rows: pd.DataFrame, stratum: str) -> pd.Series:
     """Plain's mean jump in % by rate: the dose that decides which rates a prediction is about."""
-    return dose(rows, stratum, objective).groupby("rate").mean()
+    return dose(rows, stratum).groupby("rate").mean()
 
 
 def rate_name(rate: float) -> str:

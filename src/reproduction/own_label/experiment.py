@@ -319,18 +319,18 @@ def controls(rows: pd.DataFrame) -> Figure:
 
 
 @style.shown("fig-nine-served")
-def served(rows: pd.DataFrame, stratum: str = "AdsWorld", rate: float = 0.1) -> Figure:
+def served(rows: pd.DataFrame, rate: float = 0.1) -> Figure:
     """Draws what is trained and what is served, against one plain epoch."""
-    points = against_first(rows, stratum, rate)
+    points = against_first(rows, "AdsWorld", rate)
     points = points.assign(line=points["method"].map(LABELS)).dropna()
     points = points[points["epoch"] >= 1]
     points = points.sort_values("objective", key=lambda o: o.map(list(style.OBJECTIVES).index))
     return style.by_epoch(points, LOOKS, "loss against one plain epoch's, %")
 
 
-def numbers(rows: pd.DataFrame, stratum: str = "AdsWorld", rate: float = 0.1) -> None:
+def numbers(rows: pd.DataFrame, rate: float = 0.1) -> None:
     """Displays each method's loss at each point, mean over the objectives."""
-    points = against_first(rows, stratum, rate)
+    points = against_first(rows, "AdsWorld", rate)
     points = points[points["epoch"] > 1].assign(line=points["method"].map(LABELS)).dropna()
     means = points.groupby(["line", "epoch", "seed"])["value"].mean()
     found = {}

@@ -137,7 +137,7 @@ def late_labels(model, every_epoch, log, profile, run, first: float | None, then
 
 def fresh_impressions(model, every_epoch, log, profile, run):
     """Shows later epochs other impressions of the same days: more data instead of more epochs."""
-    world = profile.world(run.seed, run.scale, **run.world)
+    world = profile.world(run.seed, **run.world)
     n = math.ceil(len(log) / profile.train_days)
 
     def data(index: int) -> Log:

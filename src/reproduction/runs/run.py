@@ -53,7 +53,6 @@ class Run:
         share: Of the window's impressions, for less unique data from the same days.
         batch_size: Impressions a step; 0 for the source's, or else the profile's.
         rule: The tables' update rule.
-        scale: Multiplies users and products (see Profile.world).
         world: Other constants of the world.
         intervention: A key of interventions.INTERVENTIONS or DELAYS, "" for none.
         evaluate_at: Fractions of each epoch after which the model is evaluated.
@@ -82,7 +81,6 @@ class Run:
     share: float = 1.0
     batch_size: int = 0
     rule: str = "adam"
-    scale: float = 1.0
     world: dict = field(default_factory=dict)
     intervention: str = ""
     evaluate_at: tuple[float, ...] = (0.25, 0.5, 1.0)
@@ -155,9 +153,7 @@ class _Parts(NamedTuple):
 
 def logs(run: Run, profile: Profile) -> tuple[Log, Log, Callable[[Log, Log], torch.Tensor] | None]:
     """Returns the training log and the held-out one of a window, and the groups to evaluate."""
-    log, validation, test = window(
-        profile, run.data, run.seed, run.cross, scale=run.scale, **run.world
-    )
+    log, validation, test = window(profile, run.data, run.seed, run.cross, **run.world)
     held_out = {"test": test, "validation": validation}[run.on]
     if run.share < 1:
         order = torch.randperm(len(log), generator=torch.Generator().manual_seed(run.seed))
@@ -191,7 +187,7 @@ def _over_window(run: Run, profile: Profile, device: str) -> _Parts:
 
 def _over_days(run: Run, profile: Profile, device: str) -> _Parts:
     """Trains day after day, evaluated on the next one; in the rows `epoch` counts the days."""
-    world = profile.world(run.seed, run.scale, **run.world)
+    world = profile.world(run.seed, **run.world)
     schema = world.schema(run.days)
     per_day = profile.impressions_per_day
 
