@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks import bench as benchmark
-from benchmarks import end_to_end, leave_one_out, peers, remedies, steps, timing
+from benchmarks import end_to_end, leave_one_out, peers, steps, timing
 from multiepoch.optim.rules import RULES
 from reproduction import judge
 from tools import cost
@@ -172,20 +172,6 @@ def test_the_rule_to_which_fal_adds_most_decides_the_claim(bench):
     assert time.estimate == pytest.approx(4.0)
     assert time.seeds == tuple(range(steps.TINY.seeds))
     assert memory.estimate == pytest.approx(3.125, abs=0.01)
-
-
-def test_remedies_take_turns_and_are_measured_beside_tail_rewind(monkeypatch):
-    monkeypatch.setattr(remedies, "NAMES", ("plain", "tail_rewind", "tail_rewind_blend"))
-    found = remedies.measure(remedies.TINY)
-    assert {name: len(times) for name, times in found["seconds"].items()} == dict.fromkeys(
-        remedies.NAMES, remedies.TINY.epochs
-    )
-    assert min(min(times) for times in found["seconds"].values()) > 0
-    assert found["bytes"]["plain"] == 0 < found["bytes"]["tail_rewind"]
-    more = found["bytes"]["tail_rewind_blend"] - found["bytes"]["tail_rewind"]
-    dense = more - 80 * found["tail_rows"]  # one vector of 16 floats and 16 bytes a row
-    assert 0 < dense < 4 * 50_000
-    assert remedies.table(found).count("\n") == 3
 
 
 def test_leave_one_out_rows_are_timed_beside_plain_training():

@@ -24,15 +24,6 @@ def test_what_it_costs_on_fresh_impressions(n):
         assert formula >= theory.fresh_loss(best, n, tau2, sigma2)
 
 
-@pytest.mark.parametrize("corrected", [True, False])
-def test_an_uncorrected_accumulator_tells_the_own_label(corrected):
-    for n in (2, 5, 9):
-        formula = theory.told_by_accumulator(n, 0.1, 0.01, corrected)
-        simulated = theory.simulated_accumulator(n, 0.1, 0.01, corrected)
-        assert formula == pytest.approx(simulated, abs=1e-12)
-        assert (abs(formula) < 1e-12) == corrected
-
-
 def test_folds_kept_apart_on_one_table_diverge():
     for steps in (1, 5, 40):
         formula = theory.kept_apart(steps, 0.2, (0.7, 0.1))

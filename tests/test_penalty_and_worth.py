@@ -78,16 +78,6 @@ def test_made_up_losses_get_their_verdicts(name, judge_rows, rows):
     assert {one.measure.name for one in found} == {m.name for m in claim.measures}
 
 
-def test_the_law_finds_the_constants_they_were_made_with():
-    lower = worth.per_doubling(priced()).loc["click", 500_000]
-    np.testing.assert_allclose(lower, 100 * (1 - 0.12 / (0.1 + 0.02 * 2**0.3)), rtol=1e-3)
-    found = worth.law(priced()).loc["click", "tail_rewind_blend", 0]
-    assert found["a"] == pytest.approx(1.5, abs=0.05)
-    assert found["b"] == pytest.approx(-0.25, abs=0.03)
-    assert found["tau"] == pytest.approx(2, abs=0.15)
-    assert worth.law(priced()).loc["click", "plain", 0]["a"] == pytest.approx(-0.2, abs=0.02)
-
-
 def test_worth_is_that_of_the_fresh_data_of_the_same_loss():
     found = worth.in_fresh_data(priced())
     at = "click", "tail_rewind_blend", 250_000, 0

@@ -148,7 +148,7 @@ def _measured(results: Path) -> dict[str, pd.Series]:
     )
     rows = records.read(real_logs.NAME, "long", results).rows
     ends = [
-        losses(rows, method="plain", setting=real_logs.setting(cross, real_logs.ONE_EPOCH), **CLICK)
+        losses(rows, method="plain", setting=real_logs.setting(cross), **CLICK)
         for cross in (real_logs.WITH, real_logs.WITHOUT)
     ]
     found["cross_kuairand"] = by_seed(relative(*ends).dropna())

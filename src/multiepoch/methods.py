@@ -38,13 +38,6 @@ FAL_SCALES: dict[str, dict] = {
     "log of steps": {"scale": "log", "count": "steps"},
     "log, gap decay 0.5": {"scale": "log", "gap_decay": 0.5},
 }
-# More values of their parameters, which no tuning tries.
-FAL_VARIANTS = FAL_SCALES | {
-    "threshold 5": {"scale": "threshold", "threshold": 5},
-    "threshold 500": {"scale": "threshold", "threshold": 500},
-    "log, gap decay 0.1": {"scale": "log", "gap_decay": 0.1},
-    "log, gap decay 0.9": {"scale": "log", "gap_decay": 0.9},
-}
 
 
 def _adam(params: Iterable[nn.Parameter], lr: float) -> torch.optim.Adam:
@@ -201,7 +194,7 @@ ALL_METHODS: dict[str, Method] = {
     ),
     "fal": Method(
         "FAL",
-        row_lr=lambda scale: FrequencyAdaptiveLR(**FAL_VARIANTS[scale]),
+        row_lr=lambda scale: FrequencyAdaptiveLR(**FAL_SCALES[scale]),
         hyperparameter="scale",
         grid=tuple(scale for scale in FAL_SCALES if scale != "log of steps"),
         group="rate",

@@ -29,7 +29,6 @@ from reproduction.dose_response import production, tuned
 from reproduction.interplay import constants
 from reproduction.interplay import experiment as interplay
 from reproduction.own_label import experiment as own_label
-from reproduction.own_label import remedy_cost
 from reproduction.runs import PROFILES, profile, resolve_device
 from reproduction.second_epoch import causes
 from reproduction.second_epoch import experiment as overfitting
@@ -57,11 +56,8 @@ EXPERIMENTS = {
     "02": Experiment(model.NAME, model.run),
     "03": Experiment(sparsity.NAME, sparsity.run, sparsity.judge),
     "04": Experiment(sparse_optimizer.NAME, sparse_optimizer.run),
-    "speed_up": Experiment(
-        sparse_optimizer.BY_RULE, sparse_optimizer.run_by_rule, seeds=sparse_optimizer.SEEDS
-    ),
     "rules": Experiment(rules.NAME, rules.run, rules.judge, rules.SEEDS),
-    "05": Experiment(overfitting.NAME, overfitting.run, overfitting.judge),
+    "05": Experiment(overfitting.NAME, overfitting.run),
     "dose": Experiment(dose.NAME, dose.run, seeds=dose.SEEDS),
     "production": Experiment(production.NAME, production.run, production.judge, production.SEEDS),
     "no_cross": Experiment(
@@ -73,8 +69,6 @@ EXPERIMENTS = {
     "dense_factor": Experiment(tuned.NAME, tuned.run, seeds=tuned.SEEDS),
     "09": Experiment(own_label.NAME, own_label.run, own_label.judge, own_label.SEEDS),
     "blended_days": Experiment(own_label.BY_DAY, own_label.run_days, seeds=own_label.DAY_SEEDS),
-    "tuned_blend": Experiment(tuned.BLENDED_NAME, tuned.run_blended, seeds=tuned.SEEDS),
-    "remedy_cost": Experiment(remedy_cost.NAME, remedy_cost.run, seeds=remedy_cost.SEEDS),
     "10": Experiment(board.NAME, board.run, board.judge, board.SEEDS),
     "10 anatomy": Experiment(anatomy.NAME, anatomy.run, seeds=anatomy.SEEDS),
     "11": Experiment(continual.NAME, continual.run),

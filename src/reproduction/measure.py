@@ -103,9 +103,9 @@ def to_start(rows: pd.DataFrame, **where) -> pd.DataFrame:
     return relative(loss, start).reset_index()
 
 
-def jump(rows: pd.DataFrame, boundary: int = 1, **where) -> pd.Series:
-    """Returns the boundary jump in %: the loss a quarter past the boundary against that at it."""
-    return relative(*(losses(rows, epoch=boundary + past, **where) for past in (0.25, 0.0)))
+def jump(rows: pd.DataFrame, **where) -> pd.Series:
+    """Returns the boundary jump in %: a quarter into epoch 2 against the end of epoch 1."""
+    return relative(*(losses(rows, epoch=epoch, **where) for epoch in (1.25, 1.0)))
 
 
 def against(rows: pd.DataFrame, method: str, other: str, **where) -> pd.DataFrame:
@@ -135,32 +135,13 @@ def by_seed(values: pd.Series) -> pd.Series:
     return values.groupby("seed").mean()
 
 
-def intervals(
-    values: pd.DataFrame | pd.Series, by: list[str], column: str = "value"
-) -> pd.DataFrame:
+def intervals(values: pd.DataFrame | pd.Series, by: list[str]) -> pd.DataFrame:
     """Returns columns mean, low and high: the 95 % interval over seeds for each group of `by`."""
     frame = values.reset_index() if isinstance(values, pd.Series) else values
-    summary = frame.groupby(by, sort=False)[column].apply(
+    summary = frame.groupby(by, sort=False)["value"].apply(
         lambda v: pd.Series(interval(v), index=["mean", "low", "high"])
     )
     return summary.unstack()
-
-
-def samples_to(points: pd.DataFrame, loss: float) -> float:
-    """Returns after how many samples a falling curve, linear in between, first reaches `loss`.
-
-    The points are of one seed and objective. If none of them reaches it, the result is infinite.
-    """
-    points = points.sort_values("samples")
-    samples, best = points["samples"].to_numpy(float), points["value"].cummin().to_numpy()
-    reached = np.flatnonzero(best <= loss)
-    if not len(reached):
-        return float("inf")
-    k = reached[0]
-    if k == 0 or best[k - 1] == best[k]:
-        return float(samples[k])
-    part = (best[k - 1] - loss) / (best[k - 1] - best[k])
-    return float(samples[k - 1] + part * (samples[k] - samples[k - 1]))
 
 
 def share_of_gap_closed(rows: pd.DataFrame) -> pd.DataFrame:

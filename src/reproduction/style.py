@@ -138,23 +138,21 @@ def objectives(axes: Axes, points: pd.DataFrame, x: str, marked: bool = True) ->
 
 
 def rises(rows: pd.DataFrame, height: float, last: float = np.inf) -> tuple[Figure, Axes, dict]:
-    """Draws `by_objective` as a figure of its own, and returns the jumps in words, too."""
+    """Draws each objective's test logloss against the end of its own first epoch, in %.
+
+    Returns the jumps in words, too.
+    """
     fig, axes = figure(height=height)
-    by_objective(axes, rows, last)
-    axes.set_xlabel("epochs over the training window")
-    axes.set_ylabel("test logloss against\nthe end of epoch 1, %")
-    jumps = jump(rows).groupby("objective", sort=False).mean()
-    said = ", ".join(f"{value:.1f} % ({spelled(name)})" for name, value in jumps.items())
-    return fig, axes, {"jumps": said}
-
-
-def by_objective(axes: Axes, rows: pd.DataFrame, last: float = np.inf) -> None:
-    """Draws each objective's test logloss against the end of its own first epoch, in %."""
     points = to_start(rows)
     points = points[points["epoch"].between(0.5, last)]
     objectives(axes, points, "epoch", marked=False)
     boundaries(axes, points["epoch"].max())
     reference(axes)
+    axes.set_xlabel("epochs over the training window")
+    axes.set_ylabel("test logloss against\nthe end of epoch 1, %")
+    jumps = jump(rows).groupby("objective", sort=False).mean()
+    said = ", ".join(f"{value:.1f} % ({spelled(name)})" for name, value in jumps.items())
+    return fig, axes, {"jumps": said}
 
 
 def by_epoch(
@@ -229,26 +227,6 @@ def percent_axis(axes: Axes) -> None:
 def signed(number: str) -> str:
     """Returns a number in text with a proper minus."""
     return number.replace("-", "−")
-
-
-def by_tenth(values: pd.Series, ylabel: str) -> Figure:
-    """Draws one panel per objective along the tenths of the products' frequency.
-
-    The values are by group ("0", the rarest, to "9"), seed and objective.
-    """
-    frame = values.rename("value").reset_index()
-    frame["tenth"] = frame["group"].astype(int) + 1
-    names = [name for name in OBJECTIVES if name in set(frame["objective"])]
-    fig, grid = figure(len(names), height=2.0, sharex=True, squeeze=False)
-    for axes, name in zip(grid[:, 0], names):
-        objectives(axes, frame[frame["objective"] == name], "tenth")
-        reference(axes)
-        axes.set_title(spelled(name))
-        axes.set_xticks(range(1, 11))
-    fig.supylabel(ylabel, fontsize=12)
-    label = "tenth of the impressions, by how often their product\nwas trained on: 1 rarest"
-    axes.set_xlabel(label)
-    return fig
 
 
 class _Plain(LogFormatter):

@@ -73,9 +73,9 @@ class TwoFoldTables:
         fold, learned = impressions % 2, [*self._dense, *self._tables]
         try:
             self._copy_of = fold
-            result = closure()
+            closure()
             self._optimizer.zero_grad()  # this pass is for the dense layers alone
-            gradients = [p.grad for p in learned]
+            gradients = [p.grad for p in self._dense]
             for p in learned:
                 p.grad = None
             self._copy_of = 1 - fold
@@ -87,18 +87,8 @@ class TwoFoldTables:
             mine["lr"] = theirs["lr"]
         self._optimizer.step()
         self._optimizer.zero_grad()
-        return self._learn_own(closure, result, gradients)
-
-    def _learn_own(self, closure: Callable[[], Any], result: Any, gradients: list) -> Any:
-        """Makes the gradients of the model's own tables, beside those of the dense layers.
-
-        Args:
-            closure: As in `backward`.
-            result: What it returned out of fold.
-            gradients: Those made out of fold, of the dense layers and then of the tables.
-        """
         with _held(self._dense):
-            result = closure()
+            result = closure()  # for the model's own tables
         for p, gradient in zip(self._dense, gradients):
             p.grad = gradient
         return result
@@ -115,18 +105,12 @@ class TwoFoldTables:
             )
         parts, places, flat = [], [], ids.reshape(-1)
         reader = self._copy_of.reshape(-1, *[1] * (ids.dim() - 1)).expand_as(ids).reshape(-1)
-        for rows, reads in self._sources(module, k, flat, reader):
-            at = reads.nonzero()[:, 0]
+        for which, rows in enumerate(self.copies[k]):
+            at = (reader == which).nonzero()[:, 0]
             # Only the ids of its own impressions: others would be rows with a gradient of zero.
             parts.append(F.embedding(flat[at], rows, module.padding_idx, sparse=True))
             places.append(at)
         return torch.cat(parts)[torch.cat(places).argsort()].reshape(*ids.shape, -1)
-
-    def _sources(
-        self, module: nn.Embedding, k: int, ids: Tensor, reader: Tensor
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Returns the tables to read from, and which of the ids, (n,), each is read for."""
-        return [(copy, reader == which) for which, copy in enumerate(self.copies[k])]
 
     @property
     def n_bytes(self) -> int:

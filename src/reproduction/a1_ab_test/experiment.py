@@ -144,15 +144,15 @@ def overprediction(rows: pd.DataFrame, arm: str, of: str = "") -> pd.Series:
     return means(rows, f"predicted{of}").loc[arm] / means(rows, f"conversions{of}").loc[arm]
 
 
-def order(rows: pd.DataFrame, metric: str = "value", best: int | None = None) -> pd.Series:
-    """Returns Spearman's correlation of a metric with the offline logloss of the checkout, by seed.
+def order(rows: pd.DataFrame, best: int | None = None) -> pd.Series:
+    """Returns Spearman's correlation of value with the offline logloss of the checkout, by seed.
 
     The sign is changed: 1 says that the order is the same, best to worst. `best` keeps so many
     arms, those with the lowest mean loss.
     """
     loss = means(rows, "logloss_checkout")
     loss = loss.loc[loss.mean(axis=1).sort_values().index[:best]]
-    return -loss.corrwith(means(rows, metric).loc[loss.index], method="spearman")
+    return -loss.corrwith(means(rows, "value").loc[loss.index], method="spearman")
 
 
 def worth(rows: pd.DataFrame) -> pd.Series:
@@ -192,12 +192,12 @@ def requests_a_day(rows: pd.DataFrame) -> float:
     return rows.loc[rows["metric"].isin(["requests_0", "requests_1"]), "value"].mean()
 
 
-def chance(rows: pd.DataFrame, arm: str, days: int | None = None) -> pd.Series:
+def chance(rows: pd.DataFrame, arm: str) -> pd.Series:
     """Returns the % chance that a test against one epoch detects the arm, by seed.
 
-    Half of the requests go to each, for `days` days, by default all that were run.
+    Half of the requests go to each, for all the days that were run.
     """
-    n = requests_a_day(rows) * (days or rows["day"].max())
+    n = requests_a_day(rows) * rows["day"].max()
     truth = lift(rows, arm) / 100
     return pd.Series(100 * power(truth, spread(rows), n), index=truth.index)
 
@@ -207,7 +207,7 @@ def clustering(rows: pd.DataFrame) -> pd.Series:
     return rows[rows["metric"] == "design_effect"].set_index("seed")["value"]
 
 
-def reported(rows: pd.DataFrame, arm: str, base: str = ONE) -> pd.DataFrame:
+def reported(rows: pd.DataFrame, arm: str) -> pd.DataFrame:
     """Returns what the A/B tests of an arm would have reported, day by day, as drawn.
 
     In each world there are two: the arm on the users with even ids against one epoch on those with
@@ -229,7 +229,7 @@ def reported(rows: pd.DataFrame, arm: str, base: str = ONE) -> pd.DataFrame:
 
     found = []
     for half in (0, 1):
-        a, b = so_far(arm, half), so_far(base, 1 - half)
+        a, b = so_far(arm, half), so_far(ONE, 1 - half)
         ratio = 100 * a["mean"] / b["mean"]
         # The delta method for a ratio of independent means.
         width = Z * ratio * (a["relative"] + b["relative"]) ** 0.5
@@ -285,14 +285,14 @@ def power(effect: float, spread: float, n: float) -> float:
     return ndtr(shift - Z) + ndtr(-shift - Z)
 
 
-def detectable(spread: float, n: float, power: float = 0.8) -> float:
-    """Returns the smallest effect that the test detects with that power."""
-    return (Z + ndtri(power)) * standard_error(spread, n)
+def detectable(spread: float, n: float) -> float:
+    """Returns the smallest effect that the test detects with a power of 80 %."""
+    return (Z + ndtri(0.8)) * standard_error(spread, n)
 
 
-def requests_needed(effect: float, spread: float, power: float = 0.8) -> float:
-    """Returns the n at which `effect` is detected with that power."""
-    return 2 * ((Z + ndtri(power)) * spread / effect) ** 2
+def requests_needed(effect: float, spread: float) -> float:
+    """Returns the n at which `effect` is detected with a power of 80 %."""
+    return 2 * ((Z + ndtri(0.8)) * spread / effect) ** 2
 
 
 def facts(record: Record) -> dict:

@@ -211,11 +211,8 @@ def results(rows: pd.DataFrame) -> None:
     tables.show(found, "arm", "Against one epoch; regret against the ranking by truth:")
 
 
-def sizes(rows: pd.DataFrame, traffic: float = 1e6) -> None:
-    """Displays what a test can detect by its size, and what each arm's lift needs.
-
-    traffic: The requests of each group a day in the last column.
-    """
+def sizes(rows: pd.DataFrame) -> None:
+    """Displays what a test can detect by its size, and what each arm's lift needs."""
     spread, a_day = experiment.spread(rows).mean(), experiment.requests_a_day(rows)
     effect = experiment.clustering(rows).mean()
     table = {
@@ -236,7 +233,7 @@ def sizes(rows: pd.DataFrame, traffic: float = 1e6) -> None:
             "power here, %": f"{experiment.chance(rows, name).mean():.0f}",
             "requests needed, millions": f"{needed / 1e6:,.1f}",
             "days here": f"{needed / a_day:,.0f}",
-            f"days at {traffic / 1e6:g} M requests a day": f"{needed / traffic:,.1f}",
+            "days at 1 M requests a day": f"{needed / 1e6:,.1f}",
         }
     note = "What it takes to detect each true lift, in each of two groups that split requests:"
     tables.show(found, "arm", note)

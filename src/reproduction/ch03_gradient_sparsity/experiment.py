@@ -3,7 +3,6 @@
 Nothing is trained: a row has a gradient if the batch looks it up, whatever the weights are.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
@@ -160,23 +159,6 @@ def traffic(rows: pd.DataFrame) -> pd.DataFrame:
         sparse = megabytes(mean[source, "touched", "all", BATCH], sparse=True)
         found[source] = {"dense Adam": dense, "sparse Adam": sparse}
     return pd.DataFrame(found)
-
-
-def step_seconds(ids: Tensor, n_rows: int, sparse: bool, repeats: int = 5) -> float:
-    """Returns the best time of an Adam step on one table, on the device of the ids."""
-    table = torch.nn.Embedding(n_rows, WIDTH, sparse=sparse, device=ids.device)
-    adam = (torch.optim.SparseAdam if sparse else torch.optim.Adam)(table.parameters(), lr=1e-2)
-    wait = torch.cuda.synchronize if ids.is_cuda else lambda: None
-    taken = []
-    for _ in range(repeats):
-        adam.zero_grad()
-        table(ids).sum().backward()
-        wait()
-        started = time.perf_counter()
-        adam.step()
-        wait()
-        taken.append(time.perf_counter() - started)
-    return min(taken)
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,16 +1,16 @@
-"""Chapter 4, claim C2: the gain in one epoch from a learning rate of the tables' own.
-
-The first half asks what the tables' own rate gains under Adam; the second, rule by rule.
-"""
+"""Chapter 4: a learning rate of the tables' own, in one epoch of Adam. `rules` has its claims."""
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
+from reproduction import style
+from reproduction.ch04_sparse_optimizer import rules
 from reproduction.findings import by_name, measures
-from reproduction.measure import by_seed, curve, losses, pick, relative, samples_to
+from reproduction.measure import by_seed, curve, intervals, losses, pick, relative
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
-from reproduction.tuning import DEEP, tuned
+from reproduction.tuning import tuned
 
 NAME = "ch04_sparse_optimizer"
 SHARED = "one shared rate, tuned"
@@ -18,18 +18,8 @@ OWN = "tables' own rate, tuned"
 WHOLE = "whole network at the tables' rate"
 MULTIPLES = (1, 3, 10, 30, 100)
 POINTS = tuple(np.round(np.arange(0.1, 1.01, 0.1), 1).tolist())
-RIVALS = {  # settings by the label that figures show
-    "tables' own rate": OWN,
-    "whole network at it": WHOLE,
-    "Adagrad on the tables": "adagrad, tuned",
-    "row-wise Adagrad": "rowwise_adagrad, tuned",
-}
-CANDIDATES = {  # of the tuning
-    "shared, 1 epoch": "one shared rate",
-    "plain, 1 epoch": "tables' own rate",
-    "plain adagrad, 1 epoch": "Adagrad on the tables",
-    "plain rowwise_adagrad, 1 epoch": "row-wise Adagrad on the tables",
-}
+# Of the tuning, by candidate.
+CANDIDATES = {"shared, 1 epoch": "one shared rate", "plain, 1 epoch": "tables' own rate"}
 
 
 def multiple(times: float) -> str:
@@ -38,25 +28,15 @@ def multiple(times: float) -> str:
 
 
 def runs() -> list[Run]:
-    """Returns the runs of one seed: the headline, the sweep of the ratio, the other rules."""
+    """Returns the runs of one seed: the headline, and the sweep of the ratio."""
     shared, own = tuned("plain", 1, shared=True), tuned("plain", 1)
-
-    def run(setting: str, dense_lr: float, embedding_lr: float, **changes) -> Run:
-        changes |= {"setting": setting, "evaluate_at": POINTS, "group_by": "product"}
-        return Run("plain", 0, dense_lr, embedding_lr, **changes)
-
-    headline = [
-        run(SHARED, shared.dense_lr, shared.embedding_lr),
-        run(OWN, own.dense_lr, own.embedding_lr),
-        run(WHOLE, own.embedding_lr, own.embedding_lr),
-    ]
-    sweep = [run(multiple(m), own.dense_lr, m * own.dense_lr) for m in MULTIPLES]
-    rules = {rule: tuned("plain", 1, rule=rule) for rule in ("adagrad", "rowwise_adagrad")}
-    others = [
-        run(f"{rule}, tuned", best.dense_lr, best.embedding_lr, rule=rule)
-        for rule, best in rules.items()
-    ]
-    return headline + sweep + others
+    rates = {
+        SHARED: (shared.dense_lr, shared.embedding_lr),
+        OWN: (own.dense_lr, own.embedding_lr),
+        WHOLE: (own.embedding_lr, own.embedding_lr),
+    }
+    rates |= {multiple(m): (own.dense_lr, m * own.dense_lr) for m in MULTIPLES}
+    return [Run("plain", 0, *of, setting=name, evaluate_at=POINTS) for name, of in rates.items()]
 
 
 def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
@@ -64,39 +44,14 @@ def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=prin
     return run_all(over_seeds(seeds or profile.seeds, runs()), profile, device, store, log)
 
 
-def speed_up(rows: pd.DataFrame, setting: str = OWN) -> pd.Series:
-    """Returns the samples of one epoch over those `setting` needs to the shared rate's loss.
-
-    By seed and objective; 0 if it never gets there.
-    """
-    target = losses(rows, method="plain", setting=SHARED, epoch=1.0)
-    found = {}
-    for key, points in curve(pick(rows, "plain", setting)).groupby(["objective", "seed"]):
-        found[key] = points["samples"].max() / samples_to(points, target[key])
-    return pd.Series(found).rename_axis(["objective", "seed"])
-
-
-def against(rows: pd.DataFrame, ours: str, theirs: str = OWN, group: str = "all") -> pd.Series:
+def against(rows: pd.DataFrame, ours: str, theirs: str) -> pd.Series:
     """Returns the logloss after one epoch of one setting against another's in %."""
-    which = {"method": "plain", "epoch": 1.0, "group": group}
+    which = {"method": "plain", "epoch": 1.0}
     return relative(*(losses(rows, setting=name, **which) for name in (ours, theirs)))
 
 
-def by_frequency(rows: pd.DataFrame) -> pd.Series:
-    """Returns the own rate's logloss against the shared rate's in % by tenth of the products."""
-    groups = sorted(set(rows["group"]) - {"all"}, key=int)
-    tenths = {group: against(rows, OWN, SHARED, group) for group in groups}
-    return pd.concat(tenths, names=["group"])
-
-
-def contrast(rows: pd.DataFrame) -> pd.Series:
-    """Returns by seed the change on the rarest tenth of the products minus the most frequent."""
-    tenths = by_frequency(rows)
-    return by_seed(tenths["0"]) - by_seed(tenths["9"])
-
-
 def trials(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the extent of each rival's tuning and its best rates, as text."""
+    """Returns the extent of each tuning and its best rates, as text."""
     found = {}
     for name, label in CANDIDATES.items():
         mine = rows[rows["candidate"] == name]
@@ -109,72 +64,125 @@ def trials(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found).T.rename_axis("rival")
 
 
-# Rule by rule -----------------------------------------------------------------------------------
-
-BY_RULE = "speed_up"
-SEEDS = tuple(range(20, 28))  # no pilot and no tuning has seen them
-
-RULE_POINTS = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
-READ_AT = (0.2, 0.5, 1.0)  # of the epoch, at which the shared rate's loss is read
-# The conditions, as fields of a Run. One rule trains the whole network.
-CONDITIONS: dict[str, dict] = {
-    "Adam": {},
-    "Adagrad": {"rule": "adagrad", "dense_rule": "adagrad"},
-    "SGD": {"rule": "sgd", "dense_rule": "sgd"},
-    "Adam, deep": {"hidden": DEEP},
-}
-
-
-def runs_by_rule() -> list[Run]:
-    """Returns the runs of one seed: the tuned shared rate and the tuned pair, by condition."""
-    found = []
-    for name, condition in CONDITIONS.items():
-        for which in ("shared", "own"):
-            best = tuned("plain", 1, shared=which == "shared", **condition)
-            rates = best.dense_lr, best.embedding_lr
-            about = {"condition": name, "rates": which}
-            found.append(Run("plain", 0, *rates, about=about, evaluate_at=RULE_POINTS, **condition))
-    return found
-
-
-def run_by_rule(
-    profile: Profile, device: str = "auto", seeds=None, store=None, log=print
-) -> pd.DataFrame:
-    """Returns rows of runs.COLUMNS, and `condition` and `rates`."""
-    rows = run_all(over_seeds(seeds or SEEDS, runs_by_rule()), profile, device, store, log)
-    return rows[rows["metric"].isin(["logloss", "expected_logloss"])]
-
-
-def speed_up_by_rule(rows: pd.DataFrame) -> pd.Series:
-    """Returns how many times fewer samples the tables' own rate needs for the shared rate's loss.
-
-    By condition, point of the epoch, objective and seed. It is 0 if the loss is never reached.
-    """
-    found = {}
-    points = curve(rows, "expected_logloss")
-    for key, mine in points.groupby(["condition", "objective", "seed"]):
-        shared, own = (mine[mine["rates"] == which] for which in ("shared", "own"))
-        shared = shared.set_index(shared["epoch"].round(2))
-        for point in READ_AT:
-            there = shared.loc[point]
-            needed = samples_to(own, there["value"])
-            found[key[0], point, *key[1:]] = there["samples"] / needed
-    return pd.Series(found).rename_axis(["condition", "point", "objective", "seed"]).sort_index()
-
-
 def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
-    rows, base = record.rows, multiple(1)
-    settings = {"adagrad": "adagrad, tuned", "rowwise": "rowwise_adagrad, tuned"}
-    return measures(record.evidence) | by_name(
-        times={m: by_seed(against(rows, multiple(m), base)) for m in MULTIPLES[1:]},
-        rule={name: by_seed(against(rows, setting)) for name, setting in settings.items()},
-        contrast=contrast(rows),
-    )
+    base = multiple(1)
+    times = {m: by_seed(against(record.rows, multiple(m), base)) for m in MULTIPLES[1:]}
+    return measures(record.evidence) | by_name(times=times)
 
 
-def facts_by_rule(record: Record) -> dict:
-    """Returns those of the record of BY_RULE."""
-    speed = speed_up_by_rule(record.rows)
-    late = speed.xs(("Adam", 1.0)).groupby("seed").mean()
-    return by_name(click=speed.xs("click", level="objective"), late=late)
+@style.shown("fig-travel")
+def row_travel(touched: np.ndarray, moved: np.ndarray, lr: float) -> Figure:
+    """Draws the distance rows moved in an epoch against the steps that touched them.
+
+    Args:
+        touched: Steps that touched each row, (rows,), each at least 1.
+        moved: Root mean square over a row's weights, (rows,).
+        lr: The rate; touched times lr is about as far as Adam can carry a weight.
+    """
+    fig, axes = style.figure(height=3.8)
+    dots = {"color": style.line_style("plain")["color"], "alpha": 0.12, "ms": 4, "rasterized": True}
+    axes.plot(touched, moved, ".", **dots)
+    counts = np.unique(touched)
+    edges = np.unique(np.geomspace(1, counts.max() + 1, 14).astype(int))
+    bins = np.digitize(touched, edges)
+    middle = [(np.median(touched[bins == b]), np.median(moved[bins == b])) for b in np.unique(bins)]
+    color = style.line_style("FAL")["color"]
+    axes.plot(*zip(*middle), color=color, marker="o", ms=5, label="median row")
+    look = {"color": style.REFERENCE, "linestyle": style.DASHED, "label": "steps × rate"}
+    axes.plot(counts, counts * lr, **look)
+    axes.set(xscale="log", yscale="log", xlabel="steps of the epoch that touched the row")
+    axes.set_ylabel("distance moved")
+    axes.legend(loc="lower right")
+    return fig
+
+
+@style.shown("fig-sweep")
+def rate_sweep(rows: pd.DataFrame) -> Figure:
+    """Draws logloss after one epoch against the tables' rate, in multiples of the dense rate."""
+    fig, axes = style.figure(height=3.6)
+    base = multiple(1)
+    found = {m: against(rows, multiple(m), base) for m in MULTIPLES}
+    change = pd.concat(found, names=["times"]).rename("value").reset_index()
+    style.objectives(axes, change, "times")
+    style.reference(axes)
+    axes.set(xscale="log", xlabel="tables' rate, in multiples of the dense rate")
+    axes.set_ylabel("logloss against 1×, %")
+    axes.set_xticks(MULTIPLES, [f"{m}×" for m in MULTIPLES])
+    axes.minorticks_off()
+    style.legend_outside(fig, axes)
+    return fig
+
+
+@style.shown("fig-first-epoch")
+def first_epoch(rows: pd.DataFrame) -> Figure:
+    """Draws test logloss over the epoch: shared rate, tables' own rate, whole network at it."""
+    fig, grid = style.figure(2, height=2.9, sharex=True)
+    points = curve(rows)
+    unit, size = ("million", 1e6) if points["samples"].max() >= 1e6 else ("thousand", 1e3)
+    points = points.assign(samples=points["samples"] / size)
+    for axes, objective in zip(grid, ("click", "checkout")):
+        shown = points[points["objective"] == objective]
+        shared, own = pick(shown, "plain", SHARED), pick(shown, "plain", OWN)
+        style.line(axes, shared, "samples", "plain", "shared, tuned")
+        style.line(axes, own, "samples", "sparse optimizer", "tables' own, tuned")
+        whole = intervals(pick(shown, "plain", WHOLE), ["samples"]).sort_index()["mean"]
+        look = {"color": style.REFERENCE, "linestyle": (0, (1, 1)), "label": "whole network at it"}
+        axes.plot(whole.index, whole, **look)
+        mean = shared.groupby("epoch")["value"].mean()
+        low, high = shown["value"].min(), mean[mean.index >= 0.2].iloc[0]
+        axes.set_ylim(low - 0.1 * (high - low), high + 0.5 * (high - low))
+        axes.set(title=style.spelled(objective), ylabel="test logloss")
+    axes.set_xlabel(f"{unit} impressions trained on")
+    grid[0].legend(loc="upper right", handlelength=2.2)
+    return fig
+
+
+@style.shown("fig-tuning")
+def tuning_grid(trials: pd.DataFrame, candidate: str) -> Figure:
+    """Draws each trial of a candidate over the two rates: the % its score exceeds the best."""
+    mine = trials[trials["candidate"] == candidate]
+    excess = 100 * (mine["score"] / mine["score"].min() - 1)
+    dark = float(excess.quantile(0.8)) or 1.0  # beyond it all squares are equally dark
+    places = mine["embedding_lr"], mine["dense_lr"]
+    fig, axes = style.figure(height=4.0)
+    axes.scatter(*places, c=excess.clip(upper=dark), cmap="cividis_r", s=620, marker="s")
+    for x, y, value in zip(*places, excess):
+        text, color = f"{value:.1f}", "white" if value > 0.55 * dark else "black"
+        text = text if value < 99.5 else ">99"
+        axes.annotate(text, (x, y), ha="center", va="center", fontsize=11, color=color)
+    best = mine[mine["best"]]
+    frame = {"mfc": "none", "mec": style.line_style("MEDA")["color"], "mew": 2.5, "ms": 27}
+    axes.plot(best["embedding_lr"], best["dense_lr"], "s", **frame)
+    axes.set(xscale="log", yscale="log", xlabel="tables' rate", ylabel="dense rate")
+    axes.margins(0.14)
+    axes.grid(visible=False)
+    return fig
+
+
+@style.shown("fig-warm-up")
+def warm_up(rates: pd.DataFrame) -> Figure:
+    """Draws the columns dense and tables, a rate by step each, and their ratio."""
+    ratio = rates["tables"] / rates["dense"]
+    fig, (above, below) = style.figure(2, height=2.3, sharex=True)
+    above.plot(rates.index, rates["tables"], **style.line_style("sparse optimizer"), label="tables")
+    above.plot(rates.index, rates["dense"], **style.line_style("plain"), label="dense layers")
+    above.set(yscale="log", ylabel="rate")
+    above.legend(loc="lower right")
+    below.plot(rates.index, ratio, color=style.REFERENCE)
+    below.set(ylabel="ratio", xlabel="step", ylim=(0, 1.4 * ratio.max()))
+    return fig
+
+
+@style.shown("fig-production")
+def gains_by_rule(rows: pd.DataFrame) -> Figure:
+    """Draws the change by the tables' own rate for each rule, a panel a source."""
+    found = rules.gains(rows)
+    fig, grid = style.figure(len(rules.DATA), height=2.7, sharex=True)
+    for axes, name in zip(grid, rules.DATA.values()):
+        style.dots(axes, found[name], "rule", "objective")
+        style.reference(axes, vertical=True)
+        axes.set_title(name)
+        axes.legend(loc="best")
+    grid[-1].set_xlabel("change of the loss by the tables' own rate, %")
+    return fig

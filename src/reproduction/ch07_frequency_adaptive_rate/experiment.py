@@ -108,13 +108,13 @@ def scales(window: Log) -> tuple[Figure, dict]:
     return fig, {"log": log, "linear": 1000 / most.item(), **rare}
 
 
-def growing_scales(window: Log, epochs: int = 4) -> None:
+def growing_scales(window: Log) -> None:
     """Displays how the logarithm's scale of a row grows from epoch to epoch."""
     most = torch.bincount(window.ids["product"]).max()
     rows = {}
     for n in (1, 5, 50):
         scales = {}
-        for k in range(1, epochs + 1):
+        for k in (1, 2, 3, 4):
             scale = FrequencyAdaptiveLR().factor(torch.tensor([n * k]), most * k, 0)
             scales[f"after epoch {k}"] = f"{scale.item():.3f}"
         rows[f"{n} an epoch"] = scales

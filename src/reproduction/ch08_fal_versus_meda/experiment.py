@@ -8,17 +8,14 @@ import torch
 
 from multiepoch.data import Log
 from multiepoch.methods import METHODS
-from multiepoch.model import ConversionModel
-from multiepoch.remedies import Rewind
 from multiepoch.train.metrics import auc
 from reproduction import measure
-from reproduction.measure import curve, share_of_gap_closed
+from reproduction.measure import curve
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import tuned
 
 NAME = "ch08_fal_versus_meda"
 TUNED = "tuned"
-UNDO_LOG = "tail_rewind, undo log"
 GROUPS = {"1": (1, 1), "2–3": (2, 3), "4–9": (4, 9), "10–29": (10, 29), "30 up": (30, math.inf)}
 TAUS = (10, 50, 100, 500, 2_000, "all")
 PARTS = {0.25: "a quarter into", 0.5: "half of", 1.0: "end of"}
@@ -65,19 +62,14 @@ def sweep(rows: pd.DataFrame) -> pd.DataFrame:
     return change.stack().rename("value").reset_index()
 
 
-def gap_closed(rows: pd.DataFrame) -> pd.Series:
-    """Returns the % of the gap that a tuned method closes, over objectives: method, epoch, seed."""
-    points = share_of_gap_closed(rows[rows["setting"] == TUNED])
-    return points.groupby(["method", "epoch", "seed"])["value"].mean()
-
-
-def leak(window: Log, test: Log, column: str = "user_x_advertiser") -> pd.DataFrame:
+def leak(window: Log, test: Log) -> pd.DataFrame:
     """Measures how well a row's mean click tells clicks from non-clicks, without any training.
 
     Returns:
         AUC by lookups of the row in the window (the index). Columns second_epoch: the mean
         includes the impression itself; first_epoch: only earlier ones; new_day: on the test day.
     """
+    column = "user_x_advertiser"
     ids, clicks = window.ids[column], window.labels[:, 0]
     counts = measure.tally(ids, clicks, window.schema.cardinality[column])
     lookups, mean, rate = counts[0], measure.mean_labels(counts), clicks.mean().item()
@@ -96,43 +88,3 @@ def leak(window: Log, test: Log, column: str = "user_x_advertiser") -> pd.DataFr
             "new_day": auc(mean[test_ids][new], test_clicks[new]),
         }
     return pd.DataFrame.from_dict(found, orient="index")
-
-
-def memory(profile: Profile, seed: int = 0, device: str = "cpu") -> pd.DataFrame:
-    """Counts the bytes that each method keeps.
-
-    Returns:
-        Columns tables, moments and beside, by method. `beside` is what the method needs beyond
-        Adam: counters, last steps, the counts of a rewind. A row of its own has tail rewind with
-        an undo log (`to="start"`) after a whole epoch. Drawing rows anew also needs room for one
-        table for a moment, which isn't counted.
-    """
-    window = profile.split(profile.world(seed))[0].to(device)
-    found = {name: _bytes_of(name, window, profile, seed) for name in (*METHODS, UNDO_LOG)}
-    return pd.DataFrame.from_dict(found, orient="index")
-
-
-def _bytes_of(name: str, window: Log, profile: Profile, seed: int) -> dict:
-    undo_log, method = name == UNDO_LOG, name.split(",")[0]
-    t = tuned(method, 3)
-    torch.manual_seed(seed)
-    model = ConversionModel(window.schema).to(window.labels.device)
-    optimizer, between_epochs = METHODS[method].build(model, **asdict(t), seed=seed)
-    if undo_log:
-        below = math.inf if t.hyperparameter == "all" else t.hyperparameter
-        between_epochs = Rewind(model, optimizer, below, to="start")
-    between_epochs.before_epoch(0)
-    size = profile.batch_size
-    for start in range(0, len(window) if undo_log else size, size):
-        batch = window[start : start + size]
-        optimizer.zero_grad()
-        model.loss(model(batch.ids, batch.dense), batch.labels).backward()
-        optimizer.step()
-    found = {"tables": 0, "moments": 0, "beside": between_epochs.n_bytes}
-    for table in model.table_parameters().values():
-        found["tables"] += table.nbytes
-        for key, value in optimizer.embedding.state[table].items():
-            if value.dim():
-                kind = "moments" if key in ("exp_avg", "exp_avg_sq") else "beside"
-                found[kind] += value.nbytes
-    return found

@@ -18,7 +18,6 @@ from reproduction.tuning import chosen
 
 LABELS = {name: method.label for name, method in METHODS.items()}
 LOOKS = {label: style.line_style(label) for label in LABELS.values()}
-MB = 2**20
 
 # The interactive figure, whose static picture is here: what it shows first.
 STRATUM, RATE, OBJECTIVE = "AdsWorld", dose.RATES[1], "checkout"
@@ -71,17 +70,6 @@ def against_meda(rows: pd.DataFrame) -> Figure:
     return fig
 
 
-def gap_table(rows: pd.DataFrame) -> None:
-    """Displays the share of the gap that each method closes by the end of each epoch."""
-    gap = experiment.gap_closed(rows)
-    ends = [epoch for epoch in sorted(gap.index.unique("epoch")) if epoch % 1 == 0]
-    found = {
-        label: {f"epoch {end:g}": cell(gap[name, end], digits=1) for end in ends}
-        for name, label in LABELS.items()
-    }
-    tables.show(found, "share of the gap closed, %", "Mean over objectives:")
-
-
 def difference_table(rows: pd.DataFrame, method: str, others: Sequence[str]) -> None:
     """Displays a method's logloss against others' in %, by point of training."""
     changes = {f"against {LABELS[o]}": experiment.against(rows, method, o) for o in others}
@@ -113,23 +101,6 @@ def tau_sweep(rows: pd.DataFrame) -> Figure:
     axes.set_ylabel("logloss against\nall rows put back, %")
     style.legend_outside(fig, axes, columns=2)
     return fig
-
-
-def costs(rows: pd.DataFrame, memory: pd.DataFrame) -> None:
-    """Displays what each method keeps, from `experiment.memory`, and how long a run takes."""
-    seconds = rows[(rows["setting"] == experiment.TUNED) & (rows["metric"] == "seconds")]
-    seconds = seconds.groupby(["method", "seed"])["value"].first()
-    found = {}
-    for name, size in memory.iterrows():
-        timed = name in LABELS
-        found[LABELS.get(name, "tail rewind (undo log)")] = {
-            "tables, MB": f"{size['tables'] / MB:.1f}",
-            "Adam's moments, MB": f"{size['moments'] / MB:.1f}",
-            "beside, MB": f"{size['beside'] / MB:.2f}",
-            "beside, % of the tables": f"{100 * size['beside'] / size['tables']:.1f}",
-            "a run, seconds": cell(seconds[name], digits=1) if timed else "not timed",
-        }
-    tables.show(found, "method")
 
 
 def tuned_with_factor(rows: pd.DataFrame) -> None:

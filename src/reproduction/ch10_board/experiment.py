@@ -78,7 +78,7 @@ def run(
 
 
 def facts_of_search(record: Record) -> dict:
-    """Returns how many searches there were, of how many trials, and how many best ones at an edge."""
+    """Returns how many searches there were, of how many trials, and how many end at an edge."""
     names = {
         on_board(name, source, epochs).name
         for name, remedy in BOARD.items()

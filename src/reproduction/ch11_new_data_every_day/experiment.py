@@ -1,6 +1,7 @@
 """Chapter 11, claims C8 and C11: day after day, judged on the next day, each method tuned."""
 
 from collections.abc import Iterable
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -24,20 +25,12 @@ from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import TUNING_DAYS, TWO_EPOCHS, tuned
 
 NAME = "ch11_new_data_every_day"
-DEFAULT = "default drift and churn"
 ONE_EPOCH, MORE_DATA = "plain, 1 epoch", "plain, 1 epoch over twice the data"
 SAME_RATES = "plain, 2 epochs at the rates for one"
-# Constants of the world: none, the default, strong (three times the default's).
-CHANGES = {
-    "no drift, no churn": {"drift": 0.0, "churn": 0.0},
-    DEFAULT: {},
-    "strong drift and churn": {"drift": 0.12, "churn": 0.15},
-}
 MEDA = ("meda", "meda_restored", "meda_groups")
 # Trained with two epochs in every profile; the others of TWO_EPOCHS only in long and gpu.
 LIVE = ("plain", "fal", "meda_restored", "meda_groups", "day_tail_rewind")
 SPAN = 3  # days at the start and at the end over which a method is summed up
-TUNED_FROM = 3  # the first day whose loss tuning looked at
 LEAKING = ("user", "user_x_advertiser")  # the tables whose leak is measured
 
 
@@ -46,13 +39,13 @@ def label(method: str, epochs: int) -> str:
     return f"{method}, {epochs} epoch{'s' if epochs > 1 else ''}"
 
 
-def in_world(setting: str, changes: str = DEFAULT) -> str:
-    """Returns the setting as the rows have it: with the changes of its world."""
-    return f"{setting}; {changes}"
+def in_world(setting: str) -> str:
+    """Returns the setting as the rows have it: with the world, of which the record has others."""
+    return f"{setting}; default drift and churn"
 
 
 def ran(rows: pd.DataFrame, settings: Iterable[str]) -> list[str]:
-    """Returns those of the settings that were run with the default drift and churn."""
+    """Returns those of the settings that were run."""
     found = set(rows["setting"])
     return [setting for setting in settings if in_world(setting) in found]
 
@@ -62,22 +55,21 @@ def n_days(profile: Profile) -> int:
     return {"quick": 4, "gpu": 30}.get(profile.name, 10)
 
 
-def runs(days: int, changes: str = DEFAULT, methods=TWO_EPOCHS, three=()) -> list[Run]:
-    """Returns one epoch a day, each method with two, some with three, and the controls.
+def runs(days: int, methods=TWO_EPOCHS) -> list[Run]:
+    """Returns one epoch a day, each method with two, and the controls.
 
-    Three epochs take the rates of two. The controls are one epoch over twice the data, and two at
-    the rates for one: plain training's best rates for two epochs are low, to remember little.
+    The controls are one epoch over twice the data, and two at the rates for one: plain training's
+    best rates for two epochs are low, to remember little.
     """
 
     def run(method: str, epochs: int, tuned_epochs: int, setting: str = "", **more) -> Run:
         t = tuned(method, tuned_epochs, days=TUNING_DAYS)
-        more |= dict(epochs=epochs, days=days, world=CHANGES[changes])
-        setting = in_world(setting or label(method, epochs), changes)
+        setting = in_world(setting or label(method, epochs))
         rates = t.dense_lr, t.embedding_lr
-        return Run(method, 0, *rates, t.hyperparameter, setting=setting, **more)
+        more |= dict(setting=setting, epochs=epochs, days=days)
+        return Run(method, 0, *rates, t.hyperparameter, **more)
 
     return [
-        *(run(method, 3, 2) for method in three),  # the longest first: at the end, none waits
         *(run(method, 2, 2) for method in methods),
         run("plain", 2, 1, setting=SAME_RATES),
         run("plain", 1, 1, setting=MORE_DATA, times_data=2.0),
@@ -88,26 +80,17 @@ def runs(days: int, changes: str = DEFAULT, methods=TWO_EPOCHS, three=()) -> lis
 def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
     """Trains day by day and returns rows of `runs.COLUMNS`.
 
-    Only long and gpu have every method, three epochs, and two at the rates for one; only long has
-    the other drift and churn.
+    Only long and gpu have every method, and two epochs at the rates for one.
     """
-    days = n_days(profile)
-    if profile.name in ("long", "gpu"):
-        todo = runs(days, three=("plain", "day_tail_rewind"))
-    else:
-        todo = [r for r in runs(days, methods=LIVE) if r.setting != in_world(SAME_RATES)]
-    if profile.name == "long":
-        few = ("plain", "fal", "meda_groups", "day_tail_rewind")
-        for changes in [name for name in CHANGES if name != DEFAULT]:
-            todo += runs(days, changes, few)
+    todo = runs(n_days(profile))
+    if profile.name not in ("long", "gpu"):
+        todo = [r for r in runs(n_days(profile), LIVE) if r.setting != in_world(SAME_RATES)]
     return run_all(over_seeds(seeds or profile.seeds, todo), profile, device, store, log)
 
 
-def gain(
-    rows: pd.DataFrame, setting: str, base: str = ONE_EPOCH, changes: str = DEFAULT
-) -> pd.Series:
+def gain(rows: pd.DataFrame, setting: str, base: str = ONE_EPOCH) -> pd.Series:
     """Returns a setting's next-day logloss against another's in %, by day, seed and objective."""
-    settings = (in_world(name, changes) for name in (setting, base))
+    settings = (in_world(name) for name in (setting, base))
     change = relative(*(losses(rows, by=POINT, setting=name) for name in settings))
     return change.rename_axis(index={"epoch": "day"})
 
@@ -224,21 +207,22 @@ METHODS = ("plain", "fal", "meda_groups")
 def runs_from_day_three(days: int) -> list[Run]:
     """Returns the runs of one seed: three methods at both sets of rates, and one epoch a day."""
     one = tuned("plain", 1, days=TUNING_DAYS)
-    found = [_one_run("plain", 1, one, days, ONE)]
+    arms = [("plain", 1, one, ONE)]
     for method in METHODS:
         two = tuned(method, 2, days=TUNING_DAYS)
-        found.append(_one_run(method, 2, two, days, TWO))
-        rates = dict(dense_lr=one.dense_lr, embedding_lr=one.embedding_lr)
-        found.append(
-            _one_run(method, 2, type(two)(**rates, hyperparameter=two.hyperparameter), days, ONE)
+        slow = replace(one, hyperparameter=two.hyperparameter)
+        arms += [(method, 2, two, TWO), (method, 2, slow, ONE)]
+    return [
+        Run(
+            method,
+            0,
+            **asdict(best),
+            about={"epochs": epochs, "rates": rates, "days": days},
+            epochs=epochs,
+            days=days,
         )
-    return found
-
-
-def _one_run(method: str, epochs: int, best, days: int, rates: str) -> Run:
-    about = {"epochs": epochs, "rates": rates, "days": days}
-    lrs = best.dense_lr, best.embedding_lr
-    return Run(method, 0, *lrs, best.hyperparameter, about=about, epochs=epochs, days=days)
+        for method, epochs, best, rates in arms
+    ]
 
 
 def run_from_day_three(

@@ -2,40 +2,32 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reproduction import style, tables
 from reproduction.ch11_new_data_every_day import experiment, worth
-from reproduction.ch11_new_data_every_day.experiment import CHANGES, ONE_EPOCH, SPAN, gain, label
+from reproduction.ch11_new_data_every_day.experiment import ONE_EPOCH, SPAN, gain, label
 from reproduction.findings import cell
 from reproduction.measure import intervals
 
 MORE_DATA, SAME_RATES = experiment.MORE_DATA, experiment.SAME_RATES
 _TWO = [label(name, 2) for name in experiment.TWO_EPOCHS]
 PLAIN, FAL, REDRAWN, RESTORED, GROUPS, ADAMAR, TAIL = _TWO
-DOTTED = {"marker": "^", "linestyle": (0, (1, 1))}
 # By the setting of its runs: the line's name, whose style it has, and what tells it apart.
 LINES: dict[str, tuple[str, str, dict]] = {
     MORE_DATA: ("1 epoch, twice the data", "plain", {"color": "#5B7FA6", "marker": "s"}),
     PLAIN: ("plain, 2 epochs", "plain", {}),
     SAME_RATES: ("plain, 2 epochs, rates for 1", "plain", {"color": "#7A7A7A", "marker": "v"}),
-    label("plain", 3): ("plain, 3 epochs", "plain", DOTTED),
     FAL: ("FAL", "FAL", {}),
     REDRAWN: ("MEDA, redrawn", "MEDA", {"color": "#9A7400", "marker": "o"}),
     RESTORED: ("MEDA, restored", "MEDA", {"color": "#8F3A00", "marker": "s"}),
     GROUPS: ("MEDA, groups", "MEDA", {}),
     ADAMAR: ("AdamAR", "AdamAR", {}),
     TAIL: ("tail rewind", "tail rewind", {}),
-    label("day_tail_rewind", 3): ("tail rewind, 3 epochs", "tail rewind", DOTTED),
 }
 NAMES = {setting: name for setting, (name, _, _) in LINES.items()} | {ONE_EPOCH: "1 epoch"}
-CHANGE_LOOKS = {
-    change: {"marker": marker, "color": color}
-    for change, marker, color in zip(CHANGES, "osD", ("#7FB3D5", "#2E6E9E", "#0B2F4A"))
-}
 MB = 2**20
 
 
@@ -65,7 +57,7 @@ def leak(found: pd.DataFrame) -> tuple[Figure, dict]:
 @style.shown("fig-eleven-epochs")
 def epochs_or_data(rows: pd.DataFrame) -> Figure:
     """Draws more epochs and more data against one epoch a day, as far as they were run."""
-    return _by_day(rows, [PLAIN, SAME_RATES, label("plain", 3), MORE_DATA], ONE_EPOCH)
+    return _by_day(rows, [PLAIN, SAME_RATES, MORE_DATA], ONE_EPOCH)
 
 
 @style.shown("fig-eleven-meanings")
@@ -79,26 +71,6 @@ def remedies(rows: pd.DataFrame) -> Figure:
     """Draws each remedy that was run once against one epoch a day."""
     meda = label(experiment.best_meda(rows), 2)
     return _by_day(rows, [PLAIN, FAL, meda, ADAMAR, TAIL, MORE_DATA], ONE_EPOCH)
-
-
-@style.shown("fig-eleven-changes")
-def changes(rows: pd.DataFrame) -> Figure:
-    """Draws how drift and churn move gains: the last days' mean, and the rise by day."""
-    gained = {
-        (NAMES[setting], change): gain(rows, setting, PLAIN, change)
-        for setting in (FAL, GROUPS, TAIL)
-        for change in CHANGES
-    }
-    fig, grid = style.figure(2, height=2.7)
-    for axes, measure in zip(grid, (experiment.last_days, experiment.slope)):
-        values = {key: measure(found) for key, found in gained.items()}
-        values = pd.concat(values, names=["setting", "change"])
-        style.dots(axes, values, "setting", "change", CHANGE_LOOKS)
-        style.reference(axes, vertical=True)
-    grid[0].set_xlabel(f"logloss against 2 plain epochs,\nlast {SPAN} days, %")
-    grid[1].set_xlabel("its rise by day, %")
-    style.legend_outside(fig, axes, columns=1)
-    return fig
 
 
 @style.shown("fig-eleven-growth")
@@ -126,14 +98,13 @@ def growth(grown: pd.DataFrame, below: float) -> tuple[Figure, dict]:
 
 
 @style.shown("fig-eleven-from-three")
-def from_day_three_on(rows: pd.DataFrame, days: int = experiment.N_DAYS) -> Figure:
+def from_day_three_on(rows: pd.DataFrame) -> Figure:
     """Draws the methods' loss by day at both sets of rates, against one epoch a day."""
-    rows = rows[rows["days"] == days]
     fig, grid = style.figure(2, height=2.9, sharex=True)
     names = {"plain": "plain", "fal": "FAL", "meda_groups": "MEDA"}
     for axes, rates in zip(grid, (experiment.TWO, experiment.ONE)):
         for method, name in names.items():
-            change = experiment.by_day(rows, method, rates, days=days, base_epochs=1)
+            change = experiment.by_day(rows, method, rates, base_epochs=1)
             found = intervals(change.stack().rename("value"), ["day"])
             style.band(axes, found, name, marker="o", markersize=4)
         style.reference(axes)
@@ -147,15 +118,13 @@ def from_day_three_on(rows: pd.DataFrame, days: int = experiment.N_DAYS) -> Figu
 
 
 def gains(rows: pd.DataFrame, settings: Sequence[str], base: str) -> None:
-    """Displays each setting's logloss against `base` in %, early, late, and its rise by day."""
-    found, first = {}, experiment.TUNED_FROM
+    """Displays each setting's logloss against `base` in %, early and late."""
+    found = {}
     for setting in experiment.ran(rows, settings):
         change = gain(rows, setting, base)
         found[NAMES[setting]] = {
             f"first {SPAN} days": cell(experiment.first_days(change)),
             f"last {SPAN} days": cell(experiment.last_days(change)),
-            "rise by day": cell(experiment.slope(change), digits=3),
-            f"from day {first} on": cell(experiment.slope(change, first), digits=3),
         }
     tables.show(found, f"logloss against {NAMES[base]}, %")
 
@@ -222,23 +191,3 @@ def priced(rows: pd.DataFrame) -> Figure:
     looks = {worth.LABELS[name]: style.line_style(worth.LABELS[name]) for name in worth.METHODS}
     looks[worth.LABELS[worth.BLEND]] = style.line_style("tail rewind") | {"linestyle": "-"}
     return style.by_epoch(found, looks, label, "unique", 2.2)
-
-
-@style.shown("fig-eleven-equal")
-def equal_loss(rows: pd.DataFrame) -> Figure:
-    """Draws lines of equal loss over unique data and epochs, interpolated between the runs."""
-    found = worth.in_fresh_data(rows).xs(worth.MEAN, level="objective")
-    fig, grid = style.figure(3, height=2.6, sharex=True, sharey=True)
-    for axes, name in zip(grid, ("plain", *worth.METHODS[-2:])):
-        of = found.xs(name, level="remedy").groupby(["unique", "epoch"]).mean().unstack()
-        fresh = np.log2(of.mul(of.index, axis=0))  # of the same loss, in one epoch
-        unique, epochs = np.meshgrid(np.log2(of.index), of.columns)
-        levels = np.log2([n for n in worth.FRESH if n >= of.index[0]])
-        lines = axes.contour(unique, epochs, fresh.T, levels, colors="#0B3C5D", linewidths=1.6)
-        axes.clabel(lines, fmt=lambda x: f"{2**x:,.0f}", fontsize=11)
-        axes.plot(unique, epochs, ".", color=style.REFERENCE, markersize=3)
-        axes.set_title(worth.LABELS[name])
-        axes.set(ylabel="epochs", yticks=worth.EPOCHS)
-    axes.set_xticks(np.log2(of.index), [f"{n / 1000:,.4g}k" for n in of.index])
-    axes.set_xlabel("unique impressions")
-    return fig

@@ -12,7 +12,6 @@ from dataclasses import asdict, replace
 import numpy as np
 import pandas as pd
 import torch
-from scipy.optimize import minimize_scalar
 
 from reproduction import tables
 from reproduction.findings import by_name, cell
@@ -42,7 +41,7 @@ CHOSEN = {
 METHODS = (*CHOSEN, f"{BLEND}, {ALONG}")
 LABELS = {name: BOARD[name].label for name in METHODS[:-1]}
 LABELS[METHODS[-1]] = f"{LABELS[BLEND]}, scaled threshold"
-COLUMN = "user_x_advertiser"  # whose lookups a row the law depends on
+COLUMN = "user_x_advertiser"
 MEAN = "mean"  # over the objectives
 
 
@@ -125,52 +124,6 @@ def in_fresh_data(rows: pd.DataFrame) -> pd.Series:
     return pd.Series(found, dtype=float).rename_axis(names)
 
 
-def per_doubling(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns by how much twice the fresh data lower the loss, in %: columns are seeds.
-
-    By objective and the smaller of two windows, of which one has twice the data of the other.
-    """
-    fresh = losses(rows).xs("plain", level="remedy")[1.0].unstack("unique").sort_index(axis=1)
-    lower = 100 * (1 - fresh.shift(-1, axis=1) / fresh)
-    return lower.iloc[:, :-1].stack().unstack("seed")
-
-
-def law(rows: pd.DataFrame) -> pd.DataFrame:
-    """Fits the law of effective data: by objective, remedy and seed, columns a, b, tau and error.
-
-    The epochs after the first are worth A (1 - exp(-(epochs - 1) / tau)) epochs of fresh data,
-    where A = a + b log2(f / 4) and f is the mean lookups of a touched row. With A = tau this is
-    equation 5 of Muennighoff et al. 2023; A < 0 is harm. The error is the root mean square over
-    the points, in epochs of fresh data.
-    """
-    worth = in_fresh_data(rows).unstack("epoch")
-    frequency = rows[rows["metric"] == "lookups"]
-    frequency = frequency.set_index(["unique", "seed"])["value"]
-    found = {}
-    for key, of in worth.groupby(["objective", "remedy", "seed"]):
-        known = of.sub(of[1.0], axis=0).drop(columns=1.0).stack().dropna()
-        n, epochs = (known.index.get_level_values(name) for name in ("unique", "epoch"))
-        doublings = np.log2(frequency.loc[[(one, key[-1]) for one in n]].to_numpy() / 4)
-        found[key] = _fit(epochs.to_numpy(), doublings, known.to_numpy())
-    names = ["objective", "remedy", "seed"]
-    return pd.DataFrame.from_dict(found, orient="index").rename_axis(names)
-
-
-def _fit(epochs: np.ndarray, doublings: np.ndarray, values: np.ndarray) -> dict[str, float]:
-    """Fits `law` to values, (points,); linear in a and b for each tau."""
-
-    def best(log_tau: float) -> tuple[np.ndarray, float]:
-        part = 1 - np.exp(-(epochs - 1) / np.exp(log_tau))
-        terms = np.stack([part, part * doublings], axis=1)
-        a_b = np.linalg.lstsq(terms, values, rcond=None)[0]
-        return a_b, np.sqrt(np.square(terms @ a_b - values).mean())
-
-    bounds = np.log(0.2), np.log(20)  # beyond, the first repetition has all of it, or all are equal
-    log_tau = minimize_scalar(lambda x: best(x)[1], bounds=bounds, method="bounded").x
-    (a, b), error = best(log_tau)
-    return {"a": a, "b": b, "tau": np.exp(log_tau), "error": error}
-
-
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the evidence for C15; a point is a window."""
     by_epoch, found = in_fresh_data(rows).xs(MEAN, level="objective").unstack("epoch"), []
@@ -200,24 +153,6 @@ def show(record: Record | None, remedy: str = BLEND) -> None:
     tables.show(cells, "unique impressions", note)
 
 
-def show_law(record: Record | None) -> None:
-    """Displays the constants of the law of effective data by remedy and objective."""
-    if record is None:
-        return
-    found = law(record.rows)
-    cells = {
-        f"{LABELS[remedy]}, {objective.replace('_', ' ')}": {
-            "a": cell(of["a"]),
-            "b": cell(of["b"]),
-            "τ, epochs": cell(of["tau"]),
-            "error": f"{of['error'].mean():.2f}",
-        }
-        for remedy in METHODS[2::2]  # the others rise and fall, or their harm is cut off
-        for objective, of in found.xs(remedy, level="remedy").groupby("objective")
-    }
-    tables.show(cells, "remedy, objective", "Means over seeds and 95 % intervals:")
-
-
 def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
     rows = record.rows
@@ -225,8 +160,6 @@ def facts(record: Record) -> dict:
     by_method = worth.groupby(["remedy", "seed"]).mean()
     along, meda, fal = (by_method.xs(name) for name in (METHODS[-1], "meda", "fal"))
     three, seven = ((worth[last] - worth[1.0]).unstack("unique") for last in (4.0, 8.0))
-    fitted, lower = law(rows).xs(METHODS[-1], level="remedy"), per_doubling(rows).xs(MEAN)
-    large, small = lower.loc[250_000:1_000_000].mean(), lower.loc[31_250:125_000].mean()
     return by_name(
         three=three.xs(BLEND),
         three_small=three.xs(BLEND).iloc[:, :3].mean(axis=1),
@@ -240,7 +173,4 @@ def facts(record: Record) -> dict:
         meda=meda,
         meda_gain=meda[4.0] - meda[1.0],
         fal_cost=fal[1.0] - fal[4.0],
-        law=fitted[["a", "b"]],
-        doubling=lower.mean(),
-        doubling_large=large - small,
     )

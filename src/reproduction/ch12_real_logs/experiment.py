@@ -1,144 +1,71 @@
-"""Chapter 12, claim C10: the collapse and its remedies on KuaiRand, with and without the cross."""
+"""Chapter 12: the collapse and its remedies on KuaiRand, with and without the cross."""
 
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
-from multiepoch.data import PACKAGED_SPLIT, Log, load_kuairand, split_by_day
-from multiepoch.methods import METHODS
-from multiepoch.model import ConversionModel
-from multiepoch.runner import resolve_device
-from multiepoch.train import train
-from reproduction import records
-from reproduction.findings import by_name
-from reproduction.measure import against, jump, losses, relative
-from reproduction.runs import COLUMNS, SOURCES, Profile, Run, over_seeds, run_all
-from reproduction.tuning import Tuned, tuned
+from multiepoch import regime
+from multiepoch.data import Log
+from multiepoch.methods import METHODS as COMPARED
+from reproduction import style, tables
+from reproduction.ch12_real_logs import penalty
+from reproduction.findings import cell
+from reproduction.measure import intervals, jump, losses, relative
+from reproduction.runs import Profile, Run, over_seeds, run_all
+from reproduction.tuning import tuned
 
 NAME = "ch12_real_logs"
 WITH, WITHOUT = "with the cross", "without the cross"
-TUNED, ONE_EPOCH = "tuned for three epochs", "rates for one epoch"
 CROSS = "user_x_author"
-# The methods that the claims speak of; the others are tuned and run with the cross alone.
-COMPARED = ("plain", "fal", "meda", "tail_rewind")
+METHODS = ("plain", "fal", "meda", "tail_rewind")
 TRAINED_ON = ("never", "once", "more often")  # how often a row of the cross was, in the window
-MEAN = "mean of the three"
-# What tells a label's own part in the jump from that of the labels that it shares its rows with.
-CLICK_ALONE, LIKE_ALONE, RARE_CLICK = "click alone", "like alone", "click alone, as rare as like"
-HEAVY_LIKE, SLOW_TABLES = "like weighs more", "a tenth of the tables' rate"
-LIKE_WEIGHT = 20.0  # of the loss: then p (1 - p) times the weight is of the size of click's
-LABEL_ABLATIONS = (CLICK_ALONE, LIKE_ALONE, RARE_CLICK, HEAVY_LIKE, SLOW_TABLES)
 
 
-def setting(cross: str, rates: str) -> str:
-    """Returns how rows name a choice of cross and rates."""
-    return f"{cross}, {rates}"
+def setting(cross: str) -> str:
+    """Returns how rows name a choice of the cross."""
+    return f"{cross}, rates for one epoch"
 
 
 def runs(epochs: int) -> list[Run]:
-    """Returns each method at its own best rates, and some at the best for one plain epoch.
+    """Returns each method with the cross, and plain and FAL without, at one epoch's best rates.
 
-    Rates and hyperparameters are tuned with the cross, on the validation day. At the rates for
-    one epoch FAL has the logarithm, as claim C6 has it, and tail rewind the tau that was tuned
-    for its own rates.
+    These are plain's, tuned with the cross on the validation day. Tail rewind has the tau that was
+    tuned for its own rates.
     """
-
-    def run(name: str, cross: str, rates: str, best: Tuned) -> Run:
-        by_rows = CROSS if (name, cross, rates) == ("plain", WITH, ONE_EPOCH) else ""
-        more = dict(epochs=epochs, data="kuairand", cross=cross == WITH, group_by=by_rows)
-        return Run(name, 0, **asdict(best), setting=setting(cross, rates), **more)
-
-    found, one_epoch = [], tuned("plain", 1, data="kuairand")
-    best = {name: tuned(name, 3, data="kuairand") for name in METHODS}
-    for cross in (WITH, WITHOUT):
-        for name in METHODS if cross == WITH else COMPARED:
-            found.append(run(name, cross, TUNED, best[name]))
-        for name in COMPARED if cross == WITH else ("plain", "fal"):
-            hyperparameter = "log" if name == "fal" else best[name].hyperparameter
-            slow = replace(one_epoch, hyperparameter=hyperparameter)
-            found.append(run(name, cross, ONE_EPOCH, slow))
-    return found
-
-
-def live_runs(epochs: int) -> list[Run]:
-    """Returns `runs` without AdamAR, FAL + tail rewind, and tuned methods without the cross."""
-    later = setting(WITHOUT, TUNED)
-    return [one for one in runs(epochs) if one.method in COMPARED and one.setting != later]
-
-
-def quick_runs() -> list[Run]:
-    """Returns what C10 needs and no more: the log has one size, so only fewer runs are quicker."""
-    found = []
-    for one in runs(epochs=3):
-        if one.setting == setting(WITH, ONE_EPOCH) and one.method in ("plain", "fal"):
-            found.append(replace(one, epochs=2, evaluate_at=(0.25, 1.0)))
-        if one.setting == setting(WITH, TUNED) and one.method in ("fal", "meda"):
-            found.append(replace(one, evaluate_at=(1.0,)))
-    return found
+    rates = tuned("plain", 1, data="kuairand")
+    values = {"fal": "log", "tail_rewind": tuned("tail_rewind", 3, data="kuairand").hyperparameter}
+    return [
+        Run(
+            name,
+            0,
+            rates.dense_lr,
+            rates.embedding_lr,
+            values.get(name),
+            setting=setting(cross),
+            epochs=epochs,
+            data="kuairand",
+            cross=cross == WITH,
+            group_by=CROSS if (name, cross) == ("plain", WITH) else "",
+        )
+        for cross in (WITH, WITHOUT)
+        for name in (METHODS if cross == WITH else METHODS[:2])
+    ]
 
 
 def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
     """Trains on KuaiRand and returns rows of `runs.COLUMNS`.
 
-    A seed draws first weights and the order of batches, not the log. What belongs to no claim is
-    left to the profiles long and gpu: some of `runs`, and those of LABEL_ABLATIONS.
+    A seed draws first weights and the order of batches, not the log. The log has one size, so that
+    only fewer runs are quicker: in the profile quick, plain and FAL with the cross.
     """
-    device, seeds = resolve_device(device), seeds or profile.seeds
-    everything = profile.name in ("long", "gpu")
+    todo = runs(profile.epochs)
     if profile.name == "quick":
-        todo = quick_runs()
-    else:
-        todo = runs(profile.epochs) if everything else live_runs(profile.epochs)
-    found = [run_all(over_seeds(seeds, todo), profile, device, store, log)]
-    for seed in seeds if everything else ():
-        found += [label_ablation(name, profile, device, seed, log) for name in LABEL_ABLATIONS]
-    return pd.concat(found, ignore_index=True)
-
-
-def label_ablation(name: str, profile: Profile, device: str, seed: int, log=print) -> pd.DataFrame:
-    """Trains two plain epochs of one of LABEL_ABLATIONS, at the rates that suit one epoch."""
-    window, test = label_ablation_logs(name, seed)
-    rates = tuned("plain", 1, data="kuairand")
-    embedding_lr = rates.embedding_lr / (10 if name == SLOW_TABLES else 1)
-    torch.manual_seed(seed)
-    model = ConversionModel(window.schema).to(device)
-    optimizer, _ = METHODS["plain"].build(model, dense_lr=rates.dense_lr, embedding_lr=embedding_lr)
-    weights = {"like": LIKE_WEIGHT} if name == HEAVY_LIKE else None
-    more = dict(loss_weights=weights, evaluate=test, progress=None)
-    size = SOURCES["kuairand"].batch_size
-    rows = train(model, optimizer, window, epochs=2, batch_size=size, seed=seed, **more)
-    log(f"plain {name} seed {seed}: done")
-    about = dict(profile=profile.name, device=device, seed=seed, method="plain", setting=name)
-    return rows[rows["split"] == "test"].assign(**about)[COLUMNS]
-
-
-def label_ablation_logs(name: str, seed: int) -> tuple[Log, Log]:
-    """Returns window and test days with the labels of one of LABEL_ABLATIONS.
-
-    RARE_CLICK drops clicks at random, in both, so that the window's rate is that of like.
-    """
-    labels = {HEAVY_LIKE: None, SLOW_TABLES: None, LIKE_ALONE: ("like",)}.get(name, ("click",))
-    log = load_kuairand(objectives=labels) if labels else load_kuairand()
-    window, _, test = split_by_day(log, **PACKAGED_SPLIT)
-    if name != RARE_CLICK:
-        return window, test
-    likes = split_by_day(load_kuairand(objectives=("like",)), **PACKAGED_SPLIT)[0].labels
-    share = likes.mean() / window.labels.mean()
-    generator = torch.Generator().manual_seed(seed)
-    kept = (torch.rand(len(part), 1, generator=generator) < share for part in (window, test))
-    return tuple(part.with_labels(part.labels * keep) for part, keep in zip((window, test), kept))
-
-
-def ran(rows: pd.DataFrame, where: str) -> list[str]:
-    """Returns the methods that the rows have in a setting, in the order of METHODS."""
-    found = set(rows[rows["setting"] == where]["method"])
-    return [name for name in METHODS if name in found]
-
-
-def has_label_ablations(rows: pd.DataFrame) -> bool:
-    """Returns whether the rows have every run of LABEL_ABLATIONS."""
-    return set(LABEL_ABLATIONS) <= set(rows["setting"])
+        todo = [replace(one, epochs=2, evaluate_at=(0.25, 1.0)) for one in todo[:2]]
+    return run_all(over_seeds(seeds or profile.seeds, todo), profile, device, store, log)
 
 
 def jumps(rows: pd.DataFrame, method: str, where: str) -> pd.DataFrame:
@@ -152,24 +79,11 @@ def change(rows: pd.DataFrame, method: str, where: str, epoch: float, objective:
     return relative(*(losses(rows, epoch=point, **which) for point in (epoch, 1.0)))
 
 
-def end_of_three(rows: pd.DataFrame, cross: str, method: str, other: str) -> pd.DataFrame:
-    """Returns a tuned method's logloss against another's after epoch 3 in %: seed by objective."""
-    which = {"setting": setting(cross, TUNED), "epoch": 3.0}
-    found = relative(*(losses(rows, method=name, **which) for name in (method, other)))
-    found = found.unstack("objective")
-    return found.assign(**{MEAN: found.mean(axis=1)})
-
-
-def worst(rows: pd.DataFrame, cross: str, other: str) -> pd.Series:
-    """Returns tail rewind's logloss against another's at its worst point, in % by seed."""
-    found = against(rows, "tail_rewind", other, setting=setting(cross, TUNED))
-    return found[[epoch for epoch in found if epoch > 1]].max(axis=1)
-
-
-def to_one_epoch(rows: pd.DataFrame, cross: str, rates: str) -> pd.DataFrame:
-    """Returns logloss points in % of plain's after one epoch at the rates for one."""
-    base = losses(rows, method="plain", setting=setting(cross, ONE_EPOCH), epoch=1.0)
-    points = relative(losses(rows, setting=setting(cross, rates)), base).reset_index()
+def to_one_epoch(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns click's logloss from the end of epoch 1 on, in % of plain's there, by setting."""
+    which = {"objective": "click", "by": ("method", "setting", "seed", "epoch")}
+    base = losses(rows, method="plain", epoch=1.0, **which)
+    points = relative(losses(rows, **which), base).reset_index()
     return points[points["epoch"] >= 1]
 
 
@@ -191,72 +105,183 @@ def jump_by_frequency(rows: pd.DataFrame) -> pd.Series:
     Of the tenths that `frequency_groups` makes, only these three have impressions: most rows were
     never trained on, so the edges between tenths are one lookup or two.
     """
-    mine = rows[(rows["method"] == "plain") & (rows["setting"] == setting(WITH, ONE_EPOCH))]
+    mine = rows[(rows["method"] == "plain") & (rows["setting"] == setting(WITH))]
     groups = dict(zip(TRAINED_ON, sorted(set(mine["group"]) - {"all"}), strict=True))
     found = {name: jump(mine, group=group) for name, group in groups.items()}
     return pd.concat(found, names=["group"]).droplevel(["method", "setting"])
 
 
-# What carries over from the synthetic world -------------------------------------------------------
+# Figures and tables -----------------------------------------------------------------------------
 
-# By measure: its words, its threshold, and the record, claim and measures that have it.
-CH05, CH06 = "second_epoch", "ch07_frequency_adaptive_rate"
-CH07 = "ch08_fal_versus_meda"
-RARE, SPARSEST = "jump of click made rare minus click's", "jump of the sparsest label minus click's"
-PART = "part of the jump that FAL leaves, %, mean of objectives"
-MEASURES = {
-    "jump": ("jump of click, %", 0.5, CH05, "C3-first", "jump_click"),
-    "order": (SPARSEST, 0, CH05, "C4-first", "cart_over_click", "checkout_over_cart"),
-    "thinned": (f"{RARE}, both alone", 0, CH05, "C4-first", "thinned"),
-    "left": (PART, 50, CH06, "C6-first", "jump_left"),
-    "fal_meda": (
-        "FAL against MEDA, end of epoch 3, %, mean of objectives",
-        0,
-        CH07,
-        "C7-first",
-        "tuned",
-    ),
-    "worst_fal": ("tail rewind against FAL, worst point, %", 0, CH07, "C11-first", "worst_fal"),
-    "worst_meda": ("tail rewind against MEDA, worst point, %", 0, CH07, "C11-first", "worst_meda"),
+LABELS = {name: COMPARED[name].label for name in METHODS}
+SHADES = ("#7A1E3A", "#B5538F", "#D9A0C0", "#C9D6DF", "#9FB4C3")  # the rarer, the darker
+FIRST_DAY = np.datetime64("2022-04-25")  # day 0 of the packaged part
+KINDS = {
+    penalty.SMALL: ("#D55E00", "o"),
+    penalty.LARGE: ("#0072B2", "D"),
+    "not stated": ("#6B6B6B", "s"),
 }
+# The more steps an epoch has, the darker.
+BATCHES = {1024: ("#7FB7D9", "o"), 512: ("#3E87B8", "s"), 256: ("#0B3C5D", "D")}
 
 
-def of_world(record: str, claim: str, *measures: str) -> pd.Series | None:
-    """Returns the sum of measures of the synthetic world by seed, from its record if found."""
-    kept = records.read(record, "long")
-    if kept is None:
-        return None
-    mine = kept.evidence[kept.evidence["claim"] == claim]
-    return mine[mine["measure"].isin(measures)].groupby("seed")["value"].sum()
+def parts(logs: Mapping[str, Log]) -> None:
+    """Displays the size and the labels of each part of the log."""
+    found = {}
+    for name, part in logs.items():
+        rates = zip(part.objectives, part.labels.mean(dim=0))
+        found[name] = {
+            "days": f"{FIRST_DAY + int(part.day.min())} to {FIRST_DAY + int(part.day.max())}",
+            "impressions": f"{len(part):,}",
+            "users": f"{part.ids['user'].unique().numel():,}",
+            "videos": f"{part.ids['video'].unique().numel():,}",
+        } | {style.spelled(k): f"{100 * rate:.1f} %" for k, rate in rates}
+    tables.show(found, "part")
 
 
-def of_log(rows: pd.DataFrame) -> dict[str, pd.Series]:
-    """Returns the same measures of KuaiRand by seed, those that the rows have the runs for."""
-    one_epoch = setting(WITH, ONE_EPOCH)
-    plain, fal = (jumps(rows, name, one_epoch) for name in ("plain", "fal"))
-    found = {
-        "jump": plain["click"],
-        "order": plain["like"] - plain["click"],
-        "left": 100 * fal.mean(axis=1) / plain.mean(axis=1),
-        "fal_meda": end_of_three(rows, WITH, "fal", "meda")[MEAN],
-    }
-    if has_label_ablations(rows):
-        names = (RARE_CLICK, CLICK_ALONE)
-        rare, full = (change(rows, "plain", name, 1.25, "click") for name in names)
-        found["thinned"] = rare - full
-    if "tail_rewind" in ran(rows, setting(WITH, TUNED)):
-        found |= {f"worst_{other}": worst(rows, WITH, other) for other in ("fal", "meda")}
-    return found
+@style.shown("fig-twelve-problem")
+def problem(rows: pd.DataFrame) -> tuple[Figure, dict]:
+    """Draws the plain optimizer's test loss by objective."""
+    fig, axes, jumps = style.rises(rows, height=3.6)
+    style.legend_outside(fig, axes)
+    return fig, jumps
 
 
-def facts(record: records.Record) -> dict:
-    """Returns the values that the findings speak of, by name."""
-    rows, crossed = record.rows, setting(WITH, ONE_EPOCH)
-    plain = jumps(rows, "plain", crossed)
-    rare, full = (change(rows, "plain", of, 1.25, "click") for of in (RARE_CLICK, CLICK_ALONE))
-    return by_name(
-        order=plain["like"] - plain["click"],
-        together=change(rows, "plain", crossed, 2.0, "like"),
-        by_itself=change(rows, "plain", LIKE_ALONE, 2.0, "like"),
-        rare=rare - full,
+@style.shown("fig-twelve-rows")
+def rows(shares: pd.DataFrame) -> tuple[Figure, dict]:
+    """Draws the % of the test impressions in each group of rows: group by id column."""
+    fig, axes = style.figure(height=3.9)
+    left = np.zeros(len(shares.columns))
+    names = [column.replace("_x_", " ×\n") for column in shares]
+    for (group, widths), shade in zip(shares.iterrows(), SHADES):
+        axes.barh(names, widths, left=left, color=shade, label=group, height=0.7)
+        left += widths.to_numpy()
+    axes.invert_yaxis()
+    axes.set(xlim=(0, 100), xlabel="test impressions, %")
+    axes.grid(axis="y", visible=False)
+    title = "times that the row was trained on"
+    fig.legend(title=title, loc="outside upper center", ncols=3, handlelength=1)
+    rare = shares.iloc[:2].sum()
+    said = ", ".join(f"{column} {value:.0f} %" for column, value in rare.items())
+    return fig, {"all": said, "cross": rare[CROSS], "user": rare["user"], "author": rare["author"]}
+
+
+@style.shown("fig-twelve-collapse")
+def collapse(rows: pd.DataFrame) -> Figure:
+    """Draws click's loss with and without the cross."""
+    points = to_one_epoch(rows)
+    points = points.assign(
+        line=points["method"].map(LABELS), cross=points["setting"].str.partition(",")[0]
     )
+    looks = {label: style.line_style(label) for label in LABELS.values()}
+    return style.by_epoch(
+        points, looks, "click's logloss against\none plain epoch, %", "cross", 2.6
+    )
+
+
+def collapse_table(rows: pd.DataFrame) -> None:
+    """Displays click's jumps with and without the cross, and the worth of the cross itself."""
+    found, ends = {}, {}
+    for cross in (WITH, WITHOUT):
+        where = setting(cross)
+        if where not in set(rows["setting"]):
+            continue
+        plain, fal = (jumps(rows, name, where)["click"] for name in ("plain", "fal"))
+        later = [change(rows, name, where, 2.0, "click") for name in ("plain", "fal")]
+        found[cross] = {
+            "jump": cell(plain, "%", 1),
+            "jump with FAL": cell(fal, "%", 1),
+            "left by FAL": cell(100 * fal / plain, "%", 0),
+            "end of epoch 2": cell(later[0], "%", 1),
+            "end of epoch 2 with FAL": cell(later[1], "%", 1),
+        }
+        which = {"method": "plain", "setting": where, "objective": "click", "epoch": 1.0}
+        ends[cross] = losses(rows, **which)
+    if WITHOUT in ends:
+        worth = 100 * (ends[WITH] / ends[WITHOUT] - 1)
+        found[WITH]["epoch 1, against no cross"] = cell(worth, "%")
+        found[WITHOUT]["epoch 1, against no cross"] = "—"
+    tables.show(found, "click")
+
+
+@style.shown("fig-twelve-frequency")
+def by_frequency(rows: pd.DataFrame) -> Figure:
+    """Draws the plain jump by the training frequency of the cross's row."""
+    fig, axes = style.figure(height=3.4)
+    style.dots(axes, jump_by_frequency(rows), "group", "objective")
+    style.reference(axes, vertical=True)
+    axes.set(xlabel="jump, %", ylabel="row of the cross\nwas trained on")
+    style.legend_outside(fig, axes)
+    return fig
+
+
+@style.shown("fig-twelve-logs")
+def in_public_logs(runs: pd.DataFrame) -> Figure:
+    """Draws what epoch 2 does to the AUC, run by run, against the coefficient."""
+    mine = runs[runs["data"] == "avazu_x4"].dropna(subset="change")
+    places = [0.0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5]
+    labels = ["0", "1e-9", "1e-8", "1e-7", "1e-6", "1e-5", "not\nstated"]
+    fig, axes = style.figure(height=3.8)
+    for kind, (color, marker) in KINDS.items():
+        of = mine[mine["kind"] == kind].sort_values("change")
+        x = [places.index(v) if v in places else len(places) for v in of["regularizer"].tolist()]
+        spread = 0.5 * (np.arange(len(of)) / max(1, len(of) - 1) - 0.5)
+        look = {"linestyle": "none", "markersize": 6, "alpha": 0.8, "label": kind}
+        axes.plot(np.array(x) + spread, of["change"], marker, color=color, **look)
+    style.reference(axes)
+    axes.set_xticks(range(len(labels)), labels)
+    axes.set(xlabel="coefficient of the L2 penalty on whole tables", ylabel="change of AUC, points")
+    return fig
+
+
+@style.shown("fig-twelve-row")
+def one_row(gradient: float, lr: float, steps: int) -> Figure:
+    """Draws what is left of one impression's update while its row waits."""
+    lines = {
+        "lazy Adam": ({"lazy": True}, "#000000", "-"),
+        "dense Adam": ({}, "#6B6B6B", "-"),
+        "λ = 1e-8": ({"l2": 1e-8}, "#9ECAE1", "-"),
+        "λ = 1e-7": ({"l2": 1e-7}, "#4A98C9", "-"),
+        "λ = 1e-6": ({"l2": 1e-6}, "#17649F", "-"),
+        "λ = 1e-5": ({"l2": 1e-5}, "#08306B", "-"),
+        "AdamW, 0.3": ({"weight_decay": 0.3}, "#D55E00", (0, (3, 1.5))),
+        "AdamAR, 0.01": ({"alpha": 0.01, "lazy": True}, "#B5538F", (0, (1, 1))),
+    }
+    fig, axes = style.figure(height=3.8)
+    for name, (options, color, dashes) in lines.items():
+        path = np.abs(regime.wait(steps, gradient, lr, **options))
+        axes.plot(path / path.max(), color=color, linestyle=dashes, label=name)
+    axes.set(xlabel="steps since the impression", ylabel="what is left of its update")
+    style.legend_outside(fig, axes, columns=3)
+    return fig
+
+
+@style.shown("fig-twelve-scan")
+def scan(rows: pd.DataFrame) -> Figure:
+    """Draws the jump, and the change over epoch 2, against the coefficient."""
+    found = penalty.changes(rows)
+    scanned = found.xs("whole_l2", level="remedy")
+    values = sorted(scanned.index.unique("coefficient"))
+    fig, grid = style.figure(2, height=2.6, sharex=True)
+    titles = {"jump": "¼ into epoch 2", "gain": "at the end of epoch 2"}
+    for axes, (column, title) in zip(grid, titles.items()):
+        for batch, (color, marker) in BATCHES.items():
+            if batch not in scanned.index.unique("batch"):
+                continue
+            mine = intervals(
+                scanned[column].xs(batch, level="batch").rename("value"), ["coefficient"]
+            )
+            mine.index = [values.index(v) for v in mine.index]
+            name = f"batch {batch:,}"
+            style.band(axes, mine, "plain", color=color, marker=marker, linestyle="-", label=name)
+        if "plain" in found.index.unique("remedy"):
+            lazy = found[column].xs("plain", level="remedy").groupby("batch").mean()
+            axes.plot([-0.6] * len(lazy), lazy, "k_", markersize=14)
+        style.reference(axes)
+        axes.set_title(title)
+    names = ["0" if v == 0 else f"{v:.0e}".replace("e-0", "e-") for v in values]
+    grid[1].set_xticks([-0.6, *range(len(values))], ["lazy", *names])
+    grid[1].set_xlabel("coefficient λ of the penalty, dense Adam")
+    fig.supylabel("loss against the end of epoch 1, %", fontsize=12)
+    style.legend_outside(fig, grid[0])
+    return fig

@@ -52,10 +52,10 @@ def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=prin
     return as_losses(run_all(trials, profile.board(), device, store, log))
 
 
-def run_scan(profile: Profile, device: str, seeds, store=None, log=print) -> pd.DataFrame:
+def run_scan(profile: Profile, device: str, seeds) -> pd.DataFrame:
     """Runs the live part of the chapter: a few coefficients at one batch size."""
     trials = [t for seed in seeds for t in scan(seed, LIVE, BATCHES[1:2], AGAINST[:1])]
-    return as_losses(run_all(trials, profile, device, store, log))
+    return as_losses(run_all(trials, profile, device))
 
 
 def changes(rows: pd.DataFrame) -> pd.DataFrame:
@@ -162,9 +162,9 @@ def additive(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({name: 100 * (ours / loss - 1) for name, loss in over.items()})
 
 
-def by_penalty(runs: pd.DataFrame, data: str = "avazu_x4") -> pd.DataFrame:
-    """Returns how many runs of a data set are best after one epoch, by kind of coefficient."""
-    mine = runs[runs["data"] == data]
+def by_penalty(runs: pd.DataFrame) -> pd.DataFrame:
+    """Returns how many runs on Avazu_x4 are best after one epoch, by kind of coefficient."""
+    mine = runs[runs["data"] == "avazu_x4"]
     found = pd.crosstab(mine["kind"], mine["first"]).reindex(columns=[True, False], fill_value=0)
     return found.reindex([SMALL, LARGE, "not stated"], fill_value=0)
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 
-from multiepoch.methods import FAL_VARIANTS
 from reproduction import measure
 from reproduction.findings import by_name
 from reproduction.measure import DRAWN, EXPECTED, at_best_rate, losses, over_objectives, relative
@@ -29,9 +28,6 @@ ADAGRAD_RATES = tuple(10**exponent for exponent in (-2.0, -1.5, -1.0, -0.5))
 ALL = ("plain", "fal", "meda", "adamar", "tail_rewind")
 FEW = ("plain", "fal", "meda")
 
-# Of FAL beside the logarithm, measured at a small and at a large dose.
-FORMS = tuple(scale for scale in FAL_VARIANTS if scale not in ("log", "linear"))
-
 
 def stratum(
     name: str,
@@ -39,7 +35,6 @@ def stratum(
     rates: Sequence[float] = RATES,
     dense_lr: float = 1e-3,
     scales: Sequence[str] = (),
-    maxima: Sequence[int] = (),
     **conditions: Any,
 ) -> list[Run]:
     """Returns the runs of one seed by which a curve is measured.
@@ -50,12 +45,10 @@ def stratum(
         rates: The tables' learning rates.
         dense_lr: The dense learning rate.
         scales: Of FAL, beside the default; each counts as a method of its own.
-        maxima: Of FAL(log): log10 of an M that every table has in place of its largest count.
         conditions: Further fields of Run.
     """
-    several = [(method, method, METHODS[method].grid[0], 0) for method in methods]
-    several += [(f"fal, {scale}", "fal", scale, 0) for scale in scales]
-    several += [(f"fal, M = 1e{m}", "fal", "log", 10**m) for m in maxima]
+    several = [(method, method, METHODS[method].grid[0]) for method in methods]
+    several += [(f"fal, {scale}", "fal", scale) for scale in scales]
     return [
         Run(
             method,
@@ -64,11 +57,10 @@ def stratum(
             rate,
             value,
             about={"stratum": name, "rate": rate, "method": label},
-            fal_maximum=maximum,
             **conditions,
         )
         for rate in rates
-        for label, method, value, maximum in several
+        for label, method, value in several
     ]
 
 
@@ -83,12 +75,6 @@ _CONDITIONS: dict[str, dict] = {
     HIGH_DENSE: {"dense_lr": 10**-2.5},
     "AdsWorld, dense rate 3.2e-4": {"dense_lr": 10**-3.5},
     "AdsWorld, dense rate x 0.03 from epoch 2 on": {"dense_factor": 0.03},
-    "AdsWorld, forms": {
-        "methods": (),
-        "scales": FORMS,
-        "maxima": (5, 7, 9),
-        "rates": (RATES[1], RATES[3]),
-    },
 }
 STRATA = {
     name: stratum(name, **{"epochs": 2} | conditions) for name, conditions in _CONDITIONS.items()
@@ -129,7 +115,7 @@ def jumps(rows: pd.DataFrame, stratum: str, **where) -> pd.Series:
 
 def dose(rows: pd.DataFrame, stratum: str, objective: str | None = None) -> pd.Series:
     """Returns plain training's jump in % by rate and seed, of one objective or the mean of all."""
-    return _jump_of(rows, stratum, "plain", objective)
+    return mean_jump(rows, stratum, "plain", objective)
 
 
 def share_left(
@@ -140,10 +126,13 @@ def share_left(
     The seeds share the denominator, since a seed whose jump is near zero has no share of its own.
     """
     plain = dose(rows, stratum, objective).groupby("rate").transform("mean")
-    return 100 * _jump_of(rows, stratum, method, objective) / plain
+    return 100 * mean_jump(rows, stratum, method, objective) / plain
 
 
-def _jump_of(rows: pd.DataFrame, stratum: str, method: str, objective: str | None) -> pd.Series:
+def mean_jump(
+    rows: pd.DataFrame, stratum: str, method: str, objective: str | None = None
+) -> pd.Series:
+    """Returns a method's jump in % by rate and seed, of one objective or the mean of all."""
     return over_objectives(jumps(rows, stratum, method=method, objective=objective))
 
 
@@ -202,9 +191,9 @@ QUARTER = 1.25
 ENDS = (2.0, 3.0)
 
 
-def mean_dose(rows: pd.DataFrame, stratum: str, objective: str | None = None) -> pd.Series:
+def mean_dose(rows: pd.DataFrame, stratum: str) -> pd.Series:
     """Plain's mean jump in % by rate: the dose that decides which rates a prediction is about."""
-    return dose(rows, stratum, objective).groupby("rate").mean()
+    return dose(rows, stratum).groupby("rate").mean()
 
 
 def rate_name(rate: float) -> str:

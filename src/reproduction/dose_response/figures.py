@@ -11,9 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from multiepoch.methods import METHODS
-from reproduction import style, tables
+from reproduction import style
 from reproduction.dose_response import experiment
-from reproduction.findings import cell
 from reproduction.measure import intervals
 
 # One colour and marker for each stratum, wherever it is shown.
@@ -124,41 +123,6 @@ def by_epoch(
     fig.supylabel("loss against plain after epoch 1, %", fontsize=12)
     style.legend_outside(fig, grid[0, 0])
     return fig, {"which": which, "stratum": stratum}
-
-
-def best_remedies(rows: pd.DataFrame, stratum: str = "AdsWorld") -> None:
-    """Displays, for each size of plain's jump, the method with the lowest loss at each point."""
-    change, found = experiment.to_one_epoch(rows, stratum), {}
-    for rate, dose in experiment.mean_dose(rows, stratum).items():
-        line = {}
-        for epoch, words in {1.25: "¼ into epoch 2", 1.5: "½ into epoch 2", **POINTS}.items():
-            there = change.xs((rate, epoch), level=["rate", "epoch"])
-            best = there.groupby("method").mean().idxmin()
-            line[words] = f"{METHODS[best].label}, {cell(there.xs(best), '%', 1)}"
-        found[f"{dose:.1f} %"] = line
-    tables.show(found, "plain jumps by", "Lowest loss, and its change against one plain epoch:")
-
-
-def variants(rows: pd.DataFrame) -> None:
-    """Displays what each variant of FAL leaves of the jump, at a small and at a large dose."""
-    own = rows[rows["stratum"].isin(["AdsWorld", "AdsWorld, linear", "AdsWorld, forms"])]
-    forms = own[own["stratum"] == "AdsWorld, forms"]
-    if forms.empty:
-        return
-    seeds, rates = set(forms["seed"]), sorted(set(forms["rate"]))
-    own = own[own["seed"].isin(seeds) & own["rate"].isin(rates)].assign(stratum="AdsWorld")
-    found = {}
-    for name in [name for name in own["method"].unique() if name.startswith("fal")]:
-        left = experiment.share_left(own, "AdsWorld", name)
-        end = experiment.against(own, "AdsWorld", name, "plain")
-        label = name.removeprefix("fal, ").replace("fal", "log, as above")
-        found[label] = {f"left at {rate:.2g}": cell(left.xs(rate), "%", 0) for rate in rates}
-        at_end = {f"end of epoch 2, {r:.2g}": cell(end.xs(r)[2.0], "%", 1) for r in rates}
-        found[label] |= at_end
-    dose = experiment.mean_dose(own, "AdsWorld")
-    sizes = " and ".join(f"{dose[rate]:.1f} %" for rate in rates)
-    note = f"Plain training jumps by {sizes}. The loss at the end of epoch 2 is against plain's."
-    tables.show(found, "variant", note)
 
 
 def _by_rate(values: pd.Series) -> pd.DataFrame:

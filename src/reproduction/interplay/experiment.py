@@ -95,9 +95,9 @@ def gain(rows: pd.DataFrame, method: str, epoch: float = JUDGED) -> pd.Series:
     return relative(_loss(rows, method, float(epoch)), _loss(rows, "plain", 1.0))
 
 
-def worlds(values: pd.Series, size: str = MAIN) -> pd.DataFrame:
+def worlds(values: pd.Series) -> pd.DataFrame:
     """Returns the mean over objectives on AdsWorld: a row a seed, a column a taste scale."""
-    mine = values.xs(("world", size), level=["data", "size"])
+    mine = values.xs(("world", MAIN), level=["data", "size"])
     return mine.groupby(["seed", "taste"]).mean().unstack("taste")
 
 

@@ -10,7 +10,6 @@ UWSR (Lettich and Gupta, arXiv 2609.34083) explains the second epoch by the same
 
 from collections.abc import Callable, Iterator
 from itertools import product
-from math import comb, sqrt
 
 import numpy as np
 
@@ -75,34 +74,6 @@ def variances(rates: tuple[float, ...]) -> tuple[float, float]:
     """Returns tau2 and sigma2 of rows with these rates."""
     p = np.array(rates)
     return float(p.var()), float((p * (1 - p)).mean())
-
-
-def told_by_accumulator(n: int, rate: float, c: float, corrected: bool) -> float:
-    """Returns the covariance of a label with a row without its own vote, G / sqrt(S + c).
-
-    Rows differ by luck alone, so an honest row has none. A vote is a label less the rate. If S is
-    not corrected, it still has the square of the own vote, which is larger for a positive: a row of
-    the other votes is then divided by more if the own label is 1.
-    """
-    mean = {}
-    for own in (0, 1):
-        mean[own] = 0.0
-        for m in range(n):  # positives among the others
-            others = comb(n - 1, m) * rate**m * (1 - rate) ** (n - 1 - m)
-            positives, votes = (m, n - 1) if corrected else (m + own, n)
-            square = positives * (1 - rate) ** 2 + (votes - positives) * rate**2
-            mean[own] += others * (m - (n - 1) * rate) / sqrt(square + c)
-    return rate * (1 - rate) * (mean[1] - mean[0])
-
-
-def simulated_accumulator(n: int, rate: float, c: float, corrected: bool) -> float:
-    """Keeps the votes of every row there can be, and takes impression 0's out."""
-    covariance = 0.0
-    for p, votes in all_rows(n, (rate,)):
-        total, square = votes.sum() - votes[0], (votes**2).sum()
-        square -= votes[0] ** 2 if corrected else 0.0
-        covariance += p * votes[0] * total / sqrt(square + c)
-    return covariance
 
 
 def kept_apart(steps: int, eta: float, means: tuple[float, float]) -> tuple[float, float]:

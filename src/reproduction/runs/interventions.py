@@ -18,19 +18,6 @@ from multiepoch.optim.lookups import gradient_of
 TAIL = 100  # a row with fewer impressions in the window counts as infrequent
 
 
-def thin(log: Log, objectives: tuple[str, ...], keep: float, seed: int) -> Log:
-    """Returns the log with these objectives alone, each positive kept with probability `keep`.
-
-    The true probabilities are thinned with the labels, so the Bayes optimum remains the optimum.
-    """
-    columns = [log.objectives.index(name) for name in objectives]
-    labels, p_true = log.labels[:, columns], log.p_true[:, columns] * keep
-    generator = torch.Generator().manual_seed(seed)
-    kept = torch.rand(labels.shape, generator=generator) < keep
-    schema = replace(log.schema, objectives=objectives)
-    return replace(log, schema=schema, labels=labels * kept.to(labels), p_true=p_true)
-
-
 def resample(log: Log, seed: int) -> Log:
     """Returns the same impressions with labels drawn anew from the true probabilities."""
     generator = torch.Generator().manual_seed(seed)
@@ -150,7 +137,7 @@ def late_labels(model, every_epoch, log, profile, run, first: float | None, then
 
 def fresh_impressions(model, every_epoch, log, profile, run):
     """Shows later epochs other impressions of the same days: more data instead of more epochs."""
-    world = profile.world(run.seed, run.scale, **run.world)
+    world = profile.world(run.seed, **run.world)
     n = math.ceil(len(log) / profile.train_days)
 
     def data(index: int) -> Log:

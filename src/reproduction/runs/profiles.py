@@ -47,12 +47,12 @@ class Profile:
         leave_out = ("name", "seeds", "tuning_seeds", "epochs", "workers")
         return {name: size for name, size in asdict(self).items() if name not in leave_out}
 
-    def world(self, seed: int, scale: float = 1.0, **constants) -> AdsWorld:
-        """Returns the world of that seed. `scale` multiplies users and products alone."""
+    def world(self, seed: int, **constants) -> AdsWorld:
+        """Returns the world of that seed."""
         return AdsWorld(
             seed=seed,
-            n_users=round(self.n_users * scale),
-            n_products=round(self.n_products * scale),
+            n_users=self.n_users,
+            n_products=self.n_products,
             n_campaigns=self.n_campaigns,
             n_advertisers=self.n_advertisers,
             impressions_per_day=self.impressions_per_day,

@@ -54,11 +54,8 @@ class Run:
         share: Of the window's impressions, for less unique data from the same days.
         batch_size: Impressions a step; 0 for the source's, or else the profile's.
         rule: The tables' update rule.
-        scale: Multiplies users and products (see Profile.world).
         world: Other constants of the world.
         intervention: A key of interventions.INTERVENTIONS or DELAYS, "" for none.
-        keep_positives: The share of the positives that keep their label.
-        objectives: To train on; empty for all.
         evaluate_at: Fractions of each epoch after which the model is evaluated.
         evaluate_epochs: In which to evaluate, counted from 0; None for all.
         day_evaluate_at: Fractions of the last epoch over each day, if there are days.
@@ -69,7 +66,6 @@ class Run:
         dense_factor: The factor of the dense learning rate from epoch 2 on.
         dense_rule: The dense layers' update rule.
         hidden: Widths of the shared dense layers; empty for the model's default.
-        fal_maximum: FAL's M of every table, where it is larger than the largest count; 0 for none.
     """
 
     method: str
@@ -87,11 +83,8 @@ class Run:
     share: float = 1.0
     batch_size: int = 0
     rule: str = "adam"
-    scale: float = 1.0
     world: dict = field(default_factory=dict)
     intervention: str = ""
-    keep_positives: float = 1.0
-    objectives: tuple[str, ...] = ()
     evaluate_at: tuple[float, ...] = (0.25, 0.5, 1.0)
     evaluate_epochs: tuple[int, ...] | None = None
     day_evaluate_at: tuple[float, ...] = (1.0,)
@@ -100,7 +93,6 @@ class Run:
     dense_factor: float = 1.0
     dense_rule: str = "adam"
     hidden: tuple[int, ...] = ()
-    fal_maximum: int = 0
 
     def describe(self) -> str:
         """Names the run in a progress line."""
@@ -163,9 +155,7 @@ class _Parts(NamedTuple):
 
 def logs(run: Run, profile: Profile) -> tuple[Log, Log, Callable[[Log, Log], torch.Tensor] | None]:
     """Returns the training log and the held-out one of a window, and the groups to evaluate."""
-    log, validation, test = window(
-        profile, run.data, run.seed, run.cross, scale=run.scale, **run.world
-    )
+    log, validation, test = window(profile, run.data, run.seed, run.cross, **run.world)
     held_out = {"test": test, "validation": validation}[run.on]
     if run.share < 1:
         order = torch.randperm(len(log), generator=torch.Generator().manual_seed(run.seed))
@@ -179,11 +169,6 @@ def logs(run: Run, profile: Profile) -> tuple[Log, Log, Callable[[Log, Log], tor
         def groups(_: Log, other: Log) -> torch.Tensor:
             return group.to(other.device)
 
-    if run.objectives or run.keep_positives < 1:
-        log, held_out = (
-            interventions.thin(one, run.objectives or one.objectives, run.keep_positives, run.seed)
-            for one in (log, held_out)
-        )
     return *METHODS[run.method].logs(log, held_out, run.hyperparameter), groups
 
 
@@ -206,7 +191,7 @@ def _over_window(run: Run, profile: Profile, device: str) -> _Parts:
 
 def _over_days(run: Run, profile: Profile, device: str) -> _Parts:
     """Trains day after day, evaluated on the next one; in the rows `epoch` counts the days."""
-    world = profile.world(run.seed, run.scale, **run.world)
+    world = profile.world(run.seed, **run.world)
     schema = world.schema(run.days)
     per_day = profile.impressions_per_day
 
@@ -237,11 +222,6 @@ def build(run: Run, schema: Schema, device: str) -> tuple[ConversionModel, list[
     names = ("dense_lr", "embedding_lr", "hyperparameter", "seed", "rule", "epochs")
     names += ("dense_rule", "dense_factor")
     optimizer, every_epoch = method.build(model, **{name: getattr(run, name) for name in names})
-    if run.fal_maximum:
-        for table in model.table_parameters().values():
-            optimizer.embedding.state[table]["max_count"] = torch.tensor(
-                run.fal_maximum, dtype=torch.int32, device=device
-            )
     return model, optimizer if isinstance(optimizer, list) else [optimizer], every_epoch
 
 

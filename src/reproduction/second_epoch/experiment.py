@@ -1,22 +1,24 @@
-"""Chapters 5 and 6, claims C3 to C5: the jump at the epoch boundary, and its cause."""
+"""Chapters 5 and 6: the jump at the epoch boundary and its cause, at one rate under Adam."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
 from multiepoch.data import Log
 from multiepoch.model import ConversionModel
 from multiepoch.optim import SparseOptimizer
 from multiepoch.runner import Runner
 from multiepoch.train import frequency_groups, train
+from reproduction import style
 from reproduction.findings import by_name, measures
-from reproduction.judge import evidence
-from reproduction.measure import by_seed, jump, losses, pick, relative
+from reproduction.measure import by_seed, intervals, jump, losses, pick, relative
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, resolve_device, run_all, workers
 from reproduction.runs.interventions import INTERVENTIONS
@@ -24,43 +26,29 @@ from reproduction.tuning import tuned
 
 NAME = "second_epoch"
 PLAIN = "several epochs"
-KEPT = (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16)
 FINE = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
-LABELS, CAUSES = "labels", "causes"  # what is run beside plain training: in chapter 5, in 6
 
 
-def thinned(kept: float) -> str:
-    """Returns the setting in which a click keeps its label with probability `kept`."""
-    return f"1/{round(1 / kept)} of the clicks"
-
-
-def runs(epochs: int, parts: Sequence[str] = (LABELS, CAUSES)) -> list[Run]:
+def runs(epochs: int, causes: bool = True) -> list[Run]:
     """Returns the runs of one seed, at the rates that are best for one epoch."""
     rates = tuned("plain", 1)
     base = dict(method="plain", seed=0, dense_lr=rates.dense_lr, embedding_lr=rates.embedding_lr)
-    several = Run(**base, setting=PLAIN, epochs=epochs, evaluate_at=FINE, group_by="product")
-    causes = [Run(**base, setting=name, epochs=2, intervention=name) for name in INTERVENTIONS]
-    click = {"epochs": 2, "objectives": ("click",)}
-    thin = [Run(**base, **click, setting=thinned(kept), keep_positives=kept) for kept in KEPT]
-    return [several, *(causes if CAUSES in parts else []), *(thin if LABELS in parts else [])]
+    several = Run(**base, setting=PLAIN, epochs=epochs, evaluate_at=FINE)
+    names = INTERVENTIONS if causes else ()
+    return [several, *(Run(**base, setting=name, epochs=2, intervention=name) for name in names)]
 
 
 def run(
-    profile: Profile,
-    device: str = "auto",
-    seeds=None,
-    store=None,
-    log=print,
-    parts: Sequence[str] = (LABELS, CAUSES),
+    profile: Profile, device: str = "auto", seeds=None, store=None, log=print, causes: bool = True
 ) -> pd.DataFrame:
-    """Returns rows of runs.COLUMNS, of plain training and of the parts named."""
-    todo = over_seeds(seeds or profile.seeds, runs(profile.epochs, parts))
+    """Returns rows of runs.COLUMNS, of plain training and, with `causes`, of each intervention."""
+    todo = over_seeds(seeds or profile.seeds, runs(profile.epochs, causes))
     return run_all(todo, profile, device, store, log)
 
 
-def plain_jump(rows: pd.DataFrame, group: str = "all", setting: str = PLAIN) -> pd.Series:
+def plain_jump(rows: pd.DataFrame, setting: str = PLAIN) -> pd.Series:
     """Returns the boundary jump of plain training in %, by seed and objective."""
-    return jump(rows, group=group, method="plain", setting=setting)
+    return jump(rows, method="plain", setting=setting)
 
 
 def quarters(rows: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
@@ -70,31 +58,16 @@ def quarters(rows: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     return by_seed(plain_jump(rows)), by_seed(later) / 3
 
 
-def part_gone(rows: pd.DataFrame) -> pd.Series:
-    """Returns the % of the plain jump that is gone by intervention (setting), seed, objective."""
-    left = {name: plain_jump(rows, setting=name) for name in INTERVENTIONS}
-    return 100 * (1 - pd.concat(left, names=["setting"]) / plain_jump(rows))
-
-
 def part_left(rows: pd.DataFrame) -> pd.Series:
     """Returns the % of the plain jump that is left, mean over objectives, by setting and seed."""
-    return 100 - part_gone(rows).groupby(["setting", "seed"]).mean()
-
-
-def jump_by_group(rows: pd.DataFrame) -> pd.Series:
-    """Returns the plain jump by tenth of the products' frequency (group), seed and objective."""
-    groups = [group for group in pick(rows, "plain", PLAIN)["group"].unique() if group != "all"]
-    return pd.concat({group: plain_jump(rows, group) for group in groups}, names=["group"])
-
-
-def _has(rows: pd.DataFrame, part: str) -> bool:
-    of = {LABELS: thinned(KEPT[0]), CAUSES: next(iter(INTERVENTIONS))}
-    return of[part] in set(rows["setting"])
+    left = {name: plain_jump(rows, setting=name) for name in INTERVENTIONS}
+    part = 100 * pd.concat(left, names=["setting"]) / plain_jump(rows)
+    return part.groupby(["setting", "seed"]).mean()
 
 
 def directions(rows: pd.DataFrame) -> dict[str, bool]:
-    """Returns the conditions that hold for every seed, of the parts that the rows have."""
-    if not _has(rows, CAUSES):
+    """Returns the conditions that hold for every seed, of the runs that the rows have."""
+    if set(rows["setting"]) == {PLAIN}:
         jumps = plain_jump(rows).groupby("objective")
         return {f"the test loss of {name} jumps": (jump > 0).all() for name, jump in jumps}
     left, found = part_left(rows).unstack("setting"), {}
@@ -105,35 +78,6 @@ def directions(rows: pd.DataFrame) -> dict[str, bool]:
     rows_apart = left["infrequent rows frozen"] < left["frequent rows frozen"]
     found["freezing infrequent rows helps more than freezing frequent ones"] = rows_apart.all()
     return found
-
-
-def judge(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the evidence for C5 and for the earlier readings of C3 and C4.
-
-    Of the parts that the rows have.
-    """
-    found = {}
-    if _has(rows, LABELS):
-        jumps = plain_jump(rows).unstack("objective")
-        thin = {kept: by_seed(plain_jump(rows, setting=thinned(kept))) for kept in KEPT}
-        found["C3-first"] = {f"jump_{name}": jumps[name] for name in jumps}
-        found["C4-first"] = {
-            "cart_over_click": jumps["add_to_cart"] - jumps["click"],
-            "checkout_over_cart": jumps["checkout"] - jumps["add_to_cart"],
-            "thinned": thin[KEPT[-1]] - thin[KEPT[0]],
-        }
-    if _has(rows, CAUSES):
-        tenths = jump_by_group(rows).groupby(["group", "seed"]).mean().unstack("group")
-        gone = part_gone(rows).groupby(["setting", "seed"]).mean().unstack("setting")
-        found["C5-first"] = {
-            "decile": tenths["0"] - tenths["9"],
-            "tail_frozen": gone["infrequent rows frozen"],
-            "resampled": gone["labels drawn anew"],
-            "dense_frozen": gone["dense layers frozen"],
-        }
-    return evidence(
-        (claim, name, "", values) for claim in found for name, values in found[claim].items()
-    )
 
 
 # What rows remember of the impressions they were trained on --------------------------------------
@@ -199,3 +143,93 @@ def facts(record: Record) -> dict:
     first, later = quarters(record.rows)
     known = measures(record.evidence)
     return known | by_name(first=first, later=later)
+
+
+# Figures ----------------------------------------------------------------------------------------
+
+
+@style.shown("fig-within")
+def within_epochs(rows: pd.DataFrame) -> Figure:
+    """Draws test logloss over the epochs against that at the end of the first, by objective."""
+    fig, axes, _ = style.rises(pick(rows, "plain", PLAIN), height=4.0)
+    style.legend_outside(fig, axes)
+    return fig
+
+
+@style.shown("fig-jumps")
+def jumps(rows: pd.DataFrame, reported: float) -> Figure:
+    """Draws the boundary jump of each objective beside a reported number."""
+    found = intervals(plain_jump(rows), ["objective"])
+    found = found.reindex([o for o in style.OBJECTIVES if o in found.index])
+    fig, axes = style.figure(height=3.2)
+    colors = [style.OBJECTIVES[name][0] for name in found.index]
+    axes.bar(range(len(found)), found["mean"], 0.55, color=colors)
+    known = found.reset_index().query("low > -inf")
+    axes.vlines(known.index, known["low"], known["high"], color=style.REFERENCE, linewidth=3)
+    axes.set_xticks(range(len(found)), map(style.spelled, found.index))
+    axes.set_xlim(-0.5, len(found) + 0.2)
+    style.reference(axes, reported, "reported\n(second-hand)")
+    axes.axhline(0, color="black", linewidth=1)
+    axes.set_ylabel("boundary jump, %")
+    axes.grid(axis="x", visible=False)
+    return fig
+
+
+@style.shown("fig-causes")
+def left_by_intervention(rows: pd.DataFrame) -> Figure:
+    """Draws the part of the jump that each intervention leaves, mean over objectives."""
+    found = intervals(part_left(rows), ["setting"]).sort_values("mean", ascending=False)
+    fig, axes = style.figure(height=4.2)
+    y = np.arange(len(found))
+    axes.barh(y, found["mean"], color="#B9C6CF", height=0.62)
+    known = np.isfinite(found["low"].to_numpy())
+    axes.hlines(y[known], found["low"][known], found["high"][known], color="black", linewidth=2)
+    ends = np.where(known, found["high"], found["mean"]).clip(min=0)
+    place = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "fontsize": 11}
+    for k, value in enumerate(found["mean"]):
+        axes.annotate(f"{value:.0f} %", (ends[k], k), **place)
+    style.reference(axes, 100, vertical=True)
+    axes.axvline(0, color="black", linewidth=1)
+    axes.set_xlim(right=1.18 * max(100, ends.max()))
+    axes.set_yticks(y, [textwrap.fill(name, 16) for name in found.index])
+    axes.set_ylim(len(found) - 0.4, -0.6)
+    axes.set_xlabel("part of the jump that is left, %")
+    axes.grid(axis="y", visible=False)
+    return fig
+
+
+@style.shown("fig-memory")
+def seen_and_fresh(rows: pd.DataFrame) -> Figure:
+    """Draws click's loss on seen against fresh impressions, and the jump, by row count."""
+    fig, grid = style.figure(2, height=2.6, sharex=True)
+    titles = ("memory after one epoch", "the jump on the test day")
+    labels = ("logloss, seen\nagainst fresh, %", "boundary jump, %")
+    places = {group: k for k, group in enumerate(GROUPS)}
+    for axes, values, title, label in zip(grid, memory(rows), titles, labels):
+        points = values.rename("value").reset_index()
+        points = points.assign(place=points["group"].map(places)).dropna()
+        style.line(axes, points, "place", "click", marker="o", markersize=6)
+        style.reference(axes)
+        axes.set(title=title, ylabel=label)
+    names = [group.replace(" or more", "+").replace(" to ", "–") for group in GROUPS]
+    axes.set_xticks(range(len(names)), names)
+    axes.set_xlabel("impressions on the same user × advertiser row")
+    return fig
+
+
+@style.shown("fig-toy")
+def toy_leak(found: pd.DataFrame) -> Figure:
+    """Draws the harm of trusting row statistics against impressions per row (the index).
+
+    Args:
+        found: Columns "its own label among them" and "earlier labels only", in %.
+    """
+    fig, axes = style.figure(height=3.4)
+    own, earlier = found
+    lines = {own: (own, "plain", "o"), earlier: (earlier, "tail rewind", "s")}
+    style.columns(axes, found, lines)
+    style.reference(axes)
+    axes.set(xscale="log", xlabel="impressions per row")
+    axes.set_ylabel("logloss on fresh impressions\nagainst the base rate, %")
+    axes.legend()
+    return fig
