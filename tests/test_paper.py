@@ -37,7 +37,7 @@ def test_numbers_are_those_of_the_records(known):
     assert "<<" not in text and "nan" not in text.lower().split()
     mean = known["front/jump_large"].mean()
     assert f"{mean:.1f}" in text
-    loo = known["board/one/kuairand/4/leave_one_out"].mean()
+    loo = known["board/one/kuairand/4/leave_one_out_votes"].mean()
     assert rf"\ensuremath{{-}}{abs(loo):.1f}" in text
 
 

@@ -55,7 +55,8 @@ def measured(results: Path) -> dict[str, pd.Series]:
     round's seeds. `own_left` is the part of plain's jump that two-fold tables leave, in the
     default setting; `late_rise_kuairand` is what remains without the own label on KuaiRand at the
     end of epoch 2. `board_METHOD` is a method's loss on the board after four epochs
-    against one plain epoch, and `dip_METHOD` a rewind's a tenth into epoch 2. At the large dose,
+    against one plain epoch, tuned for that end, and `board_two_METHOD` after two; `dip_METHOD` is
+    a rewind's a tenth into epoch 2. At the large dose,
     `checkout_click_large` is plain's jump of checkout minus that of click, and
     `checkout_cart_large` minus that of add-to-cart. `own_rate` is the loss of one epoch with a
     rate of the tables' own against one shared rate, under row-wise Adagrad, and `rule` that rule
@@ -117,7 +118,8 @@ def _measured(results: Path) -> dict[str, pd.Series]:
     for data, key in (("world", "board_"), ("kuairand", "board_kuairand_")):
         change = board.against_one_epoch(rows, data)
         for name in ("meda", "tail_rewind", "leave_one_out_votes", "dense_factor"):
-            found[f"{key}{name.removesuffix('_votes')}"] = change[4.0].xs(name, level="remedy")
+            name, mine = name.removesuffix("_votes"), change.xs(name, level="remedy")
+            found[f"{key}{name}"], found[f"{key}two_{name}"] = mine[4.0], mine[2.0]
     rows = records.read(tuned.NAME, "long", results).rows
     for name, key in {"plain": "falling_plain", "fal": "falling_fal"}.items():
         found[key] = tuned.against(rows, name, "meda")[3.0]

@@ -11,6 +11,7 @@ from dataclasses import asdict
 
 import pandas as pd
 
+from multiepoch.stats import interval
 from reproduction.findings import by_name
 from reproduction.judge import evidence
 from reproduction.measure import as_losses
@@ -28,7 +29,6 @@ QUARTERS, ENDS = (1.25, 3.25), (2.0, 4.0)
 # Their dense layers do not read rows that hold the own label.
 HONEST = (
     "meda",
-    "meda_l2",
     "meda_average",
     "meda_held",
     "tail_rewind",
@@ -202,9 +202,18 @@ def facts(record: Record) -> dict:
     rows = record.rows
     one = {data: against_one_epoch(rows, data) for data in DATA}
     ends = {data: of[4.0].unstack("remedy") for data, of in one.items()}
+    kinds = {"honest": HONEST, "leaky": LEAKY}
+    below = {
+        f"{kind}/{data}": sum(interval(list(of[name]))[2] < 0 for name in names)
+        for kind, names in kinds.items()
+        for data, of in ends.items()
+    }
+    held = against(rows, "world", "tail_rewind_held").xs("tail_rewind_blend", level="remedy")
     return by_name(
         one=one,
         honest={data: of[list(HONEST)] for data, of in ends.items()},
-        leaky={data: of[list(LEAKY)] for data, of in ends.items()},
+        others={d: of[[n for n in LEAKY if n != "threshold_meda"]] for d, of in ends.items()},
+        meda={data: against(rows, data)[4.0].unstack("remedy") for data in DATA},
+        ahead=-held[1.25],
         cost=cost(rows),
-    )
+    ) | {f"n_below/{key}": float(n) for key, n in below.items()}
