@@ -11,7 +11,7 @@ from reproduction import style, tables
 from reproduction.ch08_fal_versus_meda import experiment
 from reproduction.dose_response import experiment as dose
 from reproduction.dose_response import tuned as search
-from reproduction.findings import cell, estimate
+from reproduction.findings import estimate
 from reproduction.measure import EXPECTED, curve, intervals, jump, share_of_gap_closed
 from reproduction.records import Record
 from reproduction.tuning import chosen
@@ -75,7 +75,7 @@ def difference_table(rows: pd.DataFrame, method: str, others: Sequence[str]) -> 
     changes = {f"against {LABELS[o]}": experiment.against(rows, method, o) for o in others}
     last = rows["epoch"].max()
     found = {
-        words: {name: cell(change[epoch]) for name, change in changes.items()}
+        words: {name: estimate(change[epoch]) for name, change in changes.items()}
         for epoch, words in experiment.POINTS.items()
         if epoch <= last
     }
@@ -114,7 +114,7 @@ def tuned_with_factor(rows: pd.DataFrame) -> None:
         found[METHODS[method].label] = (
             {word: f"{getattr(best, name):.2g}" for word, name in rates.items()}
             | {"hyperparameter": named, "trials": str(search.n_trials(method))}
-            | {words: cell(change[epoch], "%") for epoch, words in POINTS.items()}
+            | {words: estimate(change[epoch], "%") for epoch, words in POINTS.items()}
         )
     note = "Rates, factor of the dense rate from epoch 2 on, and loss against MEDA's."
     tables.show(found, "method", note)
@@ -160,6 +160,7 @@ def interactive_words(record: Record) -> dict[str, str]:
         "alt": f"Expected logloss of {OBJECTIVE} over {last:g} epochs. Change a quarter into epoch "
         f"2 against the end of epoch 1: {found}. At the end of epoch {last:g}: {ends}.",
         "caption": f"Expected logloss on a later day over {last:g} epochs, mean and 95 % interval "
-        f"over the seeds. Shown first: {OBJECTIVE}, with the tables' rate at {RATE:.2g}, where "
-        f"plain training jumps by {size:.1f} %, mean over objectives. Record: {record}.",
+        f"over the seeds. Shown first: {OBJECTIVE}, under Adam with the tables' rate at "
+        f"{RATE:.2g}, where plain training jumps by {size:.1f} %, mean over objectives. "
+        f"Record: {record}.",
     }

@@ -19,7 +19,7 @@ from multiepoch.methods import ALL_METHODS
 from reproduction import measure, style, tables
 from reproduction.dose_response import experiment as dose_response
 from reproduction.dose_response.experiment import mean_jump, stratum
-from reproduction.findings import by_name, cell
+from reproduction.findings import by_name, estimate
 from reproduction.judge import evidence
 from reproduction.measure import EXPECTED, POINT, losses, over_objectives, relative
 from reproduction.own_label import theory
@@ -335,7 +335,7 @@ def numbers(rows: pd.DataFrame, rate: float = 0.1) -> None:
     means = points.groupby(["line", "epoch", "seed"])["value"].mean()
     found = {}
     for (line, epoch), values in means.groupby(["line", "epoch"]):
-        found.setdefault(line, {})[f"{epoch:g}"] = cell(values, "%")
+        found.setdefault(line, {})[f"{epoch:g}"] = estimate(values, "%")
     tables.show(found, "after epochs", "Loss against one plain epoch's, mean over the objectives:")
 
 
