@@ -190,21 +190,15 @@ def gap_closed(rows: pd.DataFrame) -> dict[str, np.ndarray]:
     return {name: part["value"].to_numpy() for name, part in gap.groupby("objective", sort=False)}
 
 
-def auc_below_optimum(rows: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Returns by objective how far the model's AUC on AdsWorld is below the Bayes optimum's."""
-    return {
-        name: final(rows, "AdsWorld", "bayes_auc", name) - final(rows, "AdsWorld", "auc", name)
-        for name in objectives(rows, "AdsWorld")
-    }
-
-
 def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
     rows = record.rows
-    entropy = {
-        name: final(rows, "KuaiRand", "normalized_entropy", name)
+    gain = {
+        name: 100 - 100 * final(rows, "KuaiRand", "normalized_entropy", name)
         for name in objectives(rows, "KuaiRand")
     }
-    lacks = [values.mean() for values in auc_below_optimum(rows).values()]
-    gain = {name: 100 - 100 * values for name, values in entropy.items()}
+    lacks = [  # of AUC, against the Bayes optimum
+        (final(rows, "AdsWorld", "bayes_auc", name) - final(rows, "AdsWorld", "auc", name)).mean()
+        for name in objectives(rows, "AdsWorld")
+    ]
     return by_name(gap=gap_closed(rows), gain=gain, least=min(lacks), most=max(lacks))
