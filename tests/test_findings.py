@@ -167,7 +167,16 @@ def test_every_finding_is_shown_by_a_notebook_and_every_figure_is_drawn():
 def test_an_estimate_has_an_interval_from_two_seeds_on():
     assert findings.estimate([1.0, 2.0, 3.0], "%", 1) == "2.0 % [-0.5, 4.5]"
     assert findings.estimate([1.0], "%", 1) == "1.0 % (one seed)"
-    assert findings.cell([1.0], "%", 1) == "1.0 %"
+
+
+def test_a_table_of_one_seed_says_so_once(monkeypatch):
+    shown = []
+    monkeypatch.setattr(tables, "text", shown.append)
+    tables.show({"FAL": {"a": findings.estimate([1.0]), "b": findings.estimate([2.0])}}, "method")
+    tables.show({"FAL": {"a": findings.estimate([1.0, 2.0])}}, "method", "Means:")
+    one, several = shown
+    assert one.startswith("One seed.\n") and one.count("seed") == 1 and "2.00" in one
+    assert several.startswith("Means:\n") and "seed" not in several
 
 
 def test_a_record_comes_back_as_it_was_written(tmp_path, monkeypatch):

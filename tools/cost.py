@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from reproduction import judge, style
+from reproduction import judge, records, style
+from reproduction.ch10_board import experiment as board
 from reproduction.findings import estimate
+from reproduction.remedies.board import BOARD
 from tools import figures
 
 RULES = {"adam": "Adam", "rowwise_adagrad": "row-wise Adagrad", "adagrad": "Adagrad", "sgd": "SGD"}
@@ -36,6 +38,7 @@ SCALED = {
 }
 CACHES = ("warm", "cold")
 THEIRS = "DeepCTR-Torch, its fit"
+REMEDIES = ("fal", "meda", "tail_rewind", "tail_rewind_blend")  # on the board
 
 
 def load(folder: Path) -> dict | None:
@@ -180,6 +183,16 @@ def training(bench: dict) -> str:
     return _table(["users", "training", "examples/s", "ours is times as fast"], rows)
 
 
+def remedies(results: Path) -> str:
+    """Returns what a run with each of REMEDIES costs, by the record of the board."""
+    of_board = board.cost(records.read(board.NAME, "long", results).rows)
+    rows = [
+        [BOARD[name].label, *(f"{of_board.loc[name, what]:.2f}" for what in ("time", "memory"))]
+        for name in REMEDIES
+    ]
+    return _table(["remedy", "CPU time, plain = 1", "memory, plain = 1"], rows)
+
+
 TABLES = {one.__name__: one for one in (step, lookup, size, limit, extra, memory, training)}
 
 
@@ -281,6 +294,8 @@ def generate(results: Path, target: Path, static: Path) -> None:
         return
     for name, table in TABLES.items():
         (target / f"cost-{name}.md").write_text(table(bench))
+    if records.read(board.NAME, "long", results) is not None:
+        (target / "cost-remedies.md").write_text(remedies(results))
     with style.plt.rc_context(style.STYLE):  # which the legend takes when created
         fig = figure(bench)
         figures.keep(fig, "fig-cost-size", "make bench", target, static)

@@ -12,7 +12,7 @@ from tools import pdf
 from tools.colab import Repository
 
 NAME = "slides.pdf"
-PICTURES = (4, 3, 5)  # the step of the lead figure that shows each finding, counted from 0
+PICTURES = (0, 4, 5)  # the step of the lead figure that shows each finding, counted from 0
 
 
 def slides(html: Path) -> list[dict[str, str]]:

@@ -47,13 +47,8 @@ class FindingContradicted(AssertionError):
 def estimate(values: Iterable[float], unit: str = "", digits: int = 2) -> str:
     """Formats the mean and 95 % interval over seeds, such as "1.23 % [1.05, 1.41]"."""
     mean, low, high = interval(list(values))
-    known = f"[{low:.{digits}f}, {high:.{digits}f}]" if math.isfinite(low) else "(one seed)"
+    known = f"[{low:.{digits}f}, {high:.{digits}f}]" if math.isfinite(low) else tables.ONE_SEED
     return " ".join(filter(None, [f"{mean:.{digits}f}", unit, known]))
-
-
-def cell(values: Iterable[float], unit: str = "", digits: int = 2) -> str:
-    """Formats as `estimate` does for a table, without a note in every cell if there is one seed."""
-    return estimate(values, unit, digits).removesuffix(" (one seed)")
 
 
 def measures(evidence: pd.DataFrame) -> dict[str, pd.Series]:

@@ -9,11 +9,19 @@ from reproduction import judge, records
 from reproduction.records import Record
 from reproduction.tuning import Tuned
 
+ONE_SEED = "(one seed)"  # in place of an interval
+
 
 def show(rows: Mapping[str, Mapping[str, object]], first: str, note: str = "") -> None:
-    """Displays a table of cells by row and column, with a header for the column of row names."""
+    """Displays a table of cells by row and column, with a header for the column of row names.
+
+    If estimates are of one seed, the note says so, and the cells do not.
+    """
     frame = pd.DataFrame.from_dict(rows, orient="index").rename_axis(first)
-    text(f"{note}\n\n{frame.to_markdown(disable_numparse=True)}")
+    table = frame.to_markdown(disable_numparse=True)
+    if ONE_SEED in table:
+        table, note = table.replace(f" {ONE_SEED}", ""), f"One seed. {note}".strip()
+    text(f"{note}\n\n{table}")
 
 
 def rates(chosen: Mapping[str, tuple[str, Tuned]]) -> None:

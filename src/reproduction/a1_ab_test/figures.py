@@ -10,7 +10,7 @@ from multiepoch.stats import interval
 from reproduction import style, tables
 from reproduction.a1_ab_test import experiment
 from reproduction.a1_ab_test.serving import ARMS, BLEND, NAIVE, ONE, QUARTERS, REWIND, TRUTH
-from reproduction.findings import cell
+from reproduction.findings import estimate
 
 # By arm: the method whose style it has, and what tells it apart.
 LOOKS = {
@@ -194,17 +194,17 @@ def results(rows: pd.DataFrame) -> None:
     """Displays value, conversions, regret and the offline logloss by arm."""
     found = {
         name: {
-            "value, %": cell(experiment.lift(rows, name), digits=1),
-            "conversions, %": cell(experiment.lift(rows, name, "conversions"), digits=1),
-            "regret, %": cell(experiment.regret(rows, name), digits=1),
-            "offline logloss, %": cell(experiment.lift(rows, name, "logloss_checkout")),
+            "value, %": estimate(experiment.lift(rows, name), digits=1),
+            "conversions, %": estimate(experiment.lift(rows, name, "conversions"), digits=1),
+            "regret, %": estimate(experiment.regret(rows, name), digits=1),
+            "offline logloss, %": estimate(experiment.lift(rows, name, "logloss_checkout")),
         }
         for name in _arms(rows)
     }
     found[ONE] |= dict.fromkeys(("value, %", "conversions, %", "offline logloss, %"), "0")
     found[TRUTH] = {
-        "value, %": cell(experiment.lift(rows, TRUTH), digits=1),
-        "conversions, %": cell(experiment.lift(rows, TRUTH, "conversions"), digits=1),
+        "value, %": estimate(experiment.lift(rows, TRUTH), digits=1),
+        "conversions, %": estimate(experiment.lift(rows, TRUTH, "conversions"), digits=1),
         "regret, %": "0",
         "offline logloss, %": "",
     }

@@ -84,17 +84,12 @@ def _loss(logits: Tensor, targets: Tensor) -> Tensor:
 @torch.no_grad()
 def _evaluate(model: nn.Module, part: Log, n: int) -> Tensor:
     """Returns the loss over the test day, of which each process has a part."""
-    logits = torch.cat(
-        [model(some.ids, some.dense) for some in (part[k : k + 8192] for k in _starts(part))]
-    )
+    batches = (part[k : k + 8192] for k in range(0, len(part), 8192))
+    logits = torch.cat([model(some.ids, some.dense) for some in batches])
     total = _loss(logits.double(), part.p_true.double()) * len(part)
     if dist.is_initialized():
         dist.all_reduce(total)
     return total / n
-
-
-def _starts(part: Log) -> range:
-    return range(0, len(part), 8192)
 
 
 def _sharded(run: dict[str, Any], log: Log, row_lr: FrequencyAdaptiveLR | None) -> tuple:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from multiepoch.data import PACKAGED_SPLIT, AdsWorld, Log
-from reproduction.findings import by_name, cell
+from reproduction import tables
+from reproduction.findings import by_name, estimate
 from reproduction.measure import losses, pick, share_of_gap_closed
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
@@ -125,17 +126,17 @@ def calibration(log: Log, groups: int = 12) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["objective", "expected", "observed", "error"])
 
 
-def optimum_table(optimum: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
-    """Returns constant and optimum with intervals by objective, from `bayes_optimum` by seed."""
+def optimum_table(optimum: Mapping[int, pd.DataFrame]) -> None:
+    """Shows constant and optimum with intervals by objective, from `bayes_optimum` by seed."""
     found = pd.concat(optimum).rename_axis(["seed", "objective"])
     by = found.assign(positive_rate=100 * found["positive_rate"]).groupby("objective", sort=False)
     lines = {
-        "positives, %": by["positive_rate"].apply(cell, digits=2),
-        "logloss, best constant": by["constant_logloss"].apply(cell, digits=4),
-        "logloss, Bayes optimum": by["bayes_logloss"].apply(cell, digits=4),
-        "AUC, Bayes optimum": by["bayes_auc"].apply(cell, digits=3),
+        "positives, %": by["positive_rate"].apply(estimate, digits=2),
+        "logloss, best constant": by["constant_logloss"].apply(estimate, digits=4),
+        "logloss, Bayes optimum": by["bayes_logloss"].apply(estimate, digits=4),
+        "AUC, Bayes optimum": by["bayes_auc"].apply(estimate, digits=3),
     }
-    return pd.DataFrame(lines).T.rename(columns=spelled)
+    tables.show(pd.DataFrame(lines).T.rename(columns=spelled).to_dict("index"), "objective")
 
 
 def portrait(source: str, log: Log, train: Log, test: Log) -> dict[str, str]:
@@ -189,21 +190,15 @@ def gap_closed(rows: pd.DataFrame) -> dict[str, np.ndarray]:
     return {name: part["value"].to_numpy() for name, part in gap.groupby("objective", sort=False)}
 
 
-def auc_below_optimum(rows: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Returns by objective how far the model's AUC on AdsWorld is below the Bayes optimum's."""
-    return {
-        name: final(rows, "AdsWorld", "bayes_auc", name) - final(rows, "AdsWorld", "auc", name)
-        for name in objectives(rows, "AdsWorld")
-    }
-
-
 def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
     rows = record.rows
-    entropy = {
-        name: final(rows, "KuaiRand", "normalized_entropy", name)
+    gain = {
+        name: 100 - 100 * final(rows, "KuaiRand", "normalized_entropy", name)
         for name in objectives(rows, "KuaiRand")
     }
-    lacks = [values.mean() for values in auc_below_optimum(rows).values()]
-    gain = {name: 100 - 100 * values for name, values in entropy.items()}
+    lacks = [  # of AUC, against the Bayes optimum
+        (final(rows, "AdsWorld", "bayes_auc", name) - final(rows, "AdsWorld", "auc", name)).mean()
+        for name in objectives(rows, "AdsWorld")
+    ]
     return by_name(gap=gap_closed(rows), gain=gain, least=min(lacks), most=max(lacks))

@@ -18,7 +18,7 @@ from reproduction.ch02_data_and_model.experiment import (
     objectives,
     positives,
 )
-from reproduction.findings import cell
+from reproduction.findings import estimate
 from reproduction.measure import curve, pick, share_of_gap_closed
 
 
@@ -151,16 +151,16 @@ def results(rows: pd.DataFrame, source: str) -> pd.DataFrame:
     def result(name: str) -> dict[str, str]:
         model, constant = (final(rows, source, m, name) for m in ("logloss", "constant_logloss"))
         lines = {
-            "logloss, best constant": cell(constant, digits=4),
-            "logloss, model": cell(model, digits=4),
-            "model against constant, %": cell(100 * (model / constant - 1), digits=1),
-            "AUC, model": cell(final(rows, source, "auc", name), digits=3),
+            "logloss, best constant": estimate(constant, digits=4),
+            "logloss, model": estimate(model, digits=4),
+            "model against constant, %": estimate(100 * (model / constant - 1), digits=1),
+            "AUC, model": estimate(final(rows, source, "auc", name), digits=3),
         }
         if name in closed:
             bayes = {m: final(rows, source, f"bayes_{m}", name) for m in ("logloss", "auc")}
-            lines["logloss, Bayes optimum"] = cell(bayes["logloss"], digits=4)
-            lines["AUC, Bayes optimum"] = cell(bayes["auc"], digits=3)
-            lines["share of the gap closed, %"] = cell(closed[name], digits=1)
+            lines["logloss, Bayes optimum"] = estimate(bayes["logloss"], digits=4)
+            lines["AUC, Bayes optimum"] = estimate(bayes["auc"], digits=3)
+            lines["share of the gap closed, %"] = estimate(closed[name], digits=1)
         return lines
 
     return pd.DataFrame({style.spelled(name): result(name) for name in objectives(rows, source)})

@@ -10,7 +10,7 @@ from multiepoch.data import Log
 from multiepoch.methods import FAL_SCALES
 from multiepoch.optim import FrequencyAdaptiveLR
 from reproduction import style, tables
-from reproduction.findings import cell
+from reproduction.findings import estimate
 from reproduction.measure import by_seed, curve, jump, losses, pick, relative
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import tuned
@@ -157,8 +157,8 @@ def numbers(rows: pd.DataFrame) -> None:
     points = {"quarter of epoch 1": 0.25, "end of epoch 1": 1.0, f"end of epoch {last:g}": last}
     found = {}
     for name in ran(rows):
-        found[name] = {"jump left": cell(left[name], "%", 0), "best": cell(best[name], "%")}
+        found[name] = {"jump left": estimate(left[name], "%", 0), "best": estimate(best[name], "%")}
         for words, epoch in points.items():
-            found[name][words] = cell(against_plain(rows, name, epoch), "%")
+            found[name][words] = estimate(against_plain(rows, name, epoch), "%")
     note = "Logloss against the plain optimizer, with 95 % intervals if there are several seeds."
     tables.show(found, "scale", note)

@@ -1,7 +1,7 @@
-"""Chapter 8: every remedy tuned for three epochs, and the sweep of tail rewind's threshold."""
+"""Chapter 8: every remedy tuned for three epochs, and the leak without any training."""
 
 import math
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import pandas as pd
 import torch
@@ -10,56 +10,26 @@ from multiepoch.data import Log
 from multiepoch.methods import METHODS
 from multiepoch.train.metrics import auc
 from reproduction import measure
-from reproduction.measure import curve
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import tuned
 
 NAME = "ch08_fal_versus_meda"
 TUNED = "tuned"
 GROUPS = {"1": (1, 1), "2–3": (2, 3), "4–9": (4, 9), "10–29": (10, 29), "30 up": (30, math.inf)}
-TAUS = (10, 50, 100, 500, 2_000, "all")
 PARTS = {0.25: "a quarter into", 0.5: "half of", 1.0: "end of"}
 POINTS = {n + part: f"{words} epoch {n + 1}" for n in (1, 2, 3) for part, words in PARTS.items()}
-# The meaning of a setting in the records.
-TAU_OF = {f"tau {tau}": tau for tau in TAUS}
-
-
-def headline(epochs: int) -> list[Run]:
-    """Returns each method at its own best rates and hyperparameter for three epochs."""
-    more = {"setting": TUNED, "epochs": epochs}
-    return [Run(name, 0, **asdict(tuned(name, 3)), **more) for name in METHODS]
-
-
-def threshold_sweep(epochs: int) -> list[Run]:
-    """Returns runs of tail rewind from few rows to all of them, at its own best rates."""
-    run = Run("tail_rewind", 0, **asdict(tuned("tail_rewind", 3)), epochs=epochs)
-    return [replace(run, setting=name, hyperparameter=tau) for name, tau in TAU_OF.items()]
 
 
 def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
-    """Trains the tuned methods; in `long` also the sweep of tau."""
-    todo = headline(profile.epochs)
-    if profile.name == "long":
-        todo += threshold_sweep(profile.epochs)
+    """Trains each method at its own best rates and hyperparameter for three epochs."""
+    more = {"setting": TUNED, "epochs": profile.epochs}
+    todo = [Run(name, 0, **asdict(tuned(name, 3)), **more) for name in METHODS]
     return run_all(over_seeds(seeds or profile.seeds, todo), profile, device, store, log)
 
 
 def against(rows: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
     """Returns one tuned method's logloss against another's in %, over objectives: seed by epoch."""
     return measure.against(rows, method, other, setting=TUNED)
-
-
-def sweep(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns tail rewind's mean logloss by tau against putting all rows back, after epoch 1, in %.
-
-    The columns are tau, epoch, seed and value.
-    """
-    points = curve(rows[rows["setting"].isin(TAU_OF)])
-    points = points[points["epoch"] > 1]
-    loss = points.groupby(["setting", "epoch", "seed"])["value"].mean().unstack("setting")
-    loss = loss.rename(columns=TAU_OF).rename_axis(columns="tau")
-    change = 100 * (loss.div(loss["all"], axis=0) - 1)
-    return change.stack().rename("value").reset_index()
 
 
 def leak(window: Log, test: Log) -> pd.DataFrame:

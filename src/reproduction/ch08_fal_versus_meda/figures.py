@@ -11,7 +11,8 @@ from reproduction import style, tables
 from reproduction.ch08_fal_versus_meda import experiment
 from reproduction.dose_response import experiment as dose
 from reproduction.dose_response import tuned as search
-from reproduction.findings import cell, estimate
+from reproduction.dose_response.figures import POINTS
+from reproduction.findings import estimate
 from reproduction.measure import EXPECTED, curve, intervals, jump, share_of_gap_closed
 from reproduction.records import Record
 from reproduction.tuning import chosen
@@ -23,8 +24,6 @@ LOOKS = {label: style.line_style(label) for label in LABELS.values()}
 STRATUM, RATE, OBJECTIVE = "AdsWorld", dose.RATES[1], "checkout"
 SHOWN = ("plain", "fal", "meda", "tail_rewind")
 INTERACTIVE = "fig-eight-interactive"
-
-POINTS = {1.25: "¼ into epoch 2", 2.0: "end of epoch 2", 3.0: "end of epoch 3"}
 
 
 @style.shown("fig-eight-leak")
@@ -75,32 +74,11 @@ def difference_table(rows: pd.DataFrame, method: str, others: Sequence[str]) -> 
     changes = {f"against {LABELS[o]}": experiment.against(rows, method, o) for o in others}
     last = rows["epoch"].max()
     found = {
-        words: {name: cell(change[epoch]) for name, change in changes.items()}
+        words: {name: estimate(change[epoch]) for name, change in changes.items()}
         for epoch, words in experiment.POINTS.items()
         if epoch <= last
     }
     tables.show(found, f"{LABELS[method]}'s logloss, %")
-
-
-@style.shown("fig-eight-tau")
-def tau_sweep(rows: pd.DataFrame) -> Figure:
-    """Draws tail rewind against putting all rows back, a line for each point of training."""
-    places = {tau: k for k, tau in enumerate(experiment.TAUS)}
-    found = experiment.sweep(rows)
-    found = found.assign(place=found["tau"].map(places))
-    fig, axes = style.figure(height=3.8)
-    looks = {1.25: ("#B5538F", "o"), 2.0: ("#00835F", "s"), 3.0: ("#0072B2", "^")}
-    for epoch, (color, mark) in (looks | {4.0: ("#000000", "D")}).items():
-        mine = found[found["epoch"] == epoch]
-        look = {"color": color, "marker": mark, "linestyle": "-"}
-        style.line(axes, mine, "place", "plain", experiment.POINTS[epoch], **look)
-    style.reference(axes, 0, "all rows put back")
-    style.percent_axis(axes)
-    axes.set_xticks(range(len(places)), [f"{t:,}" if t != "all" else "all" for t in places])
-    axes.set_xlabel("tau: rows with fewer lookups are put back")
-    axes.set_ylabel("logloss against\nall rows put back, %")
-    style.legend_outside(fig, axes, columns=2)
-    return fig
 
 
 def tuned_with_factor(rows: pd.DataFrame) -> None:
@@ -114,7 +92,7 @@ def tuned_with_factor(rows: pd.DataFrame) -> None:
         found[METHODS[method].label] = (
             {word: f"{getattr(best, name):.2g}" for word, name in rates.items()}
             | {"hyperparameter": named, "trials": str(search.n_trials(method))}
-            | {words: cell(change[epoch], "%") for epoch, words in POINTS.items()}
+            | {words: estimate(change[epoch], "%") for epoch, words in POINTS.items()}
         )
     note = "Rates, factor of the dense rate from epoch 2 on, and loss against MEDA's."
     tables.show(found, "method", note)
@@ -160,6 +138,7 @@ def interactive_words(record: Record) -> dict[str, str]:
         "alt": f"Expected logloss of {OBJECTIVE} over {last:g} epochs. Change a quarter into epoch "
         f"2 against the end of epoch 1: {found}. At the end of epoch {last:g}: {ends}.",
         "caption": f"Expected logloss on a later day over {last:g} epochs, mean and 95 % interval "
-        f"over the seeds. Shown first: {OBJECTIVE}, with the tables' rate at {RATE:.2g}, where "
-        f"plain training jumps by {size:.1f} %, mean over objectives. Record: {record}.",
+        f"over the seeds. Shown first: {OBJECTIVE}, under Adam with the tables' rate at "
+        f"{RATE:.2g}, where plain training jumps by {size:.1f} %, mean over objectives. "
+        f"Record: {record}.",
     }

@@ -11,7 +11,7 @@ from __future__ import annotations
 import pandas as pd
 
 from multiepoch.methods import ALL_METHODS
-from reproduction.findings import by_name, cell
+from reproduction.findings import by_name, estimate
 from reproduction.judge import evidence
 from reproduction.measure import EXPECTED, losses, relative
 from reproduction.records import Record
@@ -98,9 +98,9 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns each method's second epoch in words, intervals over seeds."""
     found = {
         ALL_METHODS[method].label: {
-            "same labels again": cell(second(rows, method, SAME), "%", 1),
-            "corrected labels": cell(second(rows, method, CORRECTED), "%", 1),
-            "the same against waiting": cell(to_waiting(rows, method), "%", 1),
+            "same labels again": estimate(second(rows, method, SAME), "%", 1),
+            "corrected labels": estimate(second(rows, method, CORRECTED), "%", 1),
+            "the same against waiting": estimate(to_waiting(rows, method), "%", 1),
         }
         for method in METHODS
     }

@@ -63,11 +63,9 @@ def runs(days: int, methods=TWO_EPOCHS) -> list[Run]:
     """
 
     def run(method: str, epochs: int, tuned_epochs: int, setting: str = "", **more) -> Run:
-        t = tuned(method, tuned_epochs, days=TUNING_DAYS)
-        setting = in_world(setting or label(method, epochs))
-        rates = t.dense_lr, t.embedding_lr
-        more |= dict(setting=setting, epochs=epochs, days=days)
-        return Run(method, 0, *rates, t.hyperparameter, **more)
+        best = asdict(tuned(method, tuned_epochs, days=TUNING_DAYS))
+        more |= {"setting": in_world(setting or label(method, epochs)), "epochs": epochs}
+        return Run(method, 0, **best, days=days, **more)
 
     return [
         *(run(method, 2, 2) for method in methods),

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from reproduction import style, tables
 from reproduction.ch11_new_data_every_day import experiment, worth
 from reproduction.ch11_new_data_every_day.experiment import ONE_EPOCH, SPAN, gain, label
-from reproduction.findings import cell
+from reproduction.findings import estimate
 from reproduction.measure import intervals
 
 MORE_DATA, SAME_RATES = experiment.MORE_DATA, experiment.SAME_RATES
@@ -123,8 +123,8 @@ def gains(rows: pd.DataFrame, settings: Sequence[str], base: str) -> None:
     for setting in experiment.ran(rows, settings):
         change = gain(rows, setting, base)
         found[NAMES[setting]] = {
-            f"first {SPAN} days": cell(experiment.first_days(change)),
-            f"last {SPAN} days": cell(experiment.last_days(change)),
+            f"first {SPAN} days": estimate(experiment.first_days(change)),
+            f"last {SPAN} days": estimate(experiment.last_days(change)),
         }
     tables.show(found, f"logloss against {NAMES[base]}, %")
 
@@ -154,7 +154,7 @@ def bytes_by_method(rows: pd.DataFrame) -> None:
     found = {}
     for s in experiment.ran(rows, (PLAIN, FAL, ADAMAR, REDRAWN, RESTORED, GROUPS, TAIL)):
         sizes = {words: experiment.bytes_at_end(rows, s, m) / MB for words, m in metrics.items()}
-        found[NAMES[s]] = {words: cell(size, digits=1) for words, size in sizes.items()}
+        found[NAMES[s]] = {words: estimate(size, digits=1) for words, size in sizes.items()}
     tables.show(found, "method")
 
 

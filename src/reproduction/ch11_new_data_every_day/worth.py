@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 from reproduction import tables
-from reproduction.findings import by_name, cell
+from reproduction.findings import by_name, estimate
 from reproduction.judge import evidence
 from reproduction.measure import as_losses
 from reproduction.records import Record
@@ -148,7 +148,7 @@ def show(record: Record | None, remedy: str = BLEND) -> None:
     for (n, epoch), values in worth.groupby(["unique", "epoch"]):
         of = cells.setdefault(f"{n:,}", {"lookups a row": f"{frequency[n]:.1f}"})
         if epoch > 1:
-            of[f"{epoch:.0f} epochs"] = cell(values.droplevel("epoch") - first.xs(n))
+            of[f"{epoch:.0f} epochs"] = estimate(values.droplevel("epoch") - first.xs(n))
     note = f"{LABELS[remedy]}: worth of the epochs after the first, in epochs of fresh data:"
     tables.show(cells, "unique impressions", note)
 

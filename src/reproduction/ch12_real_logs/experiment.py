@@ -13,7 +13,7 @@ from multiepoch.data import Log
 from multiepoch.methods import METHODS as COMPARED
 from reproduction import style, tables
 from reproduction.ch12_real_logs import penalty
-from reproduction.findings import cell
+from reproduction.findings import estimate
 from reproduction.measure import intervals, jump, losses, relative
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import tuned
@@ -189,17 +189,17 @@ def collapse_table(rows: pd.DataFrame) -> None:
         plain, fal = (jumps(rows, name, where)["click"] for name in ("plain", "fal"))
         later = [change(rows, name, where, 2.0, "click") for name in ("plain", "fal")]
         found[cross] = {
-            "jump": cell(plain, "%", 1),
-            "jump with FAL": cell(fal, "%", 1),
-            "left by FAL": cell(100 * fal / plain, "%", 0),
-            "end of epoch 2": cell(later[0], "%", 1),
-            "end of epoch 2 with FAL": cell(later[1], "%", 1),
+            "jump": estimate(plain, "%", 1),
+            "jump with FAL": estimate(fal, "%", 1),
+            "left by FAL": estimate(100 * fal / plain, "%", 0),
+            "end of epoch 2": estimate(later[0], "%", 1),
+            "end of epoch 2 with FAL": estimate(later[1], "%", 1),
         }
         which = {"method": "plain", "setting": where, "objective": "click", "epoch": 1.0}
         ends[cross] = losses(rows, **which)
     if WITHOUT in ends:
         worth = 100 * (ends[WITH] / ends[WITHOUT] - 1)
-        found[WITH]["epoch 1, against no cross"] = cell(worth, "%")
+        found[WITH]["epoch 1, against no cross"] = estimate(worth, "%")
         found[WITHOUT]["epoch 1, against no cross"] = "—"
     tables.show(found, "click")
 

@@ -80,24 +80,20 @@ def changes(rows: pd.DataFrame) -> pd.DataFrame:
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the evidence for C14."""
-    return evidence(_measures(changes(rows).xs("whole_l2", level="remedy")))
-
-
-def _measures(found: pd.DataFrame):
-    for (value, batch), of in found.groupby(["coefficient", "batch"]):
-        of = of.droplevel(["coefficient", "batch"])
-        point = f"coefficient {value:g}, batch {batch}"
+    scanned, found = changes(rows).xs("whole_l2", level="remedy"), []
+    for (value, batch), of in scanned.groupby(["coefficient", "batch"]):
+        of, point = of.droplevel(["coefficient", "batch"]), f"coefficient {value:g}, batch {batch}"
         if value <= 1e-8:
-            yield "C14", "jump_small", point, of["jump"]
+            found.append(("C14", "jump_small", point, of["jump"]))
         if value >= 1e-5:
-            yield "C14", "jump_large", point, of["jump"]
+            found.append(("C14", "jump_large", point, of["jump"]))
         if value == 1e-5:
-            yield "C14", "gain", point, of["gain"]
-            yield "C14", "harm", point, of["harm"]
-    jump = found["jump"].unstack("batch")
+            found += [("C14", name, point, of[name]) for name in ("gain", "harm")]
+    jump = scanned["jump"].unstack("batch")
     if 1e-6 in jump.index.unique("coefficient"):
         mine = jump.xs(1e-6, level="coefficient")
-        yield "C14", "steps", "coefficient 1e-06", mine[max(mine)] - mine[min(mine)]
+        found.append(("C14", "steps", "coefficient 1e-06", mine[max(mine)] - mine[min(mine)]))
+    return evidence(found)
 
 
 def facts(record: Record) -> dict:

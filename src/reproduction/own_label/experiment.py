@@ -9,6 +9,7 @@ the commit of the record.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import partial
 
 import numpy as np
@@ -19,7 +20,7 @@ from multiepoch.methods import ALL_METHODS
 from reproduction import measure, style, tables
 from reproduction.dose_response import experiment as dose_response
 from reproduction.dose_response.experiment import mean_jump, stratum
-from reproduction.findings import by_name, cell
+from reproduction.findings import by_name, estimate
 from reproduction.judge import evidence
 from reproduction.measure import EXPECTED, POINT, losses, over_objectives, relative
 from reproduction.own_label import theory
@@ -175,8 +176,7 @@ def facts(record: Record) -> dict:
 # Predicted before the run, mean over objectives and days 3 to 10: a quarter into the second epoch,
 # tail rewind with blended serving to the day's start is below tail rewind and below restored MEDA,
 # and within 0.3 % of one epoch or below it; at the end of the day it equals tail rewind, and both
-# are
-# below one epoch; one epoch over twice the data is below all of them.
+# are below one epoch; one epoch over twice the data is below all of them.
 
 BY_DAY = "blended_days"
 DAY_SEEDS = tuple(range(20, 25))
@@ -200,23 +200,19 @@ def run_days(
     profile: Profile, device: str = "auto", seeds=None, store=None, log=print
 ) -> pd.DataFrame:
     """Trains every arm day after day and returns rows of `runs.COLUMNS`."""
-    todo = []
-    for setting, (method, epochs, rates_of) in ARMS.items():
-        rates = tuned(rates_of, epochs, days=TUNING_DAYS)
-        todo.append(
-            Run(
-                method,
-                0,
-                rates.dense_lr,
-                rates.embedding_lr,
-                rates.hyperparameter,
-                setting=setting,
-                epochs=epochs,
-                days=DAYS,
-                day_evaluate_at=(QUARTER, END),
-                times_data=2.0 if setting == MORE_DATA else 1.0,
-            )
+    todo = [
+        Run(
+            method,
+            0,
+            **asdict(tuned(rates_of, epochs, days=TUNING_DAYS)),
+            setting=setting,
+            epochs=epochs,
+            days=DAYS,
+            day_evaluate_at=(QUARTER, END),
+            times_data=2.0 if setting == MORE_DATA else 1.0,
         )
+        for setting, (method, epochs, rates_of) in ARMS.items()
+    ]
     rows = run_all(over_seeds(seeds or DAY_SEEDS, todo), profile, device, store, log)
     return rows[rows["metric"] == EXPECTED]
 
@@ -335,7 +331,7 @@ def numbers(rows: pd.DataFrame, rate: float = 0.1) -> None:
     means = points.groupby(["line", "epoch", "seed"])["value"].mean()
     found = {}
     for (line, epoch), values in means.groupby(["line", "epoch"]):
-        found.setdefault(line, {})[f"{epoch:g}"] = cell(values, "%")
+        found.setdefault(line, {})[f"{epoch:g}"] = estimate(values, "%")
     tables.show(found, "after epochs", "Loss against one plain epoch's, mean over the objectives:")
 
 

@@ -139,7 +139,8 @@ def execute(run: Run, profile: Profile, device: str = "cpu") -> pd.DataFrame:
     about = pd.DataFrame(extra, columns=["objective", "metric", "value"])
     about = about.assign(epoch=rows["epoch"].max(), samples=rows["samples"].max(), group="all")
     rows = pd.concat([rows, about], ignore_index=True)
-    rows[IDENTITY] = profile.name, _device_name(device), run.seed, run.method, run.setting
+    where = torch.cuda.get_device_name(device) if str(device).startswith("cuda") else "cpu"
+    rows[IDENTITY] = profile.name, where, run.seed, run.method, run.setting
     return rows[COLUMNS]
 
 
@@ -247,10 +248,6 @@ def sizes(
         "state_bytes": sum(tensor.nbytes for one in state for tensor in one.values()),
         "rewind_bytes": between_epochs.n_bytes,
     }
-
-
-def _device_name(device: str) -> str:
-    return torch.cuda.get_device_name(device) if str(device).startswith("cuda") else "cpu"
 
 
 def run_all(

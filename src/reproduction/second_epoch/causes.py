@@ -13,7 +13,7 @@ from itertools import product
 
 import pandas as pd
 
-from reproduction.findings import by_name, cell
+from reproduction.findings import by_name, estimate
 from reproduction.judge import evidence
 from reproduction.measure import DRAWN, EXPECTED, losses, relative
 from reproduction.records import Record
@@ -190,7 +190,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
                     words = f"{data}, {rule} {rate:.2g}{'' if cross else ', no cross'}"
                     known = plain["all"] >= LEAST  # there is something to leave
                     found.setdefault(words, {})[f"plain, {head}"] = f"{plain['all']:+.1f} %"
-                    part = cell(share["all"], "%", 0) if known else "–"
+                    part = estimate(share["all"], "%", 0) if known else "–"
                     found[words][f"of it left, {head}"] = part
     return pd.DataFrame.from_dict(found, orient="index").rename_axis("rule, rate")
 
