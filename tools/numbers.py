@@ -69,6 +69,7 @@ def measured(results: Path) -> dict[str, pd.Series]:
     worth in a window of a million at the threshold of a sixteenth; `worth_scaled` with one in
     proportion, over all windows; `_eight`: epochs 2 to 8.
     In the default setting, at the rate that is best for one epoch, `default_jump` is plain's jump,
+    `default_jump_no_cross` the same without the sparsest cross,
     `default_left` the part of it that FAL leaves, and `default_METHOD` a method's loss after three
     epochs against one plain epoch, `two_METHOD` after two, and `default_dip_METHOD` a quarter into
     the second. `late_METHOD` is a second epoch on
@@ -95,8 +96,6 @@ def _measured(results: Path) -> dict[str, pd.Series]:
         found[f"jump_{size}_kuairand"] = real.xs(rate)
     crossless, rate = f"{WORLD}, no cross", DOSES["large"]
     found["jump_no_cross"] = dose_response.dose(rows, crossless).xs(rate)
-    of_real = dose_response.dose(rows, "KuaiRand, no cross")
-    found["jump_no_cross_kuairand"] = of_real.xs(rate)
     found["left_no_cross"] = dose_response.share_left(rows, crossless).xs(rate)
     for data, end in ((WORLD, ""), ("KuaiRand", "_kuairand")):
         found[f"valley{end}"] = dose_response.valley(rows, data).xs(DOSES["small"])
@@ -168,8 +167,10 @@ def _measured(results: Path) -> dict[str, pd.Series]:
     for name, setting in settings.items():
         found[f"later_{name}"] = own_label.later(rows, setting, own_label.END)
     facts = production.facts(records.read(production.NAME, "long", results))
+    crossless = production.facts(records.read(production.NO_CROSS_NAME, "long", results))
     rate = f"{production.BEST:.3g}"
     for data, key in ((WORLD, ""), ("KuaiRand", "_kuairand")):
+        found[f"default_jump_no_cross{key}"] = crossless[f"dose/{data}_no_cross/{rate}"]
         for name in ("meda", "tail_rewind"):
             found[f"two_{name}{key}"] = facts[f"change/{data}/{name}/2"]
             found[f"default_dip_{name}{key}"] = facts[f"change/{data}/{name}/1.25"]
