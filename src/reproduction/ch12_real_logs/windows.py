@@ -92,7 +92,7 @@ def table(rows: pd.DataFrame) -> dict[str, dict[str, str]]:
     """Returns MEASURES in words: a row for each, a column a window."""
     return {
         words: {
-            window: "{:.1f} % [{:.1f}, {:.1f}]".format(*change(rows, window, *point))
+            window: "{:.1f} % [{:.1f}, {:.1f}]".format(*change(rows, window, *point)).replace("-", "−")
             for window in WINDOWS
         }
         for words, point in MEASURES.items()
@@ -100,13 +100,9 @@ def table(rows: pd.DataFrame) -> dict[str, dict[str, str]]:
 
 
 def facts(record: Record) -> dict:
-    """Returns the ends of the intervals, over windows: the least low and the largest high."""
-    found = {
-        (method, epoch): [change(record.rows, window, method, epoch) for window in WINDOWS]
-        for method, epoch in [*MEASURES.values(), ("fal", 2.0), ("meda", 2.0)]
-    }
-    return by_name(
-        mean={(*point, w): v[0] for point, of in found.items() for w, v in zip(WINDOWS, of)},
-        low={point: min(v[1] for v in of) for point, of in found.items()},
-        high={point: max(v[2] for v in of) for point, of in found.items()},
-    )
+    """Returns the mean and the ends of the interval by method, epoch and window."""
+    rows = record.rows
+    points = [*MEASURES.values(), ("fal", 2.0), ("meda", 2.0)]
+    found = {(*point, w): change(rows, w, *point) for point in points for w in WINDOWS}
+    names = ("mean", "low", "high")
+    return by_name(**{n: {key: v[k] for key, v in found.items()} for k, n in enumerate(names)})
