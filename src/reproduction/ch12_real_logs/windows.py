@@ -17,6 +17,7 @@ from reproduction.findings import by_name
 from reproduction.measure import DRAWN
 from reproduction.records import Record
 from reproduction.runs import N_BLOCKS, USER_BLOCKS, Profile, Run, over_seeds, run_all
+from reproduction.style import signed
 
 NAME = "kuairand_windows"
 SEEDS = tuple(range(30, 38))
@@ -90,12 +91,10 @@ def change(rows: pd.DataFrame, window: str, method: str, epoch: float) -> tuple[
 
 def table(rows: pd.DataFrame) -> dict[str, dict[str, str]]:
     """Returns MEASURES in words: a row for each, a column a window."""
+    words = "{:.1f} % [{:.1f}, {:.1f}]"
     return {
-        words: {
-            window: "{:.1f} % [{:.1f}, {:.1f}]".format(*change(rows, window, *point)).replace("-", "−")
-            for window in WINDOWS
-        }
-        for words, point in MEASURES.items()
+        what: {w: signed(words.format(*change(rows, w, *point))) for w in WINDOWS}
+        for what, point in MEASURES.items()
     }
 
 
