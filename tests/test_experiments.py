@@ -16,7 +16,7 @@ from reproduction import measure
 from reproduction.ch11_new_data_every_day import experiment as continual
 from reproduction.remedies.baselines import BASELINES
 from reproduction.remedies.board import BOARD
-from reproduction.remedies.registry import METHODS as ALL_METHODS
+from reproduction.remedies.board import METHODS as ALL_METHODS
 from reproduction.runs import Run, execute, interventions, over_seeds, profile, run_all
 from reproduction.runs import run as runs
 from reproduction.tuning import Tuned

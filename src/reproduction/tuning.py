@@ -32,8 +32,7 @@ from multiepoch.methods import Hyperparameter
 from multiepoch.model import ConversionModel
 from reproduction.measure import curve
 from reproduction.remedies.baselines import BASELINES
-from reproduction.remedies.board import BOARD
-from reproduction.remedies.registry import METHODS
+from reproduction.remedies.board import BOARD, METHODS
 from reproduction.runs import Profile, Run, run_all
 
 NAME = "tuning"

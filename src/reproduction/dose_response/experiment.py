@@ -15,7 +15,7 @@ from reproduction import measure
 from reproduction.findings import by_name
 from reproduction.measure import DRAWN, EXPECTED, at_best_rate, losses, over_objectives, relative
 from reproduction.records import Record
-from reproduction.remedies.registry import METHODS
+from reproduction.remedies.board import METHODS
 from reproduction.runs import Profile, Run, over_seeds, run_all
 
 NAME = "dose_response"

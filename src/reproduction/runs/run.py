@@ -23,7 +23,7 @@ from multiepoch.runner import KeptRunner, resolve_device, run_key
 from multiepoch.train import bayes_optimum, frequency_groups, train, train_days
 from multiepoch.train.loop import NonFiniteLoss
 from multiepoch.train.metrics import entropy
-from reproduction.remedies.registry import METHODS
+from reproduction.remedies.board import METHODS
 from reproduction.runs import interventions
 from reproduction.runs.profiles import Profile
 from reproduction.runs.sources import SOURCES, has_new_id, window
