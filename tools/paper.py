@@ -227,7 +227,7 @@ def source(results: Path, known: Mapping[str, pd.Series | float]) -> str:
         window=window,
         rates=[f"{rate:.3g}" for rate in dose_response.RATES],
         board=[(name, latex(BOARD[name].label)) for name in ON_THE_BOARD],
-        n_methods=records.read(board.NAME, "long", results).rows["remedy"].nunique(),
+        n_methods=len(BOARD),
         n_leaky=len(board.LEAKY),
         n_trials=board.facts_of_search(records.read(tuning.NAME, "long", results))["most"],
         verdicts=verdicts(evidence),

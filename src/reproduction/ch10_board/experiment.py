@@ -197,14 +197,33 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
     return evidence(found)
 
 
+def by_objective(rows: pd.DataFrame, data: str, epoch: float) -> pd.DataFrame:
+    """Returns the loss in % of plain's after one epoch: by (remedy, seed), by objective."""
+    loss = losses(rows, data)
+    change = 100 * (
+        loss[epoch].unstack("remedy").div(loss.xs("plain", level="remedy")[1.0], axis=0) - 1
+    )
+    return change.stack().unstack("objective").reorder_levels(["remedy", "seed"])
+
+
+def at_two_tuned_for_four(rows: pd.DataFrame, data: str) -> pd.Series:
+    """Returns the loss at the end of epoch 2 in the runs that were tuned for the end of epoch 4."""
+    longer = rows[rows["tuned_for"] != BOARD_EPOCHS[0]]
+    early = (longer["tuned_for"] != 1) & (longer["epoch"] <= BOARD_EPOCHS[0])
+    longer = longer.assign(tuned_for=longer["tuned_for"].mask(early, BOARD_EPOCHS[0]))
+    return against_one_epoch(longer, data)[float(BOARD_EPOCHS[0])]
+
+
 def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
     rows = record.rows
     one = {data: against_one_epoch(rows, data) for data in DATA}
     ends = {data: of[4.0].unstack("remedy") for data, of in one.items()}
-    kinds = {"honest": HONEST, "leaky": LEAKY}
-    below = {
-        f"{kind}/{data}": sum(interval(list(of[name]))[2] < 0 for name in names)
+    # At the end of an epoch, what is served otherwise is the same training.
+    trainings = [n for n in HONEST if not BOARD[n].held_back and n != "tail_rewind_blend"]
+    kinds = {"trainings": trainings, "leaky": list(LEAKY)}
+    spans = {
+        (kind, data): [interval(list(of[name])) for name in names]
         for kind, names in kinds.items()
         for data, of in ends.items()
     }
@@ -214,6 +233,11 @@ def facts(record: Record) -> dict:
         honest={data: of[list(HONEST)] for data, of in ends.items()},
         others={d: of[[n for n in LEAKY if n != "threshold_meda"]] for d, of in ends.items()},
         meda={data: against(rows, data)[4.0].unstack("remedy") for data in DATA},
+        tail={data: against(rows, data, "tail_rewind")[4.0].unstack("remedy") for data in DATA},
+        of={data: by_objective(rows, data, 4.0) for data in DATA},
+        two={data: at_two_tuned_for_four(rows, data) for data in DATA},
         ahead=-held[1.25],
         cost=cost(rows),
-    ) | {f"n_below/{key}": float(n) for key, n in below.items()}
+        n_below={key: float(sum(high < 0 for _, _, high in of)) for key, of in spans.items()},
+        n_above={key: float(sum(low > 0 for _, low, _ in of)) for key, of in spans.items()},
+    )

@@ -1,4 +1,4 @@
-"""Three windows of KuaiRand, each with later days of its own, in the default setting.
+"""Three windows of KuaiRand, which overlap, each with later days, in the default setting.
 
 The first is the one that the other chapters call KuaiRand. Intervals count the users of the test
 days as well as the seeds: both are drawn anew, users in blocks.

@@ -96,7 +96,7 @@ def _without(log: Log, column: str) -> Log:
 SOURCES = {
     "world": Source(_world, ("user", "product")),
     "kuairand": Source(_kuairand, ("user", "video"), 512),
-    # Two more windows, each with later days of its own.
+    # Two more windows, each with later days.
     "kuairand, early": Source(
         partial(_kuairand, split={"train": 3, "validation": 4, "test": 6}), ("user", "video"), 512
     ),
