@@ -68,11 +68,11 @@ def results(tmp_path, record):
         "own_label",
         "causes",
         "delay",
-        "ch10_board",
+        "board",
         "blended_days",
     )
     committed += ("dense_factor", "rules", "ch11_worth", "ch12_real_logs", "a1_ab_test")
-    committed += ("dose_production", "interplay")
+    committed += ("dose_production", "dose_no_cross", "interplay")
     kept = [f"{name}.*" for name in committed] + ["*.evidence.csv"]
     for path in (ROOT / "results").glob("*/*"):
         if any(map(path.match, kept)):
