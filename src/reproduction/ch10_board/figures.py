@@ -70,6 +70,7 @@ def overview(rows: pd.DataFrame) -> Figure:
     axes.set_yticks(range(len(order)), labels, linespacing=1.0)
     axes.set_ylim(len(order) - 0.4, -0.6)
     axes.set_xscale("symlog", linthresh=2, linscale=1.4)
+    axes.set_xlim(right=150)
     ticks = [-5, -1, 0, 1, 5, 50]
     axes.set_xticks(ticks, [style.signed(f"{tick:+g}") if tick else "0" for tick in ticks])
     axes.minorticks_off()
