@@ -100,7 +100,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
         ALL_METHODS[method].label: {
             "same labels again": estimate(second(rows, method, SAME), "%", 1),
             "corrected labels": estimate(second(rows, method, CORRECTED), "%", 1),
-            "the same against waiting": estimate(to_waiting(rows, method), "%", 1),
+            "corrected, against waiting": estimate(to_waiting(rows, method), "%", 1),
         }
         for method in METHODS
     }
