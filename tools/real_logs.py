@@ -8,6 +8,7 @@ from tabulate import tabulate
 
 from multiepoch_compare.estimates import Estimate
 from multiepoch_compare.record import loads
+from reproduction.style import signed
 
 LOGS = {
     "kuairand": "KuaiRand",
@@ -33,7 +34,7 @@ def _cell(found: Estimate | None) -> str:
     if found is None:
         return "–"
     text = f"{found.mean:+.1f}\u00a0% [{found.low:.1f}, {found.high:.1f}]"
-    return text.replace("-", "−").replace("+0.0", "0.0").replace("−0.0", "0.0")
+    return signed(text).replace("+0.0", "0.0").replace("−0.0", "0.0")
 
 
 def line(name: str, found: dict) -> list[str]:

@@ -20,6 +20,7 @@ from reproduction.dose_response import experiment as dose
 from reproduction.dose_response import production
 from reproduction.findings import estimate
 from reproduction.measure import by_seed
+from reproduction.style import signed
 from tools import ledger
 
 SPARSEST = {"AdsWorld": "checkout", "KuaiRand": "like"}
@@ -127,4 +128,4 @@ def table(results: Path, evidence: ledger.Ledger) -> str:
 
 
 def _cell(values: pd.Series, unit: str, digits: int) -> str:
-    return estimate(values, unit, digits).replace("-", "−").replace(" %", "\u00a0%")
+    return signed(estimate(values, unit, digits)).replace(" %", "\u00a0%")

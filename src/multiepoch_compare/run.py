@@ -166,13 +166,6 @@ def summed(loss: Tensor, weight: Tensor | None, of: Tensor, n: int) -> list[list
     return total.index_add_(0, of, loss).T.tolist()
 
 
-def without(log: Log, column: str) -> Log:
-    """Returns a log without an id column."""
-    ids, rows = dict(log.ids), dict(log.schema.cardinality)
-    del ids[column], rows[column]
-    return replace(log, ids=ids, schema=replace(log.schema, cardinality=rows))
-
-
 def blocks(log: Log, columns: Sequence[str]) -> Tensor:
     """Assigns each impression to a block, by the first column that is fine enough, (n,)."""
     by_column = (_blocks(log.ids[name]) for name in columns)
@@ -269,7 +262,7 @@ def execute(trial: plan.Trial, setup: Setup) -> dict:
     """
     parts = read_parts(setup)
     if trial.model == plan.DROPPED:
-        logs = {part: without(getattr(parts, part), parts.column) for part in plan.PARTS}
+        logs = {part: getattr(parts, part).without(parts.column) for part in plan.PARTS}
         parts = replace(parts, **logs)
     torch.manual_seed(trial.seed)
     if trial.model == plan.ADDITIVE:

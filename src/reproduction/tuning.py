@@ -182,6 +182,13 @@ def for_one_epoch(rule: str, data: str, shared: bool) -> Candidate:
     return Candidate("plain", 1, shared=shared, data=data, at=(1.0,), **RULES[rule])
 
 
+ON_BOARD = [
+    on_board(name, data, epochs)
+    for data in ("world", "half of kuairand")
+    for name, remedy in BOARD.items()
+    for epochs in BOARD_EPOCHS
+    if not remedy.held_back
+]
 _CANDIDATES = [
     Candidate("plain", 1, shared=True),
     *(Candidate("plain", 1, rule=rule) for rule in ("adam", "adagrad", "rowwise_adagrad")),
@@ -209,13 +216,7 @@ _CANDIDATES = [
         for data in ("world", "kuairand", "retailrocket", "tmall")
         for name in (*BASELINES, "plain", "meda", "tail_rewind", "leave_one_out")
     ),
-    *(
-        on_board(name, data, epochs)
-        for data in ("world", "half of kuairand")
-        for name, remedy in BOARD.items()
-        for epochs in BOARD_EPOCHS
-        if not remedy.held_back
-    ),
+    *ON_BOARD,
 ]
 CANDIDATES = {one.name: one for one in _CANDIDATES}
 

@@ -121,6 +121,15 @@ class Log:
         """Returns the same impressions with other labels, (n, n_objectives) float32."""
         return replace(self, labels=labels)
 
+    def with_ids(self, ids: dict[str, Tensor], cardinality: dict[str, int]) -> Log:
+        """Returns the same impressions with other ids, int64 (n,) by column, and cardinalities."""
+        return replace(self, ids=ids, schema=replace(self.schema, cardinality=cardinality))
+
+    def without(self, column: str) -> Log:
+        """Returns the same impressions without an id column."""
+        ids = {name: values for name, values in self.ids.items() if name != column}
+        return self.with_ids(ids, {name: self.schema.cardinality[name] for name in ids})
+
     @classmethod
     def concat(cls, logs: Sequence[Log]) -> Log:
         """Concatenates logs of one source; each cardinality is the largest of all.

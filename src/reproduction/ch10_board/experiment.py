@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+import numpy as np
 import pandas as pd
 
 from multiepoch.stats import interval
@@ -18,7 +19,7 @@ from reproduction.measure import as_losses
 from reproduction.records import Record
 from reproduction.remedies.board import BOARD
 from reproduction.runs import NEW_IDS, Profile, Run, run_all
-from reproduction.tuning import BOARD_EPOCHS, chosen, on_board
+from reproduction.tuning import BOARD_EPOCHS, ON_BOARD, chosen, on_board
 
 NAME = "board"
 SEEDS = tuple(range(30, 38))
@@ -79,14 +80,7 @@ def run(
 
 def facts_of_search(record: Record) -> dict:
     """Returns how many searches there were, of how many trials, and how many end at an edge."""
-    names = {
-        on_board(name, source, epochs).name
-        for name, remedy in BOARD.items()
-        for source in SOURCES.values()
-        for epochs in BOARD_EPOCHS
-        if not remedy.held_back
-    }
-    mine = record.rows[record.rows["candidate"].isin(names)]
+    mine = record.rows[record.rows["candidate"].isin([one.name for one in ON_BOARD])]
     edges = mine.loc[mine["best"] & (mine["edge"] != ""), "edge"]
     return {
         "searches": mine["candidate"].nunique(),
@@ -96,39 +90,49 @@ def facts_of_search(record: Record) -> dict:
     }
 
 
-def losses(rows: pd.DataFrame, data: str, group: str = "all") -> pd.DataFrame:
+def losses(
+    rows: pd.DataFrame, data: str, group: str = "all", early: int = BOARD_EPOCHS[0]
+) -> pd.DataFrame:
     """Returns the board's losses by (remedy, seed, objective), a column for epoch 1 and each point.
 
     What trained for one epoch stays as it was. What holds the last epoch's model back has, within
-    an epoch, the loss at the end of the one before.
-    """
-    mine = rows[(rows["data"] == data) & (rows["group"] == group) & (rows["metric"] == "loss")]
-    early = mine["epoch"] <= BOARD_EPOCHS[0]
-    mine = mine[(mine["tuned_for"] == 1) | (early == (mine["tuned_for"] == BOARD_EPOCHS[0]))]
-    keys = ["remedy", "seed", "objective"]
-    found = mine.pivot_table(index=keys, columns="epoch", values="value")
-    by_name = {name: of.droplevel("remedy") for name, of in found.groupby("remedy", sort=False)}
-    for name, remedy in BOARD.items():
-        if remedy.once and name in by_name:
-            by_name[name] = by_name[name].T.ffill().T
-        elif remedy.held_back in by_name:
-            base = by_name[remedy.held_back]
-            ends = {q: base[q - 0.25] for q in QUARTERS if q in base}
-            by_name[name] = base.drop(columns=list(ends)).join(pd.DataFrame(ends))
-    order = [name for name in BOARD if name in by_name]
-    found = pd.concat({name: by_name[name] for name in order}, names=keys[:1])
-    return found[sorted(found.columns)]
-
-
-def against_one_epoch(rows: pd.DataFrame, data: str, group: str = "all") -> pd.DataFrame:
-    """Returns the loss in % of plain's after one epoch, mean over objectives, by remedy and seed.
+    an epoch, the loss at the end of the one before. Points up to the end of epoch 2 are of the runs
+    that were tuned for the end of epoch `early`, later ones of those for the end of epoch 4.
 
     group: "all", or "0" for impressions whose ids the window has and "1" for those with a new one.
     """
-    loss = losses(rows, data, group)
+    mine = rows[(rows["data"] == data) & (rows["group"] == group) & (rows["metric"] == "loss")]
+    search = np.where(mine["epoch"] <= BOARD_EPOCHS[0], early, BOARD_EPOCHS[1])
+    mine = mine[(mine["tuned_for"] == 1) | (mine["tuned_for"] == search)]
+    keys = ["remedy", "seed", "objective"]
+    found = mine.pivot_table(index=keys, columns="epoch", values="value")
+    curves = {name: of.droplevel("remedy") for name, of in found.groupby("remedy", sort=False)}
+    for name, remedy in BOARD.items():
+        if remedy.once and name in curves:
+            curves[name] = curves[name].T.ffill().T
+        elif remedy.held_back in curves:
+            base = curves[remedy.held_back]
+            ends = {q: base[q - 0.25] for q in QUARTERS if q in base}
+            curves[name] = base.drop(columns=list(ends)).join(pd.DataFrame(ends))
+    order = [name for name in BOARD if name in curves]
+    found = pd.concat({name: curves[name] for name in order}, names=keys[:1])
+    return found[sorted(found.columns)]
+
+
+def change(rows: pd.DataFrame, data: str, **which) -> pd.DataFrame:
+    """Returns the loss in % of plain's after one epoch, by remedy, seed and objective.
+
+    `which` is the `group` and `early` of `losses`.
+    """
+    loss = losses(rows, data, **which)
     base = loss.xs("plain", level="remedy")[1.0]
     base = base.reindex(loss.index.droplevel("remedy")).to_numpy()
-    return (100 * (loss.div(base, axis=0) - 1)).groupby(["remedy", "seed"], sort=False).mean()
+    return 100 * (loss.div(base, axis=0) - 1)
+
+
+def against_one_epoch(rows: pd.DataFrame, data: str, **which) -> pd.DataFrame:
+    """Returns the `change`, mean over objectives, by remedy and seed."""
+    return change(rows, data, **which).groupby(["remedy", "seed"], sort=False).mean()
 
 
 def against(rows: pd.DataFrame, data: str, other: str = "meda") -> pd.DataFrame:
@@ -161,7 +165,7 @@ def cost(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the evidence for B1 to B8."""
+    """Returns the evidence for B1 to B9."""
     found = []
     for data, name in DATA.items():
         if data not in set(rows["data"]):
@@ -197,23 +201,6 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
     return evidence(found)
 
 
-def by_objective(rows: pd.DataFrame, data: str, epoch: float) -> pd.DataFrame:
-    """Returns the loss in % of plain's after one epoch: by (remedy, seed), by objective."""
-    loss = losses(rows, data)
-    change = 100 * (
-        loss[epoch].unstack("remedy").div(loss.xs("plain", level="remedy")[1.0], axis=0) - 1
-    )
-    return change.stack().unstack("objective").reorder_levels(["remedy", "seed"])
-
-
-def at_two_tuned_for_four(rows: pd.DataFrame, data: str) -> pd.Series:
-    """Returns the loss at the end of epoch 2 in the runs that were tuned for the end of epoch 4."""
-    longer = rows[rows["tuned_for"] != BOARD_EPOCHS[0]]
-    early = (longer["tuned_for"] != 1) & (longer["epoch"] <= BOARD_EPOCHS[0])
-    longer = longer.assign(tuned_for=longer["tuned_for"].mask(early, BOARD_EPOCHS[0]))
-    return against_one_epoch(longer, data)[float(BOARD_EPOCHS[0])]
-
-
 def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
     rows = record.rows
@@ -234,8 +221,9 @@ def facts(record: Record) -> dict:
         others={d: of[[n for n in LEAKY if n != "threshold_meda"]] for d, of in ends.items()},
         meda={data: against(rows, data)[4.0].unstack("remedy") for data in DATA},
         tail={data: against(rows, data, "tail_rewind")[4.0].unstack("remedy") for data in DATA},
-        of={data: by_objective(rows, data, 4.0) for data in DATA},
-        two={data: at_two_tuned_for_four(rows, data) for data in DATA},
+        of={data: change(rows, data)[4.0].unstack("objective") for data in DATA},
+        # At the end of epoch 2 in the runs that were tuned for the end of epoch 4.
+        two={data: against_one_epoch(rows, data, early=BOARD_EPOCHS[1])[2.0] for data in DATA},
         ahead=-held[1.25],
         cost=cost(rows),
         n_below={key: float(sum(high < 0 for _, _, high in of)) for key, of in spans.items()},

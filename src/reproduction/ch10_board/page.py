@@ -7,6 +7,7 @@ sorts by the column whose head is pressed.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -20,14 +21,15 @@ from reproduction.tuning import chosen, on_board
 
 HEADS = ("¼ of epoch 2", "end of 2", "¼ of epoch 4", "end of 4")
 COST = ("time", "memory")
+DASHES = {"world": "", "kuairand": "4 3"}  # of the curves
 VIEWS = {
     "against one plain epoch": lambda rows, data: experiment.against_one_epoch(rows, data),
     "against MEDA": lambda rows, data: experiment.against(rows, data),
     "against one plain epoch, known ids": lambda rows, data: experiment.against_one_epoch(
-        rows, data, "0"
+        rows, data, group="0"
     ),
     "against one plain epoch, new ids": lambda rows, data: experiment.against_one_epoch(
-        rows, data, "1"
+        rows, data, group="1"
     ),
 }
 
@@ -57,6 +59,8 @@ def _pair(values: pd.Series) -> list:
 def board(rows: pd.DataFrame) -> str:
     """Returns the table as HTML."""
     every, cost = views(rows), experiment.cost(rows)
+    there = [data for data in DASHES if data in set(rows["data"])]
+    courses = {data: experiment.against_one_epoch(rows, data) for data in there}
     first = next(iter(every.values()))
     found = []
     for name in [name for name in BOARD if name in first]:
@@ -64,7 +68,7 @@ def board(rows: pd.DataFrame) -> str:
         spent = cost.reindex([name]).loc[name]
         cells += [_cell(round(spent[kind], 2), None, ".2f") for kind in COST]
         about = {"name": name, "remedy": BOARD[name], "chosen": _chosen(name)}
-        found.append(about | {"curve": _curve(name, rows), "cells": cells})
+        found.append(about | {"curve": _curve(name, courses), "cells": cells})
     folder = FileSystemLoader(Path(__file__).parent)
     options = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
     template = Environment(loader=folder, autoescape=True, **options).get_template("board.html.j2")
@@ -90,13 +94,12 @@ def _chosen(name: str) -> str:
     return words + f", dense rate × {best.dense_factor:g} from epoch 2"
 
 
-def _curve(name: str, rows: pd.DataFrame) -> dict:
+def _curve(name: str, courses: Mapping[str, pd.DataFrame]) -> dict:
     """Returns the places of the remedy's loss against one plain epoch's from epoch 1's end on."""
     means = {}
-    for data, dash in (("world", ""), ("kuairand", "4 3")):
-        if data in set(rows["data"]):
-            of = experiment.against_one_epoch(rows, data).xs(name, level="remedy").mean()
-            means[experiment.DATA[data], dash] = of[of.index >= 1]
+    for data, course in courses.items():
+        of = course.xs(name, level="remedy").mean()
+        means[experiment.DATA[data], DASHES[data]] = of[of.index >= 1]
     low = min(-2.0, *(of.min() for of in means.values()))
     high = min(40.0, max(2.0, *(of.max() for of in means.values())))
     last = max(of.index.max() for of in means.values())

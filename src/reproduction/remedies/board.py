@@ -26,7 +26,7 @@ def hashed(window: Log, held_out: Log, share: float) -> tuple[Log, Log]:
     def change(one: Log) -> Log:
         # The multiplier is odd and large, so that the ids that meet are far apart.
         ids = {k: ((v * 0x9E3779B97F4A7C1) >> 16) % sizes[k] for k, v in one.ids.items()}
-        return replace(one, ids=ids, schema=replace(one.schema, cardinality=sizes))
+        return one.with_ids(ids, sizes)
 
     return change(window), change(held_out)
 
@@ -41,7 +41,7 @@ def filtered(window: Log, held_out: Log, below: int) -> tuple[Log, Log]:
 
     def change(one: Log) -> Log:
         ids = {name: new[name][column] for name, column in one.ids.items()}
-        return replace(one, ids=ids, schema=replace(one.schema, cardinality=sizes))
+        return one.with_ids(ids, sizes)
 
     return change(window), change(held_out)
 
@@ -55,13 +55,7 @@ def smoothed(window: Log, held_out: Log, share: float) -> tuple[Log, Log]:
 def without_sparsest(window: Log, held_out: Log, _: Any) -> tuple[Log, Log]:
     """Drops the id column with the most distinct values in the window."""
     sparsest = max(window.ids, key=lambda name: len(window.ids[name].unique()))
-
-    def change(one: Log) -> Log:
-        ids = {name: column for name, column in one.ids.items() if name != sparsest}
-        sizes = {name: one.schema.cardinality[name] for name in ids}
-        return replace(one, ids=ids, schema=replace(one.schema, cardinality=sizes))
-
-    return change(window), change(held_out)
+    return window.without(sparsest), held_out.without(sparsest)
 
 
 def _from_zero(model, **_) -> None:
@@ -69,12 +63,8 @@ def _from_zero(model, **_) -> None:
         torch.nn.init.zeros_(table)
 
 
-def _averaged(model, optimizer, decay: float, reset: Callable[..., Any]) -> hooks.DenseAverage:
-    return hooks.DenseAverage(model, optimizer, decay, reset(model, optimizer))
-
-
-def _with_l2(model, optimizer, coefficient: float, reset: Callable[..., Any]) -> hooks.TouchedL2:
-    return hooks.TouchedL2(model, optimizer, coefficient, reset(model, optimizer))
+def _pair(model, optimizer, value: float, beside: Callable, reset: Callable) -> hooks.Hook:
+    return beside(model, optimizer, value, reset(model, optimizer))
 
 
 def _blended(model, optimizer, tau: float = 100):
@@ -304,7 +294,7 @@ BOARD: dict[str, Remedy] = {
     ),
     "meda_average": Remedy(
         "MEDA + average of the dense weights",
-        remedy=hook(_averaged, reset=meda),
+        remedy=hook(_pair, beside=hooks.DenseAverage, reset=meda),
         formula=r"\text{both}",
         source="a team's report on the TAAC 2026 task, second-hand",
         needs=_REPEATS,
@@ -312,7 +302,7 @@ BOARD: dict[str, Remedy] = {
     ),
     "blend_average": Remedy(
         "tail rewind, blended + average of the dense weights",
-        remedy=hook(_averaged, reset=_blended),
+        remedy=hook(_pair, beside=hooks.DenseAverage, reset=_blended),
         formula=r"\text{both},\; \tau = 100",
         source="a pair",
         needs=_SECOND_COPY,
@@ -320,7 +310,7 @@ BOARD: dict[str, Remedy] = {
     ),
     "blend_l2": Remedy(
         "tail rewind, blended + L2 on touched rows",
-        remedy=hook(_with_l2, reset=_blended),
+        remedy=hook(_pair, beside=hooks.TouchedL2, reset=_blended),
         group="pair",
         formula=r"\text{both},\; \tau = 100",
         source="a pair",

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -36,7 +36,7 @@ class Source:
 
 def _world(profile: Profile, cross: bool, **world) -> Window:
     logs = profile.split(profile.world(**world))
-    return logs if cross else tuple(_without(log, "user_x_advertiser") for log in logs)
+    return logs if cross else tuple(log.without("user_x_advertiser") for log in logs)
 
 
 def _kuairand(
@@ -84,12 +84,6 @@ def _user_items(
         ),
     )
     return split_by_day(log, **split)
-
-
-def _without(log: Log, column: str) -> Log:
-    ids = {name: values for name, values in log.ids.items() if name != column}
-    cardinality = {name: log.schema.cardinality[name] for name in ids}
-    return replace(log, schema=replace(log.schema, cardinality=cardinality), ids=ids)
 
 
 # KuaiRand is small: with the profile's batch size an epoch would be some sixty steps.
