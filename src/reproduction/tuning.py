@@ -54,7 +54,8 @@ RULES: dict[str, dict[str, str]] = {
     "Adagrad": {"rule": "adagrad"},
     "SGD": {"rule": "sgd", "dense_rule": "sgd"},
 }
-TWO_EPOCHS = ("plain", "fal", "meda", "meda_restored", "meda_groups", "adamar", "day_tail_rewind")
+DAY_TAIL = "day_tail_rewind"
+TWO_EPOCHS = ("plain", "fal", "meda", "meda_restored", "meda_groups", "adamar", DAY_TAIL)
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,13 @@ def under_production_rule(method: str, data: str) -> Candidate:
     return Candidate(method, epochs, rule=rule, data=data, factors=factors, at=at, board=True)
 
 
+def by_day(method: str, epochs: int = 2) -> Candidate:
+    """Returns a candidate of continual training in the default setting, so many epochs a day."""
+    factors = (1.0,) if epochs == 1 else DENSE_FACTORS
+    more = {"days": TUNING_DAYS, "factors": factors, "board": True}
+    return Candidate(method, epochs, rule="rowwise_adagrad", **more)
+
+
 def for_one_epoch(rule: str, data: str, shared: bool) -> Candidate:
     """Returns the candidate of one plain epoch by one of RULES, with one rate for all or two."""
     return Candidate("plain", 1, shared=shared, data=data, at=(1.0,), **RULES[rule])
@@ -216,6 +224,8 @@ _CANDIDATES = [
         for data in ("world", "kuairand", "retailrocket", "tmall")
         for name in (*BASELINES, "plain", "meda", "tail_rewind", "leave_one_out")
     ),
+    by_day("plain", 1),
+    *(by_day(n) for n in ("plain", "fal", "meda", "meda_restored", "meda_groups", DAY_TAIL)),
     *ON_BOARD,
 ]
 CANDIDATES = {one.name: one for one in _CANDIDATES}
@@ -278,7 +288,7 @@ def tune(
     """
     sizes = profile.board() if candidate.board else profile
     # A day-by-day trial costs as much as several windows, and a log is the same for each seed.
-    one = candidate.days or candidate.data == "half of kuairand"
+    one = (candidate.days and not candidate.board) or candidate.data == "half of kuairand"
     seeds = profile.tuning_seeds[:1] if one else profile.tuning_seeds
     axes = {name: list(values) for name, values in candidate.axes().items()}
     first, most = candidate.n_trials
