@@ -221,13 +221,9 @@ def test_measures_by_hand():
 
 
 def days(**lines):
-    """Rows of days 1, 2, ... at the default drift and churn: by setting, the logloss by day."""
-    return rows(
-        **{
-            continual.in_world(setting): dict(enumerate(values, start=1))
-            for setting, values in lines.items()
-        }
-    )
+    """Rows of days 1, 2, ...: by setting, the loss by day."""
+    found = rows(**{name: dict(enumerate(values, start=1)) for name, values in lines.items()})
+    return found.assign(metric=measure.EXPECTED)
 
 
 def test_gains_by_day_by_hand():
@@ -236,28 +232,43 @@ def test_gains_by_day_by_hand():
         **{continual.ONE_EPOCH: [0.5] * 5, "ours": [0.5 * (1 + gain / 100) for gain in gains]}
     )
     found = continual.gain(table, "ours")
-    assert continual.mean_by_day(found)[0].tolist() == pytest.approx(gains)
-    assert continual.first_days(found)[0] == pytest.approx(-3.0)
+    assert found[0].tolist() == pytest.approx(gains)
     assert continual.last_days(found)[0] == pytest.approx(-1.0)
     assert continual.slope(found)[0] == pytest.approx(1.0)
     bent = days(**{continual.ONE_EPOCH: [0.5] * 4, "ours": [0.4, 0.5, 0.51, 0.52]})
     assert continual.slope(continual.gain(bent, "ours"), first=2)[0] == pytest.approx(2.0)
 
 
+def test_inside_a_day_an_arm_is_compared_with_one_epoch_at_the_days_end():
+    table = rows(
+        **{
+            continual.ONE_EPOCH: {0.25: 9.0, 1.0: 2.0, 1.25: 9.0, 2.0: 4.0},
+            continual.TAIL: {0.25: 3.0, 1.0: 1.0, 1.25: 5.0, 2.0: 2.0},
+        }
+    ).assign(metric=measure.EXPECTED)
+    found = continual.gain(table, continual.TAIL, at=continual.QUARTER)
+    assert found[0].to_dict() == {1: pytest.approx(50.0), 2: pytest.approx(25.0)}
+
+
 def test_the_best_meaning_of_meda_is_that_of_the_last_days():
-    lines = {continual.label(name, 2): [1.0] * 4 for name in continual.TWO_EPOCHS}
-    lines[continual.label("meda_restored", 2)] = [0.9] * 4
-    table = days(**{continual.ONE_EPOCH: [1.0] * 4}, **lines)
-    assert continual.best_meda(table) == "meda_restored"
+    lines = dict.fromkeys(continual.ARMS, [1.0] * 4) | {continual.RESTORED: [0.9] * 4}
+    assert continual.best_meda(days(**lines)) == continual.RESTORED
 
 
-def test_the_control_of_days_has_the_steps_of_two_epochs_and_no_setting_is_twice(monkeypatch):
-    monkeypatch.setattr(continual, "tuned", lambda *candidate, **more: Tuned(1e-3, 1e-2, None))
-    todo = continual.runs(4)
-    assert len({run.setting for run in todo}) == len(todo)
-    two, more, one = todo[-3:]
+def test_the_control_of_days_has_the_steps_of_two_epochs_and_the_rates_of_one(monkeypatch):
+    def rates(candidate):
+        return Tuned(1e-3 * candidate.epochs, 1e-2, 20 if candidate.epochs > 1 else None)
+
+    monkeypatch.setattr(continual, "chosen", rates)
+    runs = {name: arm.run(name, 4) for name, arm in continual.ARMS.items()}
+    one, more, two = (
+        runs[n] for n in (continual.ONE_EPOCH, continual.MORE_DATA, continual.SAME_RATES)
+    )
     assert one.epochs * one.times_data * 2 == more.epochs * more.times_data == two.epochs
     assert replace(more, setting=one.setting, times_data=1.0) == one
+    assert replace(two, setting=one.setting, epochs=1) == one
+    fal = runs[continual.FAL_SAME]
+    assert (fal.dense_lr, fal.hyperparameter, fal.dense_factor) == (1e-3, 20, 1.0)
 
 
 def test_growth_counts_rows_and_memory_is_what_a_rewind_keeps():
@@ -271,7 +282,8 @@ def test_growth_counts_rows_and_memory_is_what_a_rewind_keeps():
     assert mine["rows"].tolist() == [len(set().union(*users[:day])) for day in mine.index]
 
     model = ConversionModel(world.schema(n_days), embedding_dim=dim)
-    optimizer = SparseOptimizer.from_model(model, dense_lr=1e-3, embedding_lr=1e-2)
+    rates = dict(dense_lr=1e-3, embedding_lr=1e-2)
+    optimizer = SparseOptimizer.from_model(model, **rates, rule="rowwise_adagrad")
     rewind = tail_rewind(model, optimizer, below=below)
     expected = continual.memory(grown, dim)
     for day, log in enumerate(logs, start=1):

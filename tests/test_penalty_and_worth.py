@@ -45,7 +45,7 @@ def scanned() -> pd.DataFrame:
 
 
 def priced() -> pd.DataFrame:
-    """Losses of a law: a = 1.5 at four lookups a row, .25 less for each doubling, tau = 2."""
+    """Losses of a law: repeats are worth up to 1.5 epochs of fresh data, and fall with tau = 2."""
     rows = []
 
     def add(remedy, n, seed, epoch, data):
@@ -56,9 +56,9 @@ def priced() -> pd.DataFrame:
         for n in worth.FRESH:
             add("plain", n, seed, 1, n)
         for n, epoch in itertools.product(worth.UNIQUE, worth.EPOCHS):
-            most = 1.5 - 0.25 * np.log2(n / 250_000)
-            repeats = most * (1 - np.exp(-(epoch - 1) / 2))
-            add("tail_rewind_blend", n, seed, epoch, n * (1 + repeats + 1e-4 * seed))
+            repeats = 1.5 * (1 - np.exp(-(epoch - 1) / 2))
+            for remedy in (worth.TAIL, worth.OWN):
+                add(remedy, n, seed, epoch, n * (1 + repeats + 1e-4 * seed * (1 + n / 1e6)))
             if epoch > 1:
                 add("plain", n, seed, epoch, n * (0.8 + 1e-4 * seed))
     frame = pd.DataFrame(rows, columns=[*COLUMNS, "unique"]).assign(metric="loss", group="all")
@@ -80,7 +80,7 @@ def test_made_up_losses_get_their_verdicts(name, judge_rows, rows):
 
 def test_worth_is_that_of_the_fresh_data_of_the_same_loss():
     found = worth.in_fresh_data(priced())
-    at = "click", "tail_rewind_blend", 250_000, 0
+    at = "click", worth.TAIL, 250_000, 0
     assert found[(*at, 1.0)] == pytest.approx(1)
     assert found[(*at, 4.0)] == pytest.approx(1 + 1.5 * (1 - np.exp(-1.5)), rel=0.03)
 
@@ -90,8 +90,12 @@ def test_windows_are_nested_parts_of_one_log_and_the_held_out_day_is_small():
     window, _, test = few.split(few.world(0))
     assert (len(window), len(test)) == (4 * few.impressions_per_day, 50)
     trials = worth.trials_of(20)
-    along = {
-        t.about["unique"]: t.hyperparameter for t in trials if worth.ALONG in t.about["method"]
-    }
+    along = {t.about["unique"]: t.hyperparameter for t in trials if t.method == worth.TAIL}
     assert along[250_000] == 4 * along[62_500]
     assert len({t.share for t in trials}) == len(worth.FRESH) and max(t.share for t in trials) == 1
+
+
+def test_twice_the_data_is_compared_with_two_epochs_of_half():
+    found = worth.twice(priced())
+    assert sorted(found.index.unique("unique")) == list(worth.UNIQUE)
+    assert (found < 0).all()

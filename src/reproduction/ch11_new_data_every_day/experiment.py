@@ -1,7 +1,11 @@
-"""Chapter 11, claims C8 and C11: day after day, judged on the next day, each method tuned."""
+"""Chapter 11, claim C8: day after day, judged on the next day, in the default setting.
+
+Each method is searched for one epoch a day or for two, at the sizes of the board. Losses are those
+under the true probabilities, a quarter into the last epoch over a day and at its end.
+"""
 
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -22,107 +26,147 @@ from reproduction.measure import (
 )
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
-from reproduction.tuning import TUNING_DAYS, TWO_EPOCHS, tuned
+from reproduction.tuning import DAY_TAIL, chosen
+from reproduction.tuning import by_day as candidate
 
-NAME = "ch11_new_data_every_day"
-ONE_EPOCH, MORE_DATA = "plain, 1 epoch", "plain, 1 epoch over twice the data"
-SAME_RATES = "plain, 2 epochs at the rates for one"
-MEDA = ("meda", "meda_restored", "meda_groups")
-# Trained with two epochs in every profile; the others of TWO_EPOCHS only in long and gpu.
-LIVE = ("plain", "fal", "meda_restored", "meda_groups", "day_tail_rewind")
-SPAN = 3  # days at the start and at the end over which a method is summed up
+NAME = "days"
+SEEDS = tuple(range(30, 38))  # no pilot and no tuning has seen them
+QUARTER, END = 0.25, 1.0  # of the last epoch over a day
+FIRST_DAY = 3  # the first days say how fast a model learns from nothing; fading comes after
+SPAN = 3  # days at the end over which a method is summed up
 LEAKING = ("user", "user_x_advertiser")  # the tables whose leak is measured
 
 
-def label(method: str, epochs: int) -> str:
-    """Returns how rows name a method and its epochs a day."""
-    return f"{method}, {epochs} epoch{'s' if epochs > 1 else ''}"
+@dataclass(frozen=True)
+class Arm:
+    """A way to train on each day.
+
+    Attributes:
+        method: A key of METHODS.
+        epochs: Over each day.
+        tuned_for: The epochs a day for which its rates were searched. Those for one are plain
+            training's; the hyperparameter is always the method's own.
+        tuned_as: The method that was searched, if it is another one.
+        times_data: Impressions a day, in multiples of the others'.
+    """
+
+    method: str
+    epochs: int = 2
+    tuned_for: int = 2
+    tuned_as: str = ""
+    times_data: float = 1.0
+
+    def run(self, setting: str, days: int) -> Run:
+        """Returns its run of seed 0."""
+        if self.tuned_for == 1:
+            best = chosen(candidate("plain", 1))
+            if self.method != "plain":
+                value = chosen(candidate(self.method)).hyperparameter
+                best = replace(best, hyperparameter=value)
+        else:
+            best = chosen(candidate(self.tuned_as or self.method))
+        return Run(
+            self.method,
+            0,
+            **asdict(best),
+            setting=setting,
+            epochs=self.epochs,
+            days=days,
+            times_data=self.times_data,
+            rule="rowwise_adagrad",
+            day_evaluate_at=(QUARTER, END),
+        )
 
 
-def in_world(setting: str) -> str:
-    """Returns the setting as the rows have it: with the world, of which the record has others."""
-    return f"{setting}; default drift and churn"
+ONE_EPOCH, MORE_DATA = "plain, 1 epoch", "1 epoch, twice the data"
+PLAIN, SAME_RATES = "plain, 2 epochs", "plain, 2 epochs, rates for 1"
+FAL, FAL_SAME = "FAL", "FAL, rates for 1"
+REDRAWN, RESTORED, GROUPS = "MEDA, redrawn", "MEDA, restored", "MEDA, groups"
+GROUPS_SAME = "MEDA, groups, rates for 1"
+TAIL, BLENDED = "tail rewind", "tail rewind, blended"
+ARMS = {
+    ONE_EPOCH: Arm("plain", 1, 1),
+    MORE_DATA: Arm("plain", 1, 1, times_data=2.0),
+    PLAIN: Arm("plain"),
+    SAME_RATES: Arm("plain", tuned_for=1),
+    FAL: Arm("fal"),
+    FAL_SAME: Arm("fal", tuned_for=1),
+    REDRAWN: Arm("meda"),
+    RESTORED: Arm("meda_restored"),
+    GROUPS: Arm("meda_groups"),
+    GROUPS_SAME: Arm("meda_groups", tuned_for=1),
+    TAIL: Arm(DAY_TAIL),
+    # Blending leaves training as it is, so it takes the rates of tail rewind.
+    BLENDED: Arm(f"{DAY_TAIL}_blend", tuned_as=DAY_TAIL),
+}
+MEDA = (REDRAWN, RESTORED, GROUPS)
+LIVE = (ONE_EPOCH, MORE_DATA, PLAIN, FAL, RESTORED, GROUPS, TAIL)  # what the notebook runs itself
+
+
+def n_days(profile: Profile) -> int:
+    """Returns how many days a profile trains on."""
+    return {"quick": 4, "cpu": 10, "gpu": 30}.get(profile.name, 20)
+
+
+def run(
+    profile: Profile, device: str = "auto", seeds=None, store=None, log=print, arms=tuple(ARMS)
+) -> pd.DataFrame:
+    """Trains day by day; returns losses and memory as rows of `runs.COLUMNS`, a setting an arm."""
+    todo = [ARMS[name].run(name, n_days(profile)) for name in arms]
+    rows = run_all(over_seeds(seeds or SEEDS, todo), profile.board(), device, store, log)
+    kept = (EXPECTED, "table_bytes", "state_bytes", "rewind_bytes")
+    return rows[rows["metric"].isin(kept)].reset_index(drop=True)
 
 
 def ran(rows: pd.DataFrame, settings: Iterable[str]) -> list[str]:
     """Returns those of the settings that were run."""
     found = set(rows["setting"])
-    return [setting for setting in settings if in_world(setting) in found]
+    return [setting for setting in settings if setting in found]
 
 
-def n_days(profile: Profile) -> int:
-    """Returns how many days a profile trains on."""
-    return {"quick": 4, "gpu": 30}.get(profile.name, 10)
+def gain(rows: pd.DataFrame, setting: str, base: str = ONE_EPOCH, at: float = END) -> pd.DataFrame:
+    """Returns a setting's next-day loss against another's in %, mean over objectives.
 
+    A row for each day, a column for each seed.
 
-def runs(days: int, methods=TWO_EPOCHS) -> list[Run]:
-    """Returns one epoch a day, each method with two, and the controls.
-
-    The controls are one epoch over twice the data, and two at the rates for one: plain training's
-    best rates for two epochs are low, to remember little.
+    Args:
+        at: QUARTER or END, of the last epoch over a day. One epoch is taken at its end.
     """
 
-    def run(method: str, epochs: int, tuned_epochs: int, setting: str = "", **more) -> Run:
-        best = asdict(tuned(method, tuned_epochs, days=TUNING_DAYS))
-        more |= {"setting": in_world(setting or label(method, epochs)), "epochs": epochs}
-        return Run(method, 0, **best, days=days, **more)
+    def of(name: str, point: float) -> pd.Series:
+        loss = losses(rows, EXPECTED, by=POINT, setting=name)
+        loss = loss[(loss.index.get_level_values("epoch") - point) % 1 == 0]
+        by_day = loss.rename(lambda epoch: int(epoch - point) + 1, level="epoch")
+        return by_day.rename_axis(index={"epoch": "day"})
 
-    return [
-        *(run(method, 2, 2) for method in methods),
-        run("plain", 2, 1, setting=SAME_RATES),
-        run("plain", 1, 1, setting=MORE_DATA, times_data=2.0),
-        run("plain", 1, 1),
-    ]
+    change = relative(of(setting, at), of(base, END if base in (ONE_EPOCH, MORE_DATA) else at))
+    return over_objectives(change).unstack("seed").sort_index()
 
 
-def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
-    """Trains day by day and returns rows of `runs.COLUMNS`.
-
-    Only long and gpu have every method, and two epochs at the rates for one.
-    """
-    todo = runs(n_days(profile))
-    if profile.name not in ("long", "gpu"):
-        todo = [r for r in runs(n_days(profile), LIVE) if r.setting != in_world(SAME_RATES)]
-    return run_all(over_seeds(seeds or profile.seeds, todo), profile, device, store, log)
-
-
-def gain(rows: pd.DataFrame, setting: str, base: str = ONE_EPOCH) -> pd.Series:
-    """Returns a setting's next-day logloss against another's in %, by day, seed and objective."""
-    settings = (in_world(name) for name in (setting, base))
-    change = relative(*(losses(rows, by=POINT, setting=name) for name in settings))
-    return change.rename_axis(index={"epoch": "day"})
-
-
-def mean_by_day(by_day: pd.Series) -> pd.DataFrame:
-    """Returns a gain averaged over objectives: a row a day, a column a seed."""
-    return over_objectives(by_day).unstack("seed").sort_index()
-
-
-def slope(by_day: pd.Series, first: int = 1) -> pd.Series:
-    """Returns the least-squares rise by day from day `first` on, mean over objectives, by seed."""
-    table = mean_by_day(by_day).loc[first:]
+def slope(by_day: pd.DataFrame, first: int = FIRST_DAY) -> pd.Series:
+    """Returns the least-squares rise a day of a `gain` from day `first` on, by seed."""
+    table = by_day.loc[first:]
     return pd.Series(np.polyfit(table.index, table.to_numpy(), 1)[0], index=table.columns)
 
 
-def first_days(by_day: pd.Series) -> pd.Series:
-    """Returns the mean over objectives and the first days, by seed."""
-    return mean_by_day(by_day).iloc[:SPAN].mean()
+def last_days(by_day: pd.DataFrame) -> pd.Series:
+    """Returns the mean of a `gain` over the last days, by seed."""
+    return by_day.iloc[-SPAN:].mean()
 
 
-def last_days(by_day: pd.Series) -> pd.Series:
-    """Returns the mean over objectives and the last days, by seed."""
-    return mean_by_day(by_day).iloc[-SPAN:].mean()
+def later(rows: pd.DataFrame, setting: str, base: str = ONE_EPOCH, at: float = END) -> pd.Series:
+    """Returns the mean of `gain` from day FIRST_DAY on, by seed."""
+    return gain(rows, setting, base, at).loc[FIRST_DAY:].mean()
 
 
 def best_meda(rows: pd.DataFrame) -> str:
     """Returns the meaning of MEDA that does best over the last days, of those that were run."""
-    there = [name for name in MEDA if ran(rows, [label(name, 2)])]
-    return min(there, key=lambda name: last_days(gain(rows, label(name, 2))).mean())
+    return min(ran(rows, MEDA), key=lambda name: last_days(gain(rows, name)).mean())
 
 
 def bytes_at_end(rows: pd.DataFrame, setting: str, metric: str) -> pd.Series:
     """Returns the bytes that the runs of a setting report at their end, by seed."""
-    mine = rows[(rows["setting"] == in_world(setting)) & (rows["metric"] == metric)]
+    mine = rows[(rows["setting"] == setting) & (rows["metric"] == metric)]
     return mine.set_index("seed")["value"]
 
 
@@ -169,115 +213,54 @@ def growth(profile: Profile, seed: int, below: float) -> pd.DataFrame:
 
 
 def memory(grown: pd.DataFrame, dim: int) -> pd.DataFrame:
-    """Returns the bytes by day that follow from `growth`, for rows of `dim` floats under Adam.
+    """Returns the bytes by day that follow from `growth`, for rows of `dim` floats.
 
-    Columns tables, moments: of the rows seen so far; first_epoch, later_epochs: of tail rewind's
-    undo log. It has an id and a count (8 and 4 bytes) for each row touched and, for each row that
-    may go back, its id, weights and moments: at first every row touched, then the infrequent ones.
+    Columns tables, state: of the rows seen so far, under row-wise Adagrad; first_epoch,
+    later_epochs: of tail rewind's undo log. It has an id and a count (8 and 4 bytes) for each row
+    touched and, for each row that may go back, its id, weights and state: at first every row
+    touched, then the infrequent ones.
     """
     by_day = grown.groupby("day")[["rows", "touched", "infrequent"]].sum()
-    weights = 4 * dim
-    counted, kept = 8 + 4, 8 + 3 * weights
+    weights, state = 4 * dim, 4
+    counted, kept = 8 + 4, 8 + weights + state
     found = {
         "tables": by_day["rows"] * weights,
-        "moments": by_day["rows"] * 2 * weights,
+        "state": by_day["rows"] * state,
         "first_epoch": by_day["touched"] * (counted + kept),
         "later_epochs": by_day["touched"] * counted + by_day["infrequent"] * kept,
     }
     return pd.DataFrame(found)
 
 
-# From day 3 on ----------------------------------------------------------------------------------
-
-# The first days say how fast a model learns from nothing; fading is what comes after. It is
-# measured at the rates tuned for two epochs a day, where plain training remembers little, and at
-# the rates tuned for one, where plain training collapses first and has something to recover from.
-FROM_DAY_THREE = "from_day_three"
-SEEDS = tuple(range(20, 28))
-
-FIRST_DAY = 3
-N_DAYS, LONGER = 10, 20
-FEWER_SEEDS = 3  # of the longer stream
-TWO, ONE = "tuned for two epochs", "tuned for one epoch"
-METHODS = ("plain", "fal", "meda_groups")
-
-
-def runs_from_day_three(days: int) -> list[Run]:
-    """Returns the runs of one seed: three methods at both sets of rates, and one epoch a day."""
-    one = tuned("plain", 1, days=TUNING_DAYS)
-    arms = [("plain", 1, one, ONE)]
-    for method in METHODS:
-        two = tuned(method, 2, days=TUNING_DAYS)
-        slow = replace(one, hyperparameter=two.hyperparameter)
-        arms += [(method, 2, two, TWO), (method, 2, slow, ONE)]
-    return [
-        Run(
-            method,
-            0,
-            **asdict(best),
-            about={"epochs": epochs, "rates": rates, "days": days},
-            epochs=epochs,
-            days=days,
-        )
-        for method, epochs, best, rates in arms
-    ]
-
-
-def run_from_day_three(
-    profile: Profile, device: str = "auto", seeds=None, store=None, log=print
-) -> pd.DataFrame:
-    """Returns rows of runs.COLUMNS, and `epochs`, `rates` and `days`."""
-    seeds = seeds or SEEDS
-    todo = over_seeds(seeds, runs_from_day_three(N_DAYS)) + over_seeds(
-        seeds[:FEWER_SEEDS], runs_from_day_three(LONGER)
-    )
-    rows = run_all(todo, profile, device, store, log)
-    return rows[rows["metric"].isin(["logloss", "expected_logloss"])]
-
-
-def against(
-    rows: pd.DataFrame, method: str, rates: str, days: int = N_DAYS, base_epochs: int = 2
-) -> pd.Series:
-    """Returns a method's next-day loss against plain training's in %, by day, seed and objective.
-
-    Plain training has the same rates, except that its one epoch a day has those tuned for one.
-    """
-    base_rates = rates if base_epochs == 2 else ONE
-    ours = losses(rows, EXPECTED, method=method, epochs=2, rates=rates, days=days)
-    base = losses(rows, EXPECTED, method="plain", epochs=base_epochs, rates=base_rates, days=days)
-    return relative(ours, base).rename_axis(index={"epoch": "day"})
-
-
-def by_day(rows: pd.DataFrame, method: str, rates: str, **which) -> pd.DataFrame:
-    """Returns `against` averaged over objectives: a row a day, a column a seed."""
-    return mean_by_day(against(rows, method, rates, **which))
-
-
-def judge_from_day_three(rows: pd.DataFrame) -> pd.DataFrame:
+def judge(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the evidence for C8."""
-    found = []
-    for days in sorted(set(rows["days"])):
-        point = f"{days} days"
-        for name, method in (("fal_tuned", "fal"), ("meda_tuned", "meda_groups")):
-            found.append(("C8", name, point, slope(against(rows, method, TWO, days), FIRST_DAY)))
-        plain = against(rows, "plain", ONE, days, base_epochs=1)
-        found.append(("C8", "plain_recovers", point, slope(plain, FIRST_DAY)))
+    days = int(rows["epoch"].max())
+    fading = {"fal": (FAL, PLAIN), "meda": (GROUPS, PLAIN), "tail": (TAIL, PLAIN)}
+    found = [
+        ("C8", f"{name}_tuned", f"{days} days", slope(gain(rows, *pair)))
+        for name, pair in fading.items()
+    ]
+    found.append(("C8", "plain_recovers", f"{days} days", slope(gain(rows, SAME_RATES))))
+    found.append(("C8", "fresh", f"{days} days", later(rows, MORE_DATA, TAIL)))
     return evidence(found)
 
 
 def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
-    rows, tail = record.rows, label("day_tail_rewind", 2)
-    settings = {"more": MORE_DATA, "plain": label("plain", 2), "day_tail_rewind": tail}
+    rows = record.rows
+    same = {"fal": (FAL_SAME, SAME_RATES), "meda": (GROUPS_SAME, SAME_RATES)}
+    tuned = {"fal": (FAL, PLAIN), "meda": (GROUPS, PLAIN), "tail": (TAIL, PLAIN)}
+    collapsed = gain(rows, SAME_RATES)
     return by_name(
-        late={name: last_days(gain(rows, one)) for name, one in settings.items()},
-        tail={"more": last_days(gain(rows, tail, MORE_DATA))},
+        days=len(collapsed),
+        late={name: last_days(gain(rows, name)) for name in ARMS if name != ONE_EPOCH},
+        tail={"more": last_days(gain(rows, TAIL, MORE_DATA))},
+        slope={name: slope(gain(rows, *pair)) for name, pair in tuned.items()},
+        slope_same={name: slope(gain(rows, *pair)) for name, pair in same.items()},
+        recovery=-slope(collapsed),
+        first={"same": collapsed.loc[FIRST_DAY]},
+        last={"same": collapsed.iloc[-1]},
+        quarter={name: later(rows, name, at=QUARTER) for name in (RESTORED, TAIL, BLENDED)},
+        end={name: later(rows, name) for name in (RESTORED, TAIL, BLENDED, MORE_DATA)},
+        gained=later(rows, BLENDED, TAIL, QUARTER),
     )
-
-
-def facts_from_day_three(record: Record) -> dict:
-    """Returns those of the record of FROM_DAY_THREE."""
-    rows, plain = record.rows, against(record.rows, "plain", ONE, base_epochs=1)
-    which = {"fal": ("fal", TWO), "meda_groups": ("meda_groups", TWO), "fal_high": ("fal", ONE)}
-    slopes = {name: slope(against(rows, *one), FIRST_DAY) for name, one in which.items()}
-    return by_name(slope=slopes, recovery=-slope(plain, FIRST_DAY), plain=mean_by_day(plain))

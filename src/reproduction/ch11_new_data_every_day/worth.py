@@ -1,10 +1,10 @@
 """Chapter 11, claim C15: what a repeated epoch is worth, in fresh data.
 
-Each method trains on windows of several sizes for eight epochs, and plain training once on windows
-up to four times as large. A smaller window is a random part of a larger one, from the same days of
-the same world. The tables are the world's throughout, so that the rows that a window touches, and
-the lookups of each, grow with it. Rates are those of a search under Adam. At the ends of epochs,
-tail rewind is the same with and without blended serving, so that it has one line.
+Each method trains on windows of several sizes for four epochs or eight, and plain training once on
+windows up to four times as large. A smaller window is a random part of a larger one, from the same
+days of the same world. The tables are the world's throughout, so that the rows that a window
+touches, and the lookups of each, grow with it. The default setting; rates are those of the board's
+search for the end of epoch 4, on the smallest of the windows, and thresholds grow with the window.
 """
 
 from dataclasses import asdict, replace
@@ -16,31 +16,19 @@ import torch
 from reproduction import tables
 from reproduction.findings import by_name, estimate
 from reproduction.judge import evidence
-from reproduction.measure import as_losses
+from reproduction.measure import as_losses, relative
 from reproduction.records import Record
 from reproduction.remedies.board import BOARD
 from reproduction.runs import Profile, Run, run_all, window
-from reproduction.tuning import Tuned
+from reproduction.tuning import chosen, on_board
 
-NAME = "ch11_worth"
-SEEDS = (20, 21, 22, 23)
+NAME = "worth"
+SEEDS = tuple(range(30, 38))  # no pilot and no tuning has seen them
 EPOCHS = (1, 2, 3, 4, 8)
-FRESH = tuple(15_625 * 2**k for k in range(9))  # impressions, trained on once: up to 4 million
-UNIQUE = FRESH[2:7]  # impressions, trained on for eight epochs
-BLEND = "tail_rewind_blend"
-# The threshold of tail rewind in proportion to the window. Added when two seeds without it had been
-# seen, so the prediction, which is about the threshold of the board's search, does not cover it.
-ALONG = "threshold along"
-# What a search over two epochs chose under Adam, on windows of 62,500 impressions.
-CHOSEN = {
-    "plain": Tuned(1e-3, 0.1, None),
-    "fal": Tuned(1e-3, 10**-1.5, "log", dense_factor=0.1),
-    "meda": Tuned(1e-3, 10**-2.5, None),
-    BLEND: Tuned(1e-3, 0.1, 50),
-}
-METHODS = (*CHOSEN, f"{BLEND}, {ALONG}")
-LABELS = {name: BOARD[name].label for name in METHODS[:-1]}
-LABELS[METHODS[-1]] = f"{LABELS[BLEND]}, scaled threshold"
+FRESH = tuple(15_625 * 2**k for k in range(8))  # impressions, trained on once: up to 2 million
+UNIQUE = FRESH[2:6]  # impressions, trained on repeatedly
+TAIL, OWN = "tail_rewind", "leave_one_out_votes"
+LABELS = {name: BOARD[name].label for name in ("plain", "meda", TAIL, OWN)}
 COLUMN = "user_x_advertiser"
 MEAN = "mean"  # over the objectives
 
@@ -54,24 +42,26 @@ def sizes(profile: Profile) -> Profile:
 def trials_of(seed: int) -> list[Run]:
     """Returns the runs of one seed: plain over each window once, and each method repeated."""
 
-    def trial(method: str, n: int, evaluated: tuple[int, ...]) -> Run:
-        name, _, variant = method.partition(", ")
-        best = CHOSEN[name]
-        if variant:
+    def trial(method: str, n: int, epochs: tuple[int, ...]) -> Run:
+        best = chosen(on_board(method))
+        if best.hyperparameter is not None:  # a threshold, of lookups
             best = replace(best, hyperparameter=best.hyperparameter * n // UNIQUE[0])
         return Run(
-            name,
+            method,
             seed,
             **asdict(best),
-            about={"unique": n, "method": method},
-            epochs=evaluated[-1],
-            evaluate_epochs=tuple(epochs - 1 for epochs in evaluated),
+            about={"unique": n},
+            epochs=epochs[-1],
+            evaluate_epochs=tuple(epoch - 1 for epoch in epochs),
             evaluate_at=(1.0,),
             share=n / FRESH[-1],
+            rule="rowwise_adagrad",
         )
 
     once = [trial("plain", n, (1,)) for n in FRESH if n not in UNIQUE]
-    repeated = [trial(name, n, EPOCHS) for n in UNIQUE for name in METHODS]
+    repeated = [
+        trial(name, n, EPOCHS if name == TAIL else EPOCHS[:-1]) for n in UNIQUE for name in LABELS
+    ]
     return [*once, *repeated]
 
 
@@ -124,53 +114,62 @@ def in_fresh_data(rows: pd.DataFrame) -> pd.Series:
     return pd.Series(found, dtype=float).rename_axis(names)
 
 
+def gained(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns what the epochs after the first are worth, mean of the objectives' losses.
+
+    By remedy, unique and seed; a column for each number of epochs.
+    """
+    worth = in_fresh_data(rows).xs(MEAN, level="objective").unstack("epoch")
+    return worth.sub(worth[1.0], axis=0).drop(columns=1.0)
+
+
+def twice(rows: pd.DataFrame) -> pd.Series:
+    """Returns one epoch over twice the data against two with tail rewind in %, by unique, seed."""
+    of = losses(rows).drop(index=MEAN)
+    once = of.xs("plain", level="remedy")[1.0].rename(index=lambda n: n // 2, level="unique")
+    change = relative(once, of.xs(TAIL, level="remedy")[2.0])
+    return change.groupby(["unique", "seed"]).mean()
+
+
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the evidence for C15; a point is a window."""
-    by_epoch, found = in_fresh_data(rows).xs(MEAN, level="objective").unstack("epoch"), []
-    for name, measure in ((BLEND, "three_repeats"), ("plain", "plain")):
-        for n, of in by_epoch.xs(name, level="remedy").groupby("unique"):
-            of, point = of.droplevel("unique"), f"{n:,} unique impressions"
-            found.append(("C15", measure, point, (of[4.0] - of[1.0]).dropna()))
-            if measure == "three_repeats":
-                falling = of[2.0] - of[1.0] - (of[8.0] - of[4.0]) / 4
-                found.append(("C15", "falling", point, falling.dropna()))
+    by_epoch, found = gained(rows), []
+    for name, measure in ((TAIL, "three_repeats"), (OWN, "own_label"), ("plain", "plain")):
+        for n, values in by_epoch.xs(name)[4.0].dropna().groupby("unique"):
+            point = f"{n:,} unique impressions"
+            found.append(("C15", measure, point, values.droplevel("unique")))
+    tail = by_epoch.xs(TAIL)
+    falling = tail[2.0] - (tail[8.0] - tail[4.0]) / 4
+    for measure, by_window in (("falling", falling), ("twice", twice(rows))):
+        for n, values in by_window.dropna().groupby("unique"):
+            point = f"{n:,} unique impressions"
+            found.append(("C15", measure, point, values.droplevel("unique")))
+    ends = (tail[4.0].xs(n, level="unique") for n in (UNIQUE[-1], UNIQUE[0]))
+    found.append(("C15", "size", "", next(ends) - next(ends)))
     return evidence(found)
 
 
-def show(record: Record | None, remedy: str = BLEND) -> None:
+def show(record: Record | None) -> None:
     """Displays what repeated epochs are worth, by window and number of epochs."""
     if record is None:
         return
-    worth = in_fresh_data(record.rows).xs((MEAN, remedy), level=["objective", "remedy"])
-    first = worth.xs(1.0, level="epoch")
     frequency = record.rows[record.rows["metric"] == "lookups"].groupby("unique")["value"].mean()
     cells: dict[str, dict[str, str]] = {}
-    for (n, epoch), values in worth.groupby(["unique", "epoch"]):
-        of = cells.setdefault(f"{n:,}", {"lookups a row": f"{frequency[n]:.1f}"})
-        if epoch > 1:
-            of[f"{epoch:.0f} epochs"] = estimate(values.droplevel("epoch") - first.xs(n))
-    note = f"{LABELS[remedy]}: worth of the epochs after the first, in epochs of fresh data:"
-    tables.show(cells, "unique impressions", note)
+    for (remedy, n), values in gained(record.rows).groupby(["remedy", "unique"], sort=False):
+        of = cells.setdefault(f"{LABELS[remedy]}, {n:,}", {"lookups a row": f"{frequency[n]:.1f}"})
+        for epoch, by_seed in values.dropna(axis=1).items():
+            of[f"{epoch:.0f} epochs"] = estimate(by_seed.droplevel(["remedy", "unique"]))
+    tables.show(cells, "unique impressions", "Worth of the epochs after the first, in fresh ones:")
 
 
 def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
-    rows = record.rows
-    worth = in_fresh_data(rows).xs(MEAN).unstack("epoch")
-    by_method = worth.groupby(["remedy", "seed"]).mean()
-    along, meda, fal = (by_method.xs(name) for name in (METHODS[-1], "meda", "fal"))
-    three, seven = ((worth[last] - worth[1.0]).unstack("unique") for last in (4.0, 8.0))
+    by_epoch, twofold = gained(record.rows), twice(record.rows)
+    first = in_fresh_data(record.rows).xs((MEAN, 1.0), level=["objective", "epoch"])
     return by_name(
-        three=three.xs(BLEND),
-        three_small=three.xs(BLEND).iloc[:, :3].mean(axis=1),
-        seven_cost=-seven.xs(BLEND)[1_000_000],
-        plain=three.xs("plain"),
-        plain_cost=-three.xs("plain").mean(axis=1),
-        along=along,
-        after_first=along - 1,
-        second_percent=100 * (along[2.0] - 1),
-        third_percent=100 * (along[3.0] - along[2.0]),
-        meda=meda,
-        meda_gain=meda[4.0] - meda[1.0],
-        fal_cost=fal[1.0] - fal[4.0],
+        gained={name: of.droplevel("remedy").stack() for name, of in by_epoch.groupby("remedy")},
+        mean={name: of.groupby("seed").mean().stack() for name, of in by_epoch.groupby("remedy")},
+        first={name: of.groupby("seed").mean() for name, of in first.groupby("remedy")},
+        twice=twofold,
+        twice_mean=twofold.groupby("seed").mean(),
     )
