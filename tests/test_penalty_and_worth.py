@@ -59,6 +59,8 @@ def priced() -> pd.DataFrame:
             repeats = 1.5 * (1 - np.exp(-(epoch - 1) / 2))
             for remedy in (worth.TAIL, worth.OWN):
                 add(remedy, n, seed, epoch, n * (1 + repeats + 1e-4 * seed * (1 + n / 1e6)))
+            if n == worth.UNIQUE[-1]:
+                add(worth.FIXED, n, seed, epoch, n * (1 + repeats / 2 + 1e-4 * seed))
             if epoch > 1:
                 add("plain", n, seed, epoch, n * (0.8 + 1e-4 * seed))
     frame = pd.DataFrame(rows, columns=[*COLUMNS, "unique"]).assign(metric="loss", group="all")
@@ -90,7 +92,7 @@ def test_windows_are_nested_parts_of_one_log_and_the_held_out_day_is_small():
     window, _, test = few.split(few.world(0))
     assert (len(window), len(test)) == (4 * few.impressions_per_day, 50)
     trials = worth.trials_of(20)
-    along = {t.about["unique"]: t.hyperparameter for t in trials if t.method == worth.TAIL}
+    along = {t.about["unique"]: t.hyperparameter for t in trials if t.about["method"] == worth.TAIL}
     assert along[250_000] == 4 * along[62_500]
     assert len({t.share for t in trials}) == len(worth.FRESH) and max(t.share for t in trials) == 1
 

@@ -66,8 +66,8 @@ def measured(results: Path) -> dict[str, pd.Series]:
     `cross_world` that of all objectives in AdsWorld. `late_small` is plain's loss at the end of
     epoch 2 against one epoch at the small dose. `second_epoch` is what a second epoch with tail
     rewind is worth, in percent of an epoch of fresh data, and `worth_fixed` what epochs 2 to 4 are
-    worth in a window of a million at the threshold of a sixteenth; `worth_scaled` with one in
-    proportion, over all windows; `_eight`: epochs 2 to 8.
+    worth in the largest window at the threshold of an eighth of it; `worth_scaled` with one in
+    proportion; `_eight`: epochs 2 to 8.
     In the default setting, at the rate that is best for one epoch, `default_jump` is plain's jump,
     `default_jump_no_cross` the same without the sparsest cross,
     `default_left` the part of it that FAL leaves, and `default_METHOD` a method's loss after three
@@ -142,30 +142,29 @@ def _measured(results: Path) -> dict[str, pd.Series]:
         for data, key in (("AdsWorld", f"dip_{name}"), ("KuaiRand", f"dip_{name}_kuairand")):
             found[key] = own_label.at_point(rows, data, own_label.ADAGRAD_RATES[1], name, 1.1)
     worths = worth.facts(records.read(worth.NAME, "long", results))
-    found["second_epoch"], found["third_epoch"] = worths["second_percent"], worths["third_percent"]
-    found["worth_fixed"] = worths["three/1000000"]
-    found["worth_fixed_eight"] = -worths["seven_cost"]
-    found["worth_scaled"], found["worth_scaled_eight"] = (
-        worths[f"after_first/{k}"] for k in (4, 8)
-    )
+    second, third = (worths[f"mean/{worth.TAIL}/{k}"] for k in (2, 3))
+    found["second_epoch"], found["third_epoch"] = 100 * second, 100 * (third - second)
+    for key in ("fixed", "scaled"):
+        for epochs, end in ((4, ""), (8, "_eight")):
+            found[f"worth_{key}{end}"] = worths[f"largest/{key}/{epochs}"]
     rows = records.read(real_logs.NAME, "long", results).rows
     ends = [
         losses(rows, method="plain", setting=real_logs.setting(cross), **CLICK)
         for cross in (real_logs.WITH, real_logs.WITHOUT)
     ]
     found["cross_kuairand"] = by_seed(relative(*ends).dropna())
-    rows = records.read("ch11_new_data_every_day", "long", results).rows
-    methods = ("plain", "fal", "meda_restored", "day_tail_rewind")
-    settings = {name: continual.label(name, 2) for name in methods}
-    for name, setting in {**settings, "more_data": continual.MORE_DATA}.items():
+    rows = records.read(continual.NAME, "long", results).rows
+    for name, setting in {
+        "plain": continual.PLAIN,
+        "fal": continual.FAL,
+        "meda_restored": continual.RESTORED,
+        "day_tail_rewind": continual.TAIL,
+        "more_data": continual.MORE_DATA,
+    }.items():
         found[f"days_{name}"] = continual.last_days(continual.gain(rows, setting))
     found["online_blend"] = measures(records.read("a1_ab_test", "long", results).evidence)[
         "remedy_above"
     ]
-    rows = records.read(own_label.BY_DAY, "long", results).rows
-    settings = {"day_tail_rewind": own_label.TAIL, "more_data": own_label.MORE_DATA}
-    for name, setting in settings.items():
-        found[f"later_{name}"] = own_label.later(rows, setting, own_label.END)
     facts = production.facts(records.read(production.NAME, "long", results))
     crossless = production.facts(records.read(production.NO_CROSS_NAME, "long", results))
     rate = f"{production.BEST:.3g}"

@@ -8,26 +8,37 @@ from matplotlib.figure import Figure
 
 from reproduction import style, tables
 from reproduction.ch11_new_data_every_day import experiment, worth
-from reproduction.ch11_new_data_every_day.experiment import ONE_EPOCH, SPAN, gain, label
+from reproduction.ch11_new_data_every_day.experiment import (
+    BLENDED,
+    FAL,
+    FAL_SAME,
+    GROUPS,
+    GROUPS_SAME,
+    MORE_DATA,
+    ONE_EPOCH,
+    PLAIN,
+    REDRAWN,
+    RESTORED,
+    SAME_RATES,
+    SPAN,
+    TAIL,
+    gain,
+)
 from reproduction.findings import estimate
 from reproduction.measure import intervals
 
-MORE_DATA, SAME_RATES = experiment.MORE_DATA, experiment.SAME_RATES
-_TWO = [label(name, 2) for name in experiment.TWO_EPOCHS]
-PLAIN, FAL, REDRAWN, RESTORED, GROUPS, ADAMAR, TAIL = _TWO
-# By the setting of its runs: the line's name, whose style it has, and what tells it apart.
-LINES: dict[str, tuple[str, str, dict]] = {
-    MORE_DATA: ("1 epoch, twice the data", "plain", {"color": "#5B7FA6", "marker": "s"}),
-    PLAIN: ("plain, 2 epochs", "plain", {}),
-    SAME_RATES: ("plain, 2 epochs, rates for 1", "plain", {"color": "#7A7A7A", "marker": "v"}),
-    FAL: ("FAL", "FAL", {}),
-    REDRAWN: ("MEDA, redrawn", "MEDA", {"color": "#9A7400", "marker": "o"}),
-    RESTORED: ("MEDA, restored", "MEDA", {"color": "#8F3A00", "marker": "s"}),
-    GROUPS: ("MEDA, groups", "MEDA", {}),
-    ADAMAR: ("AdamAR", "AdamAR", {}),
-    TAIL: ("tail rewind", "tail rewind", {}),
+# By setting: whose style its line has, and what tells it apart.
+LINES: dict[str, tuple[str, dict]] = {
+    MORE_DATA: ("plain", {"color": "#5B7FA6", "marker": "s"}),
+    PLAIN: ("plain", {}),
+    SAME_RATES: ("plain", {"color": "#7A7A7A", "marker": "v"}),
+    FAL: ("FAL", {}),
+    REDRAWN: ("MEDA", {"color": "#9A7400", "marker": "o"}),
+    RESTORED: ("MEDA", {"color": "#8F3A00", "marker": "s"}),
+    GROUPS: ("MEDA", {}),
+    TAIL: ("tail rewind", {}),
+    BLENDED: ("tail rewind", {"linestyle": "-"}),
 }
-NAMES = {setting: name for setting, (name, _, _) in LINES.items()} | {ONE_EPOCH: "1 epoch"}
 MB = 2**20
 
 
@@ -57,20 +68,19 @@ def leak(found: pd.DataFrame) -> tuple[Figure, dict]:
 @style.shown("fig-eleven-epochs")
 def epochs_or_data(rows: pd.DataFrame) -> Figure:
     """Draws more epochs and more data against one epoch a day, as far as they were run."""
-    return _by_day(rows, [PLAIN, SAME_RATES, MORE_DATA], ONE_EPOCH)
+    return _by_day(rows, [PLAIN, SAME_RATES, MORE_DATA])
 
 
 @style.shown("fig-eleven-meanings")
 def meanings(rows: pd.DataFrame) -> Figure:
     """Draws the three meanings of MEDA against one epoch a day."""
-    return _by_day(rows, [PLAIN, REDRAWN, RESTORED, GROUPS], ONE_EPOCH)
+    return _by_day(rows, [PLAIN, REDRAWN, RESTORED, GROUPS])
 
 
 @style.shown("fig-eleven-remedies")
 def remedies(rows: pd.DataFrame) -> Figure:
     """Draws each remedy that was run once against one epoch a day."""
-    meda = label(experiment.best_meda(rows), 2)
-    return _by_day(rows, [PLAIN, FAL, meda, ADAMAR, TAIL, MORE_DATA], ONE_EPOCH)
+    return _by_day(rows, [PLAIN, FAL, experiment.best_meda(rows), TAIL, MORE_DATA])
 
 
 @style.shown("fig-eleven-growth")
@@ -101,40 +111,45 @@ def growth(grown: pd.DataFrame, below: float) -> tuple[Figure, dict]:
 def from_day_three_on(rows: pd.DataFrame) -> Figure:
     """Draws the methods' loss by day at both sets of rates, against one epoch a day."""
     fig, grid = style.figure(2, height=2.9, sharex=True)
-    names = {"plain": "plain", "fal": "FAL", "meda_groups": "MEDA"}
-    for axes, rates in zip(grid, (experiment.TWO, experiment.ONE)):
-        for method, name in names.items():
-            change = experiment.by_day(rows, method, rates, base_epochs=1)
-            found = intervals(change.stack().rename("value"), ["day"])
+    panels = {
+        "two epochs": {"plain": PLAIN, "FAL": FAL, "MEDA": GROUPS},
+        "one epoch": {"plain": SAME_RATES, "FAL": FAL_SAME, "MEDA": GROUPS_SAME},
+    }
+    for axes, (epochs, settings) in zip(grid, panels.items()):
+        for name, setting in settings.items():
+            found = intervals(gain(rows, setting).stack().rename("value"), ["day"])
             style.band(axes, found, name, marker="o", markersize=4)
         style.reference(axes)
         style.percent_axis(axes)
-        axes.set_title(f"rates {rates} a day")
+        axes.set_title(f"rates tuned for {epochs} a day")
     axes.axvline(experiment.FIRST_DAY - 0.5, color=style.REFERENCE, linewidth=1)
-    axes.set_xlabel("days trained")
+    _days(axes, found.index.max())
     fig.supylabel("two epochs against one, %", fontsize=12)
     style.legend_outside(fig, grid[0])
     return fig
 
 
-def gains(rows: pd.DataFrame, settings: Sequence[str], base: str) -> None:
-    """Displays each setting's logloss against `base` in %, early and late."""
-    found = {}
-    for setting in experiment.ran(rows, settings):
-        change = gain(rows, setting, base)
-        found[NAMES[setting]] = {
-            f"first {SPAN} days": estimate(experiment.first_days(change)),
-            f"last {SPAN} days": estimate(experiment.last_days(change)),
-        }
-    tables.show(found, f"logloss against {NAMES[base]}, %")
+@style.shown("fig-eleven-served")
+def served(rows: pd.DataFrame) -> Figure:
+    """Draws what is served a quarter into the last epoch over a day, against one epoch a day."""
+    return _by_day(rows, [RESTORED, TAIL, BLENDED], at=experiment.QUARTER)
+
+
+def gains(rows: pd.DataFrame, settings: Sequence[str] = tuple(LINES)) -> None:
+    """Displays each setting's loss against one epoch a day in %, over the last days."""
+    found = {
+        setting: {f"last {SPAN} days": estimate(experiment.last_days(gain(rows, setting)))}
+        for setting in experiment.ran(rows, settings)
+    }
+    tables.show(found, f"loss against {ONE_EPOCH}, %")
 
 
 def bytes_by_day(grown: pd.DataFrame, dim: int) -> None:
     """Displays the memory on the first, a middle and the last day, for rows of `dim` floats."""
     size = experiment.memory(grown, dim) / MB
-    size.insert(2, "second_group", size["tables"] + size["moments"])
+    size.insert(2, "second_group", size["tables"] + size["state"])
     rows = grown.groupby("day")["rows"].sum()
-    heads = ["tables", "Adam's moments", "a second group"]
+    heads = ["tables", "optimizer's state", "a second group"]
     heads += ["undo log in the first epoch", "undo log in later ones"]
     size.columns = [f"{head}, MB" for head in heads]
     last = size.index[-1]
@@ -152,23 +167,22 @@ def bytes_by_method(rows: pd.DataFrame) -> None:
         "kept to put rows back, MB": "rewind_bytes",
     }
     found = {}
-    for s in experiment.ran(rows, (PLAIN, FAL, ADAMAR, REDRAWN, RESTORED, GROUPS, TAIL)):
+    for s in experiment.ran(rows, (PLAIN, FAL, REDRAWN, RESTORED, GROUPS, TAIL)):
         sizes = {words: experiment.bytes_at_end(rows, s, m) / MB for words, m in metrics.items()}
-        found[NAMES[s]] = {words: estimate(size, digits=1) for words, size in sizes.items()}
+        found[s] = {words: estimate(size, digits=1) for words, size in sizes.items()}
     tables.show(found, "method")
 
 
-def _by_day(rows: pd.DataFrame, settings: Sequence[str], base: str) -> Figure:
+def _by_day(rows: pd.DataFrame, settings: Sequence[str], at: float = experiment.END) -> Figure:
     fig, axes = style.figure(height=4.4)
     for setting in experiment.ran(rows, settings):
-        name, method, kind = LINES[setting]
-        look = {"markersize": 5, **kind}
-        by_day = gain(rows, setting, base).groupby(["day", "seed"]).mean()
-        style.line(axes, by_day.rename("value").reset_index(), "day", method, name, **look)
-    style.reference(axes, 0, NAMES[base])
+        method, kind = LINES[setting]
+        by_day = gain(rows, setting, at=at).stack().rename("value").reset_index()
+        style.line(axes, by_day, "day", method, setting, **{"markersize": 5, **kind})
+    style.reference(axes, 0, ONE_EPOCH)
     style.percent_axis(axes)
-    _days(axes, by_day.index.get_level_values("day").max())
-    axes.set_ylabel(f"next-day logloss\nagainst {NAMES[base]}, %")
+    _days(axes, by_day["day"].max())
+    axes.set_ylabel(f"next-day loss\nagainst {ONE_EPOCH}, %")
     style.legend_outside(fig, axes, columns=2)
     return fig
 
@@ -181,13 +195,11 @@ def _days(axes: Axes, last: float) -> None:
 @style.shown("fig-eleven-worth")
 def priced(rows: pd.DataFrame) -> Figure:
     """Draws what the epochs after the first are worth: a panel for each of three windows."""
-    found = worth.in_fresh_data(rows).xs(worth.MEAN, level="objective").unstack("epoch")
-    found = found.sub(found[1.0], axis=0).stack().rename("value").reset_index()
-    windows = worth.UNIQUE[::2]
-    found = found[found["unique"].isin(windows)].sort_values("unique")
+    found = worth.gained(rows).assign(start=0.0).rename(columns={"start": 1.0})
+    found = found.stack().rename("value").reset_index().sort_values(["unique", "epoch"])
+    found = found[found["unique"].isin((worth.UNIQUE[0], *worth.UNIQUE[2:]))]
     found["line"] = found["remedy"].map(worth.LABELS)
     found["unique"] = found["unique"].map(lambda n: f"{n:,} unique impressions")
     label = "worth of the epochs after the first,\nin epochs of fresh data"
-    looks = {worth.LABELS[name]: style.line_style(worth.LABELS[name]) for name in worth.METHODS}
-    looks[worth.LABELS[worth.BLEND]] = style.line_style("tail rewind") | {"linestyle": "-"}
+    looks = {name: style.line_style(name) for name in worth.LABELS.values()}
     return style.by_epoch(found, looks, label, "unique", 2.2)

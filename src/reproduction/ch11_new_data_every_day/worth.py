@@ -28,7 +28,9 @@ EPOCHS = (1, 2, 3, 4, 8)
 FRESH = tuple(15_625 * 2**k for k in range(8))  # impressions, trained on once: up to 2 million
 UNIQUE = FRESH[2:6]  # impressions, trained on repeatedly
 TAIL, OWN = "tail_rewind", "leave_one_out_votes"
+FIXED = f"{TAIL}, threshold of the smallest window"  # in the largest
 LABELS = {name: BOARD[name].label for name in ("plain", "meda", TAIL, OWN)}
+LABELS[FIXED] = f"{LABELS[TAIL]}, threshold not scaled"
 COLUMN = "user_x_advertiser"
 MEAN = "mean"  # over the objectives
 
@@ -42,15 +44,16 @@ def sizes(profile: Profile) -> Profile:
 def trials_of(seed: int) -> list[Run]:
     """Returns the runs of one seed: plain over each window once, and each method repeated."""
 
-    def trial(method: str, n: int, epochs: tuple[int, ...]) -> Run:
+    def trial(name: str, n: int, epochs: tuple[int, ...]) -> Run:
+        method = name.split(",")[0]
         best = chosen(on_board(method))
-        if best.hyperparameter is not None:  # a threshold, of lookups
+        if best.hyperparameter is not None and name != FIXED:  # a threshold, of lookups
             best = replace(best, hyperparameter=best.hyperparameter * n // UNIQUE[0])
         return Run(
             method,
             seed,
             **asdict(best),
-            about={"unique": n},
+            about={"unique": n, "method": name},
             epochs=epochs[-1],
             evaluate_epochs=tuple(epoch - 1 for epoch in epochs),
             evaluate_at=(1.0,),
@@ -60,7 +63,10 @@ def trials_of(seed: int) -> list[Run]:
 
     once = [trial("plain", n, (1,)) for n in FRESH if n not in UNIQUE]
     repeated = [
-        trial(name, n, EPOCHS if name == TAIL else EPOCHS[:-1]) for n in UNIQUE for name in LABELS
+        trial(name, n, EPOCHS if name in (TAIL, FIXED) else EPOCHS[:-1])
+        for n in UNIQUE
+        for name in LABELS
+        if name != FIXED or n == UNIQUE[-1]
     ]
     return [*once, *repeated]
 
@@ -144,8 +150,10 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
         for n, values in by_window.dropna().groupby("unique"):
             point = f"{n:,} unique impressions"
             found.append(("C15", measure, point, values.droplevel("unique")))
-    ends = (tail[4.0].xs(n, level="unique") for n in (UNIQUE[-1], UNIQUE[0]))
-    found.append(("C15", "size", "", next(ends) - next(ends)))
+    largest, smallest = (tail[4.0].xs(n, level="unique") for n in (UNIQUE[-1], UNIQUE[0]))
+    found.append(("C15", "size", "", largest - smallest))
+    fixed = by_epoch.xs(FIXED)[4.0].droplevel("unique")
+    found.append(("C15", "in_proportion", "", largest - fixed))
     return evidence(found)
 
 
@@ -164,12 +172,14 @@ def show(record: Record | None) -> None:
 
 def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
-    by_epoch, twofold = gained(record.rows), twice(record.rows)
+    by_epoch = gained(record.rows)
+    tails = {"fixed": by_epoch.xs(FIXED), "scaled": by_epoch.xs(TAIL)}
+    by_epoch = by_epoch.drop(index=FIXED)
     first = in_fresh_data(record.rows).xs((MEAN, 1.0), level=["objective", "epoch"])
     return by_name(
-        gained={name: of.droplevel("remedy").stack() for name, of in by_epoch.groupby("remedy")},
-        mean={name: of.groupby("seed").mean().stack() for name, of in by_epoch.groupby("remedy")},
-        first={name: of.groupby("seed").mean() for name, of in first.groupby("remedy")},
-        twice=twofold,
-        twice_mean=twofold.groupby("seed").mean(),
+        by_window=by_epoch.stack(),
+        mean=by_epoch.groupby(["remedy", "seed"]).mean().stack(),
+        largest={name: of.xs(UNIQUE[-1], level="unique").stack() for name, of in tails.items()},
+        first=first.groupby(["remedy", "seed"]).mean(),
+        twice=twice(record.rows),
     )
