@@ -64,14 +64,13 @@ def results(tmp_path, record):
     rows.to_parquet(folder / "long" / f"{experiment.NAME}.parquet")
     (folder / "long" / f"{experiment.NAME}.json").write_text(json.dumps(ABOUT))
     committed = (
-        "ch11_new_data_every_day",
+        "days",
         "own_label",
         "causes",
         "delay",
         "board",
-        "blended_days",
     )
-    committed += ("dense_factor", "rules", "ch11_worth", "ch12_real_logs", "a1_ab_test")
+    committed += ("dense_factor", "rules", "worth", "ch12_real_logs", "a1_ab_test")
     committed += ("dose_production", "dose_no_cross", "interplay")
     kept = [f"{name}.*" for name in committed] + ["*.evidence.csv"]
     for path in (ROOT / "results").glob("*/*"):

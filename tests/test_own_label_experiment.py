@@ -84,30 +84,3 @@ def test_runs_have_names_of_their_own_and_strata_are_refused_by_name():
     assert {run.method for run in STRATA["AdsWorld"]} == set(REWINDS)
     with pytest.raises(ValueError, match="no stratum is named 'AdsWorlds'; there are AdsWorld"):
         experiment.run(profile("quick"), "cpu", only="AdsWorlds")
-
-
-def test_a_day_is_compared_with_one_epoch_at_its_end():
-    losses = {
-        experiment.BASE: (9.0, 1.0),
-        experiment.TAIL: (1.1, 0.9),
-        experiment.BLENDED: (0.95, 0.9),
-    }
-    rows = [
-        (setting, seed, objective, day + part, loss * day)
-        for setting, (quarter, end) in losses.items()
-        for day in range(1, 5)
-        for part, loss in ((-0.75, quarter), (0.0, end))
-        for seed in (20, 21)
-        for objective in OBJECTIVES
-    ]
-    columns = ["setting", "seed", "objective", "epoch", "value"]
-    rows = pd.DataFrame(rows, columns=columns).assign(metric="expected_logloss", group="all")
-    found = experiment.gain(rows, experiment.TAIL, experiment.QUARTER)
-    assert list(found.index) == [1, 2, 3, 4]
-    assert found.to_numpy() == pytest.approx(10)
-    served = experiment.later(rows, experiment.BLENDED, experiment.QUARTER)
-    assert served.tolist() == pytest.approx([-5, -5])
-    blended = experiment.later(rows, experiment.BLENDED, experiment.QUARTER, experiment.TAIL)
-    assert blended.tolist() == pytest.approx([100 * (0.95 / 1.1 - 1)] * 2)
-    at_end = experiment.later(rows, experiment.BLENDED, experiment.END, experiment.TAIL)
-    assert at_end.tolist() == pytest.approx([0, 0])

@@ -9,7 +9,6 @@ the commit of the record.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from functools import partial
 
 import numpy as np
@@ -22,11 +21,9 @@ from reproduction.dose_response import experiment as dose_response
 from reproduction.dose_response.experiment import mean_jump, stratum
 from reproduction.findings import by_name, estimate
 from reproduction.judge import evidence
-from reproduction.measure import EXPECTED, POINT, losses, over_objectives, relative
+from reproduction.measure import POINT, losses, over_objectives, relative
 from reproduction.own_label import theory
 from reproduction.records import Record
-from reproduction.runs import Profile, Run, over_seeds, run_all
-from reproduction.tuning import TUNING_DAYS, tuned
 
 NAME = "own_label"
 SEEDS = tuple(range(20, 28))  # no pilot has seen these
@@ -168,91 +165,6 @@ def facts(record: Record) -> dict:
     )
 
 
-# Day after day -----------------------------------------------------------------------------------
-#
-# A production model is served while it trains. So each method is evaluated a quarter into its last
-# epoch over a day, and at its end, on the next day, against one epoch at the end of the same day.
-#
-# Predicted before the run, mean over objectives and days 3 to 10: a quarter into the second epoch,
-# tail rewind with blended serving to the day's start is below tail rewind and below restored MEDA,
-# and within 0.3 % of one epoch or below it; at the end of the day it equals tail rewind, and both
-# are below one epoch; one epoch over twice the data is below all of them.
-
-BY_DAY = "blended_days"
-DAY_SEEDS = tuple(range(20, 25))
-DAYS = 10
-FROM = 3  # the first day that counts
-QUARTER, END = 0.25, 1.0  # of the last epoch over a day
-
-# By setting: the method, its epochs a day, and the method whose tuned rates it takes. Blending
-# leaves training as it is, so it takes the rates of tail rewind.
-ARMS = {
-    "one epoch": ("plain", 1, "plain"),
-    "one epoch, twice the data": ("plain", 1, "plain"),
-    "MEDA, restored": ("meda_restored", 2, "meda_restored"),
-    "tail rewind": ("day_tail_rewind", 2, "day_tail_rewind"),
-    "tail rewind, blended": ("day_tail_rewind_blend", 2, "day_tail_rewind"),
-}
-BASE, MORE_DATA, MEDA, TAIL, BLENDED = ARMS
-
-
-def run_days(
-    profile: Profile, device: str = "auto", seeds=None, store=None, log=print
-) -> pd.DataFrame:
-    """Trains every arm day after day and returns rows of `runs.COLUMNS`."""
-    todo = [
-        Run(
-            method,
-            0,
-            **asdict(tuned(rates_of, epochs, days=TUNING_DAYS)),
-            setting=setting,
-            epochs=epochs,
-            days=DAYS,
-            day_evaluate_at=(QUARTER, END),
-            times_data=2.0 if setting == MORE_DATA else 1.0,
-        )
-        for setting, (method, epochs, rates_of) in ARMS.items()
-    ]
-    rows = run_all(over_seeds(seeds or DAY_SEEDS, todo), profile, device, store, log)
-    return rows[rows["metric"] == EXPECTED]
-
-
-def gain(rows: pd.DataFrame, setting: str, at: float, base: str = BASE) -> pd.DataFrame:
-    """Returns the loss in % of another setting's, mean over objectives: by day, a column a seed.
-
-    Args:
-        rows: Of `run_days`.
-        setting: A key of ARMS.
-        at: QUARTER or END, of the last epoch over a day.
-        base: Another key of ARMS. One epoch is taken at its end, the others at the same point.
-    """
-
-    def of(name: str, point: float) -> pd.Series:
-        loss = losses(rows, EXPECTED, by=POINT, setting=name)
-        loss = loss[(loss.index.get_level_values("epoch") - point) % 1 == 0]
-        return loss.rename(lambda epoch: epoch - point + 1, level="epoch").rename_axis(
-            index={"epoch": "day"}
-        )
-
-    change = relative(of(setting, at), of(base, END if base == BASE else at))
-    return over_objectives(change).unstack("seed").sort_index()
-
-
-def later(rows: pd.DataFrame, setting: str, at: float, base: str = BASE) -> pd.Series:
-    """Returns the mean of `gain` from day FROM on, by seed."""
-    return gain(rows, setting, at, base).loc[FROM:].mean()
-
-
-def facts_by_day(record: Record) -> dict:
-    """Returns the values that the findings speak of, by name."""
-    rows = record.rows
-    return by_name(
-        quarter={name: later(rows, name, QUARTER) for name in ARMS},
-        end={name: later(rows, name, END) for name in ARMS},
-        gained=later(rows, BLENDED, QUARTER, TAIL),
-    )
-
-
 # Figures ----------------------------------------------------------------------------------------
 
 # A blended remedy has the colour of the remedy, and a line without gaps.
@@ -263,12 +175,6 @@ LOOKS = {
     "tail rewind, blended": style.line_style("tail rewind") | {"linestyle": "-"},
 }
 LABELS = {name: ALL_METHODS[name].label for name in REWINDS[1:]}
-DAY_LOOKS = {
-    MORE_DATA: {"color": "#5B7FA6", "linestyle": style.DASHED},
-    MEDA: style.line_style("MEDA"),
-    TAIL: style.line_style("tail rewind"),
-    BLENDED: style.line_style("tail rewind") | {"linestyle": "-"},
-}
 CONTROLS = {
     "in_sample": "own label in\nthe rows",
     "leave_one_out": "own label\nleft out",
@@ -333,24 +239,3 @@ def numbers(rows: pd.DataFrame, rate: float = 0.1) -> None:
     for (line, epoch), values in means.groupby(["line", "epoch"]):
         found.setdefault(line, {})[f"{epoch:g}"] = estimate(values, "%")
     tables.show(found, "after epochs", "Loss against one plain epoch's, mean over the objectives:")
-
-
-@style.shown("fig-nine-days")
-def by_day(rows: pd.DataFrame) -> Figure:
-    """Draws each arm against one epoch a day, a quarter into the last epoch and at its end."""
-    fig, grid = style.figure(2, height=2.7, sharex=True)
-    titles = {
-        QUARTER: "a quarter into the last epoch over the day",
-        END: "at the end of the day",
-    }
-    for axes, (at, title) in zip(grid, titles.items()):
-        for setting, look in DAY_LOOKS.items():
-            values = gain(rows, setting, at).stack().rename("value").reset_index()
-            style.line(axes, values, "day", "plain", setting, **look)
-        style.reference(axes, 0, BASE)
-        style.percent_axis(axes)
-        axes.set_title(title)
-    axes.set_xlabel("days trained on")
-    fig.supylabel("next-day loss against one epoch a day, %", fontsize=12)
-    style.legend_outside(fig, grid[0], columns=2)
-    return fig
