@@ -43,7 +43,7 @@ test-fast: $(STAMP) ## Run the unit and property tests alone, in about a minute
 	@$(RUN) -m pytest $(PARALLEL) -m "not slow and not notebook and not page" $(OPTIONS)
 
 test-pages: $(PAGES) ## Check every page of the built book in headless Chromium
-	@$(RUN) -m pytest -rs tests/pages
+	@$(RUN) -m pytest -rs -n auto --maxprocesses 4 tests/pages
 
 test-distributed: $(SHARDED)/.installed-$(TORCH)-$(TORCHREC) ## Test sharded tables on TorchRec with several processes
 	@OMP_NUM_THREADS=1 $(SHARDED)/bin/python -m pytest -p no:cacheprovider tests/distributed

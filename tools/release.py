@@ -197,7 +197,9 @@ def build(root: Path, profile: str, out: Path, built: Path | None = None) -> Non
     name = f"{BOOK}-{project(root)['version']}"
     steps = {
         f"the book in the profile {profile}": lambda: run(root, "tools.book", "--profile", profile),
-        "its pages tested in Chromium": lambda: run(root, "pytest", "tests/pages"),
+        "its pages tested in Chromium": lambda: run(
+            root, "pytest", "-n", "auto", "--maxprocesses", "4", "tests/pages"
+        ),
         "the site": lambda: site(root, out),
         "the book as PDF": lambda: (
             run(root, "tools.pdf"),

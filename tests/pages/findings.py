@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -29,6 +29,7 @@ SHIFT = 0.05  # of the layout, as Chromium scores it
 PATIENCE = 180_000  # ms; a busy machine is no fault of the page
 CONTRAST = 4.5  # WCAG 2.1, 1.4.3
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+OF_COLOURS = ["color-contrast", "link-in-text-block"]  # axe's slowest rules
 AXE = next(path for path in files("axe_playwright_python").iterdir() if path.name == "axe.min.js")
 DEBRIS = (
     r"Traceback \(most recent",
@@ -109,13 +110,6 @@ def visit(
         page.wait_for_selector("#search-results li a")
     yield seen
     context.close()
-
-
-def findings(seen: Visit) -> list[str]:
-    """Returns all faults of a page."""
-    checks = (console, other_sites, size, sideways, tables, small_text, formulas, images)
-    checks += (headings, links, debris, axe)
-    return [finding for check in checks for finding in check(seen)]
 
 
 def console(seen: Visit) -> list[str]:
@@ -295,14 +289,37 @@ def debris(seen: Visit) -> list[str]:
     return found + ["stderr is shown"] * (seen.page.locator(".output.stderr").count() > 0)
 
 
-def axe(seen: Visit) -> list[str]:
+def structure(seen: Visit) -> list[str]:
+    """Finds what breaks another rule of axe's than those of colours."""
+    return axe(seen, {"runOnly": WCAG, "rules": {key: {"enabled": False} for key in OF_COLOURS}})
+
+
+def colours(seen: Visit) -> list[str]:
+    """Finds text that its colour hides; code, whose colours no width changes, at the widest."""
+    narrow = seen.page.viewport_size["width"] < max(WIDTHS)
+    return axe(seen, {"runOnly": OF_COLOURS}, without=["pre"] if narrow else [])
+
+
+def axe(seen: Visit, options: dict, without: Sequence[str] = ()) -> list[str]:
     """Finds violations of WCAG 2.2, levels A and AA, as far as axe-core detects them."""
-    seen.page.evaluate(AXE.read_text())
+    if not seen.page.evaluate("() => 'axe' in window"):
+        seen.page.evaluate(AXE.read_text())
     outcome = seen.page.evaluate(
-        "tags => axe.run(document, {runOnly: tags, resultTypes: ['violations']})", WCAG
+        "([exclude, options]) => axe.run({exclude}, {...options, resultTypes: ['violations']})",
+        [list(without), options],
     )
     return [
         f"axe, {one['id']}: {one['help']}, {len(one['nodes'])} times, as in "
         f"{one['nodes'][0]['html'][:120]} ({' '.join(map(str, one['nodes'][0]['target']))})"
         for one in outcome["violations"]
     ]
+
+
+OF_A_THEME = (console, other_sites, images, colours)
+CHECKS = (*OF_A_THEME, size, sideways, tables, small_text, formulas)
+CHECKS += (headings, links, debris, structure)
+
+
+def findings(seen: Visit, checks: Iterable[Callable[[Visit], list[str]]] = CHECKS) -> list[str]:
+    """Returns all faults of a page that the checks find."""
+    return [finding for check in checks for finding in check(seen)]
