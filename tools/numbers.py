@@ -50,9 +50,8 @@ def measured(results: Path) -> dict[str, pd.Series]:
     cross, at the rate of the large dose. `valley` is the loss of one epoch at the rate with the
     small dose against the best. `gain_METHOD` is a method's loss after three epochs against one
     plain epoch, each at its best table rate, and `falling_METHOD` against MEDA, both with the dense
-    rate's factor from epoch 2 on tuned. `days_METHOD` is its loss over the last days of continual
-    training with two epochs a day against one, and `later_METHOD` over days 3 to 10 of the second
-    round's seeds. `own_left` is the part of plain's jump that two-fold tables leave, in the
+    rate's factor from epoch 2 on tuned. `days_METHOD` is its loss from day 3 on of
+    continual training with two epochs a day against one. `own_left` is the part of plain's jump that two-fold tables leave, in the
     default setting; `late_rise_kuairand` is what remains without the own label on KuaiRand at the
     end of epoch 2. `board_METHOD` is a method's loss on the board after four epochs
     against one plain epoch, tuned for that end, and `board_two_METHOD` after two; `dip_METHOD` is
@@ -161,7 +160,8 @@ def _measured(results: Path) -> dict[str, pd.Series]:
         "day_tail_rewind": continual.TAIL,
         "more_data": continual.MORE_DATA,
     }.items():
-        found[f"days_{name}"] = continual.last_days(continual.gain(rows, setting))
+        found[f"days_{name}"] = continual.later(rows, setting)
+    found["days_rewinds_differ"] = continual.later(rows, continual.TAIL, continual.RESTORED)
     found["online_blend"] = measures(records.read("a1_ab_test", "long", results).evidence)[
         "remedy_above"
     ]
