@@ -51,8 +51,8 @@ def measured(results: Path) -> dict[str, pd.Series]:
     small dose against the best. `gain_METHOD` is a method's loss after three epochs against one
     plain epoch, each at its best table rate, and `falling_METHOD` against MEDA, both with the dense
     rate's factor from epoch 2 on tuned. `days_METHOD` is its loss from day 3 on of
-    continual training with two epochs a day against one. `own_left` is the part of plain's jump that two-fold tables leave, in the
-    default setting; `late_rise_kuairand` is what remains without the own label on KuaiRand at the
+    continual training with two epochs a day against one. `own_left` is the part of plain's jump
+    that two-fold tables leave, in the default setting; `late_rise_kuairand` is what remains without the own label on KuaiRand at the
     end of epoch 2. `board_METHOD` is a method's loss on the board after four epochs
     against one plain epoch, tuned for that end, and `board_two_METHOD` after two; `dip_METHOD` is
     a rewind's a tenth into epoch 2. At the large dose,

@@ -44,7 +44,6 @@ ADAGRAD_LR = (10**-2.5, 1e-2, 10**-1.5, 1e-1)
 SGD_LR = (0.1, 10**-0.5, 1.0)
 SGD_EMBEDDING_LR = (10.0, 10**1.5, 100.0, 10**2.5)
 DENSE_FACTORS = (1.0, 0.1, 0.03, 0.01)
-DEEP = (128,) * 6
 BOARD_EPOCHS = (2, 4)  # at whose ends a remedy of the board is judged
 TUNING_DAYS = 5
 # Of the tables, as fields of a Run; the dense layers learn by Adam except beside SGD.
@@ -75,7 +74,7 @@ class Candidate:
     Attributes:
         method: A key of METHODS.
         epochs: Over the window or each day.
-        rule, data, days, dense_rule, hidden: As in Run.
+        rule, data, days, dense_rule: As in Run.
         shared: One rate for the whole network.
         factors: Of the dense rate from epoch 2 on.
         at: The epochs at which the method will be judged; by default, the end of the last one and,
@@ -91,7 +90,6 @@ class Candidate:
     data: str = "world"
     days: int = 0
     dense_rule: str = "adam"
-    hidden: tuple[int, ...] = ()
     factors: tuple[float, ...] = (1.0,)
     at: tuple[float, ...] = ()
     board: bool = False
@@ -102,7 +100,6 @@ class Candidate:
         method = "shared" if self.shared else self.method
         method = method if self.rule == "adam" else f"{method} {self.rule}"
         method += " throughout" if self.dense_rule != "adam" else ""
-        method += ", deep" if self.hidden else ""
         epochs = f"{self.epochs} epoch{'s' if self.epochs > 1 else ''}"
         epochs += f" at {' '.join(f'{point:g}' for point in self.at)}" if self.at else ""
         factor = ", dense factor" if 1.0 in self.factors[:-1] else ""
@@ -137,7 +134,7 @@ class Candidate:
         """Returns the run of a trial, whose point has a value for each of `axes`."""
         scale = METHODS[self.method].scale(point["hyperparameter"])
         rates = {"embedding_lr": point.get("embedding_lr", point["dense_lr"]) * scale}
-        names = ("epochs", "rule", "data", "days", "dense_rule", "hidden")
+        names = ("epochs", "rule", "data", "days", "dense_rule")
         ends = {math.ceil(point) - 1 for point in self.judged}
         if self.board and self.epochs == BOARD_EPOCHS[-1]:  # so that its searches share their runs
             ends |= {epoch - 1 for epoch in BOARD_EPOCHS}
@@ -201,13 +198,6 @@ _CANDIDATES = [
     Candidate("plain", 1, shared=True),
     *(Candidate("plain", 1, rule=rule) for rule in ("adam", "adagrad", "rowwise_adagrad")),
     *(Candidate(name, 3) for name in COMPARED),
-    *(
-        Candidate("plain", 1, rule=rule, dense_rule=rule, shared=shared)
-        for rule in ("adagrad", "sgd")
-        for shared in (True, False)
-    ),
-    Candidate("plain", 1, hidden=DEEP, shared=True),
-    Candidate("plain", 1, hidden=DEEP),
     Candidate("plain", 1, data="kuairand"),
     *(Candidate(name, 3, data="kuairand") for name in COMPARED),
     Candidate("plain", 1, days=TUNING_DAYS),
@@ -348,7 +338,8 @@ def run(
 
 def merge(kept: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     """Returns the kept trials, with the candidates that were tuned again replaced or added."""
-    kept = kept[~kept["candidate"].isin(trials["candidate"])]
+    there = kept["candidate"].isin(CANDIDATES) & ~kept["candidate"].isin(trials["candidate"])
+    kept = kept[there]
     places = {name: place for place, name in enumerate(CANDIDATES)}
     merged = pd.concat([kept, trials], ignore_index=True)
     order = merged["candidate"].map(places).argsort(kind="stable")

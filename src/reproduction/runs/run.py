@@ -65,7 +65,6 @@ class Run:
             parts by user; "" for no groups.
         dense_factor: The factor of the dense learning rate from epoch 2 on.
         dense_rule: The dense layers' update rule.
-        hidden: Widths of the shared dense layers; empty for the model's default.
     """
 
     method: str
@@ -92,7 +91,6 @@ class Run:
     group_by: str = ""
     dense_factor: float = 1.0
     dense_rule: str = "adam"
-    hidden: tuple[int, ...] = ()
 
     def describe(self) -> str:
         """Names the run in a progress line."""
@@ -218,8 +216,7 @@ def build(run: Run, schema: Schema, device: str) -> tuple[ConversionModel, list[
     """Returns the model, its optimizers and what acts between the epochs."""
     method = METHODS[run.method]
     torch.manual_seed(run.seed)
-    layers = {"hidden": run.hidden} if run.hidden else {}
-    model = method.network(schema, **layers, **method.model(run.hyperparameter)).to(device)
+    model = method.network(schema, **method.model(run.hyperparameter)).to(device)
     names = ("dense_lr", "embedding_lr", "hyperparameter", "seed", "rule", "epochs")
     names += ("dense_rule", "dense_factor")
     optimizer, every_epoch = method.build(model, **{name: getattr(run, name) for name in names})
