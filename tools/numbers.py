@@ -133,14 +133,12 @@ def _measured(results: Path) -> dict[str, pd.Series]:
         found[f"rule{end}"] = by_seed(rule.xs(data, level="data"))
     rows = records.read(own_label.NAME, "long", results).rows
     found["late_rise_kuairand"] = own_label.rise(rows, "KuaiRand, sums", "leave_one_out").xs(1.0)
-    for data, key in (("AdsWorld", "blend_held"), ("KuaiRand", "blend_held_kuairand")):
-        points = own_label.against_first(rows, data, own_label.ADAGRAD_RATES[1])
-        served = points[points["method"] == "tail_rewind_blend"]
-        served = served.groupby(["epoch", "seed"])["value"].mean().unstack("epoch")
-        found[key] = sum(served[end + 0.25] - served[end] for end in (1.0, 2.0, 3.0)) / 3
-    for name in ("meda", "tail_rewind", "tail_rewind_blend"):
-        for data, key in (("AdsWorld", f"dip_{name}"), ("KuaiRand", f"dip_{name}_kuairand")):
-            found[key] = own_label.at_point(rows, data, own_label.ADAGRAD_RATES[1], name, 1.1)
+    for data, end in ((WORLD, ""), ("KuaiRand", "_kuairand")):
+        points = dose_response.to_one_epoch(rows, data).xs(0.1, level="rate").unstack("epoch")
+        blend = points.xs("tail_rewind_blend", level="method")
+        found[f"blend_held{end}"] = sum(blend[e + 0.25] - blend[e] for e in (1.0, 2.0, 3.0)) / 3
+        for name in ("meda", "tail_rewind", "tail_rewind_blend"):
+            found[f"dip_{name}{end}"] = points.xs(name, level="method")[1.1]
     worths = worth.facts(records.read(worth.NAME, "long", results))
     found["second_epoch"], found["third_epoch"] = worths["second_percent"], worths["third_percent"]
     found["worth_fixed"] = worths["three/1000000"]
