@@ -52,8 +52,8 @@ def measured(results: Path) -> dict[str, pd.Series]:
     plain epoch, each at its best table rate, and `falling_METHOD` against MEDA, both with the dense
     rate's factor from epoch 2 on tuned. `days_METHOD` is its loss from day 3 on of
     continual training with two epochs a day against one. `own_left` is the part of plain's jump
-    that two-fold tables leave, in the default setting; `late_rise_kuairand` is what remains without the own label on KuaiRand at the
-    end of epoch 2. `board_METHOD` is a method's loss on the board after four epochs
+    that two-fold tables leave, in the default setting; `late_rise_kuairand` is what remains
+    without the own label on KuaiRand at the end of epoch 2. `board_METHOD` is a method's loss on the board after four epochs
     against one plain epoch, tuned for that end, and `board_two_METHOD` after two; `dip_METHOD` is
     a rewind's a tenth into epoch 2. At the large dose,
     `checkout_click_large` is plain's jump of checkout minus that of click, and
@@ -132,14 +132,12 @@ def _measured(results: Path) -> dict[str, pd.Series]:
         found[f"rule{end}"] = by_seed(rule.xs(data, level="data"))
     rows = records.read(own_label.NAME, "long", results).rows
     found["late_rise_kuairand"] = own_label.rise(rows, "KuaiRand, sums", "leave_one_out").xs(1.0)
-    for data, key in (("AdsWorld", "blend_held"), ("KuaiRand", "blend_held_kuairand")):
-        points = own_label.against_first(rows, data, own_label.ADAGRAD_RATES[1])
-        served = points[points["method"] == "tail_rewind_blend"]
-        served = served.groupby(["epoch", "seed"])["value"].mean().unstack("epoch")
-        found[key] = sum(served[end + 0.25] - served[end] for end in (1.0, 2.0, 3.0)) / 3
-    for name in ("meda", "tail_rewind", "tail_rewind_blend"):
-        for data, key in (("AdsWorld", f"dip_{name}"), ("KuaiRand", f"dip_{name}_kuairand")):
-            found[key] = own_label.at_point(rows, data, own_label.ADAGRAD_RATES[1], name, 1.1)
+    for data, end in ((WORLD, ""), ("KuaiRand", "_kuairand")):
+        points = dose_response.to_one_epoch(rows, data).xs(0.1, level="rate").unstack("epoch")
+        blend = points.xs("tail_rewind_blend", level="method")
+        found[f"blend_held{end}"] = sum(blend[e + 0.25] - blend[e] for e in (1.0, 2.0, 3.0)) / 3
+        for name in ("meda", "tail_rewind", "tail_rewind_blend"):
+            found[f"dip_{name}{end}"] = points.xs(name, level="method")[1.1]
     worths = worth.facts(records.read(worth.NAME, "long", results))
     second, third = (worths[f"mean/{worth.TAIL}/{k}"] for k in (2, 3))
     found["second_epoch"], found["third_epoch"] = 100 * second, 100 * (third - second)

@@ -102,7 +102,7 @@ def _more(results: Path) -> dict[str, pd.Series | dict]:
     of = {"stratum": "KuaiRand", "objective": "like", "rate": dose_response.RATES[0], "epoch": 3.0}
     like = relative(*(losses(rows, None, method=name, **of) for name in ("fal", "meda")))
     rows = records.read(own_label.NAME, "long", results).rows
-    of = {"method": "tail_rewind_blend", "rate": own_label.ADAGRAD_RATES[1]}
+    of = {"method": "tail_rewind_blend", "rate": 0.1}
     held = {
         data: by_seed(
             relative(*(losses(rows, None, stratum=data, epoch=e, **of) for e in (2.25, 2.0)))

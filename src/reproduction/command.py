@@ -28,7 +28,7 @@ from reproduction.dose_response import experiment as dose
 from reproduction.dose_response import production, tuned
 from reproduction.interplay import constants
 from reproduction.interplay import experiment as interplay
-from reproduction.own_label import experiment as own_label
+from reproduction.own_label import served
 from reproduction.runs import PROFILES, profile, resolve_device
 from reproduction.second_epoch import causes
 from reproduction.second_epoch import experiment as overfitting
@@ -67,7 +67,7 @@ EXPERIMENTS = {
     "07": Experiment(frequency.NAME, frequency.run),
     "08": Experiment(fal_versus_meda.NAME, fal_versus_meda.run),
     "dense_factor": Experiment(tuned.NAME, tuned.run, seeds=tuned.SEEDS),
-    "09": Experiment(own_label.NAME, own_label.run, own_label.judge, own_label.SEEDS),
+    "09": Experiment(served.NAME, served.run, served.judge, served.SEEDS),
     "10": Experiment(board.NAME, board.run, board.judge, board.SEEDS),
     "10 anatomy": Experiment(anatomy.NAME, anatomy.run, seeds=anatomy.SEEDS),
     "11": Experiment(continual.NAME, continual.run, continual.judge, continual.SEEDS),
