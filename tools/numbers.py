@@ -53,9 +53,9 @@ def measured(results: Path) -> dict[str, pd.Series]:
     rate's factor from epoch 2 on tuned. `days_METHOD` is its loss from day 3 on of
     continual training with two epochs a day against one. `own_left` is the part of plain's jump
     that two-fold tables leave, in the default setting; `late_rise_kuairand` is what remains
-    without the own label on KuaiRand at the end of epoch 2. `board_METHOD` is a method's loss on the board after four epochs
-    against one plain epoch, tuned for that end, and `board_two_METHOD` after two; `dip_METHOD` is
-    a rewind's a tenth into epoch 2. At the large dose,
+    without the own label on KuaiRand at the end of epoch 2. `board_METHOD` is a method's loss on
+    the board after four epochs against one plain epoch, tuned for that end, and `board_two_METHOD`
+    after two; `dip_METHOD` is a rewind's a tenth into epoch 2. At the large dose,
     `checkout_click_large` is plain's jump of checkout minus that of click, and
     `checkout_cart_large` minus that of add-to-cart. `own_rate` is the loss of one epoch with a
     rate of the tables' own against one shared rate, under row-wise Adagrad, and `rule` that rule
