@@ -18,7 +18,7 @@ from multiepoch.methods import METHODS
 from multiepoch.stats import interval
 from reproduction import judge, records
 from reproduction.ch08_fal_versus_meda import figures as figures_of_chapter
-from reproduction.dose_response import experiment
+from reproduction.dose_response import experiment, production
 from tools import book, cost, figures, interactive_figure, numbers, summary
 
 ROOT = Path(__file__).parents[1]
@@ -35,16 +35,19 @@ ABOUT = {
 }
 
 
-RATES = [f"{rate:.2g}" for rate in experiment.RATES]
+RATES = [f"{rate:.2g}" for rate in production.RATES]
+METHODS_SHOWN = figures_of_chapter.SHOWN
+METRICS = {"AdsWorld": experiment.EXPECTED, "KuaiRand": "logloss"}
 
 
-def made_up(seeds=range(5)) -> records.Record:
+def made_up(seeds=range(5), rates=production.RATES, methods=METHODS_SHOWN) -> records.Record:
     """A record as large as the committed one, with random losses."""
     epochs = [0.25, 0.5, 1.0, 1.25, 1.5, 2.0, 2.25, 2.5, 3.0]
-    where = product(experiment.RATES, experiment.ALL, seeds, epochs, OBJECTIVES)
-    rows = pd.DataFrame(list(where), columns=["rate", "method", "seed", "epoch", "objective"])
+    where = product(METRICS, rates, methods, seeds, epochs, OBJECTIVES)
+    columns = ["stratum", "rate", "method", "seed", "epoch", "objective"]
+    rows = pd.DataFrame(list(where), columns=columns)
     values = np.random.default_rng(0).uniform(0.05, 0.5, len(rows))
-    rows = rows.assign(stratum="AdsWorld", group="all", metric=experiment.EXPECTED, value=values)
+    rows = rows.assign(group="all", metric=rows["stratum"].map(METRICS), value=values)
     return records.Record(rows.astype({"value": "float32"}), pd.DataFrame(), ABOUT)
 
 
@@ -53,14 +56,20 @@ def record():
     return made_up()
 
 
+@pytest.fixture(scope="module")
+def under_adam():
+    """A made-up record of the curve under Adam, whose numbers the front page has, too."""
+    rows = made_up(rates=experiment.RATES, methods=experiment.ALL).rows
+    return rows[rows["stratum"] == "AdsWorld"]
+
+
 @pytest.fixture
-def results(tmp_path, record):
+def results(tmp_path, under_adam):
     """A folder of results that holds the made-up record, and the rest as committed."""
     folder = tmp_path / "results"
     (folder / "long").mkdir(parents=True)
-    strata = ("AdsWorld, no cross", "KuaiRand", "KuaiRand, no cross")
-    others = [record.rows.assign(stratum=name) for name in strata]
-    rows = pd.concat([record.rows, *others], ignore_index=True)
+    strata = ("AdsWorld", "AdsWorld, no cross", "KuaiRand", "KuaiRand, no cross")
+    rows = pd.concat([under_adam.assign(stratum=name) for name in strata], ignore_index=True)
     rows.to_parquet(folder / "long" / f"{experiment.NAME}.parquet")
     (folder / "long" / f"{experiment.NAME}.json").write_text(json.dumps(ABOUT))
     committed = (
@@ -88,21 +97,21 @@ def generated(tmp_path, results):
     return tmp_path
 
 
-def losses(rows, rate, method, objective):
+def losses(rows, rate, method, objective, source="AdsWorld"):
     """One curve by hand: epochs by seeds."""
-    mine = rows[
-        (rows["rate"] == rate) & (rows["method"] == method) & (rows["objective"] == objective)
-    ]
+    where = {"rate": rate, "method": method, "objective": objective, "stratum": source}
+    mine = rows[(rows[list(where)] == pd.Series(where)).all(axis=1)]
     return mine.pivot(index="epoch", columns="seed", values="value")
 
 
-@pytest.mark.parametrize("rate", experiment.RATES[::2])
-@pytest.mark.parametrize("method", experiment.ALL)
-def test_the_datas_numbers_are_the_records(record, rate, method):
+@pytest.mark.parametrize("source", METRICS)
+@pytest.mark.parametrize("rate", production.RATES[::2])
+@pytest.mark.parametrize("method", METHODS_SHOWN)
+def test_the_datas_numbers_are_the_records(record, source, rate, method):
     data = interactive_figure.content(record)
-    series = data["series"][f"{rate:.2g}"][METHODS[method].label]
+    series = data["sources"][source]["series"][f"{rate:.2g}"][METHODS[method].label]
     for objective in OBJECTIVES:
-        by_epoch = losses(record.rows, rate, method, objective)
+        by_epoch = losses(record.rows, rate, method, objective, source)
         assert data["epochs"] == list(by_epoch.index)
         mean, half = np.array(series[objective]["loss"]) * interactive_figure.LOSS_UNIT
         expected = np.array([interval(values) for values in by_epoch.to_numpy(float)])
@@ -119,11 +128,11 @@ def test_the_datas_numbers_are_the_records(record, rate, method):
 
 
 def test_the_slider_has_plains_jump_at_each_rate(record):
-    data = interactive_figure.content(record)
+    data = interactive_figure.content(record)["sources"]["AdsWorld"]
     assert list(data["doses"]) == list(data["series"]) == RATES
     plain = [
         100 * (one.loc[1.25] / one.loc[1.0] - 1).mean()
-        for one in (losses(record.rows, experiment.RATES[0], "plain", o) for o in OBJECTIVES)
+        for one in (losses(record.rows, production.RATES[0], "plain", o) for o in OBJECTIVES)
     ]
     assert data["doses"][RATES[0]] == pytest.approx(np.mean(plain), abs=0.06)
 
@@ -131,15 +140,33 @@ def test_the_slider_has_plains_jump_at_each_rate(record):
 def test_what_is_shown_first_is_there(record):
     data = interactive_figure.content(record)
     shown = data["shown"]
+    series = data["sources"][shown["source"]]["series"][shown["setting"]]
     for method in shown["methods"]:
-        assert data["series"][shown["setting"]][method][shown["objective"]]
+        assert series[method][shown["objective"]]
     assert set(shown["methods"]) <= {method["name"] for method in data["methods"]}
-    assert list(data["series"][shown["setting"]]["plain"]) == list(OBJECTIVES)
+    assert list(series["plain"]) == list(OBJECTIVES)
+
+
+def test_a_log_without_true_probabilities_is_scored_on_its_labels(record):
+    sources = interactive_figure.content(record)["sources"]
+    assert {name: one["loss"] for name, one in sources.items()} == {
+        "AdsWorld": "expected logloss",
+        "KuaiRand": "logloss",
+    }
+
+
+def test_the_figure_opens_in_the_default_setting():
+    data = interactive_figure.content(records.read(production.NAME, "long", ROOT / "results"))
+    dose = data["sources"]["AdsWorld"]["doses"][data["shown"]["setting"]]
+    known = numbers.front(ROOT / "results")
+    assert f"{dose:.1f}{numbers.NBSP}%" == known["default_jump_size"]
 
 
 def test_one_seed_has_no_interval():
     data = interactive_figure.content(made_up(seeds=[0]))
-    assert set(data["series"][RATES[0]]["plain"]["click"]["loss"][1]) == {None}
+    assert set(data["sources"]["AdsWorld"]["series"][RATES[0]]["plain"]["click"]["loss"][1]) == {
+        None
+    }
     json.dumps(data, allow_nan=False)
 
 
@@ -183,7 +210,7 @@ def test_the_readme_shows_the_interactive_figure_that_the_record_gives(tmp_path)
     shown = ROOT / "results" / "long" / interactive_figure.README
     if f"Matplotlib v{matplotlib.__version__}," not in shown.read_text():
         pytest.skip("the README's figure was drawn by another Matplotlib, in other bytes")
-    record = records.read(experiment.NAME, "long", ROOT / "results")
+    record = records.read(production.NAME, "long", ROOT / "results")
     interactive_figure.draw(record, tmp_path / "interactive_figure.svg")
     assert shown.read_bytes() == (tmp_path / "interactive_figure.svg").read_bytes(), again
 
@@ -265,11 +292,11 @@ def test_the_pages_interpolate_known_numbers():
         assert used and used <= set(known), page
 
 
-def test_the_front_pages_numbers_are_the_records(results, record):
+def test_the_front_pages_numbers_are_the_records(results, under_adam):
     front = {name: text.replace(numbers.NBSP, " ") for name, text in numbers.front(results).items()}
 
     def at(method, objective, epoch):
-        return losses(record.rows, experiment.RATES[0], method, objective).loc[epoch]
+        return losses(under_adam, experiment.RATES[0], method, objective).loc[epoch]
 
     jump = sum(at("plain", o, 1.25) / at("plain", o, 1.0) - 1 for o in OBJECTIVES) / 3
     assert front["jump_small"].startswith(f"{100 * jump.mean():.1f} % [")
@@ -294,7 +321,7 @@ def test_what_made_up_losses_do_not_show_is_not_asserted(results):
     ],
 )
 def test_the_built_pages_hold_the_interactive_figure_and_its_script(html, page, label):
-    if records.read(experiment.NAME, "long", ROOT / "results") is None:
+    if records.read(production.NAME, "long", ROOT / "results") is None:
         pytest.skip("record not found")
     path = html / f"{page}.html"
     content = BeautifulSoup(path.read_text(), "html.parser")

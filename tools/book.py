@@ -29,7 +29,7 @@ from nbformat import NotebookNode
 from multiepoch.runner import Runner
 from reproduction import judge, records
 from reproduction.ch08_fal_versus_meda import figures as chapter_eight
-from reproduction.dose_response import experiment as dose_response
+from reproduction.dose_response import production as dose_production
 from reproduction.notebook import recorded
 from tools import (
     about,
@@ -157,7 +157,7 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
     if (sentences := results / "long" / "first_round.md").exists():
         shutil.copy(sentences, generated)
     interactive_figure.generate(results, generated, static)
-    if record := records.read(dose_response.NAME, "long", results):
+    if record := records.read(dose_production.NAME, "long", results):
         name, fig = interactive_figure.FRONT, chapter_eight.interactive(record)
         figures.keep(fig, name, f"python -m {interactive_figure.__name__}", generated, static)
     lead.generate(results, generated, static)

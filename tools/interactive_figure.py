@@ -1,8 +1,8 @@
 """Builds the interactive figure: its data, the static figure in its place, and what loads it.
 
-The record of dose_response holds the curves. The builder writes their means and intervals as a
+The record of dose_production holds the curves. The builder writes their means and intervals as a
 script, so that the page also works when opened from disk. A browser without scripts shows the
-static figure; book/_static/interactive_figure.js replaces it. Its slider is plain training's jump.
+static figure; book/_static/interactive_figure.js replaces it. A slider has the tables' rate.
 
 `python -m tools.interactive_figure` redraws the README's figure.
 """
@@ -18,8 +18,8 @@ from multiepoch.methods import METHODS
 from multiepoch.stats import interval
 from reproduction import records, style
 from reproduction.ch08_fal_versus_meda import figures as chapter
-from reproduction.ch08_fal_versus_meda.figures import RATE, SHOWN, STRATUM, shown_rows
-from reproduction.dose_response import experiment
+from reproduction.ch08_fal_versus_meda.figures import RATE, SHOWN, SOURCE, shown_rows
+from reproduction.dose_response import experiment, production
 from reproduction.measure import EXPECTED, to_start
 from reproduction.records import Record
 
@@ -30,7 +30,7 @@ README = "interactive_figure.svg"  # beside the record
 LOSS_UNIT, CHANGE_UNIT = 1e-5, 1e-2  # of logloss; of %
 LINE_WIDTH = 2  # as in interactive_figure.css; Matplotlib measures dashes in line widths
 
-NOT_RUN = "*Not run yet: `python -m reproduction dose --record long` runs it.*\n"
+NOT_RUN = "*Not run yet: `python -m reproduction production --record long` runs it.*\n"
 # MyST for a page one folder below the top, as both pages with the figure are.
 SCRIPT = f"""```{{raw}} html
 <link rel="stylesheet" href="../_static/interactive_figure.css">
@@ -43,20 +43,30 @@ SCRIPT = f"""```{{raw}} html
 def content(record: Record) -> dict:
     """Returns all that interactive_figure.js needs, as plain values.
 
-    `series` holds, by setting, method and objective, `loss` and `change` (against the end of epoch
-    1, in %): the means and the half widths of the 95 % intervals at each of `epochs`, in whole
-    units. A half width is None if there is only one seed. `doses` has plain training's jump by
-    setting, in %.
+    Each of `sources` has the name of its `loss`, as `doses` plain training's jump by setting, in %,
+    and `series`, which hold, by setting, method and objective, `loss` and `change` (against the
+    end of epoch 1, in %): the means and the half widths of the 95 % intervals at each of `epochs`,
+    in whole units. A half width is None if there is only one seed.
     """
     rows = shown_rows(record)
     names = [name for name in METHODS if name in set(rows["method"])]
-    rows = rows.replace({"method": {name: METHODS[name].label for name in names}})
-    series: dict = {}
-
-    measures = {
-        "loss": (rows, LOSS_UNIT),
-        "change": (to_start(rows, metric=EXPECTED), CHANGE_UNIT),
+    methods = [METHODS[name].label for name in SHOWN]
+    shown = {"source": SOURCE, "setting": f"{RATE:.2g}", "objective": chapter.OBJECTIVE}
+    return {
+        "shown": shown | {"methods": methods},
+        "units": {"loss": LOSS_UNIT, "change": CHANGE_UNIT},
+        "epochs": sorted(rows["epoch"].unique().tolist()),
+        "methods": [_line_style(METHODS[name].label) for name in names],
+        "sources": {name: _of_source(record, name) for name in sorted(production.STRATA)},
     }
+
+
+def _of_source(record: Record, source: str) -> dict:
+    rows = shown_rows(record, source)
+    loss = "expected logloss" if (rows["metric"] == EXPECTED).all() else "logloss"
+    rows = rows.replace({"method": {name: method.label for name, method in METHODS.items()}})
+    measures = {"loss": (rows, LOSS_UNIT), "change": (to_start(rows, metric=None), CHANGE_UNIT)}
+    series: dict = {}
     for measure, (points, unit) in measures.items():
         points = points.sort_values("epoch", kind="stable")
         keys = ["setting", "method", "objective", "epoch"]
@@ -65,16 +75,9 @@ def content(record: Record) -> dict:
             place = of_method.setdefault(objective, {name: ([], []) for name in measures})
             for column, number in zip(place[measure], _rounded(values, unit)):
                 column.append(number)
-    dose = experiment.mean_dose(record.rows, STRATUM)
-    methods = [METHODS[name].label for name in SHOWN]
-    return {
-        "shown": {"setting": f"{RATE:.2g}", "objective": chapter.OBJECTIVE, "methods": methods},
-        "doses": {f"{rate:.2g}": round(size, 1) for rate, size in dose.items()},
-        "units": {"loss": LOSS_UNIT, "change": CHANGE_UNIT},
-        "epochs": sorted(rows["epoch"].unique().tolist()),
-        "methods": [_line_style(METHODS[name].label) for name in names],
-        "series": series,
-    }
+    dose = experiment.mean_dose(record.rows, source)
+    doses = {f"{rate:.2g}": round(size, 1) for rate, size in dose.items()}
+    return {"loss": loss, "doses": doses, "series": series}
 
 
 def _rounded(values, unit: float) -> tuple[int, int | None]:
@@ -100,13 +103,13 @@ def draw(record: Record, path: Path) -> None:
 
 def readme(results: Path) -> str:
     """Returns the README's line for the figure, with the numbers of the record."""
-    alt = chapter.interactive_words(records.read(experiment.NAME, "long", results))["alt"]
+    alt = chapter.interactive_words(records.read(production.NAME, "long", results))["alt"]
     return f"![{alt}](results/long/{README})"
 
 
 def generate(results: Path, generated: Path, static: Path) -> None:
     """Writes interactive_figure.md with its SVG, and the data for interactive_figure.js."""
-    record = records.read(experiment.NAME, "long", results)
+    record = records.read(production.NAME, "long", results)
     if record is None:
         (generated / "interactive_figure.md").write_text(NOT_RUN)
         return
@@ -121,6 +124,6 @@ def generate(results: Path, generated: Path, static: Path) -> None:
 
 
 if __name__ == "__main__":
-    draw(records.read(experiment.NAME, "long"), records.folder() / "long" / README)
+    draw(records.read(production.NAME, "long"), records.folder() / "long" / README)
     print(f"Wrote results/long/{README}. The README shows it with this line:\n")
     print(readme(records.folder()))

@@ -1,7 +1,7 @@
 /* Replaces each static figure whose name ends in "-interactive" by an interactive one.
  *
  * interactive_figure_data.js, loaded before, holds means and intervals (written by
- * src/reproduction/ch08_fal_versus_meda/interactive_figure.py). All controls are native, so mouse,
+ * tools/interactive_figure.py). All controls are native, so mouse,
  * touch and keyboard work; the table gives every number.
  */
 (() => {
@@ -20,10 +20,10 @@
     return one;
   }
 
+  const capital = (words) => words[0].toUpperCase() + words.slice(1);
   const named = (objective) => objective.replaceAll("_", "-");
   const signed = (x) => (x < 0 ? "−" : "+") + Math.abs(x * data.units.change).toFixed(1);
   const point = (epoch) => `${PARTS[epoch - Math.ceil(epoch) + 1]} epoch ${Math.ceil(epoch)}`;
-  const doseOf = (setting) => `plain jumps by ${data.doses[setting].toFixed(1)}\u00a0%`;
 
   /** Round numbers between two ends, about four of them, and how many digits they need. */
   function ticks(low, high) {
@@ -64,15 +64,27 @@
     const host = document.createElement("div");
     host.className = "touch";
     const controls = make(host, "div", { class: "touch-controls" });
-    const settings = Object.keys(data.doses).sort((a, b) => a - b);
-    const first = data.series[settings[0]][data.methods[0].name];
-    radios(controls, figure.id, "Objective", Object.keys(first), state.objective, named,
-      (value) => { state.objective = value; draw(); });
+    const source = () => data.sources[state.source];
+    const settings = Object.keys(source().doses).sort((a, b) => a - b);
+    const doseOf = (setting) => `plain jumps by ${source().doses[setting].toFixed(1)}\u00a0%`;
+    const lossOf = () => `${source().loss} of ${named(state.objective)}`;
+    radios(controls, figure.id, "Data", Object.keys(data.sources), state.source, String,
+      (value) => { state.source = value; objectives(); draw(); });
+    objectives();
+
+    function objectives() {
+      const [method] = data.methods;
+      const names = Object.keys(source().series[state.setting][method.name]);
+      if (!names.includes(state.objective)) state.objective = names[0];
+      controls.children[1]?.remove();
+      radios(controls, figure.id, "Objective", names, state.objective, named,
+        (value) => { state.objective = value; draw(); });
+    }
 
     const body = make(host, "div", { class: "touch-body" });
     const left = make(body, "div");
     const chart = make(left, "svg", { class: "touch-chart", role: "img" });
-    const [dose, doseOutput] = slider(left, "touch-dose", "Size of the jump", settings.length,
+    const [dose, doseOutput] = slider(left, "touch-dose", "Rate of the tables", settings.length,
       settings.indexOf(state.setting), (value) => { state.setting = settings[value]; draw(); });
     const [range, output] = slider(left, "touch-point", "Point of training", data.epochs.length,
       state.at, (value) => { state.at = value; draw(); });
@@ -109,7 +121,7 @@
         "stroke-dasharray": method.dashes, d });
     }
 
-    const seriesOf = (method) => data.series[state.setting][method.name]?.[state.objective];
+    const seriesOf = (method) => source().series[state.setting][method.name]?.[state.objective];
 
     /** Writes a mean and its interval, or a dash if there is none; returns the text. */
     function write(cell, pair, words) {
@@ -126,7 +138,7 @@
     function numbers() {
       const where = point(data.epochs[state.at]);
       const heard = [];
-      lossHead.textContent = `Expected logloss, ${where}`;
+      lossHead.textContent = `${capital(source().loss)}, ${where}`;
       changeHead.textContent = `Change, ${where}, %`;
       data.methods.forEach((method, k) => {
         const one = seriesOf(method);
@@ -137,9 +149,9 @@
       });
       output.textContent = where;
       range.setAttribute("aria-valuetext", where);
-      doseOutput.textContent = `${doseOf(state.setting)}, tables' rate ${state.setting}`;
+      doseOutput.textContent = `${state.setting}: ${doseOf(state.setting)}`;
       dose.setAttribute("aria-valuetext", doseOutput.textContent);
-      const title = `Expected logloss of ${named(state.objective)}, ${doseOf(state.setting)}. `;
+      const title = `${capital(lossOf())}, ${state.source}, ${doseOf(state.setting)}. `;
       chart.setAttribute("aria-label", `${title}${where}: ${heard.join("; ")}.`);
       said.textContent = chart.getAttribute("aria-label");
     }
@@ -169,7 +181,7 @@
       }
       const clip = make(make(chart, "clipPath", { id: `${figure.id}-clip` }), "rect",
         { x: left, y: top, width: width - left - right, height: height - top - bottom });
-      make(chart, "text", { x: 0, y: 12 }, `expected logloss of ${named(state.objective)}`);
+      make(chart, "text", { x: 0, y: 12 }, lossOf());
       const [grid, digits] = ticks(low, high);
       for (const y of grid) {
         make(chart, "path", { class: "touch-grid", d: `M${left},${toY(y)}H${width - right}` });

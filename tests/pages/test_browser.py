@@ -161,8 +161,8 @@ def test_every_control_of_the_interactive_figure_works_by_keyboard(figure):
     lines = figure.locator(".touch-chart .touch-line")
     focused = "document.activeElement.type + ' ' + (document.activeElement.value ?? '')"
     before, n_lines = said(figure), lines.count()
-    controls = ["radio", "range", "range", "checkbox"]
-    keys = ["ArrowLeft", "ArrowRight", "ArrowRight", "Space"]
+    controls = ["radio", "radio", "range", "range", "checkbox"]
+    keys = ["ArrowRight", "ArrowRight", "ArrowRight", "ArrowRight", "Space"]
     for kind, key in zip(controls, keys):
         figure.keyboard.press("Tab")
         where = figure.evaluate(focused)

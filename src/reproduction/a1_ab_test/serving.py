@@ -20,7 +20,7 @@ from multiepoch.model import ConversionModel
 from multiepoch.optim import SparseOptimizer
 from multiepoch.train import predict, train
 from reproduction.runs import Profile
-from reproduction.tuning import TUNING_DAYS, Tuned, tuned
+from reproduction.tuning import DAY_TAIL, Tuned, by_day, chosen
 
 # Assumed. The auction comes after retrieval; eight ads are enough for a choice, and every further
 # one costs a prediction.
@@ -45,8 +45,8 @@ class Arm:
 
     @property
     def rates(self) -> Tuned:
-        """The learning rates and the hyperparameter."""
-        return tuned(self.tuned_as or self.method, self.tuned_for, days=TUNING_DAYS)
+        """The learning rates, the hyperparameter and the dense factor, by the search by day."""
+        return chosen(by_day(self.tuned_as or self.method, self.tuned_for))
 
     def build(
         self, schema: Schema, seed: int, device: str
@@ -54,7 +54,8 @@ class Arm:
         """Returns an untrained model, its optimizer and what happens between its epochs."""
         torch.manual_seed(seed)
         model = ConversionModel(schema).to(device)
-        return model, *ALL_METHODS[self.method].build(model, **asdict(self.rates), seed=seed)
+        given = asdict(self.rates) | {"seed": seed, "rule": "rowwise_adagrad"}
+        return model, *ALL_METHODS[self.method].build(model, **given)
 
 
 ONE, NAIVE, REWIND, BLEND = (
@@ -69,8 +70,8 @@ ARMS = {
     "two epochs": Arm("plain", 2, 2),
     "FAL": Arm("fal", 2, 2),
     "MEDA": Arm("meda_restored", 2, 2),
-    REWIND: Arm("day_tail_rewind", 2, 2),
-    BLEND: Arm("day_tail_rewind_blend", 2, 2, "day_tail_rewind"),
+    REWIND: Arm(DAY_TAIL, 2, 2),
+    BLEND: Arm("day_tail_rewind_blend", 2, 2, DAY_TAIL),
 }
 TRUTH, RANDOM = "ranked by truth", "first candidate"  # the best and no ranking
 
