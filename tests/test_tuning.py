@@ -118,7 +118,7 @@ def test_by_default_neither_the_board_nor_a_dense_factor_is_tuned(monkeypatch):
 
     monkeypatch.setattr(tuning, "tune", tune)
     tuning.run(QUICK)
-    assert len(tried) == 25 and not any(one.board or len(one.factors) > 1 for one in tried)
+    assert len(tried) == 17 and not any(one.board or len(one.factors) > 1 for one in tried)
     tried.clear()
     tuning.run(QUICK, only=", board")
     assert tried and all(one.board for one in tried)

@@ -54,7 +54,6 @@ RULES: dict[str, dict[str, str]] = {
     "SGD": {"rule": "sgd", "dense_rule": "sgd"},
 }
 DAY_TAIL = "day_tail_rewind"
-TWO_EPOCHS = ("plain", "fal", "meda", "meda_restored", "meda_groups", "adamar", DAY_TAIL)
 
 
 @dataclass(frozen=True)
@@ -200,8 +199,6 @@ _CANDIDATES = [
     *(Candidate(name, 3) for name in COMPARED),
     Candidate("plain", 1, data="kuairand"),
     *(Candidate(name, 3, data="kuairand") for name in COMPARED),
-    Candidate("plain", 1, days=TUNING_DAYS),
-    *(Candidate(name, 2, days=TUNING_DAYS) for name in TWO_EPOCHS),
     *(Candidate(n, 3, factors=DENSE_FACTORS) for n in COMPARED if n != "fal_tail_rewind"),
     *(
         for_one_epoch(rule, data, shared)
@@ -277,8 +274,8 @@ def tune(
         JSON), dense_factor, score, best, and edge: the axes at whose end the best trial lies still.
     """
     sizes = profile.board() if candidate.board else profile
-    # A day-by-day trial costs as much as several windows, and a log is the same for each seed.
-    one = (candidate.days and not candidate.board) or candidate.data == "half of kuairand"
+    # A log is the same for each seed.
+    one = candidate.data == "half of kuairand"
     seeds = profile.tuning_seeds[:1] if one else profile.tuning_seeds
     axes = {name: list(values) for name, values in candidate.axes().items()}
     first, most = candidate.n_trials
