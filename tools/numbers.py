@@ -66,7 +66,7 @@ def measured(results: Path) -> dict[str, pd.Series]:
     epoch 2 against one epoch at the small dose. `second_epoch` is what a second epoch with tail
     rewind is worth, in percent of an epoch of fresh data, and `worth_fixed` what epochs 2 to 4 are
     worth in the largest window at the threshold of an eighth of it; `worth_scaled` with one in
-    proportion; `_eight`: epochs 2 to 8.
+    proportion.
     In the default setting, at the rate that is best for one epoch, `default_jump` is plain's jump,
     `default_jump_no_cross` the same without the sparsest cross,
     `default_left` the part of it that FAL leaves, and `default_METHOD` a method's loss after three
@@ -142,8 +142,7 @@ def _measured(results: Path) -> dict[str, pd.Series]:
     second, third = (worths[f"mean/{worth.TAIL}/{k}"] for k in (2, 3))
     found["second_epoch"], found["third_epoch"] = 100 * second, 100 * (third - second)
     for key in ("fixed", "scaled"):
-        for epochs, end in ((4, ""), (8, "_eight")):
-            found[f"worth_{key}{end}"] = worths[f"largest/{key}/{epochs}"]
+        found[f"worth_{key}"] = worths[f"largest/{key}/4"]
     rows = records.read(real_logs.NAME, "long", results).rows
     ends = [
         losses(rows, method="plain", setting=real_logs.setting(cross), **CLICK)

@@ -29,7 +29,6 @@ from multiepoch.stats import interval
 from reproduction import judge, records, style, tuning
 from reproduction.ch04_sparse_optimizer import rules
 from reproduction.ch10_board import experiment as board
-from reproduction.ch11_new_data_every_day import worth
 from reproduction.dose_response import experiment as dose_response
 from reproduction.dose_response import figures as dose_figures
 from reproduction.dose_response import tuned
@@ -94,9 +93,7 @@ def _more(results: Path) -> dict[str, pd.Series | dict]:
 
     `like` is FAL's loss against MEDA's on KuaiRand's like at the lowest rate, at the end of epoch
     3; `held` blended tail rewind's loss a quarter into epoch 3 against that at the end of epoch 2,
-    which is the loss of a checkpoint held back, all in %. `repeats` is what epochs 2 to 4 are
-    worth, in epochs of fresh data, by size of the window, with blended tail rewind and with plain
-    training.
+    which is the loss of a checkpoint held back, all in %.
     """
     rows = records.read(dose_response.NAME, "long", results).rows
     of = {"stratum": "KuaiRand", "objective": "like", "rate": dose_response.RATES[0], "epoch": 3.0}
@@ -109,15 +106,7 @@ def _more(results: Path) -> dict[str, pd.Series | dict]:
         )
         for data in ("AdsWorld", "KuaiRand")
     }
-    worth_of = records.read(worth.NAME, "long", results).evidence
-    repeats = {
-        method: {
-            point: rows.set_index("seed")["value"]
-            for point, rows in worth_of[worth_of["measure"] == measure].groupby("point")
-        }
-        for method, measure in {"blend": "three_repeats", "plain": "plain"}.items()
-    }
-    return {"like": by_seed(like), "held": held, "repeats": repeats}
+    return {"like": by_seed(like), "held": held}
 
 
 def assertions(known: Mapping) -> dict[str, bool]:

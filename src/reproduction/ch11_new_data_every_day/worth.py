@@ -177,9 +177,9 @@ def facts(record: Record) -> dict:
     by_epoch = by_epoch.drop(index=FIXED)
     first = in_fresh_data(record.rows).xs((MEAN, 1.0), level=["objective", "epoch"])
     return by_name(
-        by_window=by_epoch.stack(),
-        mean=by_epoch.groupby(["remedy", "seed"]).mean().stack(),
+        by_window=by_epoch.stack().dropna(),
+        mean=by_epoch.groupby(["remedy", "seed"]).mean().stack().dropna(),
         largest={name: of.xs(UNIQUE[-1], level="unique").stack() for name, of in tails.items()},
         first=first.groupby(["remedy", "seed"]).mean(),
-        twice=twice(record.rows),
+        lead=-twice(record.rows),
     )
