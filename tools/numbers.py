@@ -209,7 +209,8 @@ def front(results: Path) -> dict[str, str]:
         "third_",
         "cross_",
     )
-    found = {key: f"{ratio:,.0f}" for key, ratio in ratios().items()} | first_best()
+    found = {key: f"{ratio:,.0f}" for key, ratio in ratios().items()}
+    found |= {name: words for name, (_, words) in without_interval(results).items()}
     for name, values in measured(results).items():
         if name.startswith("worth_"):
             found[name] = estimate(values).replace("-", "−")
@@ -226,10 +227,23 @@ def ratios() -> dict[str, float]:
     return {"ratio": found[WORLD], "ratio_kuairand": found["KuaiRand"]}
 
 
-def first_best() -> dict[str, str]:
-    """Returns how many public runs without a penalty are best after their first epoch."""
-    counts = penalty.by_penalty(penalty.read_bars()).loc[penalty.SMALL]
-    return {"first_best": f"{counts[True]} of {counts.sum()}"}
+def without_interval(results: Path) -> dict[str, tuple[float, str]]:
+    """Returns numbers in percent that are no means over seeds, and how pages show them.
+
+    `first_best` is the share of public runs that are best after their first epoch, with a small
+    penalty, and `first_best_large` with a large one. `count_memory` is what a count for each row
+    adds to the memory of the board's tables with their state.
+    """
+    found = {}
+    counts = penalty.by_penalty(penalty.read_bars())
+    for name, kind in {"first_best": penalty.SMALL, "first_best_large": penalty.LARGE}.items():
+        n, of = counts.loc[kind, True], counts.loc[kind].sum()
+        found[name] = 100 * n / of, f"{n} of {of}"
+    rows = records.read(board.NAME, "long", results).rows
+    for data, end in {"world": "", "kuairand": "_kuairand"}.items():
+        memory = board.cost(rows[rows["data"] == data]).loc["tail_rewind", "memory"]
+        found[f"count_memory{end}"] = 100 * (memory - 1), f"{100 * (memory - 1):.1f}{NBSP}%"
+    return found
 
 
 def signed(values: Iterable[float]) -> str:
@@ -244,6 +258,7 @@ def assertions(results: Path) -> dict[str, bool]:
     """Returns what the sentences of the front page and the summary assert, and whether it holds."""
     values = measured(results)
     facts = values | {"growth": values["jump_large"].mean() / values["jump_small"].mean()}
+    facts |= {name: value for name, (value, _) in without_interval(results).items()}
     asserted = tomllib.loads(ASSERTED.read_text(encoding="utf-8"))
     said = {name: is_true(condition, facts) for name, condition in asserted["holds"].items()}
     for one in asserted["summary"]:
