@@ -87,6 +87,11 @@ def test_a_table_has_the_claims_asked_for_or_all_that_have_evidence():
     assert "**not yet run**" in judge.table(evidence, ["C2"])
 
 
+def test_a_table_says_what_open_means_if_a_point_is():
+    assert judge.OPEN not in judge.table(rows("C1", touched=[1, 1.1, 0.9]))
+    assert judge.table(rows("C1", touched=[1])).endswith(judge.OPEN)
+
+
 def test_the_ledger_is_complete():
     ids = [one.id for one in judge.CLAIMS]
     assert len(set(ids)) == len(ids)

@@ -61,7 +61,7 @@ def steps(results: Path) -> list[Step]:
 
 def contradicted(results: Path) -> list[str]:
     """Returns what the steps assert and the records do not bear out."""
-    values = numbers.measured(results)
+    values = numbers.facts(results)
     return [
         f"{step.ask} {name} ({condition})"
         for step in steps(results)

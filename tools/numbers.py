@@ -29,6 +29,7 @@ from reproduction.interplay import experiment as interplay
 from reproduction.measure import by_seed, losses, relative
 from reproduction.own_label import experiment as own_label
 from reproduction.second_epoch import causes
+from reproduction.tuning import chosen, on_board, under_production_rule
 from tools import ledger
 
 ASSERTED = Path(__file__).with_name("front.toml")
@@ -207,7 +208,8 @@ def front(results: Path) -> dict[str, str]:
         "third_",
         "cross_",
     )
-    found = {key: f"{ratio:,.0f}" for key, ratio in ratios().items()} | first_best()
+    found = {key: f"{ratio:,.0f}" for key, ratio in ratios().items()}
+    found |= {name: words for name, (_, words) in without_interval(results).items()}
     for name, values in measured(results).items():
         if name.startswith("worth_"):
             found[name] = estimate(values).replace("-", "−")
@@ -224,10 +226,34 @@ def ratios() -> dict[str, float]:
     return {"ratio": found[WORLD], "ratio_kuairand": found["KuaiRand"]}
 
 
-def first_best() -> dict[str, str]:
-    """Returns how many public runs without a penalty are best after their first epoch."""
-    counts = penalty.by_penalty(penalty.read_bars()).loc[penalty.SMALL]
-    return {"first_best": f"{counts[True]} of {counts.sum()}"}
+def without_interval(results: Path) -> dict[str, tuple[float, str]]:
+    """Returns numbers that are no means over seeds, and how pages show them.
+
+    `first_best` is the share of public runs that are best after their first epoch, with a small
+    penalty, and `first_best_large` with a large one, in percent. `count_memory` is what a count for
+    each row adds to the memory of the board's tables with their state, in percent. `threshold_` is
+    tail rewind's from the board's searches for the end of epoch two and four, and of other logs.
+    """
+    found = {}
+    counts = penalty.by_penalty(penalty.read_bars())
+    for name, kind in {"first_best": penalty.SMALL, "first_best_large": penalty.LARGE}.items():
+        n, of = counts.loc[kind, True], counts.loc[kind].sum()
+        found[name] = 100 * n / of, f"{n} of {of}"
+    rows = records.read(board.NAME, "long", results).rows
+    for data, end in {"world": "", "kuairand": "_kuairand"}.items():
+        memory = board.cost(rows[rows["data"] == data]).loc["tail_rewind", "memory"]
+        found[f"count_memory{end}"] = 100 * (memory - 1), f"{100 * (memory - 1):.1f}{NBSP}%"
+    searches = {
+        "two": on_board("tail_rewind", epochs=2),
+        "four": on_board("tail_rewind"),
+        "two_kuairand": on_board("tail_rewind", "half of kuairand", 2),
+        "four_kuairand": on_board("tail_rewind", "half of kuairand"),
+        **{name: under_production_rule("tail_rewind", name) for name in ("tmall", "retailrocket")},
+    }
+    for name, search in searches.items():
+        threshold = chosen(search).hyperparameter
+        found[f"threshold_{name}"] = threshold, f"{threshold:,}"
+    return found
 
 
 def signed(values: Iterable[float]) -> str:
@@ -238,14 +264,21 @@ def signed(values: Iterable[float]) -> str:
     return f"{mean:+.{digits}f}{NBSP}%{known}".replace("-", "−")
 
 
+def facts(results: Path) -> dict[str, pd.Series | float]:
+    """Returns the values that sentences may assert something about, by name."""
+    values = measured(results)
+    growth = values["jump_large"].mean() / values["jump_small"].mean()
+    alone = {name: value for name, (value, _) in without_interval(results).items()}
+    return values | alone | {"growth": growth}
+
+
 def assertions(results: Path) -> dict[str, bool]:
     """Returns what the sentences of the front page and the summary assert, and whether it holds."""
-    values = measured(results)
-    facts = values | {"growth": values["jump_large"].mean() / values["jump_small"].mean()}
+    values = facts(results)
     asserted = tomllib.loads(ASSERTED.read_text(encoding="utf-8"))
-    said = {name: is_true(condition, facts) for name, condition in asserted["holds"].items()}
+    said = {name: is_true(condition, values) for name, condition in asserted["holds"].items()}
     for one in asserted["summary"]:
-        said[f"the summary on {one['question']}"] = is_true(one["holds"], facts)
+        said[f"the summary on {one['question']}"] = is_true(one["holds"], values)
     evidence = records.ledger(results)
     for one in (one for one in judge.CLAIMS if one.relies_on):
         name, status = one.relies_on

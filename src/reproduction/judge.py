@@ -31,6 +31,10 @@ WORDS = {
     "interval": {"holds": "reproduced", "partly": "partly", "fails": "not reproduced"},
     "holm": {"holds": "as predicted", "partly": "partly as predicted", "fails": "not as predicted"},
 }
+OPEN = """\
+*Open* says that the seeds cannot tell. A prediction about several points holds at one of them \
+only after Holm's correction for their number, so a point can be open though its interval is clear \
+of the limit."""
 
 
 @dataclass(frozen=True)
@@ -257,7 +261,7 @@ def found(evidence: Sequence[Evidence]) -> tuple[str, str]:
 def table(rows: pd.DataFrame, ids: Iterable[str] = ()) -> str:
     """Returns the verdicts that one profile's rows allow, in Markdown: a line for each quantity.
 
-    Of the claims `ids`, or of all that the rows have evidence for.
+    Of the claims `ids`, or of all that the rows have evidence for. Explains "open" if one is.
     """
     lines = []
     for one in map(claim, ids) if ids else CLAIMS:
@@ -271,7 +275,8 @@ def table(rows: pd.DataFrame, ids: Iterable[str] = ()) -> str:
         if ids and not evidence:
             lines.append([first, "", "", ""])
     head = ["claim", "measure", "predicted", "found"]
-    return tabulate(lines, head, tablefmt="pipe", disable_numparse=True)
+    shown = tabulate(lines, head, tablefmt="pipe", disable_numparse=True)
+    return f"{shown}\n\n{OPEN}" if any("open" in found for *_, found in lines) else shown
 
 
 def t_test(values: Sequence[float], mean: float) -> float:
