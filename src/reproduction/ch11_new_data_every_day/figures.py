@@ -196,7 +196,8 @@ def _days(axes: Axes, last: float) -> None:
 def priced(rows: pd.DataFrame) -> Figure:
     """Draws what the epochs after the first are worth: a panel for each of three windows."""
     found = worth.gained(rows).assign(start=0.0).rename(columns={"start": 1.0})
-    found = found.stack().rename("value").reset_index().sort_values(["unique", "epoch"])
+    found = found.stack().dropna().rename("value").reset_index()
+    found = found.sort_values(["unique", "epoch"])
     found = found[found["unique"].isin((worth.UNIQUE[0], *worth.UNIQUE[2:]))]
     found["line"] = found["remedy"].map(worth.LABELS)
     found["unique"] = found["unique"].map(lambda n: f"{n:,} unique impressions")
