@@ -35,17 +35,18 @@ def test_a_claim_is_judged_again_from_the_rows_of_its_records(monkeypatch):
     checks.verdicts("C8", "C9")
     content = shown(checks, monkeypatch)
     said = content["verdicts"]["C8 by the record long"]
-    assert said == "partly as predicted: fal_tuned holds, meda_tuned open, plain_recovers holds"
+    held = "fal_tuned holds, meda_tuned holds, tail_tuned holds, plain_recovers open, fresh holds"
+    assert said == f"partly as predicted: {held}"
     assert list(content["verdicts"])[1:] == ["C9 by the record cpu"]
 
     def judged(rows):
         return experiment.judge(rows).assign(value=0.0)
 
-    ((key, experiment),) = ((k, e) for k, e in EXPERIMENTS.items() if e.name == "from_day_three")
+    ((key, experiment),) = ((k, e) for k, e in EXPERIMENTS.items() if e.name == "days")
     monkeypatch.setitem(EXPERIMENTS, key, experiment._replace(judge=judged))
     checks.verdicts("C8")
     content = shown(checks, monkeypatch)
-    assert "meda_tuned holds, plain_recovers fails" in content["verdicts"]["C8 by the record long"]
+    assert "tail_tuned holds, plain_recovers fails" in content["verdicts"]["C8 by the record long"]
 
 
 def test_an_earlier_reading_has_the_committed_evidence(monkeypatch):

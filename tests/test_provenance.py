@@ -11,6 +11,8 @@ from reproduction import judge, records
 from tools import about
 
 ROWS = pd.DataFrame({"value": [1.0]})
+# The end of C15's prediction and how it is decided.
+RULE = 'two epochs with tail rewind at each size."""\ndecide = "holm"'
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def change(old, new):
 
 
 def test_a_run_of_committed_code_has_nothing_to_add(git):
-    stamp = records.start("ch11_worth", "long")
+    stamp = records.start("worth", "long")
     assert stamp["clean"] and stamp["predictions_committed"] and stamp["commit"] != "unknown"
     assert list(stamp["predictions"]) == ["C15"]
     assert records.reservations(stamp) == ""
@@ -64,10 +66,8 @@ def test_results_and_pages_do_not_make_code_uncommitted(git, tmp_path):
 
 
 def test_a_prediction_that_is_not_committed_is_said(git):
-    change(
-        'three_repeats", sign = ">", threshold = 0.5', 'three_repeats", sign = ">", threshold = 0.4'
-    )
-    worth, board = (records.start(name, "long") for name in ("ch11_worth", "ch10_board"))
+    change('own_label", sign = ">", threshold = 0.6', 'own_label", sign = ">", threshold = 0.4')
+    worth, board = (records.start(name, "long") for name in ("worth", "ch10_board"))
     assert not worth["predictions_committed"] and board["predictions_committed"]
     assert "its prediction not committed" in records.reservations(worth)
     assert about._stamp(worth, worth["predictions"])[1] == "C15 (not committed)"
@@ -80,20 +80,20 @@ def test_words_beside_a_prediction_do_not_change_it_and_its_rule_does(git):
     before = fingerprint()
     change("A repeated epoch is worth a part of fresh data", "Another title")
     assert fingerprint() == before
-    change("seeds = [20, 21, 22, 23]", "seeds = [20, 21, 22]")
+    change(RULE, RULE.replace("holm", "interval"))
     assert fingerprint() != before
 
 
 def test_a_run_that_is_resumed_has_the_stamp_of_its_start(git, tmp_path):
-    first = records.start("ch11_worth", "long")
-    assert records.start("ch11_worth", "long") == first, "the same code"
+    first = records.start("worth", "long")
+    assert records.start("worth", "long") == first, "the same code"
     (tmp_path / "src" / "new.py").write_text("")
     git("add", "src")
     git("commit", "-qm", "second")
-    resumed = records.start("ch11_worth", "long")
+    resumed = records.start("worth", "long")
     (later,) = resumed.pop("resumed")
     assert resumed == first and later["commit"] != first["commit"]
-    again = records.start("ch11_worth", "long")
+    again = records.start("worth", "long")
     assert again["resumed"] == [later]
     assert records.reservations(again) == ", resumed with other code or predictions"
     now = judge.fingerprints(judge.LEDGER.read_text())
@@ -102,23 +102,23 @@ def test_a_run_that_is_resumed_has_the_stamp_of_its_start(git, tmp_path):
         == f"{first['commit']}, clean; resumed at {later['commit']}, clean"
     )
 
-    path = records.write("ch11_worth", "long", ROWS, again, seeds=(20,))
+    path = records.write("worth", "long", ROWS, again, seeds=(20,))
     kept = json.loads(path.with_suffix(".json").read_text())
     assert kept["started"] == first["started"] and kept["resumed"] == [later]
-    assert "resumed with other code" in str(records.read("ch11_worth", "long"))
-    new = records.start("ch11_worth", "long")
+    assert "resumed with other code" in str(records.read("worth", "long"))
+    new = records.start("worth", "long")
     assert new["commit"] == later["commit"] and "resumed" not in new, "the record was written"
 
 
 def test_the_page_of_runs_says_what_a_stamp_does_and_which_records_have_none(git, tmp_path):
-    records.write("ch11_worth", "long", ROWS, records.start("ch11_worth", "long"), seeds=(20,))
+    records.write("worth", "long", ROWS, records.start("worth", "long"), seeds=(20,))
     old = {"commit": "abc", "seeds": [1], "date": "2026-01-01", "machine": "m", "torch": "2.4"}
     (tmp_path / "results" / "long" / "old.json").write_text(json.dumps(old))
-    change("seeds = [20, 21, 22, 23]", "seeds = [20, 21, 22]")
+    change(RULE, RULE.replace("holm", "interval"))
     page = about._records_table(about._records(tmp_path / "results"))
     lines = {line.split("|")[1].strip(): re.sub(" +", " ", line) for line in page.splitlines()}
     assert "| abc, not stamped | not stamped | 1 |" in lines["old"]
-    assert ", clean | C15 (changed since) | 20 |" in lines["ch11_worth"]
+    assert ", clean | C15 (changed since) | 20 |" in lines["worth"]
 
 
 def test_outside_a_repository_nothing_is_known(tmp_path, monkeypatch):
