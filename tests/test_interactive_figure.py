@@ -75,6 +75,7 @@ def results(tmp_path, under_adam):
     committed = (
         "ch11_new_data_every_day",
         "own_label",
+        "served",
         "causes",
         "delay",
         "board",

@@ -28,6 +28,7 @@ from reproduction.findings import estimate, is_true, measures
 from reproduction.interplay import experiment as interplay
 from reproduction.measure import by_seed, losses, relative
 from reproduction.own_label import experiment as own_label
+from reproduction.own_label import served
 from reproduction.second_epoch import causes
 from reproduction.tuning import chosen, on_board, under_production_rule
 from tools import ledger
@@ -62,7 +63,7 @@ def measured(results: Path) -> dict[str, pd.Series]:
     `checkout_cart_large` minus that of add-to-cart. `own_rate` is the loss of one epoch with a
     rate of the tables' own against one shared rate, under row-wise Adagrad, and `rule` that rule
     against Adam. `resets_differ` is tail rewind's loss against tuned MEDA's after three epochs.
-    `blend_held` is blended tail rewind's a quarter into an epoch less that at the end before.
+    `blend_held` is blended tail rewind's a quarter into an epoch against that at the end before.
     `cross_kuairand` is click's loss after one epoch with the cross against without, and
     `cross_world` that of all objectives in AdsWorld. `late_small` is plain's loss at the end of
     epoch 2 against one epoch at the small dose. `second_epoch` is what a second epoch with tail
@@ -134,12 +135,13 @@ def _measured(results: Path) -> dict[str, pd.Series]:
         found[f"rule{end}"] = by_seed(rule.xs(data, level="data"))
     rows = records.read(own_label.NAME, "long", results).rows
     found["late_rise_kuairand"] = own_label.rise(rows, "KuaiRand, sums", "leave_one_out").xs(1.0)
+    rows = records.read(served.NAME, "long", results).rows
     for data, end in ((WORLD, ""), ("KuaiRand", "_kuairand")):
-        points = dose_response.to_one_epoch(rows, data).xs(0.1, level="rate").unstack("epoch")
-        blend = points.xs("tail_rewind_blend", level="method")
-        found[f"blend_held{end}"] = sum(blend[e + 0.25] - blend[e] for e in (1.0, 2.0, 3.0)) / 3
-        for name in ("meda", "tail_rewind", "tail_rewind_blend"):
-            found[f"dip_{name}{end}"] = points.xs(name, level="method")[1.1]
+        points = dose_response.to_one_epoch(rows, data).xs(served.LIVE_RATE, level="rate")
+        for name in ("meda", "tail_rewind"):
+            found[f"dip_{name}{end}"] = points.xs((name, 1.1), level=["method", "epoch"])
+        held = served.held_back(rows, data).xs(served.LIVE_RATE, level="rate")
+        found[f"blend_held{end}"] = held[[1.25, 2.25, 3.25]].mean(axis=1)
     worths = worth.facts(records.read(worth.NAME, "long", results))
     found["second_epoch"], found["third_epoch"] = worths["second_percent"], worths["third_percent"]
     found["worth_fixed"] = worths["three/1000000"]

@@ -37,6 +37,7 @@ from reproduction.findings import by_name, is_true
 from reproduction.interplay import experiment as interplay
 from reproduction.measure import by_seed, intervals, losses, relative
 from reproduction.own_label import experiment as own_label
+from reproduction.own_label import served
 from reproduction.remedies.board import BOARD
 from reproduction.runs import profile
 from reproduction.second_epoch import causes
@@ -50,6 +51,7 @@ EXPERIMENTS = {
     "dose": dose_response,
     "rules": rules,
     "own": own_label,
+    "served": served,
     "causes": causes,
     "tuned": tuned,
     "board": board,
@@ -93,22 +95,12 @@ def _more(results: Path) -> dict[str, pd.Series | dict]:
     """Returns values that only the paper speaks of.
 
     `like` is FAL's loss against MEDA's on KuaiRand's like at the lowest rate, at the end of epoch
-    3; `held` blended tail rewind's loss a quarter into epoch 3 against that at the end of epoch 2,
-    which is the loss of a checkpoint held back, all in %. `repeats` is what epochs 2 to 4 are
-    worth, in epochs of fresh data, by size of the window, with blended tail rewind and with plain
-    training.
+    3, in %. `repeats` is what epochs 2 to 4 are worth, in epochs of fresh data, by size of the
+    window, with blended tail rewind and with plain training.
     """
     rows = records.read(dose_response.NAME, "long", results).rows
     of = {"stratum": "KuaiRand", "objective": "like", "rate": dose_response.RATES[0], "epoch": 3.0}
     like = relative(*(losses(rows, None, method=name, **of) for name in ("fal", "meda")))
-    rows = records.read(own_label.NAME, "long", results).rows
-    of = {"method": "tail_rewind_blend", "rate": 0.1}
-    held = {
-        data: by_seed(
-            relative(*(losses(rows, None, stratum=data, epoch=e, **of) for e in (2.25, 2.0)))
-        )
-        for data in ("AdsWorld", "KuaiRand")
-    }
     worth_of = records.read(worth.NAME, "long", results).evidence
     repeats = {
         method: {
@@ -117,7 +109,7 @@ def _more(results: Path) -> dict[str, pd.Series | dict]:
         }
         for method, measure in {"blend": "three_repeats", "plain": "plain"}.items()
     }
-    return {"like": by_seed(like), "held": held, "repeats": repeats}
+    return {"like": by_seed(like), "repeats": repeats}
 
 
 def assertions(known: Mapping) -> dict[str, bool]:
