@@ -82,7 +82,7 @@ def results(tmp_path, under_adam):
         "blended_days",
     )
     committed += ("dense_factor", "rules", "ch11_worth", "ch12_real_logs", "a1_ab_test")
-    committed += ("dose_production", "dose_no_cross", "interplay")
+    committed += ("dose_production", "dose_no_cross", "interplay", "ch12_penalty")
     kept = [f"{name}.*" for name in committed] + ["*.evidence.csv"]
     for path in (ROOT / "results").glob("*/*"):
         if any(map(path.match, kept)):

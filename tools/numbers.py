@@ -77,7 +77,8 @@ def measured(results: Path) -> dict[str, pd.Series]:
     the second. `late_METHOD` is a second epoch on
     corrected labels against one on labels that were waited for, for conversions. `four_METHOD` is
     that after four under one rule and one search, in AdsWorld at an eighth of its size, and
-    `four_METHOD_real` the mean over seven real labels; `eight_` is after eight.
+    `four_METHOD_real` the mean over seven real labels; `eight_` is after eight. `rise_` is the loss
+    at the end of epoch 2 against epoch 1 under dense Adam, with no L2 penalty and with 1e-4.
     """
     return _measured(results.resolve())
 
@@ -190,6 +191,9 @@ def _measured(results: Path) -> dict[str, pd.Series]:
         found[f"four_{name}"] = facts[f"world/{name}/4/{interplay.DEFAULT:g}"]
         found[f"four_{name}_real"] = facts[f"mean_real/{name}/4"]
     found["eight_leave_one_out_real"] = facts["mean_real/leave_one_out/8"]
+    facts = penalty.facts(records.read(penalty.NAME, "long", results))
+    for size, coefficient in {"no": "0", "large": "0.0001"}.items():
+        found[f"rise_{size}_penalty"] = facts[f"scan/gain/{coefficient}"]
     return found
 
 
