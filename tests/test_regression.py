@@ -243,7 +243,11 @@ def test_the_regression_judges_every_claim(profile):
     kept = references.read(ROOT, profile)["notebooks"].values()
     judged = {name.partition(" by the record ")[0] for one in kept for name in one["verdicts"]}
     run = {claim for rows in records.ledger().values() for claim in rows["claim"]}
-    later = {claim for claim in run if claim.startswith(("B", "C8", "C11-first", "C13", "C15", "C16", "C18", "C20"))}
+    later = {
+        claim
+        for claim in run
+        if claim.startswith(("B", "C8", "C11-first", "C13", "C15", "C16", "C18", "C20"))
+    }
     assert judged == run - (later if profile == "cpu" else set())
 
 

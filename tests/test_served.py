@@ -55,7 +55,7 @@ def test_what_is_held_back_is_the_end_of_the_epoch_before():
 
 
 def test_the_figure_shows_every_remedy():
-    fig = served.served.__wrapped__(made_up())
+    fig, _ = served.served.__wrapped__(made_up())
     assert {line.get_label() for line in fig.axes[0].lines} >= set(served.LOOKS)
 
 

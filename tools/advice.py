@@ -107,7 +107,7 @@ def write(root: Path) -> list[Path]:
     readme = root / "README.md"
     said = {
         "advice": PAGE.sub("](book/", numbered([step.short() for step in path])),
-        "findings": NUMBER.sub(lambda number: known[number[1]], front[0]),
+        "findings": PAGE.sub("](book/", NUMBER.sub(lambda number: known[number[1]], front[0])),
     }
     text = now = readme.read_text()
     for name, lines in said.items():

@@ -28,6 +28,7 @@ from reproduction.findings import estimate, is_true, measures
 from reproduction.interplay import experiment as interplay
 from reproduction.measure import by_seed, losses, relative
 from reproduction.own_label import experiment as own_label
+from reproduction.own_label import served
 from reproduction.second_epoch import causes
 from reproduction.tuning import chosen, on_board, under_production_rule
 from tools import ledger
@@ -61,7 +62,7 @@ def measured(results: Path) -> dict[str, pd.Series]:
     `checkout_cart_large` minus that of add-to-cart. `own_rate` is the loss of one epoch with a
     rate of the tables' own against one shared rate, under row-wise Adagrad, and `rule` that rule
     against Adam. `resets_differ` is tail rewind's loss against tuned MEDA's after three epochs.
-    `blend_held` is blended tail rewind's a quarter into an epoch less that at the end before.
+    `blend_held` is blended tail rewind's a quarter into an epoch against that at the end before.
     `cross_kuairand` is click's loss after one epoch with the cross against without, and
     `cross_world` that of all objectives in AdsWorld. `late_small` is plain's loss at the end of
     epoch 2 against one epoch at the small dose. `second_epoch` is what a second epoch with tail
@@ -75,7 +76,8 @@ def measured(results: Path) -> dict[str, pd.Series]:
     the second. `late_METHOD` is a second epoch on
     corrected labels against one on labels that were waited for, for conversions. `four_METHOD` is
     that after four under one rule and one search, in AdsWorld at an eighth of its size, and
-    `four_METHOD_real` the mean over seven real labels; `eight_` is after eight.
+    `four_METHOD_real` the mean over seven real labels; `eight_` is after eight. `rise_` is the loss
+    at the end of epoch 2 against epoch 1 under dense Adam, with no L2 penalty and with 1e-4.
     """
     return _measured(results.resolve())
 
@@ -133,12 +135,13 @@ def _measured(results: Path) -> dict[str, pd.Series]:
         found[f"rule{end}"] = by_seed(rule.xs(data, level="data"))
     rows = records.read(own_label.NAME, "long", results).rows
     found["late_rise_kuairand"] = own_label.rise(rows, "KuaiRand, sums", "leave_one_out").xs(1.0)
+    rows = records.read(served.NAME, "long", results).rows
     for data, end in ((WORLD, ""), ("KuaiRand", "_kuairand")):
-        points = dose_response.to_one_epoch(rows, data).xs(0.1, level="rate").unstack("epoch")
-        blend = points.xs("tail_rewind_blend", level="method")
-        found[f"blend_held{end}"] = sum(blend[e + 0.25] - blend[e] for e in (1.0, 2.0, 3.0)) / 3
-        for name in ("meda", "tail_rewind", "tail_rewind_blend"):
-            found[f"dip_{name}{end}"] = points.xs(name, level="method")[1.1]
+        points = dose_response.to_one_epoch(rows, data).xs(served.LIVE_RATE, level="rate")
+        for name in ("meda", "tail_rewind"):
+            found[f"dip_{name}{end}"] = points.xs((name, 1.1), level=["method", "epoch"])
+        held = served.held_back(rows, data).xs(served.LIVE_RATE, level="rate")
+        found[f"blend_held{end}"] = held[[1.25, 2.25, 3.25]].mean(axis=1)
     worths = worth.facts(records.read(worth.NAME, "long", results))
     second, third = (worths[f"mean/{worth.TAIL}/{k}"] for k in (2, 3))
     found["second_epoch"], found["third_epoch"] = 100 * second, 100 * (third - second)
@@ -186,6 +189,9 @@ def _measured(results: Path) -> dict[str, pd.Series]:
         found[f"four_{name}"] = facts[f"world/{name}/4/{interplay.DEFAULT:g}"]
         found[f"four_{name}_real"] = facts[f"mean_real/{name}/4"]
     found["eight_leave_one_out_real"] = facts["mean_real/leave_one_out/8"]
+    facts = penalty.facts(records.read(penalty.NAME, "long", results))
+    for size, coefficient in {"no": "0", "large": "0.0001"}.items():
+        found[f"rise_{size}_penalty"] = facts[f"scan/gain/{coefficient}"]
     return found
 
 

@@ -36,6 +36,7 @@ from reproduction.findings import by_name, is_true
 from reproduction.interplay import experiment as interplay
 from reproduction.measure import by_seed, intervals, losses, relative
 from reproduction.own_label import experiment as own_label
+from reproduction.own_label import served
 from reproduction.remedies.board import BOARD
 from reproduction.runs import profile
 from reproduction.second_epoch import causes
@@ -49,6 +50,7 @@ EXPERIMENTS = {
     "dose": dose_response,
     "rules": rules,
     "own": own_label,
+    "served": served,
     "causes": causes,
     "tuned": tuned,
     "board": board,
@@ -92,21 +94,12 @@ def _more(results: Path) -> dict[str, pd.Series | dict]:
     """Returns values that only the paper speaks of.
 
     `like` is FAL's loss against MEDA's on KuaiRand's like at the lowest rate, at the end of epoch
-    3; `held` blended tail rewind's loss a quarter into epoch 3 against that at the end of epoch 2,
-    which is the loss of a checkpoint held back, all in %.
+    3, in %.
     """
     rows = records.read(dose_response.NAME, "long", results).rows
     of = {"stratum": "KuaiRand", "objective": "like", "rate": dose_response.RATES[0], "epoch": 3.0}
     like = relative(*(losses(rows, None, method=name, **of) for name in ("fal", "meda")))
-    rows = records.read(own_label.NAME, "long", results).rows
-    of = {"method": "tail_rewind_blend", "rate": 0.1}
-    held = {
-        data: by_seed(
-            relative(*(losses(rows, None, stratum=data, epoch=e, **of) for e in (2.25, 2.0)))
-        )
-        for data in ("AdsWorld", "KuaiRand")
-    }
-    return {"like": by_seed(like), "held": held}
+    return {"like": by_seed(like)}
 
 
 def assertions(known: Mapping) -> dict[str, bool]:

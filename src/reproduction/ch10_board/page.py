@@ -89,9 +89,10 @@ def _chosen(name: str) -> str:
     remedy = BOARD[name]
     best = chosen(on_board(remedy.held_back or name))
     value, symbol = best.hyperparameter, remedy.hyperparameter
+    known = f"{value:.2g}" if isinstance(value, float) else value
     words = f"tables' rate {best.embedding_lr / remedy.scale(value):.2g}"
-    words += f", {dict(tau='τ', alpha='α').get(symbol, symbol)} = {value}" if value else ""
-    return words + f", dense rate × {best.dense_factor:g} from epoch 2"
+    words += f", {dict(tau='τ', alpha='α').get(symbol, symbol)} = {known}" if value else ""
+    return words + f", dense rate × {best.dense_factor:.2g} from epoch 2"
 
 
 def _curve(name: str, courses: Mapping[str, pd.DataFrame]) -> dict:

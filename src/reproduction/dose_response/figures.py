@@ -56,14 +56,16 @@ def valley_and_jump(
     below.set_ylim(bottom=min(0, points["value"].min()))
     below.legend(loc="lower right")
     dose = experiment.mean_dose(rows, stratum)
-    return fig, {"which": which, "low": dose.min(), "high": dose.max(), "stratum": stratum}
+    about = {"which": which, "setting": _setting(which), "stratum": stratum}
+    return fig, about | {"low": dose.min(), "high": dose.max()}
 
 
 @style.shown("fig-dose-left-{which}")
 def share_left(rows: pd.DataFrame, which: str, strata: Sequence[str] = tuple(STRATA)):
     """Draws the part of plain's jump that FAL leaves against the jump itself."""
     fig, axes = style.figure(height=4.4)
-    for name in [name for name in strata if name in set(rows["stratum"])]:
+    strata = [name for name in strata if name in set(rows["stratum"])]
+    for name in strata:
         dose = _by_rate(experiment.dose(rows, name))
         keep = dose["mean"] > 0.5  # a part of a jump near zero says nothing
         _points(axes, dose[keep], _by_rate(experiment.share_left(rows, name))[keep], name)
@@ -72,7 +74,7 @@ def share_left(rows: pd.DataFrame, which: str, strata: Sequence[str] = tuple(STR
     _dose_axis(axes)
     axes.set_ylabel("part of the jump that FAL leaves, %")
     style.legend_outside(fig, axes, 2)
-    return fig, {"which": which}
+    return fig, {"which": which, "setting": _setting(which, strata)}
 
 
 @style.shown("fig-dose-{method}-{other}-{which}")
@@ -99,6 +101,7 @@ def difference(
     fig.supylabel(f"loss of {names[0]} against {names[1]}, %", fontsize=12)
     style.legend_outside(fig, grid[0], 2)
     about = {"ours": names[0], "theirs": names[1], "which": which}
+    about["setting"] = _setting(which, strata)
     return fig, about | {"method": method.replace("_", "-"), "other": other.replace("_", "-")}
 
 
@@ -122,7 +125,15 @@ def by_epoch(
     grid[-1, 0].set_xlabel("epochs over the training window")
     fig.supylabel("loss against plain after epoch 1, %", fontsize=12)
     style.legend_outside(fig, grid[0, 0])
-    return fig, {"which": which, "stratum": stratum}
+    return fig, {"which": which, "setting": _setting(which), "stratum": stratum}
+
+
+def _setting(which: str, strata: Sequence[str] = ()) -> str:
+    """Returns the setting of a figure as its caption names it."""
+    if which.startswith("default"):
+        return "in the default setting"
+    others = any("Adagrad" in name for name in strata)
+    return "with Adam on the tables" + ", if the legend names no other rule" * others
 
 
 def _by_rate(values: pd.Series) -> pd.DataFrame:

@@ -127,17 +127,21 @@ def facts(record: Record) -> dict:
     lower = {name: inside[f"{name}_blend"] - inside[name] for name in ("tail_rewind", "meda")}
     means = pd.concat(lower, names=["method"])
     means = means.groupby(["method", "data", "rate", "epoch"]).mean()
+    gain = {
+        data: relative(
+            losses(rows, None, stratum=data, method=BLEND, rate=LIVE_RATE, epoch=LAST),
+            losses(rows, None, stratum=data, method="plain", rate=LIVE_RATE, epoch=1.0),
+        )
+        for data in SOURCES
+    }
     return by_name(
         point=point,
         lower=lower,
         least=-means.max(),
         most=-means.min(),
         held={data: held_back(rows, data) for data in SOURCES},
-        one={
-            (data, end): best_against_one_epoch(rows, data, BLEND, end)
-            for data in SOURCES
-            for end in (2.0, 3.0, LAST)
-        },
+        one={(data, LAST): best_against_one_epoch(rows, data, BLEND, LAST) for data in SOURCES},
+        objective=gain,
     )
 
 
@@ -154,20 +158,21 @@ LABELS = {name: ALL_METHODS[name].label for name in METHODS[1:]}
 
 
 @style.shown("fig-nine-served")
-def served(rows: pd.DataFrame, rate: float = LIVE_RATE, data: str = "AdsWorld") -> Figure:
-    """Draws what is trained and what is served, against one plain epoch."""
-    here = rows[(rows["stratum"] == data) & (rows["rate"] == rate)]
+def served(rows: pd.DataFrame, data: str = "AdsWorld") -> tuple[Figure, dict]:
+    """Draws what is trained and what is served at one rate, against one plain epoch."""
+    here = rows[(rows["stratum"] == data) & (rows["rate"] == LIVE_RATE)]
     first = losses(here, None, by=POINT, method="plain", epoch=1.0)
     points = relative(losses(here, None, by=["method", *POINT]), first).reset_index()
     points = points.assign(line=points["method"].map(LABELS)).dropna()
     points = points[points["epoch"] >= 1]
     points = points.sort_values("objective", key=lambda o: o.map(list(style.OBJECTIVES).index))
-    return style.by_epoch(points, LOOKS, "loss against one plain epoch's, %")
+    fig = style.by_epoch(points, LOOKS, "loss against one plain epoch's, %")
+    return fig, {"data": data, "rate": f"{LIVE_RATE:.2g}"}
 
 
-def numbers(rows: pd.DataFrame, rate: float = LIVE_RATE, data: str = "AdsWorld") -> None:
-    """Displays each method's loss at each point, mean over the objectives."""
-    means = to_one_epoch(rows, data).xs(rate, level="rate")
+def numbers(rows: pd.DataFrame, data: str = "AdsWorld") -> None:
+    """Displays each method's loss at each point of one rate, mean over the objectives."""
+    means = to_one_epoch(rows, data).xs(LIVE_RATE, level="rate")
     found = {
         label: {
             f"{epoch:g}": estimate(values, "%")
@@ -177,4 +182,5 @@ def numbers(rows: pd.DataFrame, rate: float = LIVE_RATE, data: str = "AdsWorld")
         for name, label in LABELS.items()
         if name in means.index.unique("method")
     }
-    tables.show(found, "after epochs", "Loss against one plain epoch's, mean over the objectives:")
+    note = f"{data}: loss against one plain epoch's, mean over the objectives."
+    tables.show(found, "after epochs", note)
