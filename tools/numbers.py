@@ -161,7 +161,7 @@ def _measured(results: Path) -> dict[str, pd.Series]:
     settings = {name: continual.label(name, 2) for name in methods}
     for name, setting in {**settings, "more_data": continual.MORE_DATA}.items():
         found[f"days_{name}"] = continual.last_days(continual.gain(rows, setting))
-    found["online_blend"] = measures(records.read("a1_ab_test", "long", results).evidence)[
+    found["online_blend"] = measures(records.read("ab_test", "long", results).evidence)[
         "remedy_above"
     ]
     rows = records.read(own_label.BY_DAY, "long", results).rows
