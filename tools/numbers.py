@@ -163,7 +163,7 @@ def _measured(results: Path) -> dict[str, pd.Series]:
     }.items():
         found[f"days_{name}"] = continual.later(rows, setting)
     found["days_rewinds_differ"] = continual.later(rows, continual.TAIL, continual.RESTORED)
-    found["online_blend"] = measures(records.read("a1_ab_test", "long", results).evidence)[
+    found["online_blend"] = measures(records.read("ab_test", "long", results).evidence)[
         "remedy_above"
     ]
     facts = production.facts(records.read(production.NAME, "long", results))
