@@ -7,7 +7,7 @@ import pytest
 
 from reproduction import judge
 from reproduction.own_label import served
-from reproduction.own_label.served import BLEND, INSIDE, METHODS, RATES, SOURCES, TENTHS
+from reproduction.own_label.served import BLEND, METHODS, RATES, SOURCES
 from reproduction.runs import profile
 from tests.judged import verdicts
 
@@ -21,7 +21,7 @@ def made_up(seeds=range(30, 34), **changed) -> pd.DataFrame:
     for one in (run for data in SOURCES for run in served.runs(data)):
         worse = 1 + 0.01 * (one.embedding_lr != BEST)
         within = changed.get(one.method, WITHIN[one.method])
-        points = {1.0: 1.0, **dict.fromkeys((*INSIDE, *TENTHS), within)}
+        points = {1.0: 1.0, **dict.fromkeys(served.WITHIN, within)}
         points |= dict.fromkeys((2.0, 3.0, 4.0), 0.99)
         for seed in seeds:
             for k, objective in enumerate(("click", "checkout")):

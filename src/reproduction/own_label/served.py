@@ -32,8 +32,8 @@ RATES = (0.1, 10**-0.5, 1.0)
 TAU = 500
 
 AT = (0.1, 0.25, 0.5, 1.0)
-INSIDE = tuple(epoch + part for epoch in (1, 2, 3) for part in AT[1:3])
-TENTHS = tuple(epoch + AT[0] for epoch in (1, 2, 3))
+WITHIN = tuple(epoch + part for epoch in (1, 2, 3) for part in AT[:3])
+INSIDE = tuple(point for point in WITHIN if point % 1 > 0.2)  # a quarter and half
 LAST = 4.0
 BLEND = "tail_rewind_blend"
 METHODS = ("plain", "meda", "meda_blend", "tail_rewind", BLEND)
@@ -83,11 +83,10 @@ def held_back(rows: pd.DataFrame, stratum: str) -> pd.DataFrame:
     """Returns blended tail rewind's loss within an epoch against that at the end before, in %.
 
     The latter is the loss of the last epoch's checkpoint, held back. Mean over objectives, by rate
-    and seed, a column for each point of TENTHS and INSIDE.
+    and seed, a column for each point of WITHIN.
     """
     loss = losses(rows, None, stratum=stratum, method=BLEND).unstack("epoch")
-    points = sorted((*TENTHS, *INSIDE))
-    return over_objectives(pd.DataFrame({e: 100 * (loss[e] / loss[e // 1] - 1) for e in points}))
+    return over_objectives(pd.DataFrame({e: 100 * (loss[e] / loss[e // 1] - 1) for e in WITHIN}))
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
@@ -97,21 +96,18 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _c13(rows: pd.DataFrame, data: str) -> Iterator[tuple]:
-    pairs = {
-        "tail_inside": (BLEND, "tail_rewind"),
-        "meda_inside": (BLEND, "meda"),
-        "blended_meda": ("meda_blend", "meda"),
-    }
+    held = held_back(rows, data)
     found = {
-        name: (measure.against(rows, *pair, metric=None, stratum=data), INSIDE)
-        for name, pair in pairs.items()
+        "tail_inside": measure.against(rows, BLEND, "tail_rewind", metric=None, stratum=data),
+        "meda_inside": measure.against(rows, BLEND, "meda", metric=None, stratum=data),
+        "blended_meda": measure.against(rows, "meda_blend", "meda", metric=None, stratum=data),
+        "dip": to_one_epoch(rows, data).xs(BLEND, level="method").unstack("epoch"),
+        "held_above": held,
+        "held_below": held,
     }
-    dip = to_one_epoch(rows, data).xs(BLEND, level="method").unstack("epoch")
-    found["dip"] = dip, sorted((*TENTHS, *INSIDE))
-    found["held_above"] = found["held_below"] = held_back(rows, data), INSIDE
-    for name, (values, points) in found.items():
+    for name, values in found.items():
         for rate in values.index.unique("rate"):
-            for epoch in points:
+            for epoch in WITHIN if name == "dip" else INSIDE:
                 where = f"{data}, {epoch:g} epochs, {rate_name(rate)}"
                 yield "C13", name, where, values.xs(rate, level="rate")[epoch]
     last = best_against_one_epoch(rows, data, BLEND, LAST)
@@ -123,14 +119,15 @@ def facts(record: Record) -> dict:
     rows = record.rows
     point = {data: to_one_epoch(rows, data) for data in SOURCES}
     by_method = pd.concat(point, names=["data"]).unstack("method")
-    inside = by_method[by_method.index.isin((*TENTHS, *INSIDE), level="epoch")]
+    inside = by_method[by_method.index.isin(WITHIN, level="epoch")]
     lower = {name: inside[f"{name}_blend"] - inside[name] for name in ("tail_rewind", "meda")}
     means = pd.concat(lower, names=["method"])
     means = means.groupby(["method", "data", "rate", "epoch"]).mean()
+    at = {"metric": None, "rate": LIVE_RATE}
     gain = {
         data: relative(
-            losses(rows, None, stratum=data, method=BLEND, rate=LIVE_RATE, epoch=LAST),
-            losses(rows, None, stratum=data, method="plain", rate=LIVE_RATE, epoch=1.0),
+            losses(rows, stratum=data, method=BLEND, epoch=LAST, **at),
+            losses(rows, stratum=data, method="plain", epoch=1.0, **at),
         )
         for data in SOURCES
     }
@@ -170,17 +167,11 @@ def served(rows: pd.DataFrame, data: str = "AdsWorld") -> tuple[Figure, dict]:
     return fig, {"data": data, "rate": f"{LIVE_RATE:.2g}"}
 
 
-def numbers(rows: pd.DataFrame, data: str = "AdsWorld") -> None:
-    """Displays each method's loss at each point of one rate, mean over the objectives."""
-    means = to_one_epoch(rows, data).xs(LIVE_RATE, level="rate")
-    found = {
-        label: {
-            f"{epoch:g}": estimate(values, "%")
-            for epoch, values in means.xs(name, level="method").groupby("epoch")
-            if epoch > 1
-        }
-        for name, label in LABELS.items()
-        if name in means.index.unique("method")
-    }
-    note = f"{data}: loss against one plain epoch's, mean over the objectives."
-    tables.show(found, "after epochs", note)
+def numbers(rows: pd.DataFrame) -> None:
+    """Displays each method's loss in AdsWorld at each point of one rate, mean over objectives."""
+    means = to_one_epoch(rows, "AdsWorld").xs(LIVE_RATE, level="rate")
+    found: dict[str, dict[str, str]] = {}
+    for (epoch, name), values in means.groupby(["epoch", "method"]):
+        if epoch > 1 and name in LABELS:
+            found.setdefault(f"{epoch:g}", {})[LABELS[name]] = estimate(values, "%")
+    tables.show(found, "after epochs", "Loss against one plain epoch's, mean over the objectives:")
