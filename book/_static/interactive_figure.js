@@ -66,7 +66,7 @@
     const controls = make(host, "div", { class: "touch-controls" });
     const source = () => data.sources[state.source];
     const settings = Object.keys(source().doses).sort((a, b) => a - b);
-    const doseOf = (setting) => `plain jumps by ${source().doses[setting].toFixed(1)}\u00a0%`;
+    const doseOf = (setting) => `plain jumps by ${source().doses[setting].toFixed(1)}\u00a0%, mean of objectives`;
     const lossOf = () => `${source().loss} of ${named(state.objective)}`;
     radios(controls, figure.id, "Data", Object.keys(data.sources), state.source, String,
       (value) => { state.source = value; objectives(); draw(); });

@@ -253,14 +253,16 @@ def facts(record: Record) -> dict:
     collapsed = gain(rows, SAME_RATES)
     return by_name(
         days=len(collapsed),
-        late={name: last_days(gain(rows, name)) for name in ARMS if name != ONE_EPOCH},
-        tail={"more": last_days(gain(rows, TAIL, MORE_DATA))},
+        first_day=FIRST_DAY,
+        tau=ARMS[TAIL].run(TAIL, 1).hyperparameter,
+        apart=later(rows, TAIL, RESTORED),
+        tail={"more": later(rows, TAIL, MORE_DATA)},
         slope={name: slope(gain(rows, *pair)) for name, pair in tuned.items()},
         slope_same={name: slope(gain(rows, *pair)) for name, pair in same.items()},
         recovery=-slope(collapsed),
         first={"same": collapsed.loc[FIRST_DAY]},
         last={"same": collapsed.iloc[-1]},
         quarter={name: later(rows, name, at=QUARTER) for name in (RESTORED, TAIL, BLENDED)},
-        end={name: later(rows, name) for name in (RESTORED, TAIL, BLENDED, MORE_DATA)},
+        end={name: later(rows, name) for name in ARMS if name != ONE_EPOCH},
         gained=later(rows, BLENDED, TAIL, QUARTER),
     )

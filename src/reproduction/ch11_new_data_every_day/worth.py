@@ -163,10 +163,12 @@ def show(record: Record | None) -> None:
         return
     frequency = record.rows[record.rows["metric"] == "lookups"].groupby("unique")["value"].mean()
     cells: dict[str, dict[str, str]] = {}
-    for (remedy, n), values in gained(record.rows).groupby(["remedy", "unique"], sort=False):
+    by_window = gained(record.rows).drop(index="plain").groupby(["remedy", "unique"], sort=False)
+    for (remedy, n), values in by_window:
         of = cells.setdefault(f"{LABELS[remedy]}, {n:,}", {"lookups a row": f"{frequency[n]:.1f}"})
-        for epoch, by_seed in values.dropna(axis=1).items():
-            of[f"{epoch:.0f} epochs"] = estimate(by_seed.droplevel(["remedy", "unique"]))
+        for epoch, by_seed in values.items():
+            known = by_seed.droplevel(["remedy", "unique"])
+            of[f"{epoch:.0f} epochs"] = "–" if known.isna().any() else estimate(known)
     tables.show(cells, "unique impressions", "Worth of the epochs after the first, in fresh ones:")
 
 
