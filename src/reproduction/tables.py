@@ -44,8 +44,9 @@ def rates(chosen: Mapping[str, tuple[str, Tuned]]) -> None:
 
 
 def origins(**records: Record | None) -> None:
-    """Displays where the records of a chapter come from, by profile."""
-    lines = [f"- `{name}`: {record or 'no record found'}" for name, record in records.items()]
+    """Displays where those records of a chapter come from that are there, by profile."""
+    there = {name: record for name, record in records.items() if record} or records
+    lines = [f"- `{name}`: {record or 'no record found'}" for name, record in there.items()]
     text("\n".join(lines))
 
 
