@@ -265,7 +265,7 @@ ALL_METHODS: dict[str, Method] = {
     ),
     # Rows that do not know the label of the impression that they predict.
     "leave_one_out_votes": Method(
-        "leave-one-out votes",
+        "leave-one-out rows",
         remedy=lambda model, optimizer, hyperparameter, **_: LeaveOneOutRows(
             model, optimizer, hyperparameter
         ),
