@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 
@@ -75,6 +76,16 @@ def test_the_rows_that_leave_their_own_label_out_are_the_librarys(log):
     remedy = LeaveOneOutRows(model, optimizer, math.inf, bits=32)
     by_hand.train(tables, dense, log, log, BATCH, EPOCHS)
     agree(log, tables, dense, optimizer, model, remedy)
+
+
+def test_a_vote_is_weighed_to_the_last_bit_where_torchs_root_is_not():
+    n = 263  # torch's float32 root of 267 may be off by a rounding; the library's is not
+    table = by_hand.LeaveOneOut(1, RATE, n)
+    grad = torch.randn(n, by_hand.DIM, generator=torch.Generator().manual_seed(0)) / n
+    table.update(torch.zeros(n, dtype=torch.long), torch.arange(n), grad)
+    rate = (RATE / table.mean_square.sqrt()).float()
+    weight = float(np.float32(1) / np.sqrt(np.float32(n + 4)))
+    assert torch.equal(table.votes, -weight * (rate * (n * grad)))
 
 
 def test_it_is_short_and_needs_torch_alone():

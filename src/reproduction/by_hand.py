@@ -101,8 +101,8 @@ class LeaveOneOut(Table):
         change = grad.double().square().mean(0) - self.mean_square
         self.mean_square += change / min(self.steps, 1000)
         self.count.index_add_(0, ids, (~again).float())
-        n = self.count[ids]
-        first, mean = 1 / (n + 4).sqrt(), 2 * ((n + 4).sqrt() - 2) / n
+        n, root = self.count[ids], (self.count[ids] + 4).double().sqrt().float()
+        first, mean = 1 / root, 2 * (root - 2) / n
         rate = (self.rate / self.mean_square.sqrt()).float()
         new = -torch.where(again, mean, first)[:, None] * (rate * grad)
         self.weight.index_add_(0, ids, new - self.votes[at])
