@@ -65,10 +65,10 @@ def measured(results: Path) -> dict[str, pd.Series]:
     `blend_held` is blended tail rewind's a quarter into an epoch against that at the end before.
     `cross_kuairand` is click's loss after one epoch with the cross against without, and
     `cross_world` that of all objectives in AdsWorld. `late_small` is plain's loss at the end of
-    epoch 2 against one epoch at the small dose. `second_epoch` is what a second epoch with tail
-    rewind is worth, in percent of an epoch of fresh data, and `worth_fixed` what epochs 2 to 4 are
-    worth in the largest window at the threshold of an eighth of it; `worth_scaled` with one in
-    proportion.
+    epoch 2 against one epoch at the small dose. `second_epoch` is what two epochs with tail
+    rewind are worth above one plain epoch, in percent of an epoch of fresh data, and
+    `worth_fixed` what epochs 2 to 4 are worth in the largest window at the threshold of an eighth
+    of it; `worth_scaled` with one in proportion.
     In the default setting, at the rate that is best for one epoch, `default_jump` is plain's jump,
     `default_jump_no_cross` the same without the sparsest cross,
     `default_left` the part of it that FAL leaves, and `default_METHOD` a method's loss after three

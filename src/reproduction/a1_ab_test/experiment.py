@@ -302,6 +302,7 @@ def requests_needed(effect: float, spread: float) -> float:
 def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
     rows, slope = record.rows, worth(record.rows)
+    without = worth(record.rows[record.rows["arm"] != NAIVE])
     offline = {name: lift(rows, name, "logloss_checkout") for name in ARMS}
     same = reported(rows, ONE)
     same = same[same["day"] == same["day"].max()].assign(truth=0.0)
@@ -314,6 +315,7 @@ def facts(record: Record) -> dict:
         order=order(rows),
         order_best=order(rows, best=4),
         price=-slope,
+        price_without=-without,
         worlds=len(slope),
         offline=offline,
         by_the_line=slope.mean() * offline[BLEND].mean(),

@@ -259,6 +259,10 @@ def facts(record: Record) -> dict:
         tail={"more": later(rows, TAIL, MORE_DATA)},
         slope={name: slope(gain(rows, *pair)) for name, pair in tuned.items()},
         slope_same={name: slope(gain(rows, *pair)) for name, pair in same.items()},
+        against_one={
+            name: slope(gain(rows, one))
+            for name, one in {"plain": PLAIN, "fal": FAL, "tail": TAIL}.items()
+        },
         recovery=-slope(collapsed),
         first={"same": collapsed.loc[FIRST_DAY]},
         last={"same": collapsed.iloc[-1]},

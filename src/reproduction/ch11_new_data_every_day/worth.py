@@ -4,7 +4,8 @@ Each method trains on windows of several sizes for four epochs or eight, and pla
 windows up to four times as large. A smaller window is a random part of a larger one, from the same
 days of the same world. The tables are the world's throughout, so that the rows that a window
 touches, and the lookups of each, grow with it. The default setting; rates are those of the board's
-search for the end of epoch 4, on the smallest of the windows, and thresholds grow with the window.
+search on the smallest of the windows, for the end of epoch 4 and, of plain training, for one epoch;
+thresholds grow with the window.
 """
 
 from dataclasses import asdict, replace
@@ -177,11 +178,13 @@ def facts(record: Record) -> dict:
     by_epoch = gained(record.rows)
     tails = {"fixed": by_epoch.xs(FIXED), "scaled": by_epoch.xs(TAIL)}
     by_epoch = by_epoch.drop(index=FIXED)
-    first = in_fresh_data(record.rows).xs((MEAN, 1.0), level=["objective", "epoch"])
+    worth = in_fresh_data(record.rows).xs(MEAN, level="objective").unstack("epoch")
+    total = worth.drop(columns=8.0) - 1  # against one plain epoch
     return by_name(
         by_window=by_epoch.stack().dropna(),
-        mean=by_epoch.groupby(["remedy", "seed"]).mean().stack().dropna(),
+        total=total.stack(),
+        mean=total.groupby(["remedy", "seed"]).mean().stack(),
         largest={name: of.xs(UNIQUE[-1], level="unique").stack() for name, of in tails.items()},
-        first=first.groupby(["remedy", "seed"]).mean(),
+        first=worth[1.0].groupby(["remedy", "seed"]).mean(),
         lead=-twice(record.rows),
     )
