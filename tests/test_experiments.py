@@ -12,7 +12,7 @@ from multiepoch.methods import METHODS
 from multiepoch.model import ConversionModel
 from multiepoch.optim import SparseOptimizer
 from multiepoch.remedies import tail_rewind
-from reproduction import measure
+from reproduction import measure, tuning
 from reproduction.ch11_new_data_every_day import experiment as continual
 from reproduction.remedies.baselines import BASELINES
 from reproduction.remedies.board import BOARD
@@ -259,7 +259,7 @@ def test_the_control_of_days_has_the_steps_of_two_epochs_and_the_rates_of_one(mo
     def rates(candidate):
         return Tuned(1e-3 * candidate.epochs, 1e-2, 20 if candidate.epochs > 1 else None)
 
-    monkeypatch.setattr(continual, "chosen", rates)
+    monkeypatch.setattr(tuning, "chosen", rates)
     runs = {name: arm.run(name, 4) for name, arm in continual.ARMS.items()}
     one, more, two = (
         runs[n] for n in (continual.ONE_EPOCH, continual.MORE_DATA, continual.SAME_RATES)

@@ -13,7 +13,7 @@ import torch
 from multiepoch.stats import interval
 from multiepoch.train.metrics import share_of_gap
 
-KEYS = ["setting", "stratum", "rates", "days", "rate", "method", "objective", "seed", "epoch"]
+KEYS = ["setting", "stratum", "rates", "rate", "method", "objective", "seed", "epoch"]
 POINT = KEYS[-3:]  # of a run
 EXPECTED, DRAWN = "expected_logloss", "logloss"  # under the true probabilities; of the labels
 

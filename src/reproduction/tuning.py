@@ -19,7 +19,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -274,9 +274,8 @@ def tune(
         JSON), dense_factor, score, best, and edge: the axes at whose end the best trial lies still.
     """
     sizes = profile.board() if candidate.board else profile
-    # A log is the same for each seed.
-    one = candidate.data == "half of kuairand"
-    seeds = profile.tuning_seeds[:1] if one else profile.tuning_seeds
+    one_log = candidate.data == "half of kuairand"  # the same for each seed
+    seeds = profile.tuning_seeds[:1] if one_log else profile.tuning_seeds
     axes = {name: list(values) for name, values in candidate.axes().items()}
     first, most = candidate.n_trials
     found: list[dict] = []
@@ -335,8 +334,7 @@ def run(
 
 def merge(kept: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     """Returns the kept trials, with the candidates that were tuned again replaced or added."""
-    there = kept["candidate"].isin(CANDIDATES) & ~kept["candidate"].isin(trials["candidate"])
-    kept = kept[there]
+    kept = kept[kept["candidate"].isin(set(CANDIDATES) - set(trials["candidate"]))]
     places = {name: place for place, name in enumerate(CANDIDATES)}
     merged = pd.concat([kept, trials], ignore_index=True)
     order = merged["candidate"].map(places).argsort(kind="stable")
@@ -379,3 +377,24 @@ def chosen(candidate: Candidate) -> Tuned:
 def tuned(method: str, epochs: int = 3, **candidate) -> Tuned:
     """Returns what was chosen for a Candidate of these fields, as `chosen` does."""
     return chosen(Candidate(method, epochs, **candidate))
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to train on each day: its epochs, and those for which its rates were searched.
+
+    Rates for one epoch are plain training's; the hyperparameter is always the method's own.
+    """
+
+    method: str
+    epochs: int = 2
+    tuned_for: int = 2
+    tuned_as: str = ""  # the method that was searched, if it is another one
+
+    @property
+    def rates(self) -> Tuned:
+        """The learning rates, the hyperparameter and the dense factor, by the search by day."""
+        if self.tuned_for == 2:
+            return chosen(by_day(self.tuned_as or self.method))
+        own = None if self.method == "plain" else chosen(by_day(self.method)).hyperparameter
+        return replace(chosen(by_day("plain", 1)), hyperparameter=own)

@@ -19,8 +19,9 @@ from multiepoch.methods import ALL_METHODS, Around, EveryEpoch
 from multiepoch.model import ConversionModel
 from multiepoch.optim import SparseOptimizer
 from multiepoch.train import predict, train
+from reproduction import tuning
 from reproduction.runs import Profile
-from reproduction.tuning import DAY_TAIL, Tuned, by_day, chosen
+from reproduction.tuning import DAY_TAIL
 
 # Assumed. The auction comes after retrieval; eight ads are enough for a choice, and every further
 # one costs a prediction.
@@ -34,19 +35,8 @@ QUARTERS = 4
 OBJECTIVE = 2  # the checkout, the conversion that is paid for
 
 
-@dataclass(frozen=True)
-class Arm:
-    """A way of training: the method, its epochs a day, and for how many its rates were tuned."""
-
-    method: str
-    epochs: int
-    tuned_for: int
-    tuned_as: str = ""  # the method with the rates, if it is another one
-
-    @property
-    def rates(self) -> Tuned:
-        """The learning rates, the hyperparameter and the dense factor, by the search by day."""
-        return chosen(by_day(self.tuned_as or self.method, self.tuned_for))
+class Arm(tuning.Arm):
+    """A way of training on each day that builds what is served."""
 
     def build(
         self, schema: Schema, seed: int, device: str

@@ -5,7 +5,7 @@ under the true probabilities, a quarter into the last epoch over a day and at it
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ import torch
 
 from multiepoch.data import AdsWorld
 from multiepoch.train.metrics import auc
+from reproduction import tuning
 from reproduction.findings import by_name
 from reproduction.judge import evidence
 from reproduction.measure import (
@@ -26,8 +27,7 @@ from reproduction.measure import (
 )
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
-from reproduction.tuning import DAY_TAIL, chosen
-from reproduction.tuning import by_day as candidate
+from reproduction.tuning import DAY_TAIL
 
 NAME = "days"
 SEEDS = tuple(range(30, 38))  # no pilot and no tuning has seen them
@@ -38,37 +38,21 @@ LEAKING = ("user", "user_x_advertiser")  # the tables whose leak is measured
 
 
 @dataclass(frozen=True)
-class Arm:
-    """A way to train on each day.
+class Arm(tuning.Arm):
+    """A way to train on each day of a stream.
 
     Attributes:
-        method: A key of METHODS.
-        epochs: Over each day.
-        tuned_for: The epochs a day for which its rates were searched. Those for one are plain
-            training's; the hyperparameter is always the method's own.
-        tuned_as: The method that was searched, if it is another one.
         times_data: Impressions a day, in multiples of the others'.
     """
 
-    method: str
-    epochs: int = 2
-    tuned_for: int = 2
-    tuned_as: str = ""
     times_data: float = 1.0
 
     def run(self, setting: str, days: int) -> Run:
         """Returns its run of seed 0."""
-        if self.tuned_for == 1:
-            best = chosen(candidate("plain", 1))
-            if self.method != "plain":
-                value = chosen(candidate(self.method)).hyperparameter
-                best = replace(best, hyperparameter=value)
-        else:
-            best = chosen(candidate(self.tuned_as or self.method))
         return Run(
             self.method,
             0,
-            **asdict(best),
+            **asdict(self.rates),
             setting=setting,
             epochs=self.epochs,
             days=days,
@@ -100,6 +84,8 @@ ARMS = {
     BLENDED: Arm(f"{DAY_TAIL}_blend", tuned_as=DAY_TAIL),
 }
 MEDA = (REDRAWN, RESTORED, GROUPS)
+# Whose gain over what may fade.
+GAINS = {"fal": (FAL, PLAIN), "meda": (GROUPS, PLAIN), "tail": (TAIL, PLAIN)}
 LIVE = (ONE_EPOCH, MORE_DATA, PLAIN, FAL, RESTORED, GROUPS, TAIL)  # what the notebook runs itself
 
 
@@ -234,30 +220,25 @@ def memory(grown: pd.DataFrame, dim: int) -> pd.DataFrame:
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the evidence for C8."""
-    days = int(rows["epoch"].max())
-    fading = {"fal": (FAL, PLAIN), "meda": (GROUPS, PLAIN), "tail": (TAIL, PLAIN)}
-    found = [
-        ("C8", f"{name}_tuned", f"{days} days", slope(gain(rows, *pair)))
-        for name, pair in fading.items()
-    ]
-    found.append(("C8", "plain_recovers", f"{days} days", slope(gain(rows, SAME_RATES))))
-    found.append(("C8", "fresh", f"{days} days", later(rows, MORE_DATA, TAIL)))
-    return evidence(found)
+    point = f"{rows['epoch'].max():.0f} days"
+    found = {f"{name}_tuned": slope(gain(rows, *pair)) for name, pair in GAINS.items()}
+    found["plain_recovers"] = slope(gain(rows, SAME_RATES))
+    found["fresh"] = later(rows, MORE_DATA, TAIL)
+    return evidence(("C8", name, point, values) for name, values in found.items())
 
 
 def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
     rows = record.rows
     same = {"fal": (FAL_SAME, SAME_RATES), "meda": (GROUPS_SAME, SAME_RATES)}
-    tuned = {"fal": (FAL, PLAIN), "meda": (GROUPS, PLAIN), "tail": (TAIL, PLAIN)}
     collapsed = gain(rows, SAME_RATES)
     return by_name(
         days=len(collapsed),
         first_day=FIRST_DAY,
-        tau=ARMS[TAIL].run(TAIL, 1).hyperparameter,
+        tau=ARMS[TAIL].rates.hyperparameter,
         apart=later(rows, TAIL, RESTORED),
         tail={"more": later(rows, TAIL, MORE_DATA)},
-        slope={name: slope(gain(rows, *pair)) for name, pair in tuned.items()},
+        slope={name: slope(gain(rows, *pair)) for name, pair in GAINS.items()},
         slope_same={name: slope(gain(rows, *pair)) for name, pair in same.items()},
         against_one={
             name: slope(gain(rows, one))

@@ -195,10 +195,8 @@ def _days(axes: Axes, last: float) -> None:
 @style.shown("fig-eleven-worth")
 def priced(rows: pd.DataFrame) -> Figure:
     """Draws what the epochs after the first are worth: a panel for each of three windows."""
-    found = (
-        worth.gained(rows).drop(index=worth.FIXED).assign(start=0.0).rename(columns={"start": 1.0})
-    )
-    found = found.stack().dropna().rename("value").reset_index()
+    found = worth.by_epochs(rows).drop(index=worth.FIXED)
+    found = found.sub(found[1.0], axis=0).stack().dropna().rename("value").reset_index()
     found = found.sort_values(["unique", "epoch"])
     found = found[found["unique"].isin((worth.UNIQUE[0], *worth.UNIQUE[2:]))]
     found["line"] = found["remedy"].map(worth.LABELS)

@@ -121,12 +121,13 @@ def in_fresh_data(rows: pd.DataFrame) -> pd.Series:
     return pd.Series(found, dtype=float).rename_axis(names)
 
 
-def gained(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns what the epochs after the first are worth, mean of the objectives' losses.
+def by_epochs(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns `in_fresh_data` of the objectives' mean loss, a column for each number of epochs."""
+    return in_fresh_data(rows).xs(MEAN, level="objective").unstack("epoch")
 
-    By remedy, unique and seed; a column for each number of epochs.
-    """
-    worth = in_fresh_data(rows).xs(MEAN, level="objective").unstack("epoch")
+
+def after_first(worth: pd.DataFrame) -> pd.DataFrame:
+    """Returns what the epochs after the first are worth, of `by_epochs`."""
     return worth.sub(worth[1.0], axis=0).drop(columns=1.0)
 
 
@@ -140,17 +141,20 @@ def twice(rows: pd.DataFrame) -> pd.Series:
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the evidence for C15; a point is a window."""
-    by_epoch, found = gained(rows), []
-    for name, measure in ((TAIL, "three_repeats"), (OWN, "own_label"), ("plain", "plain")):
-        for n, values in by_epoch.xs(name)[4.0].dropna().groupby("unique"):
-            point = f"{n:,} unique impressions"
-            found.append(("C15", measure, point, values.droplevel("unique")))
+    by_epoch = after_first(by_epochs(rows))
     tail = by_epoch.xs(TAIL)
-    falling = tail[2.0] - (tail[8.0] - tail[4.0]) / 4
-    for measure, by_window in (("falling", falling), ("twice", twice(rows))):
-        for n, values in by_window.dropna().groupby("unique"):
-            point = f"{n:,} unique impressions"
-            found.append(("C15", measure, point, values.droplevel("unique")))
+    by_window = {
+        "three_repeats": tail[4.0],
+        "own_label": by_epoch.xs(OWN)[4.0],
+        "plain": by_epoch.xs("plain")[4.0],
+        "falling": tail[2.0] - (tail[8.0] - tail[4.0]) / 4,
+        "twice": twice(rows),
+    }
+    found = [
+        ("C15", measure, f"{n:,} unique impressions", values.droplevel("unique"))
+        for measure, of_all in by_window.items()
+        for n, values in of_all.dropna().groupby("unique")
+    ]
     largest, smallest = (tail[4.0].xs(n, level="unique") for n in (UNIQUE[-1], UNIQUE[0]))
     found.append(("C15", "size", "", largest - smallest))
     fixed = by_epoch.xs(FIXED)[4.0].droplevel("unique")
@@ -164,8 +168,8 @@ def show(record: Record | None) -> None:
         return
     frequency = record.rows[record.rows["metric"] == "lookups"].groupby("unique")["value"].mean()
     cells: dict[str, dict[str, str]] = {}
-    by_window = gained(record.rows).drop(index="plain").groupby(["remedy", "unique"], sort=False)
-    for (remedy, n), values in by_window:
+    worth = after_first(by_epochs(record.rows)).drop(index="plain")
+    for (remedy, n), values in worth.groupby(["remedy", "unique"], sort=False):
         of = cells.setdefault(f"{LABELS[remedy]}, {n:,}", {"lookups a row": f"{frequency[n]:.1f}"})
         for epoch, by_seed in values.items():
             known = by_seed.droplevel(["remedy", "unique"])
@@ -175,10 +179,10 @@ def show(record: Record | None) -> None:
 
 def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
-    by_epoch = gained(record.rows)
+    worth = by_epochs(record.rows)
+    by_epoch = after_first(worth)
     tails = {"fixed": by_epoch.xs(FIXED), "scaled": by_epoch.xs(TAIL)}
     by_epoch = by_epoch.drop(index=FIXED)
-    worth = in_fresh_data(record.rows).xs(MEAN, level="objective").unstack("epoch")
     total = worth.drop(columns=8.0) - 1  # against one plain epoch
     return by_name(
         by_window=by_epoch.stack().dropna(),

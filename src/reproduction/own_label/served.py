@@ -8,6 +8,7 @@ for three of their four ends, and 2,000 lookups for epoch 4 of KuaiRand.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -17,6 +18,7 @@ from reproduction import measure, style, tables
 from reproduction.dose_response.experiment import (
     best_against_one_epoch,
     rate_name,
+    stratum,
     to_one_epoch,
 )
 from reproduction.findings import by_name, estimate
@@ -43,22 +45,9 @@ def runs(
     data: str, methods: Sequence[str] = METHODS, rates: Sequence[float] = RATES, epochs: int = 4
 ) -> list[Run]:
     """Returns the runs of one seed on one source."""
-    return [
-        Run(
-            method,
-            0,
-            1e-3,
-            rate,
-            TAU if method.startswith("tail_rewind") else None,
-            about={"stratum": data, "rate": rate},
-            epochs=epochs,
-            data=SOURCES[data],
-            rule="rowwise_adagrad",
-            evaluate_at=AT,
-        )
-        for rate in rates
-        for method in methods
-    ]
+    how = {"epochs": epochs, "data": SOURCES[data], "rule": "rowwise_adagrad", "evaluate_at": AT}
+    found = stratum(data, methods, rates, **how)
+    return [replace(one, hyperparameter=one.hyperparameter and TAU) for one in found]
 
 
 # What the notebook of chapter 9 runs itself.
