@@ -20,7 +20,7 @@ from reproduction.ch07_frequency_adaptive_rate import experiment as frequency
 from reproduction.ch08_fal_versus_meda import experiment as fal_versus_meda
 from reproduction.ch10_board import anatomy
 from reproduction.ch10_board import experiment as board
-from reproduction.ch11_new_data_every_day import delay, worth
+from reproduction.ch11_new_data_every_day import delay, scale, worth
 from reproduction.ch11_new_data_every_day import experiment as continual
 from reproduction.ch12_real_logs import experiment as real_logs
 from reproduction.ch12_real_logs import penalty, windows
@@ -72,6 +72,7 @@ EXPERIMENTS = {
     "10 anatomy": Experiment(anatomy.NAME, anatomy.run, seeds=anatomy.SEEDS),
     "11": Experiment(continual.NAME, continual.run, continual.judge, continual.SEEDS),
     "worth": Experiment(worth.NAME, worth.run, worth.judge, worth.SEEDS),
+    "scale": Experiment(scale.NAME, scale.run, scale.judge, scale.SEEDS),
     "delay": Experiment(delay.NAME, delay.run, delay.judge, delay.SEEDS),
     "interplay": Experiment(interplay.NAME, interplay.run, interplay.judge, interplay.SEEDS),
     "constants": Experiment(constants.NAME, constants.run),

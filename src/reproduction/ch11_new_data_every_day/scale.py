@@ -1,0 +1,179 @@
+"""Claim C19: what repeated epochs gain as the window grows, everything tuned at each size.
+
+Twice: in worlds that grow with their window, so that a row is looked up as often as before, and in
+one world, whose rows are looked up more often. The default setting. Rates are searched for each
+method at each size, with as many trials, on a world that no result uses; thresholds are that of the
+board's search, as it is and in proportion to the window. The prediction has seen two seeds at the
+sizes of quick, up to 80,000 impressions.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from multiepoch.methods import Hyperparameter
+from reproduction import tables
+from reproduction.findings import by_name, estimate
+from reproduction.judge import evidence
+from reproduction.measure import as_losses, relative
+from reproduction.records import Record
+from reproduction.remedies.board import BOARD
+from reproduction.runs import Profile, Run, over_seeds, run_all
+from reproduction.tuning import BOARD_EPOCHS, Candidate, chosen, on_board, tune
+
+NAME = "scale"
+SEEDS = tuple(range(30, 38))  # no pilot and no tuning has seen them
+TIMES = (0.25, 0.5, 1, 2, 4, 8, 16)  # the profile's window; 500,000 impressions in long
+FEW_SEEDS: dict[float, int] = {16: 4}
+LOOKUPS, IDS = "as many lookups a row", "the same ids"
+GROWS = {LOOKUPS: True, IDS: False}  # whether the world does
+TAIL, OWN, FIXED = "tail_rewind", "leave_one_out_votes", "tail_rewind, same threshold"
+LABELS = {name: BOARD[name].label for name in ("plain", "meda", TAIL, OWN)}
+LABELS[TAIL], LABELS[FIXED] = "tail rewind, threshold in proportion", "tail rewind, same threshold"
+REPEATED = tuple(name for name in LABELS if name != "plain")
+
+
+def sized(profile: Profile, kind: str, times: float) -> Profile:
+    """Returns the world and the window of that size; at 1, both kinds are the profile's own."""
+    grow = times if GROWS[kind] else 1
+    names = ("n_users", "n_products", "n_campaigns", "n_advertisers")
+    sizes = {name: round(grow * getattr(profile, name)) for name in names}
+    days = round(times * profile.impressions_per_day)
+    held_out = profile.impressions_per_day
+    seeds = profile.tuning_seeds[:1]
+    return replace(
+        profile, **sizes, impressions_per_day=days, held_out=held_out, tuning_seeds=seeds
+    )
+
+
+@dataclass(frozen=True)
+class Sized(Candidate):
+    """A candidate with a given threshold, tuned for the end of its last epoch by few trials."""
+
+    threshold: Hyperparameter = None
+
+    @property
+    def n_trials(self) -> tuple[int, int]:
+        """How many trials the design has, and how many there are at most."""
+        return 6, 8
+
+    def axes(self) -> dict[str, tuple]:
+        """Returns what to try, by field of Run."""
+        rates = {"dense_lr": (1e-3, 10**-2.5), "embedding_lr": (0.1, 10**-0.5, 1.0)}
+        factor = 1.0 if self.epochs == 1 else 0.1
+        return rates | {"hyperparameter": (self.threshold,), "dense_factor": (factor,)}
+
+
+def candidate(name: str, times: float) -> Sized:
+    """Returns the candidate of one of LABELS at a size."""
+    method, epochs = name.split(",")[0], 1 if name == "plain" else BOARD_EPOCHS[-1]
+    threshold = chosen(on_board(method)).hyperparameter
+    if isinstance(threshold, int) and name != FIXED:
+        threshold = max(1, round(times * threshold))
+    return Sized(method, epochs, rule="rowwise_adagrad", threshold=threshold)
+
+
+def run(
+    profile: Profile, device: str = "auto", seeds=None, store=None, log=print, only: str = ""
+) -> pd.DataFrame:
+    """Searches and measures; `only`, as in "2", keeps the sizes up to so many times the window.
+
+    Returns:
+        Losses by kind, unique (impressions), remedy, objective, seed and epoch, and the rates of
+        each search, as metrics of its remedy.
+    """
+    seeds, found = tuple(seeds or SEEDS), []
+    most = float(only or TIMES[-1])
+    for times in (t for t in TIMES if t <= most):
+        for kind in GROWS if times != 1 else (LOOKUPS,):
+            sizes = sized(profile, kind, times)
+            about = {"kind": kind, "unique": sizes.impressions_per_day * sizes.train_days}
+            runs = []
+            for name in LABELS:
+                one = candidate(name, times)
+                trials = tune(one, sizes, device, store, log)
+                best = trials[trials["best"]].iloc[0]
+                rates = {key: float(best[key]) for key in ("dense_lr", "embedding_lr")}
+                rates["at_edge"] = float(bool(best["edge"]))
+                searched = {"metric": rates.keys(), "value": rates.values()}
+                found.append(pd.DataFrame(searched).assign(**about, remedy=name, group="all"))
+                best_run = Run(
+                    one.method,
+                    0,
+                    rates["dense_lr"],
+                    rates["embedding_lr"],
+                    one.threshold,
+                    about=about | {"method": name},
+                    epochs=one.epochs,
+                    evaluate_epochs=tuple(e - 1 for e in (1, *BOARD_EPOCHS) if e <= one.epochs),
+                    evaluate_at=(1.0,),
+                    rule=one.rule,
+                    dense_factor=float(best["dense_factor"]),
+                )
+                runs.append(best_run)
+            few = seeds[: FEW_SEEDS.get(times)]
+            rows = as_losses(run_all(over_seeds(few, runs), sizes, device, store, log))
+            found.append(rows)
+            if times == 1:
+                found += [each.assign(kind=IDS) for each in found[-len(LABELS) - 1 :]]
+    return pd.concat(found, ignore_index=True)
+
+
+def gain(rows: pd.DataFrame, epoch: float = BOARD_EPOCHS[-1]) -> pd.Series:
+    """Returns the loss after so many epochs against one plain epoch in %.
+
+    By kind, remedy, unique and seed, mean over objectives.
+    """
+    keys = ["kind", "remedy", "unique", "seed", "objective"]
+    loss = rows[rows["metric"] == "loss"].set_index([*keys, "epoch"])["value"]
+    once = loss.xs((1.0, "plain"), level=["epoch", "remedy"])
+    found = relative(loss.xs(float(epoch), level="epoch").drop("plain", level="remedy"), once)
+    return found.groupby(keys[:-1]).mean()
+
+
+def slope(gains: pd.Series) -> pd.Series:
+    """Returns the points that a doubling of the window adds to the loss, by kind, remedy, seed.
+
+    Over the sizes that a seed has.
+    """
+
+    def fit(of: pd.Series) -> float:
+        return float(np.polyfit(np.log2(of.index.get_level_values("unique")), of, 1)[0])
+
+    return gains.groupby(["kind", "remedy", "seed"]).agg(fit)
+
+
+def judge(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns the evidence for C19."""
+    found, gains = [], gain(rows)
+    slopes, largest = slope(gains), gains.xs(gains.index.levels[2].max(), level="unique")
+    for name in ("meda", TAIL, OWN):
+        level = slopes[LOOKUPS, name]
+        found += [("C19", measure, LABELS[name], level) for measure in ("grows", "fades")]
+        found.append(("C19", "denser", LABELS[name], slopes[IDS, name]))
+        found += [("C19", "left", f"{LABELS[name]}, {k}", largest[k, name]) for k in GROWS]
+    fixed = largest[IDS, TAIL] - largest[IDS, FIXED]
+    return evidence([*found, ("C19", "in_proportion", "", fixed)])
+
+
+def facts(record: Record) -> dict:
+    """Returns the values that the findings speak of, by name."""
+    gains = gain(record.rows)
+    largest = gains.index.levels[2].max()
+    return by_name(
+        slope=slope(gains),
+        smallest=gains.xs(gains.index.levels[2].min(), level="unique"),
+        largest=gains.xs(largest, level="unique"),
+        two=gain(record.rows, BOARD_EPOCHS[0]).xs(largest, level="unique"),
+    )
+
+
+def show(record: Record | None) -> None:
+    """Displays what four epochs gain, by size."""
+    if record is None:
+        return
+    cells: dict[str, dict[str, str]] = {}
+    for (kind, remedy, n), values in gain(record.rows).groupby(["kind", "remedy", "unique"]):
+        cells.setdefault(f"{LABELS[remedy]}, {kind}", {})[f"{n:,}"] = estimate(values)
+    tables.show(cells, "four epochs against one, %", "Unique impressions:")
