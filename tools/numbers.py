@@ -185,10 +185,11 @@ def _measured(results: Path) -> dict[str, pd.Series]:
     for data, key in ((WORLD, ""), ("KuaiRand", "_kuairand")):
         found[f"own_left{key}"] = facts[f"left/{data}/row_wise_Adagrad/cross/quarter/all"]
     facts = interplay.facts(records.read(interplay.NAME, "long", results))
-    for name in interplay.REPEATED:
-        found[f"four_{name}"] = facts[f"world/{name}/4/{interplay.DEFAULT:g}"]
-        found[f"four_{name}_real"] = facts[f"mean_real/{name}/4"]
-    found["eight_leave_one_out_real"] = facts["mean_real/leave_one_out/8"]
+    for method in interplay.REPEATED:
+        name = method.removesuffix("_votes")
+        found[f"four_{name}"] = facts[f"world/{method}/4/{interplay.DEFAULT:g}"]
+        found[f"four_{name}_real"] = facts[f"mean_real/{method}/4"]
+    found["eight_leave_one_out_real"] = facts[f"mean_real/{interplay.OWN}/8"]
     facts = penalty.facts(records.read(penalty.NAME, "long", results))
     for size, coefficient in {"no": "0", "large": "0.0001"}.items():
         found[f"rise_{size}_penalty"] = facts[f"scan/gain/{coefficient}"]
