@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     beside = f"methods beside plain: {', '.join(plan.TABLE_RATE_METHODS)} ({but})"
     add("--methods", help=beside, default=(), **names)
     add("--format", choices=FORMATS, help="a public data set, instead of columns")
-    add("--epochs", type=int, default=3, help="number of epochs (default: 3)")
+    add("--epochs", type=int, default=4, help="number of epochs (default: 4)")
     add("--seeds", type=int, default=3, help="number of seeds (default: 3)")
     most, steps = plan.LARGEST_BATCH, plan.LEAST_STEPS
     default = f"default: as many as leave {steps} steps an epoch, up to {most}"
