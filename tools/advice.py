@@ -72,7 +72,7 @@ def contradicted(results: Path) -> list[str]:
 
 
 def numbered(lines: list[str]) -> str:
-    """Returns a numbered list; what follows a line's first paragraph is indented, as a part of it."""
+    """Returns a numbered list; what follows a first paragraph is indented, as a part of it."""
     indented = (indent(line, "   ").lstrip() for line in lines)
     return "\n".join(f"{k}. {line}" for k, line in enumerate(indented, start=1)) + "\n"
 
