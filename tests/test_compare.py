@@ -93,6 +93,16 @@ def without_times(found):
     return found
 
 
+def test_the_resets_train_by_the_rule_that_is_advised_and_adamar_only_if_it_is_named():
+    found = plan.trials()
+    for label in (plan.ADAGRAD, "FAL", "MEDA", plan.TAIL, plan.DROPPED):
+        assert {trial.rule for trial in found[label]} == {"rowwise_adagrad"}
+        rates = [trial.embedding_lr for trial in found[label][:3]]
+        assert max(rates) == pytest.approx(100 * min(rates))
+    assert plan.ADAMAR not in found and plan.ADAMAR in plan.trials(methods=[plan.ADAMAR])
+    assert {len(several) for several in found.values()} == {4}
+
+
 def test_a_call_gives_a_page_a_record_and_a_table(place, capsys, monkeypatch):
     monkeypatch.setattr(plan, "TABLE_RATE_METHODS", EVERY)
     assert main(["compare", "log.parquet", *CALL]) == 0
