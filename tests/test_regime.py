@@ -113,7 +113,7 @@ def test_the_words_of_the_rule_are_right_nine_times_in_ten():
     for one, rise in (*of_c14(), *of_rates(), *of_logs()):
         found[said(one)].append(rise)
     harmful, harmless = np.array(found["harmful"]), np.array(found["harmless"])
-    assert (len(harmful), (harmful > 5).sum()) == (33, 32)
+    assert (len(harmful), (harmful > 5).sum()) == (32, 32)
     assert (len(harmless), (harmless < 2).sum()) == (6, 6)
     assert sum(map(len, found.values())) == 78
 
