@@ -11,7 +11,7 @@ from multiepoch.data import Schema
 from reproduction import judge
 from reproduction.interplay import constants, experiment
 from reproduction.remedies.baselines import FactorizationMachine
-from reproduction.runs import profile, window
+from reproduction.runs import Run, profile, window
 
 SHARES = {"click": 0.0, "long_view": 0.5, "like": 8.0, "cart": -4.0, "buy": -4.0}
 SHARES |= {"bought": 0.5, "carted": 0.2}
@@ -99,6 +99,15 @@ def test_a_log_of_users_and_items_is_read_from_the_folder_named_and_missed_in_on
     with pytest.raises(ValueError, match="set MULTIEPOCH_LOGS to a folder"):
         window(profile("quick"), "retailrocket")
     monkeypatch.setenv("MULTIEPOCH_LOGS", str(tmp_path))
+    with pytest.raises(ValueError, match=r"tmall.parquet is missing; put the log there"):
+        window(profile("quick"), "tmall")
+    log.drop(columns="buy").to_parquet(tmp_path / "tmall.parquet")
+    with pytest.raises(ValueError, match=r"tmall.parquet has no column bought, carted; it has"):
+        window(profile("quick"), "tmall")
+    run = Run("plain", 0, 0.1, 0.1, data="tmall")
+    before = run.key(profile("quick"), "cpu")
+    log.assign(bought=0, carted=0).to_parquet(tmp_path / "tmall.parquet")
+    assert run.key(profile("quick"), "cpu") != before, "the file has changed"
     train, validation, test = window(profile("quick"), "retailrocket", seed=1)
     assert (len(train), len(validation), len(test)) == (101, 12, 26)
     assert train.ids["item"].max() == 0 and train.labels.mean(dim=0).tolist() == [1.0, 0.0]

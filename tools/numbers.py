@@ -119,7 +119,7 @@ def _measured(results: Path) -> dict[str, pd.Series]:
     rows = records.read(board.NAME, "long", results).rows
     for data, key in (("world", "board_"), ("kuairand", "board_kuairand_")):
         change = board.against_one_epoch(rows, data)
-        for name in ("meda", "tail_rewind", "leave_one_out_votes", "dense_factor"):
+        for name in ("fal", "meda", "tail_rewind", "leave_one_out_votes", "dense_factor"):
             name, mine = name.removesuffix("_votes"), change.xs(name, level="remedy")
             found[f"{key}{name}"], found[f"{key}two_{name}"] = mine[4.0], mine[2.0]
     rows = records.read(tuned.NAME, "long", results).rows

@@ -195,7 +195,8 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
         for remedy in ("blend_l2", "blend_fal", "blend_average"):
             add("B7", "pairs", blend, remedy, last)
         for remedy in LEAKY:
-            add("B8", "leaky", one, remedy, last)
+            if remedy in one.index.get_level_values("remedy"):  # a record may be older
+                add("B8", "leaky", one, remedy, last)
         add("B9", "own_last", one, "leave_one_out_votes", last)
         add("B9", "own_meda", meda, "leave_one_out_votes", last)
     return evidence(found)

@@ -26,7 +26,7 @@ from multiepoch.train.metrics import entropy
 from reproduction.remedies.board import METHODS
 from reproduction.runs import interventions
 from reproduction.runs.profiles import Profile
-from reproduction.runs.sources import SOURCES, has_new_id, window
+from reproduction.runs.sources import SOURCES, has_new_id, version, window
 
 IDENTITY = ["profile", "device", "seed", "method", "setting"]
 COLUMNS = [*IDENTITY, "epoch", "samples", "group", "objective", "metric", "value"]
@@ -102,7 +102,7 @@ class Run:
         """Returns the name of the file that keeps the result of this run, whatever it is called."""
         run = asdict(replace(self, setting="", about={}))
         packages = ("multiepoch", "reproduction.runs", "reproduction.remedies")
-        return run_key([run, profile.sizes(), device], *packages)
+        return run_key([run, profile.sizes(), device, version(self.data)], *packages)
 
 
 def execute(run: Run, profile: Profile, device: str = "cpu") -> pd.DataFrame:

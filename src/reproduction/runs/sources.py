@@ -64,9 +64,19 @@ def _user_items(
     folder = os.environ.get("MULTIEPOCH_LOGS")
     if not folder:
         raise DataError(f"{name} does not travel with the project; set MULTIEPOCH_LOGS to a folder")
-    raw = pd.read_parquet(Path(folder) / f"{name}.parquet").rename(columns={"timestamp": "time"})
+    path = Path(folder) / f"{name}.parquet"
+    if not path.exists():
+        raise DataError(
+            f"{path} is missing; put the log there, or set MULTIEPOCH_LOGS to its folder"
+        )
+    raw = pd.read_parquet(path).rename(columns={"timestamp": "time"})
+    if missing := {"user", "item", "time", *labels} - set(raw.columns):
+        raise DataError(
+            f"{path} has no column {', '.join(sorted(missing))}; it has {[*raw.columns]}."
+        )
     raw = raw.sort_values("time", kind="stable", ignore_index=True)
-    time = pd.to_datetime(raw["time"], unit="s" if raw["time"].dtype == "int64" else None)
+    numeric = pd.api.types.is_numeric_dtype(raw["time"])
+    time = pd.to_datetime(raw["time"], unit="s" if numeric else None)
     hour = 2 * np.pi * (time.dt.hour + time.dt.minute / 60) / 24
     dense = np.sqrt(2) * np.stack([np.sin(hour), np.cos(hour)], axis=1)
     columns = {column: pd.factorize(raw[column])[0] for column in ("user", "item")}
@@ -146,6 +156,12 @@ def _window(profile: Profile, data: str, seed: int, cross: bool, world: str) -> 
     if data not in SOURCES:
         raise ValueError(f"no data {data!r}; choose from {', '.join(SOURCES)}.")
     return SOURCES[data].read(profile, cross, seed=seed, **json.loads(world))
+
+
+def version(data: str) -> str:
+    """Returns what a changed file in MULTIEPOCH_LOGS is told by; "" for what has none there."""
+    path = Path(os.environ.get("MULTIEPOCH_LOGS", "")) / f"{data}.parquet"
+    return f"{path.stat().st_size} {path.stat().st_mtime_ns}" if path.exists() else ""
 
 
 def has_new_id(log: Log, held_out: Log, columns: tuple[str, ...]) -> Tensor:
