@@ -189,7 +189,7 @@ def _measured(results: Path) -> dict[str, pd.Series]:
         name = method.removesuffix("_votes")
         found[f"four_{name}"] = facts[f"world/{method}/4/{interplay.DEFAULT:g}"]
         found[f"four_{name}_real"] = facts[f"mean_real/{method}/4"]
-    found["eight_leave_one_out_real"] = facts[f"mean_real/{interplay.OWN}/8"]
+        found[f"eight_{name}_real"] = facts[f"mean_real/{method}/8"]
     facts = penalty.facts(records.read(penalty.NAME, "long", results))
     for size, coefficient in {"no": "0", "large": "0.0001"}.items():
         found[f"rise_{size}_penalty"] = facts[f"scan/gain/{coefficient}"]

@@ -185,6 +185,12 @@ def at_four(rows: pd.DataFrame, method: str) -> dict[str, pd.Series]:
     }
 
 
+def calibration_once(rows: pd.DataFrame) -> pd.Series:
+    """Returns the calibration of one plain epoch, mean over real labels, by seed."""
+    once = losses(rows, metric="calibration", method="plain", epoch=1.0, by=BY)
+    return labels(once).mean(axis=1)
+
+
 def show(record: Record | None) -> None:
     """Displays what repeated epochs gain on the real labels, by method."""
     if record is None:
@@ -201,7 +207,10 @@ def show(record: Record | None) -> None:
             for words, values in (gains | at_four(record.rows, method)).items()
         }
     note = (
-        "Mean over seven labels; loss in % of one plain epoch's; the last four after four epochs."
+        "Mean over seven labels, loss in % of one plain epoch's. The last four columns are after "
+    )
+    note += (
+        f"four epochs; one plain epoch's calibration is {estimate(calibration_once(record.rows))}."
     )
     tables.show(cells, "method", note)
 
@@ -228,7 +237,10 @@ def facts(record: Record) -> dict:
         slope={
             m: {size: slope(worlds(gains[m][JUDGED], size)) for size in SIZES} for m in REPEATED
         },
+        ahead=worlds(gains[OWN][JUDGED]) - worlds(gains["tail_rewind"][JUDGED]),
         four={m: at_four(rows, m) for m in ("plain", *REPEATED)},
+        calibration_once=calibration_once(rows),
+        quarter={m: labels(gain(rows, m, 1.25)).mean(axis=1) for m in REPEATED},
     )
 
 
