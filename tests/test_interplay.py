@@ -31,7 +31,8 @@ def made_up() -> pd.DataFrame:
             losses = {("plain", 1.0): 1.0, ("additive", 1.0): 1 + share / 100}
             losses[("machine", 1.0)] = 1 + share / 200
             for method, gain in (GAINS | {"plain": 0.0}).items():
-                losses |= {(method, epoch): 1 - gain * share / 100 for epoch in (1.25, 2.0, 4.0, 8.0)}
+                loss = 1 - gain * share / 100
+                losses |= {(method, epoch): loss for epoch in (1.25, 2.0, 4.0, 8.0)}
             for seed in range(30, 34):
                 for (method, epoch), loss in losses.items():
                     value = loss + 1e-4 * rng.standard_normal()
