@@ -4,8 +4,6 @@ Measured on the table with the most rows, the cross of user and advertiser, as e
 read it, after any reset, and at the end of epoch 2.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

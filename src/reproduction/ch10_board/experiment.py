@@ -5,8 +5,6 @@ twice, for the end of epoch 2 and for that of epoch 4, and judged where it was t
 the end of epoch 2 are of the first runs, later points of the second. Seeds that no search has seen.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The figures of chapter 10. findings.toml has their texts."""
 
-from __future__ import annotations
-
 import textwrap
 
 import numpy as np

@@ -4,8 +4,6 @@ Without scripts it shows AdsWorld against one plain epoch. Its script offers the
 sorts by the column whose head is pressed.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from pathlib import Path

@@ -6,8 +6,6 @@ these and training once is the alternative. The default setting, on AdsWorld at 
 size; losses are under the true probabilities, of all conversions that will come.
 """
 
-from __future__ import annotations
-
 import pandas as pd
 
 from multiepoch.methods import ALL_METHODS

@@ -8,8 +8,6 @@ Predicted before the runs, for each window, mean over objectives: plain training
 1 % of one epoch; leave-one-out rows end epoch 2 above their own epoch 1 by less than 3 %.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

@@ -4,8 +4,6 @@ The readings of C3, C4, C6, C7, C10 and C11 that are in force. The rates lie abo
 epoch. The dense rate is 1e-3; the search of C2 found 3.2e-3 for KuaiRand, with the tables at 0.1.
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 import pandas as pd

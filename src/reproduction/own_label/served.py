@@ -5,8 +5,6 @@ one epoch, at the sizes of the board. Tail rewind has one threshold: the board's
 for three of their four ends, and 2,000 lookups for epoch 4 of KuaiRand.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 

@@ -3,8 +3,6 @@
 They are kept out of `multiepoch`, since nobody should have to maintain what is here to be compared.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any

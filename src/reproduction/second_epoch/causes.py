@@ -6,8 +6,6 @@ rows, whose rule is their own; with the sparsest cross and without it, to the en
 AdsWorld, C5 has the size of the profile, and C12 an eighth of it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import product
 

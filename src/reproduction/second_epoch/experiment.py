@@ -1,7 +1,5 @@
 """Chapters 5 and 6: the jump at the epoch boundary and its cause, at one rate under Adam."""
 
-from __future__ import annotations
-
 import textwrap
 from dataclasses import replace
 from functools import partial
