@@ -32,8 +32,8 @@ LIVE = Plan(arms=(ONE, NAIVE, REWIND, BLEND), own=(), before=2, days=3)
 
 def quartered(profile: Profile) -> Profile:
     """Returns the profile with a quarter of everything: each request is scored many times."""
-    sizes = ("n_users", "n_products", "n_campaigns", "n_advertisers", "impressions_per_day")
-    return replace(profile, **{n: getattr(profile, n) // 4 for n in (*sizes, "batch_size")})
+    sizes = profile.of_world() | {"batch_size": profile.batch_size}
+    return replace(profile, **{name: size // 4 for name, size in sizes.items()})
 
 
 def run(

@@ -64,9 +64,8 @@ def settings(profile: Profile, seeds) -> dict:
     Two processes on two cores are slow, so the sizes are always those of the profile quick.
     """
     small = profile_named("quick")
-    names = ("n_users", "n_products", "n_campaigns", "n_advertisers", "impressions_per_day")
     return {
-        "world": {name: getattr(small, name) for name in names},
+        "world": small.of_world(),
         "train_days": small.train_days,
         "batch_size": small.batch_size,
         "epochs": 2,
