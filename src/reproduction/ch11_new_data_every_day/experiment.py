@@ -41,17 +41,9 @@ class Arm(tuning.Arm):
 
     def run(self, setting: str, days: int) -> Run:
         """Returns its run of seed 0."""
-        return Run(
-            self.method,
-            0,
-            **asdict(self.rates),
-            setting=setting,
-            epochs=self.epochs,
-            days=days,
-            times_data=self.times_data,
-            rule="rowwise_adagrad",
-            day_evaluate_at=(QUARTER, END),
-        )
+        how = asdict(self.rates) | {"epochs": self.epochs, "times_data": self.times_data}
+        how |= {"rule": "rowwise_adagrad", "day_evaluate_at": (QUARTER, END)}
+        return Run(self.method, 0, setting=setting, days=days, **how)
 
 
 ONE_EPOCH, MORE_DATA = "plain, 1 epoch", "1 epoch, twice the data"

@@ -10,8 +10,6 @@ import torch
 from matplotlib.figure import Figure
 
 from multiepoch.data import Log
-from multiepoch.model import ConversionModel
-from multiepoch.optim import SparseOptimizer
 from multiepoch.runner import Runner
 from multiepoch.train import frequency_groups, train
 from reproduction import style
@@ -20,6 +18,7 @@ from reproduction.measure import by_seed, intervals, jump, losses, pick, relativ
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, resolve_device, run_all, workers
 from reproduction.runs.interventions import INTERVENTIONS
+from reproduction.runs.run import build
 from reproduction.tuning import tuned
 
 NAME = "second_epoch"
@@ -114,13 +113,12 @@ def _one_seed(profile: Profile, device: str, seed: int) -> pd.DataFrame:
     sample = torch.arange(0, len(window), profile.train_days, device=device)
     fresh = fresh_of_the_same_days(profile, seed, len(sample))
     logs = {SEEN: window[sample], FRESH: fresh, NEXT: test}
-    torch.manual_seed(seed)
-    model = ConversionModel(window.schema).to(device)
-    optimizer = SparseOptimizer.from_model(model, rates.dense_lr, rates.embedding_lr)
+    run = Run("plain", seed, rates.dense_lr, rates.embedding_lr)
+    model, optimizers, _ = build(run, window.schema, device)
     more = dict(epochs=2, batch_size=profile.batch_size, seed=seed, progress=None)
     by_count = partial(frequency_groups, column=COLUMN, edges=EDGES)
     more |= dict(evaluate=logs, evaluate_at=(0.25, 1.0), groups=by_count)
-    rows = train(model, optimizer, window, **more)
+    rows = train(model, optimizers, window, **more)
     rows = rows[rows["metric"] == "logloss"].assign(seed=seed)
     names = {str(k): name for k, name in enumerate(GROUPS)} | {"all": "all"}
     return rows.assign(group=rows["group"].map(names))
