@@ -6,6 +6,7 @@ sorts by the column whose head is pressed.
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -21,14 +22,10 @@ HEADS = ("¼ of epoch 2", "end of 2", "¼ of epoch 4", "end of 4")
 COST = ("time", "memory")
 DASHES = {"world": "", "kuairand": "4 3"}  # of the curves
 VIEWS = {
-    "against one plain epoch": lambda rows, data: experiment.against_one_epoch(rows, data),
-    "against MEDA": lambda rows, data: experiment.against(rows, data),
-    "against one plain epoch, known ids": lambda rows, data: experiment.against_one_epoch(
-        rows, data, group="0"
-    ),
-    "against one plain epoch, new ids": lambda rows, data: experiment.against_one_epoch(
-        rows, data, group="1"
-    ),
+    "against one plain epoch": experiment.against_one_epoch,
+    "against MEDA": experiment.against,
+    "against one plain epoch, known ids": partial(experiment.against_one_epoch, group="0"),
+    "against one plain epoch, new ids": partial(experiment.against_one_epoch, group="1"),
 }
 
 

@@ -56,7 +56,7 @@ def visible(log: Log, seed: int, until: float | None = None) -> Log:
     return log.with_labels(labels)
 
 
-class _FromSecondEpoch(Around):
+class FromSecondEpoch(Around):
     """Calls `action` once, before the second epoch and after the method's own `before_epoch`."""
 
     def __init__(self, every_epoch, action) -> None:
@@ -77,13 +77,13 @@ def _freeze(parameters) -> None:
 
 def freeze_dense(model, every_epoch, log, profile, run):
     """Lets only the tables learn from the second epoch on."""
-    return log, _FromSecondEpoch(every_epoch, lambda: _freeze(model.dense_parameters()))
+    return log, FromSecondEpoch(every_epoch, lambda: _freeze(model.dense_parameters()))
 
 
 def freeze_tables(model, every_epoch, log, profile, run):
     """Lets only the dense layers learn from the second epoch on."""
     tables = model.table_parameters().values()
-    return log, _FromSecondEpoch(every_epoch, lambda: _freeze(tables))
+    return log, FromSecondEpoch(every_epoch, lambda: _freeze(tables))
 
 
 def _freeze_rows(weight: Tensor, frozen: Tensor) -> None:
@@ -110,7 +110,7 @@ def freeze_rows(model, every_epoch, log, profile, run, infrequent: bool):
             count = torch.bincount(log.ids[name], minlength=len(weight))
             _freeze_rows(weight, (count < TAIL) == infrequent)
 
-    return log, _FromSecondEpoch(every_epoch, freeze)
+    return log, FromSecondEpoch(every_epoch, freeze)
 
 
 def resample_labels(model, every_epoch, log, profile, run):
