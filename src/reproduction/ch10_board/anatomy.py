@@ -21,7 +21,13 @@ from reproduction.tuning import chosen, on_board
 
 NAME = "ch10_anatomy"
 SEEDS = (20, 21, 22)
-NAMES = ("plain", "fal", "tail_rewind", "adamar", "whole_l2")
+LABELS = {
+    "plain": "plain",
+    "fal": "FAL",
+    "tail_rewind": "tail rewind",
+    "adamar": "AdamAR",
+    "whole_l2": "L2 on whole tables",
+}
 COLUMN, OBJECTIVE = "user_x_advertiser", "click"
 COUNTS = {"1": (1, 1), "2 to 3": (2, 3), "4 to 9": (4, 9), "10 and more": (10, 10**9)}
 RATES = {"rowwise_adagrad": 10**-0.5, "adam": 10**-1.5}  # one a rule, so that rows learn alike
@@ -90,7 +96,7 @@ def run(profile: Profile, device: str = "cpu", seeds=None, store=None, log=print
     profile = profile.board()
     rows = []
     for seed in seeds or SEEDS:
-        for name in NAMES:
+        for name in LABELS:
             rows += dissect(name, seed, profile)
             log(f"{name}, seed {seed}: dissected")
     return pd.DataFrame(rows)

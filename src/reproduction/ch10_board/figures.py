@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from reproduction import style
 from reproduction.ch10_board import experiment
+from reproduction.ch10_board.anatomy import LABELS
 from reproduction.measure import intervals
 from reproduction.remedies.board import BOARD
 
@@ -79,15 +80,6 @@ def overview(rows: pd.DataFrame) -> Figure:
     return fig
 
 
-ANATOMY = {
-    "plain": "plain",
-    "fal": "FAL",
-    "tail_rewind": "tail rewind",
-    "adamar": "AdamAR",
-    "whole_l2": "L2 on whole tables",
-}
-
-
 @style.shown("fig-ten-anatomy")
 def anatomy(rows: pd.DataFrame) -> Figure:
     """Draws what rows hold as epoch 2 begins: own label and norm by count, and the spectrum."""
@@ -101,7 +93,7 @@ def anatomy(rows: pd.DataFrame) -> Figure:
     for axes, (what, title) in zip(grid, titles.items()):
         mine = rows[rows["what"] == what]
         names = list(dict.fromkeys(mine["of"]))
-        for name, label in ANATOMY.items():
+        for name, label in LABELS.items():
             found = intervals(mine[mine["remedy"] == name], ["of"]).reindex(names)
             found.index = range(len(names))
             style.band(axes, found, label, marker="o", markersize=4)
