@@ -8,6 +8,8 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from multiepoch.model import ConversionModel
+from multiepoch.optim import SparseOptimizer
 from multiepoch.runner import Runner
 from multiepoch.train import frequency_groups, train
 from reproduction import style
@@ -16,7 +18,6 @@ from reproduction.measure import by_seed, intervals, jump, losses, pick, relativ
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, resolve_device, run_all, workers
 from reproduction.runs.interventions import INTERVENTIONS, more_of_each_day
-from reproduction.runs.run import build
 from reproduction.tuning import tuned
 
 NAME = "second_epoch"
@@ -104,12 +105,13 @@ def _one_seed(profile: Profile, device: str, seed: int) -> pd.DataFrame:
     sample = torch.arange(0, len(window), days, device=device)
     fresh = more_of_each_day(world, window, days, profile.impressions_per_day, len(sample) // days)
     logs = {SEEN: window[sample], FRESH: fresh, NEXT: test}
-    run = Run("plain", seed, rates.dense_lr, rates.embedding_lr)
-    model, optimizers, _ = build(run, window.schema, device)
+    torch.manual_seed(seed)
+    model = ConversionModel(window.schema).to(device)
+    optimizer = SparseOptimizer.from_model(model, rates.dense_lr, rates.embedding_lr)
     more = dict(epochs=2, batch_size=profile.batch_size, seed=seed, progress=None)
     by_count = partial(frequency_groups, column=COLUMN, edges=EDGES)
     more |= dict(evaluate=logs, evaluate_at=(0.25, 1.0), groups=by_count)
-    rows = train(model, optimizers, window, **more)
+    rows = train(model, optimizer, window, **more)
     rows = rows[rows["metric"] == "logloss"].assign(seed=seed)
     names = {str(k): name for k, name in enumerate(GROUPS)} | {"all": "all"}
     return rows.assign(group=rows["group"].map(names))
