@@ -183,9 +183,8 @@ def _over_window(run: Run, profile: Profile, device: str) -> _Parts:
         data, between_epochs = make(model, every_epoch, log, profile, run)
     how = {"evaluate": held_out, "evaluate_at": run.evaluate_at, "groups": groups}
     how |= {"evaluate_epochs": run.evaluate_epochs, "between_epochs": between_epochs}
-    return _Parts(
-        partial(train, model, optimizers, data, **how), held_out, model, optimizers, every_epoch
-    )
+    start = partial(train, model, optimizers, data, **how)
+    return _Parts(start, held_out, model, optimizers, every_epoch)
 
 
 def _over_days(run: Run, profile: Profile, device: str) -> _Parts:
@@ -202,14 +201,8 @@ def _over_days(run: Run, profile: Profile, device: str) -> _Parts:
     days = partial(day_log, round(run.times_data * per_day)), range(run.days + 1)
     how = {"evaluate_on": partial(day_log, per_day), "evaluate_at": run.day_evaluate_at}
     how |= {"evaluate_epochs": [run.epochs - 1], "between_epochs": every_epoch}
-    held_out = day_log(per_day, run.days)
-    return _Parts(
-        partial(train_days, model, optimizers, *days, **how),
-        held_out,
-        model,
-        optimizers,
-        every_epoch,
-    )
+    start = partial(train_days, model, optimizers, *days, **how)
+    return _Parts(start, day_log(per_day, run.days), model, optimizers, every_epoch)
 
 
 def build(run: Run, schema: Schema, device: str) -> tuple[ConversionModel, list[Optimizer], Any]:

@@ -96,37 +96,26 @@ def _user_items(
     return split_by_day(log, **split)
 
 
+def _split_at(train: int, validation: int, test: int, read: Callable, **how) -> Callable:
+    """Returns `read` with the last day of each part, as in `split_by_day`."""
+    return partial(read, split={"train": train, "validation": validation, "test": test}, **how)
+
+
 # KuaiRand is small: with the profile's batch size an epoch would be some sixty steps.
 SOURCES = {
     "world": Source(_world, ("user", "product")),
     "kuairand": Source(_kuairand, ("user", "video"), 512),
     # Two more windows, each with later days.
-    "kuairand, early": Source(
-        partial(_kuairand, split={"train": 3, "validation": 4, "test": 6}), ("user", "video"), 512
-    ),
-    "kuairand, late": Source(
-        partial(_kuairand, first=5, split={"train": 9, "validation": 10, "test": 13}),
-        ("user", "video"),
-        512,
-    ),
+    "kuairand, early": Source(_split_at(3, 4, 6, _kuairand), ("user", "video"), 512),
+    "kuairand, late": Source(_split_at(9, 10, 13, _kuairand, first=5), ("user", "video"), 512),
     "half of kuairand": Source(_kuairand_half, ("user", "video"), 512),
     "retailrocket": Source(
-        partial(
-            _user_items,
-            name="retailrocket",
-            labels=("cart", "buy"),
-            split={"train": 100, "validation": 112, "test": 138},
-        ),
+        _split_at(100, 112, 138, _user_items, name="retailrocket", labels=("cart", "buy")),
         ("user", "item"),
         128,
     ),
     "tmall": Source(
-        partial(
-            _user_items,
-            name="tmall",
-            labels=("bought", "carted"),
-            split={"train": 5, "validation": 6, "test": 8},
-        ),
+        _split_at(5, 6, 8, _user_items, name="tmall", labels=("bought", "carted")),
         ("user", "item"),
         256,
     ),
