@@ -128,7 +128,7 @@ def test_a_run_that_is_resumed_has_the_stamp_of_its_start(git, tmp_path):
     assert resumed == first and later["commit"] != first["commit"]
     again = records.start("worth", "long")
     assert again["resumed"] == [later]
-    assert records.reservations(again) == ", resumed with other code or predictions"
+    assert records.reservations(again) == ", resumed at another commit"
     now = judge.fingerprints(judge.LEDGER.read_text())
     assert (
         about._stamp(again, now)[0]
@@ -138,7 +138,7 @@ def test_a_run_that_is_resumed_has_the_stamp_of_its_start(git, tmp_path):
     path = records.write("worth", "long", ROWS, again, seeds=(20,))
     kept = json.loads(path.with_suffix(".json").read_text())
     assert kept["started"] == first["started"] and kept["resumed"] == [later]
-    assert "resumed with other code" in str(records.read("worth", "long"))
+    assert "resumed at another commit" in str(records.read("worth", "long"))
     new = records.start("worth", "long")
     assert new["commit"] == later["commit"] and "resumed" not in new, "the record was written"
 

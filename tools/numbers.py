@@ -76,8 +76,9 @@ def measured(results: Path) -> dict[str, pd.Series]:
     the second. `late_METHOD` is a second epoch on
     corrected labels against one on labels that were waited for, for conversions. `four_METHOD` is
     that after four under one rule and one search, in AdsWorld at an eighth of its size, and
-    `four_METHOD_real` the mean over seven real labels; `eight_` is after eight. `rise_` is the loss
-    at the end of epoch 2 against epoch 1 under dense Adam, with no L2 penalty and with 1e-4.
+    `four_METHOD_real` the mean over seven real labels; `two_` and `eight_` are after so many.
+    `rise_` is the loss at the end of epoch 2 against epoch 1 under dense Adam, with no L2 penalty
+    and with 1e-4.
     """
     return _measured(results.resolve())
 
@@ -188,8 +189,8 @@ def _measured(results: Path) -> dict[str, pd.Series]:
     for method in interplay.REPEATED:
         name = method.removesuffix("_votes")
         found[f"four_{name}"] = facts[f"world/{method}/4/{interplay.DEFAULT:g}"]
-        found[f"four_{name}_real"] = facts[f"mean_real/{method}/4"]
-        found[f"eight_{name}_real"] = facts[f"mean_real/{method}/8"]
+        for epochs, words in {2: "two", 4: "four", 8: "eight"}.items():
+            found[f"{words}_{name}_real"] = facts[f"mean_real/{method}/{epochs}"]
     facts = penalty.facts(records.read(penalty.NAME, "long", results))
     for size, coefficient in {"no": "0", "large": "0.0001"}.items():
         found[f"rise_{size}_penalty"] = facts[f"scan/gain/{coefficient}"]

@@ -94,7 +94,10 @@ def reservations(about: dict) -> str:
         "its prediction not committed": any(
             one.get("predictions_committed") is False for one in calls
         ),
-        "resumed with other code or predictions": len(calls) > 1,
+        "resumed at another commit": len(calls) > 1,
+        "resumed with other predictions": any(
+            one["predictions"] != about["predictions"] for one in calls[1:]
+        ),
     }
     return "".join(f", {words}" for words, true in found.items() if true)
 
