@@ -30,7 +30,6 @@ from multiepoch.remedies.blend import RowBlend
 from multiepoch.remedies.undo_log import Counts, UndoLog
 from multiepoch.runner import Runner
 from multiepoch.train import metrics
-from reproduction.remedies import sum_rows
 from reproduction.runs import Profile, interventions
 from tests.regression.compare import compare
 from tests.regression.reference import read
@@ -156,7 +155,6 @@ MUTATIONS: dict[str, dict[str, tuple]] = {
         "resuming loses the moments": (patch, SparseOptimizer, "load_state_dict", lambda *_: None),
     },
     "09": {
-        "own vote stays": (patch, sum_rows._Rows, "own", lambda f, *a: (0 * f(*a)[0], f(*a)[1])),
         "the old row is not served": (patch, RowBlend, "served", lambda f, blend: blend.trained()),
     },
     NONE: {

@@ -93,13 +93,23 @@ def without_times(found):
     return found
 
 
+def test_the_resets_train_by_the_rule_that_is_advised_and_adamar_only_if_it_is_named():
+    found = plan.trials()
+    for label in (plan.ADAGRAD, "FAL", "MEDA", plan.TAIL, plan.DROPPED):
+        assert {trial.rule for trial in found[label]} == {"rowwise_adagrad"}
+        rates = [trial.embedding_lr for trial in found[label][:3]]
+        assert max(rates) == pytest.approx(100 * min(rates))
+    assert plan.ADAMAR not in found and plan.ADAMAR in plan.trials(methods=[plan.ADAMAR])
+    assert {len(several) for several in found.values()} == {4}
+
+
 def test_a_call_gives_a_page_a_record_and_a_table(place, capsys, monkeypatch):
     monkeypatch.setattr(plan, "TABLE_RATE_METHODS", EVERY)
     assert main(["compare", "log.parquet", *CALL]) == 0
     printed = capsys.readouterr().out
     found = report_of(place)
     labels = [m["label"] for m in found["methods"] if m["label"] != judge.RETUNED]
-    assert labels == ["plain", *EVERY]
+    assert labels == ["plain", *(label for label in EVERY if label not in plan.ON_REQUEST)]
     assert found["data"]["sizes"] == {"train": 900, "validation": 300, "test": 300}
     assert found["data"]["split"]["test"] == "2024-01-05"
     total = sum(found["frequencies"]["user_x_item"])

@@ -115,7 +115,7 @@ def test_frozen_parts_stand_still_in_the_second_epoch(name, what_moves, window, 
     seen = {}
     make = interventions.INTERVENTIONS[name]
 
-    class Watch(interventions._FromSecondEpoch):
+    class Watch(interventions.FromSecondEpoch):
         def before_epoch(self, index):
             super().before_epoch(index)
             if index == 1:

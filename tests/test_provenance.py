@@ -2,14 +2,18 @@
 
 import json
 import re
+import shutil
 import subprocess
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from reproduction import judge, records
+from reproduction.command import command
 from tools import about
 
+ROOT = Path(__file__).parents[1]
 ROWS = pd.DataFrame({"value": [1.0]})
 # The end of C15's prediction and how it is decided.
 RULE = 'two epochs with tail rewind at each size."""\ndecide = "holm"'
@@ -34,6 +38,35 @@ def git(tmp_path, monkeypatch):
     git("add", "src")
     git("commit", "-qm", "first")
     return git
+
+
+STAMPED = [
+    path
+    for path in sorted((ROOT / "results").glob("*/*.json"))
+    if "predictions" in json.loads(path.read_text())
+]
+
+
+@pytest.mark.parametrize("path", STAMPED, ids=lambda path: path.stem)
+def test_what_judges_a_committed_record_was_predicted_before_its_run(path):
+    found = json.loads(path.read_text())["predictions"]
+    now = judge.fingerprints(judge.LEDGER.read_text())
+    assert found == {one.id: now[one.id] for one in judge.CLAIMS if path.stem in one.records}
+
+
+def test_a_record_is_judged_again_without_training(tmp_path, monkeypatch, capsys):
+    for end in ("parquet", "json"):
+        kept = ROOT / "results" / "long" / f"delay.{end}"
+        (tmp_path / "long").mkdir(exist_ok=True)
+        shutil.copy(kept, tmp_path / "long")
+    monkeypatch.setenv("MULTIEPOCH_RESULTS", str(tmp_path))
+    assert command(["delay", "--profile", "long", "--judge-again"]) == 0
+    assert "C20" in capsys.readouterr().out
+    name = "long/delay.evidence.csv"  # rows are kept in single precision
+    again, kept = (pd.read_csv(of / name) for of in (tmp_path, ROOT / "results"))
+    pd.testing.assert_frame_equal(again, kept, rtol=1e-3)
+    assert command(["delay", "--profile", "quick", "--judge-again"]) == 2
+    assert "delay in quick is not there" in capsys.readouterr().err
 
 
 def change(old, new):
@@ -95,7 +128,7 @@ def test_a_run_that_is_resumed_has_the_stamp_of_its_start(git, tmp_path):
     assert resumed == first and later["commit"] != first["commit"]
     again = records.start("worth", "long")
     assert again["resumed"] == [later]
-    assert records.reservations(again) == ", resumed with other code or predictions"
+    assert records.reservations(again) == ", resumed at another commit"
     now = judge.fingerprints(judge.LEDGER.read_text())
     assert (
         about._stamp(again, now)[0]
@@ -105,7 +138,7 @@ def test_a_run_that_is_resumed_has_the_stamp_of_its_start(git, tmp_path):
     path = records.write("worth", "long", ROWS, again, seeds=(20,))
     kept = json.loads(path.with_suffix(".json").read_text())
     assert kept["started"] == first["started"] and kept["resumed"] == [later]
-    assert "resumed with other code" in str(records.read("worth", "long"))
+    assert "resumed at another commit" in str(records.read("worth", "long"))
     new = records.start("worth", "long")
     assert new["commit"] == later["commit"] and "resumed" not in new, "the record was written"
 

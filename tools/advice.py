@@ -12,6 +12,7 @@ import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import indent
 
 import nbformat
 
@@ -71,7 +72,9 @@ def contradicted(results: Path) -> list[str]:
 
 
 def numbered(lines: list[str]) -> str:
-    return "\n".join(f"{k}. {line}" for k, line in enumerate(lines, start=1)) + "\n"
+    """Returns a numbered list; what follows a first paragraph is indented, as a part of it."""
+    indented = (indent(line, "   ").lstrip() for line in lines)
+    return "\n".join(f"{k}. {line}" for k, line in enumerate(indented, start=1)) + "\n"
 
 
 def monday(stem: str, path: list[Step]) -> str:

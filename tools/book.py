@@ -164,7 +164,7 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
     cards.generate(results, static)
     ledger.generate(evidence, generated, static)
     (generated / "settings.md").write_text(settings.table(results, evidence), encoding="utf-8")
-    (generated / "real_logs.md").write_text(real_logs.table(results), encoding="utf-8")
+    real_logs.generate(results, generated, static)
     config = yaml.safe_load((root / "_config.yml").read_text())
     known = cost.numbers(results) | numbers.front(results)
     config["parse"]["myst_substitutions"] = known

@@ -76,8 +76,9 @@ def measured(results: Path) -> dict[str, pd.Series]:
     the second. `late_METHOD` is a second epoch on
     corrected labels against one on labels that were waited for, for conversions. `four_METHOD` is
     that after four under one rule and one search, in AdsWorld at an eighth of its size, and
-    `four_METHOD_real` the mean over seven real labels; `eight_` is after eight. `rise_` is the loss
-    at the end of epoch 2 against epoch 1 under dense Adam, with no L2 penalty and with 1e-4.
+    `four_METHOD_real` the mean over seven real labels; `two_` and `eight_` are after so many.
+    `rise_` is the loss at the end of epoch 2 against epoch 1 under dense Adam, with no L2 penalty
+    and with 1e-4.
     """
     return _measured(results.resolve())
 
@@ -119,7 +120,7 @@ def _measured(results: Path) -> dict[str, pd.Series]:
     rows = records.read(board.NAME, "long", results).rows
     for data, key in (("world", "board_"), ("kuairand", "board_kuairand_")):
         change = board.against_one_epoch(rows, data)
-        for name in ("meda", "tail_rewind", "leave_one_out_votes", "dense_factor"):
+        for name in ("fal", "meda", "tail_rewind", "leave_one_out_votes", "dense_factor"):
             name, mine = name.removesuffix("_votes"), change.xs(name, level="remedy")
             found[f"{key}{name}"], found[f"{key}two_{name}"] = mine[4.0], mine[2.0]
     rows = records.read(tuned.NAME, "long", results).rows
@@ -185,10 +186,11 @@ def _measured(results: Path) -> dict[str, pd.Series]:
     for data, key in ((WORLD, ""), ("KuaiRand", "_kuairand")):
         found[f"own_left{key}"] = facts[f"left/{data}/row_wise_Adagrad/cross/quarter/all"]
     facts = interplay.facts(records.read(interplay.NAME, "long", results))
-    for name in interplay.REPEATED:
-        found[f"four_{name}"] = facts[f"world/{name}/4/{interplay.DEFAULT:g}"]
-        found[f"four_{name}_real"] = facts[f"mean_real/{name}/4"]
-    found["eight_leave_one_out_real"] = facts["mean_real/leave_one_out/8"]
+    for method in interplay.REPEATED:
+        name = method.removesuffix("_votes")
+        found[f"four_{name}"] = facts[f"world/{method}/4/{interplay.DEFAULT:g}"]
+        for epochs, words in {2: "two", 4: "four", 8: "eight"}.items():
+            found[f"{words}_{name}_real"] = facts[f"mean_real/{method}/{epochs}"]
     facts = penalty.facts(records.read(penalty.NAME, "long", results))
     for size, coefficient in {"no": "0", "large": "0.0001"}.items():
         found[f"rise_{size}_penalty"] = facts[f"scan/gain/{coefficient}"]

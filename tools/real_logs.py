@@ -1,4 +1,7 @@
-"""The real logs side by side, from the records of `multiepoch compare` (`tools.record_compare`)."""
+"""The real logs side by side, and a report of each, from the records of `multiepoch compare`.
+
+`tools.record_compare` keeps them.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from multiepoch.files import write_text
+from multiepoch_compare import report
 from multiepoch_compare.estimates import Estimate
 from multiepoch_compare.record import loads
 from reproduction.style import signed
@@ -57,11 +62,14 @@ def line(name: str, found: dict) -> list[str]:
     ]
 
 
-def table(results: Path) -> str:
-    """Returns the table in Markdown: a line for each log that has a record."""
-    lines = [
-        line(words, loads(path.read_text(encoding="utf-8")))
-        for name, words in LOGS.items()
-        if (path := results / "cpu" / f"compare_{name}.json").exists()
-    ]
-    return tabulate(lines, HEADS, tablefmt="pipe", disable_numparse=True) + "\n"
+def generate(results: Path, generated: Path, static: Path) -> None:
+    """Writes real_logs.md, a table with a line for each log that has a record, and its reports."""
+    lines, folder = [], static / "reports"
+    folder.mkdir()
+    for name, words in LOGS.items():
+        if (path := results / "cpu" / f"compare_{name}.json").exists():
+            found = loads(path.read_text(encoding="utf-8"))
+            write_text(folder / f"{name}.html", report.page(found))
+            lines.append(line(f'<a href="../_static/reports/{name}.html">{words}</a>', found))
+    table = tabulate(lines, HEADS, tablefmt="pipe", disable_numparse=True)
+    write_text(generated / "real_logs.md", f"{table}\n")

@@ -66,7 +66,12 @@
     const controls = make(host, "div", { class: "touch-controls" });
     const source = () => data.sources[state.source];
     const settings = Object.keys(source().doses).sort((a, b) => a - b);
-    const doseOf = (setting) => `plain jumps by ${source().doses[setting].toFixed(1)}\u00a0%, mean of objectives`;
+    const quarter = data.epochs.indexOf(1.25);
+    const doseOf = (setting) => {
+      const [change] = source().series[setting].plain[state.objective].change;
+      const own = (change[quarter] * data.units.change).toFixed(1);
+      return `plain jumps by ${own}\u00a0% for ${named(state.objective)}, by ${source().doses[setting].toFixed(1)}\u00a0% on average`;
+    };
     const lossOf = () => `${source().loss} of ${named(state.objective)}`;
     radios(controls, figure.id, "Data", Object.keys(data.sources), state.source, String,
       (value) => { state.source = value; objectives(); draw(); });

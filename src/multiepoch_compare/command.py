@@ -90,7 +90,7 @@ def _with_config(arguments: list[str]) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="multiepoch compare",
-        description=f"Trains plain, {', '.join(plan.TABLE_RATE_METHODS)} on the days of a log but "
+        description="Trains plain and the methods of --methods on the days of a log but "
         "the last, tunes each on the last of them, tests on the last days, and writes "
         "OUT/index.html and OUT/report.json. An interrupted run resumes when the command is "
         "repeated. `multiepoch inspect FILE` finds the columns and prints the command.",
@@ -112,10 +112,11 @@ def _parser() -> argparse.ArgumentParser:
     enough = "default: as many as a verdict needs"
     add("--test-days", type=int, help=f"days to test on, and to tune on ({enough})")
     add("--test-from", metavar="DAY", help="first of the days to test on; as many are for tuning")
-    beside = f"methods beside plain: {', '.join(plan.TABLE_RATE_METHODS)} (default: all)"
+    but = f"default: all but {', '.join(plan.ON_REQUEST)}"
+    beside = f"methods beside plain: {', '.join(plan.TABLE_RATE_METHODS)} ({but})"
     add("--methods", help=beside, default=(), **names)
     add("--format", choices=FORMATS, help="a public data set, instead of columns")
-    add("--epochs", type=int, default=3, help="number of epochs (default: 3)")
+    add("--epochs", type=int, default=4, help="number of epochs (default: 4)")
     add("--seeds", type=int, default=3, help="number of seeds (default: 3)")
     most, steps = plan.LARGEST_BATCH, plan.LEAST_STEPS
     default = f"default: as many as leave {steps} steps an epoch, up to {most}"

@@ -21,8 +21,10 @@ _PARTS = {"train": "training days", "validation": "tuning day", "test": "test da
 
 
 _BASELINES = {
-    plan.ADAGRAD: "row-wise Adagrad: on the tables, Adam on the dense layers, and no remedy.",
-    plan.DROPPED: "sparsest dropped: the sparse optimizer without the id column of most rows.",
+    plan.SPARSE: "sparse optimizer: Adam, with a learning rate of their own for the tables.",
+    plan.ADAGRAD: "row-wise Adagrad: on the tables, Adam on the dense layers, and no remedy. FAL, "
+    "MEDA and tail rewind train by these rules, too.",
+    plan.DROPPED: "sparsest dropped: row-wise Adagrad without the id column of most rows.",
     plan.ADDITIVE: "additive: a bias for each id and a linear term, so no interplay of ids.",
 }
 

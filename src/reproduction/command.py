@@ -105,12 +105,17 @@ def command(arguments: list[str]) -> int:
     parser.add_argument(
         "--keep-rates", action="store_true", help="of a search: only the record, not tuned.json"
     )
+    parser.add_argument(
+        "--judge-again", action="store_true", help="trains nothing; judges the record that is there"
+    )
     options = parser.parse_args(arguments)
     experiment = EXPERIMENTS[options.chapter]
     if options.only and "only" not in signature(experiment.run).parameters:
         parser.error(f"--only does not apply to {options.chapter}")
 
     sizes = profile(options.profile)
+    if options.judge_again:
+        return _judge_again(experiment, options.record or sizes.name)
     seeds = tuple(options.seeds or experiment.seeds or sizes.seeds)
     folder = options.record or sizes.name
     which = {"only": options.only} if options.only else {}
@@ -137,4 +142,17 @@ def command(arguments: list[str]) -> int:
     if evidence is not None:
         print(judge.table(evidence))
     print(f"wrote {path}")
+    return 0
+
+
+def _judge_again(experiment: Experiment, folder: str) -> int:
+    """Writes the evidence in a record anew, and prints the verdicts; returns the exit status."""
+    record = records.read(experiment.name, folder)
+    if record is None or experiment.judge is None:
+        what = "decides no claim" if record else "is not there"
+        print(f"python -m reproduction: {experiment.name} in {folder} {what}", file=sys.stderr)
+        return 2
+    evidence = experiment.judge(record.rows)
+    print(f"wrote {records.write_evidence(experiment.name, folder, evidence)}")
+    print(judge.table(evidence))
     return 0

@@ -94,7 +94,10 @@ def reservations(about: dict) -> str:
         "its prediction not committed": any(
             one.get("predictions_committed") is False for one in calls
         ),
-        "resumed with other code or predictions": len(calls) > 1,
+        "resumed at another commit": len(calls) > 1,
+        "resumed with other predictions": any(
+            one["predictions"] != about["predictions"] for one in calls[1:]
+        ),
     }
     return "".join(f", {words}" for words, true in found.items() if true)
 
@@ -117,8 +120,7 @@ def write(
     with atomic_write(path) as partial:
         rows.astype({name: "float32" for name in floats}).to_parquet(partial, compression="zstd")
     if evidence is not None:
-        csv = evidence[judge.COLUMNS].to_csv(index=False)
-        write_text(path.with_suffix(".evidence.csv"), csv)
+        write_evidence(chapter, profile, evidence)
     about = {
         "profile": profile,
         "seeds": [int(seed) for seed in seeds],
@@ -129,6 +131,13 @@ def write(
     }
     write_text(path.with_suffix(".json"), json.dumps(about | stamp, indent=1) + "\n")
     _unfinished(chapter, profile).unlink(missing_ok=True)
+    return path
+
+
+def write_evidence(chapter: str, profile: str, evidence: pd.DataFrame) -> Path:
+    """Writes the evidence of a record and returns its path."""
+    path = folder() / profile / f"{chapter}.evidence.csv"
+    write_text(path, evidence[judge.COLUMNS].to_csv(index=False))
     return path
 
 

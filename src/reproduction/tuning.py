@@ -209,7 +209,7 @@ _CANDIDATES = [
     *(
         under_production_rule(name, data)
         for data in ("world", "kuairand", "retailrocket", "tmall")
-        for name in (*BASELINES, "plain", "meda", "tail_rewind", "leave_one_out")
+        for name in (*BASELINES, "plain", "meda", "tail_rewind", "leave_one_out_votes")
     ),
     by_day("plain", 1),
     *(by_day(n) for n in ("plain", "fal", "meda", "meda_restored", "meda_groups", DAY_TAIL)),

@@ -60,7 +60,7 @@ class LeaveOneOutRows:
                 optimizer.step()
 
     Lower the dense learning rate to a tenth from the second epoch on: at a constant rate, the loss
-    of an earlier rule (`reproduction.remedies.sum_rows`) crept up from epoch 4 on. A second-order
+    of an earlier rule, whose rows were sums, crept up from epoch 4 on. A second-order
     trace stays, since the votes of an impression's neighbours were computed on rows that held its
     own; that the dense layers fit this trace is our guess and not tested.
 

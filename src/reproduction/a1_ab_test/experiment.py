@@ -17,19 +17,7 @@ from scipy.special import ndtr, ndtri
 
 from multiepoch.runner import KeptRunner, resolve_device, run_key
 from reproduction.a1_ab_test import serving
-from reproduction.a1_ab_test.serving import (
-    ARMS,
-    BLEND,
-    CANDIDATES,
-    NAIVE,
-    ONE,
-    QUARTERS,
-    REWIND,
-    TRUTH,
-    Plan,
-    Requests,
-    simulate,
-)
+from reproduction.a1_ab_test.serving import ARMS, BLEND, NAIVE, ONE, REWIND, TRUTH, Plan, simulate
 from reproduction.findings import by_name
 from reproduction.judge import evidence
 from reproduction.records import Record
@@ -44,8 +32,8 @@ LIVE = Plan(arms=(ONE, NAIVE, REWIND, BLEND), own=(), before=2, days=3)
 
 def quartered(profile: Profile) -> Profile:
     """Returns the profile with a quarter of everything: each request is scored many times."""
-    sizes = ("n_users", "n_products", "n_campaigns", "n_advertisers", "impressions_per_day")
-    return replace(profile, **{n: getattr(profile, n) // 4 for n in (*sizes, "batch_size")})
+    sizes = profile.of_world() | {"batch_size": profile.batch_size}
+    return replace(profile, **{name: size // 4 for name, size in sizes.items()})
 
 
 def run(
@@ -64,23 +52,17 @@ def run(
         "device": device,
         "code": inspect.getsource(serving),
     }
-    keys = [run_key(given | {"seed": seed}, "multiepoch", "reproduction.runs") for seed in seeds]
+    packages = ("multiepoch", "reproduction.runs", "reproduction.remedies")
+    keys = [run_key(given | {"seed": seed}, *packages) for seed in seeds]
     paths = [store / f"{key}.parquet" for key in keys]
     work = partial(_keep, plan, sizes, device)
     with KeptRunner(work, workers(sizes, device), "A/B test, seed {}".format, log) as runner:
         runner(seeds, paths)
-    clustered = pd.DataFrame(
-        {
-            "seed": seeds,
-            "feedback": "shared",
-            "arm": TRUTH,
-            "day": plan.days,
-            "quarter": -1,
-            "metric": "design_effect",
-            "value": [design_effect(plan, sizes, seed) for seed in seeds],
-        }
-    )
-    return pd.concat([*map(pd.read_parquet, paths), clustered], ignore_index=True)
+    served = pd.concat(map(pd.read_parquet, paths), ignore_index=True)
+    about = ("shared", TRUTH, plan.days, -1, "design_effect")
+    effects = [(seed, *about, design_effect(plan, sizes, seed)) for seed in seeds]
+    clustered = pd.DataFrame(effects, columns=served.columns)
+    return pd.concat([served, clustered], ignore_index=True)
 
 
 def design_effect(plan: Plan, profile: Profile, seed: int) -> float:
@@ -89,13 +71,15 @@ def design_effect(plan: Plan, profile: Profile, seed: int) -> float:
     The payments of a user depend on each other, since each has tastes of its own. Measured on the
     requests of the test, ranked by truth.
     """
-    world, n_requests = profile.world(seed), profile.impressions_per_day // QUARTERS * QUARTERS
+    world = profile.world(seed)
+    n_requests = profile.impressions_per_day // serving.QUARTERS * serving.QUARTERS
     counts, sums = torch.zeros(2, world.n_users, dtype=torch.float64)
     squares = 0.0
     for day in range(plan.before + 1, plan.before + plan.days + 1):
-        requests = Requests(world.candidates(day, n_requests, CANDIDATES), world.schema(day))
+        candidates = world.candidates(day, n_requests, serving.CANDIDATES)
+        requests = serving.Requests(candidates, world.schema(day))
         paid = requests.paid.gather(1, requests.rank(requests.p)[:, None])[:, 0]
-        users = requests.candidates.ids["user"][::CANDIDATES]
+        users = requests.candidates.ids["user"][:: serving.CANDIDATES]
         counts.index_add_(0, users, torch.ones_like(paid))
         sums.index_add_(0, users, paid)
         squares += (paid**2).sum().item()
@@ -182,9 +166,9 @@ def novelty(rows: pd.DataFrame, arm: str) -> pd.Series:
     return by_day.loc[1] - by_day.loc[2:].mean()
 
 
-def spread(rows: pd.DataFrame, arm: str = ONE) -> pd.Series:
+def spread(rows: pd.DataFrame) -> pd.Series:
     """Returns the standard deviation over mean of what a request pays, as drawn, by seed."""
-    mean, square = (means(rows, metric).loc[arm] for metric in ("value", "square"))
+    mean, square = (means(rows, metric).loc[ONE] for metric in ("value", "square"))
     return (square - mean**2).pow(0.5) / mean
 
 

@@ -26,7 +26,10 @@ METRICS = {
     "value": {"color": "#0B2F4A", "marker": "o"},
     "conversions": {"color": "#C0517B", "marker": "s"},
 }
-OF = {"": {"color": "#0B2F4A", "marker": "o"}, "_all": {"color": "#7FB3D5", "marker": "s"}}
+OF = {
+    "ads that are shown": {"color": "#0B2F4A", "marker": "o"},
+    "all candidates": {"color": "#7FB3D5", "marker": "s"},
+}
 FEEDBACK = {
     "shared": {"linestyle": "-", "marker": "o"},
     "own": {"linestyle": (0, (2, 1.5)), "marker": "s"},
@@ -113,15 +116,13 @@ def quarters(rows: pd.DataFrame) -> Figure:
 @style.shown("fig-a1-calibration")
 def calibration(rows: pd.DataFrame) -> Figure:
     """Draws predicted over actual conversions by arm, of what is shown and of all candidates."""
-    names = {"": "ads that are shown", "_all": "all candidates"}
     found = {
-        (name, names[of]): experiment.overprediction(rows, name, of)
+        (name, words): experiment.overprediction(rows, name, of)
         for name in _arms(rows)
-        for of in OF
+        for words, of in zip(OF, ("", "_all"))
     }
     fig, axes = style.figure(height=4.2)
-    looks = {names[of]: look for of, look in OF.items()}
-    style.dots(axes, pd.concat(found, names=["arm", "of"]), "arm", "of", looks)
+    style.dots(axes, pd.concat(found, names=["arm", "of"]), "arm", "of", OF)
     style.reference(axes, 1, vertical=True)
     axes.set_xlabel("predicted over actual conversions")
     style.legend_outside(fig, axes)
@@ -131,7 +132,7 @@ def calibration(rows: pd.DataFrame) -> Figure:
 @style.shown("fig-a1-feedback")
 def feedback(rows: pd.DataFrame) -> Figure:
     """Draws value against production by day of the test, on shared and on own logs."""
-    own = [name for name in _arms(rows[rows["feedback"] == "own"])]
+    own = _arms(rows[rows["feedback"] == "own"])
     fig, grid = style.figure(len(own), height=2.4, sharex=True, squeeze=False)
     for axes, name in zip(grid[:, 0], own):
         for kind, look in FEEDBACK.items():
@@ -192,22 +193,16 @@ def reported(rows: pd.DataFrame, arm: str = BLEND) -> tuple[Figure, dict]:
 
 def results(rows: pd.DataFrame) -> None:
     """Displays value, conversions, regret and the offline logloss by arm."""
-    found = {
-        name: {
-            "value, %": estimate(experiment.lift(rows, name), digits=1),
-            "conversions, %": estimate(experiment.lift(rows, name, "conversions"), digits=1),
-            "regret, %": estimate(experiment.regret(rows, name), digits=1),
-            "offline logloss, %": estimate(experiment.lift(rows, name, "logloss_checkout")),
-        }
-        for name in _arms(rows)
-    }
+    found = {}
+    for name in (*_arms(rows), TRUTH):
+        lifts = {metric: experiment.lift(rows, name, metric) for metric in METRICS}
+        found[name] = {f"{metric}, %": estimate(of, digits=1) for metric, of in lifts.items()}
+        found[name]["regret, %"] = estimate(experiment.regret(rows, name), digits=1)
+        if name != TRUTH:
+            loss = experiment.lift(rows, name, "logloss_checkout")
+            found[name]["offline logloss, %"] = estimate(loss)
     found[ONE] |= dict.fromkeys(("value, %", "conversions, %", "offline logloss, %"), "0")
-    found[TRUTH] = {
-        "value, %": estimate(experiment.lift(rows, TRUTH), digits=1),
-        "conversions, %": estimate(experiment.lift(rows, TRUTH, "conversions"), digits=1),
-        "regret, %": "0",
-        "offline logloss, %": "",
-    }
+    found[TRUTH] |= {"regret, %": "0", "offline logloss, %": ""}
     tables.show(found, "arm", "Against one epoch; regret against the ranking by truth:")
 
 

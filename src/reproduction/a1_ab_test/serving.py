@@ -15,13 +15,11 @@ from torch import Tensor
 
 from multiepoch.data import Log, Schema
 from multiepoch.data.ads_world import DENSE
-from multiepoch.methods import ALL_METHODS, Around, EveryEpoch
-from multiepoch.model import ConversionModel
-from multiepoch.optim import SparseOptimizer
+from multiepoch.methods import Around, EveryEpoch
 from multiepoch.train import predict, train
-from reproduction import tuning
-from reproduction.runs import Profile
-from reproduction.tuning import DAY_TAIL
+from reproduction.runs import Profile, Run
+from reproduction.runs.run import build
+from reproduction.tuning import DAY_TAIL, Arm
 
 # Assumed. The auction comes after retrieval; eight ads are enough for a choice, and every further
 # one costs a prediction.
@@ -35,25 +33,8 @@ QUARTERS = 4
 OBJECTIVE = 2  # the checkout, the conversion that is paid for
 
 
-class Arm(tuning.Arm):
-    """A way of training on each day that builds what is served."""
-
-    def build(
-        self, schema: Schema, seed: int, device: str
-    ) -> tuple[ConversionModel, SparseOptimizer, EveryEpoch]:
-        """Returns an untrained model, its optimizer and what happens between its epochs."""
-        torch.manual_seed(seed)
-        model = ConversionModel(schema).to(device)
-        given = asdict(self.rates) | {"seed": seed, "rule": "rowwise_adagrad"}
-        return model, *ALL_METHODS[self.method].build(model, **given)
-
-
-ONE, NAIVE, REWIND, BLEND = (
-    "one epoch",
-    "two epochs, rates for one",
-    "tail rewind",
-    "tail rewind, blended",
-)
+ONE, NAIVE = "one epoch", "two epochs, rates for one"
+REWIND, BLEND = "tail rewind", "tail rewind, blended"
 ARMS = {
     ONE: Arm("plain", 1, 1),
     NAIVE: Arm("plain", 2, 1),
@@ -180,7 +161,8 @@ class Trainee:
 
     def __init__(self, arm: Arm, schema: Schema, seed: int, batch_size: int, device: str) -> None:
         self.arm, self.seed, self.batch_size, self.device = arm, seed, batch_size, device
-        self.model, self.optimizer, self.every_epoch = arm.build(schema, seed, device)
+        run = Run(arm.method, seed, **asdict(arm.rates), rule="rowwise_adagrad")
+        self.model, self.optimizers, self.every_epoch = build(run, schema, device)
 
     def train(self, log: Log, day: int, requests: Requests | None = None) -> Tensor | None:
         """Trains on yesterday's log; returns the logits that serve today's requests meanwhile.
@@ -199,7 +181,7 @@ class Trainee:
         half = -(-len(log) // self.batch_size) // 2
         train(
             self.model,
-            self.optimizer,
+            self.optimizers,
             log,
             epochs=self.arm.epochs,
             evaluate_at=(),

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from reproduction import findings, style, tables
 from reproduction.a2_past_one_machine.training import train_all
-from reproduction.measure import intervals
+from reproduction.measure import intervals, over_objectives, relative
 from reproduction.records import Record
 from reproduction.runs import Profile
 from reproduction.runs import profile as profile_named
@@ -64,9 +64,8 @@ def settings(profile: Profile, seeds) -> dict:
     Two processes on two cores are slow, so the sizes are always those of the profile quick.
     """
     small = profile_named("quick")
-    names = ("n_users", "n_products", "n_campaigns", "n_advertisers", "impressions_per_day")
     return {
-        "world": {name: getattr(small, name) for name in names},
+        "world": small.of_world(),
         "train_days": small.train_days,
         "batch_size": small.batch_size,
         "epochs": 2,
@@ -132,9 +131,9 @@ def jumps(rows: pd.DataFrame, source: str, rule: str) -> pd.DataFrame:
     The mean over the objectives: a column for each method, a row for each seed.
     """
     rows = rows[(rows["source"] == source) & (rows["rule"] == rule)]
-    loss = rows.set_index(["method", "seed", "objective", "epoch"])["value"].unstack("epoch")
-    change = 100 * (loss[1.25] / loss[1.0] - 1)
-    return change.groupby(["seed", "method"]).mean().unstack("method")
+    loss = rows.set_index(["method", "seed", "objective", "epoch"])["value"]
+    change = relative(*(loss.xs(epoch, level="epoch") for epoch in (1.25, 1.0)))
+    return over_objectives(change).unstack("method")
 
 
 @style.shown("fig-a2-curves")

@@ -1,6 +1,7 @@
 """Draws the figures and the table of chapter 2."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -9,15 +10,7 @@ from matplotlib.figure import Figure
 
 from multiepoch.data import Log
 from reproduction import style
-from reproduction.ch02_data_and_model.experiment import (
-    CROSS,
-    ITEM,
-    final,
-    frequencies,
-    gap_closed,
-    objectives,
-    positives,
-)
+from reproduction.ch02_data_and_model import experiment
 from reproduction.findings import estimate
 from reproduction.measure import curve, pick, share_of_gap_closed
 
@@ -27,7 +20,7 @@ def funnel(sources: Mapping[str, Log]) -> Figure:
     """Draws the number of positives by objective, one panel per source."""
     fig, grid = style.figure(2, height=1.9, sharex=True)
     for axes, (source, log) in zip(grid, sources.items()):
-        counts = positives(log)
+        counts = experiment.positives(log)
         colors = [style.REFERENCE, *(style.line_style(name)["color"] for name in log.objectives)]
         bars = axes.barh([style.spelled(name) for name in counts], counts.values(), color=colors)
         axes.bar_label(bars, [f"{100 * n / len(log):.3g} %" for n in counts.values()], padding=4)
@@ -42,8 +35,8 @@ def zipf(sources: Mapping[str, Log]) -> Figure:
     """Draws impressions against the rank of the id on two log axes, one panel per source."""
     fig, grid = style.figure(2, height=2.9, sharex=True, sharey=True)
     for axes, (source, log) in zip(grid, sources.items()):
-        for name in (ITEM[source], "user", CROSS[source]):
-            counts = frequencies(log.ids[name])
+        for name in (experiment.ITEM[source], "user", experiment.CROSS[source]):
+            counts = experiment.frequencies(log.ids[name])
             rank = np.arange(1, len(counts) + 1)
             axes.plot(rank, counts, **style.line_style(name), label=style.spelled(name))
         axes.set(xscale="log", yscale="log", title=source, ylabel="impressions")
@@ -146,21 +139,23 @@ def _later(points: pd.DataFrame, ylabel: str) -> tuple[Figure, Axes]:
 
 def results(rows: pd.DataFrame, source: str) -> pd.DataFrame:
     """Returns logloss and AUC at the end of the epoch as text, a column per objective."""
-    closed = gap_closed(rows) if source == "AdsWorld" else {}
+    final = partial(experiment.final, rows, source)
+    closed = experiment.gap_closed(rows) if source == "AdsWorld" else {}
 
     def result(name: str) -> dict[str, str]:
-        model, constant = (final(rows, source, m, name) for m in ("logloss", "constant_logloss"))
+        model, constant = (final(metric, name) for metric in ("logloss", "constant_logloss"))
         lines = {
             "logloss, best constant": estimate(constant, digits=4),
             "logloss, model": estimate(model, digits=4),
             "model against constant, %": estimate(100 * (model / constant - 1), digits=1),
-            "AUC, model": estimate(final(rows, source, "auc", name), digits=3),
+            "AUC, model": estimate(final("auc", name), digits=3),
         }
         if name in closed:
-            bayes = {m: final(rows, source, f"bayes_{m}", name) for m in ("logloss", "auc")}
+            bayes = {metric: final(f"bayes_{metric}", name) for metric in ("logloss", "auc")}
             lines["logloss, Bayes optimum"] = estimate(bayes["logloss"], digits=4)
             lines["AUC, Bayes optimum"] = estimate(bayes["auc"], digits=3)
             lines["share of the gap closed, %"] = estimate(closed[name], digits=1)
         return lines
 
-    return pd.DataFrame({style.spelled(name): result(name) for name in objectives(rows, source)})
+    names = experiment.objectives(rows, source)
+    return pd.DataFrame({style.spelled(name): result(name) for name in names})

@@ -141,5 +141,5 @@ def interactive_words(record: Record) -> dict[str, str]:
         f"2 against the end of epoch 1: {found}. At the end of epoch {last:g}: {ends}.",
         "caption": f"Expected logloss on a later day over {last:g} epochs, mean and 95 % interval "
         f"over the seeds. Shown first: {OBJECTIVE} in {SOURCE}, in the default setting, where "
-        f"plain training jumps by {size:.1f} %, mean over objectives. Record: {record}.",
+        f"plain training's mean over objectives jumps by {size:.1f} %. Record: {record}.",
     }

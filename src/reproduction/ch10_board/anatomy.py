@@ -4,28 +4,30 @@ Measured on the table with the most rows, the cross of user and advertiser, as e
 read it, after any reset, and at the end of epoch 2.
 """
 
-from __future__ import annotations
-
-from typing import Any
-
 import pandas as pd
 import torch
 from torch import Tensor
 
 from multiepoch.data import Log
-from multiepoch.methods import Around
 from multiepoch.runner import resolve_device
 from multiepoch.train import train
 from reproduction.findings import by_name
 from reproduction.records import Record
 from reproduction.remedies.board import BOARD
 from reproduction.runs import Profile, Run, window
+from reproduction.runs.interventions import FromSecondEpoch
 from reproduction.runs.run import build
 from reproduction.tuning import chosen, on_board
 
 NAME = "ch10_anatomy"
 SEEDS = (20, 21, 22)
-NAMES = ("plain", "fal", "tail_rewind", "adamar", "whole_l2")
+LABELS = {
+    "plain": "plain",
+    "fal": "FAL",
+    "tail_rewind": "tail rewind",
+    "adamar": "AdamAR",
+    "whole_l2": "L2 on whole tables",
+}
 COLUMN, OBJECTIVE = "user_x_advertiser", "click"
 COUNTS = {"1": (1, 1), "2 to 3": (2, 3), "4 to 9": (4, 9), "10 and more": (10, 10**9)}
 RATES = {"rowwise_adagrad": 10**-0.5, "adam": 10**-1.5}  # one a rule, so that rows learn alike
@@ -44,24 +46,11 @@ def probe(rows: Tensor, labels: Tensor, generator: torch.Generator) -> float:
     return float(torch.corrcoef(torch.stack([x[~half] @ weight, y[~half]]))[0, 1])
 
 
-class _Measured(Around):
-    """Measures as each repeated epoch begins."""
-
-    def __init__(self, between: Any, measure) -> None:
-        super().__init__(between)
-        self.measure = measure
-
-    def before_epoch(self, index: int) -> None:
-        super().before_epoch(index)
-        if index:
-            self.measure(index)
-
-
-def dissect(name: str, seed: int, profile: Profile, epochs: int = 2) -> list[dict]:
-    """Trains by a remedy; returns what its rows hold as an epoch repeats, and at the end."""
+def dissect(name: str, seed: int, profile: Profile) -> list[dict]:
+    """Trains twice by a remedy; returns what its rows hold as epoch 2 begins, and at its end."""
     log, _, _ = window(profile, seed=seed)
     rule, value = BOARD[name].rule, chosen(on_board(name)).hyperparameter
-    run = Run(name, seed, 1e-3, RATES[rule], value, epochs=epochs, rule=rule)
+    run = Run(name, seed, 1e-3, RATES[rule], value, epochs=2, rule=rule)
     model, optimizers, between = build(run, log.schema, "cpu")
     table = model.table_parameters()[COLUMN].detach()
     found: list[dict] = []
@@ -74,14 +63,14 @@ def dissect(name: str, seed: int, profile: Profile, epochs: int = 2) -> list[dic
         model,
         optimizers,
         log,
-        epochs=epochs,
+        epochs=2,
         batch_size=profile.batch_size,
         seed=seed,
-        between_epochs=_Measured(between, measure),
+        between_epochs=FromSecondEpoch(between, lambda: measure(1)),
         evaluate_epochs=[],
         progress=None,
     )
-    measure(epochs)
+    measure(2)
     return [one | {"remedy": name, "seed": seed} for one in found]
 
 
@@ -107,7 +96,7 @@ def run(profile: Profile, device: str = "cpu", seeds=None, store=None, log=print
     profile = profile.board()
     rows = []
     for seed in seeds or SEEDS:
-        for name in NAMES:
+        for name in LABELS:
             rows += dissect(name, seed, profile)
             log(f"{name}, seed {seed}: dissected")
     return pd.DataFrame(rows)

@@ -5,9 +5,8 @@ twice, for the end of epoch 2 and for that of epoch 4, and judged where it was t
 the end of epoch 2 are of the first runs, later points of the second. Seeds that no search has seen.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -125,9 +124,12 @@ def change(rows: pd.DataFrame, data: str, **which) -> pd.DataFrame:
     `which` is the `group` and `early` of `losses`.
     """
     loss = losses(rows, data, **which)
-    base = loss.xs("plain", level="remedy")[1.0]
-    base = base.reindex(loss.index.droplevel("remedy")).to_numpy()
-    return 100 * (loss.div(base, axis=0) - 1)
+    return 100 * (_over(loss, loss.xs("plain", level="remedy")[1.0]) - 1)
+
+
+def _over(values: pd.DataFrame, base: pd.DataFrame | pd.Series) -> pd.DataFrame:
+    """Returns each remedy's values over those of `base`, which has the other levels alone."""
+    return values.div(base.reindex(values.index.droplevel("remedy")).set_axis(values.index), axis=0)
 
 
 def against_one_epoch(rows: pd.DataFrame, data: str, **which) -> pd.DataFrame:
@@ -138,9 +140,8 @@ def against_one_epoch(rows: pd.DataFrame, data: str, **which) -> pd.DataFrame:
 def against(rows: pd.DataFrame, data: str, other: str = "meda") -> pd.DataFrame:
     """Returns the loss in % of another remedy's at the same point, by remedy and seed."""
     loss = losses(rows, data)
-    base = loss.xs(other, level="remedy").reindex(loss.index.droplevel("remedy"))
-    base.index = loss.index
-    return (100 * (loss / base - 1)).groupby(["remedy", "seed"], sort=False).mean()
+    change = 100 * (_over(loss, loss.xs(other, level="remedy")) - 1)
+    return change.groupby(["remedy", "seed"], sort=False).mean()
 
 
 def cost(rows: pd.DataFrame) -> pd.DataFrame:
@@ -153,15 +154,9 @@ def cost(rows: pd.DataFrame) -> pd.DataFrame:
     mine = rows[longest & (rows["objective"] == "")]
     keys = ["remedy", "data", "seed"]
     values = mine.pivot_table(index=keys, columns="metric", values="value")
-    found = pd.DataFrame(
-        {
-            "time": values["cpu_seconds"],
-            "memory": values["table_bytes"] + values["state_bytes"] + values["remedy_bytes"],
-        }
-    )
-    base = found.xs("plain", level="remedy").reindex(found.index.droplevel("remedy"))
-    base.index = found.index
-    return (found / base).groupby("remedy").mean()
+    memory = values[["table_bytes", "state_bytes", "remedy_bytes"]].sum(axis=1)
+    found = pd.DataFrame({"time": values["cpu_seconds"], "memory": memory})
+    return _over(found, found.xs("plain", level="remedy")).groupby("remedy").mean()
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
@@ -174,30 +169,27 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
         blend = against(rows, data, "tail_rewind_blend")
         held = against(rows, data, "tail_rewind_held")
 
-        def add(claim, measure, table, remedy, epochs, name=name):
-            for epoch in epochs:
+        def add(claim, measure, table, epochs, *remedies, name=name):
+            for remedy, epoch in product(remedies, epochs):
                 point = f"{name}, {BOARD[remedy].label}, {epoch:g} epochs"
                 found.append((claim, measure, point, table.xs(remedy, level="remedy")[epoch]))
 
         last = ENDS[1:]
-        add("B1", "plain_end", one, "plain", ENDS)
-        add("B2", "meda_quarter", one, "meda", QUARTERS)
-        add("B2", "meda_last", one, "meda", last)
-        add("B3", "blend_meda", meda, "tail_rewind_blend", QUARTERS)
-        add("B3", "blend_last", one, "tail_rewind_blend", last)
-        for measure, sign in (("held_above", 1), ("held_below", -1)):
-            add("B3", measure, sign * held, "tail_rewind_blend", QUARTERS)
-        for remedy in ("adamar", "even_l2", "whole_l2"):
-            add("B4", "decay", meda, remedy, last)
-        for remedy in ("dropout", "sse", "cowclip", "label_smoothing"):
-            add("B5", "ordinary", meda, remedy, last)
-        add("B6", "frozen_tables", meda, "frozen_tables", ENDS)
-        for remedy in ("blend_l2", "blend_fal", "blend_average"):
-            add("B7", "pairs", blend, remedy, last)
-        for remedy in LEAKY:
-            add("B8", "leaky", one, remedy, last)
-        add("B9", "own_last", one, "leave_one_out_votes", last)
-        add("B9", "own_meda", meda, "leave_one_out_votes", last)
+        add("B1", "plain_end", one, ENDS, "plain")
+        add("B2", "meda_quarter", one, QUARTERS, "meda")
+        add("B2", "meda_last", one, last, "meda")
+        add("B3", "blend_meda", meda, QUARTERS, "tail_rewind_blend")
+        add("B3", "blend_last", one, last, "tail_rewind_blend")
+        add("B3", "held_above", held, QUARTERS, "tail_rewind_blend")
+        add("B3", "held_below", -held, QUARTERS, "tail_rewind_blend")
+        add("B4", "decay", meda, last, "adamar", "even_l2", "whole_l2")
+        add("B5", "ordinary", meda, last, "dropout", "sse", "cowclip", "label_smoothing")
+        add("B6", "frozen_tables", meda, ENDS, "frozen_tables")
+        add("B7", "pairs", blend, last, "blend_l2", "blend_fal", "blend_average")
+        there = one.index.unique("remedy")  # a record may be older than a remedy
+        add("B8", "leaky", one, last, *[name for name in LEAKY if name in there])
+        add("B9", "own_last", one, last, "leave_one_out_votes")
+        add("B9", "own_meda", meda, last, "leave_one_out_votes")
     return evidence(found)
 
 

@@ -6,8 +6,6 @@ these and training once is the alternative. The default setting, on AdsWorld at 
 size; losses are under the true probabilities, of all conversions that will come.
 """
 
-from __future__ import annotations
-
 import pandas as pd
 
 from multiepoch.methods import ALL_METHODS
@@ -22,7 +20,8 @@ NAME = "delay"
 SEEDS = tuple(range(30, 38))  # no pilot and no tuning has seen them
 SAME, CORRECTED, AWAITED = DELAYS
 RATE = 10**-0.5  # of the tables, the best of one epoch
-METHODS = {"plain": None, "meda": None, "tail_rewind": 100, "leave_one_out_votes": 100}
+OWN = "leave_one_out_votes"
+METHODS = {"plain": None, "meda": None, "tail_rewind": 100, OWN: 100}
 RESETS = ("meda", "tail_rewind")
 LATE = ("add_to_cart", "checkout")
 END = 2.0
@@ -30,21 +29,13 @@ END = 2.0
 
 def runs() -> list[Run]:
     """Returns the runs of one seed."""
+    how = {"epochs": 2, "rule": "rowwise_adagrad"}
+    rates = dict.fromkeys(METHODS, RATE) | {OWN: 1.0}
     return [
-        Run(
-            method,
-            0,
-            1e-3,
-            1.0 if method == "leave_one_out_votes" else RATE,
-            value,
-            setting=labels,
-            epochs=2,
-            rule="rowwise_adagrad",
-            intervention=labels,
-        )
+        Run(method, 0, 1e-3, rates[method], value, setting=labels, intervention=labels, **how)
         for labels in DELAYS
         for method, value in METHODS.items()
-        if labels != AWAITED or method in ("plain", "leave_one_out_votes")
+        if labels != AWAITED or method in ("plain", OWN)
     ]
 
 
@@ -77,20 +68,18 @@ def corrected(rows: pd.DataFrame, method: str) -> pd.Series:
 
 def to_waiting(rows: pd.DataFrame, method: str) -> pd.Series:
     """Returns a corrected second epoch against one epoch on awaited labels in %, by seed."""
-    own = "leave_one_out_votes" if method == "leave_one_out_votes" else "plain"
-    return against(loss(rows, method, CORRECTED, END), loss(rows, own, AWAITED, 1.0))
+    waited = OWN if method == OWN else "plain"
+    return against(loss(rows, method, CORRECTED, END), loss(rows, waited, AWAITED, 1.0))
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the evidence for C20."""
     found = [("C20", "corrected", method, corrected(rows, method)) for method in METHODS]
-    found.append(("C20", "plain_waiting", "", to_waiting(rows, "plain")))
-    found += [
-        ("C20", "waiting", name, to_waiting(rows, name)) for name in METHODS if name != "plain"
-    ]
+    plain, *remedies = METHODS
+    found.append(("C20", "plain_waiting", "", to_waiting(rows, plain)))
+    found += [("C20", "waiting", name, to_waiting(rows, name)) for name in remedies]
     for name in RESETS:
-        more = corrected(rows, name) - corrected(rows, "leave_one_out_votes")
-        found.append(("C20", "kept", name, more))
+        found.append(("C20", "kept", name, corrected(rows, name) - corrected(rows, OWN)))
     return evidence(found)
 
 

@@ -13,18 +13,10 @@ import torch
 
 from multiepoch.data import AdsWorld
 from multiepoch.train.metrics import auc
-from reproduction import tuning
+from reproduction import measure, tuning
 from reproduction.findings import by_name
 from reproduction.judge import evidence
-from reproduction.measure import (
-    EXPECTED,
-    POINT,
-    losses,
-    mean_labels,
-    over_objectives,
-    relative,
-    tally,
-)
+from reproduction.measure import EXPECTED, POINT, losses, over_objectives, relative
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import DAY_TAIL
@@ -49,17 +41,9 @@ class Arm(tuning.Arm):
 
     def run(self, setting: str, days: int) -> Run:
         """Returns its run of seed 0."""
-        return Run(
-            self.method,
-            0,
-            **asdict(self.rates),
-            setting=setting,
-            epochs=self.epochs,
-            days=days,
-            times_data=self.times_data,
-            rule="rowwise_adagrad",
-            day_evaluate_at=(QUARTER, END),
-        )
+        how = asdict(self.rates) | {"epochs": self.epochs, "times_data": self.times_data}
+        how |= {"rule": "rowwise_adagrad", "day_evaluate_at": (QUARTER, END)}
+        return Run(self.method, 0, setting=setting, days=days, **how)
 
 
 ONE_EPOCH, MORE_DATA = "plain, 1 epoch", "1 epoch, twice the data"
@@ -168,12 +152,12 @@ def leak(world: AdsWorld, days: int) -> pd.DataFrame:
     for day in range(days):
         tomorrow = world.day(day + 1)
         for table in LEAKING:
-            alone = tally(today.ids[table], today.labels[:, 0], n_rows[table])
+            alone = measure.tally(today.ids[table], today.labels[:, 0], n_rows[table])
             so_far[table] += alone
 
             known = {"second_epoch": (today, so_far[table]), "all_days": (tomorrow, so_far[table])}
             found[table, day + 1] = {
-                name: auc(mean_labels(counts)[log.ids[table]], log.labels[:, 0])
+                name: auc(measure.mean_labels(counts)[log.ids[table]], log.labels[:, 0])
                 for name, (log, counts) in (known | {"today": (tomorrow, alone)}).items()
             }
         today = tomorrow

@@ -7,36 +7,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reproduction import style, tables
-from reproduction.ch11_new_data_every_day import experiment, worth
-from reproduction.ch11_new_data_every_day.experiment import (
-    BLENDED,
-    FAL,
-    FAL_SAME,
-    GROUPS,
-    GROUPS_SAME,
-    MORE_DATA,
-    ONE_EPOCH,
-    PLAIN,
-    REDRAWN,
-    RESTORED,
-    SAME_RATES,
-    TAIL,
-    gain,
-)
+from reproduction.ch11_new_data_every_day import experiment as days
+from reproduction.ch11_new_data_every_day import worth
 from reproduction.findings import estimate
 from reproduction.measure import intervals
 
 # By setting: whose style its line has, and what tells it apart.
 LINES: dict[str, tuple[str, dict]] = {
-    MORE_DATA: ("plain", {"color": "#5B7FA6", "marker": "s"}),
-    PLAIN: ("plain", {}),
-    SAME_RATES: ("plain", {"color": "#7A7A7A", "marker": "v"}),
-    FAL: ("FAL", {}),
-    REDRAWN: ("MEDA", {"color": "#9A7400", "marker": "o"}),
-    RESTORED: ("MEDA", {"color": "#8F3A00", "marker": "s"}),
-    GROUPS: ("MEDA", {}),
-    TAIL: ("tail rewind", {}),
-    BLENDED: ("tail rewind", {"linestyle": "-"}),
+    days.MORE_DATA: ("plain", {"color": "#5B7FA6", "marker": "s"}),
+    days.PLAIN: ("plain", {}),
+    days.SAME_RATES: ("plain", {"color": "#7A7A7A", "marker": "v"}),
+    days.FAL: ("FAL", {}),
+    days.REDRAWN: ("MEDA", {"color": "#9A7400", "marker": "o"}),
+    days.RESTORED: ("MEDA", {"color": "#8F3A00", "marker": "s"}),
+    days.GROUPS: ("MEDA", {}),
+    days.TAIL: ("tail rewind", {}),
+    days.BLENDED: ("tail rewind", {"linestyle": "-"}),
 }
 MB = 2**20
 
@@ -51,7 +37,7 @@ def leak(found: pd.DataFrame) -> tuple[Figure, dict]:
     }
     fig, grid = style.figure(2, height=2.4, sharex=True)
     numbers = {}
-    for axes, table in zip(grid, experiment.LEAKING):
+    for axes, table in zip(grid, days.LEAKING):
         mine = found.loc[table]
         style.columns(axes, mine, lines)
         style.reference(axes, 0.5, "chance")
@@ -67,19 +53,19 @@ def leak(found: pd.DataFrame) -> tuple[Figure, dict]:
 @style.shown("fig-eleven-epochs")
 def epochs_or_data(rows: pd.DataFrame) -> Figure:
     """Draws more epochs and more data against one epoch a day, as far as they were run."""
-    return _by_day(rows, [PLAIN, SAME_RATES, MORE_DATA])
+    return _by_day(rows, [days.PLAIN, days.SAME_RATES, days.MORE_DATA])
 
 
 @style.shown("fig-eleven-meanings")
 def meanings(rows: pd.DataFrame) -> Figure:
     """Draws the three meanings of MEDA against one epoch a day."""
-    return _by_day(rows, [PLAIN, REDRAWN, RESTORED, GROUPS])
+    return _by_day(rows, [days.PLAIN, *days.MEDA])
 
 
 @style.shown("fig-eleven-remedies")
 def remedies(rows: pd.DataFrame) -> Figure:
     """Draws each remedy that was run once against one epoch a day."""
-    return _by_day(rows, [PLAIN, FAL, experiment.best_meda(rows), TAIL, MORE_DATA])
+    return _by_day(rows, [days.PLAIN, days.FAL, days.best_meda(rows), days.TAIL, days.MORE_DATA])
 
 
 @style.shown("fig-eleven-growth")
@@ -111,17 +97,17 @@ def from_day_three_on(rows: pd.DataFrame) -> Figure:
     """Draws the methods' loss by day at both sets of rates, against one epoch a day."""
     fig, grid = style.figure(2, height=2.9, sharex=True)
     panels = {
-        "two epochs": {"plain": PLAIN, "FAL": FAL, "MEDA": GROUPS},
-        "one epoch": {"plain": SAME_RATES, "FAL": FAL_SAME, "MEDA": GROUPS_SAME},
+        "two epochs": {"plain": days.PLAIN, "FAL": days.FAL, "MEDA": days.GROUPS},
+        "one epoch": {"plain": days.SAME_RATES, "FAL": days.FAL_SAME, "MEDA": days.GROUPS_SAME},
     }
     for axes, (epochs, settings) in zip(grid, panels.items()):
         for name, setting in settings.items():
-            found = intervals(gain(rows, setting).stack().rename("value"), ["day"])
+            found = intervals(days.gain(rows, setting).stack().rename("value"), ["day"])
             style.band(axes, found, name, marker="o", markersize=4)
         style.reference(axes)
         style.percent_axis(axes)
         axes.set_title(f"rates tuned for {epochs} a day")
-    axes.axvline(experiment.FIRST_DAY - 0.5, color=style.REFERENCE, linewidth=1)
+    axes.axvline(days.FIRST_DAY - 0.5, color=style.REFERENCE, linewidth=1)
     _days(axes, found.index.max())
     fig.supylabel("two epochs against one, %", fontsize=12)
     style.legend_outside(fig, grid[0])
@@ -131,22 +117,21 @@ def from_day_three_on(rows: pd.DataFrame) -> Figure:
 @style.shown("fig-eleven-served")
 def served(rows: pd.DataFrame) -> Figure:
     """Draws what is served a quarter into the last epoch over a day, against one epoch a day."""
-    return _by_day(rows, [RESTORED, TAIL, BLENDED], at=experiment.QUARTER)
+    return _by_day(rows, [days.RESTORED, days.TAIL, days.BLENDED], at=days.QUARTER)
 
 
-def gains(rows: pd.DataFrame, settings: Sequence[str] = tuple(LINES)) -> None:
+def gains(rows: pd.DataFrame) -> None:
     """Displays each setting's loss against one epoch a day in %."""
-    head = f"mean from day {experiment.FIRST_DAY} on"
+    head = f"mean from day {days.FIRST_DAY} on"
     found = {
-        setting: {head: estimate(experiment.later(rows, setting))}
-        for setting in experiment.ran(rows, settings)
+        setting: {head: estimate(days.later(rows, setting))} for setting in days.ran(rows, LINES)
     }
-    tables.show(found, f"loss against {ONE_EPOCH}, %")
+    tables.show(found, f"loss against {days.ONE_EPOCH}, %")
 
 
 def bytes_by_day(grown: pd.DataFrame, dim: int) -> None:
     """Displays the memory on the first, a middle and the last day, for rows of `dim` floats."""
-    size = experiment.memory(grown, dim) / MB
+    size = days.memory(grown, dim) / MB
     size.insert(2, "second_group", size["tables"] + size["state"])
     rows = grown.groupby("day")["rows"].sum()
     heads = ["tables", "optimizer's state", "a second group"]
@@ -167,22 +152,22 @@ def bytes_by_method(rows: pd.DataFrame) -> None:
         "kept to put rows back, MB": "rewind_bytes",
     }
     found = {}
-    for s in experiment.ran(rows, (PLAIN, FAL, REDRAWN, RESTORED, GROUPS, TAIL)):
-        sizes = {words: experiment.bytes_at_end(rows, s, m) / MB for words, m in metrics.items()}
+    for s in days.ran(rows, (days.PLAIN, days.FAL, *days.MEDA, days.TAIL)):
+        sizes = {words: days.bytes_at_end(rows, s, m) / MB for words, m in metrics.items()}
         found[s] = {words: estimate(size, digits=1) for words, size in sizes.items()}
     tables.show(found, "method")
 
 
-def _by_day(rows: pd.DataFrame, settings: Sequence[str], at: float = experiment.END) -> Figure:
+def _by_day(rows: pd.DataFrame, settings: Sequence[str], at: float = days.END) -> Figure:
     fig, axes = style.figure(height=4.4)
-    for setting in experiment.ran(rows, settings):
+    for setting in days.ran(rows, settings):
         method, kind = LINES[setting]
-        by_day = gain(rows, setting, at=at).stack().rename("value").reset_index()
+        by_day = days.gain(rows, setting, at=at).stack().rename("value").reset_index()
         style.line(axes, by_day, "day", method, setting, **{"markersize": 5, **kind})
-    style.reference(axes, 0, ONE_EPOCH)
+    style.reference(axes, 0, days.ONE_EPOCH)
     style.percent_axis(axes)
     _days(axes, by_day["day"].max())
-    axes.set_ylabel(f"next-day loss\nagainst {ONE_EPOCH}, %")
+    axes.set_ylabel(f"next-day loss\nagainst {days.ONE_EPOCH}, %")
     style.legend_outside(fig, axes, columns=2)
     return fig
 

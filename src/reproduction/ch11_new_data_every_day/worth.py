@@ -174,7 +174,11 @@ def show(record: Record | None) -> None:
         for epoch, by_seed in values.items():
             known = by_seed.droplevel(["remedy", "unique"])
             of[f"{epoch:.0f} epochs"] = "–" if known.isna().any() else estimate(known)
-    tables.show(cells, "unique impressions", "Worth of the epochs after the first, in fresh ones:")
+    tables.show(
+        cells,
+        "unique impressions",
+        "Worth of the epochs after a method's own first, in fresh ones:",
+    )
 
 
 def facts(record: Record) -> dict:

@@ -38,22 +38,15 @@ def runs(epochs: int) -> list[Run]:
     """
     rates = tuned("plain", 1, data="kuairand")
     values = {"fal": "log", "tail_rewind": tuned("tail_rewind", 3, data="kuairand").hyperparameter}
-    return [
-        Run(
-            name,
-            0,
-            rates.dense_lr,
-            rates.embedding_lr,
-            values.get(name),
-            setting=setting(cross),
-            epochs=epochs,
-            data="kuairand",
-            cross=cross == WITH,
-            group_by=CROSS if (name, cross) == ("plain", WITH) else "",
-        )
-        for cross in (WITH, WITHOUT)
-        for name in (METHODS if cross == WITH else METHODS[:2])
-    ]
+    found = []
+    for cross, methods in ((WITH, METHODS), (WITHOUT, METHODS[:2])):
+        how = {"setting": setting(cross), "epochs": epochs, "data": "kuairand"}
+        how["cross"] = cross == WITH
+        for name in methods:
+            groups = CROSS if (name, cross) == ("plain", WITH) else ""
+            at = rates.dense_lr, rates.embedding_lr, values.get(name)
+            found.append(Run(name, 0, *at, group_by=groups, **how))
+    return found
 
 
 def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:

@@ -4,6 +4,7 @@ A scan of the coefficient and of the steps an epoch; and how often the first epo
 in the logs of a public benchmark, by coefficient.
 """
 
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -29,21 +30,12 @@ AGAINST = (("plain", None), ("adamar", 1e-3), ("adamar", 1e-2), ("adamw", 0.03),
 def scan(seed: int, coefficients=COEFFICIENTS, batches=BATCHES, against=AGAINST) -> list[Run]:
     """Returns the runs of one seed."""
     trials = [("whole_l2", value) for value in coefficients] + list(against)
-    return [
-        Run(
-            name,
-            seed,
-            1e-3,
-            RATE,
-            value,
-            about={"coefficient": value or 0.0, "batch": batch},
-            epochs=2,
-            evaluate_at=(0.25, 1.0),
-            batch_size=batch,
-        )
-        for batch in batches
-        for name, value in trials
-    ]
+    found = []
+    for batch, (name, value) in product(batches, trials):
+        about = {"coefficient": value or 0.0, "batch": batch}
+        how = {"epochs": 2, "evaluate_at": (0.25, 1.0), "batch_size": batch, "about": about}
+        found.append(Run(name, seed, 1e-3, RATE, value, **how))
+    return found
 
 
 def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:

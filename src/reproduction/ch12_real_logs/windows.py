@@ -8,8 +8,6 @@ Predicted before the runs, for each window, mean over objectives: plain training
 1 % of one epoch; leave-one-out rows end epoch 2 above their own epoch 1 by less than 3 %.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 
@@ -23,8 +21,8 @@ NAME = "kuairand_windows"
 SEEDS = tuple(range(30, 38))
 WINDOWS = {"the book's": "kuairand", "early": "kuairand, early", "late": "kuairand, late"}
 RATE = 10**-0.5  # of the tables, the best of one epoch
-METHODS = {"plain": None, "fal": "log", "meda": None, "tail_rewind": 100}
 OWN = "leave_one_out_votes"
+METHODS = {"plain": None, "fal": "log", "meda": None, "tail_rewind": 100, OWN: 100}
 DRAWS = 2_000
 MEASURES = {
     "plain, ¼ into epoch 2": ("plain", 1.25),
@@ -38,22 +36,13 @@ MEASURES = {
 
 def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
     """Returns the losses of each block of users, as rows of runs.COLUMNS with `window`."""
+    how = {"epochs": 3, "rule": "rowwise_adagrad", "evaluate_at": (0.25, 1.0)}
+    how["group_by"] = USER_BLOCKS
+    rates = dict.fromkeys(METHODS, RATE) | {OWN: 1.0}
     todo = [
-        Run(
-            method,
-            0,
-            1e-3,
-            1.0 if method == OWN else RATE,
-            value,
-            about={"window": window},
-            epochs=3,
-            data=data,
-            rule="rowwise_adagrad",
-            evaluate_at=(0.25, 1.0),
-            group_by=USER_BLOCKS,
-        )
+        Run(method, 0, 1e-3, rates[method], value, about={"window": window}, data=data, **how)
         for window, data in WINDOWS.items()
-        for method, value in (METHODS | {OWN: 100}).items()
+        for method, value in METHODS.items()
     ]
     rows = run_all(over_seeds(seeds or SEEDS, todo), profile, device, store, log)
     kept = (rows["metric"] == DRAWN) & (rows["group"] != "all")

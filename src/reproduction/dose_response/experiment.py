@@ -7,6 +7,7 @@ Chapters 5, 7, 8 and 12 read the record of these runs.
 """
 
 from collections.abc import Container, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -49,19 +50,11 @@ def stratum(
     """
     several = [(method, method, METHODS[method].grid[0]) for method in methods]
     several += [(f"fal, {scale}", "fal", scale) for scale in scales]
-    return [
-        Run(
-            method,
-            0,
-            dense_lr,
-            rate,
-            value,
-            about={"stratum": name, "rate": rate, "method": label},
-            **conditions,
-        )
-        for rate in rates
-        for label, method, value in several
-    ]
+    found = []
+    for rate, (label, method, value) in product(rates, several):
+        about = {"stratum": name, "rate": rate, "method": label}
+        found.append(Run(method, 0, dense_lr, rate, value, about=about, **conditions))
+    return found
 
 
 HIGH_DENSE = "AdsWorld, dense rate 3.2e-3"

@@ -4,39 +4,24 @@ The readings of C3, C4, C6, C7, C10 and C11 that are in force. The rates lie abo
 epoch. The dense rate is 1e-3; the search of C2 found 3.2e-3 for KuaiRand, with the tables at 0.1.
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 import pandas as pd
 
-from reproduction.dose_response.experiment import (
-    ENDS,
-    FEW,
-    QUARTER,
-    against,
-    dose,
-    jumps,
-    rate_name,
-    stratum,
-    to_one_epoch,
-    valley,
-)
-from reproduction.dose_response.experiment import run as run_strata
+from reproduction.dose_response import experiment
+from reproduction.dose_response.experiment import ENDS, QUARTER, against, dose, jumps, rate_name
 from reproduction.findings import by_name
 from reproduction.judge import evidence
 from reproduction.measure import losses, over_objectives, relative
 from reproduction.records import Record
-from reproduction.runs import Profile
 
 NAME = "dose_production"
 SEEDS = tuple(range(30, 38))  # no pilot and no tuning has seen them
 RATES = tuple(10**exponent for exponent in (-2.0, -1.5, -1.0, -0.5, 0.0))
 BEST = RATES[3]  # of one epoch, on both sources
 SOURCES = {"KuaiRand": "kuairand", "AdsWorld": "world"}
-_stratum = partial(
-    stratum, methods=(*FEW, "tail_rewind"), rates=RATES, epochs=3, rule="rowwise_adagrad"
-)
+_HOW = {"methods": (*experiment.FEW, "tail_rewind"), "rates": RATES, "rule": "rowwise_adagrad"}
+_stratum = partial(experiment.stratum, epochs=3, **_HOW)
 STRATA = {name: _stratum(name, data=data) for name, data in SOURCES.items()}
 # Without the sparsest cross, which decides no claim. Predicted before the runs: plain's jump is
 # smaller than with the cross at each rate, and above .5 %; FAL leaves more than a third of it and
@@ -47,21 +32,9 @@ NO_CROSS = {
     for name, data in SOURCES.items()
 }
 
-
-def run(
-    profile: Profile,
-    device: str = "auto",
-    seeds=None,
-    store=None,
-    log=print,
-    only: str = "",
-    strata=STRATA,
-) -> pd.DataFrame:
-    """Measures the strata; `only` and the rows are those of `experiment.run`."""
-    return run_strata(profile, device, seeds or SEEDS, store, log, only, strata, strata)
-
-
-run_no_cross = partial(run, strata=NO_CROSS)
+# All strata have as many seeds; `only` and the rows are those of `experiment.run`.
+run = partial(experiment.run, strata=STRATA, deciding=STRATA)
+run_no_cross = partial(experiment.run, strata=NO_CROSS, deciding=NO_CROSS)
 
 
 def left_of_jump(rows: pd.DataFrame, stratum: str, start: str) -> pd.Series:
@@ -111,17 +84,18 @@ def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
     rows = record.rows
     sources = [name for name in STRATA | NO_CROSS if name in set(rows["stratum"])]
+    size = {name: dose(rows, name) for name in sources}
+    jump = {name: jumps(rows, name, method="plain") for name in sources}
+    course = {name: experiment.to_one_epoch(rows, name) for name in sources}
     return by_name(
-        dose={name: dose(rows, name) for name in sources},
-        at_best={name: dose(rows, name).xs(BEST, level="rate") for name in sources},
-        objective={
-            name: jumps(rows, name, method="plain").xs(BEST, level="rate") for name in sources
-        },
-        jump={name: jumps(rows, name, method="plain") for name in sources},
-        valley={name: valley(rows, name) for name in sources},
+        dose=size,
+        at_best={name: of.xs(BEST, level="rate") for name, of in size.items()},
+        jump=jump,
+        objective={name: of.xs(BEST, level="rate") for name, of in jump.items()},
+        valley={name: experiment.valley(rows, name) for name in sources},
         left={name: left_of_jump(rows, name, "fal") for name in sources},
         left_plain={name: left_of_jump(rows, name, "plain") for name in sources},
-        change={name: to_one_epoch(rows, name).xs(BEST, level="rate") for name in sources},
+        change={name: of.xs(BEST, level="rate") for name, of in course.items()},
         fal_meda={name: against(rows, name, "fal", "meda")[2.0] for name in sources},
         tail_meda={name: against(rows, name, "tail_rewind", "meda")[2.0] for name in sources},
     )

@@ -5,7 +5,7 @@ after one epoch, is the *share of interplay* of a label. On AdsWorld, `taste_sca
 the interplay is, with the biases as they are; on a real log it is what it is. Beside it stands what
 remedies gain by more epochs, all under one rule (row-wise Adagrad on the tables; leave-one-out rows
 are a rule of their own) and one search, tuned for the end of epoch 4, on AdsWorld at the default
-scale.
+scale. The first reading, under C18-first, had leave-one-out rows that were sums, and one size.
 """
 
 from dataclasses import asdict
@@ -16,12 +16,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from multiepoch.data.ads_world import TASTE_SCALE
-from reproduction import style
-from reproduction.findings import by_name
+from reproduction import style, tables
+from reproduction.findings import by_name, estimate
 from reproduction.judge import evidence
 from reproduction.measure import intervals, losses, relative
 from reproduction.records import Record
-from reproduction.runs import Profile, Run, over_seeds, run_all
+from reproduction.runs import NEW_IDS, Profile, Run, over_seeds, run_all
 from reproduction.tuning import chosen, under_production_rule
 
 NAME = "interplay"
@@ -30,11 +30,12 @@ DEFAULT = TASTE_SCALE
 TASTES = (0.25, 0.5, 1.0, DEFAULT, 2.0, 3.0, 4.0)  # logits
 FEW = (0.5, 1.5, 3.0)
 # The divisor of the profile's size, its tastes and how many seeds it has.
-SIZES = {"an eighth": (8, TASTES, 8), "a half": (2, FEW, 4), "whole": (1, FEW, 2)}
+SIZES = {"an eighth": (8, TASTES, 8), "a half": (2, FEW, 4), "whole": (1, FEW, 4)}
 REAL = {"kuairand": "KuaiRand", "retailrocket": "RetailRocket", "tmall": "Tmall"}
 LOOKS = {"kuairand": ("#D55E00", "o"), "retailrocket": ("#00835F", "s"), "tmall": ("#8822EE", "D")}
 BASELINES = ("additive", "machine")
-REPEATED = {"meda": "MEDA", "tail_rewind": "tail rewind", "leave_one_out": "leave-one-out rows"}
+OWN = "leave_one_out_votes"
+REPEATED = {"meda": "MEDA", "tail_rewind": "tail rewind", OWN: "leave-one-out rows"}
 EPOCHS = (2, 4, 8)
 JUDGED = 4
 MAIN = "an eighth"
@@ -45,12 +46,12 @@ def runs(data: str, about: dict, world: dict | None = None) -> list[Run]:
     found = []
     for method in (*BASELINES, "plain", *REPEATED):
         candidate = under_production_rule(method, data)
-        epochs = EPOCHS[-1] if method in REPEATED else 1
+        epochs = 1 if method in BASELINES else EPOCHS[-1]
         ends = tuple(epoch - 1 for epoch in (1, *EPOCHS) if epoch <= epochs)
         best = asdict(chosen(candidate))
         how = {"rule": candidate.rule, "data": data, "world": world or {}, "about": about}
         how |= {"epochs": epochs, "evaluate_epochs": ends, "evaluate_at": (0.25, 1.0)}
-        found.append(Run(method, 0, **best, **how))
+        found.append(Run(method, 0, **best, **how, group_by=NEW_IDS))
     return found
 
 
@@ -74,8 +75,9 @@ def run(
             one = runs("world", about, {"taste_scale": taste})
             found.append(run_all(over_seeds(seeds[:n], one), world, device, store, log))
     rows = pd.concat(found, ignore_index=True)
-    kept = ["logloss", "expected_logloss", "auc", "calibration", "cpu_seconds"]
-    return rows[rows["metric"].isin(kept)].reset_index(drop=True)
+    kept = rows["metric"].isin(["logloss", "expected_logloss", "auc", "calibration", "cpu_seconds"])
+    of_new = (rows["group"] != "all") & ~rows["metric"].isin(["logloss", "expected_logloss"])
+    return rows[kept & ~of_new].reset_index(drop=True)
 
 
 BY = ("data", "size", "taste", "objective", "seed")
@@ -95,9 +97,9 @@ def gain(rows: pd.DataFrame, method: str, epoch: float = JUDGED) -> pd.Series:
     return relative(_loss(rows, method, float(epoch)), _loss(rows, "plain", 1.0))
 
 
-def worlds(values: pd.Series) -> pd.DataFrame:
+def worlds(values: pd.Series, size: str = MAIN) -> pd.DataFrame:
     """Returns the mean over objectives on AdsWorld: a row a seed, a column a taste scale."""
-    mine = values.xs(("world", MAIN), level=["data", "size"])
+    mine = values.xs(("world", size), level=["data", "size"])
     return mine.groupby(["seed", "taste"]).mean().unstack("taste")
 
 
@@ -129,15 +131,20 @@ def calibrated(shares: pd.Series, gains: pd.Series) -> pd.DataFrame:
     return pd.DataFrame(found).T.rename_axis("seed")
 
 
+def slope(on_world: pd.DataFrame) -> pd.Series:
+    """Returns how many points a doubling of the taste scale adds to the gain, by seed."""
+    doublings = np.log2(on_world.columns.to_numpy())
+    return pd.Series(np.polyfit(doublings, on_world.to_numpy().T, 1)[0], on_world.index)
+
+
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the evidence for C18."""
     found, shares = [], share(rows)
-    gains = {method: gain(rows, method) for method in ("leave_one_out", "tail_rewind")}
+    gains = {method: gain(rows, method) for method in (OWN, "tail_rewind")}
     for method, values in gains.items():
         name, on_world = REPEATED[method], worlds(values)
-        doublings = np.log2(on_world.columns.to_numpy())
-        slope, _ = np.polyfit(doublings, on_world.to_numpy().T, 1)
-        found.append(("C18", "slope", name, pd.Series(slope, on_world.index)))
+        for size in SIZES:
+            found.append(("C18", "slope", f"{name}, {size}", slope(worlds(values, size))))
         found += [("C18", "weak", f"{name}, taste {x:g}", on_world[x]) for x in (0.25, 0.5)]
         found.append(("C18", "rank", name, rank(labels(shares), labels(values))))
         at = calibrated(shares, values)
@@ -146,8 +153,66 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
     apart = worlds(loo) - worlds(tail)
     found.append(("C18", "level", "taste 0.5", apart[0.5]))
     found.append(("C18", "apart", "taste 3", apart[3.0]))
-    found.append(("C18", "real", REPEATED["leave_one_out"], labels(loo).mean(axis=1)))
+    found.append(("C18", "real", REPEATED[OWN], labels(loo).mean(axis=1)))
     return evidence(found)
+
+
+def at_four(rows: pd.DataFrame, method: str) -> dict[str, pd.Series]:
+    """Returns what four epochs of a method change against one plain epoch, mean over real labels.
+
+    By what changes: the loss in % over impressions whose ids the window had and over those with a
+    new one, the AUC in points, and calibration, which is 1 where predictions sum to the positives.
+    """
+    real = rows[rows["data"].isin(list(REAL))]
+
+    def points(metric: str, group: str = "all") -> tuple[pd.Series, pd.Series]:
+        of = {"metric": metric, "group": group, "by": BY}
+        ends = (
+            losses(real, method=method, epoch=4.0, **of),
+            losses(real, method="plain", epoch=1.0, **of),
+        )
+        return ends
+
+    def mean(values: pd.Series) -> pd.Series:
+        return values.groupby("seed").mean()
+
+    auc, once = points("auc")
+    return {
+        "known ids": mean(relative(*points("logloss", "0"))),
+        "new ids": mean(relative(*points("logloss", "1"))),
+        "AUC, points": mean(100 * (auc - once)),
+        "calibration": mean(points("calibration")[0]),
+    }
+
+
+def calibration_once(rows: pd.DataFrame) -> pd.Series:
+    """Returns the calibration of one plain epoch, mean over real labels, by seed."""
+    once = losses(rows, metric="calibration", method="plain", epoch=1.0, by=BY)
+    return labels(once).mean(axis=1)
+
+
+def show(record: Record | None) -> None:
+    """Displays what repeated epochs gain on the real labels, by method."""
+    if record is None:
+        return
+    cells = {}
+    for method, name in {"plain": "plain", **REPEATED}.items():
+        losses_by = {"a quarter into 2": 1.25, "2 epochs": 2, "4": 4, "8": 8}
+        gains = {
+            words: labels(gain(record.rows, method, epoch)).mean(axis=1)
+            for words, epoch in losses_by.items()
+        }
+        cells[name] = {
+            words: estimate(values, "", 2)
+            for words, values in (gains | at_four(record.rows, method)).items()
+        }
+    note = (
+        "Mean over seven labels, loss in % of one plain epoch's. The last four columns are after "
+    )
+    note += (
+        f"four epochs; one plain epoch's calibration is {estimate(calibration_once(record.rows))}."
+    )
+    tables.show(cells, "method", note)
 
 
 def facts(record: Record) -> dict:
@@ -169,6 +234,13 @@ def facts(record: Record) -> dict:
         mean_share=interplay.mean(axis=1),
         rank={m: rank(interplay, labels(gains[m][JUDGED])) for m in REPEATED},
         calibrated={m: dict(calibrated(additive, gains[m][JUDGED]).items()) for m in REPEATED},
+        slope={
+            m: {size: slope(worlds(gains[m][JUDGED], size)) for size in SIZES} for m in REPEATED
+        },
+        ahead=worlds(gains[OWN][JUDGED]) - worlds(gains["tail_rewind"][JUDGED]),
+        four={m: at_four(rows, m) for m in ("plain", *REPEATED)},
+        calibration_once=calibration_once(rows),
+        quarter={m: labels(gain(rows, m, 1.25)).mean(axis=1) for m in REPEATED},
     )
 
 
@@ -178,7 +250,7 @@ def worth(rows: pd.DataFrame) -> Figure:
     additive = share(rows)
     of_world, of_real = worlds(additive).mean(), labels(additive)
     fig, grid = style.figure(2, height=3.2, sharex=True, sharey=True)
-    for axes, method in zip(grid, ("tail_rewind", "leave_one_out")):
+    for axes, method in zip(grid, ("tail_rewind", OWN)):
         gained = gain(rows, method)
         world, real = worlds(gained), labels(gained)
         look = {"color": "#000000", "markersize": 4, "label": "AdsWorld"}

@@ -5,8 +5,6 @@ that ran them is in the history, at the commit of the record. Its further rows, 
 Adagrad and Adam, decided C13's first reading and have no reader any more.
 """
 
-from __future__ import annotations
-
 import pandas as pd
 from matplotlib.figure import Figure
 

@@ -5,8 +5,6 @@ one epoch, at the sizes of the board. Tail rewind has one threshold: the board's
 for three of their four ends, and 2,000 lookups for epoch 4 of KuaiRand.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -15,12 +13,8 @@ from matplotlib.figure import Figure
 
 from multiepoch.methods import ALL_METHODS
 from reproduction import measure, style, tables
-from reproduction.dose_response.experiment import (
-    best_against_one_epoch,
-    rate_name,
-    stratum,
-    to_one_epoch,
-)
+from reproduction.dose_response import experiment as dose
+from reproduction.dose_response.experiment import best_against_one_epoch, rate_name, to_one_epoch
 from reproduction.findings import by_name, estimate
 from reproduction.judge import evidence
 from reproduction.measure import DRAWN, EXPECTED, POINT, losses, over_objectives, relative
@@ -46,7 +40,7 @@ def runs(
 ) -> list[Run]:
     """Returns the runs of one seed on one source."""
     how = {"epochs": epochs, "data": SOURCES[data], "rule": "rowwise_adagrad", "evaluate_at": AT}
-    found = stratum(data, methods, rates, **how)
+    found = dose.stratum(data, methods, rates, **how)
     return [replace(one, hyperparameter=one.hyperparameter and TAU) for one in found]
 
 

@@ -1,7 +1,5 @@
 """Models by which the interplay of ids is measured: the additive one has none of it."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -3,8 +3,6 @@
 They are kept out of `multiepoch`, since nobody should have to maintain what is here to be compared.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -164,9 +162,7 @@ class SensitivityPenalty(Hook):
 
     def __init__(self, model, optimizer, coefficient: float) -> None:
         super().__init__(model, optimizer)
-        self.coefficient = coefficient
-        tables = {id(table) for table in self.tables}
-        self.dense = [p for p in model.parameters() if id(p) not in tables]
+        self.coefficient, self.dense = coefficient, model.dense_parameters()
         self.kept = [torch.zeros(len(t), device=t.device) for t in self.tables]  # lookups by row
         self.batch: tuple[Tensor, ...] = ()
         self.read: list[tuple[Tensor, Tensor]] | None = None  # rows and their n, in a second pass
@@ -212,7 +208,7 @@ class DenseAverage(Hook):
 
     def __init__(self, model, optimizer, decay: float, inner: Any = None) -> None:
         super().__init__(model, optimizer, inner)
-        self.decay, self.dense, self.steps = decay, list(model.dense_parameters()), 0
+        self.decay, self.dense, self.steps = decay, model.dense_parameters(), 0
         self.kept = [p.detach().clone() for p in self.dense]
         optimizer.dense.register_step_post_hook(lambda *_: self._follow())
 
@@ -251,7 +247,7 @@ class SharpnessAware(Hook):
 
     def __init__(self, model, optimizer, radius: float) -> None:
         super().__init__(model, optimizer)
-        self.radius, self.dense = radius, list(model.dense_parameters())
+        self.radius, self.dense = radius, model.dense_parameters()
 
     def backward(self, impressions: Tensor, closure: Callable[[], Any]) -> Any:
         result = super().backward(impressions, closure)

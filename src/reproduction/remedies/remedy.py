@@ -1,7 +1,5 @@
 """One entry of the registry of remedies: a method, with what only research needs beside."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

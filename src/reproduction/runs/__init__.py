@@ -15,22 +15,3 @@ from reproduction.runs.run import (
     workers,
 )
 from reproduction.runs.sources import SOURCES, window
-
-__all__ = [
-    "COLUMNS",
-    "NEW_IDS",
-    "N_BLOCKS",
-    "PROFILES",
-    "SOURCES",
-    "USER_BLOCKS",
-    "Profile",
-    "Run",
-    "default_store",
-    "execute",
-    "over_seeds",
-    "profile",
-    "resolve_device",
-    "run_all",
-    "window",
-    "workers",
-]

@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from multiepoch.data import Log
+from multiepoch.data import AdsWorld, Log
 from multiepoch.methods import Around
 from multiepoch.optim.lookups import gradient_of
 
@@ -56,7 +56,7 @@ def visible(log: Log, seed: int, until: float | None = None) -> Log:
     return log.with_labels(labels)
 
 
-class _FromSecondEpoch(Around):
+class FromSecondEpoch(Around):
     """Calls `action` once, before the second epoch and after the method's own `before_epoch`."""
 
     def __init__(self, every_epoch, action) -> None:
@@ -69,21 +69,15 @@ class _FromSecondEpoch(Around):
             self.action()
 
 
-def _freeze(parameters) -> None:
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-        parameter.grad = None
+def freeze(model, every_epoch, log, profile, run, tables: bool):
+    """Freezes the tables, or else the dense layers, from the second epoch on."""
 
+    def stop() -> None:
+        for one in model.table_parameters().values() if tables else model.dense_parameters():
+            one.requires_grad_(False)
+            one.grad = None
 
-def freeze_dense(model, every_epoch, log, profile, run):
-    """Lets only the tables learn from the second epoch on."""
-    return log, _FromSecondEpoch(every_epoch, lambda: _freeze(model.dense_parameters()))
-
-
-def freeze_tables(model, every_epoch, log, profile, run):
-    """Lets only the dense layers learn from the second epoch on."""
-    tables = model.table_parameters().values()
-    return log, _FromSecondEpoch(every_epoch, lambda: _freeze(tables))
+    return log, FromSecondEpoch(every_epoch, stop)
 
 
 def _freeze_rows(weight: Tensor, frozen: Tensor) -> None:
@@ -110,7 +104,7 @@ def freeze_rows(model, every_epoch, log, profile, run, infrequent: bool):
             count = torch.bincount(log.ids[name], minlength=len(weight))
             _freeze_rows(weight, (count < TAIL) == infrequent)
 
-    return log, _FromSecondEpoch(every_epoch, freeze)
+    return log, FromSecondEpoch(every_epoch, freeze)
 
 
 def resample_labels(model, every_epoch, log, profile, run):
@@ -141,17 +135,20 @@ def fresh_impressions(model, every_epoch, log, profile, run):
     n = math.ceil(len(log) / profile.train_days)
 
     def data(index: int) -> Log:
-        if index == 0:
-            return log
-        days = [world.day(d, n * (index + 1))[-n:] for d in range(profile.train_days)]
-        return replace(Log.concat(days), schema=log.schema).to(log.device)
+        return more_of_each_day(world, log, profile.train_days, n * index, n) if index else log
 
     return data, every_epoch
 
 
+def more_of_each_day(world: AdsWorld, log: Log, days: int, after: int, n: int) -> Log:
+    """Returns n impressions of each day of a window, past the first `after` of the day."""
+    more = Log.concat([world.day(day, after + n)[-n:] for day in range(days)])
+    return replace(more, schema=log.schema).to(log.device)
+
+
 INTERVENTIONS = {
-    "dense layers frozen": freeze_dense,
-    "tables frozen": freeze_tables,
+    "dense layers frozen": partial(freeze, tables=False),
+    "tables frozen": partial(freeze, tables=True),
     "infrequent rows frozen": partial(freeze_rows, infrequent=True),
     "frequent rows frozen": partial(freeze_rows, infrequent=False),
     "labels drawn anew": resample_labels,

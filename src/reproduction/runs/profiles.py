@@ -47,17 +47,14 @@ class Profile:
         leave_out = ("name", "seeds", "tuning_seeds", "epochs", "workers")
         return {name: size for name, size in asdict(self).items() if name not in leave_out}
 
+    def of_world(self) -> dict[str, int]:
+        """Returns the fields that are sizes of the world."""
+        names = ("n_users", "n_products", "n_campaigns", "n_advertisers", "impressions_per_day")
+        return {name: getattr(self, name) for name in names}
+
     def world(self, seed: int, **constants) -> AdsWorld:
         """Returns the world of that seed."""
-        return AdsWorld(
-            seed=seed,
-            n_users=self.n_users,
-            n_products=self.n_products,
-            n_campaigns=self.n_campaigns,
-            n_advertisers=self.n_advertisers,
-            impressions_per_day=self.impressions_per_day,
-            **constants,
-        )
+        return AdsWorld(seed=seed, **self.of_world(), **constants)
 
     def split(self, world: AdsWorld) -> tuple[Log, Log, Log]:
         """Returns the training window, the validation day and the test day.
@@ -76,8 +73,7 @@ class Profile:
 
     def smaller(self, divisor: int) -> Profile:
         """Returns a world with as many lookups a row, and about as many steps an epoch."""
-        names = ("n_users", "n_products", "n_campaigns", "n_advertisers", "impressions_per_day")
-        sizes = {name: getattr(self, name) // divisor for name in names}
+        sizes = {name: size // divisor for name, size in self.of_world().items()}
         return replace(self, **sizes, batch_size=self.batch_size // max(1, divisor // 2))
 
 

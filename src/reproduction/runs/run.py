@@ -26,7 +26,7 @@ from multiepoch.train.metrics import entropy
 from reproduction.remedies.board import METHODS
 from reproduction.runs import interventions
 from reproduction.runs.profiles import Profile
-from reproduction.runs.sources import SOURCES, has_new_id, window
+from reproduction.runs.sources import SOURCES, has_new_id, version, window
 
 IDENTITY = ["profile", "device", "seed", "method", "setting"]
 COLUMNS = [*IDENTITY, "epoch", "samples", "group", "objective", "metric", "value"]
@@ -102,7 +102,7 @@ class Run:
         """Returns the name of the file that keeps the result of this run, whatever it is called."""
         run = asdict(replace(self, setting="", about={}))
         packages = ("multiepoch", "reproduction.runs", "reproduction.remedies")
-        return run_key([run, profile.sizes(), device], *packages)
+        return run_key([run, profile.sizes(), device, version(self.data)], *packages)
 
 
 def execute(run: Run, profile: Profile, device: str = "cpu") -> pd.DataFrame:
@@ -183,9 +183,8 @@ def _over_window(run: Run, profile: Profile, device: str) -> _Parts:
         data, between_epochs = make(model, every_epoch, log, profile, run)
     how = {"evaluate": held_out, "evaluate_at": run.evaluate_at, "groups": groups}
     how |= {"evaluate_epochs": run.evaluate_epochs, "between_epochs": between_epochs}
-    return _Parts(
-        partial(train, model, optimizers, data, **how), held_out, model, optimizers, every_epoch
-    )
+    start = partial(train, model, optimizers, data, **how)
+    return _Parts(start, held_out, model, optimizers, every_epoch)
 
 
 def _over_days(run: Run, profile: Profile, device: str) -> _Parts:
@@ -202,14 +201,8 @@ def _over_days(run: Run, profile: Profile, device: str) -> _Parts:
     days = partial(day_log, round(run.times_data * per_day)), range(run.days + 1)
     how = {"evaluate_on": partial(day_log, per_day), "evaluate_at": run.day_evaluate_at}
     how |= {"evaluate_epochs": [run.epochs - 1], "between_epochs": every_epoch}
-    held_out = day_log(per_day, run.days)
-    return _Parts(
-        partial(train_days, model, optimizers, *days, **how),
-        held_out,
-        model,
-        optimizers,
-        every_epoch,
-    )
+    start = partial(train_days, model, optimizers, *days, **how)
+    return _Parts(start, day_log(per_day, run.days), model, optimizers, every_epoch)
 
 
 def build(run: Run, schema: Schema, device: str) -> tuple[ConversionModel, list[Optimizer], Any]:

@@ -64,9 +64,19 @@ def _user_items(
     folder = os.environ.get("MULTIEPOCH_LOGS")
     if not folder:
         raise DataError(f"{name} does not travel with the project; set MULTIEPOCH_LOGS to a folder")
-    raw = pd.read_parquet(Path(folder) / f"{name}.parquet").rename(columns={"timestamp": "time"})
+    path = Path(folder) / f"{name}.parquet"
+    if not path.exists():
+        raise DataError(
+            f"{path} is missing; put the log there, or set MULTIEPOCH_LOGS to its folder"
+        )
+    raw = pd.read_parquet(path).rename(columns={"timestamp": "time"})
+    if missing := {"user", "item", "time", *labels} - set(raw.columns):
+        raise DataError(
+            f"{path} has no column {', '.join(sorted(missing))}; it has {[*raw.columns]}."
+        )
     raw = raw.sort_values("time", kind="stable", ignore_index=True)
-    time = pd.to_datetime(raw["time"], unit="s" if raw["time"].dtype == "int64" else None)
+    numeric = pd.api.types.is_numeric_dtype(raw["time"])
+    time = pd.to_datetime(raw["time"], unit="s" if numeric else None)
     hour = 2 * np.pi * (time.dt.hour + time.dt.minute / 60) / 24
     dense = np.sqrt(2) * np.stack([np.sin(hour), np.cos(hour)], axis=1)
     columns = {column: pd.factorize(raw[column])[0] for column in ("user", "item")}
@@ -86,37 +96,26 @@ def _user_items(
     return split_by_day(log, **split)
 
 
+def _split_at(train: int, validation: int, test: int, read: Callable, **how) -> Callable:
+    """Returns `read` with the last day of each part, as in `split_by_day`."""
+    return partial(read, split={"train": train, "validation": validation, "test": test}, **how)
+
+
 # KuaiRand is small: with the profile's batch size an epoch would be some sixty steps.
 SOURCES = {
     "world": Source(_world, ("user", "product")),
     "kuairand": Source(_kuairand, ("user", "video"), 512),
     # Two more windows, each with later days.
-    "kuairand, early": Source(
-        partial(_kuairand, split={"train": 3, "validation": 4, "test": 6}), ("user", "video"), 512
-    ),
-    "kuairand, late": Source(
-        partial(_kuairand, first=5, split={"train": 9, "validation": 10, "test": 13}),
-        ("user", "video"),
-        512,
-    ),
+    "kuairand, early": Source(_split_at(3, 4, 6, _kuairand), ("user", "video"), 512),
+    "kuairand, late": Source(_split_at(9, 10, 13, _kuairand, first=5), ("user", "video"), 512),
     "half of kuairand": Source(_kuairand_half, ("user", "video"), 512),
     "retailrocket": Source(
-        partial(
-            _user_items,
-            name="retailrocket",
-            labels=("cart", "buy"),
-            split={"train": 100, "validation": 112, "test": 138},
-        ),
+        _split_at(100, 112, 138, _user_items, name="retailrocket", labels=("cart", "buy")),
         ("user", "item"),
         128,
     ),
     "tmall": Source(
-        partial(
-            _user_items,
-            name="tmall",
-            labels=("bought", "carted"),
-            split={"train": 5, "validation": 6, "test": 8},
-        ),
+        _split_at(5, 6, 8, _user_items, name="tmall", labels=("bought", "carted")),
         ("user", "item"),
         256,
     ),
@@ -146,6 +145,12 @@ def _window(profile: Profile, data: str, seed: int, cross: bool, world: str) -> 
     if data not in SOURCES:
         raise ValueError(f"no data {data!r}; choose from {', '.join(SOURCES)}.")
     return SOURCES[data].read(profile, cross, seed=seed, **json.loads(world))
+
+
+def version(data: str) -> str:
+    """Returns what a changed file in MULTIEPOCH_LOGS is told by; "" for what has none there."""
+    path = Path(os.environ.get("MULTIEPOCH_LOGS", "")) / f"{data}.parquet"
+    return f"{path.stat().st_size} {path.stat().st_mtime_ns}" if path.exists() else ""
 
 
 def has_new_id(log: Log, held_out: Log, columns: tuple[str, ...]) -> Tensor:

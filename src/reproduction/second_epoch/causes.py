@@ -6,8 +6,6 @@ rows, whose rule is their own; with the sparsest cross and without it, to the en
 AdsWorld, C5 has the size of the profile, and C12 an eighth of it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import product
 
@@ -38,24 +36,15 @@ LEAST = 2.0  # %; plain's effect must be as large for a share of it to be judged
 
 def interventions(data: str) -> list[Run]:
     """Returns the runs of one seed for C5 on one source."""
-    return [
-        Run(
-            "plain",
-            0,
-            1e-3,
-            rate,
-            setting=name or "plain",
-            epochs=2,
-            data=DATA[data],
-            rule=RULES[rule],
-            intervention=name,
-            group_by="" if name else SOURCES[DATA[data]].new_ids[1],
-            about={"data": data, "rule": rule, "rate": rate, "cross": True},
-        )
-        for rule, (_, rate, _) in RATES.items()
-        for name in ("", *INTERVENTIONS)
-        if data == "AdsWorld" or name not in NEED_TRUTH
-    ]
+    items, found = SOURCES[DATA[data]].new_ids[1], []
+    for rule, (_, rate, _) in RATES.items():
+        about = {"data": data, "rule": rule, "rate": rate, "cross": True}
+        how = {"epochs": 2, "data": DATA[data], "rule": RULES[rule], "about": about}
+        found.append(Run("plain", 0, 1e-3, rate, setting="plain", group_by=items, **how))
+        for name in INTERVENTIONS:
+            if data == "AdsWorld" or name not in NEED_TRUTH:
+                found.append(Run("plain", 0, 1e-3, rate, setting=name, intervention=name, **how))
+    return found
 
 
 def own_label(data: str) -> list[Run]:
@@ -64,23 +53,14 @@ def own_label(data: str) -> list[Run]:
         (rule, m, rate) for rule in RULES for m in ("plain", "two_fold") for rate in RATES[rule]
     ]
     arms += [(OWN_RULE, "leave_one_out_votes", rate) for rate in OWN_RATES]
-    return [
-        Run(
-            method,
-            0,
-            1e-3,
-            rate,
-            100 if rule == OWN_RULE else None,
-            setting=method,
-            epochs=2,
-            data=DATA[data],
-            cross=cross,
-            rule=RULES.get(rule, "rowwise_adagrad"),
-            about={"data": data, "rule": rule, "rate": rate, "cross": cross},
-        )
-        for cross in (True, False)
-        for rule, method, rate in arms
-    ]
+    found = []
+    for cross, (rule, method, rate) in product((True, False), arms):
+        about = {"data": data, "rule": rule, "rate": rate, "cross": cross}
+        how = {"epochs": 2, "data": DATA[data], "cross": cross, "about": about}
+        how["rule"] = RULES.get(rule, "rowwise_adagrad")
+        tau = 100 if rule == OWN_RULE else None
+        found.append(Run(method, 0, 1e-3, rate, tau, setting=method, **how))
+    return found
 
 
 def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:

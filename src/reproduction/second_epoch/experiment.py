@@ -1,9 +1,6 @@
 """Chapters 5 and 6: the jump at the epoch boundary and its cause, at one rate under Adam."""
 
-from __future__ import annotations
-
 import textwrap
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,7 +8,6 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from multiepoch.data import Log
 from multiepoch.model import ConversionModel
 from multiepoch.optim import SparseOptimizer
 from multiepoch.runner import Runner
@@ -21,7 +17,7 @@ from reproduction.findings import by_name, measures
 from reproduction.measure import by_seed, intervals, jump, losses, pick, relative
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, resolve_device, run_all, workers
-from reproduction.runs.interventions import INTERVENTIONS
+from reproduction.runs.interventions import INTERVENTIONS, more_of_each_day
 from reproduction.tuning import tuned
 
 NAME = "second_epoch"
@@ -91,14 +87,6 @@ GROUPS = ("never", "once", "2 to 3", "4 to 7", "8 to 15", "16 to 31", "32 or mor
 SEEN, FRESH, NEXT = "trained on", "fresh, same days", "test day"
 
 
-def fresh_of_the_same_days(profile: Profile, seed: int, n: int) -> Log:
-    """Returns n impressions of the training window's days that are not in the window."""
-    world, per_day = profile.world(seed), n // profile.train_days
-    made = profile.impressions_per_day + per_day
-    log = Log.concat([world.day(d, made)[-per_day:] for d in range(profile.train_days)])
-    return replace(log, schema=world.schema(profile.train_days + 1))
-
-
 def run_memory(profile: Profile, device: str = "auto", seeds=None, log=print) -> pd.DataFrame:
     """Returns the logloss by seed, epoch, split, group of the cross row, and objective."""
     device, seeds = resolve_device(device), list(seeds or profile.seeds)
@@ -112,9 +100,10 @@ def run_memory(profile: Profile, device: str = "auto", seeds=None, log=print) ->
 
 def _one_seed(profile: Profile, device: str, seed: int) -> pd.DataFrame:
     rates = tuned("plain", 1)
-    window, _, test = (one.to(device) for one in profile.split(profile.world(seed)))
-    sample = torch.arange(0, len(window), profile.train_days, device=device)
-    fresh = fresh_of_the_same_days(profile, seed, len(sample))
+    world, days = profile.world(seed), profile.train_days
+    window, _, test = (one.to(device) for one in profile.split(world))
+    sample = torch.arange(0, len(window), days, device=device)
+    fresh = more_of_each_day(world, window, days, profile.impressions_per_day, len(sample) // days)
     logs = {SEEN: window[sample], FRESH: fresh, NEXT: test}
     torch.manual_seed(seed)
     model = ConversionModel(window.schema).to(device)
