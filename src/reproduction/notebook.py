@@ -16,6 +16,7 @@ from the executed notebook. Then it fails if a direction does not hold.
 
 import math
 import platform
+import re
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -142,8 +143,12 @@ class Checks:
         words = {True: "holds", False: "**does not hold**"}
         recorded = [[name, f"{one['value']:.6g}"] for name, one in self._numbers.items()]
         recorded += [[name, words[holds]] for name, holds in self._directions.items()]
-        recorded += self._verdicts.items()
+        recorded += [
+            [re.sub(r"-(first|second) ", r", \1 reading, ", name), said]
+            for name, said in self._verdicts.items()
+        ]
         if recorded:
+            tables.append("Numbers and directions are this run's; verdicts are the records'.")
             tables.append(tabulate(recorded, ["recorded", "value"], "pipe", disable_numparse=True))
         return "\n\n".join(tables)
 

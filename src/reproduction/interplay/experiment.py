@@ -167,11 +167,8 @@ def at_four(rows: pd.DataFrame, method: str) -> dict[str, pd.Series]:
 
     def points(metric: str, group: str = "all") -> tuple[pd.Series, pd.Series]:
         of = {"metric": metric, "group": group, "by": BY}
-        ends = (
-            losses(real, method=method, epoch=4.0, **of),
-            losses(real, method="plain", epoch=1.0, **of),
-        )
-        return ends
+        once = losses(real, method="plain", epoch=1.0, **of)
+        return losses(real, method=method, epoch=float(JUDGED), **of), once
 
     def mean(values: pd.Series) -> pd.Series:
         return values.groupby("seed").mean()
@@ -206,13 +203,9 @@ def show(record: Record | None) -> None:
             words: estimate(values, "", 2)
             for words, values in (gains | at_four(record.rows, method)).items()
         }
-    note = (
-        "Mean over seven labels, loss in % of one plain epoch's. The last four columns are after "
-    )
-    note += (
-        f"four epochs; one plain epoch's calibration is {estimate(calibration_once(record.rows))}."
-    )
-    tables.show(cells, "method", note)
+    once = estimate(calibration_once(record.rows))
+    note = "Mean over seven labels. Loss in % of one plain epoch's, whose calibration is"
+    tables.show(cells, "method", f"{note} {once}; the last four columns are after four epochs.")
 
 
 def facts(record: Record) -> dict:
