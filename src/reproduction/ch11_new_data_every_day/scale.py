@@ -31,20 +31,15 @@ GROWS = {LOOKUPS: True, IDS: False}  # whether the world does
 TAIL, OWN, FIXED = "tail_rewind", "leave_one_out_votes", "tail_rewind, same threshold"
 LABELS = {name: BOARD[name].label for name in ("plain", "meda", TAIL, OWN)}
 LABELS[TAIL], LABELS[FIXED] = "tail rewind, threshold in proportion", "tail rewind, same threshold"
-REPEATED = tuple(name for name in LABELS if name != "plain")
 
 
 def sized(profile: Profile, kind: str, times: float) -> Profile:
     """Returns the world and the window of that size; at 1, both kinds are the profile's own."""
-    grow = times if GROWS[kind] else 1
-    names = ("n_users", "n_products", "n_campaigns", "n_advertisers")
-    sizes = {name: round(grow * getattr(profile, name)) for name in names}
-    days = round(times * profile.impressions_per_day)
-    held_out = profile.impressions_per_day
-    seeds = profile.tuning_seeds[:1]
-    return replace(
-        profile, **sizes, impressions_per_day=days, held_out=held_out, tuning_seeds=seeds
-    )
+    held_out, seeds = profile.impressions_per_day, profile.tuning_seeds[:1]
+    sizes = profile.of_world()
+    grow = sizes if GROWS[kind] else ("impressions_per_day",)
+    sizes |= {name: round(times * sizes[name]) for name in grow}
+    return replace(profile, **sizes, held_out=held_out, tuning_seeds=seeds)
 
 
 @dataclass(frozen=True)
@@ -86,7 +81,7 @@ def run(
     seeds, found = tuple(seeds or SEEDS), []
     most = float(only or TIMES[-1])
     for times in (t for t in TIMES if t <= most):
-        for kind in GROWS if times != 1 else (LOOKUPS,):
+        for kind in GROWS:  # at 1 both have the same runs, which are kept
             sizes = sized(profile, kind, times)
             about = {"kind": kind, "unique": sizes.impressions_per_day * sizes.train_days}
             runs = []
@@ -113,10 +108,7 @@ def run(
                 )
                 runs.append(best_run)
             few = seeds[: FEW_SEEDS.get(times)]
-            rows = as_losses(run_all(over_seeds(few, runs), sizes, device, store, log))
-            found.append(rows)
-            if times == 1:
-                found += [each.assign(kind=IDS) for each in found[-len(LABELS) - 1 :]]
+            found.append(as_losses(run_all(over_seeds(few, runs), sizes, device, store, log)))
     return pd.concat(found, ignore_index=True)
 
 

@@ -53,6 +53,12 @@ def _kuairand_half(profile: Profile, cross: bool, **_) -> Window:
     return log, *(one[torch.arange(0, len(one), 4)] for one in held_out)
 
 
+def _file(name: str) -> Path | None:
+    """Returns where the log of that name would be in MULTIEPOCH_LOGS; None if that is not set."""
+    folder = os.environ.get("MULTIEPOCH_LOGS")
+    return Path(folder) / f"{name}.parquet" if folder else None
+
+
 def _user_items(
     profile: Profile, cross: bool, name: str, labels: tuple[str, ...], split: dict[str, int], **_
 ) -> Window:
@@ -61,10 +67,9 @@ def _user_items(
     The Parquet file NAME.parquet in the folder MULTIEPOCH_LOGS has columns user, item, time (or
     timestamp, in Unix seconds) and the labels, 0 or 1.
     """
-    folder = os.environ.get("MULTIEPOCH_LOGS")
-    if not folder:
+    path = _file(name)
+    if path is None:
         raise DataError(f"{name} does not travel with the project; set MULTIEPOCH_LOGS to a folder")
-    path = Path(folder) / f"{name}.parquet"
     if not path.exists():
         raise DataError(
             f"{path} is missing; put the log there, or set MULTIEPOCH_LOGS to its folder"
@@ -149,8 +154,8 @@ def _window(profile: Profile, data: str, seed: int, cross: bool, world: str) -> 
 
 def version(data: str) -> str:
     """Returns what a changed file in MULTIEPOCH_LOGS is told by; "" for what has none there."""
-    path = Path(os.environ.get("MULTIEPOCH_LOGS", "")) / f"{data}.parquet"
-    return f"{path.stat().st_size} {path.stat().st_mtime_ns}" if path.exists() else ""
+    path = _file(data)
+    return f"{path.stat().st_size} {path.stat().st_mtime_ns}" if path and path.exists() else ""
 
 
 def has_new_id(log: Log, held_out: Log, columns: tuple[str, ...]) -> Tensor:
