@@ -72,8 +72,8 @@ def measured(results: Path) -> dict[str, pd.Series]:
     In the default setting, at the rate that is best for one epoch, `default_jump` is plain's jump,
     `default_jump_no_cross` the same without the sparsest cross,
     `default_left` the part of it that FAL leaves, and `default_METHOD` a method's loss after three
-    epochs against one plain epoch, `two_METHOD` after two, and `default_dip_METHOD` a quarter into
-    the second. `late_METHOD` is a second epoch on
+    epochs against one plain epoch, and `default_dip_METHOD` a quarter into the second.
+    `late_METHOD` is a second epoch on
     corrected labels against one on labels that were waited for, for conversions. `four_METHOD` is
     that after four under one rule and one search, in AdsWorld at an eighth of its size, and
     `four_METHOD_real` the mean over seven real labels; `two_` and `eight_` are after so many.
@@ -173,7 +173,6 @@ def _measured(results: Path) -> dict[str, pd.Series]:
     for data, key in ((WORLD, ""), ("KuaiRand", "_kuairand")):
         found[f"default_jump_no_cross{key}"] = crossless[f"dose/{data}_no_cross/{rate}"]
         for name in ("meda", "tail_rewind"):
-            found[f"two_{name}{key}"] = facts[f"change/{data}/{name}/2"]
             found[f"default_dip_{name}{key}"] = facts[f"change/{data}/{name}/1.25"]
         found[f"default_jump{key}"] = facts[f"at_best/{data}"]
         found[f"default_left{key}"] = facts[f"left/{data}/{rate}"]
