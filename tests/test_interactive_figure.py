@@ -80,7 +80,7 @@ def results(tmp_path, under_adam):
         "delay",
         "board",
     )
-    committed += ("dense_factor", "rules", "worth", "ch12_real_logs", "ab_test")
+    committed += ("rules", "worth", "kuairand", "ab_test")
     committed += ("dose_production", "dose_no_cross", "interplay", "ch12_penalty")
     kept = [f"{name}.*" for name in committed] + ["*.evidence.csv"]
     for path in (ROOT / "results").glob("*/*"):

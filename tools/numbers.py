@@ -23,7 +23,7 @@ from reproduction.ch11_new_data_every_day import experiment as continual
 from reproduction.ch12_real_logs import experiment as real_logs
 from reproduction.ch12_real_logs import penalty
 from reproduction.dose_response import experiment as dose_response
-from reproduction.dose_response import production, tuned
+from reproduction.dose_response import production
 from reproduction.findings import estimate, is_true, measures
 from reproduction.interplay import experiment as interplay
 from reproduction.measure import by_seed, losses, relative
@@ -61,7 +61,7 @@ def measured(results: Path) -> dict[str, pd.Series]:
     `checkout_click_large` is plain's jump of checkout minus that of click, and
     `checkout_cart_large` minus that of add-to-cart. `own_rate` is the loss of one epoch with a
     rate of the tables' own against one shared rate, under row-wise Adagrad, and `rule` that rule
-    against Adam. `resets_differ` is tail rewind's loss against tuned MEDA's after three epochs.
+    against Adam.
     `blend_held` is blended tail rewind's a quarter into an epoch against that at the end before.
     `cross_kuairand` is click's loss after one epoch with the cross against without, and
     `cross_world` that of all objectives in AdsWorld. `late_small` is plain's loss at the end of
@@ -123,10 +123,6 @@ def _measured(results: Path) -> dict[str, pd.Series]:
         for name in ("fal", "meda", "tail_rewind", "leave_one_out_votes", "dense_factor"):
             name, mine = name.removesuffix("_votes"), change.xs(name, level="remedy")
             found[f"{key}{name}"], found[f"{key}two_{name}"] = mine[4.0], mine[2.0]
-    rows = records.read(tuned.NAME, "long", results).rows
-    for name, key in {"plain": "falling_plain", "fal": "falling_fal"}.items():
-        found[key] = tuned.against(rows, name, "meda")[3.0]
-    found["resets_differ"] = tuned.against(rows, "tail_rewind", "meda")[3.0]
     rows = records.read(rules.NAME, "long", results).rows
     gains, rule = rules.gains(rows), rules.against_adam(rows)
     for data, end in ((WORLD, ""), ("KuaiRand", "_kuairand")):
@@ -150,7 +146,7 @@ def _measured(results: Path) -> dict[str, pd.Series]:
         found[f"worth_{key}"] = worths[f"largest/{key}/4"]
     rows = records.read(real_logs.NAME, "long", results).rows
     ends = [
-        losses(rows, method="plain", setting=real_logs.setting(cross), **CLICK)
+        losses(rows, method="plain", setting=cross, **CLICK)
         for cross in (real_logs.WITH, real_logs.WITHOUT)
     ]
     found["cross_kuairand"] = by_seed(relative(*ends).dropna())

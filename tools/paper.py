@@ -31,7 +31,6 @@ from reproduction.ch04_sparse_optimizer import rules
 from reproduction.ch10_board import experiment as board
 from reproduction.dose_response import experiment as dose_response
 from reproduction.dose_response import figures as dose_figures
-from reproduction.dose_response import tuned
 from reproduction.findings import by_name, is_true
 from reproduction.interplay import experiment as interplay
 from reproduction.measure import by_seed, intervals, losses, relative
@@ -52,7 +51,6 @@ EXPERIMENTS = {
     "own": own_label,
     "served": served,
     "causes": causes,
-    "tuned": tuned,
     "board": board,
 }
 WIDTH = 6.3  # inches, of a line of text

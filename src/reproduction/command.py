@@ -17,7 +17,6 @@ from reproduction.ch03_gradient_sparsity import experiment as sparsity
 from reproduction.ch04_sparse_optimizer import experiment as sparse_optimizer
 from reproduction.ch04_sparse_optimizer import rules
 from reproduction.ch07_frequency_adaptive_rate import experiment as frequency
-from reproduction.ch08_fal_versus_meda import experiment as fal_versus_meda
 from reproduction.ch10_board import anatomy
 from reproduction.ch10_board import experiment as board
 from reproduction.ch11_new_data_every_day import delay, scale, worth
@@ -25,7 +24,7 @@ from reproduction.ch11_new_data_every_day import experiment as continual
 from reproduction.ch12_real_logs import experiment as real_logs
 from reproduction.ch12_real_logs import penalty, windows
 from reproduction.dose_response import experiment as dose
-from reproduction.dose_response import production, tuned
+from reproduction.dose_response import production
 from reproduction.interplay import constants
 from reproduction.interplay import experiment as interplay
 from reproduction.own_label import served
@@ -57,16 +56,14 @@ EXPERIMENTS = {
     "03": Experiment(sparsity.NAME, sparsity.run, sparsity.judge),
     "04": Experiment(sparse_optimizer.NAME, sparse_optimizer.run),
     "rules": Experiment(rules.NAME, rules.run, rules.judge, rules.SEEDS),
-    "05": Experiment(overfitting.NAME, overfitting.run),
+    "05": Experiment(overfitting.NAME, overfitting.run, seeds=production.SEEDS),
     "dose": Experiment(dose.NAME, dose.run, seeds=dose.SEEDS),
     "production": Experiment(production.NAME, production.run, production.judge, production.SEEDS),
     "no_cross": Experiment(
         production.NO_CROSS_NAME, production.run_no_cross, seeds=production.SEEDS
     ),
     "causes": Experiment(causes.NAME, causes.run, causes.judge, causes.SEEDS),
-    "07": Experiment(frequency.NAME, frequency.run),
-    "08": Experiment(fal_versus_meda.NAME, fal_versus_meda.run),
-    "dense_factor": Experiment(tuned.NAME, tuned.run, seeds=tuned.SEEDS),
+    "07": Experiment(frequency.NAME, frequency.run, seeds=production.SEEDS),
     "09": Experiment(served.NAME, served.run, served.judge, served.SEEDS),
     "10": Experiment(board.NAME, board.run, board.judge, board.SEEDS),
     "10 anatomy": Experiment(anatomy.NAME, anatomy.run, seeds=anatomy.SEEDS),
@@ -76,7 +73,7 @@ EXPERIMENTS = {
     "delay": Experiment(delay.NAME, delay.run, delay.judge, delay.SEEDS),
     "interplay": Experiment(interplay.NAME, interplay.run, interplay.judge, interplay.SEEDS),
     "constants": Experiment(constants.NAME, constants.run),
-    "12": Experiment(real_logs.NAME, real_logs.run),
+    "12": Experiment(real_logs.NAME, real_logs.run, seeds=production.SEEDS),
     "windows": Experiment(windows.NAME, windows.run, seeds=windows.SEEDS),
     "penalty": Experiment(penalty.NAME, penalty.run, penalty.judge, penalty.SEEDS),
     "a1": Experiment(ab_test.NAME, ab_test.run, ab_test.judge, ab_test.SEEDS),

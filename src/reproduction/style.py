@@ -138,19 +138,19 @@ def objectives(axes: Axes, points: pd.DataFrame, x: str, marked: bool = True) ->
 
 
 def rises(rows: pd.DataFrame, height: float, last: float = np.inf) -> tuple[Figure, Axes, dict]:
-    """Draws each objective's test logloss against the end of its own first epoch, in %.
+    """Draws each objective's loss against that at the end of its own first epoch, in %.
 
     Returns the jumps in words, too.
     """
     fig, axes = figure(height=height)
-    points = to_start(rows)
+    points = to_start(rows, metric=None)
     points = points[points["epoch"].between(0.5, last)]
     objectives(axes, points, "epoch", marked=False)
     boundaries(axes, points["epoch"].max())
     reference(axes)
     axes.set_xlabel("epochs over the training window")
-    axes.set_ylabel("test logloss against\nthe end of epoch 1, %")
-    jumps = jump(rows).groupby("objective", sort=False).mean()
+    axes.set_ylabel("loss on the test day against\nthe end of epoch 1, %")
+    jumps = jump(rows, metric=None).groupby("objective", sort=False).mean()
     said = ", ".join(f"{value:.1f} % ({spelled(name)})" for name, value in jumps.items())
     return fig, axes, {"jumps": said}
 

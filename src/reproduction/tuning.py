@@ -7,8 +7,7 @@ points beyond the best one while it lies at an edge. Trials train on the tuning 
 score is that of the validation day at the points where the method will be judged. Reported runs use
 other seeds and the test day. KuaiRand is one log for all seeds.
 
-tuned.json has what each search chose. Its column `search` says how: the first searches were grids
-in stages.
+tuned.json has what each search chose.
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ from typing import Any
 import pandas as pd
 
 from multiepoch.files import write_text
-from multiepoch.methods import METHODS as COMPARED
 from multiepoch.methods import Hyperparameter
 from multiepoch.model import ConversionModel
 from reproduction.measure import curve
@@ -194,12 +192,6 @@ ON_BOARD = [
     if not remedy.held_back
 ]
 _CANDIDATES = [
-    Candidate("plain", 1, shared=True),
-    *(Candidate("plain", 1, rule=rule) for rule in ("adam", "adagrad", "rowwise_adagrad")),
-    *(Candidate(name, 3) for name in COMPARED),
-    Candidate("plain", 1, data="kuairand"),
-    *(Candidate(name, 3, data="kuairand") for name in COMPARED),
-    *(Candidate(n, 3, factors=DENSE_FACTORS) for n in COMPARED if n != "fal_tail_rewind"),
     *(
         for_one_epoch(rule, data, shared)
         for data in ("world", "kuairand")
@@ -317,8 +309,7 @@ def run(
 ) -> pd.DataFrame:
     """Tunes the candidates in whose name the regular expression `only` is found.
 
-    By default, those that have no dense factor, are scored at their last epoch and are not of the
-    board, which alone has 130.
+    By default, those that are not of the board, which alone has 130.
     `seeds` belongs to the common signature and is ignored: tuning has seeds of its own.
 
     Raises:
@@ -326,7 +317,7 @@ def run(
     """
     chosen = [c for name, c in CANDIDATES.items() if re.search(only, name)]
     if not only:
-        chosen = [c for c in chosen if not c.board and not c.at and c.factors == (1.0,)]
+        chosen = [c for c in chosen if not c.board]
     if not chosen:
         raise ValueError(f"no candidate's name has {only!r}; there are {list(CANDIDATES)}.")
     return pd.concat([tune(c, profile, device, store, log) for c in chosen], ignore_index=True)
@@ -352,7 +343,7 @@ def write_tuned(trials: pd.DataFrame, path: Path = _TUNED) -> None:
             row.dense_lr, row.embedding_lr, json.loads(row.hyperparameter), row.dense_factor
         )
         edge = {"edge": row.edge} if row.edge else {}
-        found[row.candidate] = asdict(best) | {"search": "design, widened"} | edge
+        found[row.candidate] = asdict(best) | edge
     in_order = {name: found[name] for name in CANDIDATES if name in found}
     write_text(path, json.dumps(in_order, indent=1, ensure_ascii=False) + "\n")
 
@@ -375,7 +366,6 @@ def chosen(candidate: Candidate) -> Tuned:
 
 
 def tuned(method: str, epochs: int = 3, **candidate) -> Tuned:
-    """Returns what was chosen for a Candidate of these fields, as `chosen` does."""
     return chosen(Candidate(method, epochs, **candidate))
 
 

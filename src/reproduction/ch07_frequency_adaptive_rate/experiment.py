@@ -1,4 +1,4 @@
-"""Chapter 7: FAL's scales against the plain optimizer, at one and the same rates."""
+"""Chapter 7: FAL's scales against the plain optimizer, in the default setting."""
 
 from collections.abc import Sequence
 
@@ -10,12 +10,12 @@ from multiepoch.data import Log
 from multiepoch.methods import FAL_SCALES
 from multiepoch.optim import FrequencyAdaptiveLR
 from reproduction import style, tables
+from reproduction.dose_response import production
 from reproduction.findings import estimate
-from reproduction.measure import by_seed, curve, jump, losses, pick, relative
+from reproduction.measure import by_seed, jump, losses, pick, relative
 from reproduction.runs import Profile, Run, over_seeds, run_all
-from reproduction.tuning import tuned
 
-NAME = "ch07_frequency_adaptive_rate"
+NAME = "fal_scales"
 PLAIN = "no FAL"
 LIVE = ("log", "linear", "square root", "threshold 20")  # the others only in long and gpu
 # FAL's scales are told apart like methods: a colour and a dash pattern each.
@@ -32,12 +32,10 @@ DOT = {"": {"color": style.line_style("FAL")["color"], "marker": "o"}}
 
 
 def runs(epochs: int, scales: Sequence[str] = tuple(FAL_SCALES)) -> list[Run]:
-    """Returns plain and the scales at the plain optimizer's own best rates for one epoch."""
-    rates = tuned("plain", 1)
-    base = dict(seed=0, dense_lr=rates.dense_lr, embedding_lr=rates.embedding_lr, epochs=epochs)
-    base["evaluate_at"] = (0.1, 0.25, 0.5, 0.75, 1.0)
-    fal = [Run("fal", **base, hyperparameter=name, setting=name) for name in scales]
-    return [Run("plain", **base, setting=PLAIN), *fal]
+    """Returns plain and the scales."""
+    how = {"epochs": epochs, "evaluate_at": (0.1, 0.25, 0.5, 0.75, 1.0)}
+    fal = [production.at_best("fal", name, setting=name, **how) for name in scales]
+    return [production.at_best(setting=PLAIN, **how), *fal]
 
 
 def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
@@ -55,22 +53,22 @@ def ran(rows: pd.DataFrame) -> list[str]:
 
 def jump_left(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns each scale's jump as % of the plain one, over objectives: seed by setting."""
-    plain = by_seed(jump(pick(rows, "plain")))
-    left = jump(pick(rows, "fal")).groupby(["setting", "seed"]).mean().unstack("setting")
-    return left.div(plain, axis=0) * 100
+    plain = by_seed(jump(pick(rows, "plain"), metric=None))
+    left = jump(pick(rows, "fal"), metric=None).groupby(["setting", "seed"]).mean()
+    return left.unstack("setting").div(plain, axis=0) * 100
 
 
 def best_against(rows: pd.DataFrame, other: str) -> pd.DataFrame:
-    """Returns each run's lowest logloss against another setting's in %: seed by setting."""
-    best = curve(rows).groupby(["setting", "seed", "objective"], sort=False)["value"].min()
+    """Returns each run's lowest loss against another setting's in %: seed by setting."""
+    best = losses(rows, None).groupby(["setting", "seed", "objective"], sort=False).min()
     best = best.unstack("setting")
     return 100 * (best.div(best[other], axis=0) - 1).groupby("seed").mean()
 
 
 def against_plain(rows: pd.DataFrame, scale: str, epoch: float) -> pd.Series:
-    """Returns a scale's logloss against the plain one at a point of training, in % by seed."""
-    ours = losses(rows, method="fal", setting=scale, epoch=epoch)
-    return by_seed(relative(ours, losses(rows, method="plain", setting=PLAIN, epoch=epoch)))
+    """Returns a scale's loss against the plain one at a point of training, in % by seed."""
+    ours = losses(rows, None, method="fal", setting=scale, epoch=epoch)
+    return by_seed(relative(ours, losses(rows, None, method="plain", setting=PLAIN, epoch=epoch)))
 
 
 @style.shown("fig-seven-problem")
@@ -123,16 +121,16 @@ def growing_scales(window: Log) -> None:
 
 @style.shown("fig-seven-curves")
 def curves(rows: pd.DataFrame) -> Figure:
-    """Draws logloss against the plain optimizer's after one epoch, by scale."""
-    base = losses(rows, method="plain", setting=PLAIN, epoch=1.0)
-    points = relative(losses(rows), base).reset_index().rename(columns={"setting": "line"})
+    """Draws the loss against the plain optimizer's after one epoch, by scale."""
+    base = losses(rows, None, method="plain", setting=PLAIN, epoch=1.0)
+    points = relative(losses(rows, None), base).reset_index().rename(columns={"setting": "line"})
     points = points[points["epoch"] >= 0.25]
-    return style.by_epoch(points, SCALES, "logloss against no FAL's at the end of epoch 1, %")
+    return style.by_epoch(points, SCALES, "loss against no FAL's at the end of epoch 1, %")
 
 
 @style.shown("fig-seven-left")
 def left_and_best(rows: pd.DataFrame) -> Figure:
-    """Draws the part of the jump that each scale leaves, and its best logloss."""
+    """Draws the part of the jump that each scale leaves, and its best loss."""
     fig, (above, below) = style.figure(2, height=2.9)
     scales = ran(rows)
     left = jump_left(rows)[scales].unstack()
@@ -141,7 +139,7 @@ def left_and_best(rows: pd.DataFrame) -> Figure:
         values = pd.concat({"": values}, names=["kind"])
         style.dots(axes, values, "setting", "kind", DOT)
     above.set_xlabel("jump left, % of the plain one")
-    below.set_xlabel("best logloss against that of log, %")
+    below.set_xlabel("best loss against that of log, %")
     look = {"va": "top", "color": style.REFERENCE, "fontsize": 11}
     for x, words in ((50, "threshold"), (REPORTED, "reported")):
         style.reference(above, x, vertical=True)
@@ -151,7 +149,7 @@ def left_and_best(rows: pd.DataFrame) -> Figure:
 
 
 def numbers(rows: pd.DataFrame) -> None:
-    """Displays what each scale leaves of the jump, and its logloss against the plain one."""
+    """Displays what each scale leaves of the jump, and its loss against the plain one."""
     left, best = jump_left(rows), best_against(rows, PLAIN)
     last = rows["epoch"].max()
     points = {"quarter of epoch 1": 0.25, "end of epoch 1": 1.0, f"end of epoch {last:g}": last}
@@ -160,5 +158,5 @@ def numbers(rows: pd.DataFrame) -> None:
         found[name] = {"jump left": estimate(left[name], "%", 0), "best": estimate(best[name], "%")}
         for words, epoch in points.items():
             found[name][words] = estimate(against_plain(rows, name, epoch), "%")
-    note = "Logloss against the plain optimizer, with 95 % intervals if there are several seeds."
+    note = "Loss against the plain optimizer, with 95 % intervals if there are several seeds."
     tables.show(found, "scale", note)

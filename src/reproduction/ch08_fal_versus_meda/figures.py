@@ -8,18 +8,12 @@ from matplotlib.figure import Figure
 
 from multiepoch.methods import METHODS
 from reproduction import style, tables
-from reproduction.ch08_fal_versus_meda import experiment
 from reproduction.dose_response import experiment as dose
 from reproduction.dose_response import production
-from reproduction.dose_response import tuned as search
 from reproduction.dose_response.figures import POINTS
 from reproduction.findings import estimate
-from reproduction.measure import DRAWN, EXPECTED, curve, intervals, jump, share_of_gap_closed
+from reproduction.measure import DRAWN, EXPECTED, curve, intervals, jump
 from reproduction.records import Record
-from reproduction.tuning import chosen
-
-LABELS = {name: method.label for name, method in METHODS.items()}
-LOOKS = {label: style.line_style(label) for label in LABELS.values()}
 
 # The interactive figure, whose static picture is here: what it shows first.
 SOURCE, RATE, OBJECTIVE = "AdsWorld", production.BEST, "checkout"
@@ -45,58 +39,17 @@ def leak(found: pd.DataFrame) -> tuple[Figure, dict]:
     return fig, numbers | {"often": last["second_epoch"], "often_new": last["new_day"]}
 
 
-@style.shown("fig-eight-curves")
-def curves(rows: pd.DataFrame) -> Figure:
-    """Draws the share of the gap closed by each tuned method."""
-    points = share_of_gap_closed(rows[rows["setting"] == experiment.TUNED])
-    points = points[points["epoch"] >= 1].assign(line=points["method"].map(LABELS))
-    low = points[points["method"].isin(["meda", "tail_rewind"])]["value"].min()
-    ylim = (min(0, low) - 5, 1.08 * points["value"].max())
-    return style.by_epoch(points, LOOKS, "share of the gap closed, %", ylim=ylim)
-
-
-@style.shown("fig-eight-against")
-def against_meda(rows: pd.DataFrame) -> Figure:
-    """Draws each tuned method against MEDA from the end of epoch 1."""
-    fig, axes = style.figure(height=4.2)
-    for name in [name for name in METHODS if name != "meda"]:
-        change = experiment.against(rows, name, "meda").stack().rename("value").reset_index()
-        style.line(axes, change[change["epoch"] >= 1], "epoch", LABELS[name])
-    style.reference(axes, 0, "MEDA")
-    style.percent_axis(axes)
-    style.boundaries(axes, change["epoch"].max())
-    axes.set(xlabel="epochs over the training window", ylabel="logloss against MEDA, %")
-    style.legend_outside(fig, axes)
-    return fig
-
-
 def difference_table(rows: pd.DataFrame, method: str, others: Sequence[str]) -> None:
-    """Displays a method's logloss against others' in %, by point of training."""
-    changes = {f"against {LABELS[o]}": experiment.against(rows, method, o) for o in others}
-    last = rows["epoch"].max()
+    """Displays a method's loss against others' in %, by point of training."""
+    changes = {
+        f"against {METHODS[o].label}": dose.against(rows, "AdsWorld", method, o) for o in others
+    }
     found = {
         words: {name: estimate(change[epoch]) for name, change in changes.items()}
-        for epoch, words in experiment.POINTS.items()
-        if epoch <= last
+        for epoch, words in POINTS.items()
+        if epoch <= rows["epoch"].max()
     }
-    tables.show(found, f"{LABELS[method]}'s logloss, %")
-
-
-def tuned_with_factor(rows: pd.DataFrame) -> None:
-    """Displays the chosen rates and factor of each method, and its loss against MEDA's."""
-    found = {}
-    for method, candidate in search.TUNED.items():
-        best, change = chosen(candidate), search.against(rows, method, "meda")
-        known, value = METHODS[method].hyperparameter, best.hyperparameter
-        named = f"{known} {value if isinstance(value, str) else f'{value:,g}'}" if known else "none"
-        rates = {"dense": "dense_lr", "tables": "embedding_lr", "factor": "dense_factor"}
-        found[METHODS[method].label] = (
-            {word: f"{getattr(best, name):.2g}" for word, name in rates.items()}
-            | {"hyperparameter": named, "trials": str(search.n_trials(method))}
-            | {words: estimate(change[epoch], "%") for epoch, words in POINTS.items()}
-        )
-    note = "Rates, factor of the dense rate from epoch 2 on, and loss against MEDA's."
-    tables.show(found, "method", note)
+    tables.show(found, f"{METHODS[method].label}'s loss, %")
 
 
 def shown_rows(record: Record, source: str = SOURCE) -> pd.DataFrame:

@@ -13,39 +13,28 @@ from multiepoch.data import Log
 from multiepoch.methods import METHODS as COMPARED
 from reproduction import style, tables
 from reproduction.ch12_real_logs import penalty
+from reproduction.dose_response import production
 from reproduction.findings import estimate
-from reproduction.measure import intervals, jump, losses, relative
+from reproduction.measure import intervals, jump, losses, pick, relative
 from reproduction.runs import Profile, Run, over_seeds, run_all
-from reproduction.tuning import tuned
 
-NAME = "ch12_real_logs"
+NAME = "kuairand"
 WITH, WITHOUT = "with the cross", "without the cross"
 CROSS = "user_x_author"
 METHODS = ("plain", "fal", "meda", "tail_rewind")
 TRAINED_ON = ("never", "once", "more often")  # how often a row of the cross was, in the window
 
 
-def setting(cross: str) -> str:
-    """Returns how rows name a choice of the cross."""
-    return f"{cross}, rates for one epoch"
-
-
 def runs(epochs: int) -> list[Run]:
-    """Returns each method with the cross, and plain and FAL without, at one epoch's best rates.
-
-    These are plain's, tuned with the cross on the validation day. Tail rewind has the tau that was
-    tuned for its own rates.
-    """
-    rates = tuned("plain", 1, data="kuairand")
-    values = {"fal": "log", "tail_rewind": tuned("tail_rewind", 3, data="kuairand").hyperparameter}
+    """Returns each method with the cross, and plain and FAL without, in the default setting."""
     found = []
     for cross, methods in ((WITH, METHODS), (WITHOUT, METHODS[:2])):
-        how = {"setting": setting(cross), "epochs": epochs, "data": "kuairand"}
+        how = {"setting": cross, "epochs": epochs, "data": "kuairand"}
         how["cross"] = cross == WITH
         for name in methods:
             groups = CROSS if (name, cross) == ("plain", WITH) else ""
-            at = rates.dense_lr, rates.embedding_lr, values.get(name)
-            found.append(Run(name, 0, *at, group_by=groups, **how))
+            value = COMPARED[name].grid[0]
+            found.append(production.at_best(name, value, group_by=groups, **how))
     return found
 
 
@@ -98,7 +87,7 @@ def jump_by_frequency(rows: pd.DataFrame) -> pd.Series:
     Of the tenths that `frequency_groups` makes, only these three have impressions: most rows were
     never trained on, so the edges between tenths are one lookup or two.
     """
-    mine = rows[(rows["method"] == "plain") & (rows["setting"] == setting(WITH))]
+    mine = pick(rows, "plain", WITH)
     groups = dict(zip(TRAINED_ON, sorted(set(mine["group"]) - {"all"}), strict=True))
     found = {name: jump(mine, group=group) for name, group in groups.items()}
     return pd.concat(found, names=["group"]).droplevel(["method", "setting"])
@@ -163,12 +152,10 @@ def rows(shares: pd.DataFrame) -> tuple[Figure, dict]:
 def collapse(rows: pd.DataFrame) -> Figure:
     """Draws click's loss with and without the cross."""
     points = to_one_epoch(rows)
-    points = points.assign(
-        line=points["method"].map(LABELS), cross=points["setting"].str.partition(",")[0]
-    )
+    points = points.assign(line=points["method"].map(LABELS))
     looks = {label: style.line_style(label) for label in LABELS.values()}
     return style.by_epoch(
-        points, looks, "click's logloss against\none plain epoch, %", "cross", 2.6
+        points, looks, "click's logloss against\none plain epoch, %", "setting", 2.6
     )
 
 
@@ -176,11 +163,10 @@ def collapse_table(rows: pd.DataFrame) -> None:
     """Displays click's jumps with and without the cross, and the worth of the cross itself."""
     found, ends = {}, {}
     for cross in (WITH, WITHOUT):
-        where = setting(cross)
-        if where not in set(rows["setting"]):
+        if cross not in set(rows["setting"]):
             continue
-        plain, fal = (jumps(rows, name, where)["click"] for name in ("plain", "fal"))
-        later = [change(rows, name, where, 2.0, "click") for name in ("plain", "fal")]
+        plain, fal = (jumps(rows, name, cross)["click"] for name in ("plain", "fal"))
+        later = [change(rows, name, cross, 2.0, "click") for name in ("plain", "fal")]
         found[cross] = {
             "jump": estimate(plain, "%", 1),
             "jump with FAL": estimate(fal, "%", 1),
@@ -188,7 +174,7 @@ def collapse_table(rows: pd.DataFrame) -> None:
             "end of epoch 2": estimate(later[0], "%", 1),
             "end of epoch 2 with FAL": estimate(later[1], "%", 1),
         }
-        which = {"method": "plain", "setting": where, "objective": "click", "epoch": 1.0}
+        which = {"method": "plain", "setting": cross, "objective": "click", "epoch": 1.0}
         ends[cross] = losses(rows, **which)
     if WITHOUT in ends:
         worth = 100 * (ends[WITH] / ends[WITHOUT] - 1)

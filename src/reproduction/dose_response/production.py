@@ -5,20 +5,24 @@ epoch. The dense rate is 1e-3; the search of C2 found 3.2e-3 for KuaiRand, with 
 """
 
 from functools import partial
+from typing import Any
 
 import pandas as pd
 
+from multiepoch.methods import Hyperparameter
 from reproduction.dose_response import experiment
 from reproduction.dose_response.experiment import ENDS, QUARTER, against, dose, jumps, rate_name
 from reproduction.findings import by_name
 from reproduction.judge import evidence
 from reproduction.measure import losses, over_objectives, relative
 from reproduction.records import Record
+from reproduction.runs import Run
 
 NAME = "dose_production"
 SEEDS = tuple(range(30, 38))  # no pilot and no tuning has seen them
 RATES = tuple(10**exponent for exponent in (-2.0, -1.5, -1.0, -0.5, 0.0))
 BEST = RATES[3]  # of one epoch, on both sources
+DENSE = 1e-3
 SOURCES = {"KuaiRand": "kuairand", "AdsWorld": "world"}
 _HOW = {"methods": (*experiment.FEW, "tail_rewind"), "rates": RATES, "rule": "rowwise_adagrad"}
 _stratum = partial(experiment.stratum, epochs=3, **_HOW)
@@ -35,6 +39,17 @@ NO_CROSS = {
 # All strata have as many seeds; `only` and the rows are those of `experiment.run`.
 run = partial(experiment.run, strata=STRATA, deciding=STRATA)
 run_no_cross = partial(experiment.run, strata=NO_CROSS, deciding=NO_CROSS)
+
+
+def at_best(method: str = "plain", hyperparameter: Hyperparameter = None, **conditions: Any) -> Run:
+    """Returns a run of one seed in the default setting, at the rates that are best for one epoch.
+
+    Args:
+        method: A key of METHODS.
+        hyperparameter: Its own, if it has one.
+        conditions: Further fields of Run.
+    """
+    return Run(method, 0, DENSE, BEST, hyperparameter, rule="rowwise_adagrad", **conditions)
 
 
 def left_of_jump(rows: pd.DataFrame, stratum: str, start: str) -> pd.Series:

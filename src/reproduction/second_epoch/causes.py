@@ -6,14 +6,18 @@ rows, whose rule is their own; with the sparsest cross and without it, to the en
 AdsWorld, C5 has the size of the profile, and C12 an eighth of it.
 """
 
+import textwrap
 from collections.abc import Iterator
 from itertools import product
 
+import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
+from reproduction import style
 from reproduction.findings import by_name, estimate
 from reproduction.judge import evidence
-from reproduction.measure import DRAWN, EXPECTED, losses, relative
+from reproduction.measure import DRAWN, EXPECTED, intervals, losses, relative
 from reproduction.records import Record
 from reproduction.runs import SOURCES, Profile, Run, over_seeds, run_all
 from reproduction.runs.interventions import INTERVENTIONS
@@ -75,6 +79,26 @@ def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=prin
             found.append(rows.assign(claim=claim))
     rows = pd.concat(found, ignore_index=True)
     return rows[rows["metric"].isin([EXPECTED, DRAWN])].reset_index(drop=True)
+
+
+def run_live(profile: Profile, device: str, seeds, log=print) -> pd.DataFrame:
+    """Returns the rows of C5 in AdsWorld's default setting."""
+    mine = [one for one in interventions("AdsWorld") if one.rule == "rowwise_adagrad"]
+    return run_all(over_seeds(seeds, mine), profile, device, log=log).assign(claim="C5")
+
+
+def left_live(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns the % of plain's jump that an intervention leaves: a row a seed."""
+    return 100 - gone(changes(rows), "AdsWorld", next(iter(RATES)))
+
+
+def directions(rows: pd.DataFrame) -> dict[str, bool]:
+    """Returns the conditions that hold for every seed of `run_live`."""
+    left, found = left_live(rows), {}
+    for name in NEED_TRUTH:
+        found[f"{name} leave less than half of the jump"] = (left[name] < 50).all()
+    alone = left["dense layers frozen"] < left["tables frozen"]
+    return found | {"the tables alone do less harm than the dense layers alone": alone.all()}
 
 
 def changes(rows: pd.DataFrame, at: str = "quarter", group: str = "all") -> pd.DataFrame:
@@ -201,3 +225,27 @@ def facts(record: Record) -> dict:
         own=own,
         most_left=max(means),
     )
+
+
+@style.shown("fig-causes")
+def left_by_intervention(rows: pd.DataFrame) -> Figure:
+    """Draws the part of the jump that each intervention leaves, mean over objectives."""
+    part = left_live(rows).unstack().rename("value")
+    found = intervals(part, ["setting"]).sort_values("mean", ascending=False)
+    fig, axes = style.figure(height=4.2)
+    y = np.arange(len(found))
+    axes.barh(y, found["mean"], color="#B9C6CF", height=0.62)
+    known = np.isfinite(found["low"].to_numpy())
+    axes.hlines(y[known], found["low"][known], found["high"][known], color="black", linewidth=2)
+    ends = np.where(known, found["high"], found["mean"]).clip(min=0)
+    place = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "fontsize": 11}
+    for k, value in enumerate(found["mean"]):
+        axes.annotate(f"{value:.0f} %", (ends[k], k), **place)
+    style.reference(axes, 100, vertical=True)
+    axes.axvline(0, color="black", linewidth=1)
+    axes.set_xlim(right=1.18 * max(100, ends.max()))
+    axes.set_yticks(y, [textwrap.fill(name, 16) for name in found.index])
+    axes.set_ylim(len(found) - 0.4, -0.6)
+    axes.set_xlabel("part of the jump that is left, %")
+    axes.grid(axis="y", visible=False)
+    return fig

@@ -1,9 +1,7 @@
-"""Chapters 5 and 6: the jump at the epoch boundary and its cause, at one rate under Adam."""
+"""Chapters 5 and 6: the jump at the epoch boundary, and what rows remember, at one rate."""
 
-import textwrap
 from functools import partial
 
-import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
@@ -13,67 +11,27 @@ from multiepoch.optim import SparseOptimizer
 from multiepoch.runner import Runner
 from multiepoch.train import frequency_groups, train
 from reproduction import style
-from reproduction.findings import by_name, measures
-from reproduction.measure import by_seed, intervals, jump, losses, pick, relative
+from reproduction.dose_response import production
+from reproduction.findings import by_name
+from reproduction.measure import by_seed, intervals, jump, losses, relative
 from reproduction.records import Record
-from reproduction.runs import Profile, Run, over_seeds, resolve_device, run_all, workers
-from reproduction.runs.interventions import INTERVENTIONS, more_of_each_day
-from reproduction.tuning import tuned
+from reproduction.runs import Profile, over_seeds, resolve_device, run_all, workers
+from reproduction.runs.interventions import more_of_each_day
 
-NAME = "second_epoch"
-PLAIN = "several epochs"
+NAME = "ch05_second_epoch"
 FINE = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
 
 
-def runs(epochs: int, causes: bool = True) -> list[Run]:
-    """Returns the runs of one seed, at the rates that are best for one epoch."""
-    rates = tuned("plain", 1)
-    base = dict(method="plain", seed=0, dense_lr=rates.dense_lr, embedding_lr=rates.embedding_lr)
-    several = Run(**base, setting=PLAIN, epochs=epochs, evaluate_at=FINE)
-    names = INTERVENTIONS if causes else ()
-    return [several, *(Run(**base, setting=name, epochs=2, intervention=name) for name in names)]
-
-
-def run(
-    profile: Profile, device: str = "auto", seeds=None, store=None, log=print, causes: bool = True
-) -> pd.DataFrame:
-    """Returns rows of runs.COLUMNS, of plain training and, with `causes`, of each intervention."""
-    todo = over_seeds(seeds or profile.seeds, runs(profile.epochs, causes))
-    return run_all(todo, profile, device, store, log)
-
-
-def plain_jump(rows: pd.DataFrame, setting: str = PLAIN) -> pd.Series:
-    """Returns the boundary jump of plain training in %, by seed and objective."""
-    return jump(rows, method="plain", setting=setting)
+def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
+    """Trains plainly for the profile's epochs and returns rows of runs.COLUMNS."""
+    todo = [production.at_best(epochs=profile.epochs, evaluate_at=FINE)]
+    return run_all(over_seeds(seeds or profile.seeds, todo), profile, device, store, log)
 
 
 def quarters(rows: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     """Returns the rise over epoch 2's first quarter, and per quarter over the others, in %."""
-    plain = pick(rows, "plain", PLAIN)
-    later = relative(*(losses(plain, epoch=epoch) for epoch in (2.0, 1.25)))
-    return by_seed(plain_jump(rows)), by_seed(later) / 3
-
-
-def part_left(rows: pd.DataFrame) -> pd.Series:
-    """Returns the % of the plain jump that is left, mean over objectives, by setting and seed."""
-    left = {name: plain_jump(rows, setting=name) for name in INTERVENTIONS}
-    part = 100 * pd.concat(left, names=["setting"]) / plain_jump(rows)
-    return part.groupby(["setting", "seed"]).mean()
-
-
-def directions(rows: pd.DataFrame) -> dict[str, bool]:
-    """Returns the conditions that hold for every seed, of the runs that the rows have."""
-    if set(rows["setting"]) == {PLAIN}:
-        jumps = plain_jump(rows).groupby("objective")
-        return {f"the test loss of {name} jumps": (jump > 0).all() for name, jump in jumps}
-    left, found = part_left(rows).unstack("setting"), {}
-    for name in ("labels drawn anew", "fresh impressions"):
-        found[f"{name} leave less than half of the jump"] = (left[name] < 50).all()
-    alone = left["dense layers frozen"] < left["tables frozen"]
-    found["the tables alone do less harm than the dense layers alone"] = alone.all()
-    rows_apart = left["infrequent rows frozen"] < left["frequent rows frozen"]
-    found["freezing infrequent rows helps more than freezing frequent ones"] = rows_apart.all()
-    return found
+    later = relative(*(losses(rows, None, epoch=epoch) for epoch in (2.0, 1.25)))
+    return by_seed(jump(rows, metric=None)), by_seed(later) / 3
 
 
 # What rows remember of the impressions they were trained on --------------------------------------
@@ -99,7 +57,6 @@ def run_memory(profile: Profile, device: str = "auto", seeds=None, log=print) ->
 
 
 def _one_seed(profile: Profile, device: str, seed: int) -> pd.DataFrame:
-    rates = tuned("plain", 1)
     world, days = profile.world(seed), profile.train_days
     window, _, test = (one.to(device) for one in profile.split(world))
     sample = torch.arange(0, len(window), days, device=device)
@@ -107,7 +64,8 @@ def _one_seed(profile: Profile, device: str, seed: int) -> pd.DataFrame:
     logs = {SEEN: window[sample], FRESH: fresh, NEXT: test}
     torch.manual_seed(seed)
     model = ConversionModel(window.schema).to(device)
-    optimizer = SparseOptimizer.from_model(model, rates.dense_lr, rates.embedding_lr)
+    rates = production.DENSE, production.BEST
+    optimizer = SparseOptimizer.from_model(model, *rates, rule="rowwise_adagrad")
     more = dict(epochs=2, batch_size=profile.batch_size, seed=seed, progress=None)
     by_count = partial(frequency_groups, column=COLUMN, edges=EDGES)
     more |= dict(evaluate=logs, evaluate_at=(0.25, 1.0), groups=by_count)
@@ -130,8 +88,7 @@ def memory(rows: pd.DataFrame, objective: str = "click") -> tuple[pd.Series, pd.
 def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
     first, later = quarters(record.rows)
-    known = measures(record.evidence)
-    return known | by_name(first=first, later=later)
+    return by_name(first=first, later=later, jump=jump(record.rows, metric=None))
 
 
 # Figures ----------------------------------------------------------------------------------------
@@ -140,7 +97,7 @@ def facts(record: Record) -> dict:
 @style.shown("fig-within")
 def within_epochs(rows: pd.DataFrame) -> Figure:
     """Draws test logloss over the epochs against that at the end of the first, by objective."""
-    fig, axes, _ = style.rises(pick(rows, "plain", PLAIN), height=4.0)
+    fig, axes, _ = style.rises(rows, height=4.0)
     style.legend_outside(fig, axes)
     return fig
 
@@ -148,7 +105,7 @@ def within_epochs(rows: pd.DataFrame) -> Figure:
 @style.shown("fig-jumps")
 def jumps(rows: pd.DataFrame, reported: float) -> Figure:
     """Draws the boundary jump of each objective beside a reported number."""
-    found = intervals(plain_jump(rows), ["objective"])
+    found = intervals(jump(rows, metric=None), ["objective"])
     found = found.reindex([o for o in style.OBJECTIVES if o in found.index])
     fig, axes = style.figure(height=3.2)
     colors = [style.OBJECTIVES[name][0] for name in found.index]
@@ -161,29 +118,6 @@ def jumps(rows: pd.DataFrame, reported: float) -> Figure:
     axes.axhline(0, color="black", linewidth=1)
     axes.set_ylabel("boundary jump, %")
     axes.grid(axis="x", visible=False)
-    return fig
-
-
-@style.shown("fig-causes")
-def left_by_intervention(rows: pd.DataFrame) -> Figure:
-    """Draws the part of the jump that each intervention leaves, mean over objectives."""
-    found = intervals(part_left(rows), ["setting"]).sort_values("mean", ascending=False)
-    fig, axes = style.figure(height=4.2)
-    y = np.arange(len(found))
-    axes.barh(y, found["mean"], color="#B9C6CF", height=0.62)
-    known = np.isfinite(found["low"].to_numpy())
-    axes.hlines(y[known], found["low"][known], found["high"][known], color="black", linewidth=2)
-    ends = np.where(known, found["high"], found["mean"]).clip(min=0)
-    place = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "fontsize": 11}
-    for k, value in enumerate(found["mean"]):
-        axes.annotate(f"{value:.0f} %", (ends[k], k), **place)
-    style.reference(axes, 100, vertical=True)
-    axes.axvline(0, color="black", linewidth=1)
-    axes.set_xlim(right=1.18 * max(100, ends.max()))
-    axes.set_yticks(y, [textwrap.fill(name, 16) for name in found.index])
-    axes.set_ylim(len(found) - 0.4, -0.6)
-    axes.set_xlabel("part of the jump that is left, %")
-    axes.grid(axis="y", visible=False)
     return fig
 
 
