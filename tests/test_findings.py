@@ -211,6 +211,6 @@ def test_verdicts_are_shown_by_profile_and_name_claims_without_a_record(monkeypa
 
 
 def test_the_command_finds_every_experiment():
-    assert {"02", "03", "04", "05", "07", "08", "09", "10", "11", "12", "tuning"} <= set(
+    assert {"02", "03", "04", "05", "07", "09", "10", "11", "12", "tuning"} <= set(
         command.EXPERIMENTS.keys()
     )

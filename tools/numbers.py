@@ -51,8 +51,7 @@ def measured(results: Path) -> dict[str, pd.Series]:
     its end, and `tail_` tail rewind's against MEDA's at that quarter; `_no_cross` is without the
     cross, at the rate of the large dose. `valley` is the loss of one epoch at the rate with the
     small dose against the best. `gain_METHOD` is a method's loss after three epochs against one
-    plain epoch, each at its best table rate, and `falling_METHOD` against MEDA, both with the dense
-    rate's factor from epoch 2 on tuned. `days_METHOD` is its loss from day 3 on of
+    plain epoch, each at its best table rate. `days_METHOD` is its loss from day 3 on of
     continual training with two epochs a day against one. `own_left` is the part of plain's jump
     that two-fold tables leave, in the default setting; `late_rise_kuairand` is what remains
     without the own label on KuaiRand at the end of epoch 2. `board_METHOD` is a method's loss on

@@ -52,10 +52,13 @@ def ran(rows: pd.DataFrame) -> list[str]:
 
 
 def jump_left(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns each scale's jump as % of the plain one, over objectives: seed by setting."""
-    plain = by_seed(jump(pick(rows, "plain"), metric=None))
+    """Returns each scale's jump as % of the plain one, over objectives: seed by setting.
+
+    The seeds share plain's mean jump as the denominator.
+    """
+    plain = by_seed(jump(pick(rows, "plain"), metric=None)).mean()
     left = jump(pick(rows, "fal"), metric=None).groupby(["setting", "seed"]).mean()
-    return left.unstack("setting").div(plain, axis=0) * 100
+    return 100 * left.unstack("setting") / plain
 
 
 def best_against(rows: pd.DataFrame, other: str) -> pd.DataFrame:

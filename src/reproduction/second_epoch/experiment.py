@@ -88,7 +88,7 @@ def memory(rows: pd.DataFrame, objective: str = "click") -> tuple[pd.Series, pd.
 def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
     first, later = quarters(record.rows)
-    return by_name(first=first, later=later, jump=jump(record.rows, metric=None))
+    return by_name(first=first, later=later, jump=jump(record.rows, metric=None, method="plain"))
 
 
 # Figures ----------------------------------------------------------------------------------------
