@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -112,31 +113,42 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(cores or 1, 8)
 
 
+@cache
+def _is_kept_whole(file: str) -> bool:
+    """Whether tests of a file share what each process would have to make anew."""
+    text = (ROOT / file).read_text()
+    return 'scope="module"' in text or "pytest.mark.page" in text
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log):
-    """Gives each process one file after the other, and of the notebooks one notebook."""
+    """Gives each process one test function after the other, or a file whose tests share much."""
     from xdist.scheduler import LoadScopeScheduling
 
-    class ByFile(LoadScopeScheduling):
+    class ByFunction(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file, *_ = nodeid.split("::")
-            return nodeid if file.endswith("test_notebooks.py") else file
+            if file.endswith("test_notebooks.py"):
+                return nodeid
+            return file if _is_kept_whole(file) else nodeid.partition("[")[0]
 
-    return ByFile(config, log)
+    return ByFunction(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Runs units first, then notebooks, then the pages made of them.
 
     Several processes start with the notebooks, the longest of which are the last, so that the
-    others run units while one checks the pages.
+    others run units while one checks the pages. Whole files come before single functions, so that
+    all processes end at about the same time.
     """
     several = hasattr(config, "workerinput")
     order = ("notebook", "page", "slow", "") if several else ("", "slow", "notebook", "page")
 
-    def rank(numbered: tuple[int, pytest.Item]) -> tuple[int, int]:
+    def rank(numbered: tuple[int, pytest.Item]) -> tuple[int, bool, int]:
         k, item = numbered
         kind = next(filter(item.get_closest_marker, ("notebook", "page", "slow")), "")
-        return order.index(kind), -k if several and kind == "notebook" else k
+        single = several and not _is_kept_whole(item.nodeid.partition("::")[0])
+        return order.index(kind), single, -k if several and kind == "notebook" else k
 
     items[:] = [item for _, item in sorted(enumerate(items), key=rank)]

@@ -466,6 +466,7 @@ def test_two_processes_do_what_one_does_with_both_batches(two_processes, setting
             assert count is expected is None or torch.equal(count, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not HAS_FSDP2, reason="this torch's fully_shard ignores no parameter")
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="this torch has no gloo")
 def test_fsdp2_shards_the_dense_layers_beside_the_tables(two_processes):

@@ -12,7 +12,6 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from bs4 import BeautifulSoup
 
 from multiepoch.methods import METHODS
 from multiepoch.stats import interval
@@ -311,28 +310,3 @@ def test_what_made_up_losses_do_not_show_is_not_asserted(results):
     assertions = numbers.assertions(results)  # the made-up losses are noise
     assert not assertions["the smallest jump is about the paper's"]
     assert assertions["day by day, tail rewind gains"]
-
-
-@pytest.mark.page
-@pytest.mark.parametrize(
-    ("page", "label"),
-    [
-        ("book/index", interactive_figure.FRONT),
-        ("notebooks/08_fal_versus_meda", interactive_figure.CHAPTER),
-    ],
-)
-def test_the_built_pages_hold_the_interactive_figure_and_its_script(html, page, label):
-    if records.read(production.NAME, "long", ROOT / "results") is None:
-        pytest.skip("record not found")
-    path = html / f"{page}.html"
-    content = BeautifulSoup(path.read_text(), "html.parser")
-    figure = content.find("figure", id=label)
-    image = path.parent / figure.find("img")["src"]
-    names = [tag["src"] for tag in content.select('script[src*="_static/interactive_figure"]')]
-    assert [Path(name).name for name in names] == [interactive_figure.DATA, "interactive_figure.js"]
-    loaded = [
-        image,
-        path.parent / "../_static/interactive_figure.css",
-        *(path.parent / n for n in names),
-    ]
-    assert sum(one.stat().st_size for one in loaded) < LIMIT

@@ -15,7 +15,10 @@ from bs4 import BeautifulSoup
 import multiepoch.data
 import multiepoch.optim
 import multiepoch.train
-from reproduction import judge
+from reproduction import judge, records
+from reproduction.dose_response import production
+from tests.test_interactive_figure import LIMIT
+from tools import interactive_figure
 from tools.sphinx_ext.redirects import MOVED
 from tools.toc import pages
 
@@ -180,3 +183,23 @@ def test_the_badge_of_colab_is_at_the_top_of_the_page(html, name):
     assert image["alt"] == "Open in Colab"
     assert ((html / f"{name}.html").parent / image["src"]).is_file()
     assert image.find_previous(["h1", "h2"]).name == "h1"
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("book/index", interactive_figure.FRONT),
+        ("notebooks/08_fal_versus_meda", interactive_figure.CHAPTER),
+    ],
+)
+def test_the_interactive_figure_has_its_script_and_loads_little(html, name, label):
+    if records.read(production.NAME, "long", ROOT / "results") is None:
+        pytest.skip("record not found")
+    path = html / f"{name}.html"
+    figure = soup(path).find("figure", id=label)
+    image = path.parent / figure.find("img")["src"]
+    names = [tag["src"] for tag in soup(path).select('script[src*="_static/interactive_figure"]')]
+    assert [Path(name).name for name in names] == [interactive_figure.DATA, "interactive_figure.js"]
+    style = path.parent / "../_static/interactive_figure.css"
+    loaded = [image, style, *(path.parent / name for name in names)]
+    assert sum(one.stat().st_size for one in loaded) < LIMIT

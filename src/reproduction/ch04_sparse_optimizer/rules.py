@@ -13,7 +13,7 @@ from reproduction.judge import evidence
 from reproduction.measure import by_seed, losses, relative
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
-from reproduction.tuning import RULES, chosen, for_one_epoch
+from reproduction.tuning import RULES, Tuned, chosen, for_one_epoch
 
 NAME = "rules"
 SEEDS = tuple(range(30, 38))  # no pilot and no tuning has seen them
@@ -23,13 +23,20 @@ POINTS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 REPORTED = 50  # the tables' rate over the dense rate, as reported for the paper's model
 
 
+def tuned(rule: str, data: str) -> dict[str, Tuned]:
+    """Returns the best `shared` rate and the tables' `own`, with the dense rate beside it."""
+    return {
+        "shared": chosen(for_one_epoch(rule, data, shared=True)),
+        "own": chosen(for_one_epoch(rule, data, shared=False)),
+    }
+
+
 def runs() -> list[Run]:
     """Returns the runs of one seed: every rule with both kinds of rates, on both sources."""
     found = []
     for data in DATA:
         for rule, fields in RULES.items():
-            for rates in ("shared", "own"):
-                best = chosen(for_one_epoch(rule, data, rates == "shared"))
+            for rates, best in tuned(rule, data).items():
                 about = {"data": data, "rule": rule, "rates": rates}
                 of_run = {"data": data, "about": about, "evaluate_at": POINTS} | fields
                 found.append(Run("plain", 0, best.dense_lr, best.embedding_lr, **of_run))
@@ -109,7 +116,7 @@ def rates() -> pd.DataFrame:
     found = {}
     for data, name in DATA.items():
         for rule in RULES:
-            shared, own = (chosen(for_one_epoch(rule, data, both)) for both in (True, False))
+            shared, own = tuned(rule, data).values()
             found[name, rule] = {
                 "one shared rate": shared.dense_lr,
                 "dense rate": own.dense_lr,
