@@ -79,7 +79,7 @@ def results(tmp_path, under_adam):
         "delay",
         "board",
     )
-    committed += ("rules", "worth", "kuairand", "ab_test")
+    committed += ("rules", "worth", "scale", "kuairand", "ab_test")
     committed += ("dose_production", "dose_no_cross", "interplay", "ch12_penalty")
     kept = [f"{name}.*" for name in committed] + ["*.evidence.csv"]
     for path in (ROOT / "results").glob("*/*"):

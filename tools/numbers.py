@@ -18,7 +18,7 @@ from multiepoch.stats import interval
 from reproduction import judge, records
 from reproduction.ch04_sparse_optimizer import rules
 from reproduction.ch10_board import experiment as board
-from reproduction.ch11_new_data_every_day import delay, worth
+from reproduction.ch11_new_data_every_day import delay, scale, worth
 from reproduction.ch11_new_data_every_day import experiment as continual
 from reproduction.ch12_real_logs import experiment as real_logs
 from reproduction.ch12_real_logs import penalty
@@ -67,7 +67,8 @@ def measured(results: Path) -> dict[str, pd.Series]:
     epoch 2 against one epoch at the small dose. `second_epoch` is what two epochs with tail
     rewind are worth above one plain epoch, in percent of an epoch of fresh data, and
     `worth_fixed` what epochs 2 to 4 are worth in the largest window at the threshold of an eighth
-    of it; `worth_scaled` with one in proportion.
+    of it; `worth_scaled` with one in proportion. `scale_METHOD` is the loss after four epochs in
+    the largest window that C19 has, in a world that grows with it.
     In the default setting, at the rate that is best for one epoch, `default_jump` is plain's jump,
     `default_jump_no_cross` the same without the sparsest cross,
     `default_left` the part of it that FAL leaves, and `default_METHOD` a method's loss after three
@@ -143,6 +144,10 @@ def _measured(results: Path) -> dict[str, pd.Series]:
     found["second_epoch"], found["third_epoch"] = 100 * second, 100 * (third - second)
     for key in ("fixed", "scaled"):
         found[f"worth_{key}"] = worths[f"largest/{key}/4"]
+    gains = scale.gain(records.read(scale.NAME, "long", results).rows).xs(scale.LOOKUPS)
+    gains = gains.xs(gains.index.get_level_values("unique").max(), level="unique")
+    for name in ("meda", scale.TAIL, scale.OWN):
+        found[f"scale_{name.removesuffix('_votes')}"] = gains[name]
     rows = records.read(real_logs.NAME, "long", results).rows
     ends = [
         losses(rows, method="plain", setting=cross, **CLICK)

@@ -145,8 +145,12 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
         found += [("C19", measure, LABELS[name], level) for measure in ("grows", "fades")]
         found.append(("C19", "denser", LABELS[name], slopes[IDS, name]))
         found += [("C19", "left", f"{LABELS[name]}, {k}", largest[k, name]) for k in GROWS]
-    fixed = largest[IDS, TAIL] - largest[IDS, FIXED]
-    return evidence([*found, ("C19", "in_proportion", "", fixed)])
+    return evidence([*found, ("C19", "in_proportion", "", threshold(largest))])
+
+
+def threshold(largest: pd.Series) -> pd.Series:
+    """Returns the gain with a threshold in proportion minus that with one that stays, by seed."""
+    return largest[IDS, TAIL] - largest[IDS, FIXED]
 
 
 def facts(record: Record) -> dict:
@@ -157,7 +161,7 @@ def facts(record: Record) -> dict:
         slope=slope(gains),
         smallest=gains.xs(gains.index.levels[2].min(), level="unique"),
         largest=gains.xs(largest, level="unique"),
-        two=gain(record.rows, BOARD_EPOCHS[0]).xs(largest, level="unique"),
+        in_proportion=threshold(gains.xs(largest, level="unique")),
     )
 
 
