@@ -3,8 +3,6 @@
 A new method is a class in `multiepoch.optim` or `multiepoch.remedies`, and one entry here.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext

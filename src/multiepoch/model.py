@@ -6,8 +6,6 @@ The cross layer is that of DCN-v2 (Wang et al., 2021, arXiv 2008.13535, equation
 sparse gradients, so that the cost of a step depends on its batch, not on the size of the tables.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from itertools import chain, pairwise
 

@@ -17,8 +17,6 @@ a step, t steps after a gradient g; and, once lambda abs(w) is the larger, by lr
 lambda is. Only eps is a floor: lambda abs(w) far below it leaves lr * lambda abs(w) / eps.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -8,8 +8,6 @@ as `p_true`, which shows how much of the achievable gain a model gets.
 Days can be generated in any order: a day depends only on (seed, day, n).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral

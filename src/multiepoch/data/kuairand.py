@@ -5,8 +5,6 @@ Videos, CIKM 2022, https://doi.org/10.1145/3511808.3557624; CC BY-SA 4.0. The re
 contains two weeks of it (`data/kuairand/`, see its README.md).
 """
 
-from __future__ import annotations
-
 import os
 import tarfile
 import zlib

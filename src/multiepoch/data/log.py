@@ -1,10 +1,8 @@
 """`Log`: a columnar batch of impressions, the type that every source returns."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -103,42 +101,42 @@ class Log:
     def __len__(self) -> int:
         return len(self.day)
 
-    def __getitem__(self, rows: slice | Tensor) -> Log:
+    def __getitem__(self, rows: slice | Tensor) -> Self:
         """Selects impressions by a slice, a boolean mask or an index tensor, in that order."""
         if isinstance(rows, int):
             raise TypeError("Log: index with a slice, a mask or an index tensor, not an integer.")
         return replace(self, **_columns(lambda column: column[rows], self))
 
-    def days(self, first: int, last: int | None = None) -> Log:
+    def days(self, first: int, last: int | None = None) -> Self:
         """Selects the impressions of days first to last, both included; by default of one day."""
         last = first if last is None else last
         return self[(self.day >= first) & (self.day <= last)]
 
-    def to(self, device: torch.device | str) -> Log:
+    def to(self, device: torch.device | str) -> Self:
         return replace(self, **_columns(lambda column: column.to(device), self))
 
-    def with_labels(self, labels: Tensor) -> Log:
+    def with_labels(self, labels: Tensor) -> Self:
         """Returns the same impressions with other labels, (n, n_objectives) float32."""
         return replace(self, labels=labels)
 
-    def with_ids(self, ids: dict[str, Tensor], cardinality: dict[str, int]) -> Log:
+    def with_ids(self, ids: dict[str, Tensor], cardinality: dict[str, int]) -> Self:
         """Returns the same impressions with other ids, int64 (n,) by column, and cardinalities."""
         return replace(self, ids=ids, schema=replace(self.schema, cardinality=cardinality))
 
-    def without(self, column: str) -> Log:
+    def without(self, column: str) -> Self:
         """Returns the same impressions without an id column."""
         ids = {name: values for name, values in self.ids.items() if name != column}
         return self.with_ids(ids, {name: self.schema.cardinality[name] for name in ids})
 
     @classmethod
-    def concat(cls, logs: Sequence[Log]) -> Log:
+    def concat(cls, logs: Sequence[Self]) -> Self:
         """Concatenates logs of one source; each cardinality is the largest of all.
 
         Raises:
             DataError: If the columns differ.
         """
 
-        def names(log: Log) -> tuple:
+        def names(log: Self) -> tuple:
             optional = log.p_true is None, log.weight is None
             return tuple(log.ids), log.schema.dense, log.objectives, optional
 

@@ -1,7 +1,5 @@
 """Splits by time, so that no model is fitted on impressions later than those it is judged on."""
 
-from __future__ import annotations
-
 from multiepoch.data.log import DataError, Log
 
 

@@ -5,8 +5,6 @@ were dense: a row's gradient is the sum over its lookups. They keep the list of 
 and tail rewind count.
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Iterable
 
 import torch

@@ -4,8 +4,6 @@
 later. Without them the eager path does the same work.
 """
 
-from __future__ import annotations
-
 import ctypes
 import functools
 import hashlib

@@ -1,7 +1,5 @@
 """The update of a batch's rows in PyTorch operations, on any device and for any dtype."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

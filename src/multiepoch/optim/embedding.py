@@ -1,7 +1,5 @@
 """`EmbeddingOptimizer`: updates only the rows a batch touches."""
 
-from __future__ import annotations
-
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from dataclasses import asdict

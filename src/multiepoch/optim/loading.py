@@ -1,7 +1,5 @@
 """Saved states of table optimizers, made to fit the optimizer that loads them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from typing import Any

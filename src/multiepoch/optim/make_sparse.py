@@ -1,7 +1,5 @@
 """Sparse gradients for the tables of a model that someone else wrote."""
 
-from __future__ import annotations
-
 import warnings
 
 from torch import nn

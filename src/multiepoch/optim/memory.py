@@ -1,7 +1,5 @@
 """Huge pages for large tensors."""
 
-from __future__ import annotations
-
 import ctypes
 import mmap
 

@@ -1,7 +1,5 @@
 """The parameters of a model, and the modules that use them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from torch import nn

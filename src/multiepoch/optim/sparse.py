@@ -5,13 +5,11 @@ rate than the dense layers. Here both rates live in the parameter groups of one 
 that a scheduler for one also schedules the other.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from itertools import chain, zip_longest
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +65,7 @@ class SparseOptimizer(Optimizer):
         embedding_lr: float,
         dense: Callable[..., Optimizer] = torch.optim.Adam,
         **embedding_options: Any,
-    ) -> SparseOptimizer:
+    ) -> Self:
         """Sorts the parameters of `model` into tables and dense parameters, and optimizes both.
 
         A table is the weight of an `nn.Embedding` or `nn.EmbeddingBag` with `sparse=True`. Every

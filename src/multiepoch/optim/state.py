@@ -1,7 +1,5 @@
 """The state of one table: its tensors, before the first step and after the table has grown."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

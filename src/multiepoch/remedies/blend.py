@@ -14,11 +14,9 @@ been looked up as often as in the whole of epoch 0. Each row follows its own cou
 cannot tell when an epoch ends needs to announce only that the data begins to repeat.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -146,7 +144,7 @@ class Blend:
         return {"rows": rows, "dense": [old.clone() for old in self.old]}
 
     @classmethod
-    def loaded(cls, tables: Tables, state: dict[str, Any]) -> Blend:
+    def loaded(cls, tables: Tables, state: dict[str, Any]) -> Self:
         """Builds the Blend of a saved state."""
         saved = state["rows"]
         shapes = [tensor.shape for tensor in tables.others()]

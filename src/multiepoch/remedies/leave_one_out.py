@@ -6,8 +6,6 @@ that it made to them itself. UWSR (Lettich and Gupta, arXiv 2609.34083) gives th
 and lowers the dense layers' reliance on such rows instead.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +26,30 @@ from multiepoch.remedies.votes import VoteStore, copy_votes, leave_out, vote, vo
 
 Where = Literal["memory", "column"] | Path
 _SLOWEST = 1000  # steps over which the mean square of a table is taken
+
+
+class _Table:
+    """A table, the counts of its rows' votes, and the mean square of its gradients, (dim,)."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self.weight, self.slots, self.steps = weight, 0, 0
+        self.count = torch.zeros(len(weight), dtype=torch.int32, device=weight.device)
+        self.mean_square = torch.zeros(weight.shape[1], dtype=torch.float64, device=weight.device)
+
+    def grow(self) -> None:
+        """Counts the rows that the table has grown by, too."""
+        if (more := len(self.weight) - len(self.count)) > 0:
+            self.count = torch.cat([self.count, self.count.new_zeros(more)])
+
+    def state(self) -> dict[str, Any]:
+        self.grow()
+        kept = {"count": self.count.clone(), "mean_square": self.mean_square.clone()}
+        return kept | {"steps": self.steps}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.steps = state["steps"]
+        for name in ("count", "mean_square"):
+            setattr(self, name, state[name].to(self.weight.device, copy=True))
 
 
 class LeaveOneOutRows:
@@ -335,30 +357,6 @@ class LeaveOneOutRows:
         given = {name: getattr(self, name) for name in ("below", "bits", "exclude", "width")}
         lookups = {one.name: one.slots for one in self._modules}
         return given | {"lookups": lookups, "column": self._store is None}
-
-
-class _Table:
-    """A table, the counts of its rows' votes, and the mean square of its gradients, (dim,)."""
-
-    def __init__(self, weight: Tensor) -> None:
-        self.weight, self.slots, self.steps = weight, 0, 0
-        self.count = torch.zeros(len(weight), dtype=torch.int32, device=weight.device)
-        self.mean_square = torch.zeros(weight.shape[1], dtype=torch.float64, device=weight.device)
-
-    def grow(self) -> None:
-        """Counts the rows that the table has grown by, too."""
-        if (more := len(self.weight) - len(self.count)) > 0:
-            self.count = torch.cat([self.count, self.count.new_zeros(more)])
-
-    def state(self) -> dict[str, Any]:
-        self.grow()
-        kept = {"count": self.count.clone(), "mean_square": self.mean_square.clone()}
-        return kept | {"steps": self.steps}
-
-    def load(self, state: dict[str, Any]) -> None:
-        self.steps = state["steps"]
-        for name in ("count", "mean_square"):
-            setattr(self, name, state[name].to(self.weight.device, copy=True))
 
 
 def _are_distinct(impressions: Tensor) -> bool:

@@ -1,7 +1,5 @@
 """What the forward and backward passes of a model look up in its tables, for `LeaveOneOutRows`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 

@@ -23,8 +23,6 @@ A reset leaves FAL's counts alone: they say how often the data contains each row
 reset nor another epoch changes. It also leaves the optimizer's step count, which is the table's.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 import warnings
@@ -32,7 +30,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -194,7 +192,7 @@ class Rewind:
         self._blend, self._records, self.epoch = None, [], None
         self._listen()
 
-    def __enter__(self) -> Rewind:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

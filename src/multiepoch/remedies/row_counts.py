@@ -1,19 +1,10 @@
 """Counts of some rows of a table, whose memory grows with these rows and not with the table."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
 from multiepoch.optim import compiled
 from multiepoch.optim.memory import use_huge_pages
-
-
-def row_counts(table: Tensor) -> HashedCounts | SortedCounts:
-    """Returns an empty set of counts, by the compiled kernels if they can."""
-    if table.is_cpu and len(table) < 2**31 and compiled.library() is not None:
-        return HashedCounts()
-    return SortedCounts(table.device)
 
 
 class HashedCounts:
@@ -98,6 +89,13 @@ class SortedCounts:
     @property
     def n_bytes(self) -> int:
         return sum(part.nbytes for run in self.runs for part in run)
+
+
+def row_counts(table: Tensor) -> HashedCounts | SortedCounts:
+    """Returns an empty set of counts, by the compiled kernels if they can."""
+    if table.is_cpu and len(table) < 2**31 and compiled.library() is not None:
+        return HashedCounts()
+    return SortedCounts(table.device)
 
 
 def _zeros(n_slots: int) -> Tensor:

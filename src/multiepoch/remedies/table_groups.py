@@ -1,7 +1,5 @@
 """MEDA's continual form: a set of tables for each epoch index, carried from day to day."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """The tables of an embedding optimizer as the remedies see them: values by row, and fresh draws."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Callable, Iterator
@@ -36,13 +34,6 @@ def check_not_grown(table: Tensor, n_rows: int, remedy: str) -> None:
             f"a table of {n_rows} rows has grown to shape {tuple(table.shape)}, and {remedy} takes "
             "no table that grows: grow it before, or use tail_rewind, which does"
         )
-
-
-def tables_of(model: nn.Module, optimizer: Any, seed: int, init: Init | None) -> Tables:
-    """Returns the tables of an optimizer; one for sharded tables makes them itself."""
-    if hasattr(optimizer, "tables"):
-        return optimizer.tables(model, seed, init)
-    return Tables(model, optimizer, seed, init)
 
 
 class Tables:
@@ -156,6 +147,13 @@ class Tables:
             else:
                 weight.normal_(*self.moments[place])
         return weight
+
+
+def tables_of(model: nn.Module, optimizer: Any, seed: int, init: Init | None) -> Tables:
+    """Returns the tables of an optimizer; one for sharded tables makes them itself."""
+    if hasattr(optimizer, "tables"):
+        return optimizer.tables(model, seed, init)
+    return Tables(model, optimizer, seed, init)
 
 
 def _can_be_averaged(tensor: Tensor) -> bool:

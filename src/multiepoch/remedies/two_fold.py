@@ -5,8 +5,6 @@ folds, and each fold has tables that learn from the other one only, as out-of-fo
 target encoding. What no row has seen, no dense layer can learn to trust.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any

@@ -1,7 +1,5 @@
 """Records of the rows an epoch touches: their number of lookups and their earlier values."""
 
-from __future__ import annotations
-
 import math
 import os
 import shutil

@@ -8,8 +8,6 @@ there is no vote. The votes of an impression lie side by side in its record, uin
 that both round alike.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable
 from pathlib import Path

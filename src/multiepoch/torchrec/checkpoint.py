@@ -8,8 +8,6 @@ reads the lists of the shards that overlap its own.
 Each checkpoint is in a folder of its own, and the file `latest` names the one that is complete.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import uuid

@@ -10,8 +10,6 @@ The rows that a batch looks up are copied before the lookup and corrected in `st
 for each rule whose state does not depend on the rate, as in SGD, Adagrad and row-wise Adagrad.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Callable
 from types import ModuleType

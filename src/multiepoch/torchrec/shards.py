@@ -1,7 +1,5 @@
 """The part of each sharded table that this process holds."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
