@@ -175,11 +175,7 @@ class EmbeddingOptimizer(Optimizer):
             new_rows = torch.normal(0.0, 1.0, (int(new_rows), param.shape[1]), device=param.device)
             new_rows = new_rows * param.float().std() + param.float().mean()
         if not isinstance(new_rows, Tensor) or new_rows.shape[1:] != param.shape[1:]:
-            what = (
-                new_rows
-                if not isinstance(new_rows, Tensor)
-                else f"of shape {tuple(new_rows.shape)}"
-            )
+            what = f"of shape {tuple(new_rows.shape)}" if isinstance(new_rows, Tensor) else new_rows
             raise ValueError(
                 f"grow_table: new_rows is {what}; give a number of rows, or a tensor of rows of "
                 f"{param.shape[1]} weights."
@@ -212,30 +208,18 @@ class EmbeddingOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        tables = [
-            (group, table_name(group, index), param, param.grad)
-            for group in self.param_groups
-            for index, param in enumerate(group["params"])
-            if param.grad is not None
-        ]
-        layouts = [state_layout(group, param) for group, _, param, _ in tables]
-        for (group, name, param, grad), layout in zip(tables, layouts):
-            check_table(param, name)
-            check_state(self.state.get(param, {}), param, name, layout)
-            # torch.distributed.checkpoint makes an optimizer's state by a step with every rate at 0
-            # and dense gradients of zeros.
-            if grad.is_sparse or float(group["lr"]) != 0 or grad.any():
-                check_gradient(param, grad, name, group["check_finite"])
-        # All rows are found before the first table changes, since an id may be out of range.
-        found = [self._touched(*table) for table in tables]
-        states = [
-            fill(self.state[param], layout) for (*_, param, _), layout in zip(tables, layouts)
-        ]
-        self._call_hooks(
-            [(t[2], touched) for t, touched in zip(tables, found) if touched is not None]
-        )
-        for (group, _, param, grad), touched, state in zip(tables, found, states):
-            state["step"] += grad.is_sparse
+        # All tables are checked, and their rows found, before the first one changes.
+        tables = []
+        for group in self.param_groups:
+            for index, param in enumerate(group["params"]):
+                if param.grad is not None:
+                    layout = state_layout(group, param)
+                    touched = self._touched(group, index, param, layout)
+                    tables.append((group, param, layout, touched))
+        states = [fill(self.state[param], layout) for _, param, layout, _ in tables]
+        self._call_hooks([(param, found) for _, param, _, found in tables if found is not None])
+        for (group, param, _, touched), state in zip(tables, states):
+            state["step"] += param.grad.is_sparse
             if touched is not None:
                 kernels = eager if touched.order is None else compiled
                 kernels.update_rows(group, param, state, touched)
@@ -253,9 +237,16 @@ class EmbeddingOptimizer(Optimizer):
             raise
 
     def _touched(
-        self, group: dict[str, Any], name: str, param: Tensor, grad: Tensor
+        self, group: dict[str, Any], index: int, param: Any, layout: dict[str, tuple]
     ) -> TouchedRows | None:
-        """Finds the rows of a table's batch; None if there are none."""
+        """Checks a table with its gradient, and finds the rows of its batch; None for none."""
+        name, grad = table_name(group, index), param.grad
+        check_table(param, name)
+        check_state(self.state.get(param, {}), param, name, layout)
+        # torch.distributed.checkpoint makes an optimizer's state by a step with every rate at 0 and
+        # dense gradients of zeros.
+        if grad.is_sparse or float(group["lr"]) != 0 or grad.any():
+            check_gradient(param, grad, name, group["check_finite"])
         if not grad.is_sparse or grad._nnz() == 0:
             return None
         ids, values = grad._indices()[0], grad._values()
