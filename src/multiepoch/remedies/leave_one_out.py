@@ -149,6 +149,7 @@ class LeaveOneOutRows:
         self._pass: Pass | None = None  # the one that runs
         self._passes: list[Pass] = []  # those that the next step waits for
         self._processes = dist.get_world_size() if dist.is_initialized() else 1
+        self._together = all_gather if self._processes > 1 else lambda entries: entries
         if self._processes > 1:
             _leave_alone(model, list(tables))
         self._handles = [
@@ -275,8 +276,7 @@ class LeaveOneOutRows:
 
     def _vote(self, table: _Table, lookups: tuple[Tensor, Tensor, Tensor], records: Tensor) -> None:
         """Lets lookups, as of `_lookups`, vote in a table; their records, (n, width), change."""
-        weight, group = table.weight, self._group(table)
-        ids, at, values = lookups
+        weight, (ids, at, values) = table.weight, lookups
         if table.slots > 1:  # the lookups of one row by one impression have one vote together
             key = at // self.width * len(weight) + ids
             key, which = key.unique(return_inverse=True)
@@ -284,17 +284,15 @@ class LeaveOneOutRows:
             last = torch.empty_like(key).index_copy_(0, which, torch.arange(len(at)).to(at))
             every, ids, at = at, ids[last], at[last]
         table.grow()
-        rows = all_gather(ids) if self._processes > 1 else ids  # of all processes
+        rows = self._together(ids)  # of all processes
         if len(rows) == 0:
             return
         table.steps += 1
-        newest, lr = 1 / min(table.steps, _SLOWEST), float(group["lr"])
+        newest, lr = 1 / min(table.steps, _SLOWEST), float(self._group(table)["lr"])
         votes = ids, at, values.contiguous(), records, self.bits
         state = weight.detach(), table.count, int(min(self.below, 2**31 - 1)), table.mean_square
-        if self._processes > 1:
-            vote(*votes, *state, newest, lr, False, rows, all_gather)
-        else:
-            vote(*votes, *state, newest, lr, self._is_fused(table))
+        fused = self._processes == 1 and self._is_fused(table)
+        vote(*votes, *state, newest, lr, fused, rows, self._together)
         if table.slots > 1:
             copy_votes(records, at[which], every, weight.shape[1], self.bits)
 

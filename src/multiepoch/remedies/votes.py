@@ -182,8 +182,8 @@ def vote(
     newest: float,
     lr: float,
     fused: bool,
-    rows: Tensor | None = None,
-    together: Callable[[Tensor], Tensor] = lambda entries: entries,
+    rows: Tensor,
+    together: Callable[[Tensor], Tensor],
 ) -> None:
     """Lets the lookups of a batch replace their votes, in the records and in their rows.
 
@@ -200,7 +200,7 @@ def vote(
         newest: The share of this batch in it.
         lr: The learning rate.
         fused: Takes the compiled kernel, in one sweep over the lookups, for one process.
-        rows: The ids of all processes; None for one process.
+        rows: The ids of all processes.
         together: Concatenates the entries, (m, ...), of all processes.
     """
     if fused:
@@ -209,7 +209,6 @@ def vote(
         compiled.call("vote", ids.contiguous(), at, gradient, *sizes, records, *of_table)
         torch.autograd.graph.increment_version(weight)
         return
-    rows = ids if rows is None else rows
     few = count[ids] < below
     own, had = read_votes(records, at, weight.shape[1], bits)
     again = few & had
