@@ -217,12 +217,7 @@ class Rewind:
     def state_dict(self) -> dict[str, Any]:
         """Returns the state as copies; it can be saved in the middle of an epoch, too."""
         self._check_not_serving("state_dict")
-        return {
-            "below": self.below,
-            "min_rows": self.min_rows,
-            "to": self.to,
-            "serve": self.serve,
-            "seed": self._tables.seed,
+        return self._given() | {
             "index": self.epoch,
             "n_epochs": self._n_epochs,
             "moments": list(self._tables.moments),
@@ -234,14 +229,12 @@ class Rewind:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores a saved state; raises a ValueError if it has other arguments or tables."""
         self._check_not_serving("load_state_dict")
-        earlier = {"n_epochs": state_dict.get("n_passes"), "serve": "trained"}  # as in version 0.1
-        earlier["min_rows"] = 0
-        saved: dict[str, Any] = earlier | state_dict
+        # As version 0.1 saved it, which had neither of the last two.
+        saved = {"n_epochs": state_dict.get("n_passes"), "serve": "trained", "min_rows": 0}
+        saved |= state_dict
         if saved.get("to") == "draw":
             saved["to"] = "reinit"
-        here = {"below": self.below, "to": self.to, "serve": self.serve}
-        here |= {"seed": self._tables.seed, "min_rows": self.min_rows}
-        check_same(saved, here, "a Rewind", "this one has")
+        check_same(saved, self._given(), "a Rewind", "this one has")
         records = [] if saved["index"] is None else self._new_records()
         n, n_saved = len(list(self._tables)), len(saved["began"])
         if saved["index"] is not None and n != n_saved:
@@ -254,6 +247,10 @@ class Rewind:
         self.epoch, self._n_epochs, self._resumed = saved["index"], saved["n_epochs"], True
         self._tables.moments = saved.get("moments") or self._tables.moments
         self._listen()
+
+    def _given(self) -> dict[str, Any]:
+        given = {name: getattr(self, name) for name in ("below", "to", "serve", "min_rows")}
+        return given | {"seed": self._tables.seed}
 
     def _check_not_serving(self, call: str) -> None:
         if self._blend is not None:
@@ -306,11 +303,11 @@ class Rewind:
                 self._tables.redraw(table, few, self._n_epochs)
                 continue
             since = self._tables.step(table) - self._began[k]
-            for rows, saved in record.put_back(below):
+            for saved in record.put_back(below):
                 for name, value in self._tables.values(table).items():
                     # A restored row has waited as long as when epoch 0 began.
                     before = saved[name] + since if name == "last_step" else saved[name]
-                    value.index_copy_(0, rows.to(value.device), before.to(value))
+                    value.index_copy_(0, saved["rows"].to(value.device), before.to(value))
 
 
 def meda(
