@@ -1,6 +1,7 @@
 """Sparse gradients for the tables of a model that someone else wrote."""
 
 import warnings
+from itertools import starmap
 
 from torch import nn
 
@@ -23,17 +24,14 @@ def make_sparse(model: nn.Module, min_rows: int = 10_000) -> dict[str, tuple[int
     Warns:
         UserWarning: If a large table must keep its dense gradient; it says which and why.
     """
-    modules = {prefix or type(one).__name__: one for prefix, one in model.named_modules()}
     changed = {}
     for part in parts_of(model):
         table = part.parameter
         if not part.tables or len(table) < min_rows or all(one.sparse for one in part.tables):
             continue
         rows, dim = table.shape
-        reasons = [_obstacle(user, modules[user]) for user in part.sparse_in + part.dense_in]
-        if any(reasons):
+        if why := "; ".join(filter(None, starmap(_obstacle, part.users.items()))):
             which = f"make_sparse: {part.name} ({rows:,} x {dim})"
-            why = "; ".join(filter(None, reasons))
             warnings.warn(f"{which} keeps its dense gradient, since {why}", stacklevel=2)
             continue
         for module in part.tables:

@@ -237,8 +237,7 @@ class SparseOptimizer(Optimizer):
             if key not in rate:
                 rows.append(("none", part.name, shape, lr, "frozen"))
             elif key in tables:
-                users = part.sparse_in + part.dense_in
-                note = f"shared by {', '.join(users)}" if len(users) > 1 else ""
+                note = f"shared by {', '.join(part.users)}" if len(part.users) > 1 else ""
                 rows.append(("embedding", part.name, shape, lr, note))
             elif part.tables:
                 rows.append(("dense", part.name, shape, lr, "an embedding without sparse=True"))

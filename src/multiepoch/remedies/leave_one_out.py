@@ -137,7 +137,7 @@ class LeaveOneOutRows:
         for group in self._optimizer.param_groups:
             _check_options(group)
         self._tables = [_Table(table) for table in tables]
-        self._modules = modules_of(model, tables, lookups or {})
+        self._modules = modules_of(tables, lookups or {})
         self.width = 0  # of an impression's record, in bytes
         for one in self._modules:
             one.first, one.size = self.width, vote_bytes(one.module.embedding_dim, bits)

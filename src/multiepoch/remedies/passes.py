@@ -1,10 +1,12 @@
 """What the forward and backward passes of a model look up in its tables, for `LeaveOneOutRows`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+
+from multiepoch.remedies.tables import Tables, named
 
 
 @dataclass
@@ -120,27 +122,21 @@ class Pass:
     lookups: dict[int, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
 
 
-def modules_of(
-    model: nn.Module, tables: Iterable[Tensor], lookups: Mapping[str, int]
-) -> list[Module]:
-    """Returns the modules that look the tables up; arguments as for `LeaveOneOutRows`."""
+def modules_of(tables: Tables, lookups: Mapping[str, int]) -> list[Module]:
+    """Returns the modules that look the tables up; `lookups` as for `LeaveOneOutRows`."""
     found = []
-    for k, table in enumerate(tables):
-        users = [
-            (name, module)
-            for name, module in model.named_modules()
-            if any(p is table for p in module._parameters.values())
-        ]
-        which = f"table {k} of the optimizer, of shape {tuple(table.shape)},"
-        if not users or not all(isinstance(m, nn.Embedding | nn.EmbeddingBag) for _, m in users):
-            kinds = ", ".join(type(module).__name__ for _, module in users) or "no module"
+    for k, (table, part) in enumerate(zip(tables, tables.parts)):
+        if len(part.tables) < len(part.users):
+            kinds = ", ".join(type(module).__name__ for module in part.users.values())
             raise ValueError(
-                f"{which} is the weight of {kinds}: it must be that of nn.Embedding or "
+                f"{named(k, table)} is the weight of {kinds}: it must be that of nn.Embedding or "
                 "nn.EmbeddingBag modules alone"
             )
         if table.dtype != torch.float32:
-            raise ValueError(f"{which} is {table.dtype}: LeaveOneOutRows needs torch.float32")
-        for name, module in users:
+            raise ValueError(
+                f"{named(k, table)} is {table.dtype}: LeaveOneOutRows needs torch.float32"
+            )
+        for name, module in zip(part.users, part.tables):
             if module.max_norm is not None or getattr(module, "mode", "sum") == "max":
                 raise ValueError(f"{name} has max_norm or mode='max', which LeaveOneOutRows lacks")
             slots = lookups.get(name, 1)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from multiepoch.optim.embedding import EmbeddingOptimizer
+from multiepoch.optim.parts import Part, parts_of
 from multiepoch.optim.sparse import SparseOptimizer
 
 Init = Callable[[Tensor], Any]
@@ -55,18 +56,17 @@ class Tables:
             raise TypeError(f"optimizer is {kind}, not an EmbeddingOptimizer or a SparseOptimizer")
         self.model, self.seed, self.optimizer = model, seed, embedding
         self._n = sum(len(group["params"]) for group in embedding.param_groups)
-        known = {id(p) for p in model.parameters()}
+        parts = {id(part.parameter): part for part in parts_of(model)}
         for k, table in enumerate(self):
-            if id(table) not in known:
+            if id(table) not in parts:
                 raise ValueError(
-                    f"table {k} of the optimizer, of shape {tuple(table.shape)}, is not a "
-                    "parameter of the model: build the optimizer from this model"
+                    f"{named(k, table)} is not a parameter of the model: build the optimizer from "
+                    "this model"
                 )
+        self.parts = [parts[id(table)] for table in self]
         # A wrapper for distributed training has the model, and its initialiser, a level below.
         own = (getattr(module, "init_table_", None) for module in model.modules())
         self._init: Init | None = init or next(filter(None, own), None)
-        padding = _padding_rows(model)
-        self._padding = [padding.get(id(table)) for table in self]
         self.moments = [] if self._init else [_moments(table) for table in self]
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -106,11 +106,11 @@ class Tables:
 
     def check_moments(self) -> None:
         """Raises a ValueError if a table cannot be redrawn, since it is empty."""
-        for table, (mean, _) in zip(self, self.moments):
+        for k, (table, (mean, _)) in enumerate(zip(self, self.moments)):
             if math.isnan(mean):
                 raise ValueError(
-                    f"table {self.place(table)} of the optimizer, of shape {tuple(table.shape)}, "
-                    "is empty, so that a redraw has no mean to take: give init, or grow it first"
+                    f"{named(k, table)} is empty, so that a redraw has no mean to take: give init, "
+                    "or grow it first"
                 )
 
     def redraw(self, table: Tensor, rows: Tensor | None, draw: int) -> None:
@@ -118,22 +118,18 @@ class Tables:
 
         The new weights depend on the seed, the position of the table and the number `draw`.
         """
-        values = self.values(table)
-        weight = values.pop("weight")
-        padding = self._padding[self.place(table)]
+        values, place = self.values(table), self.place(table)
+        weight, padding = values.pop("weight"), _padding_row(self.parts[place])
         kept = None if padding is None else weight[padding].clone()
-        which: Tensor | slice = slice(None)
         if rows is None:
-            self._draw(weight, self.place(table), draw)
+            self._draw(weight, place, draw)
         else:
-            which = rows
             # The whole table, since an initialiser may look at its shape, and so that a row's
             # draw does not depend on the other rows.
-            fresh = self._draw(torch.empty_like(weight), self.place(table), draw)
-            weight[rows] = fresh[rows]
+            weight[rows] = self._draw(torch.empty_like(weight), place, draw)[rows]
         if kept is not None:
             weight[padding] = kept
-        clear_state(values, which, self.step(table))
+        clear_state(values, slice(None) if rows is None else rows, self.step(table))
 
     def _draw(self, weight: Tensor, place: int, draw: int) -> Tensor:
         seed = draw_seed(self.seed, place, draw)
@@ -181,30 +177,30 @@ def _moments(table: Tensor) -> tuple[float, float]:
     return mean.item(), std.item()
 
 
-def embeddings(model: nn.Module, tables: Tables) -> list[nn.Embedding]:
+def named(k: int, table: Tensor) -> str:
+    """Names table k of an optimizer in errors."""
+    return f"table {k} of the optimizer, of shape {tuple(table.shape)},"
+
+
+def embeddings(tables: Tables) -> list[nn.Embedding]:
     """Returns the `nn.Embedding` that looks each table up, in the order of the tables.
 
     Raises:
         ValueError: If a table is looked up by another kind of module, or by several.
     """
     found = []
-    for k, table in enumerate(tables):
-        users = [module for module in model.modules() if getattr(module, "weight", None) is table]
+    for k, (table, part) in enumerate(zip(tables, tables.parts)):
+        users = [*part.users.values()]
         if len(users) != 1 or not isinstance(users[0], nn.Embedding):
-            kinds = ", ".join(type(module).__name__ for module in users) or "no module"
+            kinds = ", ".join(type(module).__name__ for module in users)
             raise ValueError(
-                f"table {k} of the optimizer, of shape {tuple(table.shape)}, is the weight of "
-                f"{kinds}: it must be that of one nn.Embedding"
+                f"{named(k, table)} is the weight of {kinds}: it must be that of one nn.Embedding"
             )
         found.append(users[0])
     return found
 
 
-def _padding_rows(model: nn.Module) -> dict[int, int]:
-    """Maps the id of a table to its padding row, if all modules that share it agree on one."""
-    rows: dict[int, set[int | None]] = {}
-    for module in model.modules():
-        if isinstance(module, nn.Embedding | nn.EmbeddingBag):
-            rows.setdefault(id(module.weight), set()).add(module.padding_idx)
-    agreed = {k: next(iter(users)) for k, users in rows.items() if len(users) == 1}
-    return {k: row for k, row in agreed.items() if row is not None}
+def _padding_row(part: Part) -> int | None:
+    """Returns the padding row of a table, if all modules that share it agree on one."""
+    rows = {module.padding_idx for module in part.tables}
+    return rows.pop() if len(rows) == 1 else None

@@ -42,7 +42,7 @@ class TwoFoldTables:
         self._dense = [p for p in model.parameters() if id(p) not in tables]
         self.copies: list[Tensor] = []  # by table, (2 n_rows, dim): copy 0 and then copy 1
         self._copy_of: Tensor | None = None  # which copy each impression of the pass reads, (n,)
-        for k, module in enumerate(embeddings(model, self._tables)):
+        for k, module in enumerate(embeddings(self._tables)):
             self.copies.append(module.weight.detach().repeat(2, 1).requires_grad_())
             module.register_forward_hook(lambda m, args, _, k=k: self._look_up(m, k, *args))
         groups, copies = [], iter(self.copies)
