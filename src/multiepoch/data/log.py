@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -78,6 +79,16 @@ class Log:
                     f"Log: {name} is {column.dtype} of shape {tuple(column.shape)}; "
                     f"it must be {dtype} of shape {shape}."
                 )
+
+    @classmethod
+    def from_numpy(cls, schema: Schema, ids: dict[str, np.ndarray], **columns: np.ndarray) -> Self:
+        """Makes a log of arrays, cast to the dtypes above; one that needs no cast is shared."""
+        types = {name: np.int32 if name == "day" else np.float32 for name in columns}
+        return cls(
+            schema,
+            {name: torch.from_numpy(np.asarray(column, np.int64)) for name, column in ids.items()},
+            **{k: torch.from_numpy(np.asarray(v, types[k])) for k, v in columns.items()},
+        )
 
     def _shape(self, column: str) -> tuple[int, ...]:
         n, ids = len(self.day), self.ids.get(column)
