@@ -67,12 +67,6 @@ def wait(
     return np.array(found) * np.maximum(0.0, 1 - alpha * waited)
 
 
-def left(gaps: np.ndarray, **options) -> np.ndarray:
-    """Returns what is left of an impression's update after waiting, as a share of its largest."""
-    path = np.abs(wait(int(np.max(gaps)), **options))
-    return path[np.asarray(gaps, dtype=int)] / path.max()
-
-
 @dataclass(frozen=True)
 class Expected:
     """What to expect of a second epoch.
