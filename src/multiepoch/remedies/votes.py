@@ -188,20 +188,15 @@ def vote(
     """Lets the lookups of a batch replace their votes, in the records and in their rows.
 
     Args:
-        ids: The row of each lookup, int64 (m,).
-        at: The place of its vote, as in `read_votes`.
-        gradient: Of its impression's loss, float32 (m, dim).
-        records: As in `read_votes`; changed in place, as are the next three.
-        bits: As there.
-        weight: The table, (n_rows, dim).
-        count: The votes of each row, int32 (n_rows,).
+        ids, at, gradient: Of each lookup: its row, int64 (m,); the place of its vote; and the
+            gradient of its impression's loss, float32 (m, dim).
+        records, bits: As in `read_votes`. The records change, as do the next three.
+        weight, count: The table, (n_rows, dim), and the votes of each row, int32 (n_rows,).
         below: A row with fewer votes keeps them.
-        mean_square: Of the gradients of the table, weight by weight, float64 (dim,).
-        newest: The share of this batch in it.
-        lr: The learning rate.
+        mean_square, newest: Of the gradients of the table, float64 (dim,), and the share of this
+            batch in it.
         fused: Takes the compiled kernel, in one sweep over the lookups, for one process.
-        rows: The ids of all processes.
-        together: Concatenates the entries, (m, ...), of all processes.
+        rows, together: The ids of all processes, and what concatenates their entries, (m, ...).
     """
     if fused:
         sizes = len(ids), weight.shape[1], bits // 8
