@@ -12,17 +12,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from multiepoch.optim import compiled, eager
+from multiepoch.optim import checks, compiled, eager
 from multiepoch.optim.adamar import AdaptiveRegularization
 from multiepoch.optim.batch import TouchedRows
-from multiepoch.optim.checks import (
-    check_gradient,
-    check_options,
-    check_state,
-    check_table,
-    described,
-    table_name,
-)
 from multiepoch.optim.fal import FrequencyAdaptiveLR
 from multiepoch.optim.loading import arranged, check_loaded
 from multiepoch.optim.memory import use_huge_pages
@@ -96,11 +88,11 @@ class EmbeddingOptimizer(Optimizer):
             if params and all(isinstance(entry, tuple) for entry in params):
                 group["param_names"], params = map(list, zip(*params))
             group["params"] = params
-        check_options({**self.defaults, **group})
+        checks.check_options({**self.defaults, **group})
         tables = [params] if isinstance(params, Tensor) else params
         for index, table in enumerate(tables):
             if isinstance(table, Tensor):
-                check_table(table, table_name(group, index))
+                checks.check_table(table, checks.table_name(group, index))
                 _fastest_path({**self.defaults, **group}, table, table)  # it may refuse fused=True
         super().add_param_group(group)
         for table in self.param_groups[-1]["params"]:
@@ -240,13 +232,13 @@ class EmbeddingOptimizer(Optimizer):
         self, group: dict[str, Any], index: int, param: Any, layout: dict[str, tuple]
     ) -> TouchedRows | None:
         """Checks a table with its gradient, and finds the rows of its batch; None for none."""
-        name, grad = table_name(group, index), param.grad
-        check_table(param, name)
-        check_state(self.state.get(param, {}), param, name, layout)
+        name, grad = checks.table_name(group, index), param.grad
+        checks.check_table(param, name)
+        checks.check_state(self.state.get(param, {}), param, name, layout)
         # torch.distributed.checkpoint makes an optimizer's state by a step with every rate at 0 and
         # dense gradients of zeros.
         if grad.is_sparse or float(group["lr"]) != 0 or grad.any():
-            check_gradient(param, grad, name, group["check_finite"])
+            checks.check_gradient(param, grad, name, group["check_finite"])
         if not grad.is_sparse or grad._nnz() == 0:
             return None
         ids, values = grad._indices()[0], grad._values()
@@ -321,10 +313,9 @@ class EmbeddingOptimizer(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.__dict__.setdefault("_row_hooks", OrderedDict())
-        for group in self.param_groups:  # of a state that was saved before there were these options
-            group.setdefault("fused", None)
-            group.setdefault("maximize", False)
-            group.setdefault("weight_decay", 0.0)
+        later = {"fused": None, "maximize": False, "weight_decay": 0.0}  # than some saved states
+        for group in self.param_groups:
+            group.update(later | group)
 
 
 def _fastest_path(group: dict[str, Any], param: Tensor, values: Tensor) -> str:
@@ -335,6 +326,6 @@ def _fastest_path(group: dict[str, Any], param: Tensor, values: Tensor) -> str:
         why = "" if compiled.library() else ", and compiled kernels, which this installation lacks"
         raise RuntimeError(
             f"EmbeddingOptimizer: fused=True needs contiguous float32 tables on a CPU{why}; this "
-            f"one is {described(param)}. Use fused=None."
+            f"one is {checks.described(param)}. Use fused=None."
         )
     return "fixed_size" if param.is_cuda else "unique"

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.utils.hooks import RemovableHandle
 
-from multiepoch.optim.embedding import EmbeddingOptimizer
-from multiepoch.optim.sparse import SparseOptimizer
+from multiepoch.optim.sparse import SparseOptimizer, TableOptimizer
 
 
 def gradient_of(ids: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
@@ -26,7 +25,7 @@ def gradient_of(ids: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
 
 
 def accumulate_lookups(
-    optimizer: EmbeddingOptimizer | SparseOptimizer, model: nn.Module | None = None
+    optimizer: TableOptimizer, model: nn.Module | None = None
 ) -> list[RemovableHandle]:
     """Makes gradients that torch adds count lookups as those of one big batch would.
 

@@ -279,6 +279,9 @@ class SparseOptimizer(Optimizer):
             )
 
 
+TableOptimizer = EmbeddingOptimizer | SparseOptimizer  # what has the tables of a model
+
+
 class _State(MutableMapping):
     """The states of both optimizers; each parameter's is in the optimizer that has it."""
 

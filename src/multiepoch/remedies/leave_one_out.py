@@ -17,9 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from multiepoch.optim import compiled
 from multiepoch.optim.checks import check_gradient
-from multiepoch.optim.embedding import EmbeddingOptimizer
 from multiepoch.optim.lookups import all_gather, gradient_of
-from multiepoch.optim.sparse import SparseOptimizer
+from multiepoch.optim.sparse import TableOptimizer
 from multiepoch.remedies.passes import Call, Module, Pass, modules_of
 from multiepoch.remedies.tables import Tables, check_same
 from multiepoch.remedies.votes import VoteStore, copy_votes, leave_out, vote, vote_bytes
@@ -116,7 +115,7 @@ class LeaveOneOutRows:
     def __init__(
         self,
         model: nn.Module,
-        optimizer: EmbeddingOptimizer | SparseOptimizer,
+        optimizer: TableOptimizer,
         below: float = 100,
         votes: Where = "memory",
         lookups: Mapping[str, int] | None = None,

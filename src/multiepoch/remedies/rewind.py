@@ -35,8 +35,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from multiepoch.optim.embedding import EmbeddingOptimizer
-from multiepoch.optim.sparse import SparseOptimizer
+from multiepoch.optim.sparse import TableOptimizer
 from multiepoch.remedies.blend import Blend, RowBlend
 from multiepoch.remedies.tables import Init, check_same, tables_of
 from multiepoch.remedies.undo_log import Counts, Keep, UndoLog
@@ -93,7 +92,7 @@ class Rewind:
     def __init__(
         self,
         model: nn.Module,
-        optimizer: EmbeddingOptimizer | SparseOptimizer,
+        optimizer: TableOptimizer,
         below: float = math.inf,
         to: Target = "reinit",
         seed: int = 0,

@@ -40,13 +40,7 @@ def check_not_grown(table: Tensor, n_rows: int, remedy: str) -> None:
 class Tables:
     """Iterates over the tables of an optimizer, and redraws rows; arguments as for `Rewind`."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        optimizer: EmbeddingOptimizer | SparseOptimizer,
-        seed: int,
-        init: Init | None,
-    ) -> None:
+    def __init__(self, model: nn.Module, optimizer: Any, seed: int, init: Init | None) -> None:
         # Accelerate and Lightning wrap an optimizer and keep it in `.optimizer`.
         while hasattr(optimizer, "optimizer"):
             optimizer = optimizer.optimizer

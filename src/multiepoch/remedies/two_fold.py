@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from multiepoch.optim.embedding import EmbeddingOptimizer
-from multiepoch.optim.sparse import SparseOptimizer
+from multiepoch.optim.sparse import TableOptimizer
 from multiepoch.remedies.tables import Tables, check_not_grown, embeddings
 
 
@@ -36,7 +36,7 @@ class TwoFoldTables:
         ValueError: If a table is not looked up by one `nn.Embedding` of the model.
     """
 
-    def __init__(self, model: nn.Module, optimizer: EmbeddingOptimizer | SparseOptimizer) -> None:
+    def __init__(self, model: nn.Module, optimizer: TableOptimizer) -> None:
         self._tables = Tables(model, optimizer, 0, None)
         tables = {id(table) for table in self._tables}
         self._dense = [p for p in model.parameters() if id(p) not in tables]

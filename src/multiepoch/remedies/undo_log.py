@@ -242,7 +242,3 @@ def _remove(folder: Path, process: int) -> None:
 def _pieces(columns: Columns) -> Iterator[Columns]:
     for k in range(0, len(columns.get("rows", ())), _PIECE):
         yield {name: column[k : k + _PIECE] for name, column in columns.items()}
-
-
-def copied(values: dict[str, Tensor], device: torch.device | None = None) -> dict[str, Tensor]:
-    return {name: value.to(device or value.device, copy=True) for name, value in values.items()}
