@@ -57,8 +57,8 @@ def arranged(saved: dict[str, Any], groups: list[dict[str, Any]]) -> dict[str, A
         # False rounds in another way; but this machine may lack what True demands.
         if group["fused"] is not None or options.get("fused"):
             new["fused"] = group["fused"]
-        names = group.get("param_names") or [name for *_, name in chosen]
-        arranged_groups.append(new | ({"param_names": names} if all(names) else {}))
+        of_tables = group.get("param_names") or [name for *_, name in chosen]
+        arranged_groups.append(new | ({"param_names": of_tables} if all(of_tables) else {}))
     return {**saved, "state": state, "param_groups": arranged_groups}
 
 

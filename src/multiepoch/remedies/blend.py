@@ -25,7 +25,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.hooks import RemovableHandle
 
 from multiepoch.optim.embedding import EmbeddingOptimizer
-from multiepoch.remedies.tables import Tables
+from multiepoch.remedies.tables import Tables, check_fits
 
 
 class Blend:
@@ -151,12 +151,7 @@ class Blend:
         if [old.shape for old in state["dense"]] != shapes:
             raise ValueError("the state is of a model with other dense layers")
         for table, one in zip(tables, saved, strict=True):
-            beyond = len(one["rows"]) > 0 and int(one["rows"][-1]) >= len(table)
-            if beyond or one["old"].shape[1:] != table.shape[1:]:
-                raise ValueError(
-                    "the served rows in the state are of a table of another shape than "
-                    f"{tuple(table.shape)}: load the state of a table of the same shape"
-                )
+            check_fits("the served rows", one["rows"], one["old"], table)
         few = [
             (one["rows"].to(table.device, copy=True), one["counts"].to(table.device, copy=True))
             for table, one in zip(tables, saved)

@@ -20,7 +20,7 @@ from multiepoch.optim.checks import check_gradient
 from multiepoch.optim.lookups import all_gather, gradient_of
 from multiepoch.optim.sparse import TableOptimizer
 from multiepoch.remedies.passes import Call, Module, Pass, modules_of
-from multiepoch.remedies.tables import Tables, check_same
+from multiepoch.remedies.tables import Tables, check_same, grown
 from multiepoch.remedies.votes import VoteStore, copy_votes, leave_out, vote, vote_bytes
 
 Where = Literal["memory", "column"] | Path
@@ -35,13 +35,8 @@ class _Table:
         self.count = torch.zeros(len(weight), dtype=torch.int32, device=weight.device)
         self.mean_square = torch.zeros(weight.shape[1], dtype=torch.float64, device=weight.device)
 
-    def grow(self) -> None:
-        """Counts the rows that the table has grown by, too."""
-        if (more := len(self.weight) - len(self.count)) > 0:
-            self.count = torch.cat([self.count, self.count.new_zeros(more)])
-
     def state(self) -> dict[str, Any]:
-        self.grow()
+        self.count = grown(self.count, self.weight)
         kept = {"count": self.count.clone(), "mean_square": self.mean_square.clone()}
         return kept | {"steps": self.steps}
 
@@ -282,7 +277,7 @@ class LeaveOneOutRows:
             values = values.new_zeros(len(key), weight.shape[1]).index_add_(0, which, values)
             last = torch.empty_like(key).index_copy_(0, which, torch.arange(len(at)).to(at))
             every, ids, at = at, ids[last], at[last]
-        table.grow()
+        table.count = grown(table.count, weight)
         rows = self._together(ids)  # of all processes
         if len(rows) == 0:
             return

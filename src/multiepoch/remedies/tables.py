@@ -37,6 +37,22 @@ def check_not_grown(table: Tensor, n_rows: int, remedy: str) -> None:
         )
 
 
+def check_fits(what: str, rows: Tensor, values: Tensor | None, table: Tensor) -> None:
+    """Raises a ValueError if saved rows, ascending, are of a table of another shape."""
+    beyond = len(rows) > 0 and int(rows[-1]) >= len(table)
+    if beyond or (values is not None and values.shape[1:] != table.shape[1:]):
+        raise ValueError(
+            f"{what} in the state are of a table of another shape than {tuple(table.shape)}: load "
+            "the state of a table of the same shape"
+        )
+
+
+def grown(counts: Tensor, table: Tensor) -> Tensor:
+    """Adds a count of 0 for each row that a table has grown by."""
+    more = len(table) - len(counts)
+    return torch.cat([counts, counts.new_zeros(more)]) if more > 0 else counts
+
+
 class Tables:
     """Iterates over the tables of an optimizer, and redraws rows; arguments as for `Rewind`."""
 

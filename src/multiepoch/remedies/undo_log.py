@@ -14,6 +14,7 @@ from torch import Tensor
 
 from multiepoch.optim.batch import at_least_float32
 from multiepoch.remedies.row_counts import row_counts
+from multiepoch.remedies.tables import check_fits, grown
 
 Keep = Literal["table", "bfloat16", "cpu"] | Path
 Columns = dict[str, Tensor]  # of k rows: their numbers, "rows", int64 (k,), and values, (k, ...)
@@ -28,17 +29,12 @@ class Counts:
         self.counts = torch.zeros(len(table), dtype=torch.int32, device=table.device)
 
     def add(self, rows: Tensor, occurrences: Tensor, values: Callable) -> None:
-        self._grow()
+        self.counts = grown(self.counts, self.table)
         self.counts.index_add_(0, rows, occurrences.int())
 
     def forget(self, rows: Tensor, occurrences: Tensor) -> None:
         """Takes a batch out of the counts again."""
         self.counts.index_add_(0, rows, -occurrences.int())
-
-    def _grow(self) -> None:
-        """Counts the rows that the table has grown by, too."""
-        if (more := len(self.table) - len(self.counts)) > 0:
-            self.counts = torch.cat([self.counts, self.counts.new_zeros(more)])
 
     def rows(self, below: float) -> Tensor:
         """Returns the rows touched at least once and fewer than `below` times, int64 (k,)."""
@@ -54,7 +50,7 @@ class Counts:
         return self.counts.nbytes
 
     def state_dict(self) -> dict[str, Tensor]:
-        self._grow()
+        self.counts = grown(self.counts, self.table)
         return {"counts": self.counts.clone()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -69,12 +65,8 @@ class Counts:
 class UndoLog:
     """Counts the lookups of touched rows and keeps their values from before the first one.
 
-    The values are in one chunk for each step that touched new rows, or in a file.
-
-    Args:
-        table: The table, (n_rows, dim).
-        keep: Where the values are: "table" keeps them on its device and in its dtype, "bfloat16" in
-            half the memory, "cpu" in the host's memory, and a Path in files of that folder.
+    The values are in one chunk for each step that touched new rows, or in a file; `keep` is as
+    `undo_log` for `Rewind`.
     """
 
     def __init__(self, table: Tensor, keep: Keep = "table") -> None:
@@ -169,12 +161,7 @@ class UndoLog:
         device = self.table.device
         ids, counts = (state[name].to(device) for name in ("ids", "counts"))
         values = state["values"]
-        beyond = len(ids) > 0 and int(ids[-1]) >= len(self.table)
-        if beyond or ("weight" in values and values["weight"].shape[1] != self.table.shape[1]):
-            raise ValueError(
-                "the undo log in the state is of a table of another shape than "
-                f"{tuple(self.table.shape)}: load the state of a table of the same shape"
-            )
+        check_fits("the rows of the undo log", ids, values.get("weight"), self.table)
         self._clear()
         self.lookups.add(ids, counts)
         for piece in _pieces({"rows": state["rows"], **values}):

@@ -28,7 +28,7 @@ from multiepoch.optim.adamar import AdaptiveRegularization
 from multiepoch.optim.embedding import EmbeddingOptimizer, RowHook
 from multiepoch.optim.fal import FrequencyAdaptiveLR
 from multiepoch.optim.lookups import gradient_of
-from multiepoch.optim.memory import use_huge_pages
+from multiepoch.optim.memory import use_huge_pages, zeros
 from multiepoch.remedies.tables import Init
 from multiepoch.torchrec.shards import Shard, find_shards
 from multiepoch.torchrec.tables import ShardedTables
@@ -81,10 +81,11 @@ class ShardedOptimizer(CombinedOptimizer):
         for shard, max_count in zip(self.shards, self.max_count):
             for rows in (shard.weight, *shard.state.values()):
                 use_huge_pages(rows, written=True)
+            of_rows = (len(shard.weight),), torch.int32, device
             if row_lr is not None:
-                shard.fal = {"count": _zeros(shard), "max_count": max_count}
+                shard.fal = {"count": zeros(*of_rows), "max_count": max_count}
             if row_decay is not None:
-                shard.state["last_step"] = _zeros(shard)
+                shard.state["last_step"] = zeros(*of_rows)
         self.replicated: _ReplicatedTables | None = None
         optimizers: list[KeyedOptimizer] = [model.fused_optimizer]
         if any(shard.replicated for shard in self.shards):
@@ -217,12 +218,6 @@ class ShardedOptimizer(CombinedOptimizer):
 
 def _kernels(shard: Shard) -> ModuleType:
     return compiled if compiled.usable(shard.weight, shard.weight) else eager
-
-
-def _zeros(shard: Shard) -> Tensor:
-    """Returns a number for each row of a shard, int32 (n,)."""
-    numbers = torch.empty(len(shard.weight), dtype=torch.int32, device=shard.weight.device)
-    return use_huge_pages(numbers).zero_()
 
 
 def _distinct(ids: Tensor, shard: Shard) -> tuple[Tensor, Tensor]:
