@@ -326,16 +326,11 @@ def _parted(state_dict: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
             f"this is no state of a SparseOptimizer: its keys are {sorted(state_dict)}, and no "
             "group has a rule; load the state of one optimizer into .dense or .embedding"
         )
-    keys = {key for group in tables for key in group["params"]}
-    state = state_dict["state"]
-    return (
-        {
-            **state_dict,
-            "state": {key: its for key, its in state.items() if key not in keys},
-            "param_groups": [group for group in groups if "rule" not in group],
-        },
-        {"state": {key: state[key] for key in keys if key in state}, "param_groups": tables},
-    )
+    state, keys = state_dict["state"], {key for group in tables for key in group["params"]}
+    dense = {key: its for key, its in state.items() if key not in keys}
+    others = [group for group in groups if "rule" not in group]
+    embedding = {"state": {key: state[key] for key in keys & state.keys()}, "param_groups": tables}
+    return {**state_dict, "state": dense, "param_groups": others}, embedding
 
 
 def _parameters(optimizer: Optimizer) -> Iterator[Tensor]:

@@ -7,6 +7,7 @@ and lowers the dense layers' reliance on such rows instead.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from multiepoch.optim import compiled
 from multiepoch.optim.checks import check_gradient
-from multiepoch.optim.lookups import all_gather, gradient_of
+from multiepoch.optim.lookups import all_gather, concatenated, gradient_of
 from multiepoch.optim.sparse import TableOptimizer
 from multiepoch.remedies.passes import Call, Module, Pass, modules_of
 from multiepoch.remedies.tables import Tables, check_same, grown
@@ -147,10 +148,7 @@ class LeaveOneOutRows:
         if self._processes > 1:
             _leave_alone(model, list(tables))
         self._handles = [
-            one.module.register_forward_hook(
-                lambda _, args, kwargs, out, one=one: self._look_up(one, args, kwargs, out),
-                with_kwargs=True,
-            )
+            one.module.register_forward_hook(partial(self._look_up, one), with_kwargs=True)
             for one in self._modules
         ]
         self._handles.append(self._optimizer.register_step_pre_hook(self._before_step))
@@ -194,7 +192,9 @@ class LeaveOneOutRows:
         return self._store.of(impressions)
 
     @torch.no_grad()
-    def _look_up(self, module: Module, args: tuple, kwargs: dict, out: Tensor) -> Tensor | None:
+    def _look_up(
+        self, module: Module, _: nn.Module, args: tuple, kwargs: dict, out: Tensor
+    ) -> Tensor | None:
         """Takes the own votes out of what a module has looked up."""
         now = self._pass
         if now is None or out.grad_fn is None:  # evaluation
@@ -241,10 +241,11 @@ class LeaveOneOutRows:
             ids, at, values = map(torch.cat, zip(*found)) if len(found) > 1 else found[0]
             n = values.new_full((len(ids), 1), len(now.records))
             now.lookups[k] = ids, at + first, n
-            if (earlier := table.weight.grad) is not None:
-                ids = torch.cat([earlier._indices()[0], ids])
-                values = torch.cat([earlier._values(), values])
-            table.weight.grad = gradient_of(ids[None], values, table.weight.shape)
+            gradient, earlier = (
+                gradient_of(ids[None], values, table.weight.shape),
+                table.weight.grad,
+            )
+            table.weight.grad = gradient if earlier is None else concatenated([earlier, gradient])
         now.calls = []
 
     @torch.no_grad()

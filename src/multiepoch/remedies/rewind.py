@@ -12,12 +12,7 @@ the data touches fewer than `below` times, which leak the most, and keeps the ot
 
 A reset row knows nothing at first, so a model that is served or evaluated while it trains dips
 after each reset. With `serve="blend"`, what it had learned is served until it has learned it anew
-(see `multiepoch.remedies.blend`)::
-
-    rewind = tail_rewind(model, optimizer, below=100, serve="blend")
-    ...
-    with rewind.serving():
-        evaluate(model)
+(see `multiepoch.remedies.blend`).
 
 A reset leaves FAL's counts alone: they say how often the data contains each row, which neither a
 reset nor another epoch changes. It also leaves the optimizer's step count, which is the table's.
@@ -229,8 +224,8 @@ class Rewind:
         """Restores a saved state; raises a ValueError if it has other arguments or tables."""
         self._check_not_serving("load_state_dict")
         # As version 0.1 saved it, which had neither of the last two.
-        saved = {"n_epochs": state_dict.get("n_passes"), "serve": "trained", "min_rows": 0}
-        saved |= state_dict
+        old = {"n_epochs": state_dict.get("n_passes"), "serve": "trained", "min_rows": 0}
+        saved: dict[str, Any] = old | state_dict
         if saved.get("to") == "draw":
             saved["to"] = "reinit"
         check_same(saved, self._given(), "a Rewind", "this one has")
