@@ -71,8 +71,8 @@ class Rewind:
             the device of the table. "bfloat16" rounds them, with a relative error of at most
             2 ** -8 (with Adam, 20 + 6 dim bytes). "cpu" keeps them in the host's memory, for tables
             on a GPU. The `pathlib.Path` of a folder keeps them in files there, and 12 bytes for
-            each row in memory; the files are removed with this object. A saved state has the values
-            in it and can be loaded with another `undo_log`.
+            each row in memory; the files have no names and end with this object. A saved state has
+            the values in it and can be loaded with another `undo_log`.
 
     `epoch` is the index of the current epoch, None before the first. A copy made together with the
     model and the optimizer, by `copy.deepcopy` or `pickle`, continues as the original would. If you

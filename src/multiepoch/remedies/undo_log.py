@@ -1,14 +1,12 @@
 """Records of the rows an epoch touches: their number of lookups and their earlier values."""
 
-import math
 import os
-import shutil
 import tempfile
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -181,14 +179,13 @@ class UndoLog:
 
 
 class RowFile:
-    """Columns of rows that only grow, each in a file of a new folder; removed when it is unused."""
+    """Columns of rows that only grow, each in a file without a name that ends with this object."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder = Path(tempfile.mkdtemp(prefix="undo_log_", dir=folder))
-        self.kinds: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}  # dtype, shape of a row
-        self.n, self.process = 0, os.getpid()
-        weakref.finalize(self, _remove, self.folder, self.process)
+        self.folder, self.n, self.process = folder, 0, os.getpid()
+        self.files: dict[str, Any] = {}
+        self.kinds: dict[str, tuple[torch.dtype, torch.Size]] = {}  # dtype, shape of a row
 
     def append(self, columns: Columns) -> None:
         """Appends k rows, with the same columns every time."""
@@ -203,10 +200,11 @@ class RowFile:
         self.n += len(column)
 
     def _write(self, name: str, column: Tensor) -> None:
-        self.kinds[name] = column.dtype, tuple(column.shape[1:])
-        with (self.folder / name).open("ab") as file:
-            file.truncate(self.n * column[:1].nbytes)  # drops what a failed write has left
-            file.write(column.view(torch.uint8).numpy().data)
+        if name not in self.files:
+            self.kinds[name] = column.dtype, column.shape[1:]
+            self.files[name] = tempfile.TemporaryFile(dir=self.folder, buffering=0)  # noqa: SIM115
+        self.files[name].seek(self.n * column[:1].nbytes)  # over what a failed write has left
+        column.view(torch.uint8).numpy().tofile(self.files[name])
 
     def columns(self) -> Columns:
         """Maps the files into memory; no column if there is no row."""
@@ -214,16 +212,10 @@ class RowFile:
             return {}
         found = {}
         for name, (dtype, shape) in self.kinds.items():
-            size = self.n * math.prod(shape)
-            flat = torch.from_file(str(self.folder / name), size=size, dtype=dtype)
-            found[name] = flat.view(self.n, *shape)
+            size = self.n * shape.numel() * dtype.itemsize
+            mapped = np.memmap(self.files[name], np.uint8, "c", shape=size)
+            found[name] = torch.from_numpy(mapped).view(dtype).view(self.n, *shape)
         return found
-
-
-def _remove(folder: Path, process: int) -> None:
-    """Removes the files at the end of the process that wrote them, and not at that of a fork."""
-    if os.getpid() == process:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _pieces(columns: Columns) -> Iterator[Columns]:
