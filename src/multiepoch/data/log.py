@@ -1,4 +1,4 @@
-"""`Log`: a columnar batch of impressions, the type that every source returns."""
+"""`Log`: a columnar batch of impressions, the type that every source returns; and its split."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -169,3 +169,27 @@ def _columns(function: Callable[..., Tensor], *logs: Log) -> dict[str, Any]:
     optional = [k for k in ("p_true", "weight") if getattr(logs[0], k) is not None]
     names = ["dense", "labels", "day", *optional]
     return {"ids": ids} | {k: function(*(getattr(log, k) for log in logs)) for k in names}
+
+
+def split_by_day(log: Log, train: int, validation: int, test: int) -> tuple[Log, Log, Log]:
+    """Splits a log by time into three parts, each given by its last day, from day 0 on.
+
+    No model is then fitted on impressions later than those that it is judged on.
+
+    Raises:
+        ValueError: If the days are not in ascending order.
+        DataError: If a part has no impression.
+    """
+    if not 0 <= train < validation < test:
+        raise ValueError(
+            f"split_by_day: the last days are train={train}, validation={validation}, "
+            f"test={test}; they must be in ascending order, from day 0 on."
+        )
+    parts = log.days(0, train), log.days(train + 1, validation), log.days(validation + 1, test)
+    for k, part in zip(("train", "validation", "test"), parts):
+        if len(part) == 0:
+            last = int(log.day.max()) if len(log) else None
+            raise DataError(
+                f"split_by_day: no impression in {k}; the last day of this log is {last}."
+            )
+    return parts

@@ -1,6 +1,8 @@
-"""The parameters of a model, and the modules that use them."""
+"""The parameters of a model, the modules that use them, and sparse gradients for its tables."""
 
+import warnings
 from dataclasses import dataclass, field
+from itertools import starmap
 
 from torch import nn
 
@@ -30,3 +32,44 @@ def parts_of(model: nn.Module) -> list[Part]:
                 sparse = name == "weight" and module.sparse
             (part.sparse_in if sparse else part.dense_in).append(user)
     return list(parts.values())
+
+
+def make_sparse(model: nn.Module, min_rows: int = 10_000) -> dict[str, tuple[int, int]]:
+    """Gives every large `nn.Embedding` and `nn.EmbeddingBag` of a model a sparse gradient.
+
+    The parameters stay the same objects. Call it before the optimizer is built. For a small table
+    a dense gradient is as fast, and works with any optimizer.
+
+    Args:
+        model: The module; it is changed in place.
+        min_rows: Tables with fewer rows stay as they are.
+
+    Returns:
+        The tables that were changed: the name of each parameter, and its (rows, dim).
+
+    Warns:
+        UserWarning: If a large table must keep its dense gradient; it says which and why.
+    """
+    changed = {}
+    for part in parts_of(model):
+        table = part.parameter
+        if not part.tables or len(table) < min_rows or all(one.sparse for one in part.tables):
+            continue
+        rows, dim = table.shape
+        if why := "; ".join(filter(None, starmap(_obstacle, part.users.items()))):
+            which = f"make_sparse: {part.name} ({rows:,} x {dim})"
+            warnings.warn(f"{which} keeps its dense gradient, since {why}", stacklevel=2)
+            continue
+        for module in part.tables:
+            module.sparse = True
+        changed[part.name] = (rows, dim)
+    return changed
+
+
+def _obstacle(name: str, module: nn.Module) -> str:
+    """Says why torch gives no sparse gradient to the weight of a module; "" if it does."""
+    if not isinstance(module, nn.Embedding | nn.EmbeddingBag):
+        return f"{name} uses it, too, and is no embedding"
+    if module.scale_grad_by_freq:
+        return f"{name} has scale_grad_by_freq=True"
+    return f"{name} has mode='max'" if getattr(module, "mode", "") == "max" else ""

@@ -183,17 +183,12 @@ class ShardedOptimizer(CombinedOptimizer):
         options = {name: getattr(self, name) for name in ("row_lr", "row_decay", "weight_decay")}
         return options | {"epoch": self.epoch, "lr": lr}
 
-    def _lr(self, shard: Shard) -> float:
-        """Returns the present learning rate of a table."""
-        if shard.replicated and self.replicated is not None:
-            return self.replicated.param_groups[0]["lr"]
-        return shard.kernel.fused_optimizer.param_groups[0]["lr"]
-
     @torch.no_grad()
     def _touch(self, shard: Shard, rows: Tensor, occurrences: Tensor) -> None:
         for hook in tuple(self._row_hooks.values()):
             hook(shard.weight, rows, occurrences)
-        lr, kept = self._lr(shard), None
+        of_table: Any = self.replicated if shard.replicated else shard.kernel.fused_optimizer
+        lr, kept = of_table.param_groups[0]["lr"], None
         if self._corrects:
             options = self._options(lr)
             kept = _kernels(shard).keep_rows(options, shard.weight, shard.fal, rows, occurrences)
@@ -253,7 +248,8 @@ class _ReplicatedTables(KeyedOptimizer):
         for shard, lookups in self.occurrences.items():
             rows = lookups.nonzero().squeeze(1)
             found.append((shard, rows, lookups[rows]))
-            gradient = _gradient(shard)
+            name = shard.name.split(".")[-2]
+            gradient = dict(shard.kernel.named_parameters_by_table())[name].grad
             if gradient is not None:
                 values = gradient.index_select(0, rows)
                 self.tables[shard].grad = gradient_of(rows[None], values, gradient.shape)
@@ -272,9 +268,3 @@ class _ReplicatedTables(KeyedOptimizer):
     def zero_grad(self, set_to_none: bool = True) -> None:
         for kernel in {shard.kernel for shard in self.tables}:
             kernel.emb_module.weights.grad = None
-
-
-def _gradient(shard: Shard) -> Tensor | None:
-    """Returns the mean gradient of a data-parallel table, (n_rows, dim)."""
-    name = shard.name.split(".")[-2]
-    return dict(shard.kernel.named_parameters_by_table())[name].grad
