@@ -241,10 +241,8 @@ class LeaveOneOutRows:
             ids, at, values = map(torch.cat, zip(*found)) if len(found) > 1 else found[0]
             n = values.new_full((len(ids), 1), len(now.records))
             now.lookups[k] = ids, at + first, n
-            gradient, earlier = (
-                gradient_of(ids[None], values, table.weight.shape),
-                table.weight.grad,
-            )
+            gradient = gradient_of(ids[None], values, table.weight.shape)
+            earlier = table.weight.grad
             table.weight.grad = gradient if earlier is None else concatenated([earlier, gradient])
         now.calls = []
 

@@ -218,9 +218,6 @@ def vote(
     change[few] = write_votes(records, at[few], change[few], bits)
     change[again] -= own[again]
     # Of a row that has become frequent a vote stays, and is no longer known.
-    gone = at[had & ~few]
-    records.view(-1)[gone[:, None] + vote_bytes(weight.shape[1], bits) - 2 + _TWO.to(at.device)] = 0
+    gone = _span(at[had & ~few], weight.shape[1], bits)
+    records.view(-1)[gone[:, -2:]] = 0  # the scale
     weight.index_add_(0, rows, together(change))
-
-
-_TWO = torch.arange(2)
