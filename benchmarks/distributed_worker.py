@@ -133,7 +133,7 @@ def main(n_rows: int, n_steps: int, seed: int, out: Path) -> None:
         "cpu_seconds": {kind: [round(s, 6) for _, s in both] for kind, both in seconds.items()},
         "lookups": BATCH * N_FEATURES,  # of a process in a step
         "rewind": rewound,
-        "rewound_rows": sum(len(rows) for rows, _ in rewind._records[0].chunks),
+        "rewound_rows": sum(len(one["rows"]) for one in rewind._records[0].chunks),
         "undo_log_bytes": rewind.n_bytes,
         "rss_bytes": process.memory_info().rss,
         "rss_before_steps": before,

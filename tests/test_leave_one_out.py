@@ -174,7 +174,9 @@ def test_500_random_cases_against_the_obvious_loop(way):
             largest = max(largest, float((read - expected).abs().max()))
             gradient = torch.randn(len(some), dim, generator=generator)
             state = weight, count, below, square, 1 / (k + 1), 0.1
-            votes.vote(ids[some], at, gradient, records, bits, *state, fused)
+            votes.vote(
+                ids[some], at, gradient, records, bits, *state, fused, ids[some], torch.clone
+            )
             pairs = zip(ids[some].tolist(), some.tolist())
             loop.vote(0, dict(zip(pairs, gradient.double())), 0.1)
             off = (weight - loop.tables[0]).abs()

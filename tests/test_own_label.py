@@ -101,8 +101,8 @@ def test_two_fold_tables_are_three_models_by_hand():
             model, _, control = parts
             for name, p in model.named_parameters():
                 torch.testing.assert_close(p, dict(hand[2].named_parameters())[name])
-            for k, pair in enumerate(control.copies):
-                for which, copy in enumerate(pair):
+            for k, both in enumerate(control.copies):
+                for which, copy in enumerate(both.chunk(2)):
                     torch.testing.assert_close(copy, list(hand[which].parameters())[k])
         parts = resumed(parts, make)
 
@@ -120,7 +120,7 @@ def test_no_copy_learns_from_the_fold_that_reads_it(rule):
             control.before_epoch(index)
             for at in torch.arange(N).split(9):
                 step(model, optimizer, control, ids, labels, at)
-        copies.append([[c.detach() for c in pair] for pair in control.copies])
+        copies.append([both.detach().chunk(2) for both in control.copies])
     for before, after in zip(*copies):
         assert torch.equal(before[0], after[0]) and not torch.equal(before[1], after[1])
 

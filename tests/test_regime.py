@@ -38,7 +38,8 @@ def test_a_penalty_moves_a_waiting_row_by_the_rate_whatever_its_coefficient():
         path = regime.wait(30, -2e-5, 0.01, l2=l2)  # up, and back
         steps = -np.diff(path)[path.argmax() :][:2] / 0.01
         assert 0.3 < steps.max() < 3.5
-    early = [regime.left(np.array([60]), gradient=2e-5, lr=0.03, l2=v)[0] for v in (0, 1e-8, 1e-6)]
+    paths = [np.abs(regime.wait(60, 2e-5, 0.03, l2=v)) for v in (0, 1e-8, 1e-6)]
+    early = [path[-1] / path.max() for path in paths]
     assert early[0] > 0.95 and early[1] > 0.9 and early[2] < 0.05
 
 

@@ -1,7 +1,5 @@
 """Files that are complete or absent, never partial."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import uuid

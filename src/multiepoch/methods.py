@@ -3,8 +3,6 @@
 A new method is a class in `multiepoch.optim` or `multiepoch.remedies`, and one entry here.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -15,16 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from multiepoch import remedies
 from multiepoch.optim import AdaptiveRegularization, FrequencyAdaptiveLR, SparseOptimizer
-from multiepoch.remedies import (
-    LeaveOneOutRows,
-    Rewind,
-    TwoFoldTables,
-    meda,
-    meda_groups,
-    meda_restored,
-    tail_rewind,
-)
 
 Hyperparameter = float | str | None
 
@@ -108,7 +98,7 @@ class EveryEpoch(Around):
             for group, lr in zip(self.optimizer.dense.param_groups, self._dense_lrs):
                 group["lr"] = factor * lr
             self.optimizer.keep_ratio()
-        if index == 0 and isinstance(self.inner, Rewind):
+        if index == 0 and isinstance(self.inner, remedies.Rewind):
             self.inner.new_data()  # `train` calls this at the start of an epoch only
         super().before_epoch(index)
 
@@ -173,13 +163,13 @@ class Method:
         return optimizer, EveryEpoch(optimizer, remedy, dense_factor)
 
 
-def _tail(model, optimizer, hyperparameter, seed, epochs, to="reinit", serve="trained") -> Rewind:
+def _tail(model, optimizer, hyperparameter, seed, epochs, to="reinit", serve="trained"):
     below = math.inf if hyperparameter == "all" else float(hyperparameter)
-    return tail_rewind(model, optimizer, below, to, seed, serve=serve)
+    return remedies.tail_rewind(model, optimizer, below, to, seed, serve=serve)
 
 
-def _meda(model, optimizer, hyperparameter, seed, epochs, serve="trained") -> Rewind:
-    return meda(model, optimizer, seed, serve=serve)
+def _meda(model, optimizer, hyperparameter, seed, epochs, serve="trained"):
+    return remedies.meda(model, optimizer, seed, serve=serve)
 
 
 TAU: dict[str, Any] = {"hyperparameter": "tau", "grid": (100, 20, 50, 500, 200, 2000)}
@@ -247,11 +237,12 @@ ALL_METHODS: dict[str, Method] = {
     # Under continual training a row holds what earlier days taught it, so these return rows to
     # the start of the day. The entry "meda" above redraws the tables there, too.
     "meda_restored": Method(
-        "MEDA (restored)", remedy=lambda model, optimizer, **_: meda_restored(model, optimizer)
+        "MEDA (restored)",
+        remedy=lambda model, optimizer, **_: remedies.meda_restored(model, optimizer),
     ),
     "meda_groups": Method(
         "MEDA (groups)",
-        remedy=lambda model, optimizer, seed, epochs, **_: meda_groups(
+        remedy=lambda model, optimizer, seed, epochs, **_: remedies.meda_groups(
             model, optimizer, epochs, seed
         ),
     ),
@@ -266,7 +257,7 @@ ALL_METHODS: dict[str, Method] = {
     # Rows that do not know the label of the impression that they predict.
     "leave_one_out_votes": Method(
         "leave-one-out rows",
-        remedy=lambda model, optimizer, hyperparameter, **_: LeaveOneOutRows(
+        remedy=lambda model, optimizer, hyperparameter, **_: remedies.LeaveOneOutRows(
             model, optimizer, hyperparameter
         ),
         **TAU,
@@ -277,7 +268,7 @@ ALL_METHODS: dict[str, Method] = {
     ),
     "two_fold": Method(
         "two-fold tables",
-        remedy=lambda model, optimizer, **_: TwoFoldTables(model, optimizer),
+        remedy=lambda model, optimizer, **_: remedies.TwoFoldTables(model, optimizer),
         group="own label",
         formula=r"\text{dense layers on fold } k \text{ read tables of fold } 1 - k",
         source="a control of chapter 9",

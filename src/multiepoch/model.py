@@ -6,8 +6,6 @@ The cross layer is that of DCN-v2 (Wang et al., 2021, arXiv 2008.13535, equation
 sparse gradients, so that the cost of a step depends on its batch, not on the size of the tables.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from itertools import chain, pairwise
 
@@ -42,7 +40,7 @@ class TableModel(nn.Module):
         if n_buckets < 1:
             raise ValueError(f"n_buckets is {n_buckets}; unknown ids need at least 1.")
         self.schema, self.n_buckets, self.embedding_std = schema, n_buckets, embedding_std
-        self.tables, tables = nn.ModuleDict(), []
+        self.tables = nn.ModuleDict()
         modules = zip(_module_names(schema.cardinality), schema.cardinality.items())
         for module, (name, cardinality) in modules:
             table: nn.Embedding | nn.EmbeddingBag
@@ -52,10 +50,9 @@ class TableModel(nn.Module):
             else:
                 table = nn.Embedding(n, embedding_dim, sparse=True)
             self.tables[module] = table
-            tables.append(table)
-        for table in tables:
-            table.weight.data = use_huge_pages(torch.empty_like(table.weight))
-            self.init_table_(table.weight)
+        for weight in self.table_parameters().values():
+            weight.data = use_huge_pages(torch.empty_like(weight))
+            self.init_table_(weight)
         self.register_buffer("n_overflow", torch.zeros(len(self.tables), dtype=torch.int64))
 
     def vectors(self, ids: dict[str, Tensor]) -> list[Tensor]:

@@ -17,8 +17,6 @@ a step, t steps after a gradient g; and, once lambda abs(w) is the larger, by lr
 lambda is. Only eps is a floor: lambda abs(w) far below it leaves lr * lambda abs(w) / eps.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -67,12 +65,6 @@ def wait(
         found.append(w)
     waited = np.maximum(np.arange(steps + 1) - 1, 0)
     return np.array(found) * np.maximum(0.0, 1 - alpha * waited)
-
-
-def left(gaps: np.ndarray, **options) -> np.ndarray:
-    """Returns what is left of an impression's update after waiting, as a share of its largest."""
-    path = np.abs(wait(int(np.max(gaps)), **options))
-    return path[np.asarray(gaps, dtype=int)] / path.max()
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """Spreads runs over processes; keeps each result as a file, and computes none twice."""
 
-from __future__ import annotations
-
 import ast
 import functools
 import hashlib
@@ -18,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 import torch
@@ -98,7 +96,7 @@ class Runner(Generic[Item]):
         self.workers = min(workers, os.cpu_count() or 1)
         self._pool: ProcessPoolExecutor | None = None
 
-    def __enter__(self) -> Runner[Item]:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind, *_) -> None:

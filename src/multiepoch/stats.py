@@ -1,7 +1,5 @@
 """Mean and confidence interval over seeds."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -6,8 +6,7 @@ KuaiRand needs the extra `data` (pandas, PyArrow, pooch), so its names are impor
 import importlib
 
 from multiepoch.data.ads_world import AdsWorld
-from multiepoch.data.log import DataError, Log, Schema
-from multiepoch.data.split import split_by_day
+from multiepoch.data.log import DataError, Log, Schema, split_by_day
 
 _KUAIRAND = ["PACKAGED_SPLIT", "download_kuairand", "load_kuairand"]
 

@@ -8,15 +8,12 @@ as `p_true`, which shows how much of the achievable gain a model gets.
 Days can be generated in any order: a day depends only on (seed, day, n).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from multiepoch.data.hashing import hashed_cross
 from multiepoch.data.log import Log, Schema
@@ -164,7 +161,8 @@ class AdsWorld:
         draw = np.repeat(rng.random((n, 1), dtype=np.float32), k, axis=0)
         schema = self.schema(day)
         ids, p_true, labels = self._outcomes(truth, users, slots, dense, draw, schema)
-        return _as_log(schema, ids, dense, labels, np.full(n * k, day, dtype=np.int32), p_true)
+        columns = dict(dense=dense, labels=labels, day=np.full(n * k, day), p_true=p_true)
+        return Log.from_numpy(schema, ids, **columns)
 
     def schema(self, last_day: int) -> Schema:
         """Returns the schema, with the number of ids used up to and including `last_day`."""
@@ -326,7 +324,7 @@ class AdsWorld:
                 )
                 for name, column in found.items():
                     ids[name][rows] = column
-        return _as_log(schema, ids, dense, labels, days, p_true)
+        return Log.from_numpy(schema, ids, dense=dense, labels=labels, day=days, p_true=p_true)
 
     def _outcomes(
         self, truth: _Truth, users, slots, dense, draw, schema: Schema
@@ -352,17 +350,6 @@ class AdsWorld:
         dense[:, 3] = truth.price[slots]  # log of the price
         dense[:, 4] = rng.standard_normal(n, dtype=np.float32)  # log of the depth in the feed
         return dense
-
-
-def _as_log(schema: Schema, ids: dict, dense, labels, days, p_true) -> Log:
-    return Log(
-        schema=schema,
-        ids={name: torch.from_numpy(column) for name, column in ids.items()},
-        dense=torch.from_numpy(dense),
-        labels=torch.from_numpy(labels),
-        day=torch.from_numpy(days),
-        p_true=torch.from_numpy(p_true),
-    )
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:

@@ -1,7 +1,5 @@
 """Checks for file readers; each raises a DataError that names file, column and first row."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Hashed crosses: one id for each pair of ids."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

@@ -5,17 +5,13 @@ Videos, CIKM 2022, https://doi.org/10.1145/3511808.3557624; CC BY-SA 4.0. The re
 contains two weeks of it (`data/kuairand/`, see its README.md).
 """
 
-from __future__ import annotations
-
 import os
 import tarfile
 import zlib
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-import torch
 
 try:
     import pandas as pd
@@ -210,16 +206,11 @@ def _checked(table: pa.Table, extra: list[str], labels: list[str], source: str) 
 
 
 def _dates(numbers: np.ndarray, source: str) -> np.ndarray:
-    """Converts dates as YYYYMMDD, (n,) int64, to datetime64[D]."""
-    values, inverse = np.unique(numbers, return_inverse=True)
-    dates = []
-    for value in values:
-        try:
-            dates.append(np.datetime64(datetime.strptime(str(value), "%Y%m%d").date()))
-        except ValueError:
-            must = "it must be a day as YYYYMMDD"
-            check.refuse_first(numbers == value, numbers, "date", source, must)
-    return np.array(dates)[inverse]
+    """Converts dates as YYYYMMDD, (n,) int64, to datetime64."""
+    dates = pd.to_datetime(pd.Series(numbers).astype(str), format="%Y%m%d", errors="coerce")
+    bad, must = dates.isna().to_numpy(), "it must be a day as YYYYMMDD"
+    check.refuse_first(bad, numbers, "date", source, must)
+    return dates.to_numpy()
 
 
 def _to_log(raw: pd.DataFrame, objectives: tuple[str, ...], cross: bool) -> Log:
@@ -235,10 +226,5 @@ def _to_log(raw: pd.DataFrame, objectives: tuple[str, ...], cross: bool) -> Log:
     dense = np.sqrt(2) * np.stack([np.sin(angle), np.cos(angle)], axis=1)
     day = (raw["date"] - raw["date"].min()).dt.days.to_numpy()
     labels = np.stack([raw[LABELS[name]] for name in objectives], axis=1)
-    return Log(
-        schema=Schema(cardinality, ("hour_sin", "hour_cos"), objectives),
-        ids={name: torch.from_numpy(column.astype(np.int64)) for name, column in codes.items()},
-        dense=torch.from_numpy(dense.astype(np.float32)),
-        labels=torch.from_numpy(labels),
-        day=torch.from_numpy(day.astype(np.int32)),
-    )
+    schema = Schema(cardinality, ("hour_sin", "hour_cos"), objectives)
+    return Log.from_numpy(schema, codes, dense=dense, labels=labels, day=day)

@@ -1,11 +1,10 @@
-"""`Log`: a columnar batch of impressions, the type that every source returns."""
-
-from __future__ import annotations
+"""`Log`: a columnar batch of impressions, the type that every source returns; and its split."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -81,6 +80,16 @@ class Log:
                     f"it must be {dtype} of shape {shape}."
                 )
 
+    @classmethod
+    def from_numpy(cls, schema: Schema, ids: dict[str, np.ndarray], **columns: np.ndarray) -> Self:
+        """Makes a log of arrays, cast to the dtypes above; one that needs no cast is shared."""
+        types = {name: np.int32 if name == "day" else np.float32 for name in columns}
+        return cls(
+            schema,
+            {name: torch.from_numpy(np.asarray(column, np.int64)) for name, column in ids.items()},
+            **{k: torch.from_numpy(np.asarray(v, types[k])) for k, v in columns.items()},
+        )
+
     def _shape(self, column: str) -> tuple[int, ...]:
         n, ids = len(self.day), self.ids.get(column)
         if column not in self.schema.bags:
@@ -103,42 +112,42 @@ class Log:
     def __len__(self) -> int:
         return len(self.day)
 
-    def __getitem__(self, rows: slice | Tensor) -> Log:
+    def __getitem__(self, rows: slice | Tensor) -> Self:
         """Selects impressions by a slice, a boolean mask or an index tensor, in that order."""
         if isinstance(rows, int):
             raise TypeError("Log: index with a slice, a mask or an index tensor, not an integer.")
         return replace(self, **_columns(lambda column: column[rows], self))
 
-    def days(self, first: int, last: int | None = None) -> Log:
+    def days(self, first: int, last: int | None = None) -> Self:
         """Selects the impressions of days first to last, both included; by default of one day."""
         last = first if last is None else last
         return self[(self.day >= first) & (self.day <= last)]
 
-    def to(self, device: torch.device | str) -> Log:
+    def to(self, device: torch.device | str) -> Self:
         return replace(self, **_columns(lambda column: column.to(device), self))
 
-    def with_labels(self, labels: Tensor) -> Log:
+    def with_labels(self, labels: Tensor) -> Self:
         """Returns the same impressions with other labels, (n, n_objectives) float32."""
         return replace(self, labels=labels)
 
-    def with_ids(self, ids: dict[str, Tensor], cardinality: dict[str, int]) -> Log:
+    def with_ids(self, ids: dict[str, Tensor], cardinality: dict[str, int]) -> Self:
         """Returns the same impressions with other ids, int64 (n,) by column, and cardinalities."""
         return replace(self, ids=ids, schema=replace(self.schema, cardinality=cardinality))
 
-    def without(self, column: str) -> Log:
+    def without(self, column: str) -> Self:
         """Returns the same impressions without an id column."""
         ids = {name: values for name, values in self.ids.items() if name != column}
         return self.with_ids(ids, {name: self.schema.cardinality[name] for name in ids})
 
     @classmethod
-    def concat(cls, logs: Sequence[Log]) -> Log:
+    def concat(cls, logs: Sequence[Self]) -> Self:
         """Concatenates logs of one source; each cardinality is the largest of all.
 
         Raises:
             DataError: If the columns differ.
         """
 
-        def names(log: Log) -> tuple:
+        def names(log: Self) -> tuple:
             optional = log.p_true is None, log.weight is None
             return tuple(log.ids), log.schema.dense, log.objectives, optional
 
@@ -160,3 +169,27 @@ def _columns(function: Callable[..., Tensor], *logs: Log) -> dict[str, Any]:
     optional = [k for k in ("p_true", "weight") if getattr(logs[0], k) is not None]
     names = ["dense", "labels", "day", *optional]
     return {"ids": ids} | {k: function(*(getattr(log, k) for log in logs)) for k in names}
+
+
+def split_by_day(log: Log, train: int, validation: int, test: int) -> tuple[Log, Log, Log]:
+    """Splits a log by time into three parts, each given by its last day, from day 0 on.
+
+    No model is then fitted on impressions later than those that it is judged on.
+
+    Raises:
+        ValueError: If the days are not in ascending order.
+        DataError: If a part has no impression.
+    """
+    if not 0 <= train < validation < test:
+        raise ValueError(
+            f"split_by_day: the last days are train={train}, validation={validation}, "
+            f"test={test}; they must be in ascending order, from day 0 on."
+        )
+    parts = log.days(0, train), log.days(train + 1, validation), log.days(validation + 1, test)
+    for k, part in zip(("train", "validation", "test"), parts):
+        if len(part) == 0:
+            last = int(log.day.max()) if len(log) else None
+            raise DataError(
+                f"split_by_day: no impression in {k}; the last day of this log is {last}."
+            )
+    return parts

@@ -5,7 +5,7 @@ from multiepoch.optim.clipping import clip_grad_norm_, clip_grad_value_
 from multiepoch.optim.embedding import EmbeddingOptimizer
 from multiepoch.optim.fal import FrequencyAdaptiveLR
 from multiepoch.optim.lookups import accumulate_lookups, gather_lookups
-from multiepoch.optim.make_sparse import make_sparse
+from multiepoch.optim.parts import make_sparse
 from multiepoch.optim.sparse import SparseOptimizer
 
 __all__ = [

@@ -1,7 +1,5 @@
 """AdamAR: weight decay for embedding rows that grows with the time since their last update."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,8 +1,7 @@
 """The sparse gradient of one table, with each row listed once."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -30,13 +29,13 @@ class TouchedRows:
     order: Tensor | None = None  # int32 (n,)
 
     @classmethod
-    def unique(cls, ids: Tensor, values: Tensor) -> TouchedRows:
+    def unique(cls, ids: Tensor, values: Tensor) -> Self:
         """Uses torch.unique; k is the number of distinct rows, so the host waits for a GPU."""
         rows, slot, occurrences = ids.unique(return_inverse=True, return_counts=True)
         return cls(rows, occurrences.int(), values, slot)
 
     @classmethod
-    def fixed_size(cls, ids: Tensor, values: Tensor) -> TouchedRows:
+    def fixed_size(cls, ids: Tensor, values: Tensor) -> Self:
         """Sorts, with k = n for any ids, so that the host need not wait for a GPU.
 
         The slots after the last distinct row are copies of slot 0: they write the same values once

@@ -1,7 +1,5 @@
 """What `EmbeddingOptimizer` refuses, in one sentence each, before anything changes."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -5,8 +5,6 @@ were dense: a row's gradient is the sum over its lookups. They keep the list of 
 and tail rewind count.
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Iterable
 
 import torch
@@ -64,7 +62,9 @@ def clip_grad_norm_(
         torch._foreach_mul_(grads, scale.to(grads[0].device))
     for p, grad in pairs:
         if grad.is_sparse:
-            p.grad = _with_values(grad, grad._values() * scale.to(grad.device))
+            # A new gradient, since torch may share the values with other tensors.
+            values = grad._values() * scale.to(grad.device)
+            p.grad = gradient_of(grad._indices(), values, grad.shape)
     return total
 
 
@@ -90,7 +90,8 @@ def clip_grad_value_(
             lookups, sums = _rows(p, grad)
             values = torch.zeros_like(grad._values())
             clamped = sums.clamp_(-clip_value, clip_value).to(values.dtype)
-            p.grad = _with_values(grad, values.index_copy_(0, lookups, clamped))
+            values.index_copy_(0, lookups, clamped)
+            p.grad = gradient_of(grad._indices(), values, grad.shape)
 
 
 def _with_gradient(parameters: Tensor | Iterable[Tensor]) -> list[tuple[Tensor, Tensor]]:
@@ -120,8 +121,3 @@ def _rows(p: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
     lookups = torch.empty_like(touched.rows)
     lookups.scatter_(0, touched.slot, torch.arange(len(ids), device=ids.device))
     return lookups, touched.gradient()
-
-
-def _with_values(grad: Tensor, values: Tensor) -> Tensor:
-    """Returns a new gradient, since torch may share the old values with other tensors."""
-    return gradient_of(grad._indices(), values, grad.shape)

@@ -4,8 +4,6 @@
 later. Without them the eager path does the same work.
 """
 
-from __future__ import annotations
-
 import ctypes
 import functools
 import hashlib
@@ -210,10 +208,7 @@ def correct_rows(
 def add_counts(slots: Tensor, rows: Tensor, occurrences: Tensor) -> Tensor:
     """Adds to the counts of rows in a hash table; returns the rows that had none, int64.
 
-    Args:
-        slots: The hash table, int32 (n, 2): row and count, or zeros. Changed in place.
-        rows: Distinct rows, int64 (k,), fewer than the empty slots.
-        occurrences: Their lookups, int32 (k,); 0 has no effect.
+    The table, int32 (n, 2), has row and count, or zeros; more of these than there are `rows`.
     """
     rows, occurrences = rows.contiguous(), occurrences.contiguous()
     new = torch.empty_like(rows)

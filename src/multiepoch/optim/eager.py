@@ -1,7 +1,5 @@
 """The update of a batch's rows in PyTorch operations, on any device and for any dtype."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -81,16 +79,9 @@ def _kept(
 def keep_rows(
     group: dict, table: Tensor, state: dict[str, Tensor], rows: Tensor, occurrences: Tensor
 ) -> Kept:
-    """Counts the rows that another optimizer is about to move, and copies their weights.
+    """Counts distinct rows that another optimizer is about to move, and copies their weights.
 
-    Args:
-        group: "row_lr", FAL or None; "row_decay", AdamAR or None; "epoch"; and, for decoupled
-            weight decay, "weight_decay" and "lr", the rate of the table in this step.
-        table: The weights, (n_rows, dim).
-        state: With FAL the "count" of each row, int32 (n_rows,), and "max_count", int32 (); with
-            AdamAR the "last_step" of each row, int32 (n_rows,).
-        rows: Distinct rows, int64 (k,).
-        occurrences: Their lookups, (k,).
+    `group` and `state` have what FAL, AdamAR and weight decay need of an `EmbeddingOptimizer`'s.
     """
     counted = occurrences
     if group["row_lr"] is not None and len(rows) > 0:

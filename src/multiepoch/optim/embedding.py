@@ -1,7 +1,5 @@
 """`EmbeddingOptimizer`: updates only the rows a batch touches."""
 
-from __future__ import annotations
-
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,17 +12,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from multiepoch.optim import compiled, eager
+from multiepoch.optim import checks, compiled, eager
 from multiepoch.optim.adamar import AdaptiveRegularization
 from multiepoch.optim.batch import TouchedRows
-from multiepoch.optim.checks import (
-    check_gradient,
-    check_options,
-    check_state,
-    check_table,
-    described,
-    table_name,
-)
 from multiepoch.optim.fal import FrequencyAdaptiveLR
 from multiepoch.optim.loading import arranged, check_loaded
 from multiepoch.optim.memory import use_huge_pages
@@ -98,11 +88,11 @@ class EmbeddingOptimizer(Optimizer):
             if params and all(isinstance(entry, tuple) for entry in params):
                 group["param_names"], params = map(list, zip(*params))
             group["params"] = params
-        check_options({**self.defaults, **group})
+        checks.check_options({**self.defaults, **group})
         tables = [params] if isinstance(params, Tensor) else params
         for index, table in enumerate(tables):
             if isinstance(table, Tensor):
-                check_table(table, table_name(group, index))
+                checks.check_table(table, checks.table_name(group, index))
                 _fastest_path({**self.defaults, **group}, table, table)  # it may refuse fused=True
         super().add_param_group(group)
         for table in self.param_groups[-1]["params"]:
@@ -177,11 +167,7 @@ class EmbeddingOptimizer(Optimizer):
             new_rows = torch.normal(0.0, 1.0, (int(new_rows), param.shape[1]), device=param.device)
             new_rows = new_rows * param.float().std() + param.float().mean()
         if not isinstance(new_rows, Tensor) or new_rows.shape[1:] != param.shape[1:]:
-            what = (
-                new_rows
-                if not isinstance(new_rows, Tensor)
-                else f"of shape {tuple(new_rows.shape)}"
-            )
+            what = f"of shape {tuple(new_rows.shape)}" if isinstance(new_rows, Tensor) else new_rows
             raise ValueError(
                 f"grow_table: new_rows is {what}; give a number of rows, or a tensor of rows of "
                 f"{param.shape[1]} weights."
@@ -214,30 +200,18 @@ class EmbeddingOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        tables = [
-            (group, table_name(group, index), param, param.grad)
-            for group in self.param_groups
-            for index, param in enumerate(group["params"])
-            if param.grad is not None
-        ]
-        layouts = [state_layout(group, param) for group, _, param, _ in tables]
-        for (group, name, param, grad), layout in zip(tables, layouts):
-            check_table(param, name)
-            check_state(self.state.get(param, {}), param, name, layout)
-            # torch.distributed.checkpoint makes an optimizer's state by a step with every rate at 0
-            # and dense gradients of zeros.
-            if grad.is_sparse or float(group["lr"]) != 0 or grad.any():
-                check_gradient(param, grad, name, group["check_finite"])
-        # All rows are found before the first table changes, since an id may be out of range.
-        found = [self._touched(*table) for table in tables]
-        states = [
-            fill(self.state[param], layout) for (*_, param, _), layout in zip(tables, layouts)
-        ]
-        self._call_hooks(
-            [(t[2], touched) for t, touched in zip(tables, found) if touched is not None]
-        )
-        for (group, _, param, grad), touched, state in zip(tables, found, states):
-            state["step"] += grad.is_sparse
+        # All tables are checked, and their rows found, before the first one changes.
+        tables = []
+        for group in self.param_groups:
+            for index, param in enumerate(group["params"]):
+                if param.grad is not None:
+                    layout = state_layout(group, param)
+                    touched = self._touched(group, index, param, layout)
+                    tables.append((group, param, layout, touched))
+        states = [fill(self.state[param], layout) for _, param, layout, _ in tables]
+        self._call_hooks([(param, found) for _, param, _, found in tables if found is not None])
+        for (group, param, _, touched), state in zip(tables, states):
+            state["step"] += param.grad.is_sparse
             if touched is not None:
                 kernels = eager if touched.order is None else compiled
                 kernels.update_rows(group, param, state, touched)
@@ -255,9 +229,16 @@ class EmbeddingOptimizer(Optimizer):
             raise
 
     def _touched(
-        self, group: dict[str, Any], name: str, param: Tensor, grad: Tensor
+        self, group: dict[str, Any], index: int, param: Any, layout: dict[str, tuple]
     ) -> TouchedRows | None:
-        """Finds the rows of a table's batch; None if there are none."""
+        """Checks a table with its gradient, and finds the rows of its batch; None for none."""
+        name, grad = checks.table_name(group, index), param.grad
+        checks.check_table(param, name)
+        checks.check_state(self.state.get(param, {}), param, name, layout)
+        # torch.distributed.checkpoint makes an optimizer's state by a step with every rate at 0 and
+        # dense gradients of zeros.
+        if grad.is_sparse or float(group["lr"]) != 0 or grad.any():
+            checks.check_gradient(param, grad, name, group["check_finite"])
         if not grad.is_sparse or grad._nnz() == 0:
             return None
         ids, values = grad._indices()[0], grad._values()
@@ -332,10 +313,9 @@ class EmbeddingOptimizer(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.__dict__.setdefault("_row_hooks", OrderedDict())
-        for group in self.param_groups:  # of a state that was saved before there were these options
-            group.setdefault("fused", None)
-            group.setdefault("maximize", False)
-            group.setdefault("weight_decay", 0.0)
+        later = {"fused": None, "maximize": False, "weight_decay": 0.0}  # than some saved states
+        for group in self.param_groups:
+            group.update(later | group)
 
 
 def _fastest_path(group: dict[str, Any], param: Tensor, values: Tensor) -> str:
@@ -346,6 +326,6 @@ def _fastest_path(group: dict[str, Any], param: Tensor, values: Tensor) -> str:
         why = "" if compiled.library() else ", and compiled kernels, which this installation lacks"
         raise RuntimeError(
             f"EmbeddingOptimizer: fused=True needs contiguous float32 tables on a CPU{why}; this "
-            f"one is {described(param)}. Use fused=None."
+            f"one is {checks.described(param)}. Use fused=None."
         )
     return "fixed_size" if param.is_cuda else "unique"

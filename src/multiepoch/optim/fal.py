@@ -1,7 +1,5 @@
 """FAL: a learning rate for each row of an embedding table, from the row's frequency."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal, get_args
 

@@ -1,7 +1,5 @@
 """Saved states of table optimizers, made to fit the optimizer that loads them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -26,7 +24,6 @@ def arranged(saved: dict[str, Any], groups: list[dict[str, Any]]) -> dict[str, A
     """
     if not {"state", "param_groups"} <= saved.keys():
         raise ValueError(f"load_state_dict: {sorted(saved)[:3]} ... is no state of an optimizer.")
-    known = {"state": dict(saved["state"]), "param_groups": saved["param_groups"]}
     entries, ours = list(_entries(saved["param_groups"])), list(_entries(groups))
     names, our_names = ({_bare(name) for *_, name in side} for side in (entries, ours))
     if "" not in names | our_names:
@@ -43,7 +40,7 @@ def arranged(saved: dict[str, Any], groups: list[dict[str, Any]]) -> dict[str, A
             f"load_state_dict: the state is of {len(entries)} tables, this optimizer has "
             f"{len(ours)}; build the optimizer from the model that was saved."
         )
-    rest, arranged_groups = iter(entries), []
+    rest, state, arranged_groups = iter(entries), dict(saved["state"]), []
     for group in groups:
         chosen = [next(rest) for _ in group["params"]]
         of_each = [_without_tables(its) for _, its, _ in chosen]
@@ -55,18 +52,14 @@ def arranged(saved: dict[str, Any], groups: list[dict[str, Any]]) -> dict[str, A
         keys = [key for key, *_ in chosen]
         options = of_each[0] if of_each else _without_tables(group)
         if "rule" not in options:
-            options = _as_ours(options, group, keys, known["state"])
+            options = _as_ours(options, group, keys, state)
+        new = {**_without_tables(group), **options, "params": keys}
         # False rounds in another way; but this machine may lack what True demands.
-        restored = group["fused"] is None and options.get("fused") is False
-        fused = False if restored else group["fused"]
-        arranged_groups.append(
-            {**_without_tables(group), **options, "params": keys, "fused": fused}
-        )
-        if "param_names" in group:
-            arranged_groups[-1]["param_names"] = group["param_names"]
-        elif all(name for *_, name in chosen):
-            arranged_groups[-1]["param_names"] = [name for *_, name in chosen]
-    return {**saved, "state": known["state"], "param_groups": arranged_groups}
+        if group["fused"] is not None or options.get("fused"):
+            new["fused"] = group["fused"]
+        of_tables = group.get("param_names") or [name for *_, name in chosen]
+        arranged_groups.append(new | ({"param_names": of_tables} if all(of_tables) else {}))
+    return {**saved, "state": state, "param_groups": arranged_groups}
 
 
 def check_loaded(state_dict: dict[str, Any], groups: list[dict[str, Any]]) -> None:
@@ -137,12 +130,8 @@ def _as_ours(options: dict, group: dict, keys: list, state: dict[Any, dict]) -> 
             for name, value in its.items()
         }
     # Weight decay is refused there, so this optimizer's own stays, as FAL and AdamAR do.
-    taken = ("lr", "initial_lr", "betas", "eps", "maximize")
-    return {
-        **_without_tables(group),
-        **{name: options[name] for name in taken if name in options},
-        "rule": rule,
-    }
+    names = {"lr", "initial_lr", "betas", "eps", "maximize"} & options.keys()
+    return _without_tables(group) | {name: options[name] for name in names} | {"rule": rule}
 
 
 def _rule_of(options: dict[str, Any], names: set[str]) -> str:

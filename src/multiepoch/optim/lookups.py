@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.utils.hooks import RemovableHandle
 
-from multiepoch.optim.embedding import EmbeddingOptimizer
-from multiepoch.optim.sparse import SparseOptimizer
+from multiepoch.optim.sparse import SparseOptimizer, TableOptimizer
 
 
 def gradient_of(ids: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
@@ -26,7 +25,7 @@ def gradient_of(ids: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
 
 
 def accumulate_lookups(
-    optimizer: EmbeddingOptimizer | SparseOptimizer, model: nn.Module | None = None
+    optimizer: TableOptimizer, model: nn.Module | None = None
 ) -> list[RemovableHandle]:
     """Makes gradients that torch adds count lookups as those of one big batch would.
 
@@ -96,15 +95,15 @@ class _Kept:
         parts = [*self.features.pop(_backward_pass(), ()), gradient]
         if not gradient.is_sparse:
             return sum(parts[:-1], gradient)
-        gradient = _concatenated(parts)
+        gradient = concatenated(parts)
         earlier, self.all = self.table.grad if self.table is not None else None, []
         if earlier is not None and earlier.is_sparse:
-            self.all = [_concatenated([earlier]), gradient]  # torch adds to `earlier` in place
+            self.all = [concatenated([earlier]), gradient]  # torch adds to `earlier` in place
         return gradient
 
     def after_torch_added(self, table: Tensor) -> None:
         if self.all:
-            table.grad, self.all = _concatenated(self.all), []
+            table.grad, self.all = concatenated(self.all), []
 
 
 def _backward_pass() -> int:
@@ -112,7 +111,8 @@ def _backward_pass() -> int:
     return torch._C._current_graph_task_id()
 
 
-def _concatenated(parts: list[Tensor]) -> Tensor:
+def concatenated(parts: list[Tensor]) -> Tensor:
+    """Returns the gradient of a table that lists the lookups of several, in their order."""
     ids = torch.cat([part._indices() for part in parts], dim=1)
     return gradient_of(ids, torch.cat([part._values() for part in parts]), parts[0].shape)
 

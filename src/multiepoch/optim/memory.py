@@ -1,10 +1,9 @@
 """Huge pages for large tensors."""
 
-from __future__ import annotations
-
 import ctypes
 import mmap
 
+import torch
 from torch import Tensor
 
 _HUGE_PAGE = 2**21  # bytes
@@ -25,3 +24,8 @@ def use_huge_pages(tensor: Tensor, written: bool = False) -> Tensor:
         length = (tensor.data_ptr() + tensor.nbytes - first) // page * page
         ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(length), advice)
     return tensor
+
+
+def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Returns zeros in huge pages, which are asked for before the memory is written."""
+    return use_huge_pages(torch.empty(shape, dtype=dtype, device=device)).zero_()

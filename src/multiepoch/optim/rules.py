@@ -5,8 +5,6 @@ a direction (`update`). The caller applies learning rates and decays:
 w <- keep * w - lr * factor * direction.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -5,13 +5,11 @@ rate than the dense layers. Here both rates live in the parameter groups of one 
 that a scheduler for one also schedules the other.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from itertools import chain, zip_longest
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +65,7 @@ class SparseOptimizer(Optimizer):
         embedding_lr: float,
         dense: Callable[..., Optimizer] = torch.optim.Adam,
         **embedding_options: Any,
-    ) -> SparseOptimizer:
+    ) -> Self:
         """Sorts the parameters of `model` into tables and dense parameters, and optimizes both.
 
         A table is the weight of an `nn.Embedding` or `nn.EmbeddingBag` with `sparse=True`. Every
@@ -239,8 +237,7 @@ class SparseOptimizer(Optimizer):
             if key not in rate:
                 rows.append(("none", part.name, shape, lr, "frozen"))
             elif key in tables:
-                users = part.sparse_in + part.dense_in
-                note = f"shared by {', '.join(users)}" if len(users) > 1 else ""
+                note = f"shared by {', '.join(part.users)}" if len(part.users) > 1 else ""
                 rows.append(("embedding", part.name, shape, lr, note))
             elif part.tables:
                 rows.append(("dense", part.name, shape, lr, "an embedding without sparse=True"))
@@ -280,6 +277,9 @@ class SparseOptimizer(Optimizer):
                 "as [group['lr'] for group in optimizer.param_groups]",
                 stacklevel=3,
             )
+
+
+TableOptimizer = EmbeddingOptimizer | SparseOptimizer  # what has the tables of a model
 
 
 class _State(MutableMapping):
@@ -326,16 +326,11 @@ def _parted(state_dict: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
             f"this is no state of a SparseOptimizer: its keys are {sorted(state_dict)}, and no "
             "group has a rule; load the state of one optimizer into .dense or .embedding"
         )
-    keys = {key for group in tables for key in group["params"]}
-    state = state_dict["state"]
-    return (
-        {
-            **state_dict,
-            "state": {key: its for key, its in state.items() if key not in keys},
-            "param_groups": [group for group in groups if "rule" not in group],
-        },
-        {"state": {key: state[key] for key in keys if key in state}, "param_groups": tables},
-    )
+    state, keys = state_dict["state"], {key for group in tables for key in group["params"]}
+    dense = {key: its for key, its in state.items() if key not in keys}
+    others = [group for group in groups if "rule" not in group]
+    embedding = {"state": {key: state[key] for key in keys & state.keys()}, "param_groups": tables}
+    return {**state_dict, "state": dense, "param_groups": others}, embedding
 
 
 def _parameters(optimizer: Optimizer) -> Iterator[Tensor]:

@@ -1,7 +1,5 @@
 """The state of one table: its tensors, before the first step and after the table has grown."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -10,7 +8,7 @@ from torch import Tensor
 from multiepoch.optim.adamar import AdaptiveRegularization
 from multiepoch.optim.batch import at_least_float32
 from multiepoch.optim.fal import FrequencyAdaptiveLR
-from multiepoch.optim.memory import use_huge_pages
+from multiepoch.optim.memory import zeros
 from multiepoch.optim.rules import RULES
 
 ROW_OPTIONS = {"row_lr": FrequencyAdaptiveLR, "row_decay": AdaptiveRegularization}
@@ -40,16 +38,12 @@ def fill(state: dict[str, Tensor], layout: dict[str, tuple]) -> dict[str, Tensor
     if {"sum", "count"} <= missing.keys():
         (shape, dtype, device), of_count = missing["sum"], missing["count"][0]
         if shape == of_count and dtype == torch.float32:
-            pairs = _zeros((*shape, 2), dtype, device)
+            pairs = zeros((*shape, 2), dtype, device)
             state["sum"], state["count"] = pairs[:, 0], pairs.view(torch.int32)[:, 1]
     for name, its in missing.items():
         if name not in state:
-            state[name] = _zeros(*its)
+            state[name] = zeros(*its)
     return state
-
-
-def _zeros(shape: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return use_huge_pages(torch.empty(shape, dtype=dtype, device=device)).zero_()
 
 
 def apart(state: dict[str, Tensor]) -> dict[str, Tensor]:

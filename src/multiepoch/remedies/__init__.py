@@ -4,8 +4,6 @@
 rows have seen.
 """
 
-from __future__ import annotations
-
 from multiepoch.remedies.leave_one_out import LeaveOneOutRows
 from multiepoch.remedies.rewind import Rewind, meda, meda_restored, tail_rewind
 from multiepoch.remedies.table_groups import TableGroups, meda_groups

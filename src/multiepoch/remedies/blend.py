@@ -14,11 +14,9 @@ been looked up as often as in the whole of epoch 0. Each row follows its own cou
 cannot tell when an epoch ends needs to announce only that the data begins to repeat.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -27,7 +25,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.hooks import RemovableHandle
 
 from multiepoch.optim.embedding import EmbeddingOptimizer
-from multiepoch.remedies.tables import Tables
+from multiepoch.remedies.tables import Tables, check_fits
 
 
 class Blend:
@@ -146,19 +144,14 @@ class Blend:
         return {"rows": rows, "dense": [old.clone() for old in self.old]}
 
     @classmethod
-    def loaded(cls, tables: Tables, state: dict[str, Any]) -> Blend:
+    def loaded(cls, tables: Tables, state: dict[str, Any]) -> Self:
         """Builds the Blend of a saved state."""
         saved = state["rows"]
         shapes = [tensor.shape for tensor in tables.others()]
         if [old.shape for old in state["dense"]] != shapes:
             raise ValueError("the state is of a model with other dense layers")
         for table, one in zip(tables, saved, strict=True):
-            beyond = len(one["rows"]) > 0 and int(one["rows"][-1]) >= len(table)
-            if beyond or one["old"].shape[1:] != table.shape[1:]:
-                raise ValueError(
-                    "the served rows in the state are of a table of another shape than "
-                    f"{tuple(table.shape)}: load the state of a table of the same shape"
-                )
+            check_fits("the served rows", one["rows"], one["old"], table)
         few = [
             (one["rows"].to(table.device, copy=True), one["counts"].to(table.device, copy=True))
             for table, one in zip(tables, saved)

@@ -6,9 +6,8 @@ that it made to them itself. UWSR (Lettich and Gupta, arXiv 2609.34083) gives th
 and lowers the dense layers' reliance on such rows instead.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,15 +18,33 @@ from torch.nn.parallel import DistributedDataParallel
 
 from multiepoch.optim import compiled
 from multiepoch.optim.checks import check_gradient
-from multiepoch.optim.embedding import EmbeddingOptimizer
-from multiepoch.optim.lookups import all_gather, gradient_of
-from multiepoch.optim.sparse import SparseOptimizer
+from multiepoch.optim.lookups import all_gather, concatenated, gradient_of
+from multiepoch.optim.sparse import TableOptimizer
 from multiepoch.remedies.passes import Call, Module, Pass, modules_of
-from multiepoch.remedies.tables import Tables, check_same
+from multiepoch.remedies.tables import Tables, check_same, grown
 from multiepoch.remedies.votes import VoteStore, copy_votes, leave_out, vote, vote_bytes
 
 Where = Literal["memory", "column"] | Path
 _SLOWEST = 1000  # steps over which the mean square of a table is taken
+
+
+class _Table:
+    """A table, the counts of its rows' votes, and the mean square of its gradients, (dim,)."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self.weight, self.slots, self.steps = weight, 0, 0
+        self.count = torch.zeros(len(weight), dtype=torch.int32, device=weight.device)
+        self.mean_square = torch.zeros(weight.shape[1], dtype=torch.float64, device=weight.device)
+
+    def state(self) -> dict[str, Any]:
+        self.count = grown(self.count, self.weight)
+        kept = {"count": self.count.clone(), "mean_square": self.mean_square.clone()}
+        return kept | {"steps": self.steps}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.steps = state["steps"]
+        for name in ("count", "mean_square"):
+            setattr(self, name, state[name].to(self.weight.device, copy=True))
 
 
 class LeaveOneOutRows:
@@ -94,7 +111,7 @@ class LeaveOneOutRows:
     def __init__(
         self,
         model: nn.Module,
-        optimizer: EmbeddingOptimizer | SparseOptimizer,
+        optimizer: TableOptimizer,
         below: float = 100,
         votes: Where = "memory",
         lookups: Mapping[str, int] | None = None,
@@ -115,7 +132,7 @@ class LeaveOneOutRows:
         for group in self._optimizer.param_groups:
             _check_options(group)
         self._tables = [_Table(table) for table in tables]
-        self._modules = modules_of(model, tables, lookups or {})
+        self._modules = modules_of(tables, lookups or {})
         self.width = 0  # of an impression's record, in bytes
         for one in self._modules:
             one.first, one.size = self.width, vote_bytes(one.module.embedding_dim, bits)
@@ -127,13 +144,11 @@ class LeaveOneOutRows:
         self._pass: Pass | None = None  # the one that runs
         self._passes: list[Pass] = []  # those that the next step waits for
         self._processes = dist.get_world_size() if dist.is_initialized() else 1
+        self._together = all_gather if self._processes > 1 else lambda entries: entries
         if self._processes > 1:
             _leave_alone(model, list(tables))
         self._handles = [
-            one.module.register_forward_hook(
-                lambda _, args, kwargs, out, one=one: self._look_up(one, args, kwargs, out),
-                with_kwargs=True,
-            )
+            one.module.register_forward_hook(partial(self._look_up, one), with_kwargs=True)
             for one in self._modules
         ]
         self._handles.append(self._optimizer.register_step_pre_hook(self._before_step))
@@ -177,7 +192,9 @@ class LeaveOneOutRows:
         return self._store.of(impressions)
 
     @torch.no_grad()
-    def _look_up(self, module: Module, args: tuple, kwargs: dict, out: Tensor) -> Tensor | None:
+    def _look_up(
+        self, module: Module, _: nn.Module, args: tuple, kwargs: dict, out: Tensor
+    ) -> Tensor | None:
         """Takes the own votes out of what a module has looked up."""
         now = self._pass
         if now is None or out.grad_fn is None:  # evaluation
@@ -224,10 +241,9 @@ class LeaveOneOutRows:
             ids, at, values = map(torch.cat, zip(*found)) if len(found) > 1 else found[0]
             n = values.new_full((len(ids), 1), len(now.records))
             now.lookups[k] = ids, at + first, n
-            if (earlier := table.weight.grad) is not None:
-                ids = torch.cat([earlier._indices()[0], ids])
-                values = torch.cat([earlier._values(), values])
-            table.weight.grad = gradient_of(ids[None], values, table.weight.shape)
+            gradient = gradient_of(ids[None], values, table.weight.shape)
+            earlier = table.weight.grad
+            table.weight.grad = gradient if earlier is None else concatenated([earlier, gradient])
         now.calls = []
 
     @torch.no_grad()
@@ -253,26 +269,23 @@ class LeaveOneOutRows:
 
     def _vote(self, table: _Table, lookups: tuple[Tensor, Tensor, Tensor], records: Tensor) -> None:
         """Lets lookups, as of `_lookups`, vote in a table; their records, (n, width), change."""
-        weight, group = table.weight, self._group(table)
-        ids, at, values = lookups
+        weight, (ids, at, values) = table.weight, lookups
         if table.slots > 1:  # the lookups of one row by one impression have one vote together
             key = at // self.width * len(weight) + ids
             key, which = key.unique(return_inverse=True)
             values = values.new_zeros(len(key), weight.shape[1]).index_add_(0, which, values)
             last = torch.empty_like(key).index_copy_(0, which, torch.arange(len(at)).to(at))
             every, ids, at = at, ids[last], at[last]
-        table.grow()
-        rows = all_gather(ids) if self._processes > 1 else ids  # of all processes
+        table.count = grown(table.count, weight)
+        rows = self._together(ids)  # of all processes
         if len(rows) == 0:
             return
         table.steps += 1
-        newest, lr = 1 / min(table.steps, _SLOWEST), float(group["lr"])
+        newest, lr = 1 / min(table.steps, _SLOWEST), float(self._group(table)["lr"])
         votes = ids, at, values.contiguous(), records, self.bits
         state = weight.detach(), table.count, int(min(self.below, 2**31 - 1)), table.mean_square
-        if self._processes > 1:
-            vote(*votes, *state, newest, lr, False, rows, all_gather)
-        else:
-            vote(*votes, *state, newest, lr, self._is_fused(table))
+        fused = self._processes == 1 and self._is_fused(table)
+        vote(*votes, *state, newest, lr, fused, rows, self._together)
         if table.slots > 1:
             copy_votes(records, at[which], every, weight.shape[1], self.bits)
 
@@ -335,30 +348,6 @@ class LeaveOneOutRows:
         given = {name: getattr(self, name) for name in ("below", "bits", "exclude", "width")}
         lookups = {one.name: one.slots for one in self._modules}
         return given | {"lookups": lookups, "column": self._store is None}
-
-
-class _Table:
-    """A table, the counts of its rows' votes, and the mean square of its gradients, (dim,)."""
-
-    def __init__(self, weight: Tensor) -> None:
-        self.weight, self.slots, self.steps = weight, 0, 0
-        self.count = torch.zeros(len(weight), dtype=torch.int32, device=weight.device)
-        self.mean_square = torch.zeros(weight.shape[1], dtype=torch.float64, device=weight.device)
-
-    def grow(self) -> None:
-        """Counts the rows that the table has grown by, too."""
-        if (more := len(self.weight) - len(self.count)) > 0:
-            self.count = torch.cat([self.count, self.count.new_zeros(more)])
-
-    def state(self) -> dict[str, Any]:
-        self.grow()
-        kept = {"count": self.count.clone(), "mean_square": self.mean_square.clone()}
-        return kept | {"steps": self.steps}
-
-    def load(self, state: dict[str, Any]) -> None:
-        self.steps = state["steps"]
-        for name in ("count", "mean_square"):
-            setattr(self, name, state[name].to(self.weight.device, copy=True))
 
 
 def _are_distinct(impressions: Tensor) -> bool:

@@ -1,31 +1,24 @@
 """What the forward and backward passes of a model look up in its tables, for `LeaveOneOutRows`."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from multiepoch.remedies.tables import Tables, named
+
 
 @dataclass
 class Module:
-    """A module that looks up a table, and where its votes are in a record.
-
-    Attributes:
-        k: The position of its table.
-        slots: The most ids of one impression that it looks up.
-        first: The first byte of its votes in a record.
-        size: Bytes of a vote.
-    """
+    """A module that looks up a table, and where its votes are in a record."""
 
     name: str
     module: nn.Embedding | nn.EmbeddingBag
-    k: int
-    slots: int
-    first: int = 0
-    size: int = 0
+    k: int  # the position of its table
+    slots: int  # the most ids of one impression that it looks up
+    first: int = 0  # byte of its votes in a record
+    size: int = 0  # of a vote, in bytes
 
     @property
     def is_bag(self) -> bool:
@@ -34,17 +27,11 @@ class Module:
     def lookups(
         self, args: tuple, kwargs: dict, order: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """Returns what each of m lookups reads, and where.
+        """Returns what each of m lookups reads in a call of the module by n impressions, and where.
 
-        Args:
-            args: Of the call of the module.
-            kwargs: Likewise.
-            order: 0 to n - 1, for the n impressions of the batch.
-
-        Returns:
-            The id of each lookup and its impression, int64 (m,); its place among the ids of that,
-            likewise, or None for one lookup each; and its share of what the module returns, float32
-            (m,), or None for 1.
+        That is the id of each and its impression, int64 (m,), one of `order`, 0 to n - 1; its place
+        among the impression's ids, int64 (m,), or None for one lookup each; and its share of what
+        the module returns, float32 (m,), or None for 1.
         """
         given = dict(zip(("input", "offsets", "per_sample_weights"), args)) | kwargs
         ids, offsets, n = given["input"], given.get("offsets"), len(order)
@@ -75,19 +62,13 @@ class Module:
 
 @dataclass
 class Call:
-    """One call of a module in a pass: m lookups, and what they read.
-
-    Attributes:
-        at: The first byte of each vote in the flat records, int64 (m,).
-        place: The row of `read` that each lookup is in, int64 (m,); None if it is the lookup's own.
-        share: Its share there, float32 (m,); None for 1.
-    """
+    """One call of a module in a pass: m lookups, and what they read."""
 
     module: Module
-    ids: Tensor
-    at: Tensor
-    place: Tensor | None
-    share: Tensor | None
+    ids: Tensor  # int64 (m,)
+    at: Tensor  # int64 (m,), the first byte of each vote in the flat records
+    place: Tensor | None  # int64 (m,), the row of `read` of each; None for a row each
+    share: Tensor | None  # float32 (m,), of each in that row; None for 1
     read: Tensor
 
     def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -104,45 +85,32 @@ class Call:
 
 @dataclass
 class Pass:
-    """One forward and backward pass over n impressions.
+    """One forward and backward pass over n impressions."""
 
-    Attributes:
-        records: Their votes, uint8 (n, width).
-        given: What `LeaveOneOutRows.backward` was given.
-        order: 0 to n - 1.
-        used: By module, how many ids of an impression it has looked up.
-        lookups: By table, the ids of its lookups, the places of their votes, and n for each.
-    """
-
-    records: Tensor
-    given: Tensor
-    order: Tensor
-    used: dict[str, int] = field(default_factory=dict)
+    records: Tensor  # their votes, uint8 (n, width)
+    given: Tensor  # to `LeaveOneOutRows.backward`
+    order: Tensor  # 0 to n - 1
+    used: dict[str, int] = field(default_factory=dict)  # ids of an impression so far, by module
     calls: list[Call] = field(default_factory=list)
+    # By table: the ids of its lookups, the places of their votes, and n for each.
     lookups: dict[int, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
 
 
-def modules_of(
-    model: nn.Module, tables: Iterable[Tensor], lookups: Mapping[str, int]
-) -> list[Module]:
-    """Returns the modules that look the tables up; arguments as for `LeaveOneOutRows`."""
+def modules_of(tables: Tables, lookups: Mapping[str, int]) -> list[Module]:
+    """Returns the modules that look the tables up; `lookups` as for `LeaveOneOutRows`."""
     found = []
-    for k, table in enumerate(tables):
-        users = [
-            (name, module)
-            for name, module in model.named_modules()
-            if any(p is table for p in module._parameters.values())
-        ]
-        which = f"table {k} of the optimizer, of shape {tuple(table.shape)},"
-        if not users or not all(isinstance(m, nn.Embedding | nn.EmbeddingBag) for _, m in users):
-            kinds = ", ".join(type(module).__name__ for _, module in users) or "no module"
+    for k, (table, part) in enumerate(zip(tables, tables.parts)):
+        if len(part.tables) < len(part.users):
+            kinds = ", ".join(type(module).__name__ for module in part.users.values())
             raise ValueError(
-                f"{which} is the weight of {kinds}: it must be that of nn.Embedding or "
+                f"{named(k, table)} is the weight of {kinds}: it must be that of nn.Embedding or "
                 "nn.EmbeddingBag modules alone"
             )
         if table.dtype != torch.float32:
-            raise ValueError(f"{which} is {table.dtype}: LeaveOneOutRows needs torch.float32")
-        for name, module in users:
+            raise ValueError(
+                f"{named(k, table)} is {table.dtype}: LeaveOneOutRows needs torch.float32"
+            )
+        for name, module in zip(part.users, part.tables):
             if module.max_norm is not None or getattr(module, "mode", "sum") == "max":
                 raise ValueError(f"{name} has max_norm or mode='max', which LeaveOneOutRows lacks")
             slots = lookups.get(name, 1)

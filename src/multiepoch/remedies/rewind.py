@@ -12,18 +12,11 @@ the data touches fewer than `below` times, which leak the most, and keeps the ot
 
 A reset row knows nothing at first, so a model that is served or evaluated while it trains dips
 after each reset. With `serve="blend"`, what it had learned is served until it has learned it anew
-(see `multiepoch.remedies.blend`)::
-
-    rewind = tail_rewind(model, optimizer, below=100, serve="blend")
-    ...
-    with rewind.serving():
-        evaluate(model)
+(see `multiepoch.remedies.blend`).
 
 A reset leaves FAL's counts alone: they say how often the data contains each row, which neither a
 reset nor another epoch changes. It also leaves the optimizer's step count, which is the table's.
 """
-
-from __future__ import annotations
 
 import copy
 import math
@@ -32,13 +25,12 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
-from multiepoch.optim.embedding import EmbeddingOptimizer
-from multiepoch.optim.sparse import SparseOptimizer
+from multiepoch.optim.sparse import TableOptimizer
 from multiepoch.remedies.blend import Blend, RowBlend
 from multiepoch.remedies.tables import Init, check_same, tables_of
 from multiepoch.remedies.undo_log import Counts, Keep, UndoLog
@@ -79,8 +71,8 @@ class Rewind:
             the device of the table. "bfloat16" rounds them, with a relative error of at most
             2 ** -8 (with Adam, 20 + 6 dim bytes). "cpu" keeps them in the host's memory, for tables
             on a GPU. The `pathlib.Path` of a folder keeps them in files there, and 12 bytes for
-            each row in memory; the files are removed with this object. A saved state has the values
-            in it and can be loaded with another `undo_log`.
+            each row in memory; the files have no names and end with this object. A saved state has
+            the values in it and can be loaded with another `undo_log`.
 
     `epoch` is the index of the current epoch, None before the first. A copy made together with the
     model and the optimizer, by `copy.deepcopy` or `pickle`, continues as the original would. If you
@@ -95,7 +87,7 @@ class Rewind:
     def __init__(
         self,
         model: nn.Module,
-        optimizer: EmbeddingOptimizer | SparseOptimizer,
+        optimizer: TableOptimizer,
         below: float = math.inf,
         to: Target = "reinit",
         seed: int = 0,
@@ -194,7 +186,7 @@ class Rewind:
         self._blend, self._records, self.epoch = None, [], None
         self._listen()
 
-    def __enter__(self) -> Rewind:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -219,12 +211,7 @@ class Rewind:
     def state_dict(self) -> dict[str, Any]:
         """Returns the state as copies; it can be saved in the middle of an epoch, too."""
         self._check_not_serving("state_dict")
-        return {
-            "below": self.below,
-            "min_rows": self.min_rows,
-            "to": self.to,
-            "serve": self.serve,
-            "seed": self._tables.seed,
+        return self._given() | {
             "index": self.epoch,
             "n_epochs": self._n_epochs,
             "moments": list(self._tables.moments),
@@ -236,14 +223,12 @@ class Rewind:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores a saved state; raises a ValueError if it has other arguments or tables."""
         self._check_not_serving("load_state_dict")
-        earlier = {"n_epochs": state_dict.get("n_passes"), "serve": "trained"}  # as in version 0.1
-        earlier["min_rows"] = 0
-        saved: dict[str, Any] = earlier | state_dict
+        # As version 0.1 saved it, which had neither of the last two.
+        old = {"n_epochs": state_dict.get("n_passes"), "serve": "trained", "min_rows": 0}
+        saved: dict[str, Any] = old | state_dict
         if saved.get("to") == "draw":
             saved["to"] = "reinit"
-        here = {"below": self.below, "to": self.to, "serve": self.serve}
-        here |= {"seed": self._tables.seed, "min_rows": self.min_rows}
-        check_same(saved, here, "a Rewind", "this one has")
+        check_same(saved, self._given(), "a Rewind", "this one has")
         records = [] if saved["index"] is None else self._new_records()
         n, n_saved = len(list(self._tables)), len(saved["began"])
         if saved["index"] is not None and n != n_saved:
@@ -256,6 +241,10 @@ class Rewind:
         self.epoch, self._n_epochs, self._resumed = saved["index"], saved["n_epochs"], True
         self._tables.moments = saved.get("moments") or self._tables.moments
         self._listen()
+
+    def _given(self) -> dict[str, Any]:
+        given = {name: getattr(self, name) for name in ("below", "to", "serve", "min_rows")}
+        return given | {"seed": self._tables.seed}
 
     def _check_not_serving(self, call: str) -> None:
         if self._blend is not None:
@@ -308,11 +297,11 @@ class Rewind:
                 self._tables.redraw(table, few, self._n_epochs)
                 continue
             since = self._tables.step(table) - self._began[k]
-            for rows, saved in record.put_back(below):
+            for saved in record.put_back(below):
                 for name, value in self._tables.values(table).items():
                     # A restored row has waited as long as when epoch 0 began.
                     before = saved[name] + since if name == "last_step" else saved[name]
-                    value.index_copy_(0, rows.to(value.device), before.to(value))
+                    value.index_copy_(0, saved["rows"].to(value.device), before.to(value))
 
 
 def meda(

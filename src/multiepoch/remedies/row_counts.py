@@ -1,19 +1,10 @@
 """Counts of some rows of a table, whose memory grows with these rows and not with the table."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
 from multiepoch.optim import compiled
-from multiepoch.optim.memory import use_huge_pages
-
-
-def row_counts(table: Tensor) -> HashedCounts | SortedCounts:
-    """Returns an empty set of counts, by the compiled kernels if they can."""
-    if table.is_cpu and len(table) < 2**31 and compiled.library() is not None:
-        return HashedCounts()
-    return SortedCounts(table.device)
+from multiepoch.optim.memory import zeros
 
 
 class HashedCounts:
@@ -26,12 +17,12 @@ class HashedCounts:
     LOAD, GROWTH = 0.8, 1.2  # the most of the slots in use, and by how much their number grows
 
     def __init__(self) -> None:
-        self.slots, self.n = _zeros(0), 0
+        self.slots, self.n = _empty_slots(0), 0
 
     def add(self, rows: Tensor, occurrences: Tensor) -> Tensor:
         """Adds occurrences, int32 (k,), of distinct rows, int64 (k,); returns the new rows."""
         if (at_most := self.n + len(rows)) > self.LOAD * len(self.slots):
-            larger = _zeros(int(max(at_most / self.LOAD, self.GROWTH * len(self.slots))) + 1)
+            larger = _empty_slots(int(max(at_most / self.LOAD, self.GROWTH * len(self.slots))) + 1)
             compiled.move_counts(self.slots, larger)
             self.slots = larger
         new = compiled.add_counts(self.slots, rows, occurrences)
@@ -100,9 +91,15 @@ class SortedCounts:
         return sum(part.nbytes for run in self.runs for part in run)
 
 
-def _zeros(n_slots: int) -> Tensor:
-    """Returns empty slots, int32 (n_slots, 2)."""
-    return use_huge_pages(torch.empty(n_slots, 2, dtype=torch.int32)).zero_()
+def row_counts(table: Tensor) -> HashedCounts | SortedCounts:
+    """Returns an empty set of counts, by the compiled kernels if they can."""
+    if table.is_cpu and len(table) < 2**31 and compiled.library() is not None:
+        return HashedCounts()
+    return SortedCounts(table.device)
+
+
+def _empty_slots(n: int) -> Tensor:
+    return zeros((n, 2), torch.int32, torch.device("cpu"))
 
 
 def _sorted(rows: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,5 @@
 """Random rows that depend on the row's number alone, so that each can be drawn on any machine."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,16 +1,12 @@
 """MEDA's continual form: a set of tables for each epoch index, carried from day to day."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from multiepoch.optim.embedding import EmbeddingOptimizer
-from multiepoch.optim.sparse import SparseOptimizer
+from multiepoch.optim.sparse import TableOptimizer
 from multiepoch.remedies.tables import Init, Tables, check_not_grown, check_same
-from multiepoch.remedies.undo_log import copied
 
 
 class TableGroups:
@@ -27,7 +23,7 @@ class TableGroups:
     def __init__(
         self,
         model: nn.Module,
-        optimizer: EmbeddingOptimizer | SparseOptimizer,
+        optimizer: TableOptimizer,
         n_epochs: int,
         seed: int = 0,
         init: Init | None = None,
@@ -74,7 +70,7 @@ class TableGroups:
 
     def state_dict(self) -> dict[str, Any]:
         """Copies the waiting groups; the active one is in the states of model and optimizer."""
-        waiting = {i: [copied(values) for values in group] for i, group in self._waiting.items()}
+        waiting = {i: [_copied(values) for values in group] for i, group in self._waiting.items()}
         sizes = {"n_epochs": self.n_epochs, "seed": self._tables.seed}
         moments = list(self._tables.moments)
         return sizes | {"index": self._index, "waiting": waiting, "moments": moments}
@@ -88,11 +84,15 @@ class TableGroups:
             if [_shapes(values) for values in group] != shapes:
                 raise ValueError(f"group {index} of the state has tables of other shapes or rule")
         self._waiting = {
-            index: [copied(values, table.device) for values, table in zip(group, self._tables)]
+            index: [_copied(values, table.device) for values, table in zip(group, self._tables)]
             for index, group in state_dict["waiting"].items()
         }
         self._index = state_dict["index"]
         self._tables.moments = state_dict.get("moments") or self._tables.moments
+
+
+def _copied(values: dict[str, Tensor], device: torch.device | None = None) -> dict[str, Tensor]:
+    return {name: value.to(device or value.device, copy=True) for name, value in values.items()}
 
 
 def _shapes(values: dict[str, Tensor]) -> dict[str, tuple]:

@@ -1,7 +1,5 @@
 """The tables of an embedding optimizer as the remedies see them: values by row, and fresh draws."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Callable, Iterator
@@ -12,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from multiepoch.optim.embedding import EmbeddingOptimizer
+from multiepoch.optim.parts import Part, parts_of
 from multiepoch.optim.sparse import SparseOptimizer
 
 Init = Callable[[Tensor], Any]
@@ -38,23 +37,26 @@ def check_not_grown(table: Tensor, n_rows: int, remedy: str) -> None:
         )
 
 
-def tables_of(model: nn.Module, optimizer: Any, seed: int, init: Init | None) -> Tables:
-    """Returns the tables of an optimizer; one for sharded tables makes them itself."""
-    if hasattr(optimizer, "tables"):
-        return optimizer.tables(model, seed, init)
-    return Tables(model, optimizer, seed, init)
+def check_fits(what: str, rows: Tensor, values: Tensor | None, table: Tensor) -> None:
+    """Raises a ValueError if saved rows, ascending, are of a table of another shape."""
+    beyond = len(rows) > 0 and int(rows[-1]) >= len(table)
+    if beyond or (values is not None and values.shape[1:] != table.shape[1:]):
+        raise ValueError(
+            f"{what} in the state are of a table of another shape than {tuple(table.shape)}: load "
+            "the state of a table of the same shape"
+        )
+
+
+def grown(counts: Tensor, table: Tensor) -> Tensor:
+    """Adds a count of 0 for each row that a table has grown by."""
+    more = len(table) - len(counts)
+    return torch.cat([counts, counts.new_zeros(more)]) if more > 0 else counts
 
 
 class Tables:
     """Iterates over the tables of an optimizer, and redraws rows; arguments as for `Rewind`."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        optimizer: EmbeddingOptimizer | SparseOptimizer,
-        seed: int,
-        init: Init | None,
-    ) -> None:
+    def __init__(self, model: nn.Module, optimizer: Any, seed: int, init: Init | None) -> None:
         # Accelerate and Lightning wrap an optimizer and keep it in `.optimizer`.
         while hasattr(optimizer, "optimizer"):
             optimizer = optimizer.optimizer
@@ -64,18 +66,17 @@ class Tables:
             raise TypeError(f"optimizer is {kind}, not an EmbeddingOptimizer or a SparseOptimizer")
         self.model, self.seed, self.optimizer = model, seed, embedding
         self._n = sum(len(group["params"]) for group in embedding.param_groups)
-        known = {id(p) for p in model.parameters()}
+        parts = {id(part.parameter): part for part in parts_of(model)}
         for k, table in enumerate(self):
-            if id(table) not in known:
+            if id(table) not in parts:
                 raise ValueError(
-                    f"table {k} of the optimizer, of shape {tuple(table.shape)}, is not a "
-                    "parameter of the model: build the optimizer from this model"
+                    f"{named(k, table)} is not a parameter of the model: build the optimizer from "
+                    "this model"
                 )
+        self.parts = [parts[id(table)] for table in self]
         # A wrapper for distributed training has the model, and its initialiser, a level below.
         own = (getattr(module, "init_table_", None) for module in model.modules())
         self._init: Init | None = init or next(filter(None, own), None)
-        padding = _padding_rows(model)
-        self._padding = [padding.get(id(table)) for table in self]
         self.moments = [] if self._init else [_moments(table) for table in self]
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -115,11 +116,11 @@ class Tables:
 
     def check_moments(self) -> None:
         """Raises a ValueError if a table cannot be redrawn, since it is empty."""
-        for table, (mean, _) in zip(self, self.moments):
+        for k, (table, (mean, _)) in enumerate(zip(self, self.moments)):
             if math.isnan(mean):
                 raise ValueError(
-                    f"table {self.place(table)} of the optimizer, of shape {tuple(table.shape)}, "
-                    "is empty, so that a redraw has no mean to take: give init, or grow it first"
+                    f"{named(k, table)} is empty, so that a redraw has no mean to take: give init, "
+                    "or grow it first"
                 )
 
     def redraw(self, table: Tensor, rows: Tensor | None, draw: int) -> None:
@@ -127,22 +128,18 @@ class Tables:
 
         The new weights depend on the seed, the position of the table and the number `draw`.
         """
-        values = self.values(table)
-        weight = values.pop("weight")
-        padding = self._padding[self.place(table)]
+        values, place = self.values(table), self.place(table)
+        weight, padding = values.pop("weight"), _padding_row(self.parts[place])
         kept = None if padding is None else weight[padding].clone()
-        which: Tensor | slice = slice(None)
         if rows is None:
-            self._draw(weight, self.place(table), draw)
+            self._draw(weight, place, draw)
         else:
-            which = rows
             # The whole table, since an initialiser may look at its shape, and so that a row's
             # draw does not depend on the other rows.
-            fresh = self._draw(torch.empty_like(weight), self.place(table), draw)
-            weight[rows] = fresh[rows]
+            weight[rows] = self._draw(torch.empty_like(weight), place, draw)[rows]
         if kept is not None:
             weight[padding] = kept
-        clear_state(values, which, self.step(table))
+        clear_state(values, slice(None) if rows is None else rows, self.step(table))
 
     def _draw(self, weight: Tensor, place: int, draw: int) -> Tensor:
         seed = draw_seed(self.seed, place, draw)
@@ -156,6 +153,13 @@ class Tables:
             else:
                 weight.normal_(*self.moments[place])
         return weight
+
+
+def tables_of(model: nn.Module, optimizer: Any, seed: int, init: Init | None) -> Tables:
+    """Returns the tables of an optimizer; one for sharded tables makes them itself."""
+    if hasattr(optimizer, "tables"):
+        return optimizer.tables(model, seed, init)
+    return Tables(model, optimizer, seed, init)
 
 
 def _can_be_averaged(tensor: Tensor) -> bool:
@@ -183,30 +187,30 @@ def _moments(table: Tensor) -> tuple[float, float]:
     return mean.item(), std.item()
 
 
-def embeddings(model: nn.Module, tables: Tables) -> list[nn.Embedding]:
+def named(k: int, table: Tensor) -> str:
+    """Names table k of an optimizer in errors."""
+    return f"table {k} of the optimizer, of shape {tuple(table.shape)},"
+
+
+def embeddings(tables: Tables) -> list[nn.Embedding]:
     """Returns the `nn.Embedding` that looks each table up, in the order of the tables.
 
     Raises:
         ValueError: If a table is looked up by another kind of module, or by several.
     """
     found = []
-    for k, table in enumerate(tables):
-        users = [module for module in model.modules() if getattr(module, "weight", None) is table]
+    for k, (table, part) in enumerate(zip(tables, tables.parts)):
+        users = [*part.users.values()]
         if len(users) != 1 or not isinstance(users[0], nn.Embedding):
-            kinds = ", ".join(type(module).__name__ for module in users) or "no module"
+            kinds = ", ".join(type(module).__name__ for module in users)
             raise ValueError(
-                f"table {k} of the optimizer, of shape {tuple(table.shape)}, is the weight of "
-                f"{kinds}: it must be that of one nn.Embedding"
+                f"{named(k, table)} is the weight of {kinds}: it must be that of one nn.Embedding"
             )
         found.append(users[0])
     return found
 
 
-def _padding_rows(model: nn.Module) -> dict[int, int]:
-    """Maps the id of a table to its padding row, if all modules that share it agree on one."""
-    rows: dict[int, set[int | None]] = {}
-    for module in model.modules():
-        if isinstance(module, nn.Embedding | nn.EmbeddingBag):
-            rows.setdefault(id(module.weight), set()).add(module.padding_idx)
-    agreed = {k: next(iter(users)) for k, users in rows.items() if len(users) == 1}
-    return {k: row for k, row in agreed.items() if row is not None}
+def _padding_row(part: Part) -> int | None:
+    """Returns the padding row of a table, if all modules that share it agree on one."""
+    rows = {module.padding_idx for module in part.tables}
+    return rows.pop() if len(rows) == 1 else None

@@ -5,8 +5,6 @@ folds, and each fold has tables that learn from the other one only, as out-of-fo
 target encoding. What no row has seen, no dense layer can learn to trust.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from multiepoch.optim.embedding import EmbeddingOptimizer
-from multiepoch.optim.sparse import SparseOptimizer
+from multiepoch.optim.sparse import TableOptimizer
 from multiepoch.remedies.tables import Tables, check_not_grown, embeddings
 
 
@@ -38,21 +36,19 @@ class TwoFoldTables:
         ValueError: If a table is not looked up by one `nn.Embedding` of the model.
     """
 
-    def __init__(self, model: nn.Module, optimizer: EmbeddingOptimizer | SparseOptimizer) -> None:
+    def __init__(self, model: nn.Module, optimizer: TableOptimizer) -> None:
         self._tables = Tables(model, optimizer, 0, None)
         tables = {id(table) for table in self._tables}
         self._dense = [p for p in model.parameters() if id(p) not in tables]
-        self.copies: list[tuple[Tensor, Tensor]] = []  # by table
+        self.copies: list[Tensor] = []  # by table, (2 n_rows, dim): copy 0 and then copy 1
         self._copy_of: Tensor | None = None  # which copy each impression of the pass reads, (n,)
-        for k, module in enumerate(embeddings(model, self._tables)):
-            start = module.weight.detach()
-            self.copies.append((start.clone().requires_grad_(), start.clone().requires_grad_()))
+        for k, module in enumerate(embeddings(self._tables)):
+            self.copies.append(module.weight.detach().repeat(2, 1).requires_grad_())
             module.register_forward_hook(lambda m, args, _, k=k: self._look_up(m, k, *args))
         groups, copies = [], iter(self.copies)
         for group in self._tables.optimizer.param_groups:
             options = {k: v for k, v in group.items() if k not in ("params", "param_names")}
-            params = [copy for _ in group["params"] for copy in next(copies)]
-            groups.append(options | {"params": params})
+            groups.append(options | {"params": [next(copies) for _ in group["params"]]})
         self._optimizer = EmbeddingOptimizer(groups, lr=0.0)
 
     def before_epoch(self, index: int) -> None:
@@ -97,44 +93,38 @@ class TwoFoldTables:
         """Returns the rows of the ids, (n, ..., dim), each from the copy its impression reads."""
         if self._copy_of is None:
             return None
-        check_not_grown(module.weight, len(self.copies[k][0]), "TwoFoldTables")
+        n_rows = len(self.copies[k]) // 2
+        check_not_grown(module.weight, n_rows, "TwoFoldTables")
         if len(ids) != len(self._copy_of):
             raise ValueError(
                 f"table {k} gets ids of shape {tuple(ids.shape)}: TwoFoldTables needs one entry "
                 f"for each of the {len(self._copy_of)} impressions"
             )
-        parts, places, flat = [], [], ids.reshape(-1)
-        reader = self._copy_of.reshape(-1, *[1] * (ids.dim() - 1)).expand_as(ids).reshape(-1)
-        for which, rows in enumerate(self.copies[k]):
-            at = (reader == which).nonzero()[:, 0]
-            # Only the ids of its own impressions: others would be rows with a gradient of zero.
-            parts.append(F.embedding(flat[at], rows, module.padding_idx, sparse=True))
-            places.append(at)
-        return torch.cat(parts)[torch.cat(places).argsort()].reshape(*ids.shape, -1)
+        rows = ids + n_rows * self._copy_of.reshape(-1, *[1] * (ids.dim() - 1))
+        if module.padding_idx is not None:  # never trained, so that one copy has both's
+            rows[ids == module.padding_idx] = module.padding_idx
+        return F.embedding(rows, self.copies[k], module.padding_idx, sparse=True)
 
     @property
     def n_bytes(self) -> int:
         """The memory of the copies and of their optimizer's state, in bytes."""
         state = (value for one in self._optimizer.state.values() for value in one.values())
-        copies = (copy for pair in self.copies for copy in pair)
-        return sum(tensor.nbytes for tensor in (*copies, *state))
+        return sum(tensor.nbytes for tensor in (*self.copies, *state))
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state as copies; it can be saved in the middle of an epoch, too."""
-        copies = [[copy.detach().clone() for copy in pair] for pair in self.copies]
+        copies = [copy.detach().clone() for copy in self.copies]
         return {"copies": copies, "optimizer": self._optimizer.state_dict()}
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores a saved state; raises a ValueError if it is of tables of other shapes."""
         saved = state_dict["copies"]
-        shapes = [[copy.shape for copy in pair] for pair in self.copies]
-        if [[copy.shape for copy in pair] for pair in saved] != shapes:
+        if [copy.shape for copy in saved] != [copy.shape for copy in self.copies]:
             raise ValueError("the state is of tables of other shapes")
         self._optimizer.load_state_dict(state_dict["optimizer"])
-        for pair, values in zip(self.copies, saved):
-            for copy, value in zip(pair, values):
-                copy.copy_(value)
+        for copy, value in zip(self.copies, saved):
+            copy.copy_(value)
 
 
 @contextmanager

@@ -1,23 +1,21 @@
 """Records of the rows an epoch touches: their number of lookups and their earlier values."""
 
-from __future__ import annotations
-
-import math
 import os
-import shutil
 import tempfile
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from multiepoch.optim.batch import at_least_float32
 from multiepoch.remedies.row_counts import row_counts
+from multiepoch.remedies.tables import check_fits, grown
 
 Keep = Literal["table", "bfloat16", "cpu"] | Path
+Columns = dict[str, Tensor]  # of k rows: their numbers, "rows", int64 (k,), and values, (k, ...)
 _PIECE = 2**18  # rows read from a file at once
 
 
@@ -29,17 +27,12 @@ class Counts:
         self.counts = torch.zeros(len(table), dtype=torch.int32, device=table.device)
 
     def add(self, rows: Tensor, occurrences: Tensor, values: Callable) -> None:
-        self._grow()
+        self.counts = grown(self.counts, self.table)
         self.counts.index_add_(0, rows, occurrences.int())
 
     def forget(self, rows: Tensor, occurrences: Tensor) -> None:
         """Takes a batch out of the counts again."""
         self.counts.index_add_(0, rows, -occurrences.int())
-
-    def _grow(self) -> None:
-        """Counts the rows that the table has grown by, too."""
-        if (more := len(self.table) - len(self.counts)) > 0:
-            self.counts = torch.cat([self.counts, self.counts.new_zeros(more)])
 
     def rows(self, below: float) -> Tensor:
         """Returns the rows touched at least once and fewer than `below` times, int64 (k,)."""
@@ -55,27 +48,23 @@ class Counts:
         return self.counts.nbytes
 
     def state_dict(self) -> dict[str, Tensor]:
-        self._grow()
+        self.counts = grown(self.counts, self.table)
         return {"counts": self.counts.clone()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        if state["counts"].shape != self.counts.shape:
-            sizes = (
-                f"the state counts {len(state['counts'])} rows, the table has {len(self.counts)}"
+        if (n := len(state["counts"])) != len(self.counts):
+            raise ValueError(
+                f"the state counts {n} rows, the table has {len(self.counts)}: load the state of a "
+                "table of the same shape"
             )
-            raise ValueError(f"{sizes}: load the state of a table of the same shape")
         self.counts.copy_(state["counts"])
 
 
 class UndoLog:
     """Counts the lookups of touched rows and keeps their values from before the first one.
 
-    The values are in one chunk for each step that touched new rows, or in a file.
-
-    Args:
-        table: The table, (n_rows, dim).
-        keep: Where the values are: "table" keeps them on its device and in its dtype, "bfloat16" in
-            half the memory, "cpu" in the host's memory, and a Path in files of that folder.
+    The values are in one chunk for each step that touched new rows, or in a file; `keep` is as
+    `undo_log` for `Rewind`.
     """
 
     def __init__(self, table: Tensor, keep: Keep = "table") -> None:
@@ -84,7 +73,7 @@ class UndoLog:
 
     def _clear(self) -> None:
         self.lookups = row_counts(self.table)
-        self.chunks: list[tuple[Tensor, dict[str, Tensor]]] = []  # rows (k,), values (k, ...)
+        self.chunks: list[Columns] = []
         self.file = RowFile(self.keep) if isinstance(self.keep, Path) else None
 
     def add(self, rows: Tensor, occurrences: Tensor, values: Callable) -> None:
@@ -93,7 +82,7 @@ class UndoLog:
         try:
             if len(new):
                 old = {name: value.index_select(0, new) for name, value in values().items()}
-                self._keep(new, old)
+                self._keep({"rows": new, **old})
         except BaseException:  # such as a full disk, after which the step may be tried again
             self._uncount(rows, occurrences)
             raise
@@ -115,34 +104,32 @@ class UndoLog:
         self.lookups.add(ids[left], counts[left])
         return int((~left).sum())
 
-    def _keep(self, rows: Tensor, values: dict[str, Tensor]) -> None:
-        """Appends rows, int64 (k,), and their values, (k, ...)."""
+    def _keep(self, columns: Columns) -> None:
         if self.keep == "bfloat16":
-            values = {k: v.bfloat16() if v.is_floating_point() else v for k, v in values.items()}
+            columns = {k: v.bfloat16() if v.is_floating_point() else v for k, v in columns.items()}
         if self.file is not None:
-            self.file.append({"rows": rows, **values})
+            self.file.append(columns)
             return
         device = torch.device("cpu") if self.keep == "cpu" else self.table.device
-        values = {name: value.to(device) for name, value in values.items()}
-        self.chunks.append((rows.to(device, copy=True), values))
+        # New rows are the first of a longer tensor, which a copy sets free.
+        self.chunks.append({k: v.to(device, copy=k == "rows") for k, v in columns.items()})
 
-    def put_back(self, below: float) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-        """Yields the rows touched fewer than `below` times with their values, in pieces.
+    def put_back(self, below: float) -> Iterator[Columns]:
+        """Yields the rows touched fewer than `below` times, in pieces.
 
         Drops the other rows, except from a file.
         """
-        for k, (rows, values) in enumerate(self._pieces()):
-            few = self.lookups.of(rows.to(self.table.device)) < below
-            rows, *kept = _only(few.to(rows.device), rows, *values.values())
-            piece = rows, dict(zip(values, kept))
+        for k, columns in enumerate(self._pieces()):
+            few = self.lookups.of(columns["rows"].to(self.table.device)) < below
+            if not few.all():
+                at = few.nonzero().squeeze(1).to(columns["rows"].device)
+                columns = {name: column.index_select(0, at) for name, column in columns.items()}
             if self.file is None:
-                self.chunks[k] = piece
-            yield piece
+                self.chunks[k] = columns
+            yield columns
 
-    def _pieces(self) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-        yield from self.chunks
-        if self.file is not None and (values := self.file.columns()):
-            yield from _pieces(values.pop("rows"), values)
+    def _pieces(self) -> Iterable[Columns]:
+        return self.chunks if self.file is None else _pieces(self.file.columns())
 
     def few(self, below: float) -> tuple[Tensor, Tensor]:
         """Returns the rows touched fewer than `below` times, ascending, and their lookups, (k,)."""
@@ -153,35 +140,30 @@ class UndoLog:
     @property
     def n_bytes(self) -> int:
         """The memory in bytes, without that of files."""
-        tensors = [part for rows, values in self.chunks for part in (rows, *values.values())]
-        return self.lookups.n_bytes + sum(part.nbytes for part in tensors)
+        kept = sum(column.nbytes for chunk in self.chunks for column in chunk.values())
+        return self.lookups.n_bytes + kept
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state as copies; values in a file are mapped, not read into memory."""
         ids, counts = (part.clone() for part in self.lookups.all())
-        values = self.file.columns() if self.file else {}
-        rows = values.pop("rows", ids[:0])
+        values = {} if self.file is None else self.file.columns()
         if self.chunks:
-            all_rows, all_values = zip(*self.chunks)
-            rows = torch.cat(all_rows)
-            values = {name: torch.cat([v[name] for v in all_values]) for name in all_values[0]}
+            values = {
+                name: torch.cat([one[name] for one in self.chunks]) for name in self.chunks[0]
+            }
+        rows = values.pop("rows", ids[:0])
         return {"ids": ids, "counts": counts, "rows": rows, "values": values}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores a saved state, whatever the `keep` of the log that saved it."""
         device = self.table.device
         ids, counts = (state[name].to(device) for name in ("ids", "counts"))
-        rows, values = state["rows"], state["values"]
-        beyond = len(ids) > 0 and int(ids[-1]) >= len(self.table)
-        if beyond or ("weight" in values and values["weight"].shape[1] != self.table.shape[1]):
-            raise ValueError(
-                "the undo log in the state is of a table of another shape than "
-                f"{tuple(self.table.shape)}: load the state of a table of the same shape"
-            )
+        values = state["values"]
+        check_fits("the rows of the undo log", ids, values.get("weight"), self.table)
         self._clear()
         self.lookups.add(ids, counts)
-        for rows, values in _pieces(state["rows"], state["values"]):
-            self._keep(rows.clone(), {name: self._exact(name, v) for name, v in values.items()})
+        for piece in _pieces({"rows": state["rows"], **values}):
+            self._keep({name: self._exact(name, column) for name, column in piece.items()})
 
     def _exact(self, name: str, value: Tensor) -> Tensor:
         """Copies a saved value in the dtype of the table or its state; it may be in bfloat16."""
@@ -197,17 +179,16 @@ class UndoLog:
 
 
 class RowFile:
-    """Columns of rows that only grow, each in a file of a new folder; removed when it is unused."""
+    """Columns of rows that only grow, each in a file without a name that ends with this object."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder = Path(tempfile.mkdtemp(prefix="undo_log_", dir=folder))
-        self.kinds: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}  # dtype, shape of a row
-        self.n, self.process = 0, os.getpid()
-        weakref.finalize(self, _remove, self.folder, self.process)
+        self.folder, self.n, self.process = folder, 0, os.getpid()
+        self.files: dict[str, Any] = {}
+        self.kinds: dict[str, tuple[torch.dtype, torch.Size]] = {}  # dtype, shape of a row
 
-    def append(self, columns: dict[str, Tensor]) -> None:
-        """Appends k rows: (k, ...) for each column, the same columns every time."""
+    def append(self, columns: Columns) -> None:
+        """Appends k rows, with the same columns every time."""
         if os.getpid() != self.process:
             raise RuntimeError(
                 f"the undo log in {self.folder} belongs to process {self.process}, and this is a "
@@ -219,42 +200,24 @@ class RowFile:
         self.n += len(column)
 
     def _write(self, name: str, column: Tensor) -> None:
-        self.kinds[name] = column.dtype, tuple(column.shape[1:])
-        with (self.folder / name).open("ab") as file:
-            file.truncate(self.n * column[:1].nbytes)  # drops what a failed write has left
-            file.write(column.view(torch.uint8).numpy().data)
+        if name not in self.files:
+            self.kinds[name] = column.dtype, column.shape[1:]
+            self.files[name] = tempfile.TemporaryFile(dir=self.folder, buffering=0)  # noqa: SIM115
+        self.files[name].seek(self.n * column[:1].nbytes)  # over what a failed write has left
+        column.view(torch.uint8).numpy().tofile(self.files[name])
 
-    def columns(self) -> dict[str, Tensor]:
-        """Maps the files into memory: (n, ...) for each column, none if there is no row."""
-        found: dict[str, Tensor] = {}
+    def columns(self) -> Columns:
+        """Maps the files into memory; no column if there is no row."""
         if self.n == 0:
-            return found
+            return {}
+        found = {}
         for name, (dtype, shape) in self.kinds.items():
-            size = self.n * math.prod(shape)
-            flat = torch.from_file(str(self.folder / name), size=size, dtype=dtype)
-            found[name] = flat.view(self.n, *shape)
+            size = self.n * shape.numel() * dtype.itemsize
+            mapped = np.memmap(self.files[name], np.uint8, "c", shape=size)
+            found[name] = torch.from_numpy(mapped).view(dtype).view(self.n, *shape)
         return found
 
 
-def _remove(folder: Path, process: int) -> None:
-    """Removes the files at the end of the process that wrote them, and not at that of a fork."""
-    if os.getpid() == process:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _pieces(rows: Tensor, values: dict[str, Tensor]) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-    for k in range(0, len(rows), _PIECE):
-        part = slice(k, k + _PIECE)
-        yield rows[part], {name: value[part] for name, value in values.items()}
-
-
-def _only(mask: Tensor, *columns: Tensor) -> tuple[Tensor, ...]:
-    """Selects the entries for which the mask, bool (k,), is True."""
-    if mask.all():
-        return columns
-    at = mask.nonzero().squeeze(1)
-    return tuple(column.index_select(0, at) for column in columns)
-
-
-def copied(values: dict[str, Tensor], device: torch.device | None = None) -> dict[str, Tensor]:
-    return {name: value.to(device or value.device, copy=True) for name, value in values.items()}
+def _pieces(columns: Columns) -> Iterator[Columns]:
+    for k in range(0, len(columns.get("rows", ())), _PIECE):
+        yield {name: column[k : k + _PIECE] for name, column in columns.items()}

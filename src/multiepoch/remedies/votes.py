@@ -8,8 +8,6 @@ there is no vote. The votes of an impression lie side by side in its record, uin
 that both round alike.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -184,26 +182,21 @@ def vote(
     newest: float,
     lr: float,
     fused: bool,
-    rows: Tensor | None = None,
-    together: Callable[[Tensor], Tensor] = lambda entries: entries,
+    rows: Tensor,
+    together: Callable[[Tensor], Tensor],
 ) -> None:
     """Lets the lookups of a batch replace their votes, in the records and in their rows.
 
     Args:
-        ids: The row of each lookup, int64 (m,).
-        at: The place of its vote, as in `read_votes`.
-        gradient: Of its impression's loss, float32 (m, dim).
-        records: As in `read_votes`; changed in place, as are the next three.
-        bits: As there.
-        weight: The table, (n_rows, dim).
-        count: The votes of each row, int32 (n_rows,).
+        ids, at, gradient: Of each lookup: its row, int64 (m,); the place of its vote; and the
+            gradient of its impression's loss, float32 (m, dim).
+        records, bits: As in `read_votes`. The records change, as do the next three.
+        weight, count: The table, (n_rows, dim), and the votes of each row, int32 (n_rows,).
         below: A row with fewer votes keeps them.
-        mean_square: Of the gradients of the table, weight by weight, float64 (dim,).
-        newest: The share of this batch in it.
-        lr: The learning rate.
+        mean_square, newest: Of the gradients of the table, float64 (dim,), and the share of this
+            batch in it.
         fused: Takes the compiled kernel, in one sweep over the lookups, for one process.
-        rows: The ids of all processes; None for one process.
-        together: Concatenates the entries, (m, ...), of all processes.
+        rows, together: The ids of all processes, and what concatenates their entries, (m, ...).
     """
     if fused:
         sizes = len(ids), weight.shape[1], bits // 8
@@ -211,7 +204,6 @@ def vote(
         compiled.call("vote", ids.contiguous(), at, gradient, *sizes, records, *of_table)
         torch.autograd.graph.increment_version(weight)
         return
-    rows = ids if rows is None else rows
     few = count[ids] < below
     own, had = read_votes(records, at, weight.shape[1], bits)
     again = few & had
@@ -226,9 +218,6 @@ def vote(
     change[few] = write_votes(records, at[few], change[few], bits)
     change[again] -= own[again]
     # Of a row that has become frequent a vote stays, and is no longer known.
-    gone = at[had & ~few]
-    records.view(-1)[gone[:, None] + vote_bytes(weight.shape[1], bits) - 2 + _TWO.to(at.device)] = 0
+    gone = _span(at[had & ~few], weight.shape[1], bits)
+    records.view(-1)[gone[:, -2:]] = 0  # the scale
     weight.index_add_(0, rows, together(change))
-
-
-_TWO = torch.arange(2)

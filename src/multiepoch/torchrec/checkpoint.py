@@ -8,8 +8,6 @@ reads the lists of the shards that overlap its own.
 Each checkpoint is in a folder of its own, and the file `latest` names the one that is complete.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import uuid
@@ -94,9 +92,10 @@ def load(
     Raises:
         ValueError: If the checkpoint has no Rewind, or one with other arguments.
     """
-    path, shards = _latest(Path(folder)), optimizer.shards
-    if path is None:
+    latest, shards = Path(folder) / _LATEST, optimizer.shards
+    if not latest.exists():
         return None
+    path = Path(folder) / latest.read_text(encoding="utf-8")
     found = dcp.FileSystemReader(path).read_metadata().state_dict_metadata
     content = _tensors(model, optimizer) | {"meta": ""}
     if any(key.startswith("optimizer.") for key in found):
@@ -130,14 +129,6 @@ def load(
         state["blend"] = {"rows": [_served(content, shard) for shard in shards], "dense": dense}
     rewind.load_state_dict(state | {"blend": state["blend"] or None})
     return meta["extra"]
-
-
-def _latest(folder: Path) -> Path | None:
-    """Returns the newest complete checkpoint; None if there is none."""
-    if (pointer := folder / _LATEST).exists():
-        return folder / pointer.read_text(encoding="utf-8")
-    complete = sorted(folder.glob("step-*/.metadata"))  # as version 0.2 saved it
-    return complete[-1].parent if complete else None
 
 
 def _tensors(model: DistributedModelParallel, optimizer: ShardedOptimizer) -> dict[str, Any]:

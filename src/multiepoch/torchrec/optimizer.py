@@ -10,8 +10,6 @@ The rows that a batch looks up are copied before the lookup and corrected in `st
 for each rule whose state does not depend on the rate, as in SGD, Adagrad and row-wise Adagrad.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Callable
 from types import ModuleType
@@ -30,7 +28,7 @@ from multiepoch.optim.adamar import AdaptiveRegularization
 from multiepoch.optim.embedding import EmbeddingOptimizer, RowHook
 from multiepoch.optim.fal import FrequencyAdaptiveLR
 from multiepoch.optim.lookups import gradient_of
-from multiepoch.optim.memory import use_huge_pages
+from multiepoch.optim.memory import use_huge_pages, zeros
 from multiepoch.remedies.tables import Init
 from multiepoch.torchrec.shards import Shard, find_shards
 from multiepoch.torchrec.tables import ShardedTables
@@ -83,10 +81,11 @@ class ShardedOptimizer(CombinedOptimizer):
         for shard, max_count in zip(self.shards, self.max_count):
             for rows in (shard.weight, *shard.state.values()):
                 use_huge_pages(rows, written=True)
+            of_rows = (len(shard.weight),), torch.int32, device
             if row_lr is not None:
-                shard.fal = {"count": _zeros(shard), "max_count": max_count}
+                shard.fal = {"count": zeros(*of_rows), "max_count": max_count}
             if row_decay is not None:
-                shard.state["last_step"] = _zeros(shard)
+                shard.state["last_step"] = zeros(*of_rows)
         self.replicated: _ReplicatedTables | None = None
         optimizers: list[KeyedOptimizer] = [model.fused_optimizer]
         if any(shard.replicated for shard in self.shards):
@@ -184,17 +183,12 @@ class ShardedOptimizer(CombinedOptimizer):
         options = {name: getattr(self, name) for name in ("row_lr", "row_decay", "weight_decay")}
         return options | {"epoch": self.epoch, "lr": lr}
 
-    def _lr(self, shard: Shard) -> float:
-        """Returns the present learning rate of a table."""
-        if shard.replicated and self.replicated is not None:
-            return self.replicated.param_groups[0]["lr"]
-        return shard.kernel.fused_optimizer.param_groups[0]["lr"]
-
     @torch.no_grad()
     def _touch(self, shard: Shard, rows: Tensor, occurrences: Tensor) -> None:
         for hook in tuple(self._row_hooks.values()):
             hook(shard.weight, rows, occurrences)
-        lr, kept = self._lr(shard), None
+        of_table: Any = self.replicated if shard.replicated else shard.kernel.fused_optimizer
+        lr, kept = of_table.param_groups[0]["lr"], None
         if self._corrects:
             options = self._options(lr)
             kept = _kernels(shard).keep_rows(options, shard.weight, shard.fal, rows, occurrences)
@@ -219,12 +213,6 @@ class ShardedOptimizer(CombinedOptimizer):
 
 def _kernels(shard: Shard) -> ModuleType:
     return compiled if compiled.usable(shard.weight, shard.weight) else eager
-
-
-def _zeros(shard: Shard) -> Tensor:
-    """Returns a number for each row of a shard, int32 (n,)."""
-    numbers = torch.empty(len(shard.weight), dtype=torch.int32, device=shard.weight.device)
-    return use_huge_pages(numbers).zero_()
 
 
 def _distinct(ids: Tensor, shard: Shard) -> tuple[Tensor, Tensor]:
@@ -260,7 +248,8 @@ class _ReplicatedTables(KeyedOptimizer):
         for shard, lookups in self.occurrences.items():
             rows = lookups.nonzero().squeeze(1)
             found.append((shard, rows, lookups[rows]))
-            gradient = _gradient(shard)
+            name = shard.name.split(".")[-2]
+            gradient = dict(shard.kernel.named_parameters_by_table())[name].grad
             if gradient is not None:
                 values = gradient.index_select(0, rows)
                 self.tables[shard].grad = gradient_of(rows[None], values, gradient.shape)
@@ -279,9 +268,3 @@ class _ReplicatedTables(KeyedOptimizer):
     def zero_grad(self, set_to_none: bool = True) -> None:
         for kernel in {shard.kernel for shard in self.tables}:
             kernel.emb_module.weights.grad = None
-
-
-def _gradient(shard: Shard) -> Tensor | None:
-    """Returns the mean gradient of a data-parallel table, (n_rows, dim)."""
-    name = shard.name.split(".")[-2]
-    return dict(shard.kernel.named_parameters_by_table())[name].grad

@@ -1,7 +1,5 @@
 """Sharding plans written by hand, since TorchRec's planner refuses row-wise sharding on a CPU."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch.distributed as dist

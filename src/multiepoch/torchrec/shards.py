@@ -1,7 +1,5 @@
 """The part of each sharded table that this process holds."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,13 +74,8 @@ def find_shards(model: nn.Module) -> list[Shard]:
 
 
 def _shards_of(prefix: str, module: ShardedEmbeddingBagCollection) -> Iterator[Shard]:
-    kernels = [
-        kernel
-        for lookup in module._lookups
-        for kernel in getattr(
-            lookup, "module", lookup
-        )._emb_modules  # data-parallel ones are in DDP
-    ]
+    lookups = (getattr(one, "module", one) for one in module._lookups)  # data-parallel: in DDP
+    kernels = (kernel for lookup in lookups for kernel in lookup._emb_modules)
     local = {shard.name: shard for kernel in kernels for shard in _in_kernel(kernel)}
     for config in module._embedding_bag_configs:
         shard = local.get(config.name)

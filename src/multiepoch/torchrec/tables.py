@@ -1,7 +1,5 @@
 """Sharded tables as the remedies see them: values by local row, and draws by the global row."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -3,8 +3,6 @@
 A checkpoint is complete or absent, and loads only into the run that it is of.
 """
 
-from __future__ import annotations
-
 import glob
 import os
 import signal

@@ -1,7 +1,5 @@
 """`TrainConfig`: the options that `train` and `train_days` share."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Predictions and metrics of a model on a log, over all impressions and by row frequency."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 
 import pandas as pd

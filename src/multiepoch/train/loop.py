@@ -5,8 +5,6 @@ epoch itself is `_Run.one_epoch`. A run is a function of its seed: the order of 
 epoch k is the same for every method, so that methods can be compared pair by pair.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Sequence

@@ -6,8 +6,6 @@ precision. Logits are used instead of probabilities because a confident probabil
 which distorts its logloss.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

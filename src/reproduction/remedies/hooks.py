@@ -32,7 +32,7 @@ class Hook(Around):
         super().__init__(inner)
         self.model, self.optimizer, self.index = model, optimizer, 0
         self.tables = Tables(model, optimizer, 0, None)
-        self.modules = embeddings(model, self.tables)
+        self.modules = embeddings(self.tables)
 
     def before_epoch(self, index: int) -> None:
         self.index = index
