@@ -131,7 +131,7 @@ MUTATIONS: dict[str, dict[str, tuple]] = {
         "logloss in bits": (patch, metrics, "logloss", lambda f, *a: f(*a) / math.log(2)),
     },
     "03": {"cross in one row": (patch, hashing, "hashed_cross", lambda f, ids, *_: 0 * ids)},
-    "04": {"Adam's bias not corrected": (in_kernel, "root_scale", lambda _: 1.0)},
+    "04": {"Adagrad's eps at 1": (in_kernel, "eps", lambda _: 1.0)},
     "05": {"jump with the wrong sign": (patch, metrics, "boundary_jump", lambda f, *a: -f(*a))},
     "06": {"labels not drawn anew": (patch, interventions, "resample", lambda f, log, _: log)},
     "07": {
@@ -150,6 +150,7 @@ MUTATIONS: dict[str, dict[str, tuple]] = {
         "undo log counts steps": (patch, UndoLog, "add", once_per_step),
         "undo log loses rows": (patch, UndoLog, "put_back", lambda f, *a: list(f(*a))[:1]),
     },
+    "10": {"Adam's bias not corrected": (in_kernel, "root_scale", lambda _: 1.0)},
     "11": {
         "table groups never change": (patch, TableGroups, "before_epoch", lambda *_: None),
         "resuming loses the moments": (patch, SparseOptimizer, "load_state_dict", lambda *_: None),

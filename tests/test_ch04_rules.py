@@ -1,9 +1,11 @@
-"""The third reading of C2, and C17, by hand."""
+"""The third reading of C2, and C17, by hand; and the chapter's own runs beside them."""
 
 import pandas as pd
 import pytest
 
-from reproduction.ch04_sparse_optimizer import rules
+from reproduction import records
+from reproduction.ch04_sparse_optimizer import experiment, rules
+from reproduction.measure import by_seed
 
 # By source: the loss after one epoch of the densest and the sparsest objective.
 LOSSES = {
@@ -44,3 +46,19 @@ def test_the_evidence_is_the_change_of_the_mean_and_of_the_sparsest(rows):
     assert found["C2", "reported", "KuaiRand"] == pytest.approx((1 + 0) / 2)
     assert found["C17", "rule", "KuaiRand"] == pytest.approx(100 * (76 / 79 - 1) / 2)
     assert len(found) == 7
+
+
+def test_the_chapters_own_runs_have_the_gains_that_decide_the_claim():
+    mine, theirs = (records.read(name, "long").rows for name in (experiment.NAME, rules.NAME))
+    production = rules.PRODUCTION
+    for ours, rates in ((experiment.OWN, "own"), (experiment.multiple(50), "reported")):
+        gain = experiment.against(mine, ours, experiment.SHARED)
+        decided = rules.change(theirs, "world", (production, rates), (production, "shared"))
+        assert by_seed(gain).to_dict() == pytest.approx(by_seed(decided).to_dict(), abs=0.01)
+
+
+def test_the_sweep_is_in_the_order_of_the_rates_and_relative_to_the_dense_rate():
+    change = experiment.sweep(records.read(experiment.NAME, "long").rows)
+    times = list(change.index.unique("times"))
+    assert times == sorted(times) and times[-2] == pytest.approx(10**2.5)
+    assert (change.xs(1, level="times") == 0).all() and (change.xs(10, level="times") < 0).all()

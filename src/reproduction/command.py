@@ -14,7 +14,8 @@ from reproduction.a1_ab_test import experiment as ab_test
 from reproduction.a2_past_one_machine import experiment as past_one_machine
 from reproduction.ch02_data_and_model import experiment as model
 from reproduction.ch03_gradient_sparsity import experiment as sparsity
-from reproduction.ch04_sparse_optimizer import rules, two_rates
+from reproduction.ch04_sparse_optimizer import experiment as sparse_optimizer
+from reproduction.ch04_sparse_optimizer import rules
 from reproduction.ch07_frequency_adaptive_rate import experiment as frequency
 from reproduction.ch10_board import anatomy
 from reproduction.ch10_board import experiment as board
@@ -53,7 +54,7 @@ class Experiment(NamedTuple):
 EXPERIMENTS = {
     "02": Experiment(model.NAME, model.run),
     "03": Experiment(sparsity.NAME, sparsity.run, sparsity.judge),
-    "04": Experiment(two_rates.NAME, two_rates.run, seeds=rules.SEEDS),
+    "04": Experiment(sparse_optimizer.NAME, sparse_optimizer.run, seeds=rules.SEEDS),
     "rules": Experiment(rules.NAME, rules.run, rules.judge, rules.SEEDS),
     "05": Experiment(overfitting.NAME, overfitting.run, seeds=production.SEEDS),
     "dose": Experiment(dose.NAME, dose.run, seeds=dose.SEEDS),

@@ -365,10 +365,6 @@ def chosen(candidate: Candidate) -> Tuned:
     return Tuned(*(best[name] for name in Tuned.__dataclass_fields__))
 
 
-def tuned(method: str, epochs: int = 3, **candidate) -> Tuned:
-    return chosen(Candidate(method, epochs, **candidate))
-
-
 @dataclass(frozen=True)
 class Arm:
     """A way to train on each day: its epochs, and those for which its rates were searched.
