@@ -21,7 +21,8 @@ import nbformat
 from tabulate import tabulate
 
 from multiepoch import stats
-from multiepoch.data import AdsWorld, hashing, split
+from multiepoch.data import AdsWorld, hashing
+from multiepoch.data import log as logs
 from multiepoch.optim import AdaptiveRegularization as AdamAR
 from multiepoch.optim import EmbeddingOptimizer, SparseOptimizer, compiled
 from multiepoch.optim import FrequencyAdaptiveLR as FAL
@@ -123,7 +124,7 @@ def half_as_wide(real, *args):
 MUTATIONS: dict[str, dict[str, tuple]] = {
     "02": {
         "test day in training": (patch, Profile, "split", test_for_all),
-        "KuaiRand's test days in training": (patch, split, "split_by_day", test_for_all),
+        "KuaiRand's test days in training": (patch, logs, "split_by_day", test_for_all),
         "labels swapped": (patch, AdsWorld, "_log", swap_labels),
         "AUC of the negatives": (patch, metrics, "auc", lambda f, *a: 1 - f(*a)),
         "tables at the dense rate": (patch, SparseOptimizer, "from_model", one_rate),

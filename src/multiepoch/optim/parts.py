@@ -18,6 +18,10 @@ class Part:
     dense_in: list[str] = field(default_factory=list)
     tables: list[nn.Embedding | nn.EmbeddingBag] = field(default_factory=list)
 
+    @property
+    def shape(self) -> str:
+        return " x ".join(f"{n:,}" for n in self.parameter.shape)
+
 
 def parts_of(model: nn.Module) -> list[Part]:
     """Lists every parameter of the model once, in the order of its modules."""
@@ -55,14 +59,13 @@ def make_sparse(model: nn.Module, min_rows: int = 10_000) -> dict[str, tuple[int
         table = part.parameter
         if not part.tables or len(table) < min_rows or all(one.sparse for one in part.tables):
             continue
-        rows, dim = table.shape
         if why := "; ".join(filter(None, starmap(_obstacle, part.users.items()))):
-            which = f"make_sparse: {part.name} ({rows:,} x {dim})"
+            which = f"make_sparse: {part.name} ({part.shape})"
             warnings.warn(f"{which} keeps its dense gradient, since {why}", stacklevel=2)
             continue
         for module in part.tables:
             module.sparse = True
-        changed[part.name] = (rows, dim)
+        changed[part.name] = len(table), table.shape[1]
     return changed
 
 

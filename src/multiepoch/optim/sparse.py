@@ -97,11 +97,7 @@ class SparseOptimizer(Optimizer):
             else:
                 others.append(part.parameter)
         if not groups:
-            dense_tables = [
-                f"{part.name} ({' x '.join(map(str, part.parameter.shape))})"
-                for part in parts
-                if part.tables
-            ]
+            dense_tables = [f"{part.name} ({part.shape})" for part in parts if part.tables]
             raise ValueError(
                 "the model has no nn.Embedding or nn.EmbeddingBag with sparse=True; those without "
                 f"it are {', '.join(dense_tables) or 'none'}: make_sparse(model) changes large ones"
@@ -232,7 +228,7 @@ class SparseOptimizer(Optimizer):
             if id(p) not in known
         ]
         for part in [*self._parts, *later]:
-            key, shape = id(part.parameter), " x ".join(f"{n:,}" for n in part.parameter.shape)
+            key, shape = id(part.parameter), part.shape
             lr = f"{float(rate[key]):g}" if key in rate else "-"
             if key not in rate:
                 rows.append(("none", part.name, shape, lr, "frozen"))

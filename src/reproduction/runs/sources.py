@@ -85,19 +85,11 @@ def _user_items(
     hour = 2 * np.pi * (time.dt.hour + time.dt.minute / 60) / 24
     dense = np.sqrt(2) * np.stack([np.sin(hour), np.cos(hour)], axis=1)
     columns = {column: pd.factorize(raw[column])[0] for column in ("user", "item")}
-    log = Log(
-        schema=Schema(
-            cardinality={column: int(ids.max()) + 1 for column, ids in columns.items()},
-            dense=("hour_sin", "hour_cos"),
-            objectives=labels,
-        ),
-        ids={column: torch.from_numpy(ids.astype(np.int64)) for column, ids in columns.items()},
-        dense=torch.from_numpy(dense.astype(np.float32)),
-        labels=torch.tensor(raw[list(labels)].to_numpy(np.float32)),
-        day=torch.from_numpy(
-            (time.dt.normalize() - time.dt.normalize().min()).dt.days.to_numpy(np.int32)
-        ),
-    )
+    cardinality = {column: int(ids.max()) + 1 for column, ids in columns.items()}
+    schema = Schema(cardinality, ("hour_sin", "hour_cos"), labels)
+    day = (time.dt.normalize() - time.dt.normalize().min()).dt.days.to_numpy()
+    truth = raw[list(labels)].to_numpy(np.float32, copy=True)
+    log = Log.from_numpy(schema, columns, dense=dense, labels=truth, day=day)
     return split_by_day(log, **split)
 
 
