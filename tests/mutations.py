@@ -15,7 +15,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import nbformat
 from tabulate import tabulate
@@ -67,9 +66,11 @@ def in_kernel(name: str, change: Callable) -> None:
                     setattr(struct, name, change(getattr(struct, name)))
             kernels.update_rows(*args)
 
-        return kernels and SimpleNamespace(
-            touched_rows=kernels.touched_rows, update_rows=update_rows
-        )
+        class Changed:
+            def __getattr__(self, kernel):
+                return update_rows if kernel == "update_rows" else getattr(kernels, kernel)
+
+        return kernels and Changed()
 
     patch(compiled, "library", library)
 
