@@ -1,4 +1,9 @@
-"""Fixtures that several test modules share, and how the tests are spread over processes."""
+"""Fixtures that several test modules share, and how the tests are spread over processes.
+
+The process that only hands out tests does not import torch, which takes seconds.
+"""
+
+from __future__ import annotations
 
 import os
 import signal
@@ -7,14 +12,18 @@ import sys
 import tempfile
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
-from multiepoch.data import Log, Schema
+if TYPE_CHECKING:
+    from multiepoch.data import Log
 
 ROOT = Path(__file__).parents[1]
+# They compute the front page's numbers from the records, which takes seconds, once a process.
+OF_THE_RECORDS = ("advice", "consistency", "interactive_figure", "numbers", "paper")
 
 # A background job of a shell ignores Ctrl-C, and so would the code under test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -33,6 +42,10 @@ def make_tiny_log(
     Low ids are the more frequent ones, as in a real log, and labels follow the rows, so that a
     model can learn them.
     """
+    import torch
+
+    from multiepoch.data import Log, Schema
+
     cardinality = cardinality or {"user": 60, "product": 40}
     generator = torch.Generator().manual_seed(seed)
     taste = torch.Generator().manual_seed(12345)  # the same rows mean the same in every log
@@ -54,20 +67,31 @@ def make_tiny_log(
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        build_kernels()
+        if config.getoption("dist", "no") != "no":
+            return
+    import torch
+
+    # Tensors this small gain nothing from threads and suffer from other programs on the same cores.
+    torch.set_num_threads(1)
+
+
+def build_kernels() -> None:
     """Builds the kernels in a checkout that is used without an installation, if it can."""
+    folder = Path(find_spec("multiepoch").origin).parent / "optim"
+    built, sources = ([p.stat().st_mtime for p in folder.glob(kind)] for kind in ("*.so", "*.cpp"))
+    if built and min(built) > max(sources):
+        return
     from multiepoch.optim import compiled
 
-    if hasattr(config, "workerinput") or compiled.library() is not None:
+    if compiled.library() is not None:
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as scratch:
         build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
-        build += ["--build-temp", folder, "--build-lib", folder]
+        build += ["--build-temp", scratch, "--build-lib", scratch]
         subprocess.run(build, cwd=ROOT, capture_output=True, timeout=300)
     compiled.library.cache_clear()
-
-
-# Tensors this small gain nothing from threads and suffer from other programs on the same cores.
-torch.set_num_threads(1)
 
 
 @pytest.fixture
@@ -78,6 +102,8 @@ def tiny_log() -> Callable[..., Log]:
 
 @pytest.fixture(autouse=True)
 def _fixed_seed():
+    import torch
+
     torch.manual_seed(0)
 
 
@@ -130,6 +156,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log):
             file, *_ = nodeid.split("::")
             if file.endswith("test_notebooks.py"):
                 return nodeid
+            if Path(file).stem.removeprefix("test_") in OF_THE_RECORDS:
+                return "of the records"
             return file if _is_kept_whole(file) else nodeid.partition("[")[0]
 
     return ByFunction(config, log)

@@ -144,7 +144,7 @@ def resumed(parts, *arguments):
 @pytest.mark.parametrize("fresh", [None, 0.3], ids=["start", "reinit"])
 @pytest.mark.parametrize("below", [3, 8, math.inf])
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_trained_and_served_rows_are_those_of_the_definition(rule, below, fresh, seed):
     generator = torch.Generator().manual_seed(seed)
     arguments = rule, below, fresh
@@ -166,18 +166,19 @@ def test_trained_and_served_rows_are_those_of_the_definition(rule, below, fresh,
                 optimizer.step()
                 reference.step(*data[position])
                 trained, scale = [t.detach().clone() for t in model.tables], model.scale.item()
-                exported = rewind.export(model)
+                exported, expected = rewind.export(model), reference.served()
+                expected_scale = pytest.approx(reference.served_scale(), abs=1e-6)
                 with rewind.serving():
                     served = [t.detach().clone() for t in model.tables]
-                    assert model.scale.item() == pytest.approx(reference.served_scale(), abs=1e-6)
-                assert exported["scale"] == pytest.approx(reference.served_scale(), abs=1e-6)
+                    assert model.scale.item() == expected_scale
+                assert exported["scale"] == expected_scale
                 assert model.scale.item() == scale == pytest.approx(reference.scale, abs=1e-6)
                 for k, name in enumerate(("user.weight", "words.weight")):
                     torch.testing.assert_close(
                         trained[k].double(), reference.weights[k], rtol=1e-6, atol=1e-6
                     )
                     torch.testing.assert_close(
-                        served[k].double(), reference.served()[k], rtol=1e-6, atol=1e-6
+                        served[k].double(), expected[k], rtol=1e-6, atol=1e-6
                     )
                     assert torch.equal(model.tables[k], trained[k]), "put back bit for bit"
                     assert torch.equal(exported[name], served[k])

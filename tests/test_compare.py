@@ -1,9 +1,11 @@
+import io
 import json
+import os
 import re
 import shlex
 import sys
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,14 +54,13 @@ EVERY = dict(plan.TABLE_RATE_METHODS)
 SOME = {label: EVERY[label] for label in (plan.SPARSE, "MEDA", plan.TAIL)}
 
 
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A folder with a small log; some methods, two trials each."""
-    monkeypatch.setenv("MULTIEPOCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(plan, "TABLE_RATE_METHODS", SOME)
+def prepare(folder, patch):
+    """Goes into a folder with a small log; some methods, two trials each."""
+    patch.setenv("MULTIEPOCH_CACHE", str(folder / "cache"))
+    patch.chdir(folder)
+    patch.setattr(plan, "TABLE_RATE_METHODS", SOME)
     every = plan.trials
-    monkeypatch.setattr(plan, "trials", lambda budget=4, methods=(): every(2, methods))
+    patch.setattr(plan, "trials", lambda budget=4, methods=(): every(2, methods))
     rng = np.random.default_rng(0)
     n = 1_500
     user, item = rng.integers(0, 60, n), rng.integers(0, 40, n)
@@ -75,9 +76,27 @@ def place(tmp_path, monkeypatch):
                 "day": 20240101 + np.arange(n) * 5 // n,
             }
         ),
-        tmp_path / "log.parquet",
+        folder / "log.parquet",
     )
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    prepare(tmp_path, monkeypatch)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """A folder with the report of CALL by every method, which no test changes."""
+    folder = tmp_path_factory.mktemp("compared")
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
+        prepare(folder, patch)
+        patch.setattr(os, "cpu_count", lambda: 1)
+        patch.setattr(plan, "TABLE_RATE_METHODS", EVERY)
+        assert main(["compare", "log.parquet", *CALL]) == 0
+    (folder / "printed.txt").write_text(printed.getvalue())
+    return folder
 
 
 def report_of(place, name="report"):
@@ -103,11 +122,9 @@ def test_the_resets_train_by_the_rule_that_is_advised_and_adamar_only_if_it_is_n
     assert {len(several) for several in found.values()} == {4}
 
 
-def test_a_call_gives_a_page_a_record_and_a_table(place, capsys, monkeypatch):
-    monkeypatch.setattr(plan, "TABLE_RATE_METHODS", EVERY)
-    assert main(["compare", "log.parquet", *CALL]) == 0
-    printed = capsys.readouterr().out
-    found = report_of(place)
+def test_a_call_gives_a_page_a_record_and_a_table(compared):
+    printed = (compared / "printed.txt").read_text()
+    found = report_of(compared)
     labels = [m["label"] for m in found["methods"] if m["label"] != judge.RETUNED]
     assert labels == ["plain", *(label for label in EVERY if label not in plan.ON_REQUEST)]
     assert found["data"]["sizes"] == {"train": 900, "validation": 300, "test": 300}
@@ -115,7 +132,7 @@ def test_a_call_gives_a_page_a_record_and_a_table(place, capsys, monkeypatch):
     total = sum(found["frequencies"]["user_x_item"])
     assert total == pytest.approx(1) and sum(found["group_sizes"]) == 300
     assert all(sentence in printed for sentence in found["headline"])
-    assert (place / "report" / "report.txt").read_text() in printed
+    assert (compared / "report" / "report.txt").read_text() in printed
     for m in found["methods"]:
         assert m["label"] in printed and 1 <= m["epochs"] <= 2
         by_epoch = np.array(m["logloss_by_epoch"])  # (epochs, objectives), as the curves end
@@ -131,9 +148,8 @@ def test_a_call_gives_a_page_a_record_and_a_table(place, capsys, monkeypatch):
     assert re.search(r"\[1/\d+\] .* about \d+ (s|min) left", printed)
 
 
-def test_the_page_needs_no_other_file_and_describes_its_figures(place):
-    main(["compare", "log.parquet", *CALL])
-    text = (place / "report" / "index.html").read_text()
+def test_the_page_needs_no_other_file_and_describes_its_figures(compared):
+    text = (compared / "report" / "index.html").read_text()
     soup = BeautifulSoup(text, "html.parser")
     assert not soup.find_all(["script", "link", "img", "iframe"])
     assert not re.search(r'(src|href)="(?!#)', text.replace("xlink:href", "href"))
@@ -142,9 +158,9 @@ def test_the_page_needs_no_other_file_and_describes_its_figures(place):
     ids = [element["id"] for element in soup.find_all(id=True)]
     assert len(ids) == len(set(ids))
     assert soup.find("meta", attrs={"name": "viewport"})
-    assert len(soup.find("tbody").find_all("tr")) == len(report_of(place)["methods"]) + 1
+    assert len(soup.find("tbody").find_all("tr")) == len(report_of(compared)["methods"]) + 1
     said = [str(p.string) for p in soup.find(class_="verdict").find_all("p")]
-    assert said[:2] == report_of(place)["headline"][:2]
+    assert said[:2] == report_of(compared)["headline"][:2]
 
 
 def test_the_share_of_the_jump_that_is_labels_seen_is_measured_where_plain_collapses(
@@ -172,9 +188,8 @@ def test_the_share_of_the_jump_that_is_labels_seen_is_measured_where_plain_colla
     assert sorted(one["seed"] for one in control) == [0, 1, 2]
     assert {one["embedding_lr"] for one in control} == {plain["embedding_lr"]}
     monkeypatch.setattr(plan, "MAX_CONTROL_ROWS", 100)
-    call = [*call, "--seeds", "3", "--epochs", "2", "--out", "large"]
-    assert main(["compare", "sparse.parquet", *call]) == 0
-    assert report_of(place, "large")["own_label"] is None
+    assert main(["compare", "sparse.parquet", *call, "--seeds", "3", "--epochs", "2"]) == 0
+    assert report_of(place)["own_label"] is None, "the trials are kept, and the control is left out"
 
 
 @pytest.mark.parametrize("control, share", [((0.0, 0.0, 0.0), 100), ((0.05, 0.06, 0.07), 50)])
@@ -768,9 +783,8 @@ def test_compare_warns_of_a_leak(place, monkeypatch, capsys):
     assert warning in (place / "report" / "index.html").read_text().replace("&#39;", "'")
 
 
-def test_tail_rewind_is_said_to_be_meda_if_nearly_all_rows_are_rare(place):
-    main(["compare", "log.parquet", *CALL])
-    found = report_of(place)
+def test_tail_rewind_is_said_to_be_meda_if_nearly_all_rows_are_rare(place, compared):
+    found = report_of(compared)
     threshold, rows, lookups = found["tail"]
     log = pq.read_table("log.parquet")
     assert 0 < rows <= 1 and 0 < lookups <= 1 and threshold in (20, 100)
@@ -789,9 +803,8 @@ def test_tail_rewind_is_said_to_be_meda_if_nearly_all_rows_are_rare(place):
     )
 
 
-def test_bands_are_whole_from_the_second_quarter_on(place, monkeypatch):
-    main(["compare", "log.parquet", *CALL])
-    found, drawn = report_of(place), []
+def test_bands_are_whole_from_the_second_quarter_on(compared, monkeypatch):
+    found, drawn = report_of(compared), []
     monkeypatch.setattr(figures, "_svg", lambda figure, alt: drawn.append(figure))
     figures.curves(found, "click")
     low, high = drawn[0].axes[0].get_ylim()
@@ -857,8 +870,7 @@ def test_a_cell_has_the_colour_of_its_verdict_and_keeps_its_interval_whole():
     assert report._unbroken("tail rewind") == "tail rewind"
 
 
-def test_text_and_page_come_from_the_record_alone(place):
-    main(["compare", "log.parquet", *CALL])
-    found = report_of(place)
-    assert report.text(found) == (place / "report" / "report.txt").read_text()
+def test_text_and_page_come_from_the_record_alone(compared):
+    found = report_of(compared)
+    assert report.text(found) == (compared / "report" / "report.txt").read_text()
     assert all(sentence.split(":")[0] in report.page(found) for sentence in found["headline"])

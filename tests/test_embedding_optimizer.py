@@ -20,7 +20,7 @@ from multiepoch.optim import (
 from multiepoch.optim.reference import new_state, reference_step
 from multiepoch.optim.rules import RULES
 
-property_test = settings(max_examples=200, deadline=None, derandomize=True, database=None)
+property_test = settings(max_examples=100, deadline=None, derandomize=True, database=None)
 FAL, AR = FrequencyAdaptiveLR(gap_decay=0.5), AdaptiveRegularization(0.1)
 
 

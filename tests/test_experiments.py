@@ -40,6 +40,19 @@ def window():
     return TINY.split(TINY.world(0))
 
 
+@pytest.fixture(scope="module")
+def ended():
+    """Returns the click losses by epoch of a run, which several tests compare others with."""
+    kept = {}
+
+    def ended(run):
+        if (key := run.key(TINY, "cpu")) not in kept:
+            kept[key] = final(execute(run, TINY))
+        return kept[key]
+
+    return ended
+
+
 def final(rows, objective="click"):
     end = rows[(rows.metric == "logloss") & (rows.group == "all") & (rows.objective == objective)]
     return end.set_index("epoch")["value"]
@@ -52,14 +65,14 @@ def test_the_split_is_in_the_order_of_time_and_shares_one_schema(window):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_trains_and_is_deterministic(method):
+def test_every_method_trains_and_is_deterministic(method, ended):
     run = replace(PLAIN, method=method, hyperparameter=METHODS[method].grid[0])
-    first, second = execute(run, TINY), execute(run, TINY)
-    pd.testing.assert_series_equal(final(first), final(second))
-    assert np.isfinite(final(first)).all()
+    first, second = ended(run), final(execute(run, TINY))
+    pd.testing.assert_series_equal(first, second)
+    assert np.isfinite(first).all()
     # The first epoch is the same for every method that only acts between epochs.
     if METHODS[method].row_lr is None and METHODS[method].row_decay is None:
-        assert final(first)[1.0] == final(execute(PLAIN, TINY))[1.0]
+        assert first[1.0] == ended(PLAIN)[1.0]
 
 
 @pytest.mark.parametrize(
@@ -75,21 +88,19 @@ def test_the_controls_train_and_are_deterministic(method):
 
 
 @pytest.mark.parametrize("name", ["tail_rewind", "meda"])
-def test_blending_changes_what_is_served_within_epochs_and_not_what_is_trained(name):
+def test_blending_changes_what_is_served_within_epochs_and_not_what_is_trained(name, ended):
     tau = ALL_METHODS[name].grid[0]
     plain, blend = (
-        final(execute(replace(PLAIN, method=m, hyperparameter=tau), TINY))
-        for m in (name, f"{name}_blend")
+        ended(replace(PLAIN, method=m, hyperparameter=tau)) for m in (name, f"{name}_blend")
     )
     for epoch in (1.0, 2.0):
         assert plain[epoch] == pytest.approx(blend[epoch], rel=1e-6)
     assert abs(plain[1.25] - blend[1.25]) > 1e-4
 
 
-def test_methods_differ_in_the_second_epoch():
+def test_methods_differ_in_the_second_epoch(ended):
     ends = [
-        final(execute(replace(PLAIN, method=m, hyperparameter=METHODS[m].grid[0]), TINY))[2.0]
-        for m in METHODS
+        ended(replace(PLAIN, method=m, hyperparameter=METHODS[m].grid[0]))[2.0] for m in METHODS
     ]
     assert len(set(ends)) == len(METHODS)
 
@@ -143,10 +154,10 @@ def test_frozen_parts_stand_still_in_the_second_epoch(name, what_moves, window, 
     assert moved == expected
 
 
-def test_other_data_comes_only_in_the_second_epoch():
-    plain = final(execute(PLAIN, TINY))
+def test_other_data_comes_only_in_the_second_epoch(ended):
+    plain = ended(PLAIN)
     for name in ("labels drawn anew", "fresh impressions"):
-        other = final(execute(replace(PLAIN, intervention=name), TINY))
+        other = ended(replace(PLAIN, intervention=name))
         assert other[1.0] == plain[1.0]
         assert other[2.0] != plain[2.0]
 

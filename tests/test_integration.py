@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from functools import partial
+from functools import cache, partial
 
 import pytest
 import torch
@@ -348,12 +348,6 @@ def test_a_frozen_table_and_a_table_without_a_batch_stand_still():
 
 # ---- Two processes -----------------------------------------------------------------------------
 
-try:
-    import torch.distributed.fsdp as fsdp
-
-    HAS_FSDP2 = "ignored_params" in inspect.signature(fsdp.fully_shard).parameters
-except (ImportError, AttributeError):
-    HAS_FSDP2 = False
 N_STEPS, TAU = 3, 6
 SETTINGS = {  # name: rule, FAL or not, the communication hook or not
     "adam, as torch sends it": ("adam", False, False),
@@ -419,12 +413,22 @@ def train_in_parts(batches, wrap=lambda model: model):
     return weights, optimizer.embedding.state[table]["count"]
 
 
+@cache
+def fully_shard():
+    """FSDP2, whose import takes a second, or None if this torch's ignores no parameter."""
+    try:
+        from torch.distributed.fsdp import fully_shard
+    except ImportError:
+        return None
+    return fully_shard if "ignored_params" in inspect.signature(fully_shard).parameters else None
+
+
 def sharded(model):
     """As the page advises: FSDP2 for the tower, DistributedDataParallel for the tables."""
     model.tables = DistributedDataParallel(model.tables)
     model.tables.register_comm_hook(None, gather_lookups)
     mesh = dist.init_device_mesh("cpu", (2,))
-    fsdp.fully_shard(model, mesh=mesh, ignored_params=set(model.tables.parameters()))
+    fully_shard()(model, mesh=mesh, ignored_params=set(model.tables.parameters()))
 
 
 PARTS = [torch.randint(20, (8,), generator=torch.Generator().manual_seed(k)) for k in range(4)]
@@ -434,7 +438,7 @@ def one_of_two(rank, folder):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     results = {}
-    if HAS_FSDP2:
+    if fully_shard():
         results["FSDP2"] = train_in_parts([ids[rank::2] for ids in PARTS], sharded)
     for setting in SETTINGS:
         halves = [tuple(column.chunk(2)[rank] for column in batch(s)) for s in range(N_STEPS)]
@@ -467,9 +471,10 @@ def test_two_processes_do_what_one_does_with_both_batches(two_processes, setting
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not HAS_FSDP2, reason="this torch's fully_shard ignores no parameter")
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="this torch has no gloo")
 def test_fsdp2_shards_the_dense_layers_beside_the_tables(two_processes):
+    if fully_shard() is None:
+        pytest.skip("this torch's fully_shard ignores no parameter")
     expected, expected_counts = train_in_parts(PARTS)
     for weights, counts in (results["FSDP2"] for results in two_processes):
         assert torch.equal(counts, expected_counts)

@@ -56,16 +56,21 @@ def record():
 
 
 @pytest.fixture(scope="module")
+def content(record):
+    return interactive_figure.content(record)
+
+
+@pytest.fixture(scope="module")
 def under_adam():
     """A made-up record of the curve under Adam, whose numbers the front page has, too."""
     rows = made_up(rates=experiment.RATES, methods=experiment.ALL).rows
     return rows[rows["stratum"] == "AdsWorld"]
 
 
-@pytest.fixture
-def results(tmp_path, under_adam):
+@pytest.fixture(scope="module")
+def results(tmp_path_factory, under_adam):
     """A folder of results that holds the made-up record, and the rest as committed."""
-    folder = tmp_path / "results"
+    folder = tmp_path_factory.mktemp("results")
     (folder / "long").mkdir(parents=True)
     strata = ("AdsWorld", "AdsWorld, no cross", "KuaiRand", "KuaiRand, no cross")
     rows = pd.concat([under_adam.assign(stratum=name) for name in strata], ignore_index=True)
@@ -89,12 +94,13 @@ def results(tmp_path, under_adam):
     return folder
 
 
-@pytest.fixture
-def generated(tmp_path, results):
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory, results):
+    folder = tmp_path_factory.mktemp("generated")
     for name in ("generated", "static"):
-        (tmp_path / name).mkdir()
-    interactive_figure.generate(results, tmp_path / "generated", tmp_path / "static")
-    return tmp_path
+        (folder / name).mkdir()
+    interactive_figure.generate(results, folder / "generated", folder / "static")
+    return folder
 
 
 def losses(rows, rate, method, objective, source="AdsWorld"):
@@ -107,12 +113,11 @@ def losses(rows, rate, method, objective, source="AdsWorld"):
 @pytest.mark.parametrize("source", METRICS)
 @pytest.mark.parametrize("rate", production.RATES[::2])
 @pytest.mark.parametrize("method", METHODS_SHOWN)
-def test_the_datas_numbers_are_the_records(record, source, rate, method):
-    data = interactive_figure.content(record)
-    series = data["sources"][source]["series"][f"{rate:.2g}"][METHODS[method].label]
+def test_the_datas_numbers_are_the_records(record, content, source, rate, method):
+    series = content["sources"][source]["series"][f"{rate:.2g}"][METHODS[method].label]
     for objective in OBJECTIVES:
         by_epoch = losses(record.rows, rate, method, objective, source)
-        assert data["epochs"] == list(by_epoch.index)
+        assert content["epochs"] == list(by_epoch.index)
         mean, half = np.array(series[objective]["loss"]) * interactive_figure.LOSS_UNIT
         expected = np.array([interval(values) for values in by_epoch.to_numpy(float)])
         np.testing.assert_allclose(mean, expected[:, 0], atol=0.6 * interactive_figure.LOSS_UNIT)
@@ -127,8 +132,8 @@ def test_the_datas_numbers_are_the_records(record, source, rate, method):
         np.testing.assert_allclose(mean + half, expected[:, 2], atol=1.1 * unit)
 
 
-def test_the_slider_has_plains_jump_at_each_rate(record):
-    data = interactive_figure.content(record)["sources"]["AdsWorld"]
+def test_the_slider_has_plains_jump_at_each_rate(record, content):
+    data = content["sources"]["AdsWorld"]
     assert list(data["doses"]) == list(data["series"]) == RATES
     plain = [
         100 * (one.loc[1.25] / one.loc[1.0] - 1).mean()
@@ -137,19 +142,17 @@ def test_the_slider_has_plains_jump_at_each_rate(record):
     assert data["doses"][RATES[0]] == pytest.approx(np.mean(plain), abs=0.06)
 
 
-def test_what_is_shown_first_is_there(record):
-    data = interactive_figure.content(record)
-    shown = data["shown"]
-    series = data["sources"][shown["source"]]["series"][shown["setting"]]
+def test_what_is_shown_first_is_there(content):
+    shown = content["shown"]
+    series = content["sources"][shown["source"]]["series"][shown["setting"]]
     for method in shown["methods"]:
         assert series[method][shown["objective"]]
-    assert set(shown["methods"]) <= {method["name"] for method in data["methods"]}
+    assert set(shown["methods"]) <= {method["name"] for method in content["methods"]}
     assert list(series["plain"]) == list(OBJECTIVES)
 
 
-def test_a_log_without_true_probabilities_is_scored_on_its_labels(record):
-    sources = interactive_figure.content(record)["sources"]
-    assert {name: one["loss"] for name, one in sources.items()} == {
+def test_a_log_without_true_probabilities_is_scored_on_its_labels(content):
+    assert {name: one["loss"] for name, one in content["sources"].items()} == {
         "AdsWorld": "expected logloss",
         "KuaiRand": "logloss",
     }

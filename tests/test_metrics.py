@@ -5,7 +5,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import log_loss, roc_auc_score
 
 from multiepoch.data import DataError, Log, Schema
 from multiepoch.train import bayes_optimum, metrics
@@ -16,25 +15,35 @@ LABELLED = st.lists(st.tuples(st.integers(-6, 6), st.booleans()), min_size=2, ma
 )
 
 
+@pytest.fixture(scope="module")
+def theirs():
+    """The metrics of scikit-learn, which take a second to import."""
+    import sklearn.metrics
+
+    return sklearn.metrics
+
+
 @settings(max_examples=60, deadline=None)
 @given(LABELLED)
-def test_equals_scikit_learn_with_ties(pairs):
+def test_equals_scikit_learn_with_ties(theirs, pairs):
     logits = torch.tensor([float(score) for score, _ in pairs])
     labels = torch.tensor([float(label) for _, label in pairs])
     y, p = labels.double().numpy(), torch.sigmoid(logits.double()).numpy()
-    assert metrics.auc(logits, labels) == pytest.approx(roc_auc_score(y, logits.numpy()), abs=1e-9)
-    loss = log_loss(y, p, labels=[0, 1])
-    constant = log_loss(y, np.full(len(y), y.mean()), labels=[0, 1])
+    assert metrics.auc(logits, labels) == pytest.approx(
+        theirs.roc_auc_score(y, logits.numpy()), abs=1e-9
+    )
+    loss = theirs.log_loss(y, p, labels=[0, 1])
+    constant = theirs.log_loss(y, np.full(len(y), y.mean()), labels=[0, 1])
     assert metrics.logloss(logits, labels) == pytest.approx(loss, abs=1e-9)
     assert metrics.normalized_entropy(logits, labels) == pytest.approx(loss / constant, abs=1e-9)
     assert metrics.calibration(logits, labels) == pytest.approx(p.sum() / y.sum(), abs=1e-9)
 
 
-def test_equals_scikit_learn_on_many_impressions():
+def test_equals_scikit_learn_on_many_impressions(theirs):
     generator = torch.Generator().manual_seed(3)
     logits = torch.randn(200_000, generator=generator) - 3
     labels = (torch.rand(200_000, generator=generator) < torch.sigmoid(logits)).float()
-    expected = roc_auc_score(labels.numpy(), logits.numpy())
+    expected = theirs.roc_auc_score(labels.numpy(), logits.numpy())
     assert metrics.auc(logits, labels) == pytest.approx(expected, abs=1e-9)
     # An increasing function of the scores changes nothing.
     assert metrics.auc(logits.double() * 2 + 1, labels) == pytest.approx(expected, abs=1e-9)
@@ -91,7 +100,7 @@ def test_boundary_jump_and_share_of_gap():
     assert metrics.share_of_gap(0.65, constant_loss=0.6, bayes_loss=0.5) == pytest.approx(-0.5)
 
 
-def test_bayes_optimum_is_what_many_draws_average_to():
+def test_bayes_optimum_is_what_many_draws_average_to(theirs):
     p = torch.tensor([0.05, 0.1, 0.1, 0.4, 0.7, 0.9])
     repeats = 40_000
     p_true = p.repeat(repeats)[:, None]
@@ -108,7 +117,9 @@ def test_bayes_optimum_is_what_many_draws_average_to():
     row = bayes_optimum(log).loc["click"]
     assert row.positive_rate == pytest.approx(p.mean().item(), abs=0.005)
     assert row.bayes_logloss == pytest.approx(row.bayes_expected_logloss, abs=0.005)
-    assert row.bayes_auc == pytest.approx(roc_auc_score(labels[:, 0], p_true[:, 0]), abs=1e-9)
+    assert row.bayes_auc == pytest.approx(
+        theirs.roc_auc_score(labels[:, 0], p_true[:, 0]), abs=1e-9
+    )
     assert row.bayes_logloss < row.constant_logloss
     # Every other predictor is worse in expectation.
     expected = np.mean([metrics.entropy(float(q)) for q in p])
