@@ -74,6 +74,7 @@ def test_only_the_made_world_gives_labels_anew():
     assert settings["AdsWorld"] - settings["KuaiRand"] == set(causes.NEED_TRUTH)
 
 
+@pytest.mark.slow
 def test_it_runs_at_a_small_size(tmp_path, monkeypatch):
     monkeypatch.setattr(causes, "DATA", {"AdsWorld": "world"})
     monkeypatch.setattr(causes, "INTERVENTIONS", ["dense layers frozen", "infrequent rows frozen"])

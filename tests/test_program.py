@@ -62,6 +62,7 @@ def test_half_of_the_code_is_shown(path):
     assert n_lines(code_cells(path)) >= 2 * hidden, f"{path.stem}: {hidden} lines are folded"
 
 
+@pytest.mark.slow
 @each_chapter
 def test_the_solutions_run_on_the_program(path, monkeypatch):
     sizes = replace(profile("quick"), **TINY, impressions_per_day=150)

@@ -67,6 +67,7 @@ def test_each_rate_trains_every_method_under_the_rule_of_the_default_setting():
     assert {run.rule for run in runs} == {"rowwise_adagrad"}
 
 
+@pytest.mark.slow
 def test_it_runs_at_a_small_size(tmp_path):
     small = replace(profile("quick"), impressions_per_day=1_500)
     todo = served.runs("AdsWorld", rates=(BEST,))
