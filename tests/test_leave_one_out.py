@@ -149,10 +149,10 @@ WAYS = [pytest.param("compiled", marks=needs_kernels), "eager"]
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_200_random_cases_against_the_obvious_loop(way):
+def test_500_random_cases_against_the_obvious_loop(way):
     """Float32 against float64: a vote at the edge of two multiples may round either way."""
     largest, most_edges = 0.0, 0
-    for seed in range(200):
+    for seed in range(500):
         rng = np.random.default_rng(seed)
         n, dim, n_rows = rng.integers(1, 30), rng.integers(1, 40), rng.integers(1, 25)
         bits, below = int(rng.choice([8, 32])), int(rng.choice([1, 4, 10**9]))
@@ -190,7 +190,7 @@ def test_200_random_cases_against_the_obvious_loop(way):
             largest = max(largest, float(off[~edges].max()) if (~edges).any() else 0.0)
             assert loop.count[0] == count.tolist()
     assert largest <= 1e-6
-    assert most_edges <= 2
+    assert most_edges <= 5
 
 
 def by_row(model, ids, at, gradient):
