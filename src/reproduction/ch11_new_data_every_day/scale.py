@@ -169,7 +169,12 @@ def show(record: Record | None) -> None:
     """Displays what four epochs gain, by size."""
     if record is None:
         return
-    cells: dict[str, dict[str, str]] = {}
-    for (kind, remedy, n), values in gain(record.rows).groupby(["kind", "remedy", "unique"]):
-        cells.setdefault(f"{LABELS[remedy]}, {kind}", {})[f"{n:,}"] = estimate(values)
+    gains = gain(record.rows)
+    cells = {
+        f"{LABELS[name]}, {kind}": {
+            f"{n:,}": estimate(of) for n, of in gains[kind, name].groupby("unique")
+        }
+        for kind in GROWS
+        for name in list(LABELS)[1:]
+    }
     tables.show(cells, "four epochs against one, %", "Unique impressions:")
