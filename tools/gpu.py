@@ -35,8 +35,8 @@ def pieces(profile: str, device: str) -> dict[str, list[str]]:
     options = ["--profile", profile, "--device", device]
     for name in CHAPTERS:
         found[name] = [*python, "reproduction", name, *options]
-    found["tuning"] += ["--keep-rates"]  # those of tuned.json were found at the size of cpu
-    found["tuning"] += ["--only", "(shared|plain) rowwise_adagrad, 1 epoch at 1$"]
+    # Those of tuned.json were found at the size of cpu.
+    found["tuning"] += ["--keep-rates", "--only", "(shared|plain) rowwise_adagrad, 1 epoch at 1$"]
     if profile == "quick":  # to try the pieces, not to measure
         found["steps"] += ["--rows", "10000", "--turns", "2"]
         found["dose"] += ["--seeds", "20", "--only", "AdsWorld"]

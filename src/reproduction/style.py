@@ -161,7 +161,6 @@ def by_epoch(
     ylabel: str,
     panels: str = "objective",
     height: float = 2.0,
-    ylim: tuple[float, float] | None = None,
 ) -> Figure:
     """Draws values against epochs: a panel for each of `panels`, a line for each of `looks`.
 
@@ -173,8 +172,6 @@ def by_epoch(
             line(axes, mine[mine["line"] == name], "epoch", "plain", name, **looks[name])
         boundaries(axes, points["epoch"].max())
         axes.set_title(spelled(panel))
-        if ylim:
-            axes.set_ylim(*ylim)
     axes.set_xlabel("epochs over the training window")
     fig.supylabel(ylabel, fontsize=12)
     # Long names side by side would run over the edge of the figure.

@@ -1,7 +1,6 @@
 """Chapter 8: the remedies in the default setting, and the leak without any training."""
 
 import math
-from dataclasses import replace
 
 import pandas as pd
 import torch
@@ -17,8 +16,8 @@ GROUPS = {"1": (1, 1), "2–3": (2, 3), "4–9": (4, 9), "10–29": (10, 29), "3
 
 def run(profile: Profile, device: str, seeds, log=print) -> pd.DataFrame:
     """Trains each method for up to three epochs in the default setting, at the best rate."""
-    runs = [one for one in production.STRATA["AdsWorld"] if one.embedding_lr == production.BEST]
-    todo = [replace(one, epochs=min(3, profile.epochs)) for one in runs]
+    how = {"rates": (production.BEST,), "epochs": min(3, profile.epochs)}
+    todo = production.stratum("AdsWorld", data=production.SOURCES["AdsWorld"], **how)
     return run_all(over_seeds(seeds, todo), profile, device, log=log)
 
 

@@ -31,6 +31,7 @@ RATES = {
     "Adam": tuple(10**exponent for exponent in (-2.5, -2.0, -1.5)),
 }
 RULES = {"row-wise Adagrad": "rowwise_adagrad", "Adam": "adam"}
+DEFAULT = "row-wise Adagrad"  # of the default setting
 OWN_RULE, OWN_RATES = "leave-one-out rows", (10**-0.5, 1.0)
 NEED_TRUTH = ("labels drawn anew", "fresh impressions")
 POINTS = {"quarter": 1.25, "end": 2.0}
@@ -83,13 +84,13 @@ def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=prin
 
 def run_live(profile: Profile, device: str, seeds, log=print) -> pd.DataFrame:
     """Returns the rows of C5 in AdsWorld's default setting."""
-    mine = [one for one in interventions("AdsWorld") if one.rule == "rowwise_adagrad"]
+    mine = [one for one in interventions("AdsWorld") if one.rule == RULES[DEFAULT]]
     return run_all(over_seeds(seeds, mine), profile, device, log=log).assign(claim="C5")
 
 
 def left_live(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the % of plain's jump that an intervention leaves: a row a seed."""
-    return 100 - gone(changes(rows), "AdsWorld", next(iter(RATES)))
+    return 100 - gone(changes(rows), "AdsWorld", DEFAULT)
 
 
 def directions(rows: pd.DataFrame) -> dict[str, bool]:
