@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from multiepoch.data import AdsWorld
+from multiepoch.data.ads_world import OBJECTIVES
 from reproduction import judge
 from reproduction.a1_ab_test import experiment, figures
 from reproduction.a1_ab_test.experiment import LIVE
@@ -16,8 +17,8 @@ from reproduction.a1_ab_test.serving import (
     BLEND,
     CANDIDATES,
     NAIVE,
-    OBJECTIVE,
     ONE,
+    PAID,
     QUARTERS,
     RANDOM,
     REWIND,
@@ -57,7 +58,7 @@ def test_the_truth_ranks_best_and_promises_what_it_delivers():
         assert abs(ours[f"paid_{half}"] - ours["value"]) < 5 * error
     shown = requests.shown(best)
     assert len(shown) == 8_000 and shown.schema == world.schema(2)
-    p = shown.p_true[:, OBJECTIVE].double()
+    p = shown.p_true[:, PAID].double()
     assert p.mean().item() == pytest.approx(ours["conversions"])
 
 
@@ -113,7 +114,7 @@ def made_up(seeds=range(20, 24), arms=tuple(ARMS), noise=1e-3) -> pd.DataFrame:
                         found |= {"predicted": 0.036 * v, "predicted_value": 1.2 * v}
                         found |= {"predicted_all": 0.01, "conversions_all": 0.01}
                         if arm != TRUTH:
-                            found |= {f"logloss_{o}": 1 / v for o in ("click", "checkout")}
+                            found |= {f"logloss_{o}": 1 / v for o in OBJECTIVES}
                         rows += [(seed, kind, arm, day, quarter, *one) for one in found.items()]
                     for half in (0, 1):
                         found = {"paid": level, "square": 40 * level, "requests": 5e4}

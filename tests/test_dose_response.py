@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from multiepoch.data.ads_world import OBJECTIVES
 from multiepoch.methods import METHODS
 from multiepoch.stats import interval
 from reproduction import judge
@@ -12,7 +13,6 @@ from reproduction.dose_response import production
 from reproduction.dose_response.experiment import STRATA, stratum
 from reproduction.runs import profile
 
-OBJECTIVES = ("click", "add_to_cart", "checkout")
 # By rate: plain's jump in %, FAL's share of it, and FAL against MEDA a quarter into epoch 2 in %.
 TRUTH = {0.001: (4.0, 0.1, -2.0), 0.01: (36.0, 0.8, 5.0)}
 
@@ -125,7 +125,7 @@ def test_the_default_setting_is_judged_at_every_rate_on_both_sources():
         one = rows[rows["rate"] == rows["rate"].min()]
         return pd.concat(one.assign(rate=value) for value in rate)
 
-    world = at_rates("AdsWorld", ("click", "add_to_cart", "checkout"))
+    world = at_rates("AdsWorld", OBJECTIVES)
     log = at_rates("KuaiRand", ("click", "long_view", "like"))
     found = production.judge(pd.concat([world, log]))
     predicted = {(one.id, m.name) for one in judge.CLAIMS for m in one.measures}

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from multiepoch.data.ads_world import OBJECTIVES
 from multiepoch.stats import interval
 from reproduction import judge, records
 from reproduction.ch04_sparse_optimizer import rules
@@ -111,8 +112,8 @@ def _measured(results: Path) -> dict[str, pd.Series]:
     found["late_small"] = change.xs((DOSES["small"], 2.0), level=["rate", "epoch"])
     plain = dose_response.jumps(rows, WORLD).xs("plain", level="method")
     large = plain.xs(DOSES["large"], level="rate").unstack("objective")
-    for name, objective in {"click": "click", "cart": "add_to_cart"}.items():
-        found[f"checkout_{name}_large"] = large["checkout"] - large[objective]
+    for name, objective in zip(("click", "cart"), OBJECTIVES):
+        found[f"checkout_{name}_large"] = large[OBJECTIVES[-1]] - large[objective]
     for name in ("plain", "fal", "meda", "tail_rewind"):
         found[f"gain_{name}"] = dose_response.best_against_one_epoch(rows, WORLD, name, 3.0)
         real = dose_response.best_against_one_epoch(rows, "KuaiRand", name, 3.0)

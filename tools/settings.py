@@ -23,8 +23,6 @@ from reproduction.measure import by_seed
 from reproduction.style import signed
 from tools import ledger
 
-SPARSEST = {"AdsWorld": "checkout", "KuaiRand": "like"}
-
 
 @dataclass(frozen=True)
 class Setting:
@@ -71,7 +69,7 @@ def _jump(at: Setting, source: str) -> pd.Series:
 
 def _apart(at: Setting, source: str) -> pd.Series:
     jumps = at.at_best(dose.jumps(at.rows, source, method="plain")).unstack("objective")
-    return jumps[SPARSEST[source]] - jumps["click"]
+    return jumps[dose.SPARSEST[source]] - jumps["click"]
 
 
 def _left(start: str) -> Callable[[Setting, str], pd.Series]:
@@ -113,11 +111,11 @@ def table(results: Path, evidence: ledger.Ledger) -> str:
     """Returns the table in Markdown."""
     known = settings(results)
     head = ["", "quantity", "reported"]
-    head += [f"{source}, {at.rule}" for source in SPARSEST for at in known]
+    head += [f"{source}, {at.rule}" for source in dose.SPARSEST for at in known]
     lines = []
     for id, quantity, unit, reported, values in LINES:
         cells = []
-        for source in SPARSEST:
+        for source in dose.SPARSEST:
             for at in known:
                 found = values(at, source)
                 digits = 0 if "part of" in quantity or "the same" in quantity else 1

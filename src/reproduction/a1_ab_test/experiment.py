@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from scipy.special import ndtr, ndtri
 
+from multiepoch.data.ads_world import OBJECTIVES
 from multiepoch.runner import KeptRunner, resolve_device, run_key
 from reproduction.a1_ab_test import serving
 from reproduction.a1_ab_test.serving import ARMS, BLEND, NAIVE, ONE, REWIND, TRUTH, Plan, simulate
@@ -25,6 +26,7 @@ from reproduction.runs import Profile, default_store, workers
 
 NAME = "ab_test"
 SEEDS = tuple(range(30, 38))  # no pilot and no tuning has seen them
+OFFLINE = f"logloss_{OBJECTIVES[serving.PAID]}"
 
 RECORD = Plan()
 LIVE = Plan(arms=(ONE, NAIVE, REWIND, BLEND), own=(), before=2, days=3)
@@ -135,7 +137,7 @@ def order(rows: pd.DataFrame, best: int | None = None) -> pd.Series:
     The sign is changed: 1 says that the order is the same, best to worst. `best` keeps so many
     arms, those with the lowest mean loss.
     """
-    loss = means(rows, "logloss_checkout")
+    loss = means(rows, OFFLINE)
     loss = loss.loc[loss.mean(axis=1).sort_values().index[:best]]
     return -loss.corrwith(means(rows, "value").loc[loss.index], method="spearman")
 
@@ -145,7 +147,7 @@ def worth(rows: pd.DataFrame) -> pd.Series:
 
     It is the slope of the least-squares line through the arms.
     """
-    loss, value = (means(rows, metric) for metric in ("logloss_checkout", "value"))
+    loss, value = (means(rows, metric) for metric in (OFFLINE, "value"))
     loss, value = (100 * (one.loc[loss.index] / one.loc[ONE] - 1) for one in (loss, value))
     slopes = {seed: np.polyfit(loss[seed], value[seed], 1)[0] for seed in loss}
     return pd.Series(slopes)
@@ -238,7 +240,7 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
     found = [
         ("order", "seven arms", order(rows)),
         ("order_best", "four best arms", order(rows, best=4)),
-        ("offline", "five days", lift(rows, BLEND, "logloss_checkout")),
+        ("offline", "five days", lift(rows, BLEND, OFFLINE)),
         ("naive", "five days", lift(rows, NAIVE)),
         ("remedy_above", "five days", remedy),
         ("remedy_below", "five days", remedy),
@@ -287,7 +289,7 @@ def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
     rows, slope = record.rows, worth(record.rows)
     without = worth(record.rows[record.rows["arm"] != NAIVE])
-    offline = {name: lift(rows, name, "logloss_checkout") for name in ARMS}
+    offline = {name: lift(rows, name, OFFLINE) for name in ARMS}
     same = reported(rows, ONE)
     same = same[same["day"] == same["day"].max()].assign(truth=0.0)
     alarms = misses(same, "requests")

@@ -82,7 +82,7 @@ def offline_online(rows: pd.DataFrame) -> tuple[Figure, dict]:
     """Draws each arm's value against its offline logloss, both relative to one epoch."""
     fig, axes = style.figure(height=4.2)
     for name in _arms(rows):
-        found = [experiment.lift(rows, name, m) for m in ("logloss_checkout", "value")]
+        found = [experiment.lift(rows, name, m) for m in (experiment.OFFLINE, "value")]
         (x, *x_ends), (y, *y_ends) = map(interval, found)
         look = {k: v for k, v in LOOKS[name].items() if k != "linestyle"}
         axes.plot(x, y, linestyle="none", markersize=9, label=name, **look)
@@ -199,7 +199,7 @@ def results(rows: pd.DataFrame) -> None:
         found[name] = {f"{metric}, %": estimate(of, digits=1) for metric, of in lifts.items()}
         found[name]["regret, %"] = estimate(experiment.regret(rows, name), digits=1)
         if name != TRUTH:
-            loss = experiment.lift(rows, name, "logloss_checkout")
+            loss = experiment.lift(rows, name, experiment.OFFLINE)
             found[name]["offline logloss, %"] = estimate(loss)
     found[ONE] |= dict.fromkeys(("value, %", "conversions, %", "offline logloss, %"), "0")
     found[TRUTH] |= {"regret, %": "0", "offline logloss, %": ""}

@@ -30,7 +30,7 @@ PRICE_SPREAD = 0.5
 # The served model is refreshed four times a day. Half an epoch over yesterday's log is done at the
 # first refresh, one epoch at the second and two at the fourth.
 QUARTERS = 4
-OBJECTIVE = 2  # the checkout, the conversion that is paid for
+PAID = 2  # the objective that is paid for, the checkout
 
 
 ONE, NAIVE = "one epoch", "two epochs, rates for one"
@@ -100,8 +100,8 @@ class Requests:
         self.candidates = replace(candidates, schema=schema)
         price = candidates.dense[:, DENSE.index("price")].double()
         self.bid = (PRICE_SPREAD * price).exp().view(-1, CANDIDATES)
-        self.p = candidates.p_true[:, OBJECTIVE].double().view(-1, CANDIDATES)
-        self.paid = self.bid * candidates.labels[:, OBJECTIVE].double().view(-1, CANDIDATES)
+        self.p = candidates.p_true[:, PAID].double().view(-1, CANDIDATES)
+        self.paid = self.bid * candidates.labels[:, PAID].double().view(-1, CANDIDATES)
 
     def rank(self, q: Tensor) -> Tensor:
         """Returns which candidate is shown under predictions q, (n, k): int64 (n,)."""
@@ -228,7 +228,7 @@ def simulate(plan: Plan, profile: Profile, device: str, seed: int) -> pd.DataFra
         choices, rows = {}, {}
         for key, logits in served.items():
             if logits is not None:
-                q = logits[:, OBJECTIVE].double().sigmoid().view_as(requests.p)
+                q = logits[:, PAID].double().sigmoid().view_as(requests.p)
                 choices[key] = requests.rank(q)
                 rows[key] = list(requests.measure(choices[key], q))
         production = choices["shared", ONE]

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from multiepoch.data.ads_world import OBJECTIVES
 from reproduction import style
 from reproduction.ch04_sparse_optimizer import rules
 from reproduction.findings import by_name
@@ -119,7 +120,7 @@ def first_epoch(rows: pd.DataFrame) -> Figure:
     points = curve(rows, EXPECTED)
     unit, size = ("million", 1e6) if points["samples"].max() >= 1e6 else ("thousand", 1e3)
     points = points.assign(samples=points["samples"] / size)
-    for axes, objective in zip(grid, ("click", "checkout")):
+    for axes, objective in zip(grid, OBJECTIVES[::2]):
         mine = points[(points["objective"] == objective) & (points["epoch"] >= 0.2)]
         shared, own = pick(mine, "plain", SHARED), pick(mine, "plain", OWN)
         style.line(axes, shared, "samples", "plain", "shared, tuned")

@@ -16,7 +16,7 @@ from reproduction.measure import DRAWN, EXPECTED, curve, intervals, jump
 from reproduction.records import Record
 
 # The interactive figure, whose static picture is here: what it shows first.
-SOURCE, RATE, OBJECTIVE = "AdsWorld", production.BEST, "checkout"
+SOURCE, RATE, OBJECTIVE = "AdsWorld", production.BEST, dose.SPARSEST["AdsWorld"]
 SHOWN = ("plain", "fal", "meda", "tail_rewind")
 INTERACTIVE = "fig-eight-interactive"
 

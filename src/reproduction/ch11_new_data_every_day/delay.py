@@ -8,6 +8,7 @@ size; losses are under the true probabilities, of all conversions that will come
 
 import pandas as pd
 
+from multiepoch.data.ads_world import OBJECTIVES
 from multiepoch.methods import ALL_METHODS
 from reproduction.findings import by_name, estimate
 from reproduction.judge import evidence
@@ -23,7 +24,7 @@ RATE = 10**-0.5  # of the tables, the best of one epoch
 OWN = "leave_one_out_votes"
 METHODS = {"plain": None, "meda": None, "tail_rewind": 100, OWN: 100}
 RESETS = ("meda", "tail_rewind")
-LATE = ("add_to_cart", "checkout")
+LATE = OBJECTIVES[1:]  # a click is seen at once
 END = 2.0
 
 

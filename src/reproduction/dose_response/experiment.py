@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from multiepoch.data.ads_world import OBJECTIVES
 from reproduction import measure
 from reproduction.findings import by_name
 from reproduction.measure import DRAWN, EXPECTED, at_best_rate, losses, over_objectives, relative
@@ -28,6 +29,7 @@ RATES = tuple(10**exponent for exponent in (-3.0, -2.5, -2.0, -1.5, -1.25))
 ADAGRAD_RATES = tuple(10**exponent for exponent in (-2.0, -1.5, -1.0, -0.5))
 ALL = ("plain", "fal", "meda", "adamar", "tail_rewind")
 FEW = ("plain", "fal", "meda")
+SPARSEST = {"AdsWorld": OBJECTIVES[-1], "KuaiRand": "like"}
 
 
 def stratum(
@@ -211,7 +213,7 @@ def facts(record: Record) -> dict:
         dose=size,
         growth=means.iloc[-1] / means.iloc[0],
         jump=jump,
-        order=by_label["checkout"] - by_label["click"],
+        order=by_label[SPARSEST[world]] - by_label["click"],
         left={name: share_left(rows, name) for name in full},
         log_linear={end: log_linear(rows, end) for end in ENDS},
         fal=against(rows, world, "fal", "meda"),

@@ -9,9 +9,18 @@ from typing import Any
 
 import pandas as pd
 
+from multiepoch.data.ads_world import OBJECTIVES
 from multiepoch.methods import Hyperparameter
 from reproduction.dose_response import experiment
-from reproduction.dose_response.experiment import ENDS, QUARTER, against, dose, jumps, rate_name
+from reproduction.dose_response.experiment import (
+    ENDS,
+    QUARTER,
+    SPARSEST,
+    against,
+    dose,
+    jumps,
+    rate_name,
+)
 from reproduction.findings import by_name
 from reproduction.judge import evidence
 from reproduction.measure import losses, over_objectives, relative
@@ -66,9 +75,9 @@ def left_of_jump(rows: pd.DataFrame, stratum: str, start: str) -> pd.Series:
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the evidence for C3, C4, C6, C7, C10 and C11, of the sources that the rows have."""
     found = []
-    for name, objectives, sparsest, claims in (
-        ("AdsWorld", ("click", "add_to_cart", "checkout"), "checkout", ("C6", "C7")),
-        ("KuaiRand", ("click", "long_view"), "like", ("C10", "C10")),
+    for name, objectives, claims in (
+        ("AdsWorld", OBJECTIVES, ("C6", "C7")),
+        ("KuaiRand", ("click", "long_view"), ("C10", "C10")),
     ):
         if name not in set(rows["stratum"]):
             continue
@@ -77,7 +86,7 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
         for rate in RATES:
             at, where = {"key": rate, "level": "rate"}, f"{name}, {rate_name(rate)}"
             found += [("C3", "jump", f"{o}, {where}", plain[o].xs(**at)) for o in objectives]
-            apart = plain[sparsest] - plain["click"]
+            apart = plain[SPARSEST[name]] - plain["click"]
             found.append(("C4", "sparsest", where, apart.xs(**at)))
             size = "low" if rate < 0.1 else "high"
             if size == "high" or name == "AdsWorld":
