@@ -132,6 +132,6 @@ def test_the_rule_agrees_with_the_public_logs():
     }
     says = [found[tuple(key)] for key in runs[setting].itertuples(index=False)]
     table = pd.crosstab(pd.Series(says, runs.index), runs["first"])
-    assert len(runs) == 284
-    assert table.loc["harmful"].tolist() == [3, 38]  # best after a later epoch, after the first
+    assert len(runs) == 281
+    assert table.loc["harmful"].tolist() == [3, 35]  # best after a later epoch, after the first
     assert table.loc["harmless"].tolist() == [211, 0]

@@ -160,6 +160,7 @@ def _measured(results: Path) -> dict[str, pd.Series]:
         "plain": continual.PLAIN,
         "fal": continual.FAL,
         "meda_restored": continual.RESTORED,
+        "meda_redrawn": continual.REDRAWN,
         "day_tail_rewind": continual.TAIL,
         "more_data": continual.MORE_DATA,
     }.items():

@@ -31,10 +31,10 @@ WORDS = {
     "interval": {"holds": "reproduced", "partly": "partly", "fails": "not reproduced"},
     "holm": {"holds": "as predicted", "partly": "partly as predicted", "fails": "not as predicted"},
 }
-OPEN = """\
-*Open* says that the seeds cannot tell. A prediction about several points holds at one of them \
-only after Holm's correction for their number, so a point can be open though its interval is clear \
-of the limit."""
+OPEN = "*Open* says that the seeds cannot tell."
+CORRECTED = """\
+A prediction about several points holds at one of them only after Holm's correction for their \
+number, so a point can be open though its interval is clear of the limit."""
 
 
 @dataclass(frozen=True)
@@ -263,12 +263,14 @@ def table(rows: pd.DataFrame, ids: Iterable[str] = ()) -> str:
 
     Of the claims `ids`, or of all that the rows have evidence for. Explains "open" if one is.
     """
-    lines = []
+    lines, notes = [], []
     for one in map(claim, ids) if ids else CLAIMS:
         evidence = weigh(one, rows)
         first = f"{one.id} · {one.title}: **{verdict(one, evidence)}**"
         for points in by_quantity(evidence):
             value, words = found(points)
+            if "open" in words:
+                notes += [OPEN, CORRECTED] if one.decide == "holm" else [OPEN]
             text = points[0].measure.text
             lines.append([first, text, predicted(points), f"**{value}**, {words}"])
             first = ""
@@ -276,7 +278,7 @@ def table(rows: pd.DataFrame, ids: Iterable[str] = ()) -> str:
             lines.append([first, "", "", ""])
     head = ["claim", "measure", "predicted", "found"]
     shown = tabulate(lines, head, tablefmt="pipe", disable_numparse=True)
-    return f"{shown}\n\n{OPEN}" if any("open" in found for *_, found in lines) else shown
+    return "\n\n".join([shown, " ".join(dict.fromkeys(notes))]).rstrip()
 
 
 def t_test(values: Sequence[float], mean: float) -> float:

@@ -225,7 +225,7 @@ def sizes(rows: pd.DataFrame) -> None:
         needed = experiment.requests_needed(lift / 100, spread)
         found[name] = {
             "true lift, %": style.signed(f"{lift:+.2f}"),
-            "power here, %": f"{experiment.chance(rows, name).mean():.0f}",
+            "power here, mean over worlds, %": f"{experiment.chance(rows, name).mean():.0f}",
             "requests needed, millions": f"{needed / 1e6:,.1f}",
             "days here": f"{needed / a_day:,.0f}",
             "days at 1 M requests a day": f"{needed / 1e6:,.1f}",
