@@ -20,7 +20,7 @@ from multiepoch.optim import (
     clip_grad_norm_,
     compiled,
 )
-from multiepoch.remedies import LeaveOneOutRows, votes
+from multiepoch.remedies import LeaveOneOutRows, passes, votes
 
 N, USERS, ITEMS, DIM, LR, PADDING, LOOKUPS = 40, 8, 12, 3, 0.3, 0, 4
 
@@ -160,23 +160,19 @@ def test_500_random_cases_against_the_obvious_loop(way):
         ids = torch.from_numpy(rng.integers(0, n_rows, n))
         table = torch.randn(n_rows, dim, generator=generator)
         loop, weight = Loop([table], below, bits), table.clone()
-        size = votes.vote_bytes(int(dim), bits)
+        voted = votes.VotedTable(weight, below, bits, torch.clone)
+        size = voted.size
         records = torch.zeros(n, size + 3, dtype=torch.uint8)  # at odd places, too
-        count = torch.zeros(n_rows, dtype=torch.int32)
-        square = torch.zeros(dim, dtype=torch.float64)
         fused = way == "compiled"
-        for k in range(3):
+        for _ in range(3):
             some = torch.from_numpy(rng.permutation(n)[: rng.integers(1, n + 1)])
             at = some * (size + 3) + 1
             read = weight[ids[some]]
-            votes.leave_out(records, at, None, None, read, bits, fused)
+            voted.leave_out(records, passes.Call(None, ids, at, None, None, read), fused)
             expected = torch.stack([loop.read(0, int(ids[j]), int(j)) for j in some])
             largest = max(largest, float((read - expected).abs().max()))
             gradient = torch.randn(len(some), dim, generator=generator)
-            state = weight, count, below, square, 1 / (k + 1), 0.1
-            votes.vote(
-                ids[some], at, gradient, records, bits, *state, fused, ids[some], torch.clone
-            )
+            voted.vote(votes.Lookups(ids[some], at, gradient), records, 0.1, fused)
             pairs = zip(ids[some].tolist(), some.tolist())
             loop.vote(0, dict(zip(pairs, gradient.double())), 0.1)
             off = (weight - loop.tables[0]).abs()
@@ -185,10 +181,10 @@ def test_500_random_cases_against_the_obvious_loop(way):
             loop.tables[0][edges] = weight[edges].double()
             for row, impression in [key for key in loop.votes[0] if edges[key[0]]]:
                 place = torch.tensor([impression * (size + 3) + 1])
-                kept, _ = votes.read_votes(records, place, int(dim), bits)
+                kept, _ = voted.read(records, place)
                 loop.votes[0][row, impression] = kept[0].double()
             largest = max(largest, float(off[~edges].max()) if (~edges).any() else 0.0)
-            assert loop.count[0] == count.tolist()
+            assert loop.count[0] == voted.count.tolist()
     assert largest <= 1e-6
     assert most_edges <= 5
 
@@ -306,7 +302,7 @@ def test_votes_are_the_same_in_memory_in_a_file_and_in_a_column(tmp_path):
 def test_a_vote_takes_18_bytes_of_a_row_of_16():
     model = nn.Sequential(nn.Embedding(50, 16, sparse=True), nn.Linear(16, 1))
     rows = LeaveOneOutRows(model, SparseOptimizer.from_model(model, 0.1, 0.1))
-    assert votes.vote_bytes(16, 8) == 18 and rows.width == 20
+    assert votes.VotedTable(model[0].weight, 1, 8, torch.clone).size == 18 and rows.width == 20
 
 
 def test_bags_by_offsets_are_those_of_a_matrix():

@@ -21,30 +21,10 @@ from multiepoch.optim.checks import check_gradient
 from multiepoch.optim.lookups import all_gather, concatenated, gradient_of
 from multiepoch.optim.sparse import TableOptimizer
 from multiepoch.remedies.passes import Call, Module, Pass, modules_of
-from multiepoch.remedies.tables import Tables, check_same, grown
-from multiepoch.remedies.votes import VoteStore, copy_votes, leave_out, vote, vote_bytes
+from multiepoch.remedies.tables import Tables, check_same
+from multiepoch.remedies.votes import Lookups, VotedTable, VoteStore
 
 Where = Literal["memory", "column"] | Path
-_SLOWEST = 1000  # steps over which the mean square of a table is taken
-
-
-class _Table:
-    """A table, the counts of its rows' votes, and the mean square of its gradients, (dim,)."""
-
-    def __init__(self, weight: Tensor) -> None:
-        self.weight, self.slots, self.steps = weight, 0, 0
-        self.count = torch.zeros(len(weight), dtype=torch.int32, device=weight.device)
-        self.mean_square = torch.zeros(weight.shape[1], dtype=torch.float64, device=weight.device)
-
-    def state(self) -> dict[str, Any]:
-        self.count = grown(self.count, self.weight)
-        kept = {"count": self.count.clone(), "mean_square": self.mean_square.clone()}
-        return kept | {"steps": self.steps}
-
-    def load(self, state: dict[str, Any]) -> None:
-        self.steps = state["steps"]
-        for name in ("count", "mean_square"):
-            setattr(self, name, state[name].to(self.weight.device, copy=True))
 
 
 class LeaveOneOutRows:
@@ -131,20 +111,20 @@ class LeaveOneOutRows:
         self._optimizer = tables.optimizer
         for group in self._optimizer.param_groups:
             _check_options(group)
-        self._tables = [_Table(table) for table in tables]
+        self._processes = dist.get_world_size() if dist.is_initialized() else 1
+        together = all_gather if self._processes > 1 else lambda entries: entries
+        self._tables = [VotedTable(table, below, bits, together) for table in tables]
         self._modules = modules_of(tables, lookups or {})
         self.width = 0  # of an impression's record, in bytes
         for one in self._modules:
-            one.first, one.size = self.width, vote_bytes(one.module.embedding_dim, bits)
-            self.width += one.slots * one.size
-            self._tables[one.k].slots += one.slots
+            one.first, table = self.width, self._tables[one.k]
+            self.width += one.slots * table.size
+            table.slots += one.slots
         self.width += -self.width % 4
         folder = votes if isinstance(votes, Path) else None
         self._store = None if votes == "column" else VoteStore(self.width, folder)
         self._pass: Pass | None = None  # the one that runs
         self._passes: list[Pass] = []  # those that the next step waits for
-        self._processes = dist.get_world_size() if dist.is_initialized() else 1
-        self._together = all_gather if self._processes > 1 else lambda entries: entries
         if self._processes > 1:
             _leave_alone(model, list(tables))
         self._handles = [
@@ -208,20 +188,20 @@ class LeaveOneOutRows:
                 f"votes of {module.slots}: give lookups={{{module.name!r}: {more}}}"
             )
         now.used[module.name] = more
-        at = who * self.width + (module.first + module.size * used)
-        at = at if slot is None else at + module.size * slot
-        read, place = out.detach(), who if module.is_bag else None
+        table = self._tables[module.k]
+        at = who * self.width + (module.first + table.size * used)
+        at = at if slot is None else at + table.size * slot
+        call = Call(module, ids, at, who if module.is_bag else None, share, out.detach())
         if self.exclude:
-            flat, fused = read.view(-1, read.shape[-1]), self._is_fused(self._tables[module.k])
-            leave_out(now.records, at, place, share, flat, self.bits, fused)
-        now.calls.append(Call(module, ids, at, place, share, read.requires_grad_()))
-        return read
+            table.leave_out(now.records, call, self._is_fused(table))
+        now.calls.append(call)
+        return call.read.requires_grad_()
 
-    def _group(self, table: _Table) -> dict[str, Any]:
+    def _group(self, table: VotedTable) -> dict[str, Any]:
         groups = self._optimizer.param_groups
         return next(g for g in groups if any(p is table.weight for p in g["params"]))
 
-    def _is_fused(self, table: _Table) -> bool:
+    def _is_fused(self, table: VotedTable) -> bool:
         wanted = self._group(table)["fused"] is not False
         return wanted and compiled.usable(table.weight, table.weight)
 
@@ -258,8 +238,10 @@ class LeaveOneOutRows:
         self._passes = []
         parts = [one.records for one in passes]
         records = parts[0] if len(parts) == 1 else torch.cat(parts)
-        for k, table in enumerate(self._tables):
-            self._vote(table, found[k], records)
+        for table, lookups in zip(self._tables, found):
+            lr = float(self._group(table)["lr"])
+            fused = self._processes == 1 and self._is_fused(table)
+            table.vote(lookups, records, lr, fused)
             table.weight.grad = None
         for one, new in zip(passes, records.split([len(part) for part in parts])):
             if self._store is not None:
@@ -267,35 +249,13 @@ class LeaveOneOutRows:
             elif new is not one.given:
                 one.given.copy_(new)
 
-    def _vote(self, table: _Table, lookups: tuple[Tensor, Tensor, Tensor], records: Tensor) -> None:
-        """Lets lookups, as of `_lookups`, vote in a table; their records, (n, width), change."""
-        weight, (ids, at, values) = table.weight, lookups
-        if table.slots > 1:  # the lookups of one row by one impression have one vote together
-            key = at // self.width * len(weight) + ids
-            key, which = key.unique(return_inverse=True)
-            values = values.new_zeros(len(key), weight.shape[1]).index_add_(0, which, values)
-            last = torch.empty_like(key).index_copy_(0, which, torch.arange(len(at)).to(at))
-            every, ids, at = at, ids[last], at[last]
-        table.count = grown(table.count, weight)
-        rows = self._together(ids)  # of all processes
-        if len(rows) == 0:
-            return
-        table.steps += 1
-        newest, lr = 1 / min(table.steps, _SLOWEST), float(self._group(table)["lr"])
-        votes = ids, at, values.contiguous(), records, self.bits
-        state = weight.detach(), table.count, int(min(self.below, 2**31 - 1)), table.mean_square
-        fused = self._processes == 1 and self._is_fused(table)
-        vote(*votes, *state, newest, lr, fused, rows, self._together)
-        if table.slots > 1:
-            copy_votes(records, at[which], every, weight.shape[1], self.bits)
-
-    def _lookups(self, k: int, passes: list[Pass]) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns rows, places of votes, and gradients, (m, dim), of the lookups of table k."""
+    def _lookups(self, k: int, passes: list[Pass]) -> Lookups:
+        """Returns the lookups of table k since `zero_grad`."""
         weight, grad = self._tables[k].weight, self._tables[k].weight.grad
         found = [one.lookups[k] for one in passes if k in one.lookups]
         if grad is None or not found:
             none = torch.empty(0, dtype=torch.int64, device=weight.device)
-            return none, none, weight.new_empty(0, weight.shape[1])
+            return Lookups(none, none, weight.new_empty(0, weight.shape[1]))
         ids, at, n = map(torch.cat, zip(*found)) if len(found) > 1 else found[0]
         check_gradient(weight, grad, f"table {k}", self._group(self._tables[k])["check_finite"])
         if not torch.equal(grad._indices()[0], ids):
@@ -303,7 +263,7 @@ class LeaveOneOutRows:
                 f"the gradient of table {k} no longer lists the lookups of the batch: clip it by "
                 "norm, and do not coalesce it between backward and step"
             )
-        return ids, at, grad._values() * n
+        return Lookups(ids, at, grad._values() * n)
 
     def close(self) -> None:
         """Leaves the model and the optimizer as they would be without this object."""

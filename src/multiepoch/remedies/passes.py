@@ -18,7 +18,6 @@ class Module:
     k: int  # the position of its table
     slots: int  # the most ids of one impression that it looks up
     first: int = 0  # byte of its votes in a record
-    size: int = 0  # of a vote, in bytes
 
     @property
     def is_bag(self) -> bool:
@@ -69,7 +68,7 @@ class Call:
     at: Tensor  # int64 (m,), the first byte of each vote in the flat records
     place: Tensor | None  # int64 (m,), the row of `read` of each; None for a row each
     share: Tensor | None  # float32 (m,), of each in that row; None for 1
-    read: Tensor
+    read: Tensor  # (..., dim)
 
     def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
         """Returns ids, places of votes, and gradients, (m, dim), of all but padding."""

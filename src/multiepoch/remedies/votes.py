@@ -4,20 +4,24 @@ A vote is the last change that a lookup made to its row. It is kept in dim + 2 b
 of a scale, int8, and the scale, a bfloat16; or, whole, in 4 dim + 2 bytes. A scale of 0 says that
 there is no vote. The votes of an impression lie side by side in its record, uint8 (width,).
 
-`_kernels_votes.cpp` repeats `leave_out` and `vote` for tables on a CPU, operation by operation, so
+`_kernels_votes.cpp` repeats `leave_out` and `vote` of a table on a CPU, operation by operation, so
 that both round alike.
 """
 
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from multiepoch.optim import compiled
+from multiepoch.remedies.passes import Call
+from multiepoch.remedies.tables import grown
 
+_SLOWEST = 1000  # steps over which the mean square of a table is taken
 # What a row of no votes counts already: the first few votes move it less than Adagrad's would.
 EARLIER = 4.0
 
@@ -95,129 +99,135 @@ class VoteStore:
         self._all[: len(records)] = records.view(torch.int32)
 
 
-def vote_bytes(dim: int, bits: int) -> int:
-    """Returns the size of a vote of a row of `dim` weights."""
-    return dim * bits // 8 + 2
+class Lookups(NamedTuple):
+    """The m lookups of a table in a batch."""
+
+    ids: Tensor  # int64 (m,), the row of each
+    at: Tensor  # int64 (m,), the first byte of its vote in the flat records
+    gradient: Tensor  # float32 (m, dim), of the loss of its impression
 
 
-def read_votes(records: Tensor, at: Tensor, dim: int, bits: int) -> tuple[Tensor, Tensor]:
-    """Returns m votes, float32 (m, dim), zeros where there is none, and where one is, bool (m,).
+class VotedTable:
+    """A table, the votes of its rows, and the mean square of its gradients, float64 (dim,).
 
     Args:
-        records: Of the impressions of a batch, uint8 (n, width).
-        at: The first byte of each vote in the flat records, int64 (m,).
-        dim: Weights of a row.
-        bits: 8, or 32 for whole votes.
+        weight: The table, float32 (n_rows, dim).
+        below: A row with fewer votes keeps them.
+        bits: Of each weight in a vote; 8, or 32 for whole votes.
+        together: Concatenates the entries, (m, ...), of all processes.
     """
-    span = _span(at, dim, bits)
-    scale = records.view(-1)[span[:, -2:]].view(torch.bfloat16).float()
-    parts = records.view(-1)[span[:, :-2]].view(torch.int8 if bits == 8 else torch.float32)
-    return scale * parts.float(), scale[:, 0] != 0
 
+    def __init__(
+        self, weight: Tensor, below: float, bits: int, together: Callable[[Tensor], Tensor]
+    ) -> None:
+        self.weight, self.bits, self.together = weight, bits, together
+        self.below = int(min(below, 2**31 - 1))
+        self.slots = self.steps = 0  # votes of the table in a record, and steps that it has taken
+        self.size = weight.shape[1] * bits // 8 + 2  # of a vote, in bytes
+        self.count = torch.zeros(len(weight), dtype=torch.int32, device=weight.device)
+        self.mean_square = torch.zeros(weight.shape[1], dtype=torch.float64, device=weight.device)
 
-def write_votes(records: Tensor, at: Tensor, change: Tensor, bits: int) -> Tensor:
-    """Keeps changes, (m, dim), as votes; returns them as kept."""
-    if bits == 8:
-        scale = (change.abs().amax(dim=1, keepdim=True).clamp(min=1e-30) / 127).bfloat16()
-        whole = (change / scale.float()).round()
-        parts, change = whole.to(torch.int8), scale.float() * whole
-    else:
-        parts, scale = change, torch.ones_like(change[:, :1], dtype=torch.bfloat16)
-    found = torch.cat([_as_bytes(parts), _as_bytes(scale)], dim=1)
-    records.view(-1)[_span(at, change.shape[1], bits)] = found
-    return change
+    def state(self) -> dict[str, Any]:
+        self.count = grown(self.count, self.weight)
+        kept = {"count": self.count.clone(), "mean_square": self.mean_square.clone()}
+        return kept | {"steps": self.steps}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.steps = state["steps"]
+        for name in ("count", "mean_square"):
+            setattr(self, name, state[name].to(self.weight.device, copy=True))
+
+    def read(self, records: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns votes, (m, dim), zeros where there is none, and where one is, bool (m,).
+
+        They begin at the bytes `at`, int64 (m,), of the flat records, uint8 (n, width).
+        """
+        flat, span = records.view(-1), self._span(at)
+        scale = flat[span[:, -2:]].view(torch.bfloat16).float()
+        parts = flat[span[:, :-2]].view(torch.int8 if self.bits == 8 else torch.float32)
+        return scale * parts.float(), scale[:, 0] != 0
+
+    def _write(self, records: Tensor, at: Tensor, change: Tensor) -> Tensor:
+        """Keeps changes, (m, dim), as votes; returns them as kept."""
+        if self.bits == 8:
+            scale = (change.abs().amax(dim=1, keepdim=True).clamp(min=1e-30) / 127).bfloat16()
+            whole = (change / scale.float()).round()
+            parts, change = whole.to(torch.int8), scale.float() * whole
+        else:
+            parts, scale = change, torch.ones_like(change[:, :1], dtype=torch.bfloat16)
+        found = torch.cat([_as_bytes(parts), _as_bytes(scale)], dim=1)
+        records.view(-1)[self._span(at)] = found
+        return change
+
+    def _span(self, at: Tensor) -> Tensor:
+        return at[:, None] + torch.arange(self.size, device=at.device)
+
+    def leave_out(self, records: Tensor, call: Call, fused: bool) -> None:
+        """Takes the votes of a call out of what it read; `fused` takes the compiled kernel."""
+        at, place, share = call.at, call.place, call.share
+        read = call.read.view(-1, call.read.shape[-1])
+        if fused:
+            sizes = len(at), read.shape[1], self.bits // 8
+            compiled.call("leave_out", records, at, place, share, *sizes, read)
+            return
+        own, _ = self.read(records, at)
+        own = own if share is None else own * share[:, None]
+        if place is None:
+            read.sub_(own)
+        else:
+            read.index_add_(0, place, own, alpha=-1)
+
+    def vote(self, lookups: Lookups, records: Tensor, lr: float, fused: bool) -> None:
+        """Lets lookups replace their votes, in their records, uint8 (n, width), and in their rows.
+
+        `fused` takes the compiled kernel, in one sweep over the lookups, for one process.
+        """
+        (ids, at, gradient), weight = lookups, self.weight.detach()
+        if self.slots > 1:  # the lookups of one row by one impression have one vote together
+            key = at // records.shape[1] * len(weight) + ids
+            key, which = key.unique(return_inverse=True)
+            gradient = gradient.new_zeros(len(key), weight.shape[1]).index_add_(0, which, gradient)
+            last = torch.empty_like(key).index_copy_(0, which, torch.arange(len(at)).to(at))
+            every, ids, at = at, ids[last], at[last]
+        self.count = grown(self.count, weight)
+        rows = self.together(ids)  # of all processes
+        if len(rows) == 0:
+            return
+        self.steps += 1
+        newest = 1 / min(self.steps, _SLOWEST)
+        if fused:
+            sizes = len(ids), weight.shape[1], self.bits // 8
+            of_table = weight, self.count, self.below, self.mean_square, newest, lr, EARLIER
+            arrays = ids.contiguous(), at, gradient.contiguous()
+            compiled.call("vote", *arrays, *sizes, records, *of_table)
+            torch.autograd.graph.increment_version(weight)
+        else:
+            self._vote(ids, at, gradient, records, rows, newest, lr)
+        if self.slots > 1:
+            flat = records.view(-1)
+            flat[self._span(every)] = flat[self._span(at[which])]
+
+    def _vote(self, ids, at, gradient, records, rows, newest: float, lr: float) -> None:
+        """Does what the kernel does; `newest` is the share of this batch in the mean square."""
+        few = self.count[ids] < self.below
+        own, had = self.read(records, at)
+        again = few & had
+        self.count.index_add_(0, rows, self.together(~again).int())
+        square = self.together(gradient.double().square().sum(dim=0, keepdim=True)).sum(dim=0)
+        self.mean_square += newest * (square / len(rows) - self.mean_square)
+        rate = (lr / self.mean_square.clamp(min=1e-60).sqrt()).float()
+        n = self.count[ids].float()
+        root = (n + EARLIER).sqrt()
+        step = torch.where(again, 2 * (root - EARLIER**0.5) / n, 1 / root)
+        change = -step[:, None] * (rate * gradient)
+        change[few] = self._write(records, at[few], change[few])
+        change[again] -= own[again]
+        # Of a row that has become frequent a vote stays, and is no longer known.
+        gone = self._span(at[had & ~few])
+        records.view(-1)[gone[:, -2:]] = 0  # the scale
+        self.weight.detach().index_add_(0, rows, self.together(change))
 
 
 def _as_bytes(values: Tensor) -> Tensor:
     # A clone, since a single row may have a stride of 0, which has no view as bytes.
     return values.clone(memory_format=torch.contiguous_format).view(torch.uint8)
-
-
-def _span(at: Tensor, dim: int, bits: int) -> Tensor:
-    return at[:, None] + torch.arange(vote_bytes(dim, bits), device=at.device)
-
-
-def copy_votes(records: Tensor, origin: Tensor, at: Tensor, dim: int, bits: int) -> None:
-    """Copies votes within the flat records, from the places `origin` to `at`, int64 (m,)."""
-    flat = records.view(-1)
-    flat[_span(at, dim, bits)] = flat[_span(origin, dim, bits)]
-
-
-def leave_out(
-    records: Tensor,
-    at: Tensor,
-    place: Tensor | None,
-    share: Tensor | None,
-    read: Tensor,
-    bits: int,
-    fused: bool,
-) -> None:
-    """Takes m votes out of what is read, (n, dim): vote i, times share[i], out of row place[i].
-
-    Without `place` and `share`, int64 and float32 (m,), whole and out of row i. `fused` takes the
-    compiled kernel.
-    """
-    if fused:
-        sizes = len(at), read.shape[1], bits // 8
-        compiled.call("leave_out", records, at, place, share, *sizes, read)
-        return
-    own, _ = read_votes(records, at, read.shape[1], bits)
-    own = own if share is None else own * share[:, None]
-    if place is None:
-        read.sub_(own)
-    else:
-        read.index_add_(0, place, own, alpha=-1)
-
-
-def vote(
-    ids: Tensor,
-    at: Tensor,
-    gradient: Tensor,
-    records: Tensor,
-    bits: int,
-    weight: Tensor,
-    count: Tensor,
-    below: int,
-    mean_square: Tensor,
-    newest: float,
-    lr: float,
-    fused: bool,
-    rows: Tensor,
-    together: Callable[[Tensor], Tensor],
-) -> None:
-    """Lets the lookups of a batch replace their votes, in the records and in their rows.
-
-    Args:
-        ids, at, gradient: Of each lookup: its row, int64 (m,); the place of its vote; and the
-            gradient of its impression's loss, float32 (m, dim).
-        records, bits: As in `read_votes`. The records change, as do the next three.
-        weight, count: The table, (n_rows, dim), and the votes of each row, int32 (n_rows,).
-        below: A row with fewer votes keeps them.
-        mean_square, newest: Of the gradients of the table, float64 (dim,), and the share of this
-            batch in it.
-        fused: Takes the compiled kernel, in one sweep over the lookups, for one process.
-        rows, together: The ids of all processes, and what concatenates their entries, (m, ...).
-    """
-    if fused:
-        sizes = len(ids), weight.shape[1], bits // 8
-        of_table = weight, count, below, mean_square, newest, lr, EARLIER
-        compiled.call("vote", ids.contiguous(), at, gradient, *sizes, records, *of_table)
-        torch.autograd.graph.increment_version(weight)
-        return
-    few = count[ids] < below
-    own, had = read_votes(records, at, weight.shape[1], bits)
-    again = few & had
-    count.index_add_(0, rows, together(~again).int())
-    square = together(gradient.double().square().sum(dim=0, keepdim=True)).sum(dim=0)
-    mean_square += newest * (square / len(rows) - mean_square)
-    rate = (lr / mean_square.clamp(min=1e-60).sqrt()).float()
-    n = count[ids].float()
-    root = (n + EARLIER).sqrt()
-    step = torch.where(again, 2 * (root - EARLIER**0.5) / n, 1 / root)
-    change = -step[:, None] * (rate * gradient)
-    change[few] = write_votes(records, at[few], change[few], bits)
-    change[again] -= own[again]
-    # Of a row that has become frequent a vote stays, and is no longer known.
-    gone = _span(at[had & ~few], weight.shape[1], bits)
-    records.view(-1)[gone[:, -2:]] = 0  # the scale
-    weight.index_add_(0, rows, together(change))
