@@ -57,9 +57,8 @@ class LeaveOneOutRows:
                 optimizer.step()
 
     Lower the dense learning rate to a tenth from the second epoch on: at a constant rate, the loss
-    of an earlier rule, whose rows were sums, crept up from epoch 4 on. A second-order
-    trace stays, since the votes of an impression's neighbours were computed on rows that held its
-    own; that the dense layers fit this trace is our guess and not tested.
+    of an earlier rule crept up from epoch 4 on. A second-order trace stays: the neighbours of an
+    impression voted on rows that held its vote. That the dense layers fit it is not tested.
 
     Between `backward` and `step`, gradients may be clipped by norm or unscaled. Several calls of
     `backward` without `zero_grad` accumulate. Evaluation reads the full rows. New data (epoch 0)
@@ -167,7 +166,8 @@ class LeaveOneOutRows:
             return impressions.contiguous()
         if impressions.dtype != torch.int64 or impressions.dim() != 1:
             raise ValueError(f"impressions are int64 (n,), not {given}")
-        if len(impressions) and not _are_distinct(impressions):
+        ordered = impressions.sort().values
+        if (ordered[:1] < 0).any() or (ordered[1:] == ordered[:-1]).any():
             raise ValueError("the impressions of a batch must be distinct, and none negative")
         return self._store.of(impressions)
 
@@ -191,7 +191,14 @@ class LeaveOneOutRows:
         table = self._tables[module.k]
         at = who * self.width + (module.first + table.size * used)
         at = at if slot is None else at + table.size * slot
-        call = Call(module, ids, at, who if module.is_bag else None, share, out.detach())
+        call = Call(
+            module,
+            ids,
+            at,
+            who if isinstance(module.module, nn.EmbeddingBag) else None,
+            share,
+            out.detach(),
+        )
         if self.exclude:
             table.leave_out(now.records, call, self._is_fused(table))
         now.calls.append(call)
@@ -308,15 +315,6 @@ class LeaveOneOutRows:
         given = {name: getattr(self, name) for name in ("below", "bits", "exclude", "width")}
         lookups = {one.name: one.slots for one in self._modules}
         return given | {"lookups": lookups, "column": self._store is None}
-
-
-def _are_distinct(impressions: Tensor) -> bool:
-    """Says whether no impression is there twice, nor negative."""
-    if compiled.library() is None or impressions.is_cuda:
-        ordered = impressions.sort().values
-        return bool(ordered[0] >= 0 and (ordered[1:] != ordered[:-1]).all())
-    found = compiled.distinct_rows(impressions, int(impressions.max()) + 1)
-    return found is not None and len(found[0]) == len(impressions)
 
 
 def _check_options(group: dict[str, Any]) -> None:

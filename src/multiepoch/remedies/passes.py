@@ -19,14 +19,10 @@ class Module:
     slots: int  # the most ids of one impression that it looks up
     first: int = 0  # byte of its votes in a record
 
-    @property
-    def is_bag(self) -> bool:
-        return isinstance(self.module, nn.EmbeddingBag)
-
     def lookups(
         self, args: tuple, kwargs: dict, order: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """Returns what each of m lookups reads in a call of the module by n impressions, and where.
+        """Returns what m lookups read in a call of the module by n impressions, and where.
 
         That is the id of each and its impression, int64 (m,), one of `order`, 0 to n - 1; its place
         among the impression's ids, int64 (m,), or None for one lookup each; and its share of what
@@ -106,9 +102,7 @@ def modules_of(tables: Tables, lookups: Mapping[str, int]) -> list[Module]:
                 "nn.EmbeddingBag modules alone"
             )
         if table.dtype != torch.float32:
-            raise ValueError(
-                f"{named(k, table)} is {table.dtype}: LeaveOneOutRows needs torch.float32"
-            )
+            raise ValueError(f"{named(k, table)} is {table.dtype}, and must be torch.float32")
         for name, module in zip(part.users, part.tables):
             if module.max_norm is not None or getattr(module, "mode", "sum") == "max":
                 raise ValueError(f"{name} has max_norm or mode='max', which LeaveOneOutRows lacks")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from multiepoch.optim.embedding import EmbeddingOptimizer
-from multiepoch.optim.parts import Part, parts_of
+from multiepoch.optim.parts import parts_of
 from multiepoch.optim.sparse import SparseOptimizer
 
 Init = Callable[[Tensor], Any]
@@ -105,10 +105,15 @@ class Tables:
         return len(table)
 
     def others(self) -> list[Tensor]:
-        """Returns the parameters and buffers that are no tables, as far as they can be averaged."""
-        known = {id(table) for group in self.optimizer.param_groups for table in group["params"]}
-        every = chain(self.model.parameters(), self.model.buffers())
-        return [one for one in every if _can_be_averaged(one) and id(one) not in known]
+        """Returns the parameters and buffers that are no tables, as far as they can be averaged.
+
+        Integers and 8-bit numbers, which torch cannot interpolate, are frozen in a model.
+        """
+        known = {id(table) for table in self}
+        every = (
+            p for p in chain(self.model.parameters(), self.model.buffers()) if id(p) not in known
+        )
+        return [p for p in every if p.is_complex() or (p.is_floating_point() and p.itemsize > 1)]
 
     def total(self, numbers: list[int]) -> int:
         """Sums a number of each table."""
@@ -129,8 +134,10 @@ class Tables:
         The new weights depend on the seed, the position of the table and the number `draw`.
         """
         values, place = self.values(table), self.place(table)
-        weight, padding = values.pop("weight"), _padding_row(self.parts[place])
-        kept = None if padding is None else weight[padding].clone()
+        weight = values.pop("weight")
+        # The padding row stays, if all modules that share the table agree on one.
+        padding, *others = {module.padding_idx for module in self.parts[place].tables}
+        kept = None if padding is None or others else weight[padding].clone()
         if rows is None:
             self._draw(weight, place, draw)
         else:
@@ -160,11 +167,6 @@ def tables_of(model: nn.Module, optimizer: Any, seed: int, init: Init | None) ->
     if hasattr(optimizer, "tables"):
         return optimizer.tables(model, seed, init)
     return Tables(model, optimizer, seed, init)
-
-
-def _can_be_averaged(tensor: Tensor) -> bool:
-    """Says whether torch can interpolate it; integers and 8-bit numbers are frozen in a model."""
-    return (tensor.is_floating_point() and tensor.element_size() > 1) or tensor.is_complex()
 
 
 def clear_state(state: dict[str, Tensor], rows: Tensor | slice, step: int) -> None:
@@ -208,9 +210,3 @@ def embeddings(tables: Tables) -> list[nn.Embedding]:
             )
         found.append(users[0])
     return found
-
-
-def _padding_row(part: Part) -> int | None:
-    """Returns the padding row of a table, if all modules that share it agree on one."""
-    rows = {module.padding_idx for module in part.tables}
-    return rows.pop() if len(rows) == 1 else None

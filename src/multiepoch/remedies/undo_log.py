@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,11 +89,11 @@ class UndoLog:
 
     def forget(self, rows: Tensor, occurrences: Tensor) -> None:
         """Forgets the batch that was added last."""
-        if n_new := self._uncount(rows, occurrences):
-            if self.file is not None:
-                self.file.n -= n_new
-            else:
-                self.chunks.pop()
+        n_new = self._uncount(rows, occurrences)
+        if self.file is not None:
+            self.file.n -= n_new
+        elif n_new:
+            self.chunks.pop()
 
     def _uncount(self, rows: Tensor, occurrences: Tensor) -> int:
         """Takes a batch out of the counts again; returns how many rows were new with it."""
@@ -115,11 +115,9 @@ class UndoLog:
         self.chunks.append({k: v.to(device, copy=k == "rows") for k, v in columns.items()})
 
     def put_back(self, below: float) -> Iterator[Columns]:
-        """Yields the rows touched fewer than `below` times, in pieces.
-
-        Drops the other rows, except from a file.
-        """
-        for k, columns in enumerate(self._pieces()):
+        """Yields rows touched fewer than `below` times, in pieces; drops others, save in a file."""
+        pieces = self.chunks if self.file is None else _pieces(self.file.columns())
+        for k, columns in enumerate(pieces):
             few = self.lookups.of(columns["rows"].to(self.table.device)) < below
             if not few.all():
                 at = few.nonzero().squeeze(1).to(columns["rows"].device)
@@ -127,9 +125,6 @@ class UndoLog:
             if self.file is None:
                 self.chunks[k] = columns
             yield columns
-
-    def _pieces(self) -> Iterable[Columns]:
-        return self.chunks if self.file is None else _pieces(self.file.columns())
 
     def few(self, below: float) -> tuple[Tensor, Tensor]:
         """Returns the rows touched fewer than `below` times, ascending, and their lookups, (k,)."""
@@ -148,9 +143,7 @@ class UndoLog:
         ids, counts = (part.clone() for part in self.lookups.all())
         values = {} if self.file is None else self.file.columns()
         if self.chunks:
-            values = {
-                name: torch.cat([one[name] for one in self.chunks]) for name in self.chunks[0]
-            }
+            values = {k: torch.cat([one[k] for one in self.chunks]) for k in self.chunks[0]}
         rows = values.pop("rows", ids[:0])
         return {"ids": ids, "counts": counts, "rows": rows, "values": values}
 
