@@ -146,8 +146,8 @@ class Method:
     ) -> tuple[SparseOptimizer, EveryEpoch]:
         """Returns the optimizer, and the `between_epochs` of `train`.
 
-        The dense layers learn by dense_rule, a key of DENSE_RULES. From the second epoch over the
-        data on, dense_factor multiplies their learning rate.
+        The dense layers learn by dense_rule, a key of DENSE_RULES; dense_factor multiplies their
+        rate from the second epoch over the data on.
         """
         optimizer = SparseOptimizer.from_model(
             model,
@@ -234,8 +234,7 @@ ALL_METHODS: dict[str, Method] = {
         needs=f"{_COUNTS}, a threshold, a second copy of the tail",
     ),
     "meda_blend": Method("MEDA, blended", remedy=partial(_meda, serve="blend")),
-    # Under continual training a row holds what earlier days taught it, so these return rows to
-    # the start of the day. The entry "meda" above redraws the tables there, too.
+    # Under continual training, these return rows to the start of the day; "meda" redraws them.
     "meda_restored": Method(
         "MEDA (restored)",
         remedy=lambda model, optimizer, **_: remedies.meda_restored(model, optimizer),
@@ -275,8 +274,7 @@ ALL_METHODS: dict[str, Method] = {
         needs="three copies of the tables, three passes a batch",
     ),
 }
-# The colour and dashes of each in figures, by label. Colours are in the spirit of Okabe and Ito:
-# distinct under the common kinds of colour blindness.
+# The colour and dashes of each in figures, by label: distinct under common colour blindness.
 LINES: dict[str, tuple[str, Any]] = {
     "plain": ("#000000", "-"),
     "FAL": ("#0072B2", (0, (4, 1, 1, 1))),

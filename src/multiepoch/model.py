@@ -1,6 +1,4 @@
-"""The multi-task conversion model: embedding tables, a cross layer, a shared bottom, towers.
-
-And the additive model, the baseline that a model with interplay of ids has to beat.
+"""The multi-task conversion model, and an additive one, which one with interplay of ids must beat.
 
 The cross layer is that of DCN-v2 (Wang et al., 2021, arXiv 2008.13535, equation 1). The tables have
 sparse gradients, so that the cost of a step depends on its batch, not on the size of the tables.
@@ -25,10 +23,9 @@ class TableModel(nn.Module):
 
     `tables` has one `nn.Embedding(sparse=True)` per id column, or the mean of an
     `nn.EmbeddingBag(sparse=True)` if the column is one of `schema.bags`; an empty bag is a vector
-    of zeros. All ids beyond `schema.cardinality` are hashed into the `n_buckets` rows after it, so
-    that a product unknown at training time still has a row; `overflow_counts` says how often that
-    happened. Parameters are drawn with torch's global generator, so `torch.manual_seed` makes the
-    model reproducible.
+    of zeros. All ids beyond `schema.cardinality` are hashed into the `n_buckets` rows after it;
+    `overflow_counts` says how often that happened. Parameters are drawn with torch's global
+    generator, so `torch.manual_seed` makes the model reproducible.
     """
 
     n_overflow: Tensor
@@ -43,13 +40,12 @@ class TableModel(nn.Module):
         self.tables = nn.ModuleDict()
         modules = zip(_module_names(schema.cardinality), schema.cardinality.items())
         for module, (name, cardinality) in modules:
-            table: nn.Embedding | nn.EmbeddingBag
             n = cardinality + n_buckets
             if name in schema.bags:
-                table = nn.EmbeddingBag(n + 1, embedding_dim, sparse=True, padding_idx=n)
+                bag = nn.EmbeddingBag(n + 1, embedding_dim, sparse=True, padding_idx=n)
+                self.tables[module] = bag
             else:
-                table = nn.Embedding(n, embedding_dim, sparse=True)
-            self.tables[module] = table
+                self.tables[module] = nn.Embedding(n, embedding_dim, sparse=True)
         for weight in self.table_parameters().values():
             weight.data = use_huge_pages(torch.empty_like(weight))
             self.init_table_(weight)
@@ -159,9 +155,8 @@ class ConversionModel(TableModel):
 class AdditiveModel(TableModel):
     """Adds a bias for each id and a linear term of the dense features: logistic regression.
 
-    It knows no interplay of ids, so what a `ConversionModel` is worth begins where this ends. Each
-    table has one column per objective, and begins at zero. A rule with one rate per row, such as
-    row-wise Adagrad, would let the densest objective set the pace of the others: train it by
+    Each table has one column per objective, and begins at zero. A rule with one rate per row, such
+    as row-wise Adagrad, would let the densest objective set the pace of the others: train it by
     Adagrad, and from `start_at_`, or the rows of rare ids learn what is every row's.
 
     Args:
@@ -188,8 +183,7 @@ class AdditiveModel(TableModel):
 
 
 def _module_names(names: Iterable[str]) -> list[str]:
-    """Changes names that nn.ModuleDict refuses, such as those with a dot, or "type"; keeps apart
-    those that become the same."""
+    """Changes names that nn.ModuleDict refuses, such as "a.b" or "type"; all stay distinct."""
     taken: list[str] = []
     for name in names:
         safe = name.replace(".", "_dot_")

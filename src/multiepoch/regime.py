@@ -1,13 +1,12 @@
 """A rule of thumb: what a second epoch is likely to do, before any training.
 
 In epoch 2 a row still holds the label of the impression that reads it, and the dense layers learn
-to trust it (chapter 9). How much that matters follows from two numbers of a table. The *trace* is
-the weight of an impression's own label in the row that it reads again, one epoch later: one over
-the row's lookups, times what a decay has left of it. The *step* is how far one impression moves a
-row, in standard deviations of the fresh table.
+to trust it (chapter 9). How much that matters follows from the *trace*, the weight of an
+impression's own label in the row that it reads again, and from the *step*, how far one impression
+moves a row.
 
 A decay need not be meant as one (chapter 12, claim C14). While a row waits, the gradient of an L2
-penalty on whole tables is all that Adam sees of it. Adam divides it by its own root: the mean m is
+penalty on whole tables is all that Adam sees of it, and divides by its own root: the mean m is
 lambda w after some ten steps, and the root of v shrinks towards the same size, by sqrt(beta2) a
 step. So the row moves towards zero by
 
@@ -115,10 +114,9 @@ def expect(
     assumed, 35 of the 38 called harmful are best after their first epoch, and none of the 211
     called harmless (the tests count both).
 
-    The rule knows nothing of the data: not how much of a label can be predicted at all, nor how
-    many other tables there are, nor how fast the dense layers learn. It overrates AdamAR, and below
-    LEAST_STEPS steps an epoch it expects too large a rise, so that it says nothing there. Measure
-    what matters: `multiepoch compare`.
+    The rule knows neither how much of a label can be predicted, nor how many other tables there
+    are, nor how fast the dense layers learn. It overrates AdamAR, and says nothing below
+    LEAST_STEPS steps an epoch. Measure what matters: `multiepoch compare`.
 
     Args:
         counts: The lookups in an epoch of each row, (n,), of the table with the most rows.
@@ -126,8 +124,7 @@ def expect(
         lr: The learning rate of the tables.
         rule: "adam" or "adagrad".
         size: The standard deviation of a fresh table.
-        gradient: The size of a row's gradient from one impression; that of a mean loss has the
-            batch size in its denominator. It matters only if there is a decay.
+        gradient: The size of a row's gradient from one impression; it matters only with a decay.
         lazy: Whether rows that wait are left alone, as an optimizer with sparse gradients does.
         decay: `l2`, `weight_decay` or `alpha`, as for `wait`.
 

@@ -43,10 +43,7 @@ def run_key(settings: Any, *packages: str) -> str:
 
 @functools.cache
 def code_hash(*packages: str) -> str:
-    """Hashes every source file of the packages, and the version of NumPy, which draws the world.
-
-    Comments and docstrings are left out, so that finished runs survive their rewording.
-    """
+    """Hashes the code of packages, without comments and docstrings, and the version of NumPy."""
     digest = hashlib.sha256(np.__version__.encode())
     for package in packages:
         spec = importlib.util.find_spec(package)
@@ -174,9 +171,8 @@ class KeptRunner(Runner[tuple[Item, Path]]):
             # On average, the other workers are half done with theirs.
             share = self._ran + min(self.workers - 1, rest) / 2
             left = (time.perf_counter() - self._started) / share * rest
-            place = f"[{self._done}/{total}]"
-            about = in_words(left)
-            self.log(f"{place} {self.describe(item)}: {seconds:.1f} s, about {about} left")
+            line = f"[{self._done}/{total}] {self.describe(item)}: {seconds:.1f} s"
+            self.log(f"{line}, about {in_words(left)} left")
 
 
 def in_words(seconds: float) -> str:

@@ -3,9 +3,7 @@
 In each impression a user sees a product at some hour and some depth of the feed. The product
 belongs to a campaign, and the campaign to an advertiser. The labels are a funnel: a checkout needs
 an add-to-cart, which needs a click. The log keeps the probability that each label was drawn with
-as `p_true`, which shows how much of the achievable gain a model gets.
-
-Days can be generated in any order: a day depends only on (seed, day, n).
+as `p_true`. Days can be generated in any order: a day depends only on (seed, day, n).
 """
 
 from dataclasses import dataclass
@@ -121,10 +119,9 @@ class AdsWorld:
                 raise ValueError(f"AdsWorld: {name} is {value!r}; give an integer >= {minimum}.")
         if not 0 <= self.churn <= 1:
             raise ValueError(f"AdsWorld: churn is {self.churn!r}; give a share a day, from 0 to 1.")
-        if not 0 <= self.drift < float("inf"):
-            raise ValueError(f"AdsWorld: drift is {self.drift!r}; give radians a day, 0 or more.")
-        if not 0 <= self.taste_scale < float("inf"):
-            raise ValueError(f"AdsWorld: taste_scale is {self.taste_scale!r}; give 0 or more.")
+        for name, value in (("drift", self.drift), ("taste_scale", self.taste_scale)):
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"AdsWorld: {name} is {value!r}; give a number of 0 or more.")
 
     def day(self, day: int, n: int | None = None) -> Log:
         """Generates n impressions of one day, by default `impressions_per_day`, in any order.
@@ -142,16 +139,15 @@ class AdsWorld:
 
         Users and ads are drawn as in `day`, so an ad may be drawn twice for a request. The k ads of
         a request share its user, hour and depth. `labels` are what would follow if the ad were
-        shown: one draw for all ads of a request, so the same draw judges every ranking.
+        shown: one draw for all ads of a request.
 
         Returns:
             A log of n * k rows; request j has rows j * k to (j + 1) * k - 1. Requests are in the
             order of their hours.
         """
-        if n < 0 or k < 1:
-            raise ValueError(f"AdsWorld: n is {n!r} and k is {k!r}; give n >= 0 and k >= 1.")
-        if day < 0:
-            raise ValueError(f"AdsWorld: day is {day!r}; days count up from 0.")
+        if day < 0 or n < 0 or k < 1:
+            found = f"day is {day!r}, n is {n!r} and k is {k!r}"
+            raise ValueError(f"AdsWorld: {found}; give day >= 0, n >= 0 and k >= 1.")
         truth, rng = self._truth(day), self._rng(_REQUESTS, day)
         users, slots = self._draw_exposed(rng.random(n), rng.random(n * k))
         dense = self._dense(truth, users, slots[::k], rng)
@@ -166,17 +162,14 @@ class AdsWorld:
 
     def schema(self, last_day: int) -> Schema:
         """Returns the schema, with the number of ids used up to and including `last_day`."""
-        return Schema(
-            cardinality={
-                "user": self.n_users,
-                "product": self.n_products + self._births(last_day),
-                "campaign": self.n_campaigns,
-                "advertiser": self.n_advertisers,
-                "user_x_advertiser": CROSS_ROWS_PER_USER * self.n_users,
-            },
-            dense=DENSE,
-            objectives=OBJECTIVES,
-        )
+        cardinality = {
+            "user": self.n_users,
+            "product": self.n_products + self._births(last_day),
+            "campaign": self.n_campaigns,
+            "advertiser": self.n_advertisers,
+            "user_x_advertiser": CROSS_ROWS_PER_USER * self.n_users,
+        }
+        return Schema(cardinality, DENSE, OBJECTIVES)
 
     # Who is there ------------------------------------------------------------------------------
 
@@ -319,9 +312,8 @@ class AdsWorld:
                 users, slots = self._draw_exposed(*rng.random((2, size)))
                 dense[rows] = self._dense(truth, users, slots, rng)
                 draw = rng.random((size, 1), dtype=np.float32)
-                found, p_true[rows], labels[rows] = self._outcomes(
-                    truth, users, slots, dense[rows], draw, schema
-                )
+                impressions = truth, users, slots, dense[rows], draw, schema
+                found, p_true[rows], labels[rows] = self._outcomes(*impressions)
                 for name, column in found.items():
                     ids[name][rows] = column
         return Log.from_numpy(schema, ids, dense=dense, labels=labels, day=days, p_true=p_true)

@@ -14,10 +14,7 @@ from multiepoch.data.log import DataError
 
 
 def read_csv(content: bytes, columns: Sequence[str], source: str) -> pa.Table:
-    """Reads the named columns of a CSV text with a header, as strings.
-
-    source: The name of the file in messages.
-    """
+    """Reads named columns of a CSV text with a header, as strings; `source` names the file."""
     names = content[:65_536].decode("utf-8-sig", "replace").partition("\n")[0].strip().split(",")
     if names == [""]:
         raise DataError(f"{source}: empty; it must be a CSV file with the columns {list(columns)}.")

@@ -26,7 +26,6 @@ from multiepoch.data.hashing import hashed_cross
 from multiepoch.data.log import DataError, Log, Schema
 
 # The part in the repository: in a checkout it is read from there, elsewhere it is downloaded.
-# MULTIEPOCH_KUAIRAND, if set, is another URL, or the path of a local copy.
 PACKAGED = Path(__file__).parents[3] / "data" / "kuairand" / "impressions.parquet"
 REPOSITORY = "https://github.com/the-second-epoch/the-second-epoch"
 PACKAGED_URL = f"{REPOSITORY}/raw/main/data/kuairand/impressions.parquet"  # 1.6 MB
@@ -36,8 +35,7 @@ URL = "https://zenodo.org/records/10439422/files/KuaiRand-Pure.tar.gz"  # 47 MB
 MD5 = "0820331067a3784d9691136f772b35a7"  # as published by Zenodo for this file
 
 # Last day of each part for `split_by_day`, counted from 25 April: train to 2 May (135,128
-# impressions), validation on 3 May (18,943), test from 4 to 8 May (74,258). Validation comes after
-# training, so that settings are tuned as they would be in production: on the next day.
+# impressions), validation on 3 May (18,943), test from 4 to 8 May (74,258).
 PACKAGED_SPLIT = {"train": 7, "validation": 8, "test": 13}
 
 LABELS = {
@@ -67,15 +65,15 @@ def load_kuairand(
     to an hour: 903 impressions (0.7 %) of the packaged training days have a `time_ms` later than
     the first one of the validation day.
 
-    Ids count from 0 in the order of their first appearance, so ids that only the last days contain
-    are the highest. `tag` is the topic of the video, with one id for each combination of topics and
-    one for none. Dense features are the hour of the day as sine and cosine, times sqrt(2).
+    Ids count from 0 in the order of their first appearance. `tag` is the topic of the video, with
+    one id for each combination of topics and one for none. Dense features are the hour of the day
+    as sine and cosine, times sqrt(2).
 
     Args:
         path: The official archive `KuaiRand-Pure.tar.gz`, the folder it unpacks to, or a Parquet
-            file with the columns of the packaged part. None for the packaged part itself: read in
-            a checkout of the repository, else downloaded once and cached. The environment variable
-            MULTIEPOCH_KUAIRAND replaces its address by another URL or a local path.
+            file with the columns of the packaged part. None for the packaged part itself, of a
+            checkout or downloaded once and cached; the environment variable MULTIEPOCH_KUAIRAND
+            replaces its address by another URL or a local path.
         objectives: Names from LABELS, in the order wanted.
         cross: Adds `user_x_author`, the ultra-sparse id of a pair, hashed into CROSS_ROWS rows.
         md5: The checksum the archive must have; None if the same files were packed anew.
@@ -155,10 +153,8 @@ def _read_official(path: Path, label_columns: list[str], md5: str | None) -> pd.
     source = f"{path}/{VIDEOS}"
     videos = check.read_csv(contents[VIDEOS], ["video_id", "author_id", "tag"], source)
     video_id = pd.Index(check.integers(videos, "video_id", source))
-    if video_id.has_duplicates:
-        row = int(np.argmax(video_id.duplicated()))
-        found, remedy = f"{video_id[row]} appears twice", "each video must have one row"
-        check.refuse(row, found, "video_id", source, remedy)
+    twice, must = video_id.duplicated(), "it appears twice, and each video must have one row"
+    check.refuse_first(twice, video_id, "video_id", source, must)
     at = video_id.get_indexer(raw["video_id"])
     if (at < 0).any():
         unknown = f"no row for video {raw['video_id'][int(np.argmax(at < 0))]} of the logs"

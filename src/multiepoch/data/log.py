@@ -75,10 +75,8 @@ class Log:
             if column is None:
                 raise DataError(f"Log: column {name} is in the schema but was not given.")
             if column.dtype != dtype or tuple(column.shape) != shape:
-                raise DataError(
-                    f"Log: {name} is {column.dtype} of shape {tuple(column.shape)}; "
-                    f"it must be {dtype} of shape {shape}."
-                )
+                found = f"{column.dtype} of shape {tuple(column.shape)}"
+                raise DataError(f"Log: {name} is {found}; it must be {dtype} of shape {shape}.")
 
     @classmethod
     def from_numpy(cls, schema: Schema, ids: dict[str, np.ndarray], **columns: np.ndarray) -> Self:
@@ -154,10 +152,8 @@ class Log:
         first = logs[0]
         for log in logs:
             if names(log) != names(first):
-                raise DataError(
-                    f"Log.concat: columns differ ({log.schema} and {first.schema}); "
-                    "all logs must be of one source."
-                )
+                both = f"{log.schema} and {first.schema}"
+                raise DataError(f"Log.concat: columns differ ({both}); give logs of one source.")
         most = {k: max(log.schema.cardinality[k] for log in logs) for k in first.ids}
         schema = replace(first.schema, cardinality=most)
         return replace(first, schema=schema, **_columns(lambda *parts: torch.cat(parts), *logs))
@@ -181,15 +177,12 @@ def split_by_day(log: Log, train: int, validation: int, test: int) -> tuple[Log,
         DataError: If a part has no impression.
     """
     if not 0 <= train < validation < test:
-        raise ValueError(
-            f"split_by_day: the last days are train={train}, validation={validation}, "
-            f"test={test}; they must be in ascending order, from day 0 on."
-        )
+        days = f"train={train}, validation={validation}, test={test}"
+        must = "they must be in ascending order, from day 0 on"
+        raise ValueError(f"split_by_day: the last days are {days}; {must}.")
     parts = log.days(0, train), log.days(train + 1, validation), log.days(validation + 1, test)
     for k, part in zip(("train", "validation", "test"), parts):
         if len(part) == 0:
-            last = int(log.day.max()) if len(log) else None
-            raise DataError(
-                f"split_by_day: no impression in {k}; the last day of this log is {last}."
-            )
+            last = f"the last day of this log is {int(log.day.max()) if len(log) else None}"
+            raise DataError(f"split_by_day: no impression in {k}; {last}.")
     return parts

@@ -48,10 +48,8 @@ def check_table(table: Tensor, name: str) -> None:
             "DistributedDataParallel."
         )
     if not table.is_floating_point() or table.dim() != 2:
-        raise TypeError(
-            f"EmbeddingOptimizer: {name} is {table.dtype} of shape {tuple(table.shape)}; "
-            "it must be a matrix of floating-point numbers with one row per id."
-        )
+        wanted = "it must be a matrix of floating-point numbers with one row per id"
+        raise TypeError(f"EmbeddingOptimizer: {name} is {described(table)}; {wanted}.")
 
 
 def check_state(state: dict[str, Tensor], param: Tensor, name: str, layout: dict) -> None:
@@ -82,18 +80,17 @@ def check_gradient(param: Tensor, grad: Tensor, name: str, check_finite: bool) -
         raise RuntimeError(
             f"EmbeddingOptimizer: {name} has a dense gradient; create its nn.Embedding or "
             "nn.EmbeddingBag with sparse=True, or call make_sparse(model). If it is sparse, the "
-            "loss uses the whole table besides, such as in an L2 penalty: leave the table out of "
-            "it, and use weight_decay or row_decay."
+            "loss also uses the whole table, as in an L2 penalty: use weight_decay or row_decay."
         )
-    if grad.sparse_dim() != 1:
-        found = f"{grad.sparse_dim()} sparse dimensions; it must have one, the row"
-        raise RuntimeError(f"EmbeddingOptimizer: the gradient of {name} has {found}.")
+    if (found := grad.sparse_dim()) != 1:
+        wrong = f"has {found} sparse dimensions; it must have one, the row"
+        raise RuntimeError(f"EmbeddingOptimizer: the gradient of {name} {wrong}.")
     # The sum is several times as fast; it may overflow although every value is finite.
     if check_finite and not grad._values().sum().isfinite():
         finite = grad._values().isfinite().all(dim=1)
         if not finite.all():
-            row = grad._indices()[0][~finite][0].item()
+            row = f"row {grad._indices()[0][~finite][0].item()} of {name}"
+            remedy = "lower the learning rate or look for an overflow in the loss"
             raise RuntimeError(
-                f"EmbeddingOptimizer: the gradient of row {row} of {name} is not finite; "
-                "lower the learning rate or look for an overflow in the loss."
+                f"EmbeddingOptimizer: the gradient of {row} is not finite; {remedy}."
             )

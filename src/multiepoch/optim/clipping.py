@@ -53,10 +53,9 @@ def clip_grad_norm_(
     norms += [norm for grads in dense.values() for norm in _norms(grads, norm_type)]
     total = torch.linalg.vector_norm(torch.stack([n.to(norms[0].device) for n in norms]), norm_type)
     if error_if_nonfinite and not total.isfinite():
-        raise RuntimeError(
-            f"clip_grad_norm_: the total norm of the gradients is {total.item()}, so they cannot "
-            "be clipped; lower the learning rate or look for an overflow in the loss."
-        )
+        norm = f"the total norm of the gradients is {total.item()}, so they cannot be clipped"
+        remedy = "lower the learning rate or look for an overflow in the loss"
+        raise RuntimeError(f"clip_grad_norm_: {norm}; {remedy}.")
     scale = (max_norm / (total + 1e-6)).clamp(max=1.0)
     for grads in dense.values():
         torch._foreach_mul_(grads, scale.to(grads[0].device))

@@ -22,9 +22,8 @@ from multiepoch.optim.rules import RULES
 
 FOLDER = Path(__file__).parent
 ABSENT = (
-    "multiepoch: tables are updated by PyTorch operations, 3 to 5 times slower than by the "
-    "compiled kernels, since %s. `pip install` of the package builds them if there is a C++ "
-    "compiler."
+    "multiepoch: tables are updated by PyTorch operations, 3 to 5 times slower than by compiled "
+    "kernels, since %s. `pip install` of the package builds them if there is a C++ compiler."
 )
 log = logging.getLogger("multiepoch")
 Pointer, Int, Int32 = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
@@ -106,14 +105,10 @@ def library() -> ctypes.CDLL | None:
 
 
 def _load(path: Path) -> ctypes.CDLL:
-    """Raises an OSError if the library was built from another source than the one here.
-
-    Such a library, left over in a checkout, would take its arguments for something else.
-    """
+    """Raises an OSError if the library is left over from another source than the one here."""
     kernels = ctypes.CDLL(str(path))
     kernels.source_hash.restype = ctypes.c_char_p
-    sources = sorted(path.parent.glob("_kernels*.cpp"))
-    source = b"".join(one.read_bytes() for one in sources)
+    source = b"".join(one.read_bytes() for one in sorted(path.parent.glob("_kernels*.cpp")))
     if kernels.source_hash().decode() != hashlib.sha256(source).hexdigest():
         raise OSError("built from another version of _kernels.cpp")
     for name, (returns, takes) in SIGNATURES.items():

@@ -52,8 +52,7 @@ def update_rows(group: dict, table: Tensor, state: dict[str, Tensor], touched: T
 
 def _factor(group: dict, state: dict[str, Tensor], counted: Tensor, dtype: torch.dtype) -> Tensor:
     """Returns FAL's factor of each row, (k, 1)."""
-    factor = group["row_lr"].factor(counted, state["max_count"], group["epoch"], dtype)
-    return factor[:, None]
+    return group["row_lr"].factor(counted, state["max_count"], group["epoch"], dtype)[:, None]
 
 
 def kept_by_decay(group: dict) -> float:

@@ -122,15 +122,14 @@ class EmbeddingOptimizer(Optimizer):
     def row_state(self, param: Tensor) -> dict[str, Tensor]:
         """Returns the live state of a table's rows; the first dimension is the row.
 
-        This is what the rows have learned: moments or accumulators, and AdamAR's last step. FAL's
-        counts, which describe the data, are left out. Missing state is created.
+        This is moments or accumulators and AdamAR's last step, without FAL's counts, which describe
+        the data. Missing state is created.
         """
         group, param = self._find(param)
         state = fill(self.state[param], state_layout(group, param))
         return {key: value for key, value in state.items() if key not in _NOT_LEARNED}
 
     def _find(self, table: str | Tensor) -> tuple[dict[str, Any], Tensor]:
-        """Returns a table's group and parameter."""
         names = []
         for group in self.param_groups:
             for param, name in zip_longest(group["params"], group.get("param_names", ())):
@@ -157,31 +156,23 @@ class EmbeddingOptimizer(Optimizer):
             ValueError: If the table is not this optimizer's, or the rows do not fit it, or cannot
                 be drawn, since the table is empty.
         """
-        _, param = self._find(table)
+        group, param = self._find(table)
         if isinstance(new_rows, Integral) and new_rows >= 0:
             if param.numel() < 2:
-                raise ValueError(
-                    f"grow_table: a table of shape {tuple(param.shape)} has no standard deviation "
-                    "to draw from; give the new rows."
-                )
+                size = f"a table of shape {tuple(param.shape)} has no standard deviation"
+                raise ValueError(f"grow_table: {size} to draw from; give the new rows.")
             new_rows = torch.normal(0.0, 1.0, (int(new_rows), param.shape[1]), device=param.device)
             new_rows = new_rows * param.float().std() + param.float().mean()
         if not isinstance(new_rows, Tensor) or new_rows.shape[1:] != param.shape[1:]:
             what = f"of shape {tuple(new_rows.shape)}" if isinstance(new_rows, Tensor) else new_rows
-            raise ValueError(
-                f"grow_table: new_rows is {what}; give a number of rows, or a tensor of rows of "
-                f"{param.shape[1]} weights."
-            )
-        state, n_rows = self.state.get(param, {}), len(param) + len(new_rows)
-        layout = {
-            name: ((n_rows, *value.shape[1:]) if value.dim() else (), value.dtype, value.device)
-            for name, value in state.items()
-        }
-        state.update(copied(state, layout))
+            wanted = f"give a number of rows, or a tensor of rows of {param.shape[1]} weights"
+            raise ValueError(f"grow_table: new_rows is {what}; {wanted}.")
+        grown = use_huge_pages(param.new_empty(len(param) + len(new_rows), param.shape[1]))
+        torch.cat([param.data, new_rows.to(param)], out=grown)
+        state = self.state.get(param, {})
+        state.update(copied(state, state_layout(group, grown)))
         if "last_step" in state:  # a new row has not waited for AdamAR
             state["last_step"][len(param) :] = state["step"].to(param.device)
-        grown = use_huge_pages(param.new_empty(n_rows, param.shape[1]))
-        torch.cat([param.data, new_rows.to(param)], out=grown)
         # A loss that is still alive keeps the node that accumulates gradients of the earlier shape;
         # torch makes a new one if the type changes.
         other = torch.float16 if param.dtype != torch.float16 else torch.float32

@@ -13,14 +13,13 @@ from multiepoch.optim.rules import RULES
 from multiepoch.optim.state import state_layout, unpack
 
 Entry = tuple[Any, dict[str, Any], str]  # a parameter or its key, its group, its name or ""
+_SAME_MODEL = "build the optimizer from the model that was saved"
 
 
 def arranged(saved: dict[str, Any], groups: list[dict[str, Any]]) -> dict[str, Any]:
     """Returns a saved state with its tables in the groups and the order of `groups`.
 
-    Raises:
-        ValueError: If its tables have other names or another number, or options that one group
-            here cannot have at once.
+    Raises a ValueError if it has other tables, or options that one group here cannot have at once.
     """
     if not {"state", "param_groups"} <= saved.keys():
         raise ValueError(f"load_state_dict: {sorted(saved)[:3]} ... is no state of an optimizer.")
@@ -28,18 +27,14 @@ def arranged(saved: dict[str, Any], groups: list[dict[str, Any]]) -> dict[str, A
     names, our_names = ({_bare(name) for *_, name in side} for side in (entries, ours))
     if "" not in names | our_names:
         if names != our_names:
-            apart = sorted(names - our_names), sorted(our_names - names)
-            raise ValueError(
-                f"load_state_dict: the state has the tables {apart[0]} that this optimizer lacks, "
-                f"and lacks {apart[1]}; build the optimizer from the model that was saved."
-            )
+            more, less = sorted(names - our_names), sorted(our_names - names)
+            found = f"has the tables {more} that this optimizer lacks, and lacks {less}"
+            raise ValueError(f"load_state_dict: the state {found}; {_SAME_MODEL}.")
         by_name = {_bare(name): (key, group, name) for key, group, name in entries}
         entries = [by_name[_bare(name)] for *_, name in ours]
     if len(entries) != len(ours):
-        raise ValueError(
-            f"load_state_dict: the state is of {len(entries)} tables, this optimizer has "
-            f"{len(ours)}; build the optimizer from the model that was saved."
-        )
+        found = f"is of {len(entries)} tables, this optimizer has {len(ours)}"
+        raise ValueError(f"load_state_dict: the state {found}; {_SAME_MODEL}.")
     rest, state, arranged_groups = iter(entries), dict(saved["state"]), []
     for group in groups:
         chosen = [next(rest) for _ in group["params"]]
@@ -66,10 +61,9 @@ def check_loaded(state_dict: dict[str, Any], groups: list[dict[str, Any]]) -> No
     """Refuses an arranged state of another rule, or whose tensors do not fit the tables."""
     for group, saved in zip(groups, state_dict["param_groups"]):
         if (rule := saved["rule"]) != group["rule"]:
-            raise ValueError(
-                f"load_state_dict: the state is of rule {rule!r} and this optimizer's is "
-                f"{group['rule']!r}; create the optimizer with the saved rule."
-            )
+            found = f"is of rule {rule!r} and this optimizer's is {group['rule']!r}"
+            remedy = "create the optimizer with the saved rule"
+            raise ValueError(f"load_state_dict: the state {found}; {remedy}.")
         options = unpack(dict(saved))
         check_options(options)
         for index, (param, key) in enumerate(zip(group["params"], saved["params"])):
@@ -80,21 +74,17 @@ def check_loaded(state_dict: dict[str, Any], groups: list[dict[str, Any]]) -> No
             for name, (shape, dtype, _) in state_layout(options, param).items():
                 value = loaded.get(name)
                 if value is None and name in needed:
-                    raise ValueError(
-                        f"load_state_dict: the state of {table} lacks {name}, without which it "
-                        f"cannot go on; begin with a new state."
-                    )
+                    lacks = f"the state of {table} lacks {name}, without which it cannot go on"
+                    raise ValueError(f"load_state_dict: {lacks}; begin with a new state.")
+                what = f"load_state_dict: {name} of {table} is"
                 if value is not None and not isinstance(value, Tensor):
-                    raise ValueError(
-                        f"load_state_dict: {name} of {table} is {value!r:.40}, which is no tensor."
-                    )
+                    raise ValueError(f"{what} {value!r:.40}, which is no tensor.")
                 if value is not None and (value.shape, value.dtype) != (shape, dtype):
-                    what = "dtype" if value.shape == shape else "shape"
-                    raise ValueError(
-                        f"load_state_dict: {name} of {table} is {value.dtype} of shape "
-                        f"{tuple(value.shape)}; it must be {dtype} of shape {shape}. Load the "
-                        f"state of a table of the same {what}."
-                    )
+                    same = "dtype" if value.shape == shape else "shape"
+                    found = f"{value.dtype} of shape {tuple(value.shape)}"
+                    wanted = f"it must be {dtype} of shape {shape}"
+                    remedy = f"load the state of a table of the same {same}"
+                    raise ValueError(f"{what} {found}; {wanted}: {remedy}.")
 
 
 def _entries(groups: list[dict[str, Any]]) -> Iterable[Entry]:
@@ -117,29 +107,24 @@ def _as_ours(options: dict, group: dict, keys: list, state: dict[Any, dict]) -> 
 
     The state is replaced in the mapping `state`.
     """
-    its_states = [
-        {name: value for name, value in state.get(key, {}).items() if value is not None}
-        for key in keys
-    ]
-    rule = _rule_of(options, {name for its in its_states for name in its})
-    for key, its in zip(keys, its_states):
-        if "step" in its:
-            its["step"] = torch.tensor(int(its["step"]))
+    for key in keys:
         state[key] = {
-            name: value if name == "step" else value.to(at_least_float32(value.dtype))
-            for name, value in its.items()
+            name: torch.tensor(int(value))
+            if name == "step"
+            else value.to(at_least_float32(value.dtype))
+            for name, value in state.get(key, {}).items()
+            if value is not None
         }
+    rule = _rule_of(options, {name for key in keys for name in state[key]})
     # Weight decay is refused there, so this optimizer's own stays, as FAL and AdamAR do.
     names = {"lr", "initial_lr", "betas", "eps", "maximize"} & options.keys()
     return _without_tables(group) | {name: options[name] for name in names} | {"rule": rule}
 
 
 def _rule_of(options: dict[str, Any], names: set[str]) -> str:
-    """Recognizes torch's SparseAdam, Adam, Adagrad and SGD by their options; refuses all others.
+    """Recognizes torch's SparseAdam, Adam, Adagrad and SGD; refuses all others.
 
-    Args:
-        options: Of a group.
-        names: Of the state tensors of its tables.
+    It looks at a group's options, and the names of the state tensors of its tables.
     """
     of_adam = "amsgrad" in options or "weight_decay" not in options  # unlike Adamax and others
     if "betas" in options and of_adam:
@@ -154,13 +139,9 @@ def _rule_of(options: dict[str, Any], names: set[str]) -> str:
             "is of none of EmbeddingOptimizer and torch's SparseAdam, Adam, Adagrad and SGD; begin "
             "with a new state."
         )
-    foreign = [
-        name for name in ("amsgrad", "momentum", "lr_decay", "weight_decay") if options.get(name)
-    ]
-    foreign += sorted(names - {"step", *RULES[rule].state_shapes(0, 0)})
-    if foreign:
-        raise ValueError(
-            f"load_state_dict: the state is of an optimizer with {', '.join(foreign)}, which "
-            f"EmbeddingOptimizer's rule {rule!r} does not have; begin with a new state."
-        )
+    optional = ("amsgrad", "momentum", "lr_decay", "weight_decay")
+    foreign = [name for name in optional if options.get(name)]
+    if foreign := foreign + sorted(names - {"step", *RULES[rule].state_shapes(0, 0)}):
+        lacks = f"{', '.join(foreign)}, which EmbeddingOptimizer's rule {rule!r} does not have"
+        raise ValueError(f"load_state_dict: the state is of {lacks}; begin with a new state.")
     return rule

@@ -13,9 +13,8 @@ _COLLAPSE = 25  # MADV_COLLAPSE, since Linux 6.1
 def use_huge_pages(tensor: Tensor, written: bool = False) -> Tensor:
     """Asks Linux to back a tensor with 2 MiB pages, and returns the tensor.
 
-    In a table of a gigabyte, finding the small page of a row takes longer than reading the row.
-    This is only a hint: if huge pages are not available, nothing changes. A tensor that is already
-    written is copied by the kernel, which takes a few seconds per gigabyte.
+    In a table of a gigabyte, finding the small page of a row takes longer than reading the row. A
+    tensor that is already written is copied by the kernel, at a few seconds per gigabyte.
     """
     advice = _COLLAPSE if written else getattr(mmap, "MADV_HUGEPAGE", None)
     if tensor.device.type == "cpu" and advice is not None and tensor.nbytes >= _HUGE_PAGE:

@@ -19,9 +19,8 @@ class Rule:
 
     def state_shapes(self, n_rows: int, dim: int) -> dict[str, tuple[int, ...]]:
         """Returns name and shape of the state tensors of an (n_rows, dim) table."""
-        return dict.fromkeys(self.per_weight, (n_rows, dim)) | dict.fromkeys(
-            self.per_row, (n_rows,)
-        )
+        per_weight = dict.fromkeys(self.per_weight, (n_rows, dim))
+        return per_weight | dict.fromkeys(self.per_row, (n_rows,))
 
     def update(self, grad: Tensor, state: dict, step: int, betas: tuple, eps: float) -> Tensor:
         """Updates the k gathered rows of `state` in place; returns the direction, (k, dim)."""

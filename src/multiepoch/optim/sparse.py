@@ -23,9 +23,9 @@ class SparseOptimizer(Optimizer):
     """Steps, schedules and saves a dense optimizer and an `EmbeddingOptimizer` together.
 
     Its `param_groups` are the two optimizers' own groups, the dense ones first. A scheduler that
-    multiplies each group's rate (`LambdaLR`, `LinearLR`, `CosineAnnealingLR` with eta_min=0, ...)
-    keeps the ratio of the rates. One that takes an absolute rate gives it to every group, unless it
-    is given a list; `step` warns once if that has changed the ratio::
+    multiplies each rate (`LambdaLR`, `LinearLR`, `CosineAnnealingLR` with eta_min=0, ...) keeps
+    their ratio. One that takes an absolute rate gives it to every group, unless it is given a list;
+    `step` warns once if that has changed the ratio::
 
         rates = [group["lr"] for group in optimizer.param_groups]
         OneCycleLR(optimizer, max_lr=rates, total_steps=1000)
@@ -87,11 +87,9 @@ class SparseOptimizer(Optimizer):
             if not part.parameter.requires_grad:
                 continue
             if part.sparse_in and part.dense_in:
-                raise ValueError(
-                    f"{part.name} is a sparse table in {' and '.join(part.sparse_in)}, but "
-                    f"{' and '.join(part.dense_in)} gives it a dense gradient: use sparse=True "
-                    "in all of them or in none"
-                )
+                sparse, other = (" and ".join(one) for one in (part.sparse_in, part.dense_in))
+                clash = f"is a sparse table in {sparse}, but {other} gives it a dense gradient"
+                raise ValueError(f"{part.name} {clash}: use sparse=True in all of them or in none")
             if part.sparse_in:
                 groups.append({"params": [(part.name, part.parameter)]})
             else:
@@ -164,21 +162,16 @@ class SparseOptimizer(Optimizer):
                 module.num_embeddings = len(part.parameter)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns torch's layout: the `state` by number, and the `param_groups`, dense ones first.
-
-        It fits `torch.distributed.checkpoint.state_dict`, too.
-        """
+        """Returns the `state` by number and the `param_groups`, as torch does; dense ones first."""
         for before in self._optimizer_state_dict_pre_hooks.values():
             before(self)
         dense, tables = self.dense.state_dict(), self.embedding.state_dict()
         n = sum(len(group["params"]) for group in dense["param_groups"])
         for group in tables["param_groups"]:
             group["params"] = [key + n for key in group["params"]]
-        state = {
-            **dense,
-            "state": dense["state"] | {key + n: its for key, its in tables["state"].items()},
-            "param_groups": dense["param_groups"] + tables["param_groups"],
-        }
+        numbered = {key + n: its for key, its in tables["state"].items()}
+        groups = dense["param_groups"] + tables["param_groups"]
+        state = {**dense, "state": dense["state"] | numbered, "param_groups": groups}
         for after in self._optimizer_state_dict_post_hooks.values():
             changed = after(self, state)
             state = state if changed is None else changed
@@ -208,10 +201,7 @@ class SparseOptimizer(Optimizer):
             after_loading(self)
 
     def keep_ratio(self) -> None:
-        """Takes the present ratio of the learning rates as the one that `step` expects.
-
-        Call it after changing the rate of one part on purpose; `step` warns of a changed ratio.
-        """
+        """Takes the present ratio of the rates, if changed on purpose, for what `step` expects."""
         self._rates = _rates(self.param_groups)
 
     def summary(self) -> str:
@@ -307,7 +297,6 @@ class _State(MutableMapping):
         return sum(map(len, self._both))
 
     def get(self, key: Any, default: Any = None) -> Any:
-        """Returns the state of a parameter, or `default`."""
         return self._of(key).get(key, default)
 
 
@@ -338,8 +327,7 @@ def _check_each_in_one(parts: list[Part], dense: Optimizer, embedding: Optimizer
     for part in parts:
         count, name = sum(id(part.parameter) in ids for ids in held), f"parameter {part.name}"
         if count == 2:
-            both = "is in the dense and in the embedding optimizer: remove it from one"
-            raise ValueError(f"{name} {both}")
+            raise ValueError(f"{name} is in the dense and in the embedding optimizer: keep one")
         if count == 0 and part.parameter.requires_grad:
             remedy = "add it to one, or freeze it with requires_grad_(False)"
             raise ValueError(f"{name} is in neither optimizer: {remedy}")
@@ -347,16 +335,11 @@ def _check_each_in_one(parts: list[Part], dense: Optimizer, embedding: Optimizer
     for which, optimizer in (("dense", dense), ("embedding", embedding)):
         for p in _parameters(optimizer):
             if id(p) not in known:
-                raise ValueError(
-                    f"the {which} optimizer has a parameter of shape {tuple(p.shape)} that is not "
-                    "the model's: build both from this model"
-                )
+                foreign = f"a parameter of shape {tuple(p.shape)} that is not the model's"
+                raise ValueError(f"the {which} optimizer has {foreign}: build both from this model")
 
 
 def _rates(groups: list[dict[str, Any]]) -> list[float] | None:
-    """Returns each group's rate; None if one is a tensor.
-
-    A tensor may be on a GPU, and reading it would make the host wait.
-    """
+    """Returns each group's rate; None if one is a tensor, which may be on a GPU."""
     rates = [group["lr"] for group in groups]
     return None if any(isinstance(rate, Tensor) for rate in rates) else rates

@@ -1,21 +1,20 @@
 """Blended serving: what a reset model had learned is served until it has learned it anew.
 
 Just after a reset the rows know nothing, and within a tenth of an epoch the dense layers have
-adapted to that; a model that is served or evaluated then is worse for a while. Training needs the
-reset, since the reset rows hold no label that they are about to see, but serving does not. So the
-reset model is trained alone, and served together with what it was before::
+adapted to that, so a model that is served then is worse for a while. Training needs the reset, but
+serving does not. So the reset model is trained alone, and served with what it was before::
 
     served = share * trained + (1 - share) * old
     share of a row = min(1, its lookups since the reset / its lookups in epoch 0)
     share of the dense layers = the same, summed over all rows that were reset
 
-A row is served as it was until its first lookup after the reset, and as it is trained once it has
-been looked up as often as in the whole of epoch 0. Each row follows its own count, so a stream that
-cannot tell when an epoch ends needs to announce only that the data begins to repeat.
+Each row follows its own count, so a stream that cannot tell when an epoch ends needs to announce
+only that the data begins to repeat.
 """
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -32,8 +31,7 @@ class Blend:
     """Keeps what a model was before a reset, and how far it has learned anew.
 
     Args:
-        tables: The tables of the optimizer, and the other tensors of their model, which follow the
-            rows.
+        tables: The tables of the optimizer; the other tensors of their model follow the rows.
         few: For each table, the rows that are reset, int64 (k,), ascending, and their lookups in
             epoch 0, int32 (k,), all positive.
     """
@@ -55,8 +53,8 @@ class Blend:
         dense = self._tables.others()
         if [one.shape for one in dense] != [old.shape for old in self.old]:
             raise RuntimeError(
-                "the model has other dense parameters or buffers than when the epoch began, so "
-                "that it cannot be blended with what it was: change it before epoch 0"
+                "the model has other dense parameters or buffers than when the epoch began, and "
+                "cannot be blended with what it was: change it before epoch 0"
             )
         return dense
 
@@ -101,7 +99,8 @@ class Blend:
             self.kept = trained
             hooks.append(register_optimizer_step_pre_hook(self._check_step))
             if isinstance(optimizer := self._tables.optimizer, EmbeddingOptimizer):
-                hooks.append(optimizer.register_state_dict_pre_hook(self._check_state))
+                check = partial(self.check_not_serving, "the optimizer's state_dict")
+                hooks.append(optimizer.register_state_dict_pre_hook(check))
             self.write(served)
             yield
         finally:
@@ -124,10 +123,7 @@ class Blend:
         if any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
             self.check_not_serving("a step")
 
-    def _check_state(self, *_: Any) -> None:
-        self.check_not_serving("the optimizer's state_dict")
-
-    def check_not_serving(self, call: str) -> None:
+    def check_not_serving(self, call: str, *_: Any) -> None:
         """Raises a RuntimeError while the model is served."""
         if self.kept is not None:
             raise RuntimeError(

@@ -1,21 +1,18 @@
 """Resets embedding rows before each repeated epoch over the same data: MEDA and tail rewind.
 
 After one epoch, an infrequent row has learned the labels of its few impressions. In the next epoch
-over them the dense layers learn to trust it, and on fresh impressions it misleads them. MEDA (arXiv
+the dense layers learn to trust it, and on fresh impressions it misleads them. MEDA (arXiv
 2305.19531) redraws every table before each repeated epoch. Tail rewind resets only the rows that
-the data touches fewer than `below` times, which leak the most, and keeps the others::
+the data touches fewer than `below` times, which leak the most::
 
     rewind = tail_rewind(model, optimizer, below=100)
     for index in range(n_epochs):
         rewind.before_epoch(index)
         for batch in data: ...
 
-A reset row knows nothing at first, so a model that is served or evaluated while it trains dips
-after each reset. With `serve="blend"`, what it had learned is served until it has learned it anew
-(see `multiepoch.remedies.blend`).
-
-A reset leaves FAL's counts alone: they say how often the data contains each row, which neither a
-reset nor another epoch changes. It also leaves the optimizer's step count, which is the table's.
+With `serve="blend"`, what a row had learned is served until it has learned it anew (see
+`multiepoch.remedies.blend`). A reset leaves FAL's counts alone, since they say how often the data
+contains each row, and the optimizer's step count, which is the table's.
 """
 
 import copy
@@ -42,7 +39,7 @@ Serve = Literal["trained", "blend"]
 class Rewind:
     """Resets the rows that the data touches fewer than `below` times before each repeated epoch.
 
-    A reset covers all that belongs to a row: weights, moments or accumulators, and AdamAR's wait.
+    A reset covers weights, moments or accumulators, and AdamAR's wait.
 
     Args:
         model: The module of the tables.
@@ -63,21 +60,19 @@ class Rewind:
             follow the mean row. This keeps, for each row that is reset, one more vector and 16
             bytes, and the dense layers once more; it counts lookups in repeated epochs, too.
             Untouched rows that MEDA redraws are served as redrawn. New data (epoch 0) begins with
-            the model as it is served, which differs from the trained one only if the last epoch was
-            not finished.
+            the model as it is served.
         min_rows: Tables with fewer rows keep theirs. With `below` infinite this is the threshold
             MEDA of the baseline of the TAAC 2026 conversion task.
         undo_log: Where the undo log keeps weights and row state. "table" keeps them as they are, on
             the device of the table. "bfloat16" rounds them, with a relative error of at most
-            2 ** -8 (with Adam, 20 + 6 dim bytes). "cpu" keeps them in the host's memory, for tables
-            on a GPU. The `pathlib.Path` of a folder keeps them in files there, and 12 bytes for
-            each row in memory; the files have no names and end with this object. A saved state has
-            the values in it and can be loaded with another `undo_log`.
+            2 ** -8 (with Adam, 20 + 6 dim bytes). "cpu" keeps them in the host's memory. The
+            `pathlib.Path` of a folder keeps them in files there, and 12 bytes for each row in
+            memory; the files have no names and end with this object. A saved state has the values
+            in it and can be loaded with another `undo_log`.
 
     `epoch` is the index of the current epoch, None before the first. A copy made together with the
     model and the optimizer, by `copy.deepcopy` or `pickle`, continues as the original would. If you
-    build a Rewind for each day, close the last one, or use it as a context: else it goes on
-    counting.
+    build a Rewind for each day, close the last one, or use it as a context.
 
     Raises:
         ValueError: If an argument is out of range, a table is not a parameter of the model, or an
@@ -97,9 +92,8 @@ class Rewind:
         min_rows: int = 0,
     ) -> None:
         if to == "draw":
-            words = "to='draw' is deprecated: use to='reinit'"
-            warnings.warn(words, DeprecationWarning, stacklevel=2)
             to = "reinit"
+            warnings.warn("use to='reinit', not 'draw'", DeprecationWarning, stacklevel=2)
         if not below >= 0:
             raise ValueError(f"below={below} must be a number of lookups, 0 or more, or math.inf")
         if to not in ("reinit", "start"):
@@ -168,20 +162,16 @@ class Rewind:
 
         Evaluate, or save the model to be served, within this context. It costs a copy of the rows
         that are reset and of the dense layers; with serve="trained" it does nothing. If a signal
-        handler raises on the way, the trained model is back at the latest when the exception has
-        been handled.
+        handler raises, the trained model is back at the latest when that has been handled.
 
         Within the context, a step of an optimizer, `before_epoch`, and the states of the optimizer
         and of this object raise a RuntimeError: a step would be lost, and a checkpoint would have
-        served rows for trained ones. In a handler of SIGTERM, set a flag and save after the batch.
+        served rows. In a handler of SIGTERM, set a flag and save after the batch.
         """
         return nullcontext() if self._blend is None else self._blend.serving()
 
     def close(self) -> None:
-        """Stops following the optimizer, and frees what was counted and kept.
-
-        The model stays as it is trained. `before_epoch(0)` begins anew.
-        """
+        """Stops following the optimizer and frees what was kept; `before_epoch(0)` begins anew."""
         self._check_not_serving("close")
         self._blend, self._records, self.epoch = None, [], None
         self._listen()
@@ -195,9 +185,8 @@ class Rewind:
     def export(self, model: nn.Module) -> dict[str, Any]:
         """Returns a copy of the model's state dict with what is to be served.
 
-        It is for the served model only. To resume training, save the model's own state dict, the
-        optimizer's and this one's. To save without a copy of the tables, call
-        `torch.save(model.state_dict(), path)` within `serving`.
+        To resume training, save the model's own state dict, the optimizer's and this one's. To save
+        without a copy of the tables, call `torch.save(model.state_dict(), path)` within `serving`.
         """
         with self.serving():
             return copy.deepcopy(model.state_dict())
@@ -226,8 +215,7 @@ class Rewind:
         # As version 0.1 saved it, which had neither of the last two.
         old = {"n_epochs": state_dict.get("n_passes"), "serve": "trained", "min_rows": 0}
         saved: dict[str, Any] = old | state_dict
-        if saved.get("to") == "draw":
-            saved["to"] = "reinit"
+        saved["to"] = "reinit" if saved.get("to") == "draw" else saved.get("to")
         check_same(saved, self._given(), "a Rewind", "this one has")
         records = [] if saved["index"] is None else self._new_records()
         n, n_saved = len(list(self._tables)), len(saved["began"])
@@ -284,7 +272,6 @@ class Rewind:
         return partial(record.forget, rows, occurrences)
 
     def _below(self, table: Tensor) -> float:
-        """Returns the threshold of a table."""
         return self.below if self._tables.n_rows(table) >= self.min_rows else 0
 
     def _reset(self) -> None:

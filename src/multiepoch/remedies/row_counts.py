@@ -10,8 +10,7 @@ from multiepoch.optim.memory import zeros
 class HashedCounts:
     """Counts in a hash table on the CPU, at one access to memory for each row.
 
-    It takes 10 to 12 bytes a row, and as much for each row of a batch, for which there is room
-    beforehand. `n_bytes` is 12 for each row.
+    It takes 10 to 12 bytes a row, and as much for each row of a batch, for which it has room.
     """
 
     LOAD, GROWTH = 0.8, 1.2  # the most of the slots in use, and by how much their number grows

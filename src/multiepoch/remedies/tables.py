@@ -41,10 +41,8 @@ def check_fits(what: str, rows: Tensor, values: Tensor | None, table: Tensor) ->
     """Raises a ValueError if saved rows, ascending, are of a table of another shape."""
     beyond = len(rows) > 0 and int(rows[-1]) >= len(table)
     if beyond or (values is not None and values.shape[1:] != table.shape[1:]):
-        raise ValueError(
-            f"{what} in the state are of a table of another shape than {tuple(table.shape)}: load "
-            "the state of a table of the same shape"
-        )
+        found = f"{what} in the state are of a table of another shape than {tuple(table.shape)}"
+        raise ValueError(f"{found}: load the state of a table of the same shape")
 
 
 def grown(counts: Tensor, table: Tensor) -> Tensor:
@@ -69,10 +67,8 @@ class Tables:
         parts = {id(part.parameter): part for part in parts_of(model)}
         for k, table in enumerate(self):
             if id(table) not in parts:
-                raise ValueError(
-                    f"{named(k, table)} is not a parameter of the model: build the optimizer from "
-                    "this model"
-                )
+                wrong = "is not a parameter of the model: build the optimizer from this model"
+                raise ValueError(f"{named(k, table)} {wrong}")
         self.parts = [parts[id(table)] for table in self]
         # A wrapper for distributed training has the model, and its initialiser, a level below.
         own = (getattr(module, "init_table_", None) for module in model.modules())
@@ -123,10 +119,8 @@ class Tables:
         """Raises a ValueError if a table cannot be redrawn, since it is empty."""
         for k, (table, (mean, _)) in enumerate(zip(self, self.moments)):
             if math.isnan(mean):
-                raise ValueError(
-                    f"{named(k, table)} is empty, so that a redraw has no mean to take: give init, "
-                    "or grow it first"
-                )
+                wrong = "is empty, so that a redraw has no mean: give init, or grow it first"
+                raise ValueError(f"{named(k, table)} {wrong}")
 
     def redraw(self, table: Tensor, rows: Tensor | None, draw: int) -> None:
         """Gives `rows`, int64 (k,), new weights and a new row state; None for the whole table.
@@ -205,8 +199,7 @@ def embeddings(tables: Tables) -> list[nn.Embedding]:
         users = [*part.users.values()]
         if len(users) != 1 or not isinstance(users[0], nn.Embedding):
             kinds = ", ".join(type(module).__name__ for module in users)
-            raise ValueError(
-                f"{named(k, table)} is the weight of {kinds}: it must be that of one nn.Embedding"
-            )
+            must = "it must be that of one nn.Embedding"
+            raise ValueError(f"{named(k, table)} is the weight of {kinds}: {must}")
         found.append(users[0])
     return found

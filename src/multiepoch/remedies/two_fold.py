@@ -1,8 +1,7 @@
 """Two-fold tables: dense layers that learn from rows which never saw the impression's label.
 
-A control that leaks nothing, by another way than leave-one-out rows: the impressions fall into two
-folds, and each fold has tables that learn from the other one only, as out-of-fold statistics do in
-target encoding. What no row has seen, no dense layer can learn to trust.
+A control that leaks nothing: each of two folds of the impressions has tables that learn from the
+other one only, as out-of-fold statistics do in target encoding.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,8 +23,8 @@ class TwoFoldTables:
     Even impressions are fold 0, odd ones fold 1. Each batch takes three forward and backward
     passes: the dense layers learn on fold k through copy k, which learns from the other fold only;
     the copies learn with the dense layers held fixed; and so do the model's own tables, from all
-    impressions. These are the ones that evaluation reads. The model needs no change; the calls are
-    those of `LeaveOneOutRows`. The memory is twice the tables and their optimizer's state.
+    impressions, which evaluation reads. The calls are those of `LeaveOneOutRows`. The memory is
+    twice the tables and their optimizer's state.
 
     Args:
         model: The module of the tables, each used by one `nn.Embedding`.

@@ -53,18 +53,16 @@ class Counts:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         if (n := len(state["counts"])) != len(self.counts):
-            raise ValueError(
-                f"the state counts {n} rows, the table has {len(self.counts)}: load the state of a "
-                "table of the same shape"
-            )
+            found = f"the state counts {n} rows, the table has {len(self.counts)}"
+            raise ValueError(f"{found}: load the state of a table of the same shape")
         self.counts.copy_(state["counts"])
 
 
 class UndoLog:
     """Counts the lookups of touched rows and keeps their values from before the first one.
 
-    The values are in one chunk for each step that touched new rows, or in a file; `keep` is as
-    `undo_log` for `Rewind`.
+    They are in a chunk for each step that touched new rows, or in a file; `keep` is as `undo_log`
+    for `Rewind`.
     """
 
     def __init__(self, table: Tensor, keep: Keep = "table") -> None:

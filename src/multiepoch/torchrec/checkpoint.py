@@ -3,9 +3,7 @@
 Written by `torch.distributed.checkpoint`. What has a value for each row (weights, the optimizer's
 state, counts) is one tensor over the whole table. What has values for some rows only (the undo log,
 rows that are served) is a list for each shard, by the row's number in the whole table; a process
-reads the lists of the shards that overlap its own.
-
-Each checkpoint is in a folder of its own, and the file `latest` names the one that is complete.
+reads those that overlap its own. Each checkpoint is a folder; the file `latest` names the newest.
 """
 
 import json
@@ -165,10 +163,9 @@ def _overlaps(key: str, shards: list[Shard]) -> bool:
         return False
     _, _, name, first, last, _ = key.split(":")
     return any(
-        shard.name == name
-        and int(first) < shard.offset + len(shard.weight)
-        and shard.offset < int(last)
+        shard.offset < int(last) and int(first) < shard.offset + len(shard.weight)
         for shard in shards
+        if shard.name == name
     )
 
 

@@ -1,8 +1,7 @@
 """FAL, AdamAR, weight decay and rates by group around the fused optimizers of a sharded model.
 
-A fused optimizer updates rows during the backward pass and has one rate for all rows of a table.
-But its new weight is w_old - lr * direction, so that FAL, AdamAR and decoupled weight decay can be
-applied afterwards::
+A fused optimizer updates rows during the backward pass, by w_old - lr * direction, so that FAL,
+AdamAR and decoupled weight decay can be applied afterwards::
 
     w <- keep * w_old + factor * (w_new - w_old)
 
@@ -37,10 +36,9 @@ from multiepoch.torchrec.tables import ShardedTables
 class ShardedOptimizer(CombinedOptimizer):
     """Steps the fused optimizers, the data-parallel tables and the dense part of a model together.
 
-    The groups of all of them are in `param_groups`, so that torch's schedulers that multiply each
-    rate (`LinearLR`, `LambdaLR`, ...) warm up and decay the tables and the dense part at the same
-    ratio. The rate of a fused table takes effect at the next lookup. States are keyed by fully
-    qualified names.
+    The groups of all of them are in `param_groups`, for torch's schedulers that multiply each rate
+    (`LinearLR`, `LambdaLR`, ...). The rate of a fused table takes effect at the next lookup. States
+    are keyed by fully qualified names.
 
     Each step must follow one forward and one backward pass, on all processes of the default group.
 
@@ -51,9 +49,8 @@ class ShardedOptimizer(CombinedOptimizer):
         row_lr: FAL for all tables, or None.
         row_decay: AdamAR for all tables, or None.
         data_parallel: Options of the `EmbeddingOptimizer` of the data-parallel tables, with "lr".
-        weight_decay: Decoupled, for all tables, as that of `EmbeddingOptimizer`: shrinks each row
-            that a batch touches by lr * weight_decay. Leave it out of the fused optimizer's options
-            and of `data_parallel`.
+        weight_decay: Decoupled, for all tables, as that of `EmbeddingOptimizer`. Leave it out of
+            the fused optimizer's options and of `data_parallel`.
 
     Raises:
         ValueError: If a table cannot be trained like this; see `find_shards`.
@@ -72,6 +69,7 @@ class ShardedOptimizer(CombinedOptimizer):
             raise ValueError(f"weight_decay={weight_decay} must be a number of 0 or more")
         self.model, self.row_lr, self.row_decay = model, row_lr, row_decay
         self.weight_decay = weight_decay
+        self._corrects = row_lr is not None or row_decay is not None or weight_decay > 0
         self.shards, self.epoch, self.n_steps = find_shards(model), 0, 0
         self._row_hooks: OrderedDict[int, RowHook] = OrderedDict()
         # Of this step: the rate at the lookup, and the rows that are corrected.
@@ -132,7 +130,8 @@ class ShardedOptimizer(CombinedOptimizer):
             for name in self._names(group)[:1]:
                 group["lr"] = rates[name]
         if self.replicated is not None:
-            self.replicated.set_optimizer_step(n_steps)
+            for state in self.replicated.embedding.state.values():
+                state["step"].fill_(n_steps)
         if self.row_lr is not None:
             self.max_count.zero_()
             for shard in self.shards:
@@ -152,10 +151,8 @@ class ShardedOptimizer(CombinedOptimizer):
                 return
         waiting = [*self._touched, *(self.replicated.occurrences if self.replicated else ())]
         if any(shard in waiting for shard in shards):
-            raise RuntimeError(
-                "a second lookup for training before step(): call step() after each backward pass, "
-                "and evaluate within torch.no_grad()"
-            )
+            remedy = "call step() after each backward pass, and evaluate within torch.no_grad()"
+            raise RuntimeError(f"a second lookup for training before step(): {remedy}")
         ends = [0, *features.offset_per_key()[1:]]
         for shard in shards:
             first, last = shard.features
@@ -174,10 +171,6 @@ class ShardedOptimizer(CombinedOptimizer):
         if self.row_lr is not None:
             most = dist.all_reduce(self.max_count, dist.ReduceOp.MAX, async_op=True)
             self._sent.append(most)
-
-    @property
-    def _corrects(self) -> bool:
-        return self.row_lr is not None or self.row_decay is not None or self.weight_decay > 0
 
     def _options(self, lr: float) -> dict[str, Any]:
         options = {name: getattr(self, name) for name in ("row_lr", "row_decay", "weight_decay")}
@@ -217,9 +210,8 @@ def _kernels(shard: Shard) -> ModuleType:
 
 def _distinct(ids: Tensor, shard: Shard) -> tuple[Tensor, Tensor]:
     """Returns the rows in `ids` and how often each is there, (k,)."""
-    found = None
-    if _kernels(shard) is compiled:
-        found = compiled.distinct_rows(ids, len(shard.weight))
+    fast = _kernels(shard) is compiled
+    found = compiled.distinct_rows(ids, len(shard.weight)) if fast else None
     return ids.unique(return_counts=True) if found is None else found
 
 
@@ -259,11 +251,6 @@ class _ReplicatedTables(KeyedOptimizer):
     def step(self, closure: Any = None) -> None:
         self.embedding.step()
         self.embedding.zero_grad()
-
-    def set_optimizer_step(self, step: int) -> None:
-        """Sets the step of Adam's bias correction."""
-        for table in self.tables.values():
-            self.embedding.state[table]["step"].fill_(step)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         for kernel in {shard.kernel for shard in self.tables}:

@@ -51,8 +51,7 @@ class Shard:
 def find_shards(model: nn.Module) -> list[Shard]:
     """Lists a Shard of each table of a `DistributedModelParallel`; collective.
 
-    Raises:
-        ValueError: If a table is sharded by columns, or not trained by a fused optimizer.
+    Raises a ValueError if a table is sharded by columns, or not trained by a fused optimizer.
     """
     shards = [
         shard
@@ -94,23 +93,15 @@ def _in_kernel(kernel: Any) -> Iterator[Shard]:
         if weight.shape[1] != table.embedding_dim:
             raise ValueError(f"table {table.name!r} is sharded by columns: shard it by rows")
         if replicated and where is not None:
-            raise ValueError(
-                f"table {table.name!r} is sharded, but its kernel is dense and has no fused "
-                "optimizer: ask for compute_kernel='fused' in the sharding plan"
-            )
+            dense = "is sharded, but its kernel is dense and has no fused optimizer"
+            remedy = "ask for compute_kernel='fused' in the sharding plan"
+            raise ValueError(f"table {table.name!r} {dense}: {remedy}")
         state = {} if replicated else _fused_state(kernel, k)
-        last = first + table.num_features()
-        yield Shard(
-            table.name,
-            table.num_embeddings,
-            where.shard_offsets[0] if where else 0,
-            weight,
-            replicated,
-            state,
-            kernel=kernel,
-            features=(first, last),
-        )
-        first = last
+        offset = where.shard_offsets[0] if where else 0
+        features = first, first + table.num_features()
+        own = table.name, table.num_embeddings, offset, weight, replicated, state
+        yield Shard(*own, kernel=kernel, features=features)
+        first = features[1]
 
 
 def _fused_state(kernel: Any, k: int) -> dict[str, Tensor]:

@@ -16,10 +16,8 @@ _CHUNK = 1 << 18  # rows drawn at once
 class ShardedTables(Tables):
     """The shards of a `ShardedOptimizer`, which makes this, on this process.
 
-    All processes must call the same methods in the same order.
-
-    A redrawn row depends on the seed and on its place in the whole table, and neither on the number
-    of processes nor on the sharding plan.
+    All processes must call the same methods in the same order. A redrawn row depends on the seed
+    and on its place in the whole table alone.
     """
 
     optimizer: Any

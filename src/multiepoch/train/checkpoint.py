@@ -41,17 +41,14 @@ def load(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
         content = torch.load(path, map_location="cpu", weights_only=True)
         written = content["settings"]
     except Exception as error:  # torch.load raises a different type for each kind of damage
-        raise ValueError(
-            f"checkpoint {path} cannot be read as one of this package's ({error}); "
-            "give another path, or delete it to start afresh."
-        ) from error
+        wrong = f"checkpoint {path} cannot be read as one of this package's ({error})"
+        raise ValueError(f"{wrong}; give another path, or delete it to start afresh.") from error
     for name in settings | written:
         here, there = settings.get(name), written.get(name)
         if here != there:
-            raise ValueError(
-                f"checkpoint {path} is of a run with {name} {there!r}, and this one has {here!r}; "
-                "give the same settings to resume, or another path to start afresh."
-            )
+            what = f"is of a run with {name} {there!r}, and this one has {here!r}"
+            remedy = "give the same settings to resume, or another path to start afresh"
+            raise ValueError(f"checkpoint {path} {what}; {remedy}.")
     return content
 
 
@@ -77,13 +74,12 @@ def describe_optimizers(optimizers: Iterable[Optimizer]) -> list[list[str]]:
 
 def random_state() -> dict[str, Any]:
     """Returns torch's global random states, of the CPU and of every CUDA device."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
 
 
 def set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["cpu"])
-    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+    if len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
 
 

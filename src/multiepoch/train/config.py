@@ -17,9 +17,9 @@ class BetweenEpochs(Protocol):
     It may also have
 
     - serving(): a context in which the model is evaluated, as that of `Rewind`;
-    - backward(impressions, closure): called in place of the closure, which clears the gradients,
-      computes the losses of the impressions, int64 (n,), and their gradients, and returns the
-      losses, as `LeaveOneOutRows` has it. The optimizers step after it.
+    - backward(impressions, closure): called in place of the closure, which computes the losses of
+      the impressions, int64 (n,), and their gradients, and returns the losses, as
+      `LeaveOneOutRows` has it. The optimizers step after it.
     """
 
     def before_epoch(self, index: int) -> None:
@@ -49,9 +49,9 @@ class TrainConfig:
         loss_weights: By objective; 1 for those not named.
         between_epochs: Its `before_epoch(k)` is called before epoch k.
         scheduler: A learning-rate scheduler, or several, stepped after every batch.
-        checkpoint, checkpoint_seconds: A file that an existing run resumes from. It is written at
-            the end of each epoch, on Ctrl-C, and every so many seconds. On the CPU a resumed run
-            equals an uninterrupted one, bit for bit.
+        checkpoint, checkpoint_seconds: A file that a run resumes from, written at the end of each
+            epoch, on Ctrl-C, and every so many seconds. On the CPU a resumed run equals an
+            uninterrupted one, bit for bit.
         progress: Is called with one line per epoch; None for silence.
 
     Raises:

@@ -53,19 +53,17 @@ def frequency_groups(
 ) -> Tensor:
     """Groups the impressions of a log by the training frequency of a row, int64 (n_impressions,).
 
-    Group 0 has the rows least often trained on, unseen ones included; the last has the most
-    frequent. The n groups have about the same number of impressions, but those of equal frequency
-    stay together, so some groups may be small or empty. With `edges`, ascending, a row of group k
-    was trained on at least edges[k - 1] and fewer than edges[k] times instead.
+    Group 0 has the rows least often trained on, unseen ones included. The n groups have about the
+    same number of impressions, but those of equal frequency stay together, so some may be small or
+    empty. With `edges`, ascending, a row of group k was trained on at least edges[k - 1] and fewer
+    than edges[k] times instead.
 
     Raises:
         ValueError: If a log does not have the column.
     """
     frequency = _frequency(train_log, eval_log, column)
-    if edges is None:
-        bounds = frequency_edges(train_log, eval_log, column, n)
-    else:
-        bounds = torch.tensor(edges, device=frequency.device)
+    given = None if edges is None else torch.tensor(edges, device=frequency.device)
+    bounds = frequency_edges(train_log, eval_log, column, n) if given is None else given
     return torch.searchsorted(bounds, frequency, right=True)
 
 

@@ -1,14 +1,13 @@
 """Training over a fixed window for several epochs, and day after day.
 
-`train` and `train_days` differ only in the log of an epoch and in the logs it is evaluated on; the
-epoch itself is `_Run.one_epoch`. A run is a function of its seed: the order of the impressions in
-epoch k is the same for every method, so that methods can be compared pair by pair.
+`train` and `train_days` differ only in the log of an epoch and in the logs it is evaluated on. The
+order of the impressions in epoch k is a function of the seed, the same for every method, so that
+methods can be compared pair by pair.
 """
 
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from multiepoch.data.log import Log, Schema
+from multiepoch.methods import Around
 from multiepoch.model import ConversionModel
 from multiepoch.train import checkpoint as checkpoints
 from multiepoch.train.config import TrainConfig
@@ -132,9 +132,8 @@ def train_days(
 
     def data(position: int, index: int) -> tuple[Log, dict[str, Log]]:
         log, after = load(position), position + 1
-        return log, {
-            "next_day": evaluate_on(days[after]).to(device) if evaluate_on else load(after)
-        }
+        next_day = evaluate_on(days[after]).to(device) if evaluate_on else load(after)
+        return log, {"next_day": next_day}
 
     return _Run(model, optimizer, config, settings)(days[:-1], data)
 
@@ -147,9 +146,8 @@ class _Run:
         weights = dict.fromkeys(objectives, 1.0) | (config.loss_weights or {})
         if len(weights) > len(objectives):
             raise ValueError(f"loss_weights names {list(weights)}; objectives are {objectives}.")
-        self.model, self.config, self.between_epochs = model, config, config.between_epochs
-        self.serving = getattr(config.between_epochs, "serving", nullcontext)
-        self.backward = getattr(config.between_epochs, "backward", lambda _, closure: closure())
+        self.model, self.config = model, config
+        self.between_epochs = Around(config.between_epochs)
         self.parameters = list(model.parameters())  # model.zero_grad looks for them in each call
         self.optimizers, self.schedulers = _as_list(optimizer), _as_list(config.scheduler)
         self.device = next(model.parameters()).device
@@ -195,7 +193,7 @@ class _Run:
         """Trains on the batches that are not done yet, in the order that the seed gives."""
         for name, one in {"train": log, **splits}.items():
             _check_columns(f"{self.title}: log {name!r}", one, self.model.schema)
-        if self.step == 0 and self.between_epochs is not None:
+        if self.step == 0:
             self.between_epochs.before_epoch(self.index)
         self.model.train()
         self.log = log  # for `_check`
@@ -228,7 +226,8 @@ class _Run:
         self._save()
 
     def one_step(self, log: Log, rows: Tensor) -> None:
-        self.running += self.backward(rows, partial(self.losses, log, rows)) * len(rows)
+        losses = self.between_epochs.backward(rows, partial(self.losses, log, rows))
+        self.running += losses * len(rows)
         self.n_running += len(rows)
         if self.device.type == "cpu" or (self.step + 1) % _CHECK_EVERY == 0:
             self._check_running()
@@ -257,12 +256,12 @@ class _Run:
         return torch.randperm(n, generator=generator).to(self.device)
 
     def _evaluate(self, epoch: float, log: Log, splits: dict[str, Log]) -> None:
-        running = zip(log.objectives, self._running_losses())
+        running = zip(log.objectives, (self.running / self.n_running).tolist())
         rows = {"running": [("all", objective, "logloss", loss) for objective, loss in running]}
         self.running.zero_()
         self.n_running = 0
         for split, other in splits.items():
-            with self.serving():
+            with self.between_epochs.serving():
                 logits = predict(self.model, other)
             self._check(torch.isfinite(logits).all(dim=0), f"a logit on {split!r}")
             group = None if self.config.groups is None else self.config.groups(log, other)
@@ -272,9 +271,6 @@ class _Run:
             whole = [row for row in measured if row[0] == "all" and row[2] == "logloss"]
             self.latest[split] = [value for *_, value in whole]
 
-    def _running_losses(self) -> list[float]:
-        return (self.running / self.n_running).tolist()
-
     def _say_once(self, split: str, line: str) -> None:
         """Reports something once in a run, not at every evaluation."""
         if (line := f"{split}: {line}") not in self.said:
@@ -283,7 +279,7 @@ class _Run:
 
     def _progress(self, rate: float) -> str:
         if self.n_running:  # the epoch did not end with an evaluation
-            self.latest["running"] = self._running_losses()
+            self.latest["running"] = (self.running / self.n_running).tolist()
         line = f"{self.title}: {rate:,.0f} examples/s"
         for split, losses in self.latest.items():
             named = (f"{k} {loss:.4f}" for k, loss in zip(self.model.schema.objectives, losses))
@@ -332,9 +328,9 @@ class _Run:
             checkpoints.save(self.path, content)
             self.saved_at = time.perf_counter()
         if self.interrupted.is_set():
-            advice = "nothing is saved: give checkpoint= to be able to resume."
-            if self.path is not None:
-                advice = f"call again with checkpoint={str(self.path)!r} to resume."
+            advice = f"call again with checkpoint={str(self.path)!r} to resume."
+            if self.path is None:
+                advice = "nothing is saved: give checkpoint= to be able to resume."
             raise KeyboardInterrupt(f"interrupted after {self.samples:,} impressions; {advice}")
 
     def _resume(self) -> None:
@@ -350,7 +346,7 @@ class _Run:
         self.say(f"Resumes from {self.path}, {self.samples:,} impressions done.")
 
     def _parts(self) -> dict[str, Any]:
-        parts = {"model": self.model, "between epochs": self.between_epochs}
+        parts = {"model": self.model, "between epochs": self.between_epochs.inner}
         parts |= {f"optimizer {k}": part for k, part in enumerate(self.optimizers)}
         parts |= {f"scheduler {k}": part for k, part in enumerate(self.schedulers)}
         return {name: part for name, part in parts.items() if part is not None}

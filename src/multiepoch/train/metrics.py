@@ -98,9 +98,8 @@ def bayes_optimum(labels: Tensor, p_true: Tensor) -> dict[str, float]:
     """Scores the truth itself, p_true, which no predictor can beat.
 
     Returns:
-        positive_rate; constant_logloss, bayes_logloss and bayes_auc over the drawn labels, to be
-        compared with a model's on the same labels; and bayes_expected_logloss, expected over all
-        draws of the labels: the mean entropy of p_true.
+        positive_rate; constant_logloss, bayes_logloss and bayes_auc over the drawn labels; and
+        bayes_expected_logloss, expected over all draws of the labels.
     """
     p, labels = p_true.double(), labels.double()
     return {
@@ -123,7 +122,6 @@ def _check(logits: Tensor, labels: Tensor, both_classes_for: str | None = None) 
         found = f"{tuple(logits.shape)} and {tuple(labels.shape)}"
         raise ValueError(f"Metrics need logits and labels of one shape (n,), n >= 1, not {found}.")
     if both_classes_for and labels.min() == labels.max():
-        raise ValueError(
-            f"{both_classes_for} needs labels of both classes, and all {len(labels)} are "
-            f"{labels[0].item():g}; give it more impressions or leave this part out."
-        )
+        found = f"labels of both classes, and all {len(labels)} are {labels[0].item():g}"
+        remedy = "give it more impressions or leave this part out"
+        raise ValueError(f"{both_classes_for} needs {found}; {remedy}.")
