@@ -87,18 +87,19 @@ def integers(table: pa.Table, column: str, source: str, maximum: int | None = No
     if values.null_count:
         row = int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
         refuse(row, "no value", *place)
-    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-        try:
-            values = values.cast(pa.int64())
-        except pa.ArrowInvalid:
-            for row, text in enumerate(values.to_pylist()):
-                try:
-                    pa.scalar(text).cast(pa.int64())
-                except pa.ArrowInvalid:
-                    refuse(row, repr(text), *place)
-    elif not pa.types.is_integer(values.type):
-        refuse(0, f"{values[0].as_py()!r} of type {values.type}", *place)
-    numbers = values.to_numpy(zero_copy_only=False).astype(np.int64)
+    kind = values.type
+    if not (
+        pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    ):
+        refuse(0, f"{values[0].as_py()!r} of type {kind}", *place)
+    try:
+        numbers = values.cast(pa.int64()).to_numpy().copy()
+    except pa.ArrowInvalid:
+        for row, value in enumerate(values):
+            try:
+                value.cast(pa.int64())
+            except pa.ArrowInvalid:
+                refuse(row, repr(value.as_py()), *place)
     bad = numbers < 0 if maximum is None else (numbers < 0) | (numbers > maximum)
     refuse_first(bad, numbers, *place)
     return numbers

@@ -138,7 +138,11 @@ def _download(url: str, known_hash: str, folder: Path | None = None) -> Path:
 
 def _read_official(path: Path, label_columns: list[str], md5: str | None) -> pd.DataFrame:
     """Reads the two logs in order of time, with author and tag joined from the video table."""
-    contents = _read_folder(path) if path.is_dir() else _read_archive(path, md5)
+    if path.is_dir():
+        files = {one.name: one for one in sorted(path.rglob("*.csv"), reverse=True)}
+        contents = {k: files[k].read_bytes() for k in (*LOGS, VIDEOS) if k in files}
+    else:
+        contents = _read_archive(path, md5)
     for name in (*LOGS, VIDEOS):
         if name not in contents:
             raise DataError(f"{path}: {name} is missing; give all of the official KuaiRand-Pure.")
@@ -153,8 +157,8 @@ def _read_official(path: Path, label_columns: list[str], md5: str | None) -> pd.
     source = f"{path}/{VIDEOS}"
     videos = check.read_csv(contents[VIDEOS], ["video_id", "author_id", "tag"], source)
     video_id = pd.Index(check.integers(videos, "video_id", source))
-    twice, must = video_id.duplicated(), "it appears twice, and each video must have one row"
-    check.refuse_first(twice, video_id, "video_id", source, must)
+    found, must = video_id.astype(str) + " appears twice", "each video must have one row"
+    check.refuse_first(video_id.duplicated(), found, "video_id", source, must)
     at = video_id.get_indexer(raw["video_id"])
     if (at < 0).any():
         unknown = f"no row for video {raw['video_id'][int(np.argmax(at < 0))]} of the logs"
@@ -163,11 +167,6 @@ def _read_official(path: Path, label_columns: list[str], md5: str | None) -> pd.
     raw["author_id"] = check.integers(videos, "author_id", source)[at]
     raw["tag"] = videos["tag"].to_pandas().to_numpy(dtype=object, na_value="unknown")[at]
     return raw.sort_values(["date", "time_ms"], kind="stable", ignore_index=True)
-
-
-def _read_folder(folder: Path) -> dict[str, bytes]:
-    found = {path.name: path for path in sorted(folder.rglob("*.csv"), reverse=True)}
-    return {name: path.read_bytes() for name, path in found.items() if name in (*LOGS, VIDEOS)}
 
 
 def _read_archive(path: Path, md5: str | None) -> dict[str, bytes]:

@@ -200,28 +200,6 @@ def correct_rows(
     torch.autograd.graph.increment_version(table)
 
 
-def add_counts(slots: Tensor, rows: Tensor, occurrences: Tensor) -> Tensor:
-    """Adds to the counts of rows in a hash table; returns the rows that had none, int64.
-
-    The table, int32 (n, 2), has row and count, or zeros; more of these than there are `rows`.
-    """
-    rows, occurrences = rows.contiguous(), occurrences.contiguous()
-    new = torch.empty_like(rows)
-    return new[: call("add_counts", slots, len(slots), rows, occurrences, len(rows), new)]
-
-
-def move_counts(slots: Tensor, larger: Tensor) -> None:
-    """Copies all counts into a hash table of zeros."""
-    call("move_counts", slots, len(slots), larger, len(larger))
-
-
-def counts_of(slots: Tensor, rows: Tensor) -> Tensor:
-    """Returns the counts of rows, int64 (k,), in a hash table, int32 (k,)."""
-    rows, counts = rows.contiguous(), torch.empty(len(rows), dtype=torch.int32)
-    call("counts_of", slots, len(slots), rows, len(rows), counts)
-    return counts
-
-
 def _batch(touched: TouchedRows) -> Batch:
     assert touched.start is not None and touched.order is not None
     arrays = touched.rows, touched.occurrences, touched.start, touched.order, touched.values

@@ -27,9 +27,8 @@ _NOT_LEARNED = ("step", "count", "max_count")
 class EmbeddingOptimizer(Optimizer):
     """Updates only the rows a batch touches, for tables with sparse gradients.
 
-    Works with nn.Embedding and nn.EmbeddingBag created with sparse=True. The cost of a step depends
-    on the rows it touches, not on the size of the table. On CUDA, `step()` never waits for the
-    device, and sums a row's gradients in an order that varies, unless
+    Works with nn.Embedding and nn.EmbeddingBag created with sparse=True. On CUDA, `step()` never
+    waits for the device, and sums a row's gradients in an order that varies, unless
     torch.use_deterministic_algorithms(True) is set. On a CPU, float32 tables use compiled kernels
     if the installation has them; `print(optimizer)` shows which path runs. Linux is asked to put
     tables and state into memory pages of 2 MiB, which takes a few seconds per gigabyte of table.
@@ -109,11 +108,10 @@ class EmbeddingOptimizer(Optimizer):
         """Calls hook(param, rows, occurrences) once per table in each step, before a row changes.
 
         If a hook raises, no table changes, and what the hooks before it have returned is called, so
-        that each can undo its work and the step can be tried again.
-
-        The rows that the batch touches are int64 (k,), their lookups int32 (k,). On CUDA, k is the
-        number of lookups; slots after the last distinct row repeat rows[0] with 0 occurrences. The
-        hook is not called for a gradient without rows, and is neither copied nor pickled.
+        that each can undo its work and the step can be tried again. The rows are int64 (k,), their
+        lookups int32 (k,). On CUDA, k is the number of lookups; slots after the last distinct row
+        repeat rows[0] with 0 occurrences. The hook is not called for a gradient without rows, and
+        is neither copied nor pickled.
         """
         handle = RemovableHandle(self._row_hooks)
         self._row_hooks[handle.id] = hook
@@ -153,8 +151,7 @@ class EmbeddingOptimizer(Optimizer):
                 normal distribution with the mean and standard deviation of the table.
 
         Raises:
-            ValueError: If the table is not this optimizer's, or the rows do not fit it, or cannot
-                be drawn, since the table is empty.
+            ValueError: If the table is not this optimizer's, or the rows do not fit or be drawn.
         """
         group, param = self._find(table)
         if isinstance(new_rows, Integral) and new_rows >= 0:

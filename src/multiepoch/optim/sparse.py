@@ -79,8 +79,8 @@ class SparseOptimizer(Optimizer):
             embedding_options: `rule`, `row_lr`, `row_decay` and other `EmbeddingOptimizer` options.
 
         Raises:
-            ValueError: If the model has no table or no dense parameter, or if a table is also used
-                by a module that would give it a dense gradient.
+            ValueError: If the model has no table or no dense parameter, or if a module would give a
+                table a dense gradient.
         """
         groups, others, parts = [], [], parts_of(model)
         for part in parts:

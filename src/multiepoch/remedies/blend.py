@@ -148,10 +148,8 @@ class Blend:
             raise ValueError("the state is of a model with other dense layers")
         for table, one in zip(tables, saved, strict=True):
             check_fits("the served rows", one["rows"], one["old"], table)
-        few = [
-            (one["rows"].to(table.device, copy=True), one["counts"].to(table.device, copy=True))
-            for table, one in zip(tables, saved)
-        ]
+        own = ((t, one["rows"], one["counts"]) for t, one in zip(tables, saved))
+        few = [(rows.to(t.device, copy=True), n.to(t.device, copy=True)) for t, rows, n in own]
         blend = cls(tables, few)
         for rows, one in zip(blend.rows, saved):
             rows.since.copy_(one["since"])

@@ -63,9 +63,9 @@ class LeaveOneOutRows:
     Between `backward` and `step`, gradients may be clipped by norm or unscaled. Several calls of
     `backward` without `zero_grad` accumulate. Evaluation reads the full rows. New data (epoch 0)
     keep what was voted and forget by whom. With several processes, build this before
-    `DistributedDataParallel`, which it makes leave the tables alone: on a CPU the processes then
-    take the step that one would with all their batches, to rounding. An impression must come to the
-    same process every epoch, unless its votes come with it.
+    `DistributedDataParallel`, which then leaves the tables alone: on a CPU the processes take the
+    step of one with all their batches, to rounding. An impression must come to the same process
+    every epoch, unless its votes come with it.
 
     Args:
         model: The module of the tables, each the weight of `nn.Embedding` or `nn.EmbeddingBag`
@@ -81,7 +81,6 @@ class LeaveOneOutRows:
             An impression's ids must be in the same order every epoch.
         bits: 8, or 32 to keep votes whole, in 4 dim + 2 bytes. A vote counts as it is kept, so that
             taking it out of a row leaves nothing.
-        exclude: False reads full rows: the same rule with the leak, as a control.
 
     Raises:
         ValueError: If a table or an option of the optimizer is not one of those above.
@@ -95,7 +94,6 @@ class LeaveOneOutRows:
         votes: Where = "memory",
         lookups: Mapping[str, int] | None = None,
         bits: int = 8,
-        exclude: bool = True,
     ) -> None:
         if bits not in (8, 32):
             raise ValueError(f"bits={bits} must be 8 or 32")
@@ -105,11 +103,14 @@ class LeaveOneOutRows:
             raise ValueError(f'votes={votes!r} must be "memory", "column" or the Path of a folder')
         if isinstance(model, DistributedDataParallel):
             raise ValueError("build LeaveOneOutRows before DistributedDataParallel wraps the model")
-        self.below, self.bits, self.exclude = float(below), bits, exclude
+        self.below, self.bits = float(below), bits
         tables = Tables(model, optimizer, 0, None)
         self._optimizer = tables.optimizer
         for group in self._optimizer.param_groups:
-            _check_options(group)
+            names = ("row_lr", "row_decay", "weight_decay", "maximize")
+            if others := ", ".join(f"{name}={group[name]!r}" for name in names if group[name]):
+                own = "LeaveOneOutRows has a rule of its own"
+                raise ValueError(f"{own}: build the tables' optimizer without {others}")
         self._processes = dist.get_world_size() if dist.is_initialized() else 1
         together = all_gather if self._processes > 1 else lambda entries: entries
         self._tables = [VotedTable(table, below, bits, together) for table in tables]
@@ -183,10 +184,9 @@ class LeaveOneOutRows:
         used = now.used.get(module.name, 0)
         more = used + (1 if slot is None else int(slot.max()) + 1 if len(slot) else 0)
         if more > module.slots:
-            raise ValueError(
-                f"{module.name} looks up {more} ids of one impression, and there is room for the "
-                f"votes of {module.slots}: give lookups={{{module.name!r}: {more}}}"
-            )
+            room = f"there is room for the votes of {module.slots}"
+            wanted = f"{room}: give lookups={{{module.name!r}: {more}}}"
+            raise ValueError(f"{module.name} looks up {more} ids of one impression, and {wanted}")
         now.used[module.name] = more
         table = self._tables[module.k]
         at = who * self.width + (module.first + table.size * used)
@@ -199,8 +199,7 @@ class LeaveOneOutRows:
             share,
             out.detach(),
         )
-        if self.exclude:
-            table.leave_out(now.records, call, self._is_fused(table))
+        table.leave_out(now.records, call, self._is_fused(table))
         now.calls.append(call)
         return call.read.requires_grad_()
 
@@ -218,6 +217,8 @@ class LeaveOneOutRows:
         grads = (table.weight.grad for table in self._tables)
         if all(grad is None or grad._nnz() == 0 for grad in grads):
             self._passes = []
+            for table in self._tables:
+                table.found = []
         first = sum(len(one.records) for one in self._passes) * self.width
         self._passes.append(now)
         for k, table in enumerate(self._tables):
@@ -227,7 +228,7 @@ class LeaveOneOutRows:
             found = [one.gradients() for one in calls]
             ids, at, values = map(torch.cat, zip(*found)) if len(found) > 1 else found[0]
             n = values.new_full((len(ids), 1), len(now.records))
-            now.lookups[k] = ids, at + first, n
+            table.found.append((ids, at + first, n))
             gradient = gradient_of(ids[None], values, table.weight.shape)
             earlier = table.weight.grad
             table.weight.grad = gradient if earlier is None else concatenated([earlier, gradient])
@@ -241,7 +242,7 @@ class LeaveOneOutRows:
         if not (passes := self._passes):
             return
         # All tables are checked before the first changes; a step that was refused can be repeated.
-        found = [self._lookups(k, passes) for k in range(len(self._tables))]
+        found = [self._lookups(k, table) for k, table in enumerate(self._tables)]
         self._passes = []
         parts = [one.records for one in passes]
         records = parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -256,20 +257,18 @@ class LeaveOneOutRows:
             elif new is not one.given:
                 one.given.copy_(new)
 
-    def _lookups(self, k: int, passes: list[Pass]) -> Lookups:
+    def _lookups(self, k: int, table: VotedTable) -> Lookups:
         """Returns the lookups of table k since `zero_grad`."""
-        weight, grad = self._tables[k].weight, self._tables[k].weight.grad
-        found = [one.lookups[k] for one in passes if k in one.lookups]
+        weight, grad, found = table.weight, table.weight.grad, table.found
         if grad is None or not found:
             none = torch.empty(0, dtype=torch.int64, device=weight.device)
             return Lookups(none, none, weight.new_empty(0, weight.shape[1]))
         ids, at, n = map(torch.cat, zip(*found)) if len(found) > 1 else found[0]
-        check_gradient(weight, grad, f"table {k}", self._group(self._tables[k])["check_finite"])
+        check_gradient(weight, grad, f"table {k}", self._group(table)["check_finite"])
         if not torch.equal(grad._indices()[0], ids):
-            raise RuntimeError(
-                f"the gradient of table {k} no longer lists the lookups of the batch: clip it by "
-                "norm, and do not coalesce it between backward and step"
-            )
+            remedy = "clip it by norm, and do not coalesce it between backward and step"
+            lost = f"the gradient of table {k} no longer lists the lookups of the batch"
+            raise RuntimeError(f"{lost}: {remedy}")
         return Lookups(ids, at, grad._values() * n)
 
     def close(self) -> None:
@@ -306,23 +305,14 @@ class LeaveOneOutRows:
         self._passes = []
 
     def __getstate__(self) -> dict[str, Any]:
-        raise TypeError(  # the hooks of a copied model would call this object
-            "LeaveOneOutRows cannot be copied or pickled: build one for the copy of the model, and "
-            "give it the state_dict of this one"
-        )
+        remedy = "build one for the copy of the model, and give it the state_dict of this one"
+        # The hooks of a copied model would call this object.
+        raise TypeError(f"LeaveOneOutRows cannot be copied or pickled: {remedy}")
 
     def _given(self) -> dict[str, Any]:
-        given = {name: getattr(self, name) for name in ("below", "bits", "exclude", "width")}
+        given = {name: getattr(self, name) for name in ("below", "bits", "width")}
         lookups = {one.name: one.slots for one in self._modules}
         return given | {"lookups": lookups, "column": self._store is None}
-
-
-def _check_options(group: dict[str, Any]) -> None:
-    names = ("row_lr", "row_decay", "weight_decay", "maximize")
-    if others := ", ".join(f"{name}={group[name]!r}" for name in names if group[name]):
-        raise ValueError(
-            f"LeaveOneOutRows has a rule of its own: build the tables' optimizer without {others}"
-        )
 
 
 def _leave_alone(model: nn.Module, tables: list[Tensor]) -> None:

@@ -87,8 +87,6 @@ class Pass:
     order: Tensor  # 0 to n - 1
     used: dict[str, int] = field(default_factory=dict)  # ids of an impression so far, by module
     calls: list[Call] = field(default_factory=list)
-    # By table: the ids of its lookups, the places of their votes, and n for each.
-    lookups: dict[int, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
 
 
 def modules_of(tables: Tables, lookups: Mapping[str, int]) -> list[Module]:
@@ -97,10 +95,8 @@ def modules_of(tables: Tables, lookups: Mapping[str, int]) -> list[Module]:
     for k, (table, part) in enumerate(zip(tables, tables.parts)):
         if len(part.tables) < len(part.users):
             kinds = ", ".join(type(module).__name__ for module in part.users.values())
-            raise ValueError(
-                f"{named(k, table)} is the weight of {kinds}: it must be that of nn.Embedding or "
-                "nn.EmbeddingBag modules alone"
-            )
+            must = "it must be that of nn.Embedding or nn.EmbeddingBag modules alone"
+            raise ValueError(f"{named(k, table)} is the weight of {kinds}: {must}")
         if table.dtype != torch.float32:
             raise ValueError(f"{named(k, table)} is {table.dtype}, and must be torch.float32")
         for name, module in zip(part.users, part.tables):

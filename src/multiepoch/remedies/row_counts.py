@@ -22,15 +22,19 @@ class HashedCounts:
         """Adds occurrences, int32 (k,), of distinct rows, int64 (k,); returns the new rows."""
         if (at_most := self.n + len(rows)) > self.LOAD * len(self.slots):
             larger = _empty_slots(int(max(at_most / self.LOAD, self.GROWTH * len(self.slots))) + 1)
-            compiled.move_counts(self.slots, larger)
+            compiled.call("move_counts", self.slots, len(self.slots), larger, len(larger))
             self.slots = larger
-        new = compiled.add_counts(self.slots, rows, occurrences)
-        self.n += len(new)
-        return new
+        new, batch = torch.empty_like(rows), (rows.contiguous(), occurrences.contiguous())
+        n = compiled.call("add_counts", self.slots, len(self.slots), *batch, len(rows), new)
+        self.n += n
+        return new[:n]
 
     def of(self, rows: Tensor) -> Tensor:
         """Returns the counts of rows that have one, int32 (k,)."""
-        return compiled.counts_of(self.slots, rows)
+        counts = torch.empty(len(rows), dtype=torch.int32)
+        slots = self.slots, len(self.slots)
+        compiled.call("counts_of", *slots, rows.contiguous(), len(rows), counts)
+        return counts
 
     def all(self) -> tuple[Tensor, Tensor]:
         """Returns the rows, int64 (n,), ascending, and their counts, int32 (n,)."""

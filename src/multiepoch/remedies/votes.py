@@ -56,10 +56,11 @@ class VoteStore:
             try:
                 self._lengthen(max(n, 2 * len(self._all)))
             except (MemoryError, OSError, OverflowError, ValueError) as error:
-                raise ValueError(
-                    f"there is no room for the votes of impressions up to number {n - 1:,}, at "
-                    f"{self.width} bytes each: number them from 0 on, without gaps"
-                ) from error
+                votes = (
+                    f"the votes of impressions up to number {n - 1:,}, at {self.width} bytes each"
+                )
+                remedy = "number them from 0 on, without gaps"
+                raise ValueError(f"there is no room for {votes}: {remedy}") from error
         self.n = n
         return self._all.index_select(0, at).view(torch.uint8).to(impressions.device)
 
@@ -123,6 +124,8 @@ class VotedTable:
         self.weight, self.bits, self.together = weight, bits, together
         self.below = int(min(below, 2**31 - 1))
         self.slots = self.steps = 0  # votes of the table in a record, and steps that it has taken
+        # By pass since `zero_grad`: rows, places of votes, and the size of the batch for each.
+        self.found: list[tuple[Tensor, Tensor, Tensor]] = []
         self.size = weight.shape[1] * bits // 8 + 2  # of a vote, in bytes
         self.count = torch.zeros(len(weight), dtype=torch.int32, device=weight.device)
         self.mean_square = torch.zeros(weight.shape[1], dtype=torch.float64, device=weight.device)

@@ -201,27 +201,24 @@ class _Run:
         order, batch_size = self._order(len(log)), self.config.batch_size
         n_steps = math.ceil(len(log) / batch_size)
         end = round(n_steps * min(1.0, self.config.epochs - self.index))
-        stops = {max(1, round(at * n_steps)): at for at in self.config.evaluate_at}
-        if self.index not in self.config.evaluated:
-            stops = {}
-        seconds, n_timed = 0.0, 0
+        fractions = self.config.evaluate_at if self.index in self.config.evaluated else ()
+        stops = {max(1, round(at * n_steps)): at for at in fractions}
+        before = self.samples
         self.saved_at = started = time.perf_counter()
         for step in range(self.step, end):
             rows = order[step * batch_size : (step + 1) * batch_size]
             self.one_step(log, rows)
-            n_timed += len(rows)
             evaluate, save = step + 1 in stops, step + 1 < end and self._save_is_due()
             if evaluate or save:
                 self._check_running()  # also makes a CUDA device finish what is being timed
-                seconds += time.perf_counter() - started
+                paused = time.perf_counter()
                 if evaluate:
                     self._evaluate(self.index + stops[step + 1], log, splits)
                 if save:
                     self._save()
-                started = time.perf_counter()
+                started += time.perf_counter() - paused
         self._check_running()
-        seconds += time.perf_counter() - started
-        self.say(self._progress(n_timed / seconds))
+        self.say(self._progress((self.samples - before) / (time.perf_counter() - started)))
         self.index, self.step = self.index + 1, 0
         self._save()
 
@@ -304,11 +301,10 @@ class _Run:
             if len(bad):
                 found.append(f"dense feature {name!r} is not in impression {bad[0]}")
         delay = "" if self.device.type == "cpu" else f", or up to {_CHECK_EVERY} steps earlier"
-        raise NonFiniteLoss(
-            f"{self.title}, after {self.step} steps{delay}: {what} of objective {objective!r} is "
-            f"not finite; {'; '.join(found) or 'every table and dense feature is'}. "
-            "Try a lower learning rate, or fix the features."
-        )
+        where = f"{self.title}, after {self.step} steps{delay}"
+        why = f"{what} of objective {objective!r} is not finite; " + "; ".join(found)
+        why += "" if found else "every table and dense feature is"
+        raise NonFiniteLoss(f"{where}: {why}. Try a lower learning rate, or fix the features.")
 
     def _save_is_due(self) -> bool:
         due = time.perf_counter() - self.saved_at >= self.config.checkpoint_seconds
