@@ -45,11 +45,7 @@ DENSE_RULES: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 
 class Around:
-    """Passes every call of `train`'s `between_epochs` on; a subclass overrides what it changes.
-
-    Args:
-        inner: What acts between the epochs; None for nothing.
-    """
+    """Passes the calls of `train`'s `between_epochs` on to `inner`, if any; a base to override."""
 
     def __init__(self, inner: Any = None) -> None:
         self.inner = inner

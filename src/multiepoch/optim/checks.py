@@ -5,8 +5,11 @@ from typing import Any
 
 from torch import Tensor
 
+from multiepoch.optim.adamar import AdaptiveRegularization
+from multiepoch.optim.fal import FrequencyAdaptiveLR
 from multiepoch.optim.rules import RULES
-from multiepoch.optim.state import ROW_OPTIONS
+
+ROW_OPTIONS = {"row_lr": FrequencyAdaptiveLR, "row_decay": AdaptiveRegularization}
 
 
 def described(tensor: Tensor) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from multiepoch.optim import compiled
-from multiepoch.optim.batch import TouchedRows, at_least_float32
+from multiepoch.optim.eager import TouchedRows, at_least_float32
 from multiepoch.optim.lookups import gradient_of
 
 
@@ -76,9 +76,8 @@ def clip_grad_value_(
     One lookup of each row then carries the row's clamped sum, and the others carry zeros.
 
     Args:
-        parameters: The parameters, or one; those without a gradient are skipped.
+        parameters, foreach: As for `clip_grad_norm_`.
         clip_value: Entries are clamped to [-clip_value, clip_value].
-        foreach: As torch takes it, for the dense gradients.
     """
     pairs = _with_gradient(parameters)
     dense = [p for p, grad in pairs if not grad.is_sparse]

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from multiepoch.optim import eager
-from multiepoch.optim.batch import TouchedRows
 from multiepoch.optim.fal import SCALES, FrequencyAdaptiveLR
 from multiepoch.optim.rules import RULES
 
@@ -134,7 +133,7 @@ def usable(table: Tensor, values: Tensor) -> bool:
     )
 
 
-def touched_rows(ids: Tensor, values: Tensor, n_rows: int) -> TouchedRows | None:
+def touched_rows(ids: Tensor, values: Tensor, n_rows: int) -> eager.TouchedRows | None:
     """Finds the rows of a batch by a radix sort, for `update_rows`; None if an id is no row."""
     n, ids = len(ids), ids.contiguous()
     rows, start = torch.empty(n, dtype=torch.int64), torch.empty(n + 1, dtype=torch.int64)
@@ -143,7 +142,7 @@ def touched_rows(ids: Tensor, values: Tensor, n_rows: int) -> TouchedRows | None
     if k < 0:
         return None
     found, counts, values = rows[:k], occurrences[:k], values.contiguous()
-    return TouchedRows(found, counts, values, start=start[: k + 1], order=order)
+    return eager.TouchedRows(found, counts, values, start=start[: k + 1], order=order)
 
 
 def distinct_rows(ids: Tensor, n_rows: int) -> tuple[Tensor, Tensor] | None:
@@ -154,14 +153,16 @@ def distinct_rows(ids: Tensor, n_rows: int) -> tuple[Tensor, Tensor] | None:
     return None if k < 0 else (rows[:k], occurrences[:k])
 
 
-def sum_rows(touched: TouchedRows) -> Tensor:
-    """Does what `TouchedRows.gradient` does."""
+def sum_rows(touched: eager.TouchedRows) -> Tensor:
+    """Does what `eager.TouchedRows.gradient` does."""
     sums = torch.empty(len(touched.rows), touched.values.shape[1])
     call("sum_rows", _batch(touched), sums, torch.get_num_threads())
     return sums
 
 
-def update_rows(group: dict, table: Tensor, state: dict[str, Tensor], touched: TouchedRows) -> None:
+def update_rows(
+    group: dict, table: Tensor, state: dict[str, Tensor], touched: eager.TouchedRows
+) -> None:
     """Does what `eager.update_rows` does, in one sweep over the rows."""
     rule, step = group["rule"], int(state["step"])
     batch = _with_decay(_batch(touched), group, state, step)
@@ -200,7 +201,7 @@ def correct_rows(
     torch.autograd.graph.increment_version(table)
 
 
-def _batch(touched: TouchedRows) -> Batch:
+def _batch(touched: eager.TouchedRows) -> Batch:
     assert touched.start is not None and touched.order is not None
     arrays = touched.rows, touched.occurrences, touched.start, touched.order, touched.values
     return Batch(*(one.data_ptr() for one in arrays), len(touched.rows), touched.values.shape[1])

@@ -13,12 +13,10 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from multiepoch.optim import checks, compiled, eager
+from multiepoch.optim import state as states
 from multiepoch.optim.adamar import AdaptiveRegularization
-from multiepoch.optim.batch import TouchedRows
 from multiepoch.optim.fal import FrequencyAdaptiveLR
-from multiepoch.optim.loading import arranged, check_loaded
 from multiepoch.optim.memory import use_huge_pages
-from multiepoch.optim.state import ROW_OPTIONS, apart, copied, fill, state_layout, unpack
 
 RowHook = Callable[[Tensor, Tensor, Tensor], Callable[[], None] | None]
 _NOT_LEARNED = ("step", "count", "max_count")
@@ -124,7 +122,7 @@ class EmbeddingOptimizer(Optimizer):
         the data. Missing state is created.
         """
         group, param = self._find(param)
-        state = fill(self.state[param], state_layout(group, param))
+        state = states.fill(self.state[param], states.state_layout(group, param))
         return {key: value for key, value in state.items() if key not in _NOT_LEARNED}
 
     def _find(self, table: str | Tensor) -> tuple[dict[str, Any], Tensor]:
@@ -167,7 +165,7 @@ class EmbeddingOptimizer(Optimizer):
         grown = use_huge_pages(param.new_empty(len(param) + len(new_rows), param.shape[1]))
         torch.cat([param.data, new_rows.to(param)], out=grown)
         state = self.state.get(param, {})
-        state.update(copied(state, state_layout(group, grown)))
+        state.update(states.copied(state, states.state_layout(group, grown)))
         if "last_step" in state:  # a new row has not waited for AdamAR
             state["last_step"][len(param) :] = state["step"].to(param.device)
         # A loss that is still alive keeps the node that accumulates gradients of the earlier shape;
@@ -193,19 +191,19 @@ class EmbeddingOptimizer(Optimizer):
         for group in self.param_groups:
             for index, param in enumerate(group["params"]):
                 if param.grad is not None:
-                    layout = state_layout(group, param)
+                    layout = states.state_layout(group, param)
                     touched = self._touched(group, index, param, layout)
                     tables.append((group, param, layout, touched))
-        states = [fill(self.state[param], layout) for _, param, layout, _ in tables]
+        filled = [states.fill(self.state[param], layout) for _, param, layout, _ in tables]
         self._call_hooks([(param, found) for _, param, _, found in tables if found is not None])
-        for (group, param, _, touched), state in zip(tables, states):
+        for (group, param, _, touched), state in zip(tables, filled):
             state["step"] += param.grad.is_sparse
             if touched is not None:
                 kernels = eager if touched.order is None else compiled
                 kernels.update_rows(group, param, state, touched)
         return loss
 
-    def _call_hooks(self, tables: list[tuple[Tensor, TouchedRows]]) -> None:
+    def _call_hooks(self, tables: list[tuple[Tensor, eager.TouchedRows]]) -> None:
         undo = []
         try:
             for param, touched in tables:
@@ -218,7 +216,7 @@ class EmbeddingOptimizer(Optimizer):
 
     def _touched(
         self, group: dict[str, Any], index: int, param: Any, layout: dict[str, tuple]
-    ) -> TouchedRows | None:
+    ) -> eager.TouchedRows | None:
         """Checks a table with its gradient, and finds the rows of its batch; None for none."""
         name, grad = checks.table_name(group, index), param.grad
         checks.check_table(param, name)
@@ -235,7 +233,7 @@ class EmbeddingOptimizer(Optimizer):
         if path == "compiled":
             touched = compiled.touched_rows(ids, values, len(param))
         else:
-            touched = getattr(TouchedRows, path)(ids, values)
+            touched = getattr(eager.TouchedRows, path)(ids, values)
             if not ids.is_cuda and not 0 <= touched.rows.min() <= touched.rows.max() < len(param):
                 touched = None
         if touched is None:
@@ -247,9 +245,9 @@ class EmbeddingOptimizer(Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """Returns tensors and plain values only, for torch.load(weights_only=True)."""
         state_dict = super().state_dict()
-        state_dict["state"] = {k: apart(its) for k, its in state_dict["state"].items()}
+        state_dict["state"] = {k: states.apart(its) for k, its in state_dict["state"].items()}
         for group in state_dict["param_groups"]:
-            for key in ROW_OPTIONS:
+            for key in checks.ROW_OPTIONS:
                 group[key] = None if group[key] is None else asdict(group[key])
         return state_dict
 
@@ -267,8 +265,8 @@ class EmbeddingOptimizer(Optimizer):
         given: dict[str, Any] = {}
 
         def check(_, final: dict[str, Any]) -> dict[str, Any]:  # runs after the hooks of others
-            given.update(arranged(final, self.param_groups))
-            check_loaded(given, self.param_groups)
+            given.update(states.arranged(final, self.param_groups))
+            states.check_loaded(given, self.param_groups)
             return given
 
         handle = self.register_load_state_dict_pre_hook(check)
@@ -277,12 +275,12 @@ class EmbeddingOptimizer(Optimizer):
         finally:
             handle.remove()
         for group, saved in zip(self.param_groups, given["param_groups"]):
-            unpack(group)
+            states.unpack(group)
             for param, key in zip(group["params"], saved["params"]):
                 # torch has cast the state to the table's dtype, which rounds the moments of a
                 # bfloat16 table, so take them from the original.
                 saved_state = given["state"].get(key, {})
-                self.state[param] = copied(saved_state, state_layout(group, param))
+                self.state[param] = states.copied(saved_state, states.state_layout(group, param))
 
     @property
     def path(self) -> str:
@@ -295,7 +293,7 @@ class EmbeddingOptimizer(Optimizer):
         return f"{super().__repr__()}, {self.path}"
 
     def __getstate__(self) -> dict[str, Any]:
-        state = defaultdict(dict, {table: apart(its) for table, its in self.state.items()})
+        state = defaultdict(dict, {table: states.apart(its) for table, its in self.state.items()})
         return {**super().__getstate__(), "state": state}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -206,27 +206,24 @@ class SparseOptimizer(Optimizer):
 
     def summary(self) -> str:
         """Tabulates each parameter's optimizer, shape and learning rate."""
-        rate = {id(p): group["lr"] for group in self.param_groups for p in group["params"]}
+        rate, parts = {}, {id(part.parameter): part for part in self._parts}
+        for group in self.param_groups:
+            for p, name in zip_longest(group["params"], group.get("param_names") or ()):
+                rate[id(p)] = group["lr"]
+                parts.setdefault(id(p), Part(p, name or "added later, without a name"))
         tables = {id(p) for p in _parameters(self.embedding)}
         rows: list[tuple[str, ...]] = [("optimizer", "parameter", "shape", "lr", "")]
         others: dict[str, list[str]] = {}
-        known = {id(part.parameter) for part in self._parts}
-        later = [
-            Part(p, name or "added later, without a name")
-            for group in self.param_groups
-            for p, name in zip_longest(group["params"], group.get("param_names") or ())
-            if id(p) not in known
-        ]
-        for part in [*self._parts, *later]:
-            key, shape = id(part.parameter), part.shape
+        for key, part in parts.items():
             lr = f"{float(rate[key]):g}" if key in rate else "-"
             if key not in rate:
-                rows.append(("none", part.name, shape, lr, "frozen"))
+                rows.append(("none", part.name, part.shape, lr, "frozen"))
             elif key in tables:
                 note = f"shared by {', '.join(part.users)}" if len(part.users) > 1 else ""
-                rows.append(("embedding", part.name, shape, lr, note))
+                rows.append(("embedding", part.name, part.shape, lr, note))
             elif part.tables:
-                rows.append(("dense", part.name, shape, lr, "an embedding without sparse=True"))
+                note = "an embedding without sparse=True"
+                rows.append(("dense", part.name, part.shape, lr, note))
             else:
                 others.setdefault(lr, []).append(part.name)
         for lr, names in others.items():

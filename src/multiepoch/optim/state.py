@@ -1,17 +1,19 @@
-"""The state of one table: its tensors, before the first step and after the table has grown."""
+"""The state of tables: its tensors, and saved states made to fit the optimizer that loads them."""
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from multiepoch.optim.adamar import AdaptiveRegularization
-from multiepoch.optim.batch import at_least_float32
-from multiepoch.optim.fal import FrequencyAdaptiveLR
+from multiepoch.optim.checks import ROW_OPTIONS, check_options, table_name
+from multiepoch.optim.eager import at_least_float32
 from multiepoch.optim.memory import zeros
 from multiepoch.optim.rules import RULES
 
-ROW_OPTIONS = {"row_lr": FrequencyAdaptiveLR, "row_decay": AdaptiveRegularization}
+Entry = tuple[Any, dict[str, Any], str]  # a parameter or its key, its group, its name or ""
+_SAME_MODEL = "build the optimizer from the model that was saved"
 
 
 def state_layout(group: dict[str, Any], param: Tensor) -> dict[str, tuple]:
@@ -65,3 +67,134 @@ def unpack(group: dict[str, Any]) -> dict[str, Any]:
         if isinstance(group.get(key), dict):
             group[key] = kind(**group[key])
     return group
+
+
+def arranged(saved: dict[str, Any], groups: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns a saved state with its tables in the groups and the order of `groups`.
+
+    Raises a ValueError if it has other tables, or options that one group here cannot have at once.
+    """
+    if not {"state", "param_groups"} <= saved.keys():
+        raise ValueError(f"load_state_dict: {sorted(saved)[:3]} ... is no state of an optimizer.")
+    entries, ours = list(_entries(saved["param_groups"])), list(_entries(groups))
+    names, our_names = ({_bare(name) for *_, name in side} for side in (entries, ours))
+    if "" not in names | our_names:
+        if names != our_names:
+            more, less = sorted(names - our_names), sorted(our_names - names)
+            found = f"has the tables {more} that this optimizer lacks, and lacks {less}"
+            raise ValueError(f"load_state_dict: the state {found}; {_SAME_MODEL}.")
+        by_name = {_bare(name): (key, group, name) for key, group, name in entries}
+        entries = [by_name[_bare(name)] for *_, name in ours]
+    if len(entries) != len(ours):
+        found = f"is of {len(entries)} tables, this optimizer has {len(ours)}"
+        raise ValueError(f"load_state_dict: the state {found}; {_SAME_MODEL}.")
+    rest, state, arranged_groups = iter(entries), dict(saved["state"]), []
+    for group in groups:
+        chosen = [next(rest) for _ in group["params"]]
+        of_each = [_without_tables(its) for _, its, _ in chosen]
+        if any(options != of_each[0] for options in of_each[1:]):
+            raise ValueError(
+                "load_state_dict: tables of one group here have different options in the state; "
+                "group the tables as they were when it was saved."
+            )
+        keys = [key for key, *_ in chosen]
+        options = of_each[0] if of_each else _without_tables(group)
+        if "rule" not in options:
+            options = _as_ours(options, group, keys, state)
+        new = {**_without_tables(group), **options, "params": keys}
+        # False rounds in another way; but this machine may lack what True demands.
+        if group["fused"] is not None or options.get("fused"):
+            new["fused"] = group["fused"]
+        of_tables = group.get("param_names") or [name for *_, name in chosen]
+        arranged_groups.append(new | ({"param_names": of_tables} if all(of_tables) else {}))
+    return {**saved, "state": state, "param_groups": arranged_groups}
+
+
+def check_loaded(state_dict: dict[str, Any], groups: list[dict[str, Any]]) -> None:
+    """Refuses an arranged state of another rule, or whose tensors do not fit the tables."""
+    for group, saved in zip(groups, state_dict["param_groups"]):
+        if (rule := saved["rule"]) != group["rule"]:
+            found = f"is of rule {rule!r} and this optimizer's is {group['rule']!r}"
+            remedy = "create the optimizer with the saved rule"
+            raise ValueError(f"load_state_dict: the state {found}; {remedy}.")
+        options = unpack(dict(saved))
+        check_options(options)
+        for index, (param, key) in enumerate(zip(group["params"], saved["params"])):
+            table, loaded = table_name(group, index), state_dict["state"].get(key, {})
+            needed = {"step", *RULES[rule].state_shapes(*param.shape)} if loaded else set()
+            if {"count", "max_count"} & loaded.keys():
+                needed |= {"count", "max_count"}
+            for name, (shape, dtype, _) in state_layout(options, param).items():
+                value = loaded.get(name)
+                if value is None and name in needed:
+                    lacks = f"the state of {table} lacks {name}, without which it cannot go on"
+                    raise ValueError(f"load_state_dict: {lacks}; begin with a new state.")
+                what = f"load_state_dict: {name} of {table} is"
+                if value is not None and not isinstance(value, Tensor):
+                    raise ValueError(f"{what} {value!r:.40}, which is no tensor.")
+                if value is not None and (value.shape, value.dtype) != (shape, dtype):
+                    same = "dtype" if value.shape == shape else "shape"
+                    found = f"{value.dtype} of shape {tuple(value.shape)}"
+                    wanted = f"it must be {dtype} of shape {shape}"
+                    remedy = f"load the state of a table of the same {same}"
+                    raise ValueError(f"{what} {found}; {wanted}: {remedy}.")
+
+
+def _entries(groups: list[dict[str, Any]]) -> Iterable[Entry]:
+    for group in groups:
+        names = group.get("param_names") or [""] * len(group["params"])
+        yield from ((key, group, name) for key, name in zip(group["params"], names))
+
+
+def _bare(name: str) -> str:
+    """Strips what DistributedDataParallel and torch.compile put before a name."""
+    return re.sub(r"^(module\.|_orig_mod\.)+", "", name)
+
+
+def _without_tables(group: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in group.items() if key not in ("params", "param_names")}
+
+
+def _as_ours(options: dict, group: dict, keys: list, state: dict[Any, dict]) -> dict[str, Any]:
+    """Translates a group of torch's SparseAdam, Adam, Adagrad or SGD, and the state of its tables.
+
+    The state is replaced in the mapping `state`.
+    """
+    for key in keys:
+        state[key] = {
+            name: torch.tensor(int(value))
+            if name == "step"
+            else value.to(at_least_float32(value.dtype))
+            for name, value in state.get(key, {}).items()
+            if value is not None
+        }
+    rule = _rule_of(options, {name for key in keys for name in state[key]})
+    # Weight decay is refused there, so this optimizer's own stays, as FAL and AdamAR do.
+    names = {"lr", "initial_lr", "betas", "eps", "maximize"} & options.keys()
+    return _without_tables(group) | {name: options[name] for name in names} | {"rule": rule}
+
+
+def _rule_of(options: dict[str, Any], names: set[str]) -> str:
+    """Recognizes torch's SparseAdam, Adam, Adagrad and SGD; refuses all others.
+
+    It looks at a group's options, and the names of the state tensors of its tables.
+    """
+    of_adam = "amsgrad" in options or "weight_decay" not in options  # unlike Adamax and others
+    if "betas" in options and of_adam:
+        rule = "adam"
+    elif "initial_accumulator_value" in options:
+        rule = "adagrad"
+    elif "dampening" in options:
+        rule = "sgd"
+    else:
+        raise ValueError(
+            f"load_state_dict: the state, of an optimizer with the options {', '.join(options)}, "
+            "is of none of EmbeddingOptimizer and torch's SparseAdam, Adam, Adagrad and SGD; begin "
+            "with a new state."
+        )
+    optional = ("amsgrad", "momentum", "lr_decay", "weight_decay")
+    foreign = [name for name in optional if options.get(name)]
+    if foreign := foreign + sorted(names - {"step", *RULES[rule].state_shapes(0, 0)}):
+        lacks = f"{', '.join(foreign)}, which EmbeddingOptimizer's rule {rule!r} does not have"
+        raise ValueError(f"load_state_dict: the state is of {lacks}; begin with a new state.")
+    return rule

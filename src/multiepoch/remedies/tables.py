@@ -45,6 +45,11 @@ def check_fits(what: str, rows: Tensor, values: Tensor | None, table: Tensor) ->
         raise ValueError(f"{found}: load the state of a table of the same shape")
 
 
+def as_bytes(values: Tensor) -> Tensor:
+    # A clone, since a single row may have a stride of 0, which has no view as bytes.
+    return values.clone(memory_format=torch.contiguous_format).view(torch.uint8)
+
+
 def grown(counts: Tensor, table: Tensor) -> Tensor:
     """Adds a count of 0 for each row that a table has grown by."""
     more = len(table) - len(counts)
@@ -189,11 +194,7 @@ def named(k: int, table: Tensor) -> str:
 
 
 def embeddings(tables: Tables) -> list[nn.Embedding]:
-    """Returns the `nn.Embedding` that looks each table up, in the order of the tables.
-
-    Raises:
-        ValueError: If a table is looked up by another kind of module, or by several.
-    """
+    """Returns the `nn.Embedding` that looks each table up; ValueError unless there is just one."""
     found = []
     for k, (table, part) in enumerate(zip(tables, tables.parts)):
         users = [*part.users.values()]

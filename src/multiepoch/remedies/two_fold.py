@@ -55,15 +55,9 @@ class TwoFoldTables:
         self._optimizer.set_epoch(index)
 
     def backward(self, impressions: Tensor, closure: Callable[[], Any]) -> Any:
-        """Calls the closure three times, and steps the copies.
+        """Calls the closure three times, steps the copies, and returns what the last call returns.
 
-        Args:
-            impressions: The impressions of the batch, int64 (n,), numbered as in earlier epochs.
-            closure: Clears the gradients, computes the loss of the batch in this order, and calls
-                `backward` on it.
-
-        Returns:
-            What the closure returns with the model's own tables.
+        The arguments are those of `LeaveOneOutRows.backward` with votes in memory.
         """
         fold, learned = impressions % 2, [*self._dense, *self._tables]
         try:

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from multiepoch.optim.batch import at_least_float32
+from multiepoch.optim.eager import at_least_float32
 from multiepoch.remedies.row_counts import row_counts
-from multiepoch.remedies.tables import check_fits, grown
+from multiepoch.remedies.tables import as_bytes, check_fits, grown
 
 Keep = Literal["table", "bfloat16", "cpu"] | Path
 Columns = dict[str, Tensor]  # of k rows: their numbers, "rows", int64 (k,), and values, (k, ...)
@@ -186,8 +186,7 @@ class RowFile:
                 "fork of it: train in that process, or build the Rewind in this one"
             )
         for name, column in columns.items():
-            # A clone, since a single row may have a stride of 0, which has no view as bytes.
-            self._write(name, column.cpu().clone(memory_format=torch.contiguous_format))
+            self._write(name, column)
         self.n += len(column)
 
     def _write(self, name: str, column: Tensor) -> None:
@@ -195,7 +194,7 @@ class RowFile:
             self.kinds[name] = column.dtype, column.shape[1:]
             self.files[name] = tempfile.TemporaryFile(dir=self.folder, buffering=0)  # noqa: SIM115
         self.files[name].seek(self.n * column[:1].nbytes)  # over what a failed write has left
-        column.view(torch.uint8).numpy().tofile(self.files[name])
+        as_bytes(column.cpu()).numpy().tofile(self.files[name])
 
     def columns(self) -> Columns:
         """Maps the files into memory; no column if there is no row."""

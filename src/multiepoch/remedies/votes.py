@@ -19,7 +19,7 @@ from torch import Tensor
 
 from multiepoch.optim import compiled
 from multiepoch.remedies.passes import Call
-from multiepoch.remedies.tables import grown
+from multiepoch.remedies.tables import as_bytes, grown
 
 _SLOWEST = 1000  # steps over which the mean square of a table is taken
 # What a row of no votes counts already: the first few votes move it less than Adagrad's would.
@@ -158,7 +158,7 @@ class VotedTable:
             parts, change = whole.to(torch.int8), scale.float() * whole
         else:
             parts, scale = change, torch.ones_like(change[:, :1], dtype=torch.bfloat16)
-        found = torch.cat([_as_bytes(parts), _as_bytes(scale)], dim=1)
+        found = torch.cat([as_bytes(parts), as_bytes(scale)], dim=1)
         records.view(-1)[self._span(at)] = found
         return change
 
@@ -229,8 +229,3 @@ class VotedTable:
         gone = self._span(at[had & ~few])
         records.view(-1)[gone[:, -2:]] = 0  # the scale
         self.weight.detach().index_add_(0, rows, self.together(change))
-
-
-def _as_bytes(values: Tensor) -> Tensor:
-    # A clone, since a single row may have a stride of 0, which has no view as bytes.
-    return values.clone(memory_format=torch.contiguous_format).view(torch.uint8)

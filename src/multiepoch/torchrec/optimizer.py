@@ -46,8 +46,7 @@ class ShardedOptimizer(CombinedOptimizer):
         model: A `DistributedModelParallel` whose sharded tables have a fused optimizer
             (`apply_optimizer_in_backward`, and compute_kernel="fused" in the plan).
         dense: Builds the optimizer of the dense parameters from their list.
-        row_lr: FAL for all tables, or None.
-        row_decay: AdamAR for all tables, or None.
+        row_lr, row_decay: FAL and AdamAR, for all tables, or None.
         data_parallel: Options of the `EmbeddingOptimizer` of the data-parallel tables, with "lr".
         weight_decay: Decoupled, for all tables, as that of `EmbeddingOptimizer`. Leave it out of
             the fused optimizer's options and of `data_parallel`.
@@ -117,18 +116,16 @@ class ShardedOptimizer(CombinedOptimizer):
 
     def rates(self) -> dict[str, float]:
         """Returns the learning rate of each parameter of this process, by name."""
-        return {name: group["lr"] for group in self.param_groups for name in self._names(group)}
-
-    def _names(self, group: dict[str, Any]) -> list[str]:
-        names = {id(parameter): name for name, parameter in self.params.items()}
-        return [names[id(parameter)] for parameter in group["params"]]
+        rate = {id(p): group["lr"] for group in self.param_groups for p in group["params"]}
+        return {name: rate[id(p)] for name, p in self.params.items()}
 
     def set_progress(self, n_steps: int, epoch: int, rates: dict[str, float]) -> None:
         """Continues after `n_steps`, once a checkpoint has filled the tensors; collective."""
         self.n_steps, self.epoch = n_steps, epoch
+        names = {id(p): name for name, p in self.params.items()}
         for group in self.param_groups:
-            for name in self._names(group)[:1]:
-                group["lr"] = rates[name]
+            for p in group["params"][:1]:
+                group["lr"] = rates[names[id(p)]]
         if self.replicated is not None:
             for state in self.replicated.embedding.state.values():
                 state["step"].fill_(n_steps)
