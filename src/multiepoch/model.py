@@ -157,14 +157,8 @@ class AdditiveModel(TableModel):
 
     Each table has one column per objective, and begins at zero. A rule with one rate per row, such
     as row-wise Adagrad, would let the densest objective set the pace of the others: train it by
-    Adagrad, and from `start_at_`, or the rows of rare ids learn what is every row's.
-
-    Args:
-        schema: The columns of the log.
-        n_buckets: Rows for unknown ids, in each table.
-
-    Raises:
-        ValueError: If there is no bucket.
+    Adagrad, and from `start_at_`, or the rows of rare ids learn what is every row's. Arguments and
+    errors are those of `ConversionModel`.
     """
 
     def __init__(self, schema: Schema, n_buckets: int = 64) -> None:

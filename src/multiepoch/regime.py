@@ -125,8 +125,7 @@ def expect(
         rule: "adam" or "adagrad".
         size: The standard deviation of a fresh table.
         gradient: The size of a row's gradient from one impression; it matters only with a decay.
-        lazy: Whether rows that wait are left alone, as an optimizer with sparse gradients does.
-        decay: `l2`, `weight_decay` or `alpha`, as for `wait`.
+        lazy, decay: As for `wait`; a decay is `l2`, `weight_decay` or `alpha`.
 
     Raises:
         ValueError: If no row is read, or the rule is unknown.

@@ -259,11 +259,7 @@ class AdsWorld:
         return truth._replace(intercept=self._solve_intercepts(truth))
 
     def _solve_intercepts(self, truth: _Truth) -> np.ndarray:
-        """Solves for the positive rates on the same sample every day, (n_objectives,).
-
-        The sample is stratified: it contains the most exposed users and products exactly in
-        proportion to their shares.
-        """
+        """Solves for the positive rates on one stratified sample, the same every day."""
         rng = self._rng(_CALIBRATION)
         strata = (np.arange(CALIBRATION_SAMPLE) + 0.5) / CALIBRATION_SAMPLE
         users, slots = self._draw_exposed(rng.permutation(strata), rng.permutation(strata))

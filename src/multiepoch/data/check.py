@@ -71,16 +71,8 @@ def require_columns(names: Sequence[str], columns: Sequence[str], source: str) -
         raise DataError(f"{source}: column {missing[0]!r} is missing; the columns are {found}.")
 
 
-def require_rows(table: pa.Table, source: str) -> None:
-    if len(table) == 0:
-        raise DataError(f"{source}: no rows; it must hold at least one impression.")
-
-
 def integers(table: pa.Table, column: str, source: str, maximum: int | None = None) -> np.ndarray:
-    """Returns a column of whole numbers from 0 to `maximum`, none missing; (n,) int64.
-
-    Strings, as in a CSV file, are read as numbers.
-    """
+    """Returns a column of whole numbers, or texts of them, from 0 to `maximum`; (n,) int64."""
     allowed = "0 or more" if maximum is None else f"from 0 to {maximum}"
     place = column, source, f"it must be a whole number {allowed}"
     values = table[column].combine_chunks()

@@ -188,24 +188,20 @@ def _read_archive(path: Path, md5: str | None) -> dict[str, bytes]:
 
 def _checked(table: pa.Table, extra: list[str], labels: list[str], source: str) -> pd.DataFrame:
     """Returns the columns of one file as checked numbers; tags stay strings."""
-    check.require_rows(table, source)
+    if len(table) == 0:
+        raise DataError(f"{source}: no rows; it must hold at least one impression.")
     names = ("user_id", "video_id", "hourmin", *extra)
     raw = {name: check.integers(table, name, source) for name in names}
-    raw["date"] = _dates(check.integers(table, "date", source), source)
+    days = check.integers(table, "date", source)  # YYYYMMDD
+    dates = pd.to_datetime(pd.Series(days).astype(str), format="%Y%m%d", errors="coerce")
+    check.refuse_first(dates.isna(), days, "date", source, "it must be a day as YYYYMMDD")
+    raw["date"] = dates.to_numpy()
     bad, must = (raw["hourmin"] >= 2400) | (raw["hourmin"] % 100 >= 60), "it must be a time as HHMM"
     check.refuse_first(bad, raw["hourmin"], "hourmin", source, must)
     raw |= {name: check.labels(table, name, source) for name in labels}
     if "tag" in table.column_names:
         raw["tag"] = table["tag"].to_pandas().to_numpy(dtype=object, na_value="unknown")
     return pd.DataFrame(raw)
-
-
-def _dates(numbers: np.ndarray, source: str) -> np.ndarray:
-    """Converts dates as YYYYMMDD, (n,) int64, to datetime64."""
-    dates = pd.to_datetime(pd.Series(numbers).astype(str), format="%Y%m%d", errors="coerce")
-    bad, must = dates.isna().to_numpy(), "it must be a day as YYYYMMDD"
-    check.refuse_first(bad, numbers, "date", source, must)
-    return dates.to_numpy()
 
 
 def _to_log(raw: pd.DataFrame, objectives: tuple[str, ...], cross: bool) -> Log:

@@ -45,11 +45,10 @@ def check_options(group: dict[str, Any]) -> None:
 
 def check_table(table: Tensor, name: str) -> None:
     if hasattr(table, "full_tensor"):  # a DTensor, whose gradient cannot be sparse
-        raise TypeError(
-            f"EmbeddingOptimizer: {name} is sharded, and FSDP2 cannot shard sparse gradients; call "
-            "fully_shard(..., ignored_params=set(tables.parameters())), and wrap the tables in "
-            "DistributedDataParallel."
-        )
+        call = "call fully_shard(..., ignored_params=set(tables.parameters()))"
+        remedy = f"{call}, and wrap the tables in DistributedDataParallel"
+        wrong = "is sharded, and FSDP2 cannot shard sparse gradients"
+        raise TypeError(f"EmbeddingOptimizer: {name} {wrong}; {remedy}.")
     if not table.is_floating_point() or table.dim() != 2:
         wanted = "it must be a matrix of floating-point numbers with one row per id"
         raise TypeError(f"EmbeddingOptimizer: {name} is {described(table)}; {wanted}.")
@@ -65,20 +64,17 @@ def check_state(state: dict[str, Tensor], param: Tensor, name: str, layout: dict
         if not paired and not value.is_contiguous():  # as the kernels expect
             state[key] = value.contiguous()
         if (value.shape, value.dtype, value.device) != wanted:
-            rows = "append rows with optimizer.grow_table, or "
-            raise RuntimeError(
-                f"EmbeddingOptimizer: {name} is now {described(param)}, but its {key} is "
-                f"{described(value)}; {rows if value.shape != wanted[0] else ''}build a new "
-                "optimizer after a table has changed."
-            )
+            both = f"{name} is now {described(param)}, but its {key} is {described(value)}"
+            rows = "append rows with optimizer.grow_table, or " if value.shape != wanted[0] else ""
+            remedy = f"{rows}build a new optimizer after a table has changed"
+            raise RuntimeError(f"EmbeddingOptimizer: {both}; {remedy}.")
 
 
 def check_gradient(param: Tensor, grad: Tensor, name: str, check_finite: bool) -> None:
     if (grad.shape, grad.dtype) != (param.shape, param.dtype):  # possible if `.data` was assigned
-        raise RuntimeError(
-            f"EmbeddingOptimizer: {name} is {described(param)}, but its gradient is "
-            f"{described(grad)}; clear the gradients after changing a table."
-        )
+        both = f"{name} is {described(param)}, but its gradient is {described(grad)}"
+        remedy = "clear the gradients after changing a table"
+        raise RuntimeError(f"EmbeddingOptimizer: {both}; {remedy}.")
     if not grad.is_sparse:
         raise RuntimeError(
             f"EmbeddingOptimizer: {name} has a dense gradient; create its nn.Embedding or "

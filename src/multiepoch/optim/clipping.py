@@ -105,10 +105,7 @@ def _norms(grads: list[Tensor], norm_type: float) -> list[Tensor]:
 
 
 def _rows(p: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the place of one lookup of each row, int64 (k,), and the row's sum, (k, dim).
-
-    The sums are in at least float32, since those of many float16 lookups may overflow.
-    """
+    """Returns the place of one lookup of each row, int64 (k,), and the row's sum, (k, dim)."""
     ids, values = grad._indices()[0], grad._values()
     if compiled.usable(p, values):
         fused = compiled.touched_rows(ids, values, len(p))
@@ -118,4 +115,4 @@ def _rows(p: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
     assert touched.slot is not None
     lookups = torch.empty_like(touched.rows)
     lookups.scatter_(0, touched.slot, torch.arange(len(ids), device=ids.device))
-    return lookups, touched.gradient()
+    return lookups, touched.gradient()  # in at least float32, as sums of float16 may overflow

@@ -74,10 +74,10 @@ SIGNATURES: dict[str, tuple] = {  # by function of _kernels*.cpp: what it return
     "add_counts": (Int, [Pointer, Int, Pointer, Pointer, Int, Pointer]),
     "move_counts": (None, [Pointer, Int, Pointer, Int]),
     "counts_of": (None, [Pointer, Int, Pointer, Int, Pointer]),
-    "leave_out": (None, [*[Pointer] * 4, Int, Int, Int, Pointer]),
+    "leave_out": (None, [*[Pointer] * 4, *[Int] * 3, Pointer]),
     "vote": (
         None,
-        [*[Pointer] * 3, Int, Int, Int, *[Pointer] * 3, Int32, Pointer, Double, Double, Float],
+        [*[Pointer] * 3, *[Int] * 3, *[Pointer] * 3, Int32, Pointer, Double, Double, Float],
     ),
 }
 

@@ -310,8 +310,7 @@ def _fastest_path(group: dict[str, Any], param: Tensor, values: Tensor) -> str:
         return "compiled"
     if group["fused"]:
         why = "" if compiled.library() else ", and compiled kernels, which this installation lacks"
-        raise RuntimeError(
-            f"EmbeddingOptimizer: fused=True needs contiguous float32 tables on a CPU{why}; this "
-            f"one is {checks.described(param)}. Use fused=None."
-        )
+        needs = f"fused=True needs contiguous float32 tables on a CPU{why}"
+        found = f"this one is {checks.described(param)}"
+        raise RuntimeError(f"EmbeddingOptimizer: {needs}; {found}. Use fused=None.")
     return "fixed_size" if param.is_cuda else "unique"

@@ -95,11 +95,10 @@ class SparseOptimizer(Optimizer):
             else:
                 others.append(part.parameter)
         if not groups:
-            dense_tables = [f"{part.name} ({part.shape})" for part in parts if part.tables]
-            raise ValueError(
-                "the model has no nn.Embedding or nn.EmbeddingBag with sparse=True; those without "
-                f"it are {', '.join(dense_tables) or 'none'}: make_sparse(model) changes large ones"
-            )
+            lacks = "the model has no nn.Embedding or nn.EmbeddingBag with sparse=True"
+            dense_ones = ", ".join(f"{part.name} ({part.shape})" for part in parts if part.tables)
+            without = f"those without it are {dense_ones or 'none'}"
+            raise ValueError(f"{lacks}; {without}: make_sparse(model) changes large ones")
         if not others:
             raise ValueError("the model has no dense parameter: use EmbeddingOptimizer by itself")
         embedding = EmbeddingOptimizer(groups, lr=embedding_lr, **embedding_options)
@@ -254,12 +253,10 @@ class SparseOptimizer(Optimizer):
         factor = now[largest] / before[largest]
         if any(not math.isclose(a, factor * b, rel_tol=1e-3) for a, b in zip(now, before)):
             self._rates = None
-            warnings.warn(
-                "the ratio of the tables' learning rates to the dense rate has changed: give a "
-                "scheduler that takes an absolute rate (max_lr, eta_min, min_lr, ...) a list, such "
-                "as [group['lr'] for group in optimizer.param_groups]",
-                stacklevel=3,
-            )
+            changed = "the ratio of the tables' learning rates to the dense rate has changed"
+            remedy = "give a scheduler that takes an absolute rate (max_lr, eta_min, ...) a list"
+            such = "such as [group['lr'] for group in optimizer.param_groups]"
+            warnings.warn(f"{changed}: {remedy}, {such}", stacklevel=3)
 
 
 TableOptimizer = EmbeddingOptimizer | SparseOptimizer  # what has the tables of a model
@@ -304,10 +301,9 @@ def _parted(state_dict: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
     groups = state_dict.get("param_groups", [])
     tables = [group for group in groups if "rule" in group]
     if not tables:
-        raise ValueError(
-            f"this is no state of a SparseOptimizer: its keys are {sorted(state_dict)}, and no "
-            "group has a rule; load the state of one optimizer into .dense or .embedding"
-        )
+        why = f"its keys are {sorted(state_dict)}, and no group has a rule"
+        remedy = "load the state of one optimizer into .dense or .embedding"
+        raise ValueError(f"this is no state of a SparseOptimizer: {why}; {remedy}")
     state, keys = state_dict["state"], {key for group in tables for key in group["params"]}
     dense = {key: its for key, its in state.items() if key not in keys}
     others = [group for group in groups if "rule" not in group]

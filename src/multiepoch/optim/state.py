@@ -93,10 +93,9 @@ def arranged(saved: dict[str, Any], groups: list[dict[str, Any]]) -> dict[str, A
         chosen = [next(rest) for _ in group["params"]]
         of_each = [_without_tables(its) for _, its, _ in chosen]
         if any(options != of_each[0] for options in of_each[1:]):
-            raise ValueError(
-                "load_state_dict: tables of one group here have different options in the state; "
-                "group the tables as they were when it was saved."
-            )
+            wrong = "tables of one group here have different options in the state"
+            remedy = "group the tables as they were when it was saved"
+            raise ValueError(f"load_state_dict: {wrong}; {remedy}.")
         keys = [key for key, *_ in chosen]
         options = of_each[0] if of_each else _without_tables(group)
         if "rule" not in options:
@@ -156,10 +155,7 @@ def _without_tables(group: dict[str, Any]) -> dict[str, Any]:
 
 
 def _as_ours(options: dict, group: dict, keys: list, state: dict[Any, dict]) -> dict[str, Any]:
-    """Translates a group of torch's SparseAdam, Adam, Adagrad or SGD, and the state of its tables.
-
-    The state is replaced in the mapping `state`.
-    """
+    """Translates a group of torch's optimizers and, in `state`, the states of its tables."""
     for key in keys:
         state[key] = {
             name: torch.tensor(int(value))
@@ -175,10 +171,7 @@ def _as_ours(options: dict, group: dict, keys: list, state: dict[Any, dict]) -> 
 
 
 def _rule_of(options: dict[str, Any], names: set[str]) -> str:
-    """Recognizes torch's SparseAdam, Adam, Adagrad and SGD; refuses all others.
-
-    It looks at a group's options, and the names of the state tensors of its tables.
-    """
+    """Recognizes torch's SparseAdam, Adam, Adagrad and SGD by options; refuses other states."""
     of_adam = "amsgrad" in options or "weight_decay" not in options  # unlike Adamax and others
     if "betas" in options and of_adam:
         rule = "adam"
@@ -187,11 +180,9 @@ def _rule_of(options: dict[str, Any], names: set[str]) -> str:
     elif "dampening" in options:
         rule = "sgd"
     else:
-        raise ValueError(
-            f"load_state_dict: the state, of an optimizer with the options {', '.join(options)}, "
-            "is of none of EmbeddingOptimizer and torch's SparseAdam, Adam, Adagrad and SGD; begin "
-            "with a new state."
-        )
+        found = f"the state, of an optimizer with the options {', '.join(options)}, is of none of"
+        known = "EmbeddingOptimizer and torch's SparseAdam, Adam, Adagrad and SGD"
+        raise ValueError(f"load_state_dict: {found} {known}; begin with a new state.")
     optional = ("amsgrad", "momentum", "lr_decay", "weight_decay")
     foreign = [name for name in optional if options.get(name)]
     if foreign := foreign + sorted(names - {"step", *RULES[rule].state_shapes(0, 0)}):

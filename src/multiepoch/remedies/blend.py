@@ -52,10 +52,9 @@ class Blend:
         """Returns the other tensors, found anew, since a model may replace a buffer."""
         dense = self._tables.others()
         if [one.shape for one in dense] != [old.shape for old in self.old]:
-            raise RuntimeError(
-                "the model has other dense parameters or buffers than when the epoch began, and "
-                "cannot be blended with what it was: change it before epoch 0"
-            )
+            changed = "the model has other dense parameters or buffers than when the epoch began"
+            remedy = "change it before epoch 0"
+            raise RuntimeError(f"{changed}, and cannot be blended with what it was: {remedy}")
         return dense
 
     def _served_dense(self) -> list[Tensor]:
@@ -126,10 +125,8 @@ class Blend:
     def check_not_serving(self, call: str, *_: Any) -> None:
         """Raises a RuntimeError while the model is served."""
         if self.kept is not None:
-            raise RuntimeError(
-                f"{call} within rewind.serving() would take what is served for what is trained: "
-                "train outside of it, and save checkpoints there"
-            )
+            wrong = f"{call} within rewind.serving() would take what is served for what is trained"
+            raise RuntimeError(f"{wrong}: train outside of it, and save checkpoints there")
 
     @property
     def n_bytes(self) -> int:

@@ -36,10 +36,9 @@ class Module:
             offsets = torch.cat([offsets, offsets.new_tensor([len(ids)])])
         found = len(ids) if offsets is None else len(offsets) - 1
         if found != n or ids.dim() > 2:
-            raise ValueError(
-                f"{self.name} gets ids of shape {tuple(ids.shape)} for {found} impressions: "
-                f"LeaveOneOutRows needs those of the {n} of the batch, (n,) or (n, k), in its order"
-            )
+            got = f"{self.name} gets ids of shape {tuple(ids.shape)} for {found} impressions"
+            needed = f"those of the {n} of the batch, (n,) or (n, k), in its order"
+            raise ValueError(f"{got}: LeaveOneOutRows needs {needed}")
         who, slot, share = order, None, None
         if offsets is not None:
             who = order.repeat_interleave(offsets.diff())

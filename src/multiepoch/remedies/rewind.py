@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from multiepoch.optim.sparse import TableOptimizer
 from multiepoch.remedies.blend import Blend, RowBlend
-from multiepoch.remedies.tables import Init, check_same, tables_of
+from multiepoch.remedies.tables import Init, Tables, check_same
 from multiepoch.remedies.undo_log import Counts, Keep, UndoLog
 
 Target = Literal["reinit", "start"]
@@ -108,7 +108,11 @@ class Rewind:
             raise ValueError(f"undo_log={undo_log!r} has no effect without to='start'")
         self.undo_log, self.min_rows = undo_log, min_rows
         self.below, self.to, self.serve = below, to, serve
-        self._tables = tables_of(model, optimizer, seed, init)
+        # An optimizer for sharded tables makes them itself.
+        make: Callable[..., Tables] = getattr(
+            optimizer, "tables", partial(Tables, optimizer=optimizer)
+        )
+        self._tables = make(model=model, seed=seed, init=init)
         if to == "reinit":
             self._tables.check_moments()
         self.epoch: int | None = None
@@ -138,10 +142,9 @@ class Rewind:
             last = "no epoch" if self.epoch is None else f"epoch {self.epoch}"
             raise RuntimeError(f"before_epoch({index}) after {last}: call it for 0, 1, 2, ...")
         if index == 0 == self.epoch and self._resumed and self._records:
-            raise RuntimeError(
-                "before_epoch(0) would discard what the loaded state recorded of epoch 0: skip the "
-                "call while rewind.epoch is 0, or call rewind.new_data() first if new data begins"
-            )
+            lost = "before_epoch(0) would discard what the loaded state recorded of epoch 0"
+            remedy = "skip the call while rewind.epoch is 0, or call rewind.new_data() first"
+            raise RuntimeError(f"{lost}: {remedy} if new data begins")
         if index == 0:
             if self._blend is not None:
                 self._blend.write(self._blend.served())
@@ -280,7 +283,7 @@ class Rewind:
                 continue
             record = self._records[k] if self._records else None
             if not isinstance(record, UndoLog):
-                few = None if record is None or math.isinf(below) else record.rows(below)
+                few = None if record is None or math.isinf(below) else record.few(below)[0]
                 self._tables.redraw(table, few, self._n_epochs)
                 continue
             since = self._tables.step(table) - self._began[k]

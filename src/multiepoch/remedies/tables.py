@@ -22,19 +22,16 @@ def check_same(saved: dict[str, Any], here: dict[str, Any], kind: str, this: str
         if name not in saved:
             raise ValueError(f"this is no state of {kind}: it has no {name!r}")
         if saved[name] != value:
-            raise ValueError(
-                f"the state is of {kind} with {name}={saved[name]!r}, {this} {value!r}: "
-                "create it with the saved arguments"
-            )
+            found = f"the state is of {kind} with {name}={saved[name]!r}, {this} {value!r}"
+            raise ValueError(f"{found}: create it with the saved arguments")
 
 
 def check_not_grown(table: Tensor, n_rows: int, remedy: str) -> None:
     """Raises a RuntimeError if a table no longer has the rows that a remedy has kept."""
     if len(table) != n_rows:
-        raise RuntimeError(
-            f"a table of {n_rows} rows has grown to shape {tuple(table.shape)}, and {remedy} takes "
-            "no table that grows: grow it before, or use tail_rewind, which does"
-        )
+        grown = f"a table of {n_rows} rows has grown to shape {tuple(table.shape)}"
+        instead = "grow it before, or use tail_rewind, which does"
+        raise RuntimeError(f"{grown}, and {remedy} takes no table that grows: {instead}")
 
 
 def check_fits(what: str, rows: Tensor, values: Tensor | None, table: Tensor) -> None:
@@ -46,6 +43,7 @@ def check_fits(what: str, rows: Tensor, values: Tensor | None, table: Tensor) ->
 
 
 def as_bytes(values: Tensor) -> Tensor:
+    """Copies values of k rows, (k, ...), as bytes, uint8."""
     # A clone, since a single row may have a stride of 0, which has no view as bytes.
     return values.clone(memory_format=torch.contiguous_format).view(torch.uint8)
 
@@ -83,10 +81,10 @@ class Tables:
     def __iter__(self) -> Iterator[Tensor]:
         tables = [table for group in self.optimizer.param_groups for table in group["params"]]
         if len(tables) != self._n:
-            raise RuntimeError(
-                f"the optimizer has {len(tables)} tables, and had {self._n} when this remedy was "
-                "built: build the remedy after all tables are added"
+            found = (
+                f"the optimizer has {len(tables)} tables, and had {self._n} when this remedy was"
             )
+            raise RuntimeError(f"{found} built: build the remedy after all tables are added")
         return iter(tables)
 
     def place(self, table: Tensor) -> int:
@@ -106,14 +104,12 @@ class Tables:
         return len(table)
 
     def others(self) -> list[Tensor]:
-        """Returns the parameters and buffers that are no tables, as far as they can be averaged.
-
-        Integers and 8-bit numbers, which torch cannot interpolate, are frozen in a model.
-        """
+        """Returns the parameters and buffers that are no tables, as far as they can be averaged."""
         known = {id(table) for table in self}
         every = (
             p for p in chain(self.model.parameters(), self.model.buffers()) if id(p) not in known
         )
+        # torch cannot interpolate integers and 8-bit numbers; they are frozen in a model.
         return [p for p in every if p.is_complex() or (p.is_floating_point() and p.itemsize > 1)]
 
     def total(self, numbers: list[int]) -> int:
@@ -159,13 +155,6 @@ class Tables:
             else:
                 weight.normal_(*self.moments[place])
         return weight
-
-
-def tables_of(model: nn.Module, optimizer: Any, seed: int, init: Init | None) -> Tables:
-    """Returns the tables of an optimizer; one for sharded tables makes them itself."""
-    if hasattr(optimizer, "tables"):
-        return optimizer.tables(model, seed, init)
-    return Tables(model, optimizer, seed, init)
 
 
 def clear_state(state: dict[str, Tensor], rows: Tensor | slice, step: int) -> None:

@@ -89,10 +89,9 @@ class TwoFoldTables:
         n_rows = len(self.copies[k]) // 2
         check_not_grown(module.weight, n_rows, "TwoFoldTables")
         if len(ids) != len(self._copy_of):
-            raise ValueError(
-                f"table {k} gets ids of shape {tuple(ids.shape)}: TwoFoldTables needs one entry "
-                f"for each of the {len(self._copy_of)} impressions"
-            )
+            needed = f"one entry for each of the {len(self._copy_of)} impressions"
+            found = f"table {k} gets ids of shape {tuple(ids.shape)}"
+            raise ValueError(f"{found}: TwoFoldTables needs {needed}")
         rows = ids + n_rows * self._copy_of.reshape(-1, *[1] * (ids.dim() - 1))
         if module.padding_idx is not None:  # never trained, so that one copy has both's
             rows[ids == module.padding_idx] = module.padding_idx

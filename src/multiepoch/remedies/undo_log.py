@@ -34,13 +34,9 @@ class Counts:
         """Takes a batch out of the counts again."""
         self.counts.index_add_(0, rows, -occurrences.int())
 
-    def rows(self, below: float) -> Tensor:
-        """Returns the rows touched at least once and fewer than `below` times, int64 (k,)."""
-        return ((self.counts > 0) & (self.counts < below)).nonzero().squeeze(1)
-
     def few(self, below: float) -> tuple[Tensor, Tensor]:
-        """Returns the rows of `rows`, ascending, and their lookups, int32 (k,)."""
-        rows = self.rows(below)
+        """Returns the rows touched fewer than `below` times, ascending, and their lookups, (k,)."""
+        rows = ((self.counts > 0) & (self.counts < below)).nonzero().squeeze(1)
         return rows, self.counts.index_select(0, rows)
 
     @property
@@ -181,10 +177,9 @@ class RowFile:
     def append(self, columns: Columns) -> None:
         """Appends k rows, with the same columns every time."""
         if os.getpid() != self.process:
-            raise RuntimeError(
-                f"the undo log in {self.folder} belongs to process {self.process}, and this is a "
-                "fork of it: train in that process, or build the Rewind in this one"
-            )
+            fork = f"belongs to process {self.process}, and this is a fork of it"
+            remedy = "train in that process, or build the Rewind in this one"
+            raise RuntimeError(f"the undo log in {self.folder} {fork}: {remedy}")
         for name, column in columns.items():
             self._write(name, column)
         self.n += len(column)

@@ -141,9 +141,9 @@ class VotedTable:
             setattr(self, name, state[name].to(self.weight.device, copy=True))
 
     def read(self, records: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns votes, (m, dim), zeros where there is none, and where one is, bool (m,).
+        """Returns m votes, (m, dim), zeros where there is none, and where one is, bool (m,).
 
-        They begin at the bytes `at`, int64 (m,), of the flat records, uint8 (n, width).
+        `at` is the first byte of each, int64 (m,), in the flat records, uint8 (n, width).
         """
         flat, span = records.view(-1), self._span(at)
         scale = flat[span[:, -2:]].view(torch.bfloat16).float()

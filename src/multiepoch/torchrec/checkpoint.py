@@ -52,7 +52,9 @@ def save(
     content = _tensors(model, optimizer)
     content["optimizer"] = optimizer.dense.state_dict()["state"]
     meta: dict[str, Any] = {"n_steps": optimizer.n_steps, "epoch": optimizer.epoch, "extra": extra}
-    meta["rates"] = _rates(optimizer)
+    rates: list = [None] * dist.get_world_size()  # a process knows those of its own tables only
+    dist.all_gather_object(rates, optimizer.rates())
+    meta["rates"] = {name: lr for some in rates for name, lr in some.items()}
     if rewind is not None:
         meta["rewind"] = state = rewind.state_dict()
         for shard, record in zip(optimizer.shards, state["records"]):
@@ -140,13 +142,6 @@ def _tensors(model: DistributedModelParallel, optimizer: ShardedOptimizer) -> di
         values |= {"count": shard.fal["count"]} if shard.fal else {}
         content[f"table:{shard.name}"] = {k: shard.sharded(value) for k, value in values.items()}
     return content
-
-
-def _rates(optimizer: ShardedOptimizer) -> dict[str, float]:
-    """Returns the learning rate of every parameter, by name; collective."""
-    rates: list = [None] * dist.get_world_size()  # a process knows those of its own tables only
-    dist.all_gather_object(rates, optimizer.rates())
-    return {name: lr for some in rates for name, lr in some.items()}
 
 
 def _listed(shard: Shard, kind: str, rows: Tensor, columns: Columns) -> Columns:

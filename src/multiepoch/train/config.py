@@ -14,12 +14,10 @@ from multiepoch.data.log import Log
 class BetweenEpochs(Protocol):
     """Acts before each epoch over the same data, as a rewind of the tables does.
 
-    It may also have
-
-    - serving(): a context in which the model is evaluated, as that of `Rewind`;
-    - backward(impressions, closure): called in place of the closure, which computes the losses of
-      the impressions, int64 (n,), and their gradients, and returns the losses, as
-      `LeaveOneOutRows` has it. The optimizers step after it.
+    It may also have `serving()`, a context in which the model is evaluated, as `Rewind` has it;
+    and `backward(impressions, closure)`, as `LeaveOneOutRows` has it: called in place of the
+    closure, which computes the losses of the impressions, int64 (n,), and their gradients, and
+    returns the losses. The optimizers step after it.
     """
 
     def before_epoch(self, index: int) -> None:
@@ -77,13 +75,13 @@ class TrainConfig:
                 raise ValueError(f"{name} is {value}; it must be at least 1.")
         if not all(0 < fraction <= 1 for fraction in self.evaluate_at):
             raise ValueError(f"evaluate_at is {self.evaluate_at}; give fractions in (0, 1].")
-        epochs = self.evaluate_epochs
-        if epochs is not None and not set(epochs) <= set(range(math.ceil(self.epochs))):
-            known = f"epochs are counted from 0 to {math.ceil(self.epochs) - 1}"
-            raise ValueError(f"evaluate_epochs is {list(epochs)}; {known}.")
+        n_epochs = math.ceil(self.epochs)
+        if not self.evaluated <= set(range(n_epochs)):
+            known = f"epochs are counted from 0 to {n_epochs - 1}"
+            raise ValueError(f"evaluate_epochs is {sorted(self.evaluated)}; {known}.")
 
     @property
     def evaluated(self) -> set[int]:
         """The epochs in which to evaluate."""
-        every = range(math.ceil(self.epochs))
-        return set(every if self.evaluate_epochs is None else self.evaluate_epochs)
+        given = self.evaluate_epochs
+        return set(range(math.ceil(self.epochs)) if given is None else given)

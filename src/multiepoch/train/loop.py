@@ -60,8 +60,7 @@ def train(
           last evaluation, each scored before its step
         - group: "all", or the number of the group as a string
         - objective, metric, value: logloss, auc, normalized_entropy, calibration and, if the log
-          has `p_true`, expected_logloss; metrics that are undefined for labels of one class are
-          left out, and reported to `progress`
+          has `p_true`, expected_logloss; without those undefined for labels of one class
 
     Raises:
         NonFiniteLoss: If the loss is no longer finite.
@@ -105,8 +104,8 @@ def train_days(
             that resumes from a checkpoint also calls it for the first, to check the data.
         days: In order; the last one is only evaluated on.
         evaluate_on: Returns the impressions of a day to evaluate on, if not all of `day_log`'s.
-        options: The fields of `TrainConfig`; here `epochs` is 1 and `evaluate_at` is (1.0,) by
-            default. `before_epoch` is called with 0 for the first epoch over each day.
+        options: The fields of `TrainConfig`; by default `epochs` is 1 and `evaluate_at` (1.0,).
+            `before_epoch` is called with 0 for the first epoch over each day.
 
     Returns:
         As in `train`. `split` is "next_day" or "running", `epoch` counts the epochs over the
@@ -208,7 +207,9 @@ class _Run:
         for step in range(self.step, end):
             rows = order[step * batch_size : (step + 1) * batch_size]
             self.one_step(log, rows)
-            evaluate, save = step + 1 in stops, step + 1 < end and self._save_is_due()
+            due = time.perf_counter() - self.saved_at >= self.config.checkpoint_seconds
+            due = self.interrupted.is_set() or (self.path is not None and due)
+            evaluate, save = step + 1 in stops, step + 1 < end and due
             if evaluate or save:
                 self._check_running()  # also makes a CUDA device finish what is being timed
                 paused = time.perf_counter()
@@ -305,10 +306,6 @@ class _Run:
         why = f"{what} of objective {objective!r} is not finite; " + "; ".join(found)
         why += "" if found else "every table and dense feature is"
         raise NonFiniteLoss(f"{where}: {why}. Try a lower learning rate, or fix the features.")
-
-    def _save_is_due(self) -> bool:
-        due = time.perf_counter() - self.saved_at >= self.config.checkpoint_seconds
-        return self.interrupted.is_set() or (self.path is not None and due)
 
     def _save(self) -> None:
         """Writes the checkpoint, if there is one, and ends the run if Ctrl-C was pressed."""
