@@ -124,7 +124,8 @@ def expect(
         lr: The learning rate of the tables.
         rule: "adam" or "adagrad".
         size: The standard deviation of a fresh table.
-        gradient: The size of a row's gradient from one impression; it matters only with a decay.
+        gradient: The size of a row's gradient from one impression; that of a mean loss has the
+            batch size in its denominator. It matters only if there is a decay.
         lazy, decay: As for `wait`; a decay is `l2`, `weight_decay` or `alpha`.
 
     Raises:

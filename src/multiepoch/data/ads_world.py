@@ -119,9 +119,9 @@ class AdsWorld:
                 raise ValueError(f"AdsWorld: {name} is {value!r}; give an integer >= {minimum}.")
         if not 0 <= self.churn <= 1:
             raise ValueError(f"AdsWorld: churn is {self.churn!r}; give a share a day, from 0 to 1.")
-        for name, value in (("drift", self.drift), ("taste_scale", self.taste_scale)):
-            if not 0 <= value < float("inf"):
-                raise ValueError(f"AdsWorld: {name} is {value!r}; give a number of 0 or more.")
+        for name, unit in (("drift", "radians a day"), ("taste_scale", "logits")):
+            if not 0 <= (value := getattr(self, name)) < float("inf"):
+                raise ValueError(f"AdsWorld: {name} is {value!r}; give {unit}, 0 or more.")
 
     def day(self, day: int, n: int | None = None) -> Log:
         """Generates n impressions of one day, by default `impressions_per_day`, in any order.

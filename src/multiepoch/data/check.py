@@ -79,10 +79,8 @@ def integers(table: pa.Table, column: str, source: str, maximum: int | None = No
     if values.null_count:
         row = int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
         refuse(row, "no value", *place)
-    kind = values.type
-    if not (
-        pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    ):
+    kind, types = values.type, pa.types
+    if not (types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind)):
         refuse(0, f"{values[0].as_py()!r} of type {kind}", *place)
     try:
         numbers = values.cast(pa.int64()).to_numpy().copy()

@@ -35,7 +35,7 @@ URL = "https://zenodo.org/records/10439422/files/KuaiRand-Pure.tar.gz"  # 47 MB
 MD5 = "0820331067a3784d9691136f772b35a7"  # as published by Zenodo for this file
 
 # Last day of each part for `split_by_day`, counted from 25 April: train to 2 May (135,128
-# impressions), validation on 3 May (18,943), test from 4 to 8 May (74,258).
+# impressions), validation the next day (18,943), test from 4 to 8 May (74,258).
 PACKAGED_SPLIT = {"train": 7, "validation": 8, "test": 13}
 
 LABELS = {

@@ -25,8 +25,9 @@ _NOT_LEARNED = ("step", "count", "max_count")
 class EmbeddingOptimizer(Optimizer):
     """Updates only the rows a batch touches, for tables with sparse gradients.
 
-    Works with nn.Embedding and nn.EmbeddingBag created with sparse=True. On CUDA, `step()` never
-    waits for the device, and sums a row's gradients in an order that varies, unless
+    Works with nn.Embedding and nn.EmbeddingBag created with sparse=True. The cost of a step depends
+    on the rows it touches, not on the size of the table. On CUDA, `step()` never waits for the
+    device, and sums a row's gradients in an order that varies, unless
     torch.use_deterministic_algorithms(True) is set. On a CPU, float32 tables use compiled kernels
     if the installation has them; `print(optimizer)` shows which path runs. Linux is asked to put
     tables and state into memory pages of 2 MiB, which takes a few seconds per gigabyte of table.

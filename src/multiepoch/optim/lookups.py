@@ -1,7 +1,8 @@
 """Gradients that keep every lookup, for FAL and tail rewind, which count them.
 
 A table's gradient lists each lookup of the batch. When torch adds two such gradients, it merges
-some repetitions of a row, or all of them if the list is longer than the table has weights.
+some repetitions of a row, or all of them if the list is longer than the table has weights. The
+weights come out right either way, but the counts do not.
 """
 
 # No `from __future__ import annotations` here: DistributedDataParallel inspects a hook's.

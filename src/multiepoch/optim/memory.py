@@ -11,7 +11,7 @@ _COLLAPSE = 25  # MADV_COLLAPSE, since Linux 6.1
 
 
 def use_huge_pages(tensor: Tensor, written: bool = False) -> Tensor:
-    """Asks Linux to back a tensor with 2 MiB pages, and returns the tensor.
+    """Asks Linux to back a tensor with 2 MiB pages, if it can, and returns the tensor.
 
     In a table of a gigabyte, finding the small page of a row takes longer than reading the row. A
     tensor that is already written is copied by the kernel, at a few seconds per gigabyte.

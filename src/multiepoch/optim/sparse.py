@@ -161,7 +161,7 @@ class SparseOptimizer(Optimizer):
                 module.num_embeddings = len(part.parameter)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the `state` by number and the `param_groups`, as torch does; dense ones first."""
+        """Returns torch's layout, as `torch.distributed.checkpoint` takes it; dense ones first."""
         for before in self._optimizer_state_dict_pre_hooks.values():
             before(self)
         dense, tables = self.dense.state_dict(), self.embedding.state_dict()
@@ -200,7 +200,7 @@ class SparseOptimizer(Optimizer):
             after_loading(self)
 
     def keep_ratio(self) -> None:
-        """Takes the present ratio of the rates, if changed on purpose, for what `step` expects."""
+        """Makes `step` expect the present ratio of the rates; call it after changing one rate."""
         self._rates = _rates(self.param_groups)
 
     def summary(self) -> str:

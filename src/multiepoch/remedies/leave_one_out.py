@@ -191,14 +191,8 @@ class LeaveOneOutRows:
         table = self._tables[module.k]
         at = who * self.width + (module.first + table.size * used)
         at = at if slot is None else at + table.size * slot
-        call = Call(
-            module,
-            ids,
-            at,
-            who if isinstance(module.module, nn.EmbeddingBag) else None,
-            share,
-            out.detach(),
-        )
+        place = who if isinstance(module.module, nn.EmbeddingBag) else None
+        call = Call(module, ids, at, place, share, out.detach())
         table.leave_out(now.records, call, self._is_fused(table))
         now.calls.append(call)
         return call.read.requires_grad_()

@@ -60,7 +60,8 @@ class Rewind:
             follow the mean row. This keeps, for each row that is reset, one more vector and 16
             bytes, and the dense layers once more; it counts lookups in repeated epochs, too.
             Untouched rows that MEDA redraws are served as redrawn. New data (epoch 0) begins with
-            the model as it is served.
+            the model as it is served, which differs from the trained one only if the last epoch was
+            not finished.
         min_rows: Tables with fewer rows keep theirs. With `below` infinite this is the threshold
             MEDA of the baseline of the TAAC 2026 conversion task.
         undo_log: Where the undo log keeps weights and row state. "table" keeps them as they are, on
@@ -72,7 +73,8 @@ class Rewind:
 
     `epoch` is the index of the current epoch, None before the first. A copy made together with the
     model and the optimizer, by `copy.deepcopy` or `pickle`, continues as the original would. If you
-    build a Rewind for each day, close the last one, or use it as a context.
+    build a Rewind for each day, close the last one, or use it as a context: else it goes on
+    counting.
 
     Raises:
         ValueError: If an argument is out of range, a table is not a parameter of the model, or an

@@ -136,7 +136,7 @@ class VotedTable:
         return kept | {"steps": self.steps}
 
     def load(self, state: dict[str, Any]) -> None:
-        self.steps = state["steps"]
+        self.steps, self.found = state["steps"], []
         for name in ("count", "mean_square"):
             setattr(self, name, state[name].to(self.weight.device, copy=True))
 

@@ -98,8 +98,9 @@ def bayes_optimum(labels: Tensor, p_true: Tensor) -> dict[str, float]:
     """Scores the truth itself, p_true, which no predictor can beat.
 
     Returns:
-        positive_rate; constant_logloss, bayes_logloss and bayes_auc over the drawn labels; and
-        bayes_expected_logloss, expected over all draws of the labels.
+        positive_rate; constant_logloss, bayes_logloss and bayes_auc over the drawn labels, to be
+        compared with a model's on the same labels; and bayes_expected_logloss, expected over all
+        draws of the labels: the mean entropy of p_true.
     """
     p, labels = p_true.double(), labels.double()
     return {
