@@ -162,25 +162,27 @@ def test_other_data_comes_only_in_the_second_epoch(ended):
         assert other[2.0] != plain[2.0]
 
 
-def test_runs_are_kept_and_a_stopped_call_goes_on(tmp_path, monkeypatch):
+def test_runs_are_kept_and_a_stopped_call_goes_on(tmp_path, monkeypatch, capsys):
     todo = over_seeds(
         (0, 1), [replace(PLAIN, epochs=1), replace(PLAIN, epochs=1, embedding_lr=1e-3)]
     )
-    whole = run_all(todo, TINY, "cpu", tmp_path / "a", log=lambda line: None)
+    monkeypatch.setenv("MULTIEPOCH_RUNS", str(tmp_path / "a"))
+    whole = run_all(todo, TINY, "cpu")
+    monkeypatch.setenv("MULTIEPOCH_RUNS", str(tmp_path / "b"))
     calls, original = [], runs.execute
 
-    def stop_at_third(run, *arguments):
+    def stop_at_third(run, **how):
         calls.append(run)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return original(run, *arguments)
+        return original(run, **how)
 
     monkeypatch.setattr(runs, "execute", stop_at_third)
     with pytest.raises(KeyboardInterrupt):
-        run_all(todo, TINY, "cpu", tmp_path / "b", log=lambda line: None)
-    lines = []
-    again = run_all(todo, TINY, "cpu", tmp_path / "b", log=lines.append)
-    assert lines[0] == "2 of 4 runs are kept from before"
+        run_all(todo, TINY, "cpu")
+    capsys.readouterr()
+    again = run_all(todo, TINY, "cpu")
+    assert capsys.readouterr().out.startswith("2 of 4 runs are kept from before\n")
     assert len(calls) == 5  # two finished, one stopped, then the two that were left
     seconds = whole.metric.isin(["seconds", "cpu_seconds"])
     pd.testing.assert_frame_equal(whole[~seconds], again[~seconds])

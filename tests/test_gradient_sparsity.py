@@ -54,10 +54,10 @@ def test_measures_of_a_log_that_can_be_counted_by_hand(tiny_log):
     assert values["mostly_absent", "head", 0.1] == 100
 
 
-def test_evidence_is_for_every_measure_of_the_claim_and_from_the_world_alone():
+def test_evidence_is_for_every_measure_of_the_claim_and_from_the_world_alone(capsys):
     quick = replace(profile("quick"), impressions_per_day=2_000)
-    lines = []
-    rows = gradient_sparsity.run(quick, device="cpu", seeds=(0, 1), log=lines.append)
+    rows = gradient_sparsity.run(quick, device="cpu", seeds=(0, 1))
+    lines = capsys.readouterr().out.splitlines()
     assert set(rows["source"]) == {"AdsWorld", "KuaiRand"} and len(lines) == 4
     judged = gradient_sparsity.judge(rows)
     claim = judge.claim("C1")

@@ -20,7 +20,7 @@ def landscape(monkeypatch):
     asked = []
 
     def around(dense, embedding, hyperparameter=None):
-        def run_all(runs, profile, device, store, log):
+        def run_all(runs, profile, device):
             asked.extend(runs)
             off = [
                 abs(run.dense_lr / dense - 1)

@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Callable
-from functools import partial
 from inspect import signature
 from typing import NamedTuple
 
@@ -38,7 +37,7 @@ class Experiment(NamedTuple):
 
     Attributes:
         name: Of its record.
-        run: Takes (profile, device, seeds, log=...) and returns the rows of the record.
+        run: Takes (profile, device, seeds) and returns the rows of the record.
         judge: Returns the evidence in those rows, if the experiment decides a claim.
         seeds: None for those of the profile.
         keep: Keeps, beside the record, what a search has found.
@@ -121,7 +120,7 @@ def command(arguments: list[str]) -> int:
         stamp = records.start(experiment.name, folder)
         if said := records.reservations(stamp):
             print(f"The record will say that it was made{said.removeprefix(',')}.")
-        rows = experiment.run(sizes, device, seeds, log=partial(print, flush=True), **which)
+        rows = experiment.run(sizes, device, seeds, **which)
     except ValueError as error:
         print(f"python -m reproduction: {error}", file=sys.stderr)
         return 2

@@ -256,9 +256,7 @@ def score(rows: pd.DataFrame, judged: Sequence[float]) -> pd.Series:
     return (mean / constant).groupby("trial").mean()
 
 
-def tune(
-    candidate: Candidate, profile: Profile, device: str, store=None, log=print
-) -> pd.DataFrame:
+def tune(candidate: Candidate, profile: Profile, device: str) -> pd.DataFrame:
     """Runs every trial of a candidate and returns one row per trial.
 
     Returns:
@@ -276,7 +274,7 @@ def tune(
         start = len(found)
         points = list(enumerate(todo[: most - start], start))
         runs = [candidate.run(seed, k, point) for k, point in points for seed in seeds]
-        scores = score(run_all(runs, sizes, device, store, log), candidate.judged)
+        scores = score(run_all(runs, sizes, device), candidate.judged)
         found += [{"point": p, "stage": stage, "score": float(scores[k])} for k, p in points]
         best = min(found, key=lambda trial: trial["score"])["point"]
         past = {name: beyond(name, values, best[name]) for name, values in axes.items()}
@@ -304,9 +302,7 @@ def _row(candidate: Candidate, trial: Mapping[str, Any], best: bool) -> dict[str
     }
 
 
-def run(
-    profile: Profile, device: str = "auto", seeds=None, store=None, log=print, only: str = ""
-) -> pd.DataFrame:
+def run(profile: Profile, device: str = "auto", seeds=None, only: str = "") -> pd.DataFrame:
     """Tunes the candidates in whose name the regular expression `only` is found.
 
     By default, those that are not of the board, which alone has 130.
@@ -320,7 +316,7 @@ def run(
         chosen = [c for c in chosen if not c.board]
     if not chosen:
         raise ValueError(f"no candidate's name has {only!r}; there are {list(CANDIDATES)}.")
-    return pd.concat([tune(c, profile, device, store, log) for c in chosen], ignore_index=True)
+    return pd.concat([tune(c, profile, device) for c in chosen], ignore_index=True)
 
 
 def merge(kept: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,6 @@ compared with what is true.
 import inspect
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,13 +15,13 @@ import torch
 from scipy.special import ndtr, ndtri
 
 from multiepoch.data.ads_world import OBJECTIVES
-from multiepoch.runner import KeptRunner, resolve_device, run_key
+from multiepoch.runner import resolve_device, run_key
 from reproduction.a1_ab_test import serving
 from reproduction.a1_ab_test.serving import ARMS, BLEND, NAIVE, ONE, REWIND, TRUTH, Plan, simulate
 from reproduction.findings import by_name
 from reproduction.judge import evidence
 from reproduction.records import Record
-from reproduction.runs import Profile, default_store, workers
+from reproduction.runs import Profile, kept
 
 NAME = "ab_test"
 SEEDS = tuple(range(30, 38))  # no pilot and no tuning has seen them
@@ -38,15 +37,12 @@ def quartered(profile: Profile) -> Profile:
     return replace(profile, **{name: size // 4 for name, size in sizes.items()})
 
 
-def run(
-    profile: Profile, device: str = "auto", seeds=None, store=None, log=print, plan: Plan = RECORD
-) -> pd.DataFrame:
+def run(profile: Profile, device: str = "auto", seeds=None, plan=RECORD) -> pd.DataFrame:
     """Runs the plan in the world of each seed, at a quarter of the profile's size.
 
-    Finished worlds are kept in `store` and not repeated. The columns are those of `simulate`.
+    The columns are those of `simulate`.
     """
-    sizes, device = quartered(profile), resolve_device(device)
-    store, seeds = store or default_store(profile), seeds or SEEDS
+    sizes, device, seeds = quartered(profile), resolve_device(device), seeds or SEEDS
     given = {
         "plan": asdict(plan),
         "rates": {name: asdict(ARMS[name].rates) for name in plan.arms},
@@ -56,11 +52,9 @@ def run(
     }
     packages = ("multiepoch", "reproduction.runs", "reproduction.remedies")
     keys = [run_key(given | {"seed": seed}, *packages) for seed in seeds]
-    paths = [store / f"{key}.parquet" for key in keys]
-    work = partial(_keep, plan, sizes, device)
-    with KeptRunner(work, workers(sizes, device), "A/B test, seed {}".format, log) as runner:
-        runner(seeds, paths)
-    served = pd.concat(map(pd.read_parquet, paths), ignore_index=True)
+    work = partial(simulate, plan, sizes, device)
+    worlds = kept(work, seeds, keys, sizes, device, "A/B test, seed {}".format)
+    served = pd.concat(worlds, ignore_index=True)
     about = ("shared", TRUTH, plan.days, -1, "design_effect")
     effects = [(seed, *about, design_effect(plan, sizes, seed)) for seed in seeds]
     clustered = pd.DataFrame(effects, columns=served.columns)
@@ -87,10 +81,6 @@ def design_effect(plan: Plan, profile: Profile, seed: int) -> float:
         squares += (paid**2).sum().item()
     n, mean = counts.sum(), sums.sum() / counts.sum()
     return (((sums - mean * counts) ** 2).sum() / (squares - n * mean**2)).item()
-
-
-def _keep(plan: Plan, profile: Profile, device: str, seed: int, path: Path) -> None:
-    simulate(plan, profile, device, seed).to_parquet(path, compression="zstd")
 
 
 # What was found ----------------------------------------------------------------------------------

@@ -74,19 +74,19 @@ def settings(profile: Profile, seeds) -> dict:
     }
 
 
-def one_process(profile: Profile, seeds=None, log=print, controls: bool = True) -> pd.DataFrame:
+def one_process(profile: Profile, seeds=None, controls: bool = True) -> pd.DataFrame:
     """Trains every run with this package alone: columns KEYS, value and source.
 
     With `controls`, each is trained a second time, as REVERSED.
     """
     todo = settings(profile, seeds)
-    found = {ONE: train_all(todo, log)}
+    found = {ONE: train_all(todo)}
     if controls:
-        found[REVERSED] = train_all(todo, log, reverse=True)
+        found[REVERSED] = train_all(todo, reverse=True)
     return pd.concat(pd.DataFrame(rows).assign(source=name) for name, rows in found.items())
 
 
-def two_processes(profile: Profile, seeds=None, log=print) -> pd.DataFrame:
+def two_processes(profile: Profile, seeds=None) -> pd.DataFrame:
     """Trains every run with TorchRec on two processes of this machine; as `one_process`.
 
     Raises:
@@ -109,14 +109,13 @@ def two_processes(profile: Profile, seeds=None, log=print) -> pd.DataFrame:
         )
         if done.returncode:
             raise RuntimeError(f"the two processes failed:\n{done.stderr[-3000:]}")
-        for line in done.stdout.splitlines():
-            log(line)
+        print(done.stdout, end="", flush=True)
         return pd.DataFrame(json.loads(found.read_text())).assign(source=TWO)
 
 
-def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
+def run(profile: Profile, device: str = "auto", seeds=None) -> pd.DataFrame:
     """Trains every run twice, in one process and in two."""
-    return pd.concat([one_process(profile, seeds, log), two_processes(profile, seeds, log)])
+    return pd.concat([one_process(profile, seeds), two_processes(profile, seeds)])
 
 
 def apart(rows: pd.DataFrame, source: str = TWO) -> pd.Series:

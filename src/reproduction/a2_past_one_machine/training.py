@@ -156,12 +156,14 @@ def logs(settings: dict[str, Any], seed: int) -> tuple[Log, Log]:
     return tuple(replace(log, schema=world.schema(last)) for log in parts)
 
 
-def train_all(settings: dict[str, Any], log=print, reverse: bool = False) -> list[dict]:
+def train_all(settings: dict[str, Any], reverse: bool = False) -> list[dict]:
     """Returns `train` of each run and seed, with the run's name, sharding and seed in each row."""
     rows = []
     for seed, run in product(settings["seeds"], settings["runs"]):
         found = train(run | {"seed": seed}, settings, *logs(settings, seed), reverse)
-        log(f"seed {seed}, {run['method']}, {run['rule']}: {found[-1]['value']:.4f}")
+        if not dist.is_initialized() or dist.get_rank() == 0:
+            said = f"seed {seed}, {run['method']}, {run['rule']}"
+            print(f"{said}: {found[-1]['value']:.4f}", flush=True)
         rows += [{**row, "seed": seed, **{k: run[k] for k in ("method", "rule")}} for row in found]
     return rows
 
@@ -169,9 +171,7 @@ def train_all(settings: dict[str, Any], log=print, reverse: bool = False) -> lis
 if __name__ == "__main__":
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
-    first = dist.get_rank() == 0
-    everything = json.loads(Path(sys.argv[1]).read_text())
-    result = train_all(everything, partial(print, flush=True) if first else lambda *_: None)
-    if first:
+    result = train_all(json.loads(Path(sys.argv[1]).read_text()))
+    if dist.get_rank() == 0:
         Path(sys.argv[2]).write_text(json.dumps(result))
     dist.destroy_process_group()

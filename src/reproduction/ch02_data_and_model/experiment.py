@@ -160,7 +160,7 @@ def portrait(source: str, log: Log, train: Log, test: Log) -> dict[str, str]:
 # The model against the best possible loss --------------------------------------------------------
 
 
-def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
+def run(profile: Profile, device: str = "auto", seeds=None) -> pd.DataFrame:
     """Returns rows of runs.COLUMNS; `setting` is a key of SOURCES.
 
     A seed draws the first weights, the order of the impressions and, in AdsWorld, the world.
@@ -169,7 +169,7 @@ def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=prin
         Run("plain", 0, DENSE_LR, EMBEDDING_LR, setting=name, data=data, evaluate_at=POINTS)
         for name, data in SOURCES.items()
     ]
-    return run_all(over_seeds(seeds or profile.seeds, todo), profile, device, store, log)
+    return run_all(over_seeds(seeds or profile.seeds, todo), profile, device)
 
 
 def objectives(rows: pd.DataFrame, source: str) -> list[str]:

@@ -3,7 +3,7 @@
 Nothing is trained: a row has a gradient if the batch looks it up, whatever the weights are.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import numpy as np
@@ -33,12 +33,7 @@ LARGE = ("product", "video", "user", "user_x_advertiser", "user_x_author")
 _SAMPLE = 20  # batches of each size: enough for their mean to about a percent
 
 
-def run(
-    profile: Profile,
-    device: str = "auto",
-    seeds: Sequence[int] | None = None,
-    log: Callable[[str], None] = print,
-) -> pd.DataFrame:
+def run(profile: Profile, device: str = "auto", seeds=None) -> pd.DataFrame:
     """Measures both sources: the training window of each seed's AdsWorld, and KuaiRand's.
 
     A seed names a world and an order of the impressions; for KuaiRand, the order alone.
@@ -62,7 +57,8 @@ def run(
             found = pd.DataFrame(measure(one.to(device), seed), columns=COLUMNS[3:])
             rows.append(found.assign(profile=profile.name, seed=seed, source=source))
             touched = _touched(rows[-1]).loc[source, seed, "all", BATCH]
-            log(f"{source}, seed {seed}: a batch of {BATCH:,} touches {touched:.2f} % of all rows")
+            said = f"a batch of {BATCH:,} touches {touched:.2f} % of all rows"
+            print(f"{source}, seed {seed}: {said}", flush=True)
     return pd.concat(rows, ignore_index=True)[COLUMNS]
 
 

@@ -38,9 +38,9 @@ def runs() -> list[Run]:
     return [Run("plain", 0, *of, setting=name, **more) for name, of in rates.items()]
 
 
-def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
+def run(profile: Profile, device: str = "auto", seeds=None) -> pd.DataFrame:
     """Returns rows of runs.COLUMNS."""
-    return run_all(over_seeds(seeds or profile.seeds, runs()), profile, device, store, log)
+    return run_all(over_seeds(seeds or profile.seeds, runs()), profile, device)
 
 
 def against(rows: pd.DataFrame, ours: str, theirs: str) -> pd.Series:

@@ -48,9 +48,9 @@ def runs() -> list[Run]:
     return found + reported
 
 
-def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
+def run(profile: Profile, device: str = "auto", seeds=None) -> pd.DataFrame:
     """Returns rows of runs.COLUMNS, with `data`, `rule` and `rates`."""
-    rows = run_all(over_seeds(seeds or SEEDS, runs()), profile, device, store, log)
+    rows = run_all(over_seeds(seeds or SEEDS, runs()), profile, device)
     return rows[rows["metric"].isin(["logloss", "expected_logloss", "auc"])]
 
 

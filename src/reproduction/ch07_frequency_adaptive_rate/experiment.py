@@ -38,11 +38,11 @@ def runs(epochs: int, scales: Sequence[str] = tuple(FAL_SCALES)) -> list[Run]:
     return [production.at_best(setting=PLAIN, **how), *fal]
 
 
-def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
+def run(profile: Profile, device: str = "auto", seeds=None) -> pd.DataFrame:
     """Trains the scales for up to three epochs and returns rows of `runs.COLUMNS`."""
     scales = tuple(FAL_SCALES) if profile.name in ("long", "gpu") else LIVE
     todo = over_seeds(seeds or profile.seeds, runs(min(3, profile.epochs), scales))
-    return run_all(todo, profile, device, store, log)
+    return run_all(todo, profile, device)
 
 
 def ran(rows: pd.DataFrame) -> list[str]:

@@ -14,11 +14,11 @@ from reproduction.runs import Profile, over_seeds, run_all
 GROUPS = {"1": (1, 1), "2–3": (2, 3), "4–9": (4, 9), "10–29": (10, 29), "30 up": (30, math.inf)}
 
 
-def run(profile: Profile, device: str, seeds, log=print) -> pd.DataFrame:
+def run(profile: Profile, device: str, seeds) -> pd.DataFrame:
     """Trains each method for up to three epochs in the default setting, at the best rate."""
     how = {"rates": (production.BEST,), "epochs": min(3, profile.epochs)}
     todo = production.stratum("AdsWorld", data=production.SOURCES["AdsWorld"], **how)
-    return run_all(over_seeds(seeds, todo), profile, device, log=log)
+    return run_all(over_seeds(seeds, todo), profile, device)
 
 
 def leak(window: Log, test: Log) -> pd.DataFrame:

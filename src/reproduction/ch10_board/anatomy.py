@@ -90,7 +90,7 @@ def quantities(table: Tensor, log: Log):
         yield "singular value", str(k), value
 
 
-def run(profile: Profile, device: str = "cpu", seeds=None, store=None, log=print) -> pd.DataFrame:
+def run(profile: Profile, device: str = "cpu", seeds=None) -> pd.DataFrame:
     """Returns columns remedy, seed, epoch, what, of, value; runs on the CPU."""
     resolve_device(device)
     profile = profile.board()
@@ -98,7 +98,7 @@ def run(profile: Profile, device: str = "cpu", seeds=None, store=None, log=print
     for seed in seeds or SEEDS:
         for name in LABELS:
             rows += dissect(name, seed, profile)
-            log(f"{name}, seed {seed}: dissected")
+            print(f"{name}, seed {seed}: dissected", flush=True)
     return pd.DataFrame(rows)
 
 

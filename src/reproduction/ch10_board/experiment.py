@@ -63,18 +63,14 @@ def of_seed(seed: int, data: str, names=tuple(BOARD), tuned_for=BOARD_EPOCHS) ->
 
 
 def run(
-    profile: Profile,
-    device: str = "auto",
-    seeds=None,
-    store=None,
-    log=print,
-    names=tuple(BOARD),
-    data=tuple(DATA),
-    tuned_for=BOARD_EPOCHS,
+    profile: Profile, device: str = "auto", seeds=None, data=tuple(DATA), **which
 ) -> pd.DataFrame:
-    """Returns losses, times and sizes: rows of `measure.as_losses`, with `data` and `tuned_for`."""
-    trials = [t for s in seeds or SEEDS for one in data for t in of_seed(s, one, names, tuned_for)]
-    return as_losses(run_all(trials, profile.board(), device, store, log))
+    """Returns losses, times and sizes: rows of `measure.as_losses`, with `data` and `tuned_for`.
+
+    which: As in `of_seed`.
+    """
+    trials = [trial for s in seeds or SEEDS for one in data for trial in of_seed(s, one, **which)]
+    return as_losses(run_all(trials, profile.board(), device))
 
 
 def facts_of_search(record: Record) -> dict:

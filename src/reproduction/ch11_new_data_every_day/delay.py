@@ -40,9 +40,9 @@ def runs() -> list[Run]:
     ]
 
 
-def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
+def run(profile: Profile, device: str = "auto", seeds=None) -> pd.DataFrame:
     """Returns the losses under the true probabilities, as rows of runs.COLUMNS."""
-    rows = run_all(over_seeds(seeds or SEEDS, runs()), profile.board(), device, store, log)
+    rows = run_all(over_seeds(seeds or SEEDS, runs()), profile.board(), device)
     return rows[rows["metric"] == EXPECTED].reset_index(drop=True)
 
 

@@ -78,12 +78,10 @@ def n_days(profile: Profile) -> int:
     return {"quick": 4, "cpu": 10, "gpu": 30}.get(profile.name, 20)
 
 
-def run(
-    profile: Profile, device: str = "auto", seeds=None, store=None, log=print, arms=tuple(ARMS)
-) -> pd.DataFrame:
+def run(profile: Profile, device: str = "auto", seeds=None, arms=tuple(ARMS)) -> pd.DataFrame:
     """Trains day by day; returns losses and memory as rows of `runs.COLUMNS`, a setting an arm."""
     todo = [ARMS[name].run(name, n_days(profile)) for name in arms]
-    rows = run_all(over_seeds(seeds or SEEDS, todo), profile.board(), device, store, log)
+    rows = run_all(over_seeds(seeds or SEEDS, todo), profile.board(), device)
     kept = (EXPECTED, "table_bytes", "state_bytes", "rewind_bytes")
     return rows[rows["metric"].isin(kept)].reset_index(drop=True)
 

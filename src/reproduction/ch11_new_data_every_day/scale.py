@@ -69,9 +69,7 @@ def candidate(name: str, times: float) -> Sized:
     return Sized(method, epochs, rule="rowwise_adagrad", threshold=threshold)
 
 
-def run(
-    profile: Profile, device: str = "auto", seeds=None, store=None, log=print, only: str = ""
-) -> pd.DataFrame:
+def run(profile: Profile, device: str = "auto", seeds=None, only: str = "") -> pd.DataFrame:
     """Searches and measures; `only`, as in "2", keeps the sizes up to so many times the window.
 
     Returns:
@@ -87,7 +85,7 @@ def run(
             runs = []
             for name in LABELS:
                 one = candidate(name, times)
-                trials = tune(one, sizes, device, store, log)
+                trials = tune(one, sizes, device)
                 best = trials[trials["best"]].iloc[0]
                 rates = {key: float(best[key]) for key in ("dense_lr", "embedding_lr")}
                 rates["at_edge"] = float(bool(best["edge"]))
@@ -108,7 +106,7 @@ def run(
                 )
                 runs.append(best_run)
             few = seeds[: FEW_SEEDS.get(times)]
-            found.append(as_losses(run_all(over_seeds(few, runs), sizes, device, store, log)))
+            found.append(as_losses(run_all(over_seeds(few, runs), sizes, device)))
     return pd.concat(found, ignore_index=True)
 
 

@@ -82,11 +82,11 @@ def lookups(profile: Profile, seed: int) -> pd.DataFrame:
     return rows.assign(remedy="", seed=seed, metric="lookups", group="all")
 
 
-def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
+def run(profile: Profile, device: str = "auto", seeds=None) -> pd.DataFrame:
     """Returns the losses of all runs, and each window's lookups a row."""
     profile, seeds = sizes(profile), seeds or SEEDS
     trials = [trial for seed in seeds for trial in trials_of(seed)]
-    rows = as_losses(run_all(trials, profile, device, store, log))
+    rows = as_losses(run_all(trials, profile, device))
     return pd.concat([rows, *(lookups(profile, seed) for seed in seeds)], ignore_index=True)
 
 

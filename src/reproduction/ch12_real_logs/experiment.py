@@ -38,7 +38,7 @@ def runs(epochs: int) -> list[Run]:
     return found
 
 
-def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
+def run(profile: Profile, device: str = "auto", seeds=None) -> pd.DataFrame:
     """Trains on KuaiRand and returns rows of `runs.COLUMNS`.
 
     A seed draws first weights and the order of batches, not the log. The log has one size, so that
@@ -47,7 +47,7 @@ def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=prin
     todo = runs(profile.epochs)
     if profile.name == "quick":
         todo = [replace(one, epochs=2, evaluate_at=(0.25, 1.0)) for one in todo[:2]]
-    return run_all(over_seeds(seeds or profile.seeds, todo), profile, device, store, log)
+    return run_all(over_seeds(seeds or profile.seeds, todo), profile, device)
 
 
 def jumps(rows: pd.DataFrame, method: str, where: str) -> pd.DataFrame:

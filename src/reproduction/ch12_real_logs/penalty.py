@@ -38,10 +38,10 @@ def scan(seed: int, coefficients=COEFFICIENTS, batches=BATCHES, against=AGAINST)
     return found
 
 
-def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
+def run(profile: Profile, device: str = "auto", seeds=None) -> pd.DataFrame:
     """Returns the losses of the scan."""
     trials = [trial for seed in seeds or SEEDS for trial in scan(seed)]
-    return as_losses(run_all(trials, profile.board(), device, store, log))
+    return as_losses(run_all(trials, profile.board(), device))
 
 
 def run_scan(profile: Profile, device: str, seeds) -> pd.DataFrame:

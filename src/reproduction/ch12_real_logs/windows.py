@@ -34,7 +34,7 @@ MEASURES = {
 }
 
 
-def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
+def run(profile: Profile, device: str = "auto", seeds=None) -> pd.DataFrame:
     """Returns the losses of each block of users, as rows of runs.COLUMNS with `window`."""
     how = {"epochs": 3, "rule": "rowwise_adagrad", "evaluate_at": (0.25, 1.0)}
     how["group_by"] = USER_BLOCKS
@@ -44,7 +44,7 @@ def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=prin
         for window, data in WINDOWS.items()
         for method, value in METHODS.items()
     ]
-    rows = run_all(over_seeds(seeds or SEEDS, todo), profile, device, store, log)
+    rows = run_all(over_seeds(seeds or SEEDS, todo), profile, device)
     kept = (rows["metric"] == DRAWN) & (rows["group"] != "all")
     return rows[kept].reset_index(drop=True)
 

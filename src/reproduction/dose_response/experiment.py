@@ -82,8 +82,6 @@ def run(
     profile: Profile,
     device: str = "auto",
     seeds=None,
-    store=None,
-    log=print,
     only: str = "",
     strata: Mapping[str, list[Run]] = STRATA,
     deciding: Container[str] = DECIDING,
@@ -99,7 +97,7 @@ def run(
     seeds = seeds or SEEDS
     few = {name: None if name in deciding else FEWER_SEEDS for name in names}
     todo = [one for name in names for one in over_seeds(seeds[: few[name]], strata[name])]
-    rows = run_all(todo, profile, device, store, log)
+    rows = run_all(todo, profile, device)
     return rows[rows["metric"].isin([EXPECTED, DRAWN, "auc"])]
 
 

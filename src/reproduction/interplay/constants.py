@@ -44,7 +44,7 @@ def of_log(data: str, train: Log, held_out: Log) -> list[tuple[str, str, str, fl
     return found
 
 
-def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
+def run(profile: Profile, device: str = "auto", seeds=None) -> pd.DataFrame:
     """Measures each log; AdsWorld for each seed. A real log is the same for all."""
     rows = []
     for data in NAMES:

@@ -55,9 +55,7 @@ def runs(data: str, about: dict, world: dict | None = None) -> list[Run]:
     return found
 
 
-def run(
-    profile: Profile, device: str = "auto", seeds=None, store=None, log=print, only: str = ""
-) -> pd.DataFrame:
+def run(profile: Profile, device: str = "auto", seeds=None, only: str = "") -> pd.DataFrame:
     """Returns rows of runs.COLUMNS, with `data`, `size` and `taste` (0 for a real log).
 
     Of AdsWorld, those of the size named `only`, by default of all.
@@ -65,7 +63,7 @@ def run(
     seeds, found = tuple(seeds or SEEDS), []
     for data in REAL:
         one = runs(data, {"data": data, "size": "", "taste": 0.0})
-        found.append(run_all(over_seeds(seeds, one), profile, device, store, log))
+        found.append(run_all(over_seeds(seeds, one), profile, device))
     for size, (divisor, tastes, n) in SIZES.items():
         if only not in ("", size):
             continue
@@ -73,7 +71,7 @@ def run(
         for taste in tastes:
             about = {"data": "world", "size": size, "taste": taste}
             one = runs("world", about, {"taste_scale": taste})
-            found.append(run_all(over_seeds(seeds[:n], one), world, device, store, log))
+            found.append(run_all(over_seeds(seeds[:n], one), world, device))
     rows = pd.concat(found, ignore_index=True)
     kept = rows["metric"].isin(["logloss", "expected_logloss", "auc", "calibration", "cpu_seconds"])
     of_new = (rows["group"] != "all") & ~rows["metric"].isin(["logloss", "expected_logloss"])

@@ -49,16 +49,12 @@ LIVE_RATE = RATES[1]
 LIVE = runs("AdsWorld", ("plain", "meda", "tail_rewind", BLEND), (LIVE_RATE,), epochs=3)
 
 
-def run(
-    profile: Profile,
-    device: str = "auto",
-    seeds=None,
-    store=None,
-    log=print,
-    todo: Sequence[Run] = tuple(one for data in SOURCES for one in runs(data)),
-) -> pd.DataFrame:
+ALL = [one for data in SOURCES for one in runs(data)]
+
+
+def run(profile: Profile, device: str = "auto", seeds=None, todo=ALL) -> pd.DataFrame:
     """Trains each method and returns losses: columns of runs.COLUMNS, `stratum` and `rate`."""
-    rows = run_all(over_seeds(seeds or SEEDS, todo), profile.board(), device, store, log)
+    rows = run_all(over_seeds(seeds or SEEDS, todo), profile.board(), device)
     return rows[rows["metric"].isin([EXPECTED, DRAWN])]
 
 

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 
 from multiepoch.data import Log, Schema
 from multiepoch.model import ConversionModel
-from multiepoch.runner import KeptRunner, resolve_device, run_key
+from multiepoch.runner import Item, KeptRunner, resolve_device, run_key
 from multiepoch.train import bayes_optimum, frequency_groups, train, train_days
 from multiepoch.train.loop import NonFiniteLoss
 from multiepoch.train.metrics import entropy
@@ -240,37 +240,40 @@ def sizes(
     }
 
 
-def run_all(
-    runs: Sequence[Run],
-    profile: Profile,
-    device: str = "auto",
-    store: Path | None = None,
-    log: Callable[[str], None] = print,
-) -> pd.DataFrame:
-    """Returns every run's rows, in the order given.
-
-    Finished runs are kept in `store` and not repeated. On a CPU `workers` processes of one
-    thread share the runs; on a GPU they run one after the other.
-
-    Args:
-        runs: The runs, in the order wanted.
-        profile: Sizes of the world and the runs.
-        device: "auto", "cpu" or "cuda".
-        store: Folder of the finished runs, by default `default_store`.
-        log: Receives one line per run, with an estimate of the time left.
-    """
+def run_all(runs: Sequence[Run], profile: Profile, device: str = "auto") -> pd.DataFrame:
+    """Returns every run's rows, in the order given. device: "auto", "cpu" or "cuda"."""
     device = resolve_device(device)
-    store = store or default_store(profile)
-    paths = [store / f"{run.key(profile, device)}.parquet" for run in runs]
-    work = partial(_keep, profile, device)
-    with KeptRunner(work, workers(profile, device), Run.describe, log) as runner:
-        runner(runs, paths)
+    keys = [run.key(profile, device) for run in runs]
+    work = partial(execute, profile=profile, device=device)
+    tables = kept(work, runs, keys, profile, device, Run.describe)
     # A kept run may have been given another name, and come from another profile of the same size.
-    tables = [
-        pd.read_parquet(path).assign(profile=profile.name, setting=run.setting, **run.about)
-        for path, run in zip(paths, runs)
+    named = [
+        table.assign(profile=profile.name, setting=run.setting, **run.about)
+        for table, run in zip(tables, runs)
     ]
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat(named, ignore_index=True)
+
+
+def kept(
+    work: Callable[[Item], pd.DataFrame],
+    items: Sequence[Item],
+    keys: Sequence[str],
+    profile: Profile,
+    device: str,
+    describe: Callable[[Item], str],
+) -> list[pd.DataFrame]:
+    """Returns the table that `work` makes of each item, and prints its progress.
+
+    Finished ones are kept by their key, in the profile's folder in MULTIEPOCH_RUNS, by default in
+    `runs/`, and not repeated. On a CPU `workers` processes of one thread share the items; on a GPU
+    they are done one after the other.
+    """
+    folder = Path(os.environ.get("MULTIEPOCH_RUNS", "runs")) / profile.name
+    paths = [folder / f"{key}.parquet" for key in keys]
+    say = partial(print, flush=True)
+    with KeptRunner(partial(_keep, work), workers(profile, device), describe, say) as runner:
+        runner(items, paths)
+    return [pd.read_parquet(path) for path in paths]
 
 
 def workers(profile: Profile, device: str) -> int:
@@ -283,13 +286,8 @@ def workers(profile: Profile, device: str) -> int:
     return int(os.environ.get("MULTIEPOCH_WORKERS", profile.workers))
 
 
-def _keep(profile: Profile, device: str, run: Run, path: Path) -> None:
-    execute(run, profile, device).to_parquet(path, compression="zstd")
-
-
-def default_store(profile: Profile) -> Path:
-    """Returns the profile's folder in MULTIEPOCH_RUNS, by default in `runs/`."""
-    return Path(os.environ.get("MULTIEPOCH_RUNS", "runs")) / profile.name
+def _keep(work: Callable[[Item], pd.DataFrame], item: Item, path: Path) -> None:
+    work(item).to_parquet(path, compression="zstd")
 
 
 def over_seeds(seeds: Sequence[int], runs: Sequence[Run]) -> list[Run]:

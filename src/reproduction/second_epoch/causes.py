@@ -68,7 +68,7 @@ def own_label(data: str) -> list[Run]:
     return found
 
 
-def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
+def run(profile: Profile, device: str = "auto", seeds=None) -> pd.DataFrame:
     """Returns rows of runs.COLUMNS with `claim`, `data`, `rule`, `rate` and `cross`."""
     seeds, found = tuple(seeds or SEEDS), []
     for data in reversed(DATA):  # the shorter first
@@ -76,16 +76,16 @@ def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=prin
             ("C12", own_label(data), profile.board()),
             ("C5", interventions(data), profile),
         ):
-            rows = run_all(over_seeds(seeds, runs), sizes, device, store, log)
+            rows = run_all(over_seeds(seeds, runs), sizes, device)
             found.append(rows.assign(claim=claim))
     rows = pd.concat(found, ignore_index=True)
     return rows[rows["metric"].isin([EXPECTED, DRAWN])].reset_index(drop=True)
 
 
-def run_live(profile: Profile, device: str, seeds, log=print) -> pd.DataFrame:
+def run_live(profile: Profile, device: str, seeds) -> pd.DataFrame:
     """Returns the rows of C5 in AdsWorld's default setting."""
     mine = [one for one in interventions("AdsWorld") if one.rule == RULES[DEFAULT]]
-    return run_all(over_seeds(seeds, mine), profile, device, log=log).assign(claim="C5")
+    return run_all(over_seeds(seeds, mine), profile, device).assign(claim="C5")
 
 
 def left_live(rows: pd.DataFrame) -> pd.DataFrame:

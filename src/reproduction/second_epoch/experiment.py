@@ -22,10 +22,10 @@ NAME = "ch05_second_epoch"
 FINE = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
 
 
-def run(profile: Profile, device: str = "auto", seeds=None, store=None, log=print) -> pd.DataFrame:
+def run(profile: Profile, device: str = "auto", seeds=None) -> pd.DataFrame:
     """Trains plainly for the profile's epochs and returns rows of runs.COLUMNS."""
     todo = [production.at_best(epochs=profile.epochs, evaluate_at=FINE)]
-    return run_all(over_seeds(seeds or profile.seeds, todo), profile, device, store, log)
+    return run_all(over_seeds(seeds or profile.seeds, todo), profile, device)
 
 
 def quarters(rows: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
@@ -45,14 +45,14 @@ GROUPS = ("never", "once", "2 to 3", "4 to 7", "8 to 15", "16 to 31", "32 or mor
 SEEN, FRESH, NEXT = "trained on", "fresh, same days", "test day"
 
 
-def run_memory(profile: Profile, device: str = "auto", seeds=None, log=print) -> pd.DataFrame:
+def run_memory(profile: Profile, device: str = "auto", seeds=None) -> pd.DataFrame:
     """Returns the logloss by seed, epoch, split, group of the cross row, and objective."""
     device, seeds = resolve_device(device), list(seeds or profile.seeds)
     found = {}
     with Runner(partial(_one_seed, profile, device), workers(profile, device)) as runner:
         for seed, rows in runner.map(seeds):
             found[seed] = rows
-            log(f"the rows' memory, seed {seed}: done")
+            print(f"the rows' memory, seed {seed}: done")
     return pd.concat([found[seed] for seed in seeds], ignore_index=True)
 
 
