@@ -33,21 +33,12 @@ from reproduction.second_epoch import experiment as overfitting
 
 
 class Experiment(NamedTuple):
-    """What the command runs.
+    """What the command runs. `run` takes (profile, device, seeds) and returns a record's rows."""
 
-    Attributes:
-        name: Of its record.
-        run: Takes (profile, device, seeds) and returns the rows of the record.
-        judge: Returns the evidence in those rows, if the experiment decides a claim.
-        seeds: None for those of the profile.
-        keep: Keeps, beside the record, what a search has found.
-    """
-
-    name: str
+    name: str  # of the record
     run: Callable[..., pd.DataFrame]
-    judge: Callable[[pd.DataFrame], pd.DataFrame] | None = None
-    seeds: tuple[int, ...] | None = None
-    keep: Callable[[pd.DataFrame], None] | None = None
+    judge: Callable[[pd.DataFrame], pd.DataFrame] | None = None  # returns the evidence in the rows
+    seeds: tuple[int, ...] | None = None  # None for those of the profile
 
 
 EXPERIMENTS = {
@@ -77,7 +68,7 @@ EXPERIMENTS = {
     "penalty": Experiment(penalty.NAME, penalty.run, penalty.judge, penalty.SEEDS),
     "a1": Experiment(ab_test.NAME, ab_test.run, ab_test.judge, ab_test.SEEDS),
     "a2": Experiment(past_one_machine.NAME, past_one_machine.run),
-    "tuning": Experiment(tuning.NAME, tuning.run, keep=tuning.write_tuned),
+    "tuning": Experiment(tuning.NAME, tuning.run),
 }
 
 
@@ -128,11 +119,11 @@ def command(arguments: list[str]) -> int:
         print("\nstopped; finished runs are kept, and the same call resumes", file=sys.stderr)
         return 130
     evidence = experiment.judge(rows) if experiment.judge else None
-    if experiment.keep and not options.keep_rates:
-        experiment.keep(rows)
     if options.chapter == "tuning":
-        seeds, kept = sizes.tuning_seeds, records.read(experiment.name, folder)
-        if kept:
+        if not options.keep_rates:
+            tuning.write_tuned(rows)
+        seeds = sizes.tuning_seeds
+        if kept := records.read(experiment.name, folder):
             rows = tuning.merge(kept.rows, rows)
     path = records.write(experiment.name, folder, rows, stamp, evidence, seeds, device)
     if evidence is not None:

@@ -123,12 +123,7 @@ def evidence(found: Iterable[tuple[str, str, str, pd.Series]]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Evidence:
-    """One measure at one point, with its mean and 95 % interval over seeds.
-
-    Attributes:
-        p: The p-value that the mean equals the threshold.
-        adjusted: The same, adjusted as the claim is decided.
-    """
+    """One measure at one point, with its mean and 95 % interval over seeds."""
 
     measure: Measure
     point: str
@@ -136,8 +131,8 @@ class Evidence:
     estimate: float
     low: float
     high: float
-    p: float
-    adjusted: float
+    p: float  # the p-value that the mean equals the threshold
+    adjusted: float  # the same, adjusted as the claim is decided
 
     @property
     def status(self) -> Status:

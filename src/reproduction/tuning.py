@@ -36,9 +36,8 @@ from reproduction.runs import Profile, Run, run_all
 NAME = "tuning"
 DENSE_LR = (10**-3.5, 1e-3, 10**-2.5)
 EMBEDDING_LR = (1e-3, 10**-2.5, 1e-2, 10**-1.5)
-BOARD_LR = (10**-2.5, 1e-2, 10**-1.5, 1e-1)
+BOARD_LR = (10**-2.5, 1e-2, 10**-1.5, 1e-1)  # and by Adagrad off the board
 SHARED_LR = (10**-3.5, 1e-3, 10**-2.5, 1e-2)
-ADAGRAD_LR = (10**-2.5, 1e-2, 10**-1.5, 1e-1)
 SGD_LR = (0.1, 10**-0.5, 1.0)
 SGD_EMBEDDING_LR = (10.0, 10**1.5, 100.0, 10**2.5)
 DENSE_FACTORS = (1.0, 0.1, 0.03, 0.01)
@@ -68,28 +67,20 @@ class Tuned:
 class Candidate:
     """A method to tune, with the conditions and the points that it is scored on.
 
-    Attributes:
-        method: A key of METHODS.
-        epochs: Over the window or each day.
-        rule, data, days, dense_rule: As in Run.
-        shared: One rate for the whole network.
-        factors: Of the dense rate from epoch 2 on.
-        at: The epochs at which the method will be judged; by default, the end of the last one and,
-            of several days, all but the first two, since a model starts from nothing only once.
-        board: With the sizes and the number of trials of the board's search, and its rates, if the
-            tables learn by Adam.
+    The fields that Run has, too, are as there. By default, `at` is the end of the last epoch and,
+    of several days, all but the first two, since a model starts from nothing only once.
     """
 
     method: str
     epochs: int
     rule: str = "adam"
-    shared: bool = False
+    shared: bool = False  # one rate for the whole network
     data: str = "world"
     days: int = 0
     dense_rule: str = "adam"
-    factors: tuple[float, ...] = (1.0,)
-    at: tuple[float, ...] = ()
-    board: bool = False
+    factors: tuple[float, ...] = (1.0,)  # of the dense rate from epoch 2 on
+    at: tuple[float, ...] = ()  # the epochs at which the method will be judged
+    board: bool = False  # with the sizes, the number of trials and the rates of the board's search
 
     @property
     def name(self) -> str:
@@ -115,7 +106,7 @@ class Candidate:
 
     def axes(self) -> dict[str, tuple]:
         """Returns what to try, by field of Run."""
-        dense, tables = DENSE_LR, ADAGRAD_LR if "adagrad" in self.rule else EMBEDDING_LR
+        dense, tables = DENSE_LR, BOARD_LR if "adagrad" in self.rule else EMBEDDING_LR
         if self.dense_rule != "adam":
             dense, tables = (SGD_LR, SGD_EMBEDDING_LR) if self.rule == "sgd" else (tables, tables)
         if self.board:  # a baseline's few dense weights learn fast

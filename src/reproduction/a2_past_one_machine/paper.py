@@ -19,28 +19,16 @@ FLOAT, STATE = 4, 4  # bytes of a weight, and of a row's state
 
 @dataclass(frozen=True)
 class Job:
-    """A training job.
-
-    Attributes:
-        hosts: N.
-        rows: M, of all tables together.
-        dim: Width of a row.
-        batch: Impressions of a host in a step.
-        features: Lookups of an impression.
-        steps: Of an epoch.
-        touched: The share of the rows that an epoch looks up.
-        rewound: The share of the touched rows that are looked up fewer than tau times.
-        tables: How many tables there are.
-    """
+    """A training job."""
 
     hosts: int
-    rows: float
-    dim: int = 64
-    batch: int = 2048
-    features: int = 100
-    steps: int = 10_000
-    touched: float = 0.5
-    rewound: float = 0.9
+    rows: float  # of all tables together
+    dim: int = 64  # width of a row
+    batch: int = 2048  # impressions of a host in a step
+    features: int = 100  # lookups of an impression
+    steps: int = 10_000  # of an epoch
+    touched: float = 0.5  # the share of the rows that an epoch looks up
+    rewound: float = 0.9  # the share of the touched rows that are looked up fewer than tau times
     tables: int = 100
 
     @property
@@ -58,7 +46,6 @@ class Job:
 class Constants:
     """Seconds of one core of a host: for each lookup, restored row or drawn weight."""
 
-    plain: float
     fal: float
     undo_log: float
     restore: float
@@ -76,26 +63,15 @@ def measured(path: Path | None = None) -> Constants | None:
         return None
     runs = json.loads(path.read_text())["runs"]
     largest = max(one["n_rows"] for one in runs)
-    runs = [one for one in runs if one["n_rows"] == largest]
-
-    def median(value) -> float:
-        return float(np.median([value(one) for one in runs]))
-
-    def lookup(kind: str, less: str | None = None) -> float:
-        def seconds(one: dict) -> float:
-            cpu = one["cpu_seconds"]
-            change = np.array(cpu[kind]) - (np.array(cpu[less]) if less else 0)
-            return np.median(change) / one["lookups"]
-
-        return median(seconds)
-
-    return Constants(
-        plain=lookup("plain"),
-        fal=lookup("FAL", less="plain"),
-        undo_log=lookup("undo log", less="plain"),
-        restore=median(lambda one: one["rewind"] / one["rewound_rows"]),
-        draw=median(lambda one: one["redraw_seconds_a_weight"]),
-    )
+    found = []
+    for one in [one for one in runs if one["n_rows"] == largest]:
+        cpu = pd.DataFrame(one["cpu_seconds"])
+        above_plain = cpu.sub(cpu["plain"], axis=0).median() / one["lookups"]
+        restore = one["rewind"] / one["rewound_rows"]
+        found.append(
+            (above_plain["FAL"], above_plain["undo log"], restore, one["redraw_seconds_a_weight"])
+        )
+    return Constants(*np.median(found, axis=0).tolist())
 
 
 def plain(job: Job) -> dict[str, float]:
@@ -119,7 +95,7 @@ def added(job: Job, constants: Constants | None = None) -> pd.DataFrame:
     touched = job.touched * job.rows * here
     rewound = job.rewound * touched
     ring = 2 * (job.hosts - 1) / job.hosts  # what an all-reduce sends for each byte
-    c = constants or Constants(*[float("nan")] * 5)
+    c = constants or Constants(*[float("nan")] * 4)
     nothing = dict.fromkeys(("memory", "moved_step", "moved_epoch", "step", "epoch"), 0.0)
     rows: dict[str, dict[str, float]] = {
         "FAL": {

@@ -201,9 +201,7 @@ class SensitivityPenalty(Hook):
 class DenseAverage(Hook):
     """Serves an exponential average of the dense weights, with the tables as they are.
 
-    Args:
-        model, optimizer, inner: As in Hook.
-        decay: Of the average, by step.
+    decay: Of the average, by step.
     """
 
     def __init__(self, model, optimizer, decay: float, inner: Any = None) -> None:
@@ -238,11 +236,8 @@ class DenseAverage(Hook):
 class SharpnessAware(Hook):
     """Takes the dense layers' gradient where they do worst nearby: SAM (arXiv 2010.01412).
 
-    The tables learn from the first of the two passes, at the weights as they are.
-
-    Args:
-        model, optimizer: As in Hook.
-        radius: Of the step towards the worst place, an Euclidean norm over all dense layers.
+    The tables learn from the first of the two passes, at the weights as they are. radius: Of the
+    step towards the worst place, an Euclidean norm over all dense layers.
     """
 
     def __init__(self, model, optimizer, radius: float) -> None:

@@ -16,28 +16,21 @@ from reproduction.remedies.hooks import WholeTables
 class Remedy(Method):
     """A method that may also change the logs or the model, and how a search tries it.
 
-    Attributes:
-        logs: Changes the training window and the held-out log, by the hyperparameter.
-        network: What is trained.
-        model: Options of the network by the hyperparameter.
-        scale: Multiplies the tables' rates of a search, if the remedy's rule needs others.
-        dense_factors: The factors of the dense rate from epoch 2 on that a search tries.
-        rule: Of the tables, on the board.
-        once: Trains for one epoch, whatever the others do.
-        held_back: The remedy whose runs it is read off: within an epoch it serves the model that
-            this one had at the end of the last.
+    If it is `held_back`, it is read off the runs of the remedy of that name: within an epoch it
+    serves the model that this one had at the end of the last.
     """
 
+    # Changes the training window and the held-out log, by the hyperparameter.
     logs: Callable[[Log, Log, Any], tuple[Log, Log]] = lambda window, held_out, _: (
         window,
         held_out,
     )
-    network: Callable[..., nn.Module] = ConversionModel
-    model: Callable[[Any], dict] = lambda _: {}
-    scale: Callable[[Any], float] = lambda _: 1.0
-    dense_factors: tuple[float, ...] = (1.0, 0.1, 0.03, 0.01)
-    rule: str = "rowwise_adagrad"
-    once: bool = False
+    network: Callable[..., nn.Module] = ConversionModel  # what is trained
+    model: Callable[[Any], dict] = lambda _: {}  # options of the network by the hyperparameter
+    scale: Callable[[Any], float] = lambda _: 1.0  # of the tables' rates, if its rule needs others
+    dense_factors: tuple[float, ...] = (1.0, 0.1, 0.03, 0.01)  # from epoch 2 on, for a search
+    rule: str = "rowwise_adagrad"  # of the tables, on the board
+    once: bool = False  # trains for one epoch, whatever the others do
     held_back: str = ""
 
 

@@ -11,21 +11,8 @@ from multiepoch.data import AdsWorld, Log
 class Profile:
     """Sizes of the world and of a run. Impressions, users and products keep their proportion.
 
-    Attributes:
-        name: Of the profile.
-        n_users: Users of the world, as are the other cardinalities.
-        n_products: Products.
-        n_campaigns: Campaigns.
-        n_advertisers: Advertisers.
-        impressions_per_day: Training sees `train_days` such days. The next is for validation
-            (tuning only), the one after for the test (reported numbers only).
-        batch_size: Impressions per step.
-        seeds: Of the reported runs.
-        tuning_seeds: Worlds for choosing rates and hyperparameters; none of them is in `seeds`.
-        train_days: Days of the training window.
-        epochs: Over the window in a multi-epoch run.
-        workers: Processes of one thread that share the runs on a CPU.
-        held_out: Impressions of the validation day and of the test day; 0 for as many as a day has.
+    Training sees `train_days` days. The next is for validation (tuning only), the one after for the
+    test (reported numbers only).
     """
 
     name: str
@@ -34,13 +21,13 @@ class Profile:
     n_campaigns: int
     n_advertisers: int
     impressions_per_day: int
-    batch_size: int
-    seeds: tuple[int, ...]
-    tuning_seeds: tuple[int, ...] = (100, 101)
-    train_days: int = 4
-    epochs: int = 4
-    workers: int = 2
-    held_out: int = 0
+    batch_size: int  # impressions per step
+    seeds: tuple[int, ...]  # of the reported runs
+    tuning_seeds: tuple[int, ...] = (100, 101)  # for rates and hyperparameters; none in `seeds`
+    train_days: int = 4  # of the training window
+    epochs: int = 4  # over the window in a multi-epoch run
+    workers: int = 2  # processes of one thread that share the runs on a CPU
+    held_out: int = 0  # impressions of the last two days; 0 for as many as a day has
 
     def sizes(self) -> dict[str, int]:
         """Returns the fields on which the result of a run depends, for its key."""
@@ -103,13 +90,10 @@ PROFILES: dict[str, Profile] = {
     "quick": _QUICK,
     "cpu": _CPU,
     "long": replace(_CPU, name="long", seeds=(0, 1, 2, 3, 4)),
-    "gpu": Profile(
+    "gpu": replace(
+        _CPU,
         name="gpu",
-        n_users=500_000,
-        n_products=250_000,
-        n_campaigns=12_500,
-        n_advertisers=1_250,
-        impressions_per_day=1_250_000,
+        **{name: 10 * size for name, size in _CPU.of_world().items()},
         batch_size=16_384,
         seeds=(0, 1, 2, 3, 4),
     ),

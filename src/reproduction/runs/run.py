@@ -36,61 +36,35 @@ N_BLOCKS = 20
 
 @dataclass(frozen=True)
 class Run:
-    """One model trained once. Its result depends on these fields and the profile alone.
+    """One model trained once. Its result depends on these fields and the profile alone."""
 
-    Attributes:
-        method: A key of METHODS.
-        seed: Draws the world, the first weights and the order of the impressions.
-        dense_lr: Learning rate of the dense layers.
-        embedding_lr: Learning rate of the tables.
-        hyperparameter: The method's own.
-        setting: Distinguishes this run from others of the same method; figures show it.
-        about: More columns of the run's rows, by name; they replace those of the same name.
-        epochs: Over the window, or over each day.
-        data: A key of SOURCES.
-        cross: Keeps the ultra-sparse id column.
-        days: Days trained on one after the other, each evaluated on the next; 0 for one window.
-        times_data: Impressions per day, in multiples of the profile's.
-        share: Of the window's impressions, for less unique data from the same days.
-        batch_size: Impressions a step; 0 for the source's, or else the profile's.
-        rule: The tables' update rule.
-        world: Other constants of the world.
-        intervention: A key of interventions.INTERVENTIONS or DELAYS, "" for none.
-        evaluate_at: Fractions of each epoch after which the model is evaluated.
-        evaluate_epochs: In which to evaluate, counted from 0; None for all.
-        day_evaluate_at: Fractions of the last epoch over each day, if there are days.
-        on: The held-out day, "test" or "validation".
-        group_by: An id column whose row-frequency tenths are evaluated apart; NEW_IDS for
-            impressions without (group "0") and with (group "1") a new id; USER_BLOCKS for N_BLOCKS
-            parts by user; "" for no groups.
-        dense_factor: The factor of the dense learning rate from epoch 2 on.
-        dense_rule: The dense layers' update rule.
-    """
-
-    method: str
-    seed: int
+    method: str  # a key of METHODS
+    seed: int  # draws the world, the first weights and the order of the impressions
     dense_lr: float
-    embedding_lr: float
-    hyperparameter: Any = None
-    setting: str = ""
+    embedding_lr: float  # of the tables
+    hyperparameter: Any = None  # the method's own
+    setting: str = ""  # tells this run from others of the same method; figures show it
+    # More columns of the run's rows, by name; they replace those of the same name.
     about: dict[str, Any] = field(default_factory=dict)
-    epochs: int = 1
-    data: str = "world"
-    cross: bool = True
-    days: int = 0
-    times_data: float = 1.0
-    share: float = 1.0
-    batch_size: int = 0
-    rule: str = "adam"
-    world: dict = field(default_factory=dict)
-    intervention: str = ""
-    evaluate_at: tuple[float, ...] = (0.25, 0.5, 1.0)
-    evaluate_epochs: tuple[int, ...] | None = None
-    day_evaluate_at: tuple[float, ...] = (1.0,)
-    on: str = "test"
+    epochs: int = 1  # over the window, or over each day
+    data: str = "world"  # a key of SOURCES
+    cross: bool = True  # keeps the ultra-sparse id column
+    days: int = 0  # trained on one by one, each evaluated on the next; 0 for one window
+    times_data: float = 1.0  # impressions per day, in multiples of the profile's
+    share: float = 1.0  # of the window's impressions, for less unique data from the same days
+    batch_size: int = 0  # impressions a step; 0 for the source's, or else the profile's
+    rule: str = "adam"  # the tables' update rule
+    world: dict = field(default_factory=dict)  # other constants of the world
+    intervention: str = ""  # a key of interventions.INTERVENTIONS or DELAYS
+    evaluate_at: tuple[float, ...] = (0.25, 0.5, 1.0)  # fractions of each epoch
+    evaluate_epochs: tuple[int, ...] | None = None  # counted from 0; None for all
+    day_evaluate_at: tuple[float, ...] = (1.0,)  # fractions of the last epoch over each day
+    on: str = "test"  # the held-out day, or "validation"
+    # An id column whose row-frequency tenths are evaluated apart; NEW_IDS for impressions without
+    # (group "0") and with (group "1") a new id; USER_BLOCKS for N_BLOCKS parts by user.
     group_by: str = ""
-    dense_factor: float = 1.0
-    dense_rule: str = "adam"
+    dense_factor: float = 1.0  # of the dense learning rate from epoch 2 on
+    dense_rule: str = "adam"  # the dense layers' update rule
 
     def describe(self) -> str:
         """Names the run in a progress line."""

@@ -22,16 +22,13 @@ Window = tuple[Log, Log, Log]  # the training window, the validation day, the te
 class Source:
     """A source of logs.
 
-    Attributes:
-        read: Returns the Window; called with the profile, whether to keep the cross, the seed, and
-            the keywords of Profile.world. A log that is not synthetic ignores all but the cross.
-        new_ids: The id columns by which an impression counts as one with a new id.
-        batch_size: Impressions a step; 0 for the profile's.
+    `read` is called with the profile, whether to keep the cross, the seed, and the keywords of
+    Profile.world. A log that is not synthetic ignores all but the cross.
     """
 
     read: Callable[..., Window]
-    new_ids: tuple[str, str]
-    batch_size: int = 0
+    new_ids: tuple[str, str]  # the id columns by which an impression counts as one with a new id
+    batch_size: int = 0  # impressions a step; 0 for the profile's
 
 
 def _world(profile: Profile, cross: bool, **world) -> Window:
