@@ -153,7 +153,7 @@ def test_a_reported_test_has_the_lift_and_the_width_of_its_sample():
     found = experiment.reported(made_up(), BLEND)
     last = found[found["day"] == 3]
     assert len(last) == 8 and last["lift"].to_numpy() == pytest.approx(6)
-    width = 106 * experiment.Z * experiment.standard_error(39**0.5, 1.5e5)
+    width = 106 * experiment.Z * 39**0.5 * (2 / 1.5e5) ** 0.5
     assert last["half_requests"].to_numpy() == pytest.approx(width, rel=0.02)
     assert last["half_users"].to_numpy() == pytest.approx(2 * width, rel=0.02)
     widths = found.groupby("day")["half_requests"].mean()

@@ -79,6 +79,7 @@ def test_it_runs_at_a_small_size(tmp_path, monkeypatch):
     monkeypatch.setattr(causes, "DATA", {"AdsWorld": "world"})
     monkeypatch.setattr(causes, "INTERVENTIONS", ["dense layers frozen", "infrequent rows frozen"])
     small = replace(profile("quick"), impressions_per_day=1_500)
-    rows = causes.run(small, "cpu", (0,), tmp_path, lambda line: None)
+    monkeypatch.setenv("MULTIEPOCH_RUNS", str(tmp_path))
+    rows = causes.run(small, "cpu", (0,))
     evidence = causes.judge(rows)
     assert {"tail_frozen", "own_quarter"} <= set(evidence["measure"])

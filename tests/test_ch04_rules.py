@@ -53,7 +53,7 @@ def test_the_chapters_own_runs_have_the_gains_that_decide_the_claim():
     production = rules.PRODUCTION
     for ours, rates in ((experiment.OWN, "own"), (experiment.multiple(50), "reported")):
         gain = experiment.against(mine, ours, experiment.SHARED)
-        decided = rules.change(theirs, "world", (production, rates), (production, "shared"))
+        decided = rules.change(theirs, (production, rates), (production, "shared"))["AdsWorld"]
         assert by_seed(gain).to_dict() == pytest.approx(by_seed(decided).to_dict(), abs=0.01)
 
 

@@ -273,7 +273,7 @@ def test_the_control_of_days_has_the_steps_of_two_epochs_and_the_rates_of_one(mo
         return Tuned(1e-3 * candidate.epochs, 1e-2, 20 if candidate.epochs > 1 else None)
 
     monkeypatch.setattr(tuning, "chosen", rates)
-    runs = {name: arm.run(name, 4) for name, arm in continual.ARMS.items()}
+    runs = {name: continual.run_of(name, 4) for name in continual.ARMS}
     one, more, two = (
         runs[n] for n in (continual.ONE_EPOCH, continual.MORE_DATA, continual.SAME_RATES)
     )

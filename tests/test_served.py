@@ -68,10 +68,11 @@ def test_each_rate_trains_every_method_under_the_rule_of_the_default_setting():
 
 
 @pytest.mark.slow
-def test_it_runs_at_a_small_size(tmp_path):
+def test_it_runs_at_a_small_size(tmp_path, monkeypatch):
     small = replace(profile("quick"), impressions_per_day=1_500)
     todo = served.runs("AdsWorld", rates=(BEST,))
-    rows = served.run(small, "cpu", (0, 1), tmp_path, lambda line: None, todo)
+    monkeypatch.setenv("MULTIEPOCH_RUNS", str(tmp_path))
+    rows = served.run(small, "cpu", (0, 1), todo)
     assert set(served.judge(rows)["measure"]) == {m.name for m in judge.claim("C13").measures}
     at_end = rows[rows["epoch"] == 2.0].pivot_table("value", ["seed", "objective"], "method")
     assert at_end["tail_rewind"].equals(at_end[BLEND].rename("tail_rewind"))

@@ -35,7 +35,7 @@ def curves(results: Path) -> pd.DataFrame:
     """
     rows = records.read(production.NAME, "long", results).rows
     change = to_one_epoch(rows, "AdsWorld").xs(production.BEST, level="rate")
-    found = intervals(change.rename("value"), ["method", "epoch"])
+    found = intervals(change, ["method", "epoch"])
     return found[found.index.get_level_values("epoch") >= FROM].sort_index().loc[list(SHOWN)]
 
 

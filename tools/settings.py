@@ -73,7 +73,7 @@ def _apart(at: Setting, source: str) -> pd.Series:
 
 
 def _left(start: str) -> Callable[[Setting, str], pd.Series]:
-    return lambda at, source: at.at_best(production.left_of_jump(at.rows, source, start))
+    return lambda at, source: at.at_best(dose.share_left(at.rows, source, start=start))
 
 
 # Claim, quantity, unit, what the paper is reported to say, and the values by setting and source.

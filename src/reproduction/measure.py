@@ -4,7 +4,7 @@ A measure is a series of values, indexed by what tells them apart: those of KEYS
 save the ones that were chosen. So two measures are paired by rate, objective, seed and epoch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,8 @@ import torch
 from multiepoch.stats import interval
 from multiepoch.train.metrics import share_of_gap
 
-KEYS = ["setting", "stratum", "rates", "rate", "method", "objective", "seed", "epoch"]
+KEYS = ["setting", "stratum", "rates", "rate", "data", "size", "taste", "kind", "remedy", "unique"]
+KEYS += ["method", "objective", "seed", "epoch"]
 POINT = KEYS[-3:]  # of a run
 EXPECTED, DRAWN = "expected_logloss", "logloss"  # under the true probabilities; of the labels
 
@@ -130,6 +131,12 @@ def pick(rows: pd.DataFrame, method: str, setting: str | None = None) -> pd.Data
     return rows if setting is None else rows[rows["setting"] == setting]
 
 
+def ran(rows: pd.DataFrame, names: Iterable[str], column: str = "setting") -> list[str]:
+    """Returns those of the names that a column of the rows has, in their order."""
+    found = set(rows[column])
+    return [name for name in names if name in found]
+
+
 def by_seed(values: pd.Series) -> pd.Series:
     """Returns the mean over everything but the seed."""
     return values.groupby("seed").mean()
@@ -137,7 +144,7 @@ def by_seed(values: pd.Series) -> pd.Series:
 
 def intervals(values: pd.DataFrame | pd.Series, by: list[str]) -> pd.DataFrame:
     """Returns columns mean, low and high: the 95 % interval over seeds for each group of `by`."""
-    frame = values.reset_index() if isinstance(values, pd.Series) else values
+    frame = values.rename("value").reset_index() if isinstance(values, pd.Series) else values
     summary = frame.groupby(by, sort=False)["value"].apply(
         lambda v: pd.Series(interval(v), index=["mean", "low", "high"])
     )

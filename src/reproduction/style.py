@@ -49,6 +49,10 @@ TABLES = {
     "user_x_advertiser": ("#3B1F6B", (0, (1, 1))),
     "user_x_author": ("#3B1F6B", (0, (1, 1))),
 }
+REMEDIES = {  # beside multiepoch's own
+    "leave-one-out rows": ("#6B4400", (0, (6, 1.5))),
+    "label smoothing": ("#7A005C", (0, (2, 1))),
+}
 REFERENCE = "#6B6B6B"  # for lines that are not a method: the Bayes optimum, a threshold
 DASHED = (0, (2, 2))
 
@@ -73,13 +77,14 @@ def spelled(name: str) -> str:
 def line_style(name: str) -> dict:
     """Returns the colour and dashes of a method, objective or table, as keywords for Axes.plot.
 
-    A note in brackets is ignored: "FAL (linear)" has the style of "FAL". A name without a style
-    gets a spare colour, the same each time.
+    A note in brackets is ignored: "FAL (linear)" has the style of "FAL". A blended remedy has the
+    colour of the remedy, and a line without gaps. A name without a style gets a spare colour, the
+    same each time.
     """
-    base = name.split(" (")[0]
+    base, blended, _ = name.split(" (")[0].partition(", blended")
     spare = SPARE[zlib.crc32(base.encode()) % len(SPARE)], (0, (2, 1))
-    color, dashes = (LINES | OBJECTIVES | TABLES).get(base, spare)
-    return {"color": color, "linestyle": dashes}
+    color, dashes = (LINES | REMEDIES | OBJECTIVES | TABLES).get(base, spare)
+    return {"color": color, "linestyle": "-" if blended else dashes}
 
 
 def band(axes: Axes, found: pd.DataFrame, name: str, **keywords) -> None:
@@ -101,8 +106,10 @@ def band(axes: Axes, found: pd.DataFrame, name: str, **keywords) -> None:
         axes.fill_between(found.index, found["low"], found["high"], **ends)
 
 
-def line(axes: Axes, values: pd.DataFrame, x: str, name: str, label: str = "", **kind) -> None:
-    """Draws the mean over seeds of the column `value` along the column `x`, as `band` does."""
+def line(
+    axes: Axes, values: pd.DataFrame | pd.Series, x: str, name: str, label: str = "", **kind
+) -> None:
+    """Draws the mean over seeds along the column or level `x`, as `band` does."""
     band(axes, intervals(values, [x]), name, label=label or spelled(name), **kind)
 
 
@@ -199,7 +206,7 @@ def dots(
         names = [name for name in OBJECTIVES if name in values.index.unique(kind)]
         looks = {name: {"color": OBJECTIVES[name][0], "marker": MARKERS[name]} for name in names}
     rows = list(values.index.unique(row))
-    found = intervals(values.rename("value"), [kind, row])
+    found = intervals(values, [kind, row])
     for k, (name, look) in enumerate(looks.items()):
         mine = found.loc[name].reindex(rows)
         y = np.arange(len(rows)) + 0.24 * (k - (len(looks) - 1) / 2)

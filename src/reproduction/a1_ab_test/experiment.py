@@ -252,27 +252,23 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
 # distribution; the effect is small, so both groups have the same spread.
 
 Z = float(ndtri(0.975))
-
-
-def standard_error(spread: float, n: float) -> float:
-    """Returns that of the difference of two groups, in multiples of the mean."""
-    return spread * np.sqrt(2 / n)
+DETECTED = Z + float(ndtri(0.8))  # an effect with a power of 80 %, in standard errors
 
 
 def power(effect: float, spread: float, n: float) -> float:
     """Returns the probability that the test rejects, whichever the sign."""
-    shift = effect / standard_error(spread, n)
+    shift = effect / (spread * np.sqrt(2 / n))
     return ndtr(shift - Z) + ndtr(-shift - Z)
 
 
 def detectable(spread: float, n: float) -> float:
     """Returns the smallest effect that the test detects with a power of 80 %."""
-    return (Z + ndtri(0.8)) * standard_error(spread, n)
+    return DETECTED * spread * np.sqrt(2 / n)
 
 
 def requests_needed(effect: float, spread: float) -> float:
     """Returns the n at which `effect` is detected with a power of 80 %."""
-    return 2 * ((Z + ndtri(0.8)) * spread / effect) ** 2
+    return 2 * (DETECTED * spread / effect) ** 2
 
 
 def facts(record: Record) -> dict:

@@ -11,6 +11,7 @@ from reproduction import style, tables
 from reproduction.a1_ab_test import experiment
 from reproduction.a1_ab_test.serving import ARMS, BLEND, NAIVE, ONE, QUARTERS, REWIND, TRUTH
 from reproduction.findings import estimate
+from reproduction.measure import ran
 
 # By arm: the method whose style it has, and what tells it apart.
 LOOKS = {
@@ -20,8 +21,9 @@ LOOKS = {
     "FAL": style.line_style("FAL") | {"marker": "^"},
     "MEDA": style.line_style("MEDA") | {"marker": "D"},
     REWIND: style.line_style("tail rewind") | {"marker": "P"},
-    BLEND: style.line_style("tail rewind") | {"marker": "X", "linestyle": "-"},
+    BLEND: style.line_style("tail rewind, blended") | {"marker": "X"},
 }
+OTHERS = tuple(ARMS)[1:]  # those compared with one epoch
 METRICS = {
     "value": {"color": "#0B2F4A", "marker": "o"},
     "conversions": {"color": "#C0517B", "marker": "s"},
@@ -34,11 +36,6 @@ FEEDBACK = {
     "shared": {"linestyle": "-", "marker": "o"},
     "own": {"linestyle": (0, (2, 1.5)), "marker": "s"},
 }
-
-
-def _arms(rows: pd.DataFrame) -> list[str]:
-    """Returns the arms that were run, in their order."""
-    return [name for name in ARMS if name in set(rows["arm"])]
 
 
 @style.shown("fig-a1-slate")
@@ -65,8 +62,7 @@ def lifts(rows: pd.DataFrame) -> Figure:
     """Draws the lift of value and of conversions over one epoch, by arm."""
     found = {
         (name, metric): experiment.lift(rows, name, metric)
-        for name in _arms(rows)
-        if name != ONE
+        for name in ran(rows, OTHERS, "arm")
         for metric in METRICS
     }
     fig, axes = style.figure(height=4.2)
@@ -81,7 +77,7 @@ def lifts(rows: pd.DataFrame) -> Figure:
 def offline_online(rows: pd.DataFrame) -> tuple[Figure, dict]:
     """Draws each arm's value against its offline logloss, both relative to one epoch."""
     fig, axes = style.figure(height=4.2)
-    for name in _arms(rows):
+    for name in ran(rows, ARMS, "arm"):
         found = [experiment.lift(rows, name, m) for m in (experiment.OFFLINE, "value")]
         (x, *x_ends), (y, *y_ends) = map(interval, found)
         look = {k: v for k, v in LOOKS[name].items() if k != "linestyle"}
@@ -100,11 +96,9 @@ def offline_online(rows: pd.DataFrame) -> tuple[Figure, dict]:
 def quarters(rows: pd.DataFrame) -> Figure:
     """Draws value against one epoch by the quarter of the day in which a model serves."""
     fig, axes = style.figure(height=3.6)
-    for name in [name for name in _arms(rows) if name != ONE]:
-        found = experiment.lift(rows, name, "value", "quarter").loc[0:]
-        points = found.rename_axis("quarter").stack("seed").rename("value").reset_index()
-        points["quarter"] += 1
-        style.line(axes, points, "quarter", "plain", name, **LOOKS[name])
+    for name in ran(rows, OTHERS, "arm"):
+        found = experiment.lift(rows, name, "value", "quarter").loc[0:].rename(lambda k: k + 1)
+        style.line(axes, found.stack("seed"), "quarter", "plain", name, **LOOKS[name])
     style.reference(axes)
     done = ("½ epoch", "1 epoch", "1½ epochs", "2 epochs")
     axes.set_xticks(range(1, QUARTERS + 1), done)
@@ -118,7 +112,7 @@ def calibration(rows: pd.DataFrame) -> Figure:
     """Draws predicted over actual conversions by arm, of what is shown and of all candidates."""
     found = {
         (name, words): experiment.overprediction(rows, name, of)
-        for name in _arms(rows)
+        for name in ran(rows, ARMS, "arm")
         for words, of in zip(OF, ("", "_all"))
     }
     fig, axes = style.figure(height=4.2)
@@ -132,14 +126,13 @@ def calibration(rows: pd.DataFrame) -> Figure:
 @style.shown("fig-a1-feedback")
 def feedback(rows: pd.DataFrame) -> Figure:
     """Draws value against production by day of the test, on shared and on own logs."""
-    own = _arms(rows[rows["feedback"] == "own"])
+    own = ran(rows[rows["feedback"] == "own"], ARMS, "arm")
     fig, grid = style.figure(len(own), height=2.4, sharex=True, squeeze=False)
     for axes, name in zip(grid[:, 0], own):
         for kind, look in FEEDBACK.items():
             found = experiment.lift(rows, name, "value", "day", feedback=kind)
-            points = found.stack("seed").rename("value").reset_index()
-            color = {"color": LOOKS[name]["color"]}
-            style.line(axes, points, "day", "plain", f"{kind} logs", **color | look)
+            look = {"color": LOOKS[name]["color"]} | look
+            style.line(axes, found.stack("seed"), "day", "plain", f"{kind} logs", **look)
         style.reference(axes)
         axes.set_title(name)
     axes.set_xlabel("day of the test")
@@ -155,7 +148,7 @@ def power_curves(rows: pd.DataFrame) -> tuple[Figure, dict]:
     n = np.logspace(4, 8, 200)
     spread = experiment.spread(rows).mean()
     fig, axes = style.figure(height=3.8)
-    for name in [name for name in _arms(rows) if name != ONE]:
+    for name in ran(rows, OTHERS, "arm"):
         effect = experiment.lift(rows, name).mean() / 100
         look = {k: v for k, v in LOOKS[name].items() if k != "marker"}
         axes.plot(n, 100 * experiment.power(effect, spread, n), label=name, **look)
@@ -194,7 +187,7 @@ def reported(rows: pd.DataFrame, arm: str = BLEND) -> tuple[Figure, dict]:
 def results(rows: pd.DataFrame) -> None:
     """Displays value, conversions, regret and the offline logloss by arm."""
     found = {}
-    for name in (*_arms(rows), TRUTH):
+    for name in (*ran(rows, ARMS, "arm"), TRUTH):
         lifts = {metric: experiment.lift(rows, name, metric) for metric in METRICS}
         found[name] = {f"{metric}, %": estimate(of, digits=1) for metric, of in lifts.items()}
         found[name]["regret, %"] = estimate(experiment.regret(rows, name), digits=1)
@@ -220,7 +213,7 @@ def sizes(rows: pd.DataFrame) -> None:
     note = "The smallest lift detected with a power of 80 % at the 5 % level, if a test ..."
     tables.show(table, "requests in each group", note)
     found = {}
-    for name in [name for name in _arms(rows) if name != ONE]:
+    for name in ran(rows, OTHERS, "arm"):
         lift = experiment.lift(rows, name).mean()
         needed = experiment.requests_needed(lift / 100, spread)
         found[name] = {

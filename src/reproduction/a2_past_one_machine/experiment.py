@@ -46,13 +46,7 @@ def runs() -> list[dict]:
     adam = {"rule": ADAM, "sharding": "data_parallel", "embedding_lr": 1e-2}
     adagrad = {"rule": ADAGRAD, "sharding": "row_wise", "embedding_lr": 0.1}
     return [
-        {
-            "method": method,
-            "dense_lr": 1e-3,
-            "fal": method == "fal",
-            "below": 100 if method == "tail_rewind" else 0,
-            **kind,
-        }
+        {"method": method, "dense_lr": 1e-3, **kind}
         for kind in (adam, adagrad)
         for method in LABELS
     ]
@@ -100,13 +94,9 @@ def two_processes(profile: Profile, seeds=None) -> pd.DataFrame:
         given.write_text(json.dumps(settings(profile, seeds)))
         command = [interpreter, "-m", "torch.distributed.run", "--standalone"]
         command += ["--nproc-per-node", "2", "-m", "reproduction.a2_past_one_machine.training"]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        environment["PYTHONPATH"] = os.pathsep.join(
-            [str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]
-        )
-        done = subprocess.run(
-            [*command, given, found], env=environment, capture_output=True, text=True
-        )
+        path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
+        how = {"env": os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}}
+        done = subprocess.run([*command, given, found], capture_output=True, text=True, **how)
         if done.returncode:
             raise RuntimeError(f"the two processes failed:\n{done.stderr[-3000:]}")
         print(done.stdout, end="", flush=True)
@@ -142,13 +132,12 @@ def curves(rows: pd.DataFrame) -> Figure:
     loss = rows.set_index(["source", "rule", "method", "seed", "objective", "epoch"])["value"]
     for axes, (rule, title) in zip(grid, TITLES.items()):
         of_rule = loss.xs(rule, level="rule")
-        first = of_rule.xs(ONE, level="source").xs("plain", level="method").xs(1.0, level="epoch")
-        change = (100 * (of_rule / first - 1)).groupby(["source", "method", "seed", "epoch"]).mean()
+        first = of_rule.xs((ONE, "plain", 1.0), level=["source", "method", "epoch"])
+        change = over_objectives(relative(of_rule, first))
         for method, label in LABELS.items():
             for source in change.index.unique("source").intersection([ONE, TWO]):
-                found = change.xs(source, level="source").xs(method, level="method")
-                points = intervals(found.rename("value").reset_index(), ["epoch"])
-                points = points[points.index >= 0.75]
+                found = change.xs((source, method), level=["source", "method"])
+                points = intervals(found, ["epoch"]).loc[0.75:]
                 if source == ONE:
                     style.band(axes, points, label)
                 else:

@@ -32,8 +32,7 @@ def train(
     """Returns the expected logloss on the test day, four times in each epoch, by objective.
 
     Args:
-        run: `rule`, `sharding`, `dense_lr`, `embedding_lr`, `fal` and `below` of one run, and its
-            `seed`.
+        run: `method`, `rule`, `sharding`, `dense_lr`, `embedding_lr` and `seed` of one run.
         settings: `batch_size` and `epochs`.
         train_log: The training window.
         test: The test day.
@@ -41,7 +40,7 @@ def train(
     """
     n, rank = (dist.get_world_size(), dist.get_rank()) if dist.is_initialized() else (1, 0)
     torch.manual_seed(run["seed"])
-    row_lr = FrequencyAdaptiveLR() if run["fal"] else None
+    row_lr = FrequencyAdaptiveLR() if run["method"] == "fal" else None
     if dist.is_initialized():
         model, optimizer = _sharded(run, train_log, row_lr)
         tables = optimizer
@@ -55,7 +54,8 @@ def train(
             row_lr=row_lr,
         )
         tables = optimizer.embedding
-    rewind = Rewind(model, optimizer, below=run["below"], to="start")
+    below = 100 if run["method"] == "tail_rewind" else 0
+    rewind = Rewind(model, optimizer, below=below, to="start")
     orders, size, found = torch.Generator().manual_seed(run["seed"]), settings["batch_size"], []
     n_steps = len(train_log) // size
     at = {round(n_steps * (k + 1) / QUARTERS): (k + 1) / QUARTERS for k in range(QUARTERS)}

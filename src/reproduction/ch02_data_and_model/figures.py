@@ -68,8 +68,7 @@ def drift(found: Mapping[float, pd.DataFrame]) -> Figure:
         if turn == 0:
             label = "tastes stand still"
             look |= {"color": style.REFERENCE, "linestyle": style.DASHED}
-        correlations = table.rename_axis("days").stack().rename("value").reset_index()
-        style.line(axes, correlations, "days", "click", label, **look)
+        style.line(axes, table.rename_axis("days").stack(), "days", "click", label, **look)
     axes.set(xlabel="days apart", ylabel="correlation of click logits", ylim=(0, 1))
     axes.legend(loc="lower left")
     return fig

@@ -175,7 +175,7 @@ def gains_by_rule(rows: pd.DataFrame) -> Figure:
     found = rules.gains(rows)
     fig, grid = style.figure(len(rules.DATA), height=2.7, sharex=True)
     for axes, name in zip(grid, rules.DATA.values()):
-        style.dots(axes, found[name], "rule", "objective")
+        style.dots(axes, found.xs(name, level="data"), "rule", "objective")
         style.reference(axes, vertical=True)
         axes.set_title(name)
         axes.legend(loc="best")

@@ -54,50 +54,39 @@ def run(profile: Profile, device: str = "auto", seeds=None) -> pd.DataFrame:
     return rows[rows["metric"].isin(["logloss", "expected_logloss", "auc"])]
 
 
-def change(
-    rows: pd.DataFrame, data: str, ours: tuple[str, str], theirs: tuple[str, str]
-) -> pd.Series:
+def change(rows: pd.DataFrame, ours: tuple[str, str], theirs: tuple[str, str]) -> pd.Series:
     """Returns the loss after one epoch of one (rule, rates) against another's in %.
 
-    By objective, from the densest to the sparsest, and seed.
+    By source, objective, from the densest to the sparsest, and seed.
     """
-    mine = rows[rows["data"] == data]
-    which = {"metric": None, "epoch": 1.0, "by": ("objective", "seed")}
-    return relative(
-        *(losses(mine, rule=rule, rates=rates, **which) for rule, rates in (ours, theirs))
-    )
+    found = {}
+    for data, name in DATA.items():
+        which = {"metric": None, "data": data, "epoch": 1.0, "by": ("objective", "seed")}
+        ends = (losses(rows, rule=rule, rates=rates, **which) for rule, rates in (ours, theirs))
+        found[name] = relative(*ends)
+    return pd.concat(found, names=["data"])
 
 
 def gains(rows: pd.DataFrame) -> pd.Series:
-    """Returns the change by the tables' own rate in %, by source, rule, objective and seed."""
-    found = {
-        (name, rule): change(rows, data, (rule, "own"), (rule, "shared"))
-        for data, name in DATA.items()
-        for rule in RULES
-    }
-    return pd.concat(found, names=["data", "rule"])
-
-
-def by_source(rows: pd.DataFrame, ours: tuple[str, str], theirs: tuple[str, str]) -> pd.Series:
-    """Returns `change` for every source, by source, objective and seed."""
-    found = {name: change(rows, data, ours, theirs) for data, name in DATA.items()}
-    return pd.concat(found, names=["data"])
+    """Returns the change by the tables' own rate in %, by rule, source, objective and seed."""
+    found = {rule: change(rows, (rule, "own"), (rule, "shared")) for rule in RULES}
+    return pd.concat(found, names=["rule"])
 
 
 def against_adam(rows: pd.DataFrame) -> pd.Series:
     """Returns the change by production's rule against Adam in %, each with a rate of its own."""
-    return by_source(rows, (PRODUCTION, "own"), ("Adam", "own"))
+    return change(rows, (PRODUCTION, "own"), ("Adam", "own"))
 
 
 def reported(rows: pd.DataFrame) -> pd.Series:
     """Returns the change in % by tables at REPORTED times the dense rate, by source."""
-    return by_source(rows, (PRODUCTION, "reported"), (PRODUCTION, "own"))
+    return change(rows, (PRODUCTION, "reported"), (PRODUCTION, "own"))
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the evidence for C2 and C17."""
     found = []
-    own = by_source(rows, (PRODUCTION, "own"), (PRODUCTION, "shared"))
+    own = change(rows, (PRODUCTION, "own"), (PRODUCTION, "shared"))
     rule = against_adam(rows)
     for name in DATA.values():
         gain = own[name]

@@ -12,7 +12,7 @@ from multiepoch.optim import FrequencyAdaptiveLR
 from reproduction import style, tables
 from reproduction.dose_response import production
 from reproduction.findings import estimate
-from reproduction.measure import by_seed, jump, losses, pick, relative
+from reproduction.measure import by_seed, jump, losses, pick, ran, relative
 from reproduction.runs import Profile, Run, over_seeds, run_all
 
 NAME = "fal_scales"
@@ -43,12 +43,6 @@ def run(profile: Profile, device: str = "auto", seeds=None) -> pd.DataFrame:
     scales = tuple(FAL_SCALES) if profile.name in ("long", "gpu") else LIVE
     todo = over_seeds(seeds or profile.seeds, runs(min(3, profile.epochs), scales))
     return run_all(todo, profile, device)
-
-
-def ran(rows: pd.DataFrame) -> list[str]:
-    """Returns the scales that the rows have, in the order of FAL_SCALES."""
-    found = set(rows["setting"])
-    return [name for name in FAL_SCALES if name in found]
 
 
 def jump_left(rows: pd.DataFrame) -> pd.DataFrame:
@@ -135,7 +129,7 @@ def curves(rows: pd.DataFrame) -> Figure:
 def left_and_best(rows: pd.DataFrame) -> Figure:
     """Draws the part of the jump that each scale leaves, and its best loss."""
     fig, (above, below) = style.figure(2, height=2.9)
-    scales = ran(rows)
+    scales = ran(rows, FAL_SCALES)
     left = jump_left(rows)[scales].unstack()
     best = best_against(rows, "log")[[PLAIN, *scales]].unstack()
     for axes, values in ((above, left), (below, best)):
@@ -157,7 +151,7 @@ def numbers(rows: pd.DataFrame) -> None:
     last = rows["epoch"].max()
     points = {"quarter of epoch 1": 0.25, "end of epoch 1": 1.0, f"end of epoch {last:g}": last}
     found = {}
-    for name in ran(rows):
+    for name in ran(rows, FAL_SCALES):
         found[name] = {"jump left": estimate(left[name], "%", 0), "best": estimate(best[name], "%")}
         for words, epoch in points.items():
             found[name][words] = estimate(against_plain(rows, name, epoch), "%")

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from multiepoch.data import Log
-from multiepoch.runner import resolve_device
 from multiepoch.train import train
 from reproduction.findings import by_name
 from reproduction.records import Record
@@ -92,7 +91,6 @@ def quantities(table: Tensor, log: Log):
 
 def run(profile: Profile, device: str = "cpu", seeds=None) -> pd.DataFrame:
     """Returns columns remedy, seed, epoch, what, of, value; runs on the CPU."""
-    resolve_device(device)
     profile = profile.board()
     rows = []
     for seed in seeds or SEEDS:
@@ -102,12 +100,7 @@ def run(profile: Profile, device: str = "cpu", seeds=None) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def own_label(rows: pd.DataFrame) -> dict[tuple[str, str], pd.Series]:
-    """Returns the probe's correlation as epoch 2 begins, by seed, for each (remedy, lookups)."""
-    mine = rows[(rows["what"] == "own label") & (rows["epoch"] == 1)]
-    return {names: of.set_index("seed")["value"] for names, of in mine.groupby(["remedy", "of"])}
-
-
 def facts(record: Record) -> dict:
-    """Returns the values that the findings speak of, by name."""
-    return by_name(held=own_label(record.rows))
+    """Returns the probe's correlation as epoch 2 begins, by remedy and lookups."""
+    rows = record.rows[(record.rows["what"] == "own label") & (record.rows["epoch"] == 1)]
+    return by_name(held=rows.set_index(["remedy", "of", "seed"])["value"])

@@ -40,8 +40,7 @@ HONEST = (
     "two_fold",
     "leave_one_out_votes",
 )
-REFERENCES = tuple(name for name, remedy in BOARD.items() if remedy.group == "reference")
-LEAKY = tuple(name for name in BOARD if name not in (*HONEST, *REFERENCES))
+LEAKY = tuple(n for n, one in BOARD.items() if n not in HONEST and one.group != "reference")
 LIVE = ("plain", "fal", "meda", "tail_rewind_blend", "leave_one_out_votes", "label_smoothing")
 
 
@@ -71,6 +70,11 @@ def run(
     """
     trials = [trial for s in seeds or SEEDS for one in data for trial in of_seed(s, one, **which)]
     return as_losses(run_all(trials, profile.board(), device))
+
+
+def sources(rows: pd.DataFrame) -> dict[str, str]:
+    """Returns those of DATA that the rows have."""
+    return {data: name for data, name in DATA.items() if data in set(rows["data"])}
 
 
 def facts_of_search(record: Record) -> dict:
@@ -158,9 +162,7 @@ def cost(rows: pd.DataFrame) -> pd.DataFrame:
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the evidence for B1 to B9."""
     found = []
-    for data, name in DATA.items():
-        if data not in set(rows["data"]):
-            continue
+    for data, name in sources(rows).items():
         one, meda = against_one_epoch(rows, data), against(rows, data)
         blend = against(rows, data, "tail_rewind_blend")
         held = against(rows, data, "tail_rewind_held")

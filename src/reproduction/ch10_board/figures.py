@@ -24,27 +24,16 @@ from reproduction.measure import intervals
 from reproduction.remedies.board import BOARD
 from reproduction.tuning import chosen, on_board
 
-LOOKS = {
-    "plain": style.line_style("plain"),
-    "FAL": style.line_style("FAL"),
-    "MEDA": style.line_style("MEDA"),
-    "tail rewind, blended": style.line_style("tail rewind") | {"linestyle": "-"},
-    "leave-one-out rows": {"color": "#6B4400", "linestyle": (0, (6, 1.5))},
-    "label smoothing": {"color": "#7A005C", "linestyle": (0, (2, 1))},
-}
+LOOKS = {BOARD[name].label: style.line_style(BOARD[name].label) for name in experiment.LIVE}
 
 
 @style.shown("fig-ten-curves")
 def curves(rows: pd.DataFrame) -> Figure:
     """Draws six lines of the board against one plain epoch: a panel for each source."""
-    found = []
-    for data, name in experiment.DATA.items():
-        if data in set(rows["data"]):
-            points = experiment.against_one_epoch(rows, data).stack().rename("value")
-            found.append(points.rename_axis(["remedy", "seed", "epoch"]).reset_index())
-            found[-1]["data"] = name
-    points = pd.concat(found)
-    points = points[points["epoch"] >= 1]
+    sources = experiment.sources(rows)
+    found = {name: experiment.against_one_epoch(rows, data) for data, name in sources.items()}
+    table = pd.concat(found, names=["data"]).rename_axis(columns="epoch")
+    points = table.loc[:, 1.0:].stack().rename("value").reset_index()
     points = points.assign(line=points["remedy"].map(lambda name: BOARD[name].label))
     fig = style.by_epoch(points, LOOKS, "loss against one\nplain epoch's, %", "data", 2.8)
     for axes in fig.axes:
@@ -65,10 +54,9 @@ def overview(rows: pd.DataFrame) -> Figure:
     }
     order: list[str] = []
     for (data, epoch), (label, color, marker) in kinds.items():
-        if data not in set(rows["data"]):
+        if data not in experiment.sources(rows):
             continue
-        values = experiment.against_one_epoch(rows, data)[epoch].rename("value")
-        found = intervals(values, ["remedy"])
+        found = intervals(experiment.against_one_epoch(rows, data)[epoch], ["remedy"])
         order = order or found["mean"].sort_values().index.to_list()
         found = found.reindex(order)
         y = np.arange(len(order)) + (0.16 if data == "kuairand" else -0.16)
@@ -136,9 +124,7 @@ VIEWS = {
 def views(rows: pd.DataFrame) -> dict[str, dict[str, list]]:
     """Returns [mean, half width] at each point, by view and remedy; a half width may be None."""
     found: dict[str, dict[str, list]] = {}
-    for data, name in experiment.DATA.items():
-        if data not in set(rows["data"]):
-            continue
+    for data, name in experiment.sources(rows).items():
         for words, measure in VIEWS.items():
             table = measure(rows, data)
             points = [epoch for epoch in experiment.POINTS if epoch in table]
@@ -158,8 +144,8 @@ def _pair(values: pd.Series) -> list:
 def board(rows: pd.DataFrame) -> str:
     """Returns the table as HTML."""
     every, cost = views(rows), experiment.cost(rows)
-    there = [data for data in DASHES if data in set(rows["data"])]
-    courses = {data: experiment.against_one_epoch(rows, data) for data in there}
+    sources = experiment.sources(rows)
+    courses = {data: experiment.against_one_epoch(rows, data) for data in sources}
     first = next(iter(every.values()))
     found = []
     for name in [name for name in BOARD if name in first]:

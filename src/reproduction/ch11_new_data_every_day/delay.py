@@ -12,7 +12,7 @@ from multiepoch.data.ads_world import OBJECTIVES
 from multiepoch.methods import ALL_METHODS
 from reproduction.findings import by_name, estimate
 from reproduction.judge import evidence
-from reproduction.measure import EXPECTED, losses, relative
+from reproduction.measure import EXPECTED, by_seed, losses, relative
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.runs.interventions import DELAYS
@@ -52,25 +52,20 @@ def loss(rows: pd.DataFrame, method: str, labels: str, epoch: float) -> pd.Serie
     return found[found.index.get_level_values("objective").isin(LATE)]
 
 
-def against(ours: pd.Series, base: pd.Series) -> pd.Series:
-    """Returns the loss in % of another, mean over the late conversions, by seed."""
-    return relative(ours, base).groupby("seed").mean()
-
-
 def second(rows: pd.DataFrame, method: str, labels: str) -> pd.Series:
     """Returns the end of epoch 2 against that of epoch 1, in %, by seed."""
-    return against(loss(rows, method, labels, END), loss(rows, method, SAME, 1.0))
+    return by_seed(relative(loss(rows, method, labels, END), loss(rows, method, SAME, 1.0)))
 
 
 def corrected(rows: pd.DataFrame, method: str) -> pd.Series:
     """Returns what the correction alone changes in epoch 2, in %, by seed."""
-    return against(*(loss(rows, method, labels, END) for labels in (CORRECTED, SAME)))
+    return by_seed(relative(*(loss(rows, method, labels, END) for labels in (CORRECTED, SAME))))
 
 
 def to_waiting(rows: pd.DataFrame, method: str) -> pd.Series:
     """Returns a corrected second epoch against one epoch on awaited labels in %, by seed."""
     waited = OWN if method == OWN else "plain"
-    return against(loss(rows, method, CORRECTED, END), loss(rows, waited, AWAITED, 1.0))
+    return by_seed(relative(loss(rows, method, CORRECTED, END), loss(rows, waited, AWAITED, 1.0)))
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
@@ -104,5 +99,5 @@ def facts(record: Record) -> dict:
         then={name: second(rows, name, CORRECTED) for name in METHODS},
         corrected={name: corrected(rows, name) for name in METHODS},
         waiting={name: to_waiting(rows, name) for name in METHODS},
-        wait=against(loss(rows, "plain", AWAITED, 1.0), loss(rows, "plain", SAME, 1.0)),
+        wait=by_seed(relative(*(loss(rows, "plain", labels, 1.0) for labels in (AWAITED, SAME)))),
     )

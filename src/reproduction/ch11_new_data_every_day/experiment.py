@@ -4,8 +4,7 @@ Each method is searched for one epoch a day or for two, at the sizes of the boar
 under the true probabilities, a quarter into the last epoch over a day and at its end.
 """
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -13,13 +12,13 @@ import torch
 
 from multiepoch.data import AdsWorld
 from multiepoch.train.metrics import auc
-from reproduction import measure, tuning
+from reproduction import measure
 from reproduction.findings import by_name
 from reproduction.judge import evidence
-from reproduction.measure import EXPECTED, POINT, losses, over_objectives, relative
+from reproduction.measure import EXPECTED, POINT, losses, over_objectives, ran, relative
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
-from reproduction.tuning import DAY_TAIL
+from reproduction.tuning import DAY_TAIL, Arm
 
 NAME = "days"
 SEEDS = tuple(range(30, 38))  # no pilot and no tuning has seen them
@@ -27,23 +26,6 @@ QUARTER, END = 0.25, 1.0  # of the last epoch over a day
 FIRST_DAY = 3  # the first days say how fast a model learns from nothing; fading comes after
 SPAN = 3  # days at the end over which a method is summed up
 LEAKING = ("user", "user_x_advertiser")  # the tables whose leak is measured
-
-
-@dataclass(frozen=True)
-class Arm(tuning.Arm):
-    """A way to train on each day of a stream.
-
-    Attributes:
-        times_data: Impressions a day, in multiples of the others'.
-    """
-
-    times_data: float = 1.0
-
-    def run(self, setting: str, days: int) -> Run:
-        """Returns its run of seed 0."""
-        how = asdict(self.rates) | {"epochs": self.epochs, "times_data": self.times_data}
-        how |= {"rule": "rowwise_adagrad", "day_evaluate_at": (QUARTER, END)}
-        return Run(self.method, 0, setting=setting, days=days, **how)
 
 
 ONE_EPOCH, MORE_DATA = "plain, 1 epoch", "1 epoch, twice the data"
@@ -54,7 +36,7 @@ GROUPS_SAME = "MEDA, groups, rates for 1"
 TAIL, BLENDED = "tail rewind", "tail rewind, blended"
 ARMS = {
     ONE_EPOCH: Arm("plain", 1, 1),
-    MORE_DATA: Arm("plain", 1, 1, times_data=2.0),
+    MORE_DATA: Arm("plain", 1, 1),
     PLAIN: Arm("plain"),
     SAME_RATES: Arm("plain", tuned_for=1),
     FAL: Arm("fal"),
@@ -73,6 +55,14 @@ GAINS = {"fal": (FAL, PLAIN), "meda": (GROUPS, PLAIN), "tail": (TAIL, PLAIN)}
 LIVE = (ONE_EPOCH, MORE_DATA, PLAIN, FAL, RESTORED, GROUPS, TAIL)  # what the notebook runs itself
 
 
+def run_of(setting: str, days: int) -> Run:
+    """Returns the run of one of ARMS, of seed 0."""
+    arm, times_data = ARMS[setting], 2.0 if setting == MORE_DATA else 1.0
+    how = asdict(arm.rates) | {"epochs": arm.epochs, "times_data": times_data}
+    how |= {"rule": "rowwise_adagrad", "day_evaluate_at": (QUARTER, END)}
+    return Run(arm.method, 0, setting=setting, days=days, **how)
+
+
 def n_days(profile: Profile) -> int:
     """Returns how many days a profile trains on."""
     return {"quick": 4, "cpu": 10, "gpu": 30}.get(profile.name, 20)
@@ -80,25 +70,17 @@ def n_days(profile: Profile) -> int:
 
 def run(profile: Profile, device: str = "auto", seeds=None, arms=tuple(ARMS)) -> pd.DataFrame:
     """Trains day by day; returns losses and memory as rows of `runs.COLUMNS`, a setting an arm."""
-    todo = [ARMS[name].run(name, n_days(profile)) for name in arms]
+    todo = [run_of(name, n_days(profile)) for name in arms]
     rows = run_all(over_seeds(seeds or SEEDS, todo), profile.board(), device)
     kept = (EXPECTED, "table_bytes", "state_bytes", "rewind_bytes")
     return rows[rows["metric"].isin(kept)].reset_index(drop=True)
 
 
-def ran(rows: pd.DataFrame, settings: Iterable[str]) -> list[str]:
-    """Returns those of the settings that were run."""
-    found = set(rows["setting"])
-    return [setting for setting in settings if setting in found]
-
-
 def gain(rows: pd.DataFrame, setting: str, base: str = ONE_EPOCH, at: float = END) -> pd.DataFrame:
     """Returns a setting's next-day loss against another's in %, mean over objectives.
 
-    A row for each day, a column for each seed.
-
-    Args:
-        at: QUARTER or END, of the last epoch over a day. One epoch is taken at its end.
+    A row for each day, a column for each seed. `at` is QUARTER or END, of the last epoch over a
+    day. One epoch is taken at its end.
     """
 
     def of(name: str, point: float) -> pd.Series:

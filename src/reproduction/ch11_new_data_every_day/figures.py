@@ -10,7 +10,7 @@ from reproduction import style, tables
 from reproduction.ch11_new_data_every_day import experiment as days
 from reproduction.ch11_new_data_every_day import worth
 from reproduction.findings import estimate
-from reproduction.measure import intervals
+from reproduction.measure import ran
 
 # By setting: whose style its line has, and what tells it apart.
 LINES: dict[str, tuple[str, dict]] = {
@@ -102,13 +102,13 @@ def from_day_three_on(rows: pd.DataFrame) -> Figure:
     }
     for axes, (epochs, settings) in zip(grid, panels.items()):
         for name, setting in settings.items():
-            found = intervals(days.gain(rows, setting).stack().rename("value"), ["day"])
-            style.band(axes, found, name, marker="o", markersize=4)
+            by_day = days.gain(rows, setting)
+            style.line(axes, by_day.stack(), "day", name, marker="o", markersize=4)
         style.reference(axes)
         style.percent_axis(axes)
         axes.set_title(f"rates tuned for {epochs} a day")
     axes.axvline(days.FIRST_DAY - 0.5, color=style.REFERENCE, linewidth=1)
-    _days(axes, found.index.max())
+    _days(axes, by_day.index.max())
     fig.supylabel("two epochs against one, %", fontsize=12)
     style.legend_outside(fig, grid[0])
     return fig
@@ -123,9 +123,7 @@ def served(rows: pd.DataFrame) -> Figure:
 def gains(rows: pd.DataFrame) -> None:
     """Displays each setting's loss against one epoch a day in %."""
     head = f"mean from day {days.FIRST_DAY} on"
-    found = {
-        setting: {head: estimate(days.later(rows, setting))} for setting in days.ran(rows, LINES)
-    }
+    found = {setting: {head: estimate(days.later(rows, setting))} for setting in ran(rows, LINES)}
     tables.show(found, f"loss against {days.ONE_EPOCH}, %")
 
 
@@ -152,7 +150,7 @@ def bytes_by_method(rows: pd.DataFrame) -> None:
         "kept to put rows back, MB": "rewind_bytes",
     }
     found = {}
-    for s in days.ran(rows, (days.PLAIN, days.FAL, *days.MEDA, days.TAIL)):
+    for s in ran(rows, (days.PLAIN, days.FAL, *days.MEDA, days.TAIL)):
         sizes = {words: days.bytes_at_end(rows, s, m) / MB for words, m in metrics.items()}
         found[s] = {words: estimate(size, digits=1) for words, size in sizes.items()}
     tables.show(found, "method")
@@ -160,13 +158,13 @@ def bytes_by_method(rows: pd.DataFrame) -> None:
 
 def _by_day(rows: pd.DataFrame, settings: Sequence[str], at: float = days.END) -> Figure:
     fig, axes = style.figure(height=4.4)
-    for setting in days.ran(rows, settings):
+    for setting in ran(rows, settings):
         method, kind = LINES[setting]
-        by_day = days.gain(rows, setting, at=at).stack().rename("value").reset_index()
-        style.line(axes, by_day, "day", method, setting, **{"markersize": 5, **kind})
+        by_day = days.gain(rows, setting, at=at)
+        style.line(axes, by_day.stack(), "day", method, setting, **{"markersize": 5, **kind})
     style.reference(axes, 0, days.ONE_EPOCH)
     style.percent_axis(axes)
-    _days(axes, by_day["day"].max())
+    _days(axes, by_day.index.max())
     axes.set_ylabel(f"next-day loss\nagainst {days.ONE_EPOCH}, %")
     style.legend_outside(fig, axes, columns=2)
     return fig

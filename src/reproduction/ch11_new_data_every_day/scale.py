@@ -16,7 +16,7 @@ from multiepoch.methods import Hyperparameter
 from reproduction import tables
 from reproduction.findings import by_name, estimate
 from reproduction.judge import evidence
-from reproduction.measure import as_losses, relative
+from reproduction.measure import as_losses, losses, over_objectives, relative
 from reproduction.records import Record
 from reproduction.remedies.board import BOARD
 from reproduction.runs import Profile, Run, over_seeds, run_all
@@ -88,38 +88,26 @@ def run(profile: Profile, device: str = "auto", seeds=None, only: str = "") -> p
                 trials = tune(one, sizes, device)
                 best = trials[trials["best"]].iloc[0]
                 rates = {key: float(best[key]) for key in ("dense_lr", "embedding_lr")}
-                rates["at_edge"] = float(bool(best["edge"]))
-                searched = {"metric": rates.keys(), "value": rates.values()}
-                found.append(pd.DataFrame(searched).assign(**about, remedy=name, group="all"))
-                best_run = Run(
-                    one.method,
-                    0,
-                    rates["dense_lr"],
-                    rates["embedding_lr"],
-                    one.threshold,
-                    about=about | {"method": name},
-                    epochs=one.epochs,
-                    evaluate_epochs=tuple(e - 1 for e in (1, *BOARD_EPOCHS) if e <= one.epochs),
-                    evaluate_at=(1.0,),
-                    rule=one.rule,
-                    dense_factor=float(best["dense_factor"]),
-                )
-                runs.append(best_run)
+                searched = rates | {"at_edge": float(bool(best["edge"]))}
+                rows = pd.DataFrame(searched.items(), columns=["metric", "value"])
+                found.append(rows.assign(**about, remedy=name, group="all"))
+                ends = tuple(epoch - 1 for epoch in (1, *BOARD_EPOCHS) if epoch <= one.epochs)
+                how = {"epochs": one.epochs, "evaluate_epochs": ends, "evaluate_at": (1.0,)}
+                how |= {"rule": one.rule, "dense_factor": float(best["dense_factor"])}
+                how["about"] = about | {"method": name}
+                runs.append(Run(one.method, 0, **rates, hyperparameter=one.threshold, **how))
             few = seeds[: FEW_SEEDS.get(times)]
             found.append(as_losses(run_all(over_seeds(few, runs), sizes, device)))
     return pd.concat(found, ignore_index=True)
 
 
-def gain(rows: pd.DataFrame, epoch: float = BOARD_EPOCHS[-1]) -> pd.Series:
-    """Returns the loss after so many epochs against one plain epoch in %.
+def gain(rows: pd.DataFrame) -> pd.Series:
+    """Returns the loss after four epochs against one plain epoch in %.
 
     By kind, remedy, unique and seed, mean over objectives.
     """
-    keys = ["kind", "remedy", "unique", "seed", "objective"]
-    loss = rows[rows["metric"] == "loss"].set_index([*keys, "epoch"])["value"]
-    once = loss.xs((1.0, "plain"), level=["epoch", "remedy"])
-    found = relative(loss.xs(float(epoch), level="epoch").drop("plain", level="remedy"), once)
-    return found.groupby(keys[:-1]).mean()
+    once = losses(rows, "loss", remedy="plain", epoch=1.0)
+    return over_objectives(relative(losses(rows, "loss", epoch=BOARD_EPOCHS[-1]), once))
 
 
 def slope(gains: pd.Series) -> pd.Series:
@@ -163,11 +151,9 @@ def facts(record: Record) -> dict:
     )
 
 
-def show(record: Record | None) -> None:
+def show(rows: pd.DataFrame) -> None:
     """Displays what four epochs gain, by size."""
-    if record is None:
-        return
-    gains = gain(record.rows)
+    gains = gain(rows)
     cells = {
         f"{LABELS[name]}, {kind}": {
             f"{n:,}": estimate(of) for n, of in gains[kind, name].groupby("unique")

@@ -162,13 +162,11 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
     return evidence(found)
 
 
-def show(record: Record | None) -> None:
+def show(rows: pd.DataFrame) -> None:
     """Displays what repeated epochs are worth, by window and number of epochs."""
-    if record is None:
-        return
-    frequency = record.rows[record.rows["metric"] == "lookups"].groupby("unique")["value"].mean()
+    frequency = rows[rows["metric"] == "lookups"].groupby("unique")["value"].mean()
     cells: dict[str, dict[str, str]] = {}
-    worth = after_first(by_epochs(record.rows)).drop(index="plain")
+    worth = after_first(by_epochs(rows)).drop(index="plain")
     for (remedy, n), values in worth.groupby(["remedy", "unique"], sort=False):
         of = cells.setdefault(f"{LABELS[remedy]}, {n:,}", {"lookups a row": f"{frequency[n]:.1f}"})
         for epoch, by_seed in values.items():

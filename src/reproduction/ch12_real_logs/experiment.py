@@ -61,14 +61,6 @@ def change(rows: pd.DataFrame, method: str, where: str, epoch: float, objective:
     return relative(*(losses(rows, epoch=point, **which) for point in (epoch, 1.0)))
 
 
-def to_one_epoch(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns click's logloss from the end of epoch 1 on, in % of plain's there, by setting."""
-    which = {"objective": "click", "by": ("method", "setting", "seed", "epoch")}
-    base = losses(rows, method="plain", epoch=1.0, **which)
-    points = relative(losses(rows, **which), base).reset_index()
-    return points[points["epoch"] >= 1]
-
-
 def pairs_seen(window: Log, test: Log) -> tuple[float, float]:
     """Returns the % of test impressions with a pair of user and author that the window had.
 
@@ -151,12 +143,12 @@ def rows(shares: pd.DataFrame) -> tuple[Figure, dict]:
 @style.shown("fig-twelve-collapse")
 def collapse(rows: pd.DataFrame) -> Figure:
     """Draws click's loss with and without the cross."""
-    points = to_one_epoch(rows)
-    points = points.assign(line=points["method"].map(LABELS))
+    base = losses(rows, method="plain", objective="click", epoch=1.0)
+    points = relative(losses(rows, objective="click"), base).reset_index()
+    points = points[points["epoch"] >= 1].assign(line=lambda of: of["method"].map(LABELS))
     looks = {label: style.line_style(label) for label in LABELS.values()}
-    return style.by_epoch(
-        points, looks, "click's logloss against\none plain epoch, %", "setting", 2.6
-    )
+    words = "click's logloss against\none plain epoch, %"
+    return style.by_epoch(points, looks, words, "setting", 2.6)
 
 
 def collapse_table(rows: pd.DataFrame) -> None:
@@ -247,9 +239,7 @@ def scan(rows: pd.DataFrame) -> Figure:
         for batch, (color, marker) in BATCHES.items():
             if batch not in scanned.index.unique("batch"):
                 continue
-            mine = intervals(
-                scanned[column].xs(batch, level="batch").rename("value"), ["coefficient"]
-            )
+            mine = intervals(scanned[column].xs(batch, level="batch"), ["coefficient"])
             mine.index = [values.index(v) for v in mine.index]
             name = f"batch {batch:,}"
             style.band(axes, mine, "plain", color=color, marker=marker, linestyle="-", label=name)

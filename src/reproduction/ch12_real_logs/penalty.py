@@ -12,7 +12,7 @@ from scipy.stats import fisher_exact
 
 from reproduction.findings import by_name
 from reproduction.judge import evidence
-from reproduction.measure import as_losses
+from reproduction.measure import as_losses, losses, over_objectives, relative
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, run_all
 
@@ -21,10 +21,11 @@ SEEDS = tuple(range(20, 28))
 
 RATE = 10**-1.5
 COEFFICIENTS = (0.0, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
-LIVE = (0.0, 1e-7, 1e-6, 1e-5)
 BATCHES = (1024, 512, 256)
 # Held against it, at the same rates: the lazy optimizer, and two decays that say what they do.
 AGAINST = (("plain", None), ("adamar", 1e-3), ("adamar", 1e-2), ("adamw", 0.03), ("adamw", 0.3))
+# What the chapter runs itself.
+LIVE = {"coefficients": (0.0, 1e-7, 1e-6, 1e-5), "batches": (512,), "against": AGAINST[:1]}
 
 
 def scan(seed: int, coefficients=COEFFICIENTS, batches=BATCHES, against=AGAINST) -> list[Run]:
@@ -38,16 +39,10 @@ def scan(seed: int, coefficients=COEFFICIENTS, batches=BATCHES, against=AGAINST)
     return found
 
 
-def run(profile: Profile, device: str = "auto", seeds=None) -> pd.DataFrame:
-    """Returns the losses of the scan."""
-    trials = [trial for seed in seeds or SEEDS for trial in scan(seed)]
+def run(profile: Profile, device: str = "auto", seeds=None, **which) -> pd.DataFrame:
+    """Returns the losses of the scan. which: As in `scan`."""
+    trials = [trial for seed in seeds or SEEDS for trial in scan(seed, **which)]
     return as_losses(run_all(trials, profile.board(), device))
-
-
-def run_scan(profile: Profile, device: str, seeds) -> pd.DataFrame:
-    """Runs the live part of the chapter: a few coefficients at one batch size."""
-    trials = [t for seed in seeds for t in scan(seed, LIVE, BATCHES[1:2], AGAINST[:1])]
-    return as_losses(run_all(trials, profile, device))
 
 
 def changes(rows: pd.DataFrame) -> pd.DataFrame:
@@ -57,17 +52,12 @@ def changes(rows: pd.DataFrame) -> pd.DataFrame:
     the gain, the end of epoch 2 against that of epoch 1; the harm, the end of epoch 1 against that
     of dense Adam without decay.
     """
-    mine = rows[(rows["metric"] == "loss") & (rows["group"] == "all")]
-    keys = ["remedy", "coefficient", "batch", "seed", "objective"]
-    loss = mine.pivot_table(index=keys, columns="epoch", values="value").reset_index()
-    loss["jump"] = 100 * (loss[1.25] / loss[1.0] - 1)
-    loss["gain"] = 100 * (loss[2.0] / loss[1.0] - 1)
-    base = loss[(loss["remedy"] == "whole_l2") & (loss["coefficient"] == 0)]
-    base = base.set_index(["batch", "seed", "objective"])[1.0].rename("base")
-    loss = loss.join(base, on=["batch", "seed", "objective"])
-    loss["harm"] = 100 * (loss[1.0] / loss["base"] - 1)
-    keys = ["remedy", "coefficient", "batch", "seed"]
-    return loss.groupby(keys)[["jump", "gain", "harm"]].mean()
+    rows = rows.astype({"value": "float64"})
+    by = ["remedy", "coefficient", "batch", "objective", "seed"]
+    quarter, end, first = (losses(rows, "loss", by=by, epoch=epoch) for epoch in (1.25, 2.0, 1.0))
+    undecayed = first.xs(("whole_l2", 0.0), level=["remedy", "coefficient"])
+    pairs = {"jump": (quarter, first), "gain": (end, first), "harm": (first, undecayed)}
+    return pd.DataFrame({name: over_objectives(relative(*pair)) for name, pair in pairs.items()})
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
@@ -130,7 +120,6 @@ def by_data(runs: pd.DataFrame) -> pd.DataFrame:
     groups = runs.groupby("data")
     found = groups.agg(runs=("run", "size"), first=("first", "sum"), change=("change", "median"))
     found["regularizer"] = groups["regularizer"].median()
-    found["impressions"] = groups["n_train"].first()
     return found.sort_values("first", ascending=False)
 
 

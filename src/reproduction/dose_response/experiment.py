@@ -6,7 +6,7 @@ its effect is set against the dose, the jump of plain training at the same rate,
 Chapters 5, 7, 8 and 12 read the record of these runs.
 """
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -21,10 +21,7 @@ from reproduction.remedies.board import METHODS
 from reproduction.runs import Profile, Run, over_seeds, run_all
 
 NAME = "dose_response"
-
-# No pilot has seen these.
-SEEDS = tuple(range(20, 28))
-
+SEEDS = tuple(range(20, 28))  # no pilot has seen them
 RATES = tuple(10**exponent for exponent in (-3.0, -2.5, -2.0, -1.5, -1.25))
 ADAGRAD_RATES = tuple(10**exponent for exponent in (-2.0, -1.5, -1.0, -0.5))
 ALL = ("plain", "fal", "meda", "adamar", "tail_rewind")
@@ -79,12 +76,7 @@ DECIDING, FEWER_SEEDS = ("AdsWorld", "KuaiRand", "AdsWorld, linear"), 3
 
 
 def run(
-    profile: Profile,
-    device: str = "auto",
-    seeds=None,
-    only: str = "",
-    strata: Mapping[str, list[Run]] = STRATA,
-    deciding: Container[str] = DECIDING,
+    profile: Profile, device: str = "auto", seeds=None, only="", strata=STRATA, deciding=DECIDING
 ) -> pd.DataFrame:
     """Measures the strata, or the one named `only`; those not in `deciding` with fewer seeds.
 
@@ -106,27 +98,28 @@ def jumps(rows: pd.DataFrame, stratum: str, **where) -> pd.Series:
     return measure.jump(rows, metric=None, stratum=stratum, **where)
 
 
-def dose(rows: pd.DataFrame, stratum: str, objective: str | None = None) -> pd.Series:
-    """Returns plain training's jump in % by rate and seed, of one objective or the mean of all."""
-    return mean_jump(rows, stratum, "plain", objective)
+def dose(
+    rows: pd.DataFrame, stratum: str, objective: str | None = None, method: str = "plain"
+) -> pd.Series:
+    """Returns the jump in % by rate and seed, of one objective or the mean of all.
+
+    Of plain training, or of another method.
+    """
+    return over_objectives(jumps(rows, stratum, method=method, objective=objective))
 
 
 def share_left(
-    rows: pd.DataFrame, stratum: str, method: str = "fal", objective: str | None = None
+    rows: pd.DataFrame, stratum: str, objective: str | None = None, start: str = "fal"
 ) -> pd.Series:
-    """Returns the % of plain training's mean jump that a method leaves, by rate and seed.
+    """Returns the % of plain training's mean jump that FAL leaves, by rate and seed.
 
-    The seeds share the denominator, since a seed whose jump is near zero has no share of its own.
+    Counted from the end of the first epoch of `start`: "fal", or "plain", whose loss is lower. The
+    seeds share the denominator, since a seed whose jump is near zero has no share of its own.
     """
-    plain = dose(rows, stratum, objective).groupby("rate").transform("mean")
-    return 100 * mean_jump(rows, stratum, method, objective) / plain
-
-
-def mean_jump(
-    rows: pd.DataFrame, stratum: str, method: str, objective: str | None = None
-) -> pd.Series:
-    """Returns a method's jump in % by rate and seed, of one objective or the mean of all."""
-    return over_objectives(jumps(rows, stratum, method=method, objective=objective))
+    which = {"metric": None, "stratum": stratum, "objective": objective}
+    base = losses(rows, method=start, epoch=1.0, **which)
+    left = over_objectives(relative(losses(rows, method="fal", epoch=QUARTER, **which), base))
+    return 100 * left / dose(rows, stratum, objective).groupby("rate").transform("mean")
 
 
 def against(
@@ -166,12 +159,6 @@ def best_against_one_epoch(
     return _best_against(rows, (stratum, method, epoch), (stratum, "plain", 1.0))
 
 
-def log_linear(rows: pd.DataFrame, end: float) -> pd.Series:
-    """Returns FAL(log)'s loss at an epoch's end against FAL(linear)'s, each at its best rate."""
-    points = (("AdsWorld", "fal", end), ("AdsWorld, linear", "fal, linear", end))
-    return _best_against(rows, *points)
-
-
 def _best_against(rows: pd.DataFrame, *points: tuple[str, str, float]) -> pd.Series:
     ours, theirs = (
         at_best_rate(losses(rows, None, stratum=stratum, method=method, epoch=epoch))
@@ -187,10 +174,6 @@ ENDS = (2.0, 3.0)
 def mean_dose(rows: pd.DataFrame, stratum: str) -> pd.Series:
     """Plain's mean jump in % by rate: the dose that decides which rates a prediction is about."""
     return dose(rows, stratum).groupby("rate").mean()
-
-
-def rate_name(rate: float) -> str:
-    return f"tables at {rate:.2g}"
 
 
 def facts(record: Record) -> dict:
@@ -213,12 +196,15 @@ def facts(record: Record) -> dict:
         jump=jump,
         order=by_label[SPARSEST[world]] - by_label["click"],
         left={name: share_left(rows, name) for name in full},
-        log_linear={end: log_linear(rows, end) for end in ENDS},
+        log_linear={  # FAL by the logarithm against FAL by the count
+            end: _best_against(rows, (world, "fal", end), (f"{world}, linear", "fal, linear", end))
+            for end in ENDS
+        },
         fal=against(rows, world, "fal", "meda"),
         tail=against(rows, world, "tail_rewind", "meda"),
         best={name: best_against_one_epoch(rows, world, name, 3.0) for name in remedies},
         click_dose=dose(rows, log, "click"),
-        click_left=share_left(rows, log, "fal", "click"),
+        click_left=share_left(rows, log, "click"),
         click_fal=against(rows, log, "fal", "meda", "click"),
         log_tail=against(rows, log, "tail_rewind", "meda"),
     )

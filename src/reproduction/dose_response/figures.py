@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from multiepoch.methods import METHODS
 from reproduction import style
 from reproduction.dose_response import experiment
-from reproduction.measure import intervals
+from reproduction.measure import intervals, ran
 
 # One colour and marker for each stratum, wherever it is shown.
 STRATA = {
@@ -37,7 +37,7 @@ def valley_and_jump(
 ) -> tuple[Figure, dict]:
     """Draws plain training by the tables' rate: the loss of one epoch above, the jump below."""
     fig, (above, below) = style.figure(2, height=2.7, sharex=True)
-    style.band(above, _by_rate(experiment.valley(rows, stratum)), "plain", marker="o")
+    style.line(above, experiment.valley(rows, stratum), "rate", "plain", marker="o")
     above.set_ylabel("loss of one epoch\nagainst the best, %")
     above.set_ylim(bottom=min(0, above.get_ylim()[0]))
     plain = experiment.jumps(rows, stratum, method="plain")
@@ -46,10 +46,8 @@ def valley_and_jump(
         style.objectives(below, points, "rate")
     else:
         for name, dashes in zip(points["objective"].unique(), ("-", "--", ":")):
-            mine = _by_rate(plain.xs(name, level="objective"))
-            style.band(
-                below, mine, "plain", label=style.spelled(name), linestyle=dashes, marker="o"
-            )
+            mine, look = plain.xs(name, level="objective"), {"linestyle": dashes, "marker": "o"}
+            style.line(below, mine, "rate", "plain", style.spelled(name), **look)
     style.reference(below, 1.19, "the paper's, as reported")
     below.set(xscale="log", xlabel="learning rate of the tables", ylabel="boundary jump, %")
     style.percent_axis(below)
@@ -64,7 +62,7 @@ def valley_and_jump(
 def share_left(rows: pd.DataFrame, which: str, strata: Sequence[str] = tuple(STRATA)):
     """Draws the part of plain's jump that FAL leaves against the jump itself."""
     fig, axes = style.figure(height=4.4)
-    strata = [name for name in strata if name in set(rows["stratum"])]
+    strata = ran(rows, strata, "stratum")
     for name in strata:
         dose = _by_rate(experiment.dose(rows, name))
         keep = dose["mean"] > 0.5  # a part of a jump near zero says nothing
@@ -87,7 +85,7 @@ def difference(
 ) -> tuple[Figure, dict]:
     """Draws one method's loss against another's by plain's jump, a panel for each point."""
     fig, grid = style.figure(len(POINTS), height=2.3, sharex=True)
-    strata = [name for name in strata if name in set(rows["stratum"])]
+    strata = ran(rows, strata, "stratum")
     for axes, (epoch, title) in zip(grid, POINTS.items()):
         for name in strata:
             against = experiment.against(rows, name, method, other)
@@ -116,7 +114,7 @@ def by_epoch(
     for axes, rate in zip(grid[:, 0], rates):
         for method in change.index.unique("method"):
             mine = change.xs((rate, method), level=["rate", "method"])
-            found = intervals(mine.rename("value"), ["epoch"])
+            found = intervals(mine, ["epoch"])
             style.band(axes, found[found.index >= 0.5], METHODS[method].label)
         style.boundaries(axes, change.index.unique("epoch").max())
         style.reference(axes)
@@ -138,7 +136,7 @@ def _setting(which: str, strata: Sequence[str] = ()) -> str:
 
 def _by_rate(values: pd.Series) -> pd.DataFrame:
     """Returns the mean and the interval over seeds for each rate."""
-    return intervals(values.rename("value"), ["rate"]).sort_index()
+    return intervals(values, ["rate"]).sort_index()
 
 
 def _points(axes: Axes, x: pd.DataFrame, y: pd.DataFrame, stratum: str) -> None:

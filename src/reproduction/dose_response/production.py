@@ -12,18 +12,9 @@ import pandas as pd
 from multiepoch.data.ads_world import OBJECTIVES
 from multiepoch.methods import Hyperparameter
 from reproduction.dose_response import experiment
-from reproduction.dose_response.experiment import (
-    ENDS,
-    QUARTER,
-    SPARSEST,
-    against,
-    dose,
-    jumps,
-    rate_name,
-)
+from reproduction.dose_response.experiment import ENDS, QUARTER, SPARSEST, against, dose, jumps
 from reproduction.findings import by_name
 from reproduction.judge import evidence
-from reproduction.measure import losses, over_objectives, relative
 from reproduction.records import Record
 from reproduction.runs import Run
 
@@ -61,17 +52,6 @@ def at_best(method: str = "plain", hyperparameter: Hyperparameter = None, **cond
     return Run(method, 0, DENSE, BEST, hyperparameter, rule="rowwise_adagrad", **conditions)
 
 
-def left_of_jump(rows: pd.DataFrame, stratum: str, start: str) -> pd.Series:
-    """Returns the % of plain's mean jump that FAL leaves, by rate and seed.
-
-    Counted from the end of the first epoch of `start`: "fal", or "plain", whose loss is lower.
-    """
-    which = {"metric": None, "stratum": stratum}
-    base = losses(rows, method=start, epoch=1.0, **which)
-    left = over_objectives(relative(losses(rows, method="fal", epoch=QUARTER, **which), base))
-    return 100 * left / dose(rows, stratum).groupby("rate").transform("mean")
-
-
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the evidence for C3, C4, C6, C7, C10 and C11, of the sources that the rows have."""
     found = []
@@ -82,9 +62,11 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
         if name not in set(rows["stratum"]):
             continue
         plain = jumps(rows, name, method="plain").unstack("objective")
-        own, from_plain = (left_of_jump(rows, name, start) for start in ("fal", "plain"))
+        own, from_plain = (
+            experiment.share_left(rows, name, start=start) for start in ("fal", "plain")
+        )
         for rate in RATES:
-            at, where = {"key": rate, "level": "rate"}, f"{name}, {rate_name(rate)}"
+            at, where = {"key": rate, "level": "rate"}, f"{name}, tables at {rate:.2g}"
             found += [("C3", "jump", f"{o}, {where}", plain[o].xs(**at)) for o in objectives]
             apart = plain[SPARSEST[name]] - plain["click"]
             found.append(("C4", "sparsest", where, apart.xs(**at)))
@@ -117,8 +99,8 @@ def facts(record: Record) -> dict:
         jump=jump,
         objective={name: of.xs(BEST, level="rate") for name, of in jump.items()},
         valley={name: experiment.valley(rows, name) for name in sources},
-        left={name: left_of_jump(rows, name, "fal") for name in sources},
-        left_plain={name: left_of_jump(rows, name, "plain") for name in sources},
+        left={name: experiment.share_left(rows, name) for name in sources},
+        left_plain={name: experiment.share_left(rows, name, start="plain") for name in sources},
         change={name: of.xs(BEST, level="rate") for name, of in course.items()},
         fal_meda={name: against(rows, name, "fal", "meda")[2.0] for name in sources},
         tail_meda={name: against(rows, name, "tail_rewind", "meda")[2.0] for name in sources},

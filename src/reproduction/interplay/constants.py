@@ -56,8 +56,8 @@ def run(profile: Profile, device: str = "auto", seeds=None) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["seed", "data", "column", "metric", "value"])
 
 
-def table(rows: pd.DataFrame) -> dict[str, dict[str, str]]:
-    """Returns the cells of a table, a line a log."""
+def show(rows: pd.DataFrame) -> None:
+    """Displays a table with a line a log."""
     mean = rows.groupby(["data", "metric", "column"], sort=False)["value"].mean()
     cells = {}
     for data, name in NAMES.items():
@@ -73,9 +73,4 @@ def table(rows: pd.DataFrame) -> dict[str, dict[str, str]]:
             "new id on the next day, %": f"{of['new']['']:.0f}",
             "label rates, %": rates,
         }
-    return cells
-
-
-def show(rows: pd.DataFrame) -> None:
-    """Displays the table."""
-    tables.show(table(rows), "log", "One training window each:")
+    tables.show(cells, "log", "One training window each:")

@@ -19,7 +19,7 @@ from multiepoch.data.ads_world import TASTE_SCALE
 from reproduction import style, tables
 from reproduction.findings import by_name, estimate
 from reproduction.judge import evidence
-from reproduction.measure import intervals, losses, relative
+from reproduction.measure import by_seed, intervals, losses, relative
 from reproduction.records import Record
 from reproduction.runs import NEW_IDS, Profile, Run, over_seeds, run_all
 from reproduction.tuning import chosen, under_production_rule
@@ -78,21 +78,19 @@ def run(profile: Profile, device: str = "auto", seeds=None, only: str = "") -> p
     return rows[kept & ~of_new].reset_index(drop=True)
 
 
-BY = ("data", "size", "taste", "objective", "seed")
-
-
 def _loss(rows: pd.DataFrame, method: str, epoch: float) -> pd.Series:
-    return losses(rows, metric=None, method=method, epoch=epoch, by=BY)
+    """Returns losses by data, size, taste, objective and seed."""
+    return losses(rows, None, method=method, epoch=epoch)
 
 
 def share(rows: pd.DataFrame, ours: str = "additive", theirs: str = "plain") -> pd.Series:
-    """Returns the share of interplay in %, by BY: the additive model's loss over the full one's."""
+    """Returns the share of interplay in %: the additive model's loss over the full one's."""
     return relative(_loss(rows, ours, 1.0), _loss(rows, theirs, 1.0))
 
 
 def gain(rows: pd.DataFrame, method: str, epoch: float = JUDGED) -> pd.Series:
-    """Returns the loss after so many epochs against one plain epoch in %, by BY."""
-    return relative(_loss(rows, method, float(epoch)), _loss(rows, "plain", 1.0))
+    """Returns the loss after so many epochs against one plain epoch in %."""
+    return relative(_loss(rows, method, epoch), _loss(rows, "plain", 1.0))
 
 
 def worlds(values: pd.Series, size: str = MAIN) -> pd.DataFrame:
@@ -164,44 +162,31 @@ def at_four(rows: pd.DataFrame, method: str) -> dict[str, pd.Series]:
     real = rows[rows["data"].isin(list(REAL))]
 
     def points(metric: str, group: str = "all") -> tuple[pd.Series, pd.Series]:
-        of = {"metric": metric, "group": group, "by": BY}
-        once = losses(real, method="plain", epoch=1.0, **of)
-        return losses(real, method=method, epoch=float(JUDGED), **of), once
-
-    def mean(values: pd.Series) -> pd.Series:
-        return values.groupby("seed").mean()
+        ours = losses(real, metric, group, method=method, epoch=JUDGED)
+        return ours, losses(real, metric, group, method="plain", epoch=1.0)
 
     auc, once = points("auc")
     return {
-        "known ids": mean(relative(*points("logloss", "0"))),
-        "new ids": mean(relative(*points("logloss", "1"))),
-        "AUC, points": mean(100 * (auc - once)),
-        "calibration": mean(points("calibration")[0]),
+        "known ids": by_seed(relative(*points("logloss", "0"))),
+        "new ids": by_seed(relative(*points("logloss", "1"))),
+        "AUC, points": by_seed(100 * (auc - once)),
+        "calibration": by_seed(points("calibration")[0]),
     }
 
 
 def calibration_once(rows: pd.DataFrame) -> pd.Series:
     """Returns the calibration of one plain epoch, mean over real labels, by seed."""
-    once = losses(rows, metric="calibration", method="plain", epoch=1.0, by=BY)
-    return labels(once).mean(axis=1)
+    return labels(losses(rows, "calibration", method="plain", epoch=1.0)).mean(axis=1)
 
 
-def show(record: Record | None) -> None:
+def show(rows: pd.DataFrame) -> None:
     """Displays what repeated epochs gain on the real labels, by method."""
-    if record is None:
-        return
-    cells = {}
+    cells, points = {}, {"a quarter into 2": 1.25, "2 epochs": 2, "4": 4, "8": 8}
     for method, name in {"plain": "plain", **REPEATED}.items():
-        losses_by = {"a quarter into 2": 1.25, "2 epochs": 2, "4": 4, "8": 8}
-        gains = {
-            words: labels(gain(record.rows, method, epoch)).mean(axis=1)
-            for words, epoch in losses_by.items()
-        }
-        cells[name] = {
-            words: estimate(values, "", 2)
-            for words, values in (gains | at_four(record.rows, method)).items()
-        }
-    once = estimate(calibration_once(record.rows))
+        gains = {k: labels(gain(rows, method, at)).mean(axis=1) for k, at in points.items()}
+        found = gains | at_four(rows, method)
+        cells[name] = {words: estimate(values) for words, values in found.items()}
+    once = estimate(calibration_once(rows))
     note = "Mean over seven labels. Loss in % of one plain epoch's, whose calibration is"
     tables.show(cells, "method", f"{note} {once}; the last four columns are after four epochs.")
 
@@ -216,18 +201,15 @@ def facts(record: Record) -> dict:
         share=interplay,
         machine=labels(share(rows, "machine", "additive")),
         share_world=worlds(additive),
-        world={m: {f"{e}": worlds(of) for e, of in each.items()} for m, each in gains.items()},
-        real={m: {f"{e}": labels(of) for e, of in each.items()} for m, each in gains.items()},
+        world={m: {e: worlds(of) for e, of in each.items()} for m, each in gains.items()},
+        real={m: {e: labels(of) for e, of in each.items()} for m, each in gains.items()},
         mean_real={
-            m: {f"{e}": labels(of).mean(axis=1) for e, of in each.items()}
-            for m, each in gains.items()
+            (m, e): labels(of).mean(axis=1) for m, each in gains.items() for e, of in each.items()
         },
         mean_share=interplay.mean(axis=1),
         rank={m: rank(interplay, labels(gains[m][JUDGED])) for m in REPEATED},
         calibrated={m: dict(calibrated(additive, gains[m][JUDGED]).items()) for m in REPEATED},
-        slope={
-            m: {size: slope(worlds(gains[m][JUDGED], size)) for size in SIZES} for m in REPEATED
-        },
+        slope={(m, k): slope(worlds(gains[m][JUDGED], k)) for m in REPEATED for k in SIZES},
         ahead=worlds(gains[OWN][JUDGED]) - worlds(gains["tail_rewind"][JUDGED]),
         four={m: at_four(rows, m) for m in ("plain", *REPEATED)},
         calibration_once=calibration_once(rows),
@@ -266,6 +248,6 @@ def worth(rows: pd.DataFrame) -> Figure:
 
 def _points(axes: Axes, x: pd.Series, values: pd.DataFrame, **look) -> None:
     """Draws the mean of each column of values, a row a seed, with its interval."""
-    found = intervals(values.unstack().rename("value"), [values.columns.name])
+    found = intervals(values.unstack(), [values.columns.name])
     errors = [found["mean"] - found["low"], found["high"] - found["mean"]]
     axes.errorbar(x.loc[found.index], found["mean"], errors, capsize=2, **look)

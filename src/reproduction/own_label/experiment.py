@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from reproduction import measure, style
-from reproduction.dose_response.experiment import mean_jump
+from reproduction.dose_response.experiment import dose
 from reproduction.findings import by_name
 from reproduction.measure import losses, over_objectives, relative
 from reproduction.own_label import theory
@@ -32,7 +32,7 @@ def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
     rows, sums = record.rows, [(log, name) for log in ("AdsWorld", "KuaiRand") for name in SUMS]
     return by_name(
-        jump={(log, name): mean_jump(rows, f"{log}, sums", name) for log, name in sums},
+        jump={(log, name): dose(rows, f"{log}, sums", method=name) for log, name in sums},
         rise={(log, name): rise(rows, f"{log}, sums", name) for log, name in sums},
     )
 

@@ -5,19 +5,19 @@ one epoch, at the sizes of the board. Tail rewind has one threshold: the board's
 for three of their four ends, and 2,000 lookups for epoch 4 of KuaiRand.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from multiepoch.methods import ALL_METHODS
-from reproduction import measure, style, tables
+from reproduction import style, tables
 from reproduction.dose_response import experiment as dose
-from reproduction.dose_response.experiment import best_against_one_epoch, rate_name, to_one_epoch
+from reproduction.dose_response.experiment import best_against_one_epoch, to_one_epoch
 from reproduction.findings import by_name, estimate
 from reproduction.judge import evidence
-from reproduction.measure import DRAWN, EXPECTED, POINT, losses, over_objectives, relative
+from reproduction.measure import DRAWN, EXPECTED, POINT, losses, over_objectives, ran, relative
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
 
@@ -70,27 +70,25 @@ def held_back(rows: pd.DataFrame, stratum: str) -> pd.DataFrame:
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the evidence for C13, of the sources that the rows have."""
-    there = set(rows["stratum"])
-    return evidence(one for data in SOURCES if data in there for one in _c13(rows, data))
-
-
-def _c13(rows: pd.DataFrame, data: str) -> Iterator[tuple]:
-    held = held_back(rows, data)
-    found = {
-        "tail_inside": measure.against(rows, BLEND, "tail_rewind", metric=None, stratum=data),
-        "meda_inside": measure.against(rows, BLEND, "meda", metric=None, stratum=data),
-        "blended_meda": measure.against(rows, "meda_blend", "meda", metric=None, stratum=data),
-        "dip": to_one_epoch(rows, data).xs(BLEND, level="method").unstack("epoch"),
-        "held_above": held,
-        "held_below": held,
-    }
-    for name, values in found.items():
-        for rate in values.index.unique("rate"):
-            for epoch in WITHIN if name == "dip" else INSIDE:
-                where = f"{data}, {epoch:g} epochs, {rate_name(rate)}"
-                yield "C13", name, where, values.xs(rate, level="rate")[epoch]
-    last = best_against_one_epoch(rows, data, BLEND, LAST)
-    yield "C13", "one_epoch_last", f"{data}, {LAST:g} epochs", last
+    found = []
+    for data in ran(rows, SOURCES, "stratum"):
+        held = held_back(rows, data)
+        measures = {
+            "tail_inside": dose.against(rows, data, BLEND, "tail_rewind"),
+            "meda_inside": dose.against(rows, data, BLEND, "meda"),
+            "blended_meda": dose.against(rows, data, "meda_blend", "meda"),
+            "dip": to_one_epoch(rows, data).xs(BLEND, level="method").unstack("epoch"),
+            "held_above": held,
+            "held_below": held,
+        }
+        for name, values in measures.items():
+            for rate in values.index.unique("rate"):
+                for epoch in WITHIN if name == "dip" else INSIDE:
+                    where = f"{data}, {epoch:g} epochs, tables at {rate:.2g}"
+                    found.append(("C13", name, where, values.xs(rate, level="rate")[epoch]))
+        last = best_against_one_epoch(rows, data, BLEND, LAST)
+        found.append(("C13", "one_epoch_last", f"{data}, {LAST:g} epochs", last))
+    return evidence(found)
 
 
 def facts(record: Record) -> dict:
@@ -123,14 +121,8 @@ def facts(record: Record) -> dict:
 
 # Figures ----------------------------------------------------------------------------------------
 
-# A blended remedy has the colour of the remedy, and a line without gaps.
-LOOKS = {
-    "MEDA": style.line_style("MEDA"),
-    "MEDA, blended": style.line_style("MEDA") | {"linestyle": "-"},
-    "tail rewind": style.line_style("tail rewind"),
-    "tail rewind, blended": style.line_style("tail rewind") | {"linestyle": "-"},
-}
 LABELS = {name: ALL_METHODS[name].label for name in METHODS[1:]}
+LOOKS = {label: style.line_style(label) for label in LABELS.values()}
 
 
 @style.shown("fig-nine-served")

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from reproduction import style
 from reproduction.findings import by_name, estimate
 from reproduction.judge import evidence
-from reproduction.measure import DRAWN, EXPECTED, intervals, losses, relative
+from reproduction.measure import DRAWN, EXPECTED, intervals, losses, ran, relative
 from reproduction.records import Record
 from reproduction.runs import SOURCES, Profile, Run, over_seeds, run_all
 from reproduction.runs.interventions import INTERVENTIONS
@@ -156,7 +156,7 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the evidence for C5 and C12, of the sources that the rows have."""
     found: list[tuple] = []
     change = {at: changes(rows, at) for at in POINTS}
-    for data in [name for name in DATA if name in set(rows["data"])]:
+    for data in ran(rows, DATA, "data"):
         for rule in RULES:
             where = f"{data}, {rule}"
             part = gone(change["quarter"], data, rule)
@@ -189,7 +189,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     found: dict[str, dict[str, str]] = {}
     for at, head in (("quarter", "¼ into epoch 2"), ("end", "end of epoch 2")):
         change = changes(rows, at)
-        for data in [name for name in DATA if name in set(rows["data"])]:
+        for data in ran(rows, DATA, "data"):
             for cross, rule, rate, plain, share in left(change, data):
                 if rate == RATES[rule][1]:
                     words = f"{data}, {rule} {rate:.2g}{'' if cross else ', no cross'}"
@@ -231,8 +231,7 @@ def facts(record: Record) -> dict:
 @style.shown("fig-causes")
 def left_by_intervention(rows: pd.DataFrame) -> Figure:
     """Draws the part of the jump that each intervention leaves, mean over objectives."""
-    part = left_live(rows).unstack().rename("value")
-    found = intervals(part, ["setting"]).sort_values("mean", ascending=False)
+    found = intervals(left_live(rows).unstack(), ["setting"]).sort_values("mean", ascending=False)
     fig, axes = style.figure(height=4.2)
     y = np.arange(len(found))
     axes.barh(y, found["mean"], color="#B9C6CF", height=0.62)

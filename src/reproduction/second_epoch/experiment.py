@@ -48,11 +48,8 @@ SEEN, FRESH, NEXT = "trained on", "fresh, same days", "test day"
 def run_memory(profile: Profile, device: str = "auto", seeds=None) -> pd.DataFrame:
     """Returns the logloss by seed, epoch, split, group of the cross row, and objective."""
     device, seeds = resolve_device(device), list(seeds or profile.seeds)
-    found = {}
     with Runner(partial(_one_seed, profile, device), workers(profile, device)) as runner:
-        for seed, rows in runner.map(seeds):
-            found[seed] = rows
-            print(f"the rows' memory, seed {seed}: done")
+        found = dict(runner.map(seeds))
     return pd.concat([found[seed] for seed in seeds], ignore_index=True)
 
 
@@ -129,9 +126,8 @@ def seen_and_fresh(rows: pd.DataFrame) -> Figure:
     labels = ("logloss, seen\nagainst fresh, %", "boundary jump, %")
     places = {group: k for k, group in enumerate(GROUPS)}
     for axes, values, title, label in zip(grid, memory(rows), titles, labels):
-        points = values.rename("value").reset_index()
-        points = points.assign(place=points["group"].map(places)).dropna()
-        style.line(axes, points, "place", "click", marker="o", markersize=6)
+        places_of = values.drop("all", level="group").rename(places, level="group")
+        style.line(axes, places_of, "group", "click", marker="o", markersize=6)
         style.reference(axes)
         axes.set(title=title, ylabel=label)
     names = [group.replace(" or more", "+").replace(" to ", "–") for group in GROUPS]
@@ -142,11 +138,7 @@ def seen_and_fresh(rows: pd.DataFrame) -> Figure:
 
 @style.shown("fig-toy")
 def toy_leak(found: pd.DataFrame) -> Figure:
-    """Draws the harm of trusting row statistics against impressions per row (the index).
-
-    Args:
-        found: Columns "its own label among them" and "earlier labels only", in %.
-    """
+    """Draws the harm of trusting row statistics against impressions per row (the index), in %."""
     fig, axes = style.figure(height=3.4)
     own, earlier = found
     lines = {own: (own, "plain", "o"), earlier: (earlier, "tail rewind", "s")}
