@@ -553,3 +553,15 @@ def test_a_copy_is_refused_since_its_hooks_would_be_those_of_the_original():
     for make in (copy.deepcopy, pickle.dumps):
         with pytest.raises(TypeError, match="build one for the copy of the model"):
             make(parts[2])
+
+
+def test_gradients_from_before_a_state_was_loaded_do_not_vote():
+    model, optimizer, rows = epochs(build(), n=1)
+    ids, labels, _ = data()
+    state = rows.state_dict()
+    for at in torch.arange(18).split(9):
+        rows.backward(at, lambda at=at: loss_of(model, ids, labels, at).backward())
+        rows.load_state_dict(state)
+    rows.backward(at, lambda: loss_of(model, ids, labels, at).backward())
+    with pytest.raises(RuntimeError, match="no longer lists the lookups of the batch"):
+        optimizer.step()
