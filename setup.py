@@ -15,7 +15,7 @@ import platform
 import tempfile
 from pathlib import Path
 
-from setuptools import Extension, find_packages, setup
+from setuptools import Extension, find_namespace_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
@@ -82,10 +82,11 @@ def kernels(vectors: str, flags: list[str]) -> Extension:
     )
 
 
-experiments = ["reproduction", "reproduction.*"]
+experiments = ["reproduction", "reproduction.*"] if os.getenv("MULTIEPOCH_ALONE") else []
 setup(
     package_dir={"": "src"},
-    packages=find_packages("src", exclude=experiments if os.getenv("MULTIEPOCH_ALONE") else []),
+    # A folder of the experiments needs no __init__.py.
+    packages=find_namespace_packages("src", exclude=[*experiments, "*.__pycache__"]),
     ext_modules=[kernels(*each) for each in VECTORS.items() if not os.getenv("MULTIEPOCH_PURE")],
     cmdclass={"build_ext": BuildKernels, "bdist_wheel": Wheel},
 )

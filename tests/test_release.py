@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -97,6 +98,17 @@ def test_a_wheel_with_kernels_and_a_pure_one_are_built(tmp_path, monkeypatch):
     alone = {"MULTIEPOCH_ALONE": "1"}
     pure = alone | {"MULTIEPOCH_PURE": "1"}
     assert kinds == [("--sdist", alone), ("--wheel", alone), ("--wheel", pure)]
+
+
+def test_what_is_installed_from_the_repository_has_every_file_of_src(tmp_path):
+    # The list of files of an earlier build would hide what this one leaves out.
+    fresh = ["egg_info", "--egg-base", str(tmp_path), "build_py", "--build-lib", str(tmp_path)]
+    command = [sys.executable, "setup.py", "-q", *fresh]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    listed = ["git", "ls-files", "src/multiepoch", "src/multiepoch_compare", "src/reproduction"]
+    ours = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    ours = {one.removeprefix("src/") for one in ours.split()}
+    assert not [one for one in sorted(ours) if not (tmp_path / one).exists()]
 
 
 def test_the_data_sheet_has_every_record(tmp_path):
