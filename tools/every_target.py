@@ -28,6 +28,7 @@ SMALLEST = {
     "regression": ["PROFILE=quick"],
     "random-logs": ["OPTIONS=--logs 5"],
     "mutations": ["OPTIONS='table groups never change'"],
+    "release": ["PROFILE=quick"],
     "gpu": ["OPTIONS=--profile quick --device cpu"],
     "bench": ["OPTIONS=--tiny --out _build/bench"],
     "bench-distributed": [
