@@ -140,7 +140,6 @@ MUTATIONS: dict[str, dict[str, tuple]] = {
         "FAL's scale at 1": (in_kernel, "count", lambda _: None),
         "FAL's scale at 1, eager": (without_kernel, FAL, "factor", at_one),
         "FAL counts steps": (option, FAL, "count", "steps"),
-        "epochs not announced": (patch, EmbeddingOptimizer, "set_epoch", lambda *_: None),
     },
     "08": {
         "AdamAR's decay halved": (in_kernel, "alpha", lambda alpha: alpha / 2),
@@ -149,18 +148,19 @@ MUTATIONS: dict[str, dict[str, tuple]] = {
         "rewind keeps the moments": (patch, EmbeddingOptimizer, "row_state", lambda *_: {}),
         "tail rewind ignores tau": (threshold, lambda tau: math.inf if tau else 0),
         "tail rewind counts steps": (patch, Counts, "add", once_per_step),
-        "undo log counts steps": (patch, UndoLog, "add", once_per_step),
-        "undo log loses rows": (patch, UndoLog, "put_back", lambda f, *a: list(f(*a))[:1]),
     },
     "10": {"Adam's bias not corrected": (in_kernel, "root_scale", lambda _: 1.0)},
     "11": {
         "table groups never change": (patch, TableGroups, "before_epoch", lambda *_: None),
+        "undo log counts steps": (patch, UndoLog, "add", once_per_step),
+        "undo log loses rows": (patch, UndoLog, "put_back", lambda f, *a: list(f(*a))[:1]),
         "resuming loses the moments": (patch, SparseOptimizer, "load_state_dict", lambda *_: None),
     },
     "09": {
         "the old row is not served": (patch, RowBlend, "served", lambda f, blend: blend.trained()),
     },
     NONE: {
+        "epochs not announced": (patch, EmbeddingOptimizer, "set_epoch", lambda *_: None),
         "FAL's gap stays open": (option, FAL, "gap_decay", 1.0),
         "interval half as wide": (patch, stats, "interval", half_as_wide),
         "untouched": (lambda: None,),
