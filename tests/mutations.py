@@ -133,7 +133,11 @@ MUTATIONS: dict[str, dict[str, tuple]] = {
         "logloss in bits": (patch, metrics, "logloss", lambda f, *a: f(*a) / math.log(2)),
     },
     "03": {"cross in one row": (patch, hashing, "hashed_cross", lambda f, ids, *_: 0 * ids)},
-    "04": {"Adagrad's eps at 1": (in_kernel, "eps", lambda _: 1.0)},
+    "04": {
+        "Adagrad's eps at 1": (in_kernel, "eps", lambda _: 1.0),
+        "Adam's bias not corrected": (in_kernel, "root_scale", lambda _: 1.0),
+        "interval half as wide": (patch, stats, "interval", half_as_wide),
+    },
     "05": {"jump with the wrong sign": (patch, metrics, "boundary_jump", lambda f, *a: -f(*a))},
     "06": {"labels not drawn anew": (patch, interventions, "resample", lambda f, log, _: log)},
     "07": {
@@ -149,7 +153,6 @@ MUTATIONS: dict[str, dict[str, tuple]] = {
         "tail rewind ignores tau": (threshold, lambda tau: math.inf if tau else 0),
         "tail rewind counts steps": (patch, Counts, "add", once_per_step),
     },
-    "10": {"Adam's bias not corrected": (in_kernel, "root_scale", lambda _: 1.0)},
     "11": {
         "table groups never change": (patch, TableGroups, "before_epoch", lambda *_: None),
         "undo log counts steps": (patch, UndoLog, "add", once_per_step),
@@ -162,7 +165,6 @@ MUTATIONS: dict[str, dict[str, tuple]] = {
     NONE: {
         "epochs not announced": (patch, EmbeddingOptimizer, "set_epoch", lambda *_: None),
         "FAL's gap stays open": (option, FAL, "gap_decay", 1.0),
-        "interval half as wide": (patch, stats, "interval", half_as_wide),
         "untouched": (lambda: None,),
     },
 }
