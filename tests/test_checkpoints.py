@@ -294,6 +294,16 @@ def test_the_state_of_any_other_optimizer_is_refused(name, rule, trained):
     assert not ours.state and ours.param_groups[0]["lr"] == 0.1
 
 
+def test_a_state_with_values_that_are_no_tensors_is_refused():
+    table = nn.Parameter(torch.ones(5, 3))
+    other = TORCH.LBFGS([table])
+    table.grad = torch.ones(5, 3)
+    other.step(lambda: table.square().sum())
+    ours = EmbeddingOptimizer([table], 0.1, rule="sgd")
+    with pytest.raises(ValueError, match=r"options .*max_iter.*begin with a new state"):
+        ours.load_state_dict(other.state_dict())
+
+
 @pytest.mark.parametrize("theirs", [TORCH.Adam, partial(TORCH.AdamW, weight_decay=0), None])
 @pytest.mark.parametrize("name", ["step", "exp_avg", "exp_avg_sq"])
 def test_a_state_that_lacks_a_part_is_refused(theirs, name):

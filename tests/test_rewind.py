@@ -964,3 +964,21 @@ def test_a_state_of_fewer_tables_or_of_something_else_is_refused(make):
         other.load_state_dict(rewind.state_dict())
     with pytest.raises(ValueError, match="this is no state of a Rewind: it has no 'below'"):
         other.load_state_dict(model.state_dict())
+    without = {name: value for name, value in rewind.state_dict().items() if name != "to"}
+    with pytest.raises(ValueError, match="this is no state of a Rewind: it has no 'to'"):
+        rewind.load_state_dict(without)
+
+
+def test_a_table_that_is_looked_up_by_a_function_is_redrawn():
+    model = nn.Linear(3, 1)
+    model.table = nn.Parameter(torch.randn(10, 3))
+    optimizer = EmbeddingOptimizer([model.table], 0.1, rule="adagrad")
+    rewind = meda(model, optimizer)
+    rewind.before_epoch(0)
+    rows = nn.functional.embedding(torch.tensor([1, 2]), model.table, sparse=True)
+    model(rows).sum().backward()
+    optimizer.step()
+    before = model.table.detach().clone()
+    rewind.before_epoch(1)
+    assert (model.table != before).all()
+    assert not any(part.any() for part in optimizer.row_state(model.table).values())

@@ -156,15 +156,11 @@ def _without_tables(group: dict[str, Any]) -> dict[str, Any]:
 
 def _as_ours(options: dict, group: dict, keys: list, state: dict[Any, dict]) -> dict[str, Any]:
     """Translates a group of torch's optimizers and, in `state`, the states of its tables."""
-    for key in keys:
-        state[key] = {
-            name: torch.tensor(int(value))
-            if name == "step"
-            else value.to(at_least_float32(value.dtype))
-            for name, value in state.get(key, {}).items()
-            if value is not None
-        }
-    rule = _rule_of(options, {name for key in keys for name in state[key]})
+    given = [{k: v for k, v in state.get(key, {}).items() if v is not None} for key in keys]
+    rule = _rule_of(options, {name for its in given for name in its})
+    for key, its in zip(keys, given):
+        step = {"step": torch.tensor(int(its.pop("step")))} if "step" in its else {}
+        state[key] = step | {k: v.to(at_least_float32(v.dtype)) for k, v in its.items()}
     # Weight decay is refused there, so this optimizer's own stays, as FAL and AdamAR do.
     names = {"lr", "initial_lr", "betas", "eps", "maximize"} & options.keys()
     return _without_tables(group) | {name: options[name] for name in names} | {"rule": rule}
@@ -186,6 +182,7 @@ def _rule_of(options: dict[str, Any], names: set[str]) -> str:
     optional = ("amsgrad", "momentum", "lr_decay", "weight_decay")
     foreign = [name for name in optional if options.get(name)]
     if foreign := foreign + sorted(names - {"step", *RULES[rule].state_shapes(0, 0)}):
-        lacks = f"{', '.join(foreign)}, which EmbeddingOptimizer's rule {rule!r} does not have"
-        raise ValueError(f"load_state_dict: the state is of {lacks}; begin with a new state.")
+        found = f"the state is of an optimizer with {', '.join(foreign)}"
+        lacks = f"which EmbeddingOptimizer's rule {rule!r} does not have"
+        raise ValueError(f"load_state_dict: {found}, {lacks}; begin with a new state.")
     return rule

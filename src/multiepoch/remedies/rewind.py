@@ -220,7 +220,8 @@ class Rewind:
         # As version 0.1 saved it, which had neither of the last two.
         old = {"n_epochs": state_dict.get("n_passes"), "serve": "trained", "min_rows": 0}
         saved: dict[str, Any] = old | state_dict
-        saved["to"] = "reinit" if saved.get("to") == "draw" else saved.get("to")
+        if saved.get("to") == "draw":
+            saved["to"] = "reinit"
         check_same(saved, self._given(), "a Rewind", "this one has")
         records = [] if saved["index"] is None else self._new_records()
         n, n_saved = len(list(self._tables)), len(saved["began"])

@@ -81,10 +81,9 @@ class Tables:
     def __iter__(self) -> Iterator[Tensor]:
         tables = [table for group in self.optimizer.param_groups for table in group["params"]]
         if len(tables) != self._n:
-            found = (
-                f"the optimizer has {len(tables)} tables, and had {self._n} when this remedy was"
-            )
-            raise RuntimeError(f"{found} built: build the remedy after all tables are added")
+            had = f"and had {self._n} when this remedy was built"
+            remedy = "build the remedy after all tables are added"
+            raise RuntimeError(f"the optimizer has {len(tables)} tables, {had}: {remedy}")
         return iter(tables)
 
     def place(self, table: Tensor) -> int:
@@ -130,9 +129,10 @@ class Tables:
         """
         values, place = self.values(table), self.place(table)
         weight = values.pop("weight")
-        # The padding row stays, if all modules that share the table agree on one.
-        padding, *others = {module.padding_idx for module in self.parts[place].tables}
-        kept = None if padding is None or others else weight[padding].clone()
+        # The padding row stays, if the modules that share the table, if any, agree on one.
+        agreed = {module.padding_idx for module in self.parts[place].tables}
+        padding = agreed.pop() if len(agreed) == 1 else None
+        kept = None if padding is None else weight[padding].clone()
         if rows is None:
             self._draw(weight, place, draw)
         else:
