@@ -118,7 +118,10 @@ def kept_by_decay(group: dict) -> float:
 def _kept(
     group: dict, state: dict[str, Tensor], rows: Tensor, step: int, dtype: torch.dtype
 ) -> Tensor | float | None:
-    """Returns what both decays keep of each row, (k, 1); a number, or None, if all keep as much."""
+    """Returns what both decays keep of each row, (k, 1) or a number; None if they keep all.
+
+    Notes for AdamAR that the rows are trained in this step.
+    """
     share = kept_by_decay(group)
     if group["row_decay"] is None:
         return None if share == 1.0 else share

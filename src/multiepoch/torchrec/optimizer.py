@@ -68,7 +68,6 @@ class ShardedOptimizer(CombinedOptimizer):
             raise ValueError(f"weight_decay={weight_decay} must be a number of 0 or more")
         self.model, self.row_lr, self.row_decay = model, row_lr, row_decay
         self.weight_decay = weight_decay
-        self._corrects = row_lr is not None or row_decay is not None or weight_decay > 0
         self.shards, self.epoch, self.n_steps = find_shards(model), 0, 0
         self._row_hooks: OrderedDict[int, RowHook] = OrderedDict()
         # Of this step: the rate at the lookup, and the rows that are corrected.
@@ -168,6 +167,10 @@ class ShardedOptimizer(CombinedOptimizer):
         if self.row_lr is not None:
             most = dist.all_reduce(self.max_count, dist.ReduceOp.MAX, async_op=True)
             self._sent.append(most)
+
+    @property
+    def _corrects(self) -> bool:
+        return self.row_lr is not None or self.row_decay is not None or self.weight_decay > 0
 
     def _options(self, lr: float) -> dict[str, Any]:
         options = {name: getattr(self, name) for name in ("row_lr", "row_decay", "weight_decay")}

@@ -62,8 +62,10 @@ def frequency_groups(
         ValueError: If a log does not have the column.
     """
     frequency = _frequency(train_log, eval_log, column)
-    given = None if edges is None else torch.tensor(edges, device=frequency.device)
-    bounds = frequency_edges(train_log, eval_log, column, n) if given is None else given
+    if edges is None:
+        bounds = frequency_edges(train_log, eval_log, column, n)
+    else:
+        bounds = torch.tensor(edges, device=frequency.device)
     return torch.searchsorted(bounds, frequency, right=True)
 
 

@@ -207,9 +207,7 @@ class _Run:
         for step in range(self.step, end):
             rows = order[step * batch_size : (step + 1) * batch_size]
             self.one_step(log, rows)
-            due = time.perf_counter() - self.saved_at >= self.config.checkpoint_seconds
-            due = self.interrupted.is_set() or (self.path is not None and due)
-            evaluate, save = step + 1 in stops, step + 1 < end and due
+            evaluate, save = step + 1 in stops, step + 1 < end and self._save_is_due()
             if evaluate or save:
                 self._check_running()  # also makes a CUDA device finish what is being timed
                 paused = time.perf_counter()
@@ -254,7 +252,7 @@ class _Run:
         return torch.randperm(n, generator=generator).to(self.device)
 
     def _evaluate(self, epoch: float, log: Log, splits: dict[str, Log]) -> None:
-        running = zip(log.objectives, (self.running / self.n_running).tolist())
+        running = zip(log.objectives, self._running_losses())
         rows = {"running": [("all", objective, "logloss", loss) for objective, loss in running]}
         self.running.zero_()
         self.n_running = 0
@@ -269,6 +267,9 @@ class _Run:
             whole = [row for row in measured if row[0] == "all" and row[2] == "logloss"]
             self.latest[split] = [value for *_, value in whole]
 
+    def _running_losses(self) -> list[float]:
+        return (self.running / self.n_running).tolist()
+
     def _say_once(self, split: str, line: str) -> None:
         """Reports something once in a run, not at every evaluation."""
         if (line := f"{split}: {line}") not in self.said:
@@ -277,7 +278,7 @@ class _Run:
 
     def _progress(self, rate: float) -> str:
         if self.n_running:  # the epoch did not end with an evaluation
-            self.latest["running"] = (self.running / self.n_running).tolist()
+            self.latest["running"] = self._running_losses()
         line = f"{self.title}: {rate:,.0f} examples/s"
         for split, losses in self.latest.items():
             named = (f"{k} {loss:.4f}" for k, loss in zip(self.model.schema.objectives, losses))
@@ -303,9 +304,13 @@ class _Run:
                 found.append(f"dense feature {name!r} is not in impression {bad[0]}")
         delay = "" if self.device.type == "cpu" else f", or up to {_CHECK_EVERY} steps earlier"
         where = f"{self.title}, after {self.step} steps{delay}"
-        why = f"{what} of objective {objective!r} is not finite; " + "; ".join(found)
-        why += "" if found else "every table and dense feature is"
+        others = "; ".join(found) or "every table and dense feature is"
+        why = f"{what} of objective {objective!r} is not finite; {others}"
         raise NonFiniteLoss(f"{where}: {why}. Try a lower learning rate, or fix the features.")
+
+    def _save_is_due(self) -> bool:
+        due = time.perf_counter() - self.saved_at >= self.config.checkpoint_seconds
+        return self.interrupted.is_set() or (self.path is not None and due)
 
     def _save(self) -> None:
         """Writes the checkpoint, if there is one, and ends the run if Ctrl-C was pressed."""
