@@ -86,7 +86,7 @@ experiments = ["reproduction", "reproduction.*"] if os.getenv("MULTIEPOCH_ALONE"
 setup(
     package_dir={"": "src"},
     # A folder of the experiments needs no __init__.py.
-    packages=find_namespace_packages("src", exclude=[*experiments, "*.__pycache__"]),
+    packages=find_namespace_packages("src", exclude=experiments),
     ext_modules=[kernels(*each) for each in VECTORS.items() if not os.getenv("MULTIEPOCH_PURE")],
     cmdclass={"build_ext": BuildKernels, "bdist_wheel": Wheel},
 )

@@ -20,7 +20,7 @@ from reproduction import records, style
 from reproduction.ch08_fal_versus_meda import figures as chapter
 from reproduction.ch08_fal_versus_meda.figures import RATE, SHOWN, SOURCE, shown_rows
 from reproduction.dose_response import experiment, production
-from reproduction.measure import EXPECTED, to_start
+from reproduction.measure import EXPECTED, ran, to_start
 from reproduction.records import Record
 
 FRONT, CHAPTER = "fig-interactive", chapter.INTERACTIVE  # what interactive_figure.js looks for
@@ -49,7 +49,7 @@ def content(record: Record) -> dict:
     in whole units. A half width is None if there is only one seed.
     """
     rows = shown_rows(record)
-    names = [name for name in METHODS if name in set(rows["method"])]
+    names = ran(rows, METHODS, "method")
     methods = [METHODS[name].label for name in SHOWN]
     shown = {"source": SOURCE, "setting": f"{RATE:.2g}", "objective": chapter.OBJECTIVE}
     return {

@@ -255,15 +255,20 @@ Z = float(ndtri(0.975))
 DETECTED = Z + float(ndtri(0.8))  # an effect with a power of 80 %, in standard errors
 
 
+def standard_error(spread: float, n: float) -> float:
+    """Returns that of the difference of two groups, in multiples of the mean."""
+    return spread * np.sqrt(2 / n)
+
+
 def power(effect: float, spread: float, n: float) -> float:
     """Returns the probability that the test rejects, whichever the sign."""
-    shift = effect / (spread * np.sqrt(2 / n))
+    shift = effect / standard_error(spread, n)
     return ndtr(shift - Z) + ndtr(-shift - Z)
 
 
 def detectable(spread: float, n: float) -> float:
     """Returns the smallest effect that the test detects with a power of 80 %."""
-    return DETECTED * spread * np.sqrt(2 / n)
+    return DETECTED * standard_error(spread, n)
 
 
 def requests_needed(effect: float, spread: float) -> float:

@@ -14,7 +14,7 @@ import pandas as pd
 from multiepoch.stats import interval
 from reproduction.findings import by_name
 from reproduction.judge import evidence
-from reproduction.measure import as_losses
+from reproduction.measure import as_losses, ran
 from reproduction.records import Record
 from reproduction.remedies.board import BOARD
 from reproduction.runs import NEW_IDS, Profile, Run, run_all
@@ -74,7 +74,7 @@ def run(
 
 def sources(rows: pd.DataFrame) -> dict[str, str]:
     """Returns those of DATA that the rows have."""
-    return {data: name for data, name in DATA.items() if data in set(rows["data"])}
+    return {data: DATA[data] for data in ran(rows, DATA, "data")}
 
 
 def facts_of_search(record: Record) -> dict:

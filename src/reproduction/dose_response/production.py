@@ -15,6 +15,7 @@ from reproduction.dose_response import experiment
 from reproduction.dose_response.experiment import ENDS, QUARTER, SPARSEST, against, dose, jumps
 from reproduction.findings import by_name
 from reproduction.judge import evidence
+from reproduction.measure import ran
 from reproduction.records import Record
 from reproduction.runs import Run
 
@@ -89,7 +90,7 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
 def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
     rows = record.rows
-    sources = [name for name in STRATA | NO_CROSS if name in set(rows["stratum"])]
+    sources = ran(rows, STRATA | NO_CROSS, "stratum")
     size = {name: dose(rows, name) for name in sources}
     jump = {name: jumps(rows, name, method="plain") for name in sources}
     course = {name: experiment.to_one_epoch(rows, name) for name in sources}
