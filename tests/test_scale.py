@@ -48,3 +48,26 @@ def test_a_world_grows_with_its_window_or_stays_and_thresholds_grow():
     thresholds = [scale.candidate(name, 4).threshold for name in (scale.TAIL, scale.FIXED)]
     assert thresholds[0] == 4 * thresholds[1]
     assert len({len(scale.candidate(name, 1).axes()) for name in scale.LABELS}) == 1
+
+
+def test_sizes_that_are_measured_again_replace_those_of_the_record():
+    kept, rows = made_up(), made_up().assign(value=2.0)
+    of = rows[(rows["unique"] == 200) & (rows["kind"] == scale.IDS)]
+    merged = scale.merge(kept, of)
+    assert len(merged) == len(kept)
+    again = merged["value"] == 2.0
+    assert again.sum() == len(of)
+    assert set(merged[again]["unique"]) == {200} and set(merged[again]["kind"]) == {scale.IDS}
+
+
+def test_each_kind_is_judged_in_its_own_largest_window():
+    rows = made_up()
+    rows = rows[(rows["unique"] < 400) | (rows["kind"] == scale.LOOKUPS)]
+    most = scale.largest(scale.gain(rows)).groupby(["kind", "remedy"]).mean()
+    assert most[scale.IDS, "meda"] == pytest.approx(-1.5, abs=0.02)  # of 200
+    assert most[scale.LOOKUPS, "meda"] == pytest.approx(-2.0, abs=0.02)
+
+
+def test_a_size_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="the same ids"):
+        scale.run(profile("quick"), only="3 times")

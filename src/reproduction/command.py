@@ -39,6 +39,8 @@ class Experiment(NamedTuple):
     run: Callable[..., pd.DataFrame]
     judge: Callable[[pd.DataFrame], pd.DataFrame] | None = None  # returns the evidence in the rows
     seeds: tuple[int, ...] | None = None  # None for those of the profile
+    # Adds rows to those of the record that is there; None if a run replaces them all.
+    merge: Callable[[pd.DataFrame, pd.DataFrame], pd.DataFrame] | None = None
 
 
 EXPERIMENTS = {
@@ -59,7 +61,7 @@ EXPERIMENTS = {
     "10 anatomy": Experiment(anatomy.NAME, anatomy.run, seeds=anatomy.SEEDS),
     "11": Experiment(continual.NAME, continual.run, continual.judge, continual.SEEDS),
     "worth": Experiment(worth.NAME, worth.run, worth.judge, worth.SEEDS),
-    "scale": Experiment(scale.NAME, scale.run, scale.judge, scale.SEEDS),
+    "scale": Experiment(scale.NAME, scale.run, scale.judge, scale.SEEDS, scale.merge),
     "delay": Experiment(delay.NAME, delay.run, delay.judge, delay.SEEDS),
     "interplay": Experiment(interplay.NAME, interplay.run, interplay.judge, interplay.SEEDS),
     "constants": Experiment(constants.NAME, constants.run),
@@ -68,7 +70,7 @@ EXPERIMENTS = {
     "penalty": Experiment(penalty.NAME, penalty.run, penalty.judge, penalty.SEEDS),
     "a1": Experiment(ab_test.NAME, ab_test.run, ab_test.judge, ab_test.SEEDS),
     "a2": Experiment(past_one_machine.NAME, past_one_machine.run),
-    "tuning": Experiment(tuning.NAME, tuning.run),
+    "tuning": Experiment(tuning.NAME, tuning.run, merge=tuning.merge),
 }
 
 
@@ -86,8 +88,8 @@ def command(arguments: list[str]) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument(
         "--only",
-        help="of tuning: a regular expression for names; of dose and production: one "
-        "stratum; of interplay: one size",
+        help="of tuning and scale: a regular expression for names, whose rows are added to the "
+        "record; of dose and production: one stratum; of interplay: one size",
     )
     parser.add_argument(
         "--keep-rates", action="store_true", help="of a search: only the record, not tuned.json"
@@ -118,13 +120,13 @@ def command(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("\nstopped; finished runs are kept, and the same call resumes", file=sys.stderr)
         return 130
-    evidence = experiment.judge(rows) if experiment.judge else None
     if options.chapter == "tuning":
         if not options.keep_rates:
             tuning.write_tuned(rows)
         seeds = sizes.tuning_seeds
-        if kept := records.read(experiment.name, folder):
-            rows = tuning.merge(kept.rows, rows)
+    if experiment.merge and (kept := records.read(experiment.name, folder)):
+        rows, stamp = experiment.merge(kept.rows, rows), records.added(kept, stamp)
+    evidence = experiment.judge(rows) if experiment.judge else None
     path = records.write(experiment.name, folder, rows, stamp, evidence, seeds, device)
     if evidence is not None:
         print(judge.table(evidence))

@@ -86,6 +86,12 @@ def _unfinished(name: str, profile: str) -> Path:
     return Path(os.environ.get("MULTIEPOCH_RUNS", "runs")) / f"{profile}-{name}.started.json"
 
 
+def added(kept: Record, stamp: dict) -> dict:
+    """Returns the stamp of a record to which a run adds: its own, with that of the run after it."""
+    here = {"torch": torch.__version__, "date": datetime.date.today().isoformat()}
+    return kept.about | {"resumed": [*kept.about.get("resumed", []), stamp | here]}
+
+
 def reservations(about: dict) -> str:
     """Returns what a reader of a record must know about its stamp, each after a comma, or ""."""
     calls = [about, *about.get("resumed", [])]

@@ -7,6 +7,7 @@ board's search, as it is and in proportion to the window. The prediction has see
 sizes of quick, up to 80,000 impressions.
 """
 
+import re
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -70,35 +71,51 @@ def candidate(name: str, times: float) -> Sized:
 
 
 def run(profile: Profile, device: str = "auto", seeds=None, only: str = "") -> pd.DataFrame:
-    """Searches and measures; `only`, as in "2", keeps the sizes up to so many times the window.
+    """Searches and measures at the sizes in whose name the regular expression `only` is found.
+
+    Their names are as "4, the same ids", by the window in multiples of the profile's.
 
     Returns:
         Losses by kind, unique (impressions), remedy, objective, seed and epoch, and the rates of
         each search, as metrics of its remedy.
+
+    Raises:
+        ValueError: If it is found in none.
     """
     seeds, found = tuple(seeds or SEEDS), []
-    most = float(only or TIMES[-1])
-    for times in (t for t in TIMES if t <= most):
-        for kind in GROWS:  # at 1 both have the same runs, which are kept
-            sizes = sized(profile, kind, times)
-            about = {"kind": kind, "unique": sizes.impressions_per_day * sizes.train_days}
-            runs = []
-            for name in LABELS:
-                one = candidate(name, times)
-                trials = tune(one, sizes, device)
-                best = trials[trials["best"]].iloc[0]
-                rates = {key: float(best[key]) for key in ("dense_lr", "embedding_lr")}
-                searched = rates | {"at_edge": float(bool(best["edge"]))}
-                rows = pd.DataFrame(searched.items(), columns=["metric", "value"])
-                found.append(rows.assign(**about, remedy=name, group="all"))
-                ends = tuple(epoch - 1 for epoch in (1, *BOARD_EPOCHS) if epoch <= one.epochs)
-                how = {"epochs": one.epochs, "evaluate_epochs": ends, "evaluate_at": (1.0,)}
-                how |= {"rule": one.rule, "dense_factor": float(best["dense_factor"])}
-                how["about"] = about | {"method": name}
-                runs.append(Run(one.method, 0, **rates, hyperparameter=one.threshold, **how))
-            few = seeds[: FEW_SEEDS.get(times)]
-            found.append(as_losses(run_all(over_seeds(few, runs), sizes, device)))
+    names = [(times, kind) for times in TIMES for kind in GROWS]
+    names = [(times, kind) for times, kind in names if re.search(only, f"{times:g}, {kind}")]
+    if not names:
+        raise ValueError(f'no size\'s name has {only!r}; they are as "4, {IDS}".')
+    for times, kind in names:  # at 1 both kinds have the same runs, which are kept
+        sizes = sized(profile, kind, times)
+        about = {"kind": kind, "unique": sizes.impressions_per_day * sizes.train_days}
+        runs = []
+        for name in LABELS:
+            one = candidate(name, times)
+            trials = tune(one, sizes, device)
+            best = trials[trials["best"]].iloc[0]
+            rates = {key: float(best[key]) for key in ("dense_lr", "embedding_lr")}
+            searched = rates | {"at_edge": float(bool(best["edge"]))}
+            rows = pd.DataFrame(searched.items(), columns=["metric", "value"])
+            found.append(rows.assign(**about, remedy=name, group="all"))
+            ends = tuple(epoch - 1 for epoch in (1, *BOARD_EPOCHS) if epoch <= one.epochs)
+            how = {"epochs": one.epochs, "evaluate_epochs": ends, "evaluate_at": (1.0,)}
+            how |= {"rule": one.rule, "dense_factor": float(best["dense_factor"])}
+            how["about"] = about | {"method": name}
+            runs.append(Run(one.method, 0, **rates, hyperparameter=one.threshold, **how))
+        few = seeds[: FEW_SEEDS.get(times)]
+        found.append(as_losses(run_all(over_seeds(few, runs), sizes, device)))
     return pd.concat(found, ignore_index=True)
+
+
+def merge(kept: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns the rows of a record, with those of sizes that were measured again replaced."""
+    size = ["kind", "unique"]
+    again = pd.MultiIndex.from_frame(kept[size]).isin(pd.MultiIndex.from_frame(rows[size]))
+    return pd.concat([kept[~again], rows], ignore_index=True).sort_values(
+        ["unique", "kind"], kind="stable", ignore_index=True
+    )
 
 
 def gain(rows: pd.DataFrame) -> pd.Series:
@@ -125,29 +142,35 @@ def slope(gains: pd.Series) -> pd.Series:
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the evidence for C19."""
     found, gains = [], gain(rows)
-    slopes, largest = slope(gains), gains.xs(gains.index.levels[2].max(), level="unique")
+    slopes, most = slope(gains), largest(gains)
     for name in ("meda", TAIL, OWN):
         level = slopes[LOOKUPS, name]
         found += [("C19", measure, LABELS[name], level) for measure in ("grows", "fades")]
         found.append(("C19", "denser", LABELS[name], slopes[IDS, name]))
-        found += [("C19", "left", f"{LABELS[name]}, {k}", largest[k, name]) for k in GROWS]
-    return evidence([*found, ("C19", "in_proportion", "", threshold(largest))])
+        found += [("C19", "left", f"{LABELS[name]}, {k}", most[k, name]) for k in GROWS]
+    return evidence([*found, ("C19", "in_proportion", "", threshold(most))])
 
 
-def threshold(largest: pd.Series) -> pd.Series:
+def largest(gains: pd.Series) -> pd.Series:
+    """Returns the gains in the largest window of each kind, by kind, remedy and seed."""
+    unique = gains.index.get_level_values("unique").to_series(index=gains.index)
+    return gains[unique == unique.groupby("kind").transform("max")].droplevel("unique")
+
+
+def threshold(most: pd.Series) -> pd.Series:
     """Returns the gain with a threshold in proportion minus that with one that stays, by seed."""
-    return largest[IDS, TAIL] - largest[IDS, FIXED]
+    return most[IDS, TAIL] - most[IDS, FIXED]
 
 
 def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
     gains = gain(record.rows)
-    largest = gains.index.levels[2].max()
+    most = largest(gains)
     return by_name(
         slope=slope(gains),
         smallest=gains.xs(gains.index.levels[2].min(), level="unique"),
-        largest=gains.xs(largest, level="unique"),
-        in_proportion=threshold(gains.xs(largest, level="unique")),
+        largest=most,
+        in_proportion=threshold(most),
     )
 
 
