@@ -17,7 +17,16 @@ from reproduction.ch11_new_data_every_day import experiment as continual
 from reproduction.remedies.baselines import BASELINES
 from reproduction.remedies.board import BOARD
 from reproduction.remedies.board import METHODS as ALL_METHODS
-from reproduction.runs import Run, execute, interventions, over_seeds, profile, run_all
+from reproduction.runs import (
+    Run,
+    execute,
+    interventions,
+    mapped,
+    over_seeds,
+    profile,
+    run_all,
+    sources,
+)
 from reproduction.runs import run as runs
 from reproduction.tuning import Tuned
 
@@ -186,6 +195,24 @@ def test_runs_are_kept_and_a_stopped_call_goes_on(tmp_path, monkeypatch, capsys)
     assert len(calls) == 5  # two finished, one stopped, then the two that were left
     seconds = whole.metric.isin(["seconds", "cpu_seconds"])
     pd.testing.assert_frame_equal(whole[~seconds], again[~seconds])
+
+
+def test_runs_on_a_mapped_window_are_those_on_one_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setenv("MULTIEPOCH_RUNS", str(tmp_path))
+    logs = sources.window(TINY, seed=0)
+    with mapped(TINY) as shared:
+        assert PLAIN.key(shared, "cpu") == PLAIN.key(TINY, "cpu")
+        sources.window(shared, seed=0)
+        (file,) = tmp_path.glob("windows/*.pt")
+        made = file.stat().st_mtime_ns
+        sources._window.cache_clear()  # as another process would ask
+        others = sources.window(shared, seed=0)
+        assert file.stat().st_mtime_ns == made
+        assert final(execute(PLAIN, shared)).equals(final(execute(PLAIN, TINY)))
+    for log, other in zip(logs, others):
+        assert log.schema == other.schema and torch.equal(log.ids["user"], other.ids["user"])
+        assert torch.equal(log.labels, other.labels)
+    assert not list(tmp_path.glob("windows/*"))
 
 
 def test_the_key_of_a_run_knows_all_it_depends_on():

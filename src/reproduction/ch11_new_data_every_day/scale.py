@@ -20,7 +20,7 @@ from reproduction.judge import evidence
 from reproduction.measure import as_losses, losses, over_objectives, relative
 from reproduction.records import Record
 from reproduction.remedies.board import BOARD
-from reproduction.runs import Profile, Run, over_seeds, run_all
+from reproduction.runs import Profile, Run, mapped, over_seeds, run_all
 from reproduction.tuning import BOARD_EPOCHS, Candidate, chosen, on_board, tune
 
 NAME = "scale"
@@ -88,25 +88,30 @@ def run(profile: Profile, device: str = "auto", seeds=None, only: str = "") -> p
     if not names:
         raise ValueError(f'no size\'s name has {only!r}; they are as "4, {IDS}".')
     for times, kind in names:  # at 1 both kinds have the same runs, which are kept
-        sizes = sized(profile, kind, times)
-        about = {"kind": kind, "unique": sizes.impressions_per_day * sizes.train_days}
-        runs = []
-        for name in LABELS:
-            one = candidate(name, times)
-            trials = tune(one, sizes, device)
-            best = trials[trials["best"]].iloc[0]
-            rates = {key: float(best[key]) for key in ("dense_lr", "embedding_lr")}
-            searched = rates | {"at_edge": float(bool(best["edge"]))}
-            rows = pd.DataFrame(searched.items(), columns=["metric", "value"])
-            found.append(rows.assign(**about, remedy=name, group="all"))
-            ends = tuple(epoch - 1 for epoch in (1, *BOARD_EPOCHS) if epoch <= one.epochs)
-            how = {"epochs": one.epochs, "evaluate_epochs": ends, "evaluate_at": (1.0,)}
-            how |= {"rule": one.rule, "dense_factor": float(best["dense_factor"])}
-            how["about"] = about | {"method": name}
-            runs.append(Run(one.method, 0, **rates, hyperparameter=one.threshold, **how))
-        few = seeds[: FEW_SEEDS.get(times)]
-        found.append(as_losses(run_all(over_seeds(few, runs), sizes, device)))
+        with mapped(sized(profile, kind, times)) as sizes:
+            found += _measure(kind, times, sizes, seeds[: FEW_SEEDS.get(times)], device)
     return pd.concat(found, ignore_index=True)
+
+
+def _measure(
+    kind: str, times: float, sizes: Profile, seeds: tuple[int, ...], device: str
+) -> list[pd.DataFrame]:
+    about = {"kind": kind, "unique": sizes.impressions_per_day * sizes.train_days}
+    found, runs = [], []
+    for name in LABELS:
+        one = candidate(name, times)
+        trials = tune(one, sizes, device)
+        best = trials[trials["best"]].iloc[0]
+        rates = {key: float(best[key]) for key in ("dense_lr", "embedding_lr")}
+        searched = rates | {"at_edge": float(bool(best["edge"]))}
+        rows = pd.DataFrame(searched.items(), columns=["metric", "value"])
+        found.append(rows.assign(**about, remedy=name, group="all"))
+        ends = tuple(epoch - 1 for epoch in (1, *BOARD_EPOCHS) if epoch <= one.epochs)
+        how = {"epochs": one.epochs, "evaluate_epochs": ends, "evaluate_at": (1.0,)}
+        how |= {"rule": one.rule, "dense_factor": float(best["dense_factor"])}
+        how["about"] = about | {"method": name}
+        runs.append(Run(one.method, 0, **rates, hyperparameter=one.threshold, **how))
+    return [*found, as_losses(run_all(over_seeds(seeds, runs), sizes, device))]
 
 
 def merge(kept: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:

@@ -14,4 +14,4 @@ from reproduction.runs.run import (
     run_all,
     workers,
 )
-from reproduction.runs.sources import SOURCES, window
+from reproduction.runs.sources import SOURCES, mapped, window

@@ -28,10 +28,11 @@ class Profile:
     epochs: int = 4  # over the window in a multi-epoch run
     workers: int = 2  # processes of one thread that share the runs on a CPU
     held_out: int = 0  # impressions of the last two days; 0 for as many as a day has
+    mapped: bool = False  # whether runs read their window from a file that they share
 
     def sizes(self) -> dict[str, int]:
         """Returns the fields on which the result of a run depends, for its key."""
-        leave_out = ("name", "seeds", "tuning_seeds", "epochs", "workers")
+        leave_out = ("name", "seeds", "tuning_seeds", "epochs", "workers", "mapped")
         return {name: size for name, size in asdict(self).items() if name not in leave_out}
 
     def of_world(self) -> dict[str, int]:

@@ -1,9 +1,12 @@
 """Where a run's logs come from. A new data set is one entry of SOURCES."""
 
+import fcntl
 import json
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -13,6 +16,8 @@ import torch
 from torch import Tensor
 
 from multiepoch.data import PACKAGED_SPLIT, DataError, Log, Schema, load_kuairand, split_by_day
+from multiepoch.files import atomic_write
+from multiepoch.runner import run_key
 from reproduction.runs.profiles import Profile
 
 Window = tuple[Log, Log, Log]  # the training window, the validation day, the test days
@@ -138,7 +143,37 @@ def window(
 def _window(profile: Profile, data: str, seed: int, cross: bool, world: str) -> Window:
     if data not in SOURCES:
         raise ValueError(f"no data {data!r}; choose from {', '.join(SOURCES)}.")
-    return SOURCES[data].read(profile, cross, seed=seed, **json.loads(world))
+    read = partial(SOURCES[data].read, profile, cross, seed=seed, **json.loads(world))
+    if not profile.mapped:
+        return read()
+    settings = [profile.sizes(), data, seed, cross, world, version(data)]
+    path = _windows() / f"{run_key(settings, 'multiepoch.data', 'reproduction.runs')}.pt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one process makes the window, and the others wait
+        if not path.exists():
+            with atomic_write(path) as partial_path:
+                torch.save(read(), partial_path)
+    with torch.serialization.safe_globals([Log, Schema]):
+        return torch.load(path, mmap=True, weights_only=True)
+
+
+def _windows() -> Path:
+    """Returns the folder of the windows that are mapped, beside the kept runs."""
+    return Path(os.environ.get("MULTIEPOCH_RUNS", "runs")) / "windows"
+
+
+@contextmanager
+def mapped(profile: Profile) -> Iterator[Profile]:
+    """Yields a profile whose runs map each window from a file, which is removed in the end.
+
+    Its processes share one copy of a window, and that is in memory as a whole only while the first
+    of them makes it; later the system may drop pages of it and read them again.
+    """
+    try:
+        yield replace(profile, mapped=True)
+    finally:
+        shutil.rmtree(_windows(), ignore_errors=True)
 
 
 def version(data: str) -> str:
