@@ -66,6 +66,8 @@ def test_each_kind_is_judged_in_its_own_largest_window():
     most = scale.largest(scale.gain(rows)).groupby(["kind", "remedy"]).mean()
     assert most[scale.IDS, "meda"] == pytest.approx(-1.5, abs=0.02)  # of 200
     assert most[scale.LOOKUPS, "meda"] == pytest.approx(-2.0, abs=0.02)
+    one = scale.judge(rows[rows["unique"] == 100])
+    assert set(one["measure"]) == {"left", "in_proportion"}, "one size has no slope"
 
 
 def test_a_size_that_is_not_there_is_refused():

@@ -1,9 +1,9 @@
 """Runs all that needs a GPU, in pieces that resume: `make gpu`, or `python -m tools.gpu`.
 
-The pieces are the tests marked for CUDA, the step benchmark, and the experiments of chapters 4 to 8
-with their tuning. Their records go to results/PROFILE. With --minutes, the call ends in time; the
-finished pieces are noted and each training run is kept, so that the same call goes on later. It
-then exits with 75, the code for "try again".
+The pieces are the tests marked for CUDA, the step benchmark, the experiments of chapters 4 to 8
+with their tuning, and the sizes of claim C19, one by one. Their records go to results/PROFILE. With
+--minutes, the call ends in time; the finished pieces are noted and each training run is kept, so
+that the same call goes on later. It then exits with 75, the code for "try again".
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from multiepoch.files import write_text
 from reproduction import records
+from reproduction.ch11_new_data_every_day import scale
 from reproduction.runs import PROFILES
 
 ROOT = Path(__file__).parents[1]
@@ -37,6 +38,12 @@ def pieces(profile: str, device: str) -> dict[str, list[str]]:
         found[name] = [*python, "reproduction", name, *options]
     # Those of tuned.json were found at the size of cpu.
     found["tuning"] += ["--keep-rates", "--only", "(shared|plain) rowwise_adagrad, 1 epoch at 1$"]
+    # C19 counts in windows of long, so that a GPU and a CPU measure the same sizes.
+    size, most = ("quick", 1) if profile == "quick" else ("long", None)
+    for times in scale.TIMES[:most]:
+        only = ["--record", profile, "--only", f"^{times:g}, "]
+        how = ["--profile", size, "--device", device, *only]
+        found[f"scale {times:g}"] = [*python, "reproduction", "scale", *how]
     if profile == "quick":  # to try the pieces, not to measure
         found["steps"] += ["--rows", "10000", "--turns", "2"]
         found["dose"] += ["--seeds", "20", "--only", "AdsWorld"]

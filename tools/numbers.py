@@ -145,8 +145,8 @@ def _measured(results: Path) -> dict[str, pd.Series]:
     found["second_epoch"], found["third_epoch"] = 100 * second, 100 * (third - second)
     for key in ("fixed", "scaled"):
         found[f"worth_{key}"] = worths[f"largest/{key}/4"]
-    gains = scale.gain(records.read(scale.NAME, "long", results).rows).xs(scale.LOOKUPS)
-    gains = gains.xs(gains.index.get_level_values("unique").max(), level="unique")
+    gains = scale.gain(records.read(scale.NAME, "long", results).rows)
+    gains = scale.largest(gains)[scale.LOOKUPS]
     for name in ("meda", scale.TAIL, scale.OWN):
         found[f"scale_{name.removesuffix('_votes')}"] = gains[name]
     rows = records.read(real_logs.NAME, "long", results).rows

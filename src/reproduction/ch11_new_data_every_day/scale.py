@@ -135,13 +135,14 @@ def gain(rows: pd.DataFrame) -> pd.Series:
 def slope(gains: pd.Series) -> pd.Series:
     """Returns the points that a doubling of the window adds to the loss, by kind, remedy, seed.
 
-    Over the sizes that a seed has.
+    Over the sizes that a seed has; without those that have one.
     """
 
     def fit(of: pd.Series) -> float:
         return float(np.polyfit(np.log2(of.index.get_level_values("unique")), of, 1)[0])
 
-    return gains.groupby(["kind", "remedy", "seed"]).agg(fit)
+    curves = gains.groupby(["kind", "remedy", "seed"])
+    return curves.filter(lambda of: len(of) > 1).groupby(["kind", "remedy", "seed"]).agg(fit)
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
@@ -149,9 +150,9 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
     found, gains = [], gain(rows)
     slopes, most = slope(gains), largest(gains)
     for name in ("meda", TAIL, OWN):
-        level = slopes[LOOKUPS, name]
-        found += [("C19", measure, LABELS[name], level) for measure in ("grows", "fades")]
-        found.append(("C19", "denser", LABELS[name], slopes[IDS, name]))
+        for measure, kind in {"grows": LOOKUPS, "fades": LOOKUPS, "denser": IDS}.items():
+            if (kind, name) in slopes.index:  # not of one size
+                found.append(("C19", measure, LABELS[name], slopes[kind, name]))
         found += [("C19", "left", f"{LABELS[name]}, {k}", most[k, name]) for k in GROWS]
     return evidence([*found, ("C19", "in_proportion", "", threshold(most))])
 
