@@ -36,7 +36,6 @@ from tools import ledger
 
 ASSERTED = Path(__file__).with_name("front.toml")
 WORLD = "AdsWorld"
-CLICK = {"objective": "click", "epoch": 1.0}
 # The tables' rates whose jumps the front page calls small, middle and large.
 DOSES = {size: dose_response.RATES[k] for size, k in {"small": 0, "middle": 1, "large": -1}.items()}
 NBSP = "\u00a0"  # keeps a number, its unit and its interval together in a narrow cell
@@ -63,13 +62,14 @@ def measured(results: Path) -> dict[str, pd.Series]:
     rate of the tables' own against one shared rate, under row-wise Adagrad, and `rule` that rule
     against Adam.
     `blend_held` is blended tail rewind's a quarter into an epoch against that at the end before.
-    `cross_kuairand` is click's loss after one epoch with the cross against without, and
-    `cross_world` that of all objectives in AdsWorld. `late_small` is plain's loss at the end of
-    epoch 2 against one epoch at the small dose. `second_epoch` is what two epochs with tail
-    rewind are worth above one plain epoch, in percent of an epoch of fresh data, and
-    `worth_fixed` what epochs 2 to 4 are worth in the largest window at the threshold of an eighth
-    of it; `worth_scaled` with one in proportion. `scale_METHOD` is the loss after four epochs in
-    the largest window that C19 has, in a world that grows with it.
+    `cross_kuairand` is the loss after one epoch with the cross against without, and
+    `cross_world` that in AdsWorld. `late_small` is plain's loss at the end of
+    epoch 2 against one epoch at the small dose. `second_small` and `second_large` are what
+    two epochs with tail rewind are worth above one plain epoch, in percent of an epoch of fresh
+    data, in the smallest and the largest window; `fresh_lead` is their loss in the largest against
+    one epoch over twice the data. `worth_fixed` is what epochs 2 to 4 are worth there at the
+    threshold of an eighth of it; `worth_scaled` with one in proportion. `scale_METHOD` is the loss
+    after four epochs in the largest window that C19 has, in a world that grows with it.
     In the default setting, at the rate that is best for one epoch, `default_jump` is plain's jump,
     `default_jump_no_cross` the same without the sparsest cross,
     `default_left` the part of it that FAL leaves, and `default_METHOD` a method's loss after three
@@ -78,8 +78,10 @@ def measured(results: Path) -> dict[str, pd.Series]:
     corrected labels against one on labels that were waited for, for conversions. `four_METHOD` is
     that after four under one rule and one search, in AdsWorld at an eighth of its size, and
     `four_METHOD_real` the mean over seven real labels; `two_` and `eight_` are after so many.
+    `behind_meda_real` is tail rewind's loss after four against MEDA's on these labels, and
+    `behind_meda_rest` without RetailRocket's. `board_adam` is one epoch by Adam.
     `rise_` is the loss at the end of epoch 2 against epoch 1 under dense Adam, with no L2 penalty
-    and with 1e-4.
+    and with 1e-4, and `first_large_penalty` what the latter costs in epoch 1.
     """
     return _measured(results.resolve())
 
@@ -124,6 +126,7 @@ def _measured(results: Path) -> dict[str, pd.Series]:
         for name in ("fal", "meda", "tail_rewind", "leave_one_out_votes", "dense_factor"):
             name, mine = name.removesuffix("_votes"), change.xs(name, level="remedy")
             found[f"{key}{name}"], found[f"{key}two_{name}"] = mine[4.0], mine[2.0]
+        found[f"{key}adam"] = change.xs("adam_once", level="remedy")[1.0]
     rows = records.read(rules.NAME, "long", results).rows
     gains, rule = rules.gains(rows), rules.against_adam(rows)
     for data, end in ((WORLD, ""), ("KuaiRand", "_kuairand")):
@@ -141,8 +144,9 @@ def _measured(results: Path) -> dict[str, pd.Series]:
         held = served.held_back(rows, data).xs(served.LIVE_RATE, level="rate")
         found[f"blend_held{end}"] = held[[1.25, 2.25, 3.25]].mean(axis=1)
     worths = worth.facts(records.read(worth.NAME, "long", results))
-    second, third = (worths[f"mean/{worth.TAIL}/{k}"] for k in (2, 3))
-    found["second_epoch"], found["third_epoch"] = 100 * second, 100 * (third - second)
+    for size, unique in {"small": 62_500, "large": 500_000}.items():
+        found[f"second_{size}"] = 100 * worths[f"total/{worth.TAIL}/{unique}/2"]
+    found["fresh_lead"] = worths["lead/500000"]
     for key in ("fixed", "scaled"):
         found[f"worth_{key}"] = worths[f"largest/{key}/4"]
     gains = scale.gain(records.read(scale.NAME, "long", results).rows)
@@ -151,7 +155,7 @@ def _measured(results: Path) -> dict[str, pd.Series]:
         found[f"scale_{name.removesuffix('_votes')}"] = gains[name]
     rows = records.read(real_logs.NAME, "long", results).rows
     ends = [
-        losses(rows, method="plain", setting=cross, **CLICK)
+        losses(rows, method="plain", setting=cross, epoch=1.0)
         for cross in (real_logs.WITH, real_logs.WITHOUT)
     ]
     found["cross_kuairand"] = by_seed(relative(*ends).dropna())
@@ -192,9 +196,12 @@ def _measured(results: Path) -> dict[str, pd.Series]:
         found[f"four_{name}"] = facts[f"world/{method}/4/{interplay.DEFAULT:g}"]
         for epochs, words in {2: "two", 4: "four", 8: "eight"}.items():
             found[f"{words}_{name}_real"] = facts[f"mean_real/{method}/{epochs}"]
+    found["behind_meda_real"] = facts["behind/all"]
+    found["behind_meda_rest"] = facts["behind/without_RetailRocket"]
     facts = penalty.facts(records.read(penalty.NAME, "long", results))
     for size, coefficient in {"no": "0", "large": "0.0001"}.items():
         found[f"rise_{size}_penalty"] = facts[f"scan/gain/{coefficient}"]
+    found["first_large_penalty"] = facts["scan/harm/0.0001"]
     return found
 
 
@@ -214,7 +221,6 @@ def front(results: Path) -> dict[str, str]:
         "own_left",
         "late_rise",
         "second_",
-        "third_",
         "cross_",
     )
     found = {key: f"{ratio:,.0f}" for key, ratio in ratios().items()}

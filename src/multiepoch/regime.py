@@ -109,10 +109,10 @@ def expect(
     waits F times. The rise is SATURATED * trace * step / (1 + step). Its form and its constants
     were set by eye on records, so agreement with these is no proof: of 78 settings of C14, of the
     dose and response under Adam and row-wise Adagrad, and of five real logs, 32 are called harmful,
-    and the loss rises by more than 5 % in each; 6 are called harmless, and it rises by less than 2
-    % in each. The other 40 are open. In 281 public runs of a benchmark, where the worst counts were
-    assumed, 35 of the 38 called harmful are best after their first epoch, and none of the 211
-    called harmless (the tests count both).
+    and the mean loss rises by more than 5 % in each; 6 are called harmless, and it rises by less
+    than 2 % in each. The other 40 are open. In 281 public runs of a benchmark, where the worst
+    counts were assumed, 35 of the 38 called harmful are best after their first epoch, and none of
+    the 211 called harmless (the tests count both).
 
     The rule knows neither how much of a label can be predicted, nor how many other tables there
     are, nor how fast the dense layers learn. It overrates AdamAR, and says nothing below

@@ -197,6 +197,7 @@ def facts(record: Record) -> dict:
     additive = share(rows)
     gains = {method: {epoch: gain(rows, method, epoch) for epoch in EPOCHS} for method in REPEATED}
     interplay = labels(additive)
+    behind = labels(relative(_loss(rows, "tail_rewind", JUDGED), _loss(rows, "meda", JUDGED)))
     return by_name(
         share=interplay,
         machine=labels(share(rows, "machine", "additive")),
@@ -214,6 +215,10 @@ def facts(record: Record) -> dict:
         four={m: at_four(rows, m) for m in ("plain", *REPEATED)},
         calibration_once=calibration_once(rows),
         quarter={m: labels(gain(rows, m, 1.25)).mean(axis=1) for m in REPEATED},
+        behind={
+            "all": behind.mean(axis=1),
+            "without RetailRocket": behind.drop(columns="retailrocket").mean(axis=1),
+        },
     )
 
 
