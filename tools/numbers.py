@@ -126,7 +126,9 @@ def _measured(results: Path) -> dict[str, pd.Series]:
         for name in ("fal", "meda", "tail_rewind", "leave_one_out_votes", "dense_factor"):
             name, mine = name.removesuffix("_votes"), change.xs(name, level="remedy")
             found[f"{key}{name}"], found[f"{key}two_{name}"] = mine[4.0], mine[2.0]
-        found[f"{key}adam"] = change.xs("adam_once", level="remedy")[1.0]
+    found["board_adam"] = board.against_one_epoch(rows, "world").xs("adam_once", level="remedy")[
+        1.0
+    ]
     rows = records.read(rules.NAME, "long", results).rows
     gains, rule = rules.gains(rows), rules.against_adam(rows)
     for data, end in ((WORLD, ""), ("KuaiRand", "_kuairand")):
@@ -247,7 +249,7 @@ def without_interval(results: Path) -> dict[str, tuple[float, str]]:
     `first_best` is the share of public runs that are best after their first epoch, with a small
     penalty, and `first_best_large` with a large one, in percent. `count_memory` is what a count for
     each row adds to the memory of the board's tables with their state, in percent. `threshold_` is
-    tail rewind's from the board's searches for the end of epoch two and four, and of other logs.
+    tail rewind's from the board's searches for the end of epoch four, and of other logs.
     """
     found = {}
     counts = penalty.by_penalty(penalty.read_bars())
@@ -259,9 +261,7 @@ def without_interval(results: Path) -> dict[str, tuple[float, str]]:
         memory = board.cost(rows[rows["data"] == data]).loc["tail_rewind", "memory"]
         found[f"count_memory{end}"] = 100 * (memory - 1), f"{100 * (memory - 1):.1f}{NBSP}%"
     searches = {
-        "two": on_board("tail_rewind", epochs=2),
         "four": on_board("tail_rewind"),
-        "two_kuairand": on_board("tail_rewind", "half of kuairand", 2),
         "four_kuairand": on_board("tail_rewind", "half of kuairand"),
         **{name: under_production_rule("tail_rewind", name) for name in ("tmall", "retailrocket")},
     }
