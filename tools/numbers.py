@@ -69,7 +69,8 @@ def measured(results: Path) -> dict[str, pd.Series]:
     data, in the smallest and the largest window; `fresh_lead` is their loss in the largest against
     one epoch over twice the data. `worth_fixed` is what epochs 2 to 4 are worth there at the
     threshold of an eighth of it; `worth_scaled` with one in proportion. `scale_METHOD` is the loss
-    after four epochs in the largest window that C19 has, in a world that grows with it.
+    after four epochs in the largest window that C19 has, in a world that grows with it, and
+    `scale_same_METHOD` among the same ids.
     In the default setting, at the rate that is best for one epoch, `default_jump` is plain's jump,
     `default_jump_no_cross` the same without the sparsest cross,
     `default_left` the part of it that FAL leaves, and `default_METHOD` a method's loss after three
@@ -151,10 +152,11 @@ def _measured(results: Path) -> dict[str, pd.Series]:
     found["fresh_lead"] = worths["lead/500000"]
     for key in ("fixed", "scaled"):
         found[f"worth_{key}"] = worths[f"largest/{key}/4"]
-    gains = scale.gain(records.read(scale.NAME, "long", results).rows)
-    gains = scale.largest(gains)[scale.LOOKUPS]
+    gains = scale.largest(scale.gain(records.read(scale.NAME, "long", results).rows))
     for name in ("meda", scale.TAIL, scale.OWN):
-        found[f"scale_{name.removesuffix('_votes')}"] = gains[name]
+        short = name.removesuffix("_votes")
+        found[f"scale_{short}"] = gains[scale.LOOKUPS, name]
+        found[f"scale_same_{short}"] = gains[scale.IDS, name]
     rows = records.read(real_logs.NAME, "long", results).rows
     ends = [
         losses(rows, method="plain", setting=cross, epoch=1.0)
@@ -250,8 +252,14 @@ def without_interval(results: Path) -> dict[str, tuple[float, str]]:
     penalty, and `first_best_large` with a large one, in percent. `count_memory` is what a count for
     each row adds to the memory of the board's tables with their state, in percent. `threshold_` is
     tail rewind's from the board's searches for the end of epoch four, and of other logs.
+    `millions` is the largest window of C19 in a world that grows, `millions_same` among the same
+    ids.
     """
     found = {}
+    rows = records.read(scale.NAME, "long", results).rows
+    for key, kind in {"": scale.LOOKUPS, "_same": scale.IDS}.items():
+        millions = rows.loc[rows["kind"] == kind, "unique"].max() / 1e6
+        found[f"millions{key}"] = millions, f"{millions:g}"
     counts = penalty.by_penalty(penalty.read_bars())
     for name, kind in {"first_best": penalty.SMALL, "first_best_large": penalty.LARGE}.items():
         n, of = counts.loc[kind, True], counts.loc[kind].sum()

@@ -81,7 +81,7 @@ def facts(results: Path) -> dict[str, pd.Series | float]:
 
     Those of the front page begin with `front/`, those of an experiment with its key.
     """
-    found = {f"front/{name}": values for name, values in numbers.measured(results).items()}
+    found = {f"front/{name}": values for name, values in numbers.facts(results).items()}
     for key, experiment in EXPERIMENTS.items():
         record = records.read(experiment.NAME, "long", results)
         found |= {f"{key}/{name}": value for name, value in experiment.facts(record).items()}

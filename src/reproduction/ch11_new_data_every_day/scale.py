@@ -177,6 +177,8 @@ def facts(record: Record) -> dict:
         smallest=gains.xs(gains.index.levels[2].min(), level="unique"),
         largest=most,
         in_proportion=threshold(most),
+        at_a_million=gains[LOOKUPS, "meda"].xs(1_000_000, level="unique"),
+        collapsed=int((most[IDS, OWN] > 10).sum()),
     )
 
 
