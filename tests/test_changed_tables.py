@@ -219,3 +219,36 @@ def test_rows_of_another_width_and_strange_tables_are_refused():
     assert layer.weight.shape == (6, 3)
     optimizer.grow_table(empty.weight, np.int64(2))
     assert empty.weight.shape == (4, 3)
+
+
+def test_state_of_an_option_that_is_off_grows_too():
+    table = nn.Embedding(20, 4, sparse=True)
+    optimizer = EmbeddingOptimizer([table.weight], 0.1, row_lr=FrequencyAdaptiveLR())
+
+    def step(ids):
+        optimizer.zero_grad()
+        table(torch.tensor(ids)).square().sum().backward()
+        optimizer.step()
+
+    step([1, 1, 2])
+    (group,) = optimizer.param_groups
+    option, group["row_lr"] = group["row_lr"], None
+    optimizer.grow_table(table.weight, 5)
+    group["row_lr"] = option
+    step([1, 24])
+    counts = optimizer.state[table.weight]["count"]
+    assert counts[[1, 2, 24]].tolist() == [3, 1, 1]
+
+
+def test_a_hook_may_clear_the_gradients():
+    table = nn.Embedding(9, 4, sparse=True)
+    optimizer = EmbeddingOptimizer([table.weight], 0.1, rule="sgd")
+
+    def clear(param, rows, occurrences):
+        param.grad = None
+
+    optimizer.register_row_hook(clear)
+    before = table.weight.detach().clone()
+    table(torch.tensor([3])).sum().backward()
+    optimizer.step()
+    assert (table.weight != before).any(dim=1).nonzero().tolist() == [[3]]

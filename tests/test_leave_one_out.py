@@ -565,3 +565,18 @@ def test_gradients_from_before_a_state_was_loaded_do_not_vote():
     rows.backward(at, lambda: loss_of(model, ids, labels, at).backward())
     with pytest.raises(RuntimeError, match="no longer lists the lookups of the batch"):
         optimizer.step()
+
+
+def test_a_model_can_be_copied_while_its_rows_leave_out():
+    model = nn.Sequential(nn.Embedding(9, 4, sparse=True), nn.Linear(4, 1))
+    LeaveOneOutRows(model, SparseOptimizer.from_model(model, 0.1, 0.1))
+    ids = torch.arange(9)
+    assert torch.equal(copy.deepcopy(model)(ids), model(ids))
+    average = torch.optim.swa_utils.AveragedModel(model)
+    assert torch.equal(average(ids), model(ids))
+
+
+def test_the_lookups_of_a_bare_module_have_its_name():
+    bag = nn.EmbeddingBag(10, 4, sparse=True, mode="sum")
+    rows = LeaveOneOutRows(bag, EmbeddingOptimizer([bag.weight], 0.1), lookups={"": 3})
+    assert rows.state_dict()["lookups"] == {"": 3}

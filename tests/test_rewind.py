@@ -4,6 +4,7 @@ import copy
 import math
 import os
 import pickle
+import resource
 
 import pytest
 import torch
@@ -457,6 +458,37 @@ def test_a_step_that_failed_to_write_the_undo_log_may_be_tried_again(
     expected = where(few, start, snapshot(model, optimizer))
     rewind.before_epoch(1)
     assert_same(snapshot(model, optimizer), expected)
+
+
+def test_a_step_on_a_full_disk_is_refused_and_all_rows_come_back(tmp_path):
+    model = Tables()
+    optimizer = optimizer_of(model)
+    rewind = tail_rewind(model, optimizer, 100, undo_log=tmp_path)
+    start = snapshot(model, optimizer)
+    rewind.before_epoch(0)
+    batches = [[torch.arange(k, k + 3), torch.arange(k, k + 3)] for k in (0, 3, 6)]
+    train(model, optimizer, batches[:1])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60, limits[1]))  # bytes of a file
+    try:
+        with pytest.raises(OSError):
+            train(model, optimizer, batches[1:2])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    train(model, optimizer, batches[2:])
+    rewind.before_epoch(1)
+    assert_same(snapshot(model, optimizer), start)
+
+
+def test_a_remedy_pickled_by_an_earlier_version_redraws():
+    model = Tables()
+    rewind = meda(model, optimizer_of(model))
+    model, rewind = pickle.loads(pickle.dumps((model, rewind)))
+    rewind._tables.__dict__.pop("parts", None)  # which earlier versions did not have
+    rewind.before_epoch(0)
+    before = [table.weight.detach().clone() for table in model.tables]
+    rewind.before_epoch(1)
+    assert not any(torch.equal(t.weight, b) for t, b in zip(model.tables, before))
 
 
 @pytest.mark.parametrize("path", [None, "unique", "fixed_size"])

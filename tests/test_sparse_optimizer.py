@@ -1,6 +1,7 @@
 """The pair of optimizers: who gets which parameter, schedulers, restart, hooks."""
 
 import copy
+import pickle
 import warnings
 from functools import partial
 
@@ -396,3 +397,12 @@ def test_groups_are_added_to_one_of_the_two():
         optimizer.add_param_group({"params": [extra]})
     optimizer.dense.add_param_group({"params": [extra], "lr": 0.5})
     assert 0.5 in rates_of(optimizer)
+
+
+def test_an_optimizer_is_pickled_without_the_modules_of_its_model():
+    model = nn.Sequential(nn.Embedding(9, 4, sparse=True), nn.Linear(4, 1))
+    model.append(nn.Embedding(9, 4, sparse=True))
+    model[2].weight = model[0].weight
+    optimizer = SparseOptimizer.from_model(model, 0.1, 0.1)
+    model[1].register_forward_hook(lambda *_: None)  # which cannot be pickled
+    assert str(pickle.loads(pickle.dumps(optimizer))) == str(optimizer)

@@ -29,6 +29,7 @@ from multiepoch.train import (
     train,
     train_days,
 )
+from multiepoch.train import checkpoint as checkpoints
 
 quiet = dict(progress=None)
 
@@ -775,3 +776,12 @@ def test_a_part_of_an_epoch_is_the_beginning_of_a_whole_one():
     )
     beginning = whole[whole["epoch"] <= 1.25].reset_index(drop=True)
     assert part["epoch"].max() == 1.25 and beginning.equals(part)
+
+
+def test_a_gpu_that_cannot_be_used_does_not_stop_a_checkpoint(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda.random, "device_count", lambda: 1)
+    state = checkpoints.random_state()
+    assert state["cuda"] == []
+    checkpoints.set_random_state(state)

@@ -152,7 +152,7 @@ class EmbeddingOptimizer(Optimizer):
         Raises:
             ValueError: If the table is not this optimizer's, or the rows do not fit or be drawn.
         """
-        group, param = self._find(table)
+        _, param = self._find(table)
         if isinstance(new_rows, Integral) and new_rows >= 0:
             if param.numel() < 2:
                 size = f"a table of shape {tuple(param.shape)} has no standard deviation"
@@ -166,7 +166,9 @@ class EmbeddingOptimizer(Optimizer):
         grown = use_huge_pages(param.new_empty(len(param) + len(new_rows), param.shape[1]))
         torch.cat([param.data, new_rows.to(param)], out=grown)
         state = self.state.get(param, {})
-        state.update(states.copied(state, states.state_layout(group, grown)))
+        rows = {name: value for name, value in state.items() if value.dim()}
+        layout = {k: ((len(grown), *v.shape[1:]), v.dtype, v.device) for k, v in rows.items()}
+        state.update(states.copied(state, layout))
         if "last_step" in state:  # a new row has not waited for AdamAR
             state["last_step"][len(param) :] = state["step"].to(param.device)
         # A loss that is still alive keeps the node that accumulates gradients of the earlier shape;
@@ -194,11 +196,12 @@ class EmbeddingOptimizer(Optimizer):
                 if param.grad is not None:
                     layout = states.state_layout(group, param)
                     touched = self._touched(group, index, param, layout)
-                    tables.append((group, param, layout, touched))
-        filled = [states.fill(self.state[param], layout) for _, param, layout, _ in tables]
-        self._call_hooks([(param, found) for _, param, _, found in tables if found is not None])
-        for (group, param, _, touched), state in zip(tables, filled):
-            state["step"] += param.grad.is_sparse
+                    # A hook may clear the gradient.
+                    tables.append((group, param, layout, touched, param.grad.is_sparse))
+        filled = [states.fill(self.state[param], layout) for _, param, layout, *_ in tables]
+        self._call_hooks([(param, found) for _, param, _, found, _ in tables if found is not None])
+        for (group, param, _, touched, is_sparse), state in zip(tables, filled):
+            state["step"] += is_sparse
             if touched is not None:
                 kernels = eager if touched.order is None else compiled
                 kernels.update_rows(group, param, state, touched)

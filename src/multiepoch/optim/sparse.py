@@ -8,6 +8,7 @@ that a scheduler for one also schedules the other.
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from dataclasses import replace
 from itertools import chain, zip_longest
 from typing import Any, Self
 
@@ -218,7 +219,8 @@ class SparseOptimizer(Optimizer):
             if key not in rate:
                 rows.append(("none", part.name, part.shape, lr, "frozen"))
             elif key in tables:
-                note = f"shared by {', '.join(part.users)}" if len(part.users) > 1 else ""
+                users = part.sparse_in + part.dense_in
+                note = f"shared by {', '.join(users)}" if len(users) > 1 else ""
                 rows.append(("embedding", part.name, part.shape, lr, note))
             elif part.tables:
                 note = "an embedding without sparse=True"
@@ -238,8 +240,8 @@ class SparseOptimizer(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles the two optimizers, which hold everything else."""
-        kept = ("defaults", "dense", "embedding", "_parts", "_rates")
-        return {key: self.__dict__[key] for key in kept}
+        kept = {key: self.__dict__[key] for key in ("defaults", "dense", "embedding", "_rates")}
+        return kept | {"_parts": [replace(part, users={}) for part in self._parts]}
 
     def _check_ratios(self) -> None:
         """Warns once if a scheduler has set the rates instead of multiplying them."""

@@ -7,7 +7,6 @@ and lowers the dense layers' reliance on such rows instead.
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -128,7 +127,10 @@ class LeaveOneOutRows:
         if self._processes > 1:
             _leave_alone(model, list(tables))
         self._handles = [
-            one.module.register_forward_hook(partial(self._look_up, one), with_kwargs=True)
+            # No partial, which a copy of the model would copy, with this object.
+            one.module.register_forward_hook(
+                lambda *call, one=one: self._look_up(one, *call), with_kwargs=True
+            )
             for one in self._modules
         ]
         self._handles.append(self._optimizer.register_step_pre_hook(self._before_step))

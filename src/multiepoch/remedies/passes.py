@@ -91,6 +91,7 @@ class Pass:
 def modules_of(tables: Tables, lookups: Mapping[str, int]) -> list[Module]:
     """Returns the modules that look the tables up; `lookups` as for `LeaveOneOutRows`."""
     found = []
+    name_of = {module: name for name, module in tables.model.named_modules()}
     for k, (table, part) in enumerate(zip(tables, tables.parts)):
         if len(part.tables) < len(part.users):
             kinds = ", ".join(type(module).__name__ for module in part.users.values())
@@ -98,7 +99,8 @@ def modules_of(tables: Tables, lookups: Mapping[str, int]) -> list[Module]:
             raise ValueError(f"{named(k, table)} is the weight of {kinds}: {must}")
         if table.dtype != torch.float32:
             raise ValueError(f"{named(k, table)} is {table.dtype}, and must be torch.float32")
-        for name, module in zip(part.users, part.tables):
+        for module in part.tables:
+            name = name_of[module]
             if module.max_norm is not None or getattr(module, "mode", "sum") == "max":
                 raise ValueError(f"{name} has max_norm or mode='max', which LeaveOneOutRows lacks")
             slots = lookups.get(name, 1)

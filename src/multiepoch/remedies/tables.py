@@ -4,13 +4,13 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from multiepoch.optim.embedding import EmbeddingOptimizer
-from multiepoch.optim.parts import parts_of
+from multiepoch.optim.parts import Part, parts_of
 from multiepoch.optim.sparse import SparseOptimizer
 
 Init = Callable[[Tensor], Any]
@@ -67,12 +67,11 @@ class Tables:
             raise TypeError(f"optimizer is {kind}, not an EmbeddingOptimizer or a SparseOptimizer")
         self.model, self.seed, self.optimizer = model, seed, embedding
         self._n = sum(len(group["params"]) for group in embedding.param_groups)
-        parts = {id(part.parameter): part for part in parts_of(model)}
+        of_model = {id(parameter) for parameter in model.parameters()}
         for k, table in enumerate(self):
-            if id(table) not in parts:
+            if id(table) not in of_model:
                 wrong = "is not a parameter of the model: build the optimizer from this model"
                 raise ValueError(f"{named(k, table)} {wrong}")
-        self.parts = [parts[id(table)] for table in self]
         # A wrapper for distributed training has the model, and its initialiser, a level below.
         own = (getattr(module, "init_table_", None) for module in model.modules())
         self._init: Init | None = init or next(filter(None, own), None)
@@ -85,6 +84,12 @@ class Tables:
             remedy = "build the remedy after all tables are added"
             raise RuntimeError(f"the optimizer has {len(tables)} tables, {had}: {remedy}")
         return iter(tables)
+
+    @property
+    def parts(self) -> list[Part]:
+        """Returns each table with the modules that use it, found anew, since a pickle has none."""
+        parts = {id(part.parameter): part for part in parts_of(self.model)}
+        return [parts.get(id(table), Part(cast(nn.Parameter, table), "")) for table in self]
 
     def place(self, table: Tensor) -> int:
         """Returns the position of a table among all tables."""

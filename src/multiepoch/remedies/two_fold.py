@@ -112,7 +112,7 @@ class TwoFoldTables:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores a saved state; raises a ValueError if it is of tables of other shapes."""
         saved = state_dict["copies"]
-        if [copy.shape for copy in saved] != [copy.shape for copy in self.copies]:
+        if [getattr(copy, "shape", None) for copy in saved] != [one.shape for one in self.copies]:
             raise ValueError("the state is of tables of other shapes")
         self._optimizer.load_state_dict(state_dict["optimizer"])
         for copy, value in zip(self.copies, saved):

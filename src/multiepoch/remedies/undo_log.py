@@ -189,7 +189,9 @@ class RowFile:
             self.kinds[name] = column.dtype, column.shape[1:]
             self.files[name] = tempfile.TemporaryFile(dir=self.folder, buffering=0)  # noqa: SIM115
         self.files[name].seek(self.n * column[:1].nbytes)  # over what a failed write has left
-        as_bytes(column.cpu()).numpy().tofile(self.files[name])
+        left = as_bytes(column.cpu()).flatten().numpy().data
+        while left:  # `tofile` does not hear of a disk that is full when it closes its own file
+            left = left[self.files[name].write(left) :]
 
     def columns(self) -> Columns:
         """Maps the files into memory; no column if there is no row."""
