@@ -178,7 +178,7 @@ def facts(record: Record) -> dict:
         largest=most,
         in_proportion=threshold(most),
         at_a_million=gains[LOOKUPS, "meda"].xs(1_000_000, level="unique"),
-        collapsed=int((most[IDS, OWN] > 10).sum()),
+        collapsed={kind: int((most[kind, OWN] > 5).sum()) for kind in GROWS},  # seeds
     )
 
 
