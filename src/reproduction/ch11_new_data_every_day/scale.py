@@ -185,11 +185,12 @@ def facts(record: Record) -> dict:
 def show(rows: pd.DataFrame) -> None:
     """Displays what four epochs gain, by size."""
     gains = gain(rows)
-    cells = {
-        f"{LABELS[name]}, {kind}": {
-            f"{n:,}": estimate(of) for n, of in gains[kind, name].groupby("unique")
+    for kind in GROWS:
+        cells = {
+            LABELS[name]: {
+                f"{n / 1e6:g}": estimate(of, digits=1)
+                for n, of in gains[kind, name].groupby("unique")
+            }
+            for name in list(LABELS)[1:]
         }
-        for kind in GROWS
-        for name in list(LABELS)[1:]
-    }
-    tables.show(cells, "four epochs against one, %", "Unique impressions:")
+        tables.show(cells, "four epochs against one, %", f"Millions of impressions, {kind}:")
