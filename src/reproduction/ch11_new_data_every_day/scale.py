@@ -178,7 +178,8 @@ def facts(record: Record) -> dict:
         largest=most,
         in_proportion=threshold(most),
         at_a_million=gains[LOOKUPS, "meda"].xs(1_000_000, level="unique"),
-        collapsed={kind: int((most[kind, OWN] > 5).sum()) for kind in GROWS},  # seeds
+        in_proportion_world=most[LOOKUPS, TAIL] - most[LOOKUPS, FIXED],
+        collapsed={kind: int((gains[kind, OWN] > 5).sum()) for kind in GROWS},  # runs
     )
 
 
