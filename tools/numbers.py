@@ -127,9 +127,7 @@ def _measured(results: Path) -> dict[str, pd.Series]:
         for name in ("fal", "meda", "tail_rewind", "leave_one_out_votes", "dense_factor"):
             name, mine = name.removesuffix("_votes"), change.xs(name, level="remedy")
             found[f"{key}{name}"], found[f"{key}two_{name}"] = mine[4.0], mine[2.0]
-    found["board_adam"] = board.against_one_epoch(rows, "world").xs("adam_once", level="remedy")[
-        1.0
-    ]
+        found[f"{key}adam"] = change.xs("adam_once", level="remedy")[1.0]
     rows = records.read(rules.NAME, "long", results).rows
     gains, rule = rules.gains(rows), rules.against_adam(rows)
     for data, end in ((WORLD, ""), ("KuaiRand", "_kuairand")):

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from itertools import chain
 from typing import Any, cast
 
@@ -85,9 +86,9 @@ class Tables:
             raise RuntimeError(f"the optimizer has {len(tables)} tables, {had}: {remedy}")
         return iter(tables)
 
-    @property
+    @cached_property
     def parts(self) -> list[Part]:
-        """Returns each table with the modules that use it, found anew, since a pickle has none."""
+        """Each table with the modules that use it; found here, since an older pickle has none."""
         parts = {id(part.parameter): part for part in parts_of(self.model)}
         return [parts.get(id(table), Part(cast(nn.Parameter, table), "")) for table in self]
 

@@ -154,7 +154,7 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
             if (kind, name) in slopes.index:  # not of one size
                 found.append(("C19", measure, LABELS[name], slopes[kind, name]))
         found += [("C19", "left", f"{LABELS[name]}, {k}", most[k, name]) for k in GROWS]
-    return evidence([*found, ("C19", "in_proportion", "", threshold(most))])
+    return evidence([*found, ("C19", "in_proportion", "", threshold(most, IDS))])
 
 
 def largest(gains: pd.Series) -> pd.Series:
@@ -163,9 +163,9 @@ def largest(gains: pd.Series) -> pd.Series:
     return gains[unique == unique.groupby("kind").transform("max")].droplevel("unique")
 
 
-def threshold(most: pd.Series) -> pd.Series:
+def threshold(most: pd.Series, kind: str) -> pd.Series:
     """Returns the gain with a threshold in proportion minus that with one that stays, by seed."""
-    return most[IDS, TAIL] - most[IDS, FIXED]
+    return most[kind, TAIL] - most[kind, FIXED]
 
 
 def facts(record: Record) -> dict:
@@ -176,9 +176,9 @@ def facts(record: Record) -> dict:
         slope=slope(gains),
         smallest=gains.xs(gains.index.levels[2].min(), level="unique"),
         largest=most,
-        in_proportion=threshold(most),
+        in_proportion=threshold(most, IDS),
         at_a_million=gains[LOOKUPS, "meda"].xs(1_000_000, level="unique"),
-        in_proportion_world=most[LOOKUPS, TAIL] - most[LOOKUPS, FIXED],
+        in_proportion_world=threshold(most, LOOKUPS),
         collapsed={kind: int((gains[kind, OWN] > 5).sum()) for kind in GROWS},  # runs
     )
 
