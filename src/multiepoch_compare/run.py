@@ -121,9 +121,6 @@ class Parts:
         }
 
 
-torch.serialization.add_safe_globals([Log, Schema, Parts])
-
-
 @lru_cache(maxsize=2)
 def read_parts(setup: Setup) -> Parts:
     """Reads the parts. The memory of `setup.shared`, which the first call writes, counts once."""
@@ -136,7 +133,8 @@ def read_parts(setup: Setup) -> Parts:
                 torch.save(parts, file)
         except RuntimeError as error:  # torch hides the reason
             raise error.__context__ or error from None
-    return torch.load(setup.shared, mmap=True, weights_only=True).to(setup.device)
+    with torch.serialization.safe_globals([Log, Schema, Parts]):
+        return torch.load(setup.shared, mmap=True, weights_only=True).to(setup.device)
 
 
 def _read_parts(setup: Setup) -> Parts:
