@@ -431,6 +431,17 @@ BAD = {
         [*CALL, "--tz", "Mars/Olympus"],
         "--tz Mars/Olympus: unknown time zone; name one as Europe/Berlin",
     ),
+    "too few steps": (
+        {"log.csv": GOOD},
+        [*CALL, "--batch-size", "8"],
+        "24 training impressions are 3 steps of 8; at least 4 are needed: give a smaller --batch",
+    ),
+    "a sample of users that are floats": (
+        parquet(user=pa.array(floats)),
+        [*CALL, "--sample", "0.9"],
+        "column 'user', row 1: a number of type double; an id must be a whole number",
+    ),
+    "an option without a value": ({"log.csv": GOOD}, [*CALL, "--epochs", "two"], "invalid int"),
     "no day to test on": (
         {"log.csv": GOOD},
         [*CALL, "--test-days", "0"],

@@ -208,9 +208,9 @@ def test_threshold_meda_redraws_large_tables_only():
     assert not (model.item.weight == before[1]).any()
 
 
-def test_later_table_rate_freezes_from_the_second_epoch():
+def test_frozen_tables_have_no_rate_from_the_second_epoch_on():
     model, optimizer = setting()
-    hook = hooks.LaterTableRate(model, optimizer, 0.0)
+    hook = hooks.FrozenTables(model, optimizer)
     rates = []
     for index in (0, 1):
         hook.before_epoch(index)

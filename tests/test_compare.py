@@ -17,7 +17,7 @@ import torch
 from bs4 import BeautifulSoup
 
 import multiepoch_compare
-from multiepoch.data import AdsWorld
+from multiepoch.data import AdsWorld, DataError
 from multiepoch.data.kuairand import PACKAGED
 from multiepoch.train import NonFiniteLoss
 from multiepoch_compare import api, figures, output, plan, record, report, run
@@ -539,13 +539,44 @@ def test_python_gets_a_table_of_a_frame_and_a_file_may_hold_the_options(place, m
         assert row["logloss click"] == m["logloss_by_epoch"][m["epochs"] - 1][0]
         assert row["vs plain, mean"] == m["against_plain"].mean
     assert bool(drawn) == ("ipykernel" in sys.modules)
-    with pytest.raises(ValueError, match="no option 'idz'"):
-        multiepoch_compare.compare(frame, idz=["user"])
+    for words, wrong in {
+        "no option 'idz'": {"idz": ["user"]},
+        "invalid int value: '2.0'": options | {"epochs": 2.0},
+        "no.toml: cannot be read as TOML": {"config": "no.toml"},
+    }.items():
+        with pytest.raises(DataError, match=words):
+            multiepoch_compare.compare(frame, out="wrong", **wrong)
+    with pytest.raises(DataError, match=r"DataFrame: .*; name each column, and give it values of"):
+        multiepoch_compare.compare(frame.assign(price=["a", *range(len(frame) - 1)]), **options)
     lines = ['file = "log.parquet"', 'ids = ["user", "item"]', 'labels = ["click"]', 'day = "day"']
     lines += ["seeds = 2", "epochs = 3", 'methods = ["MEDA"]', "batch-size = 128"]
     (place / "call.toml").write_text("\n".join([*lines, 'cross = [["user", "item"]]']))
     assert main(["compare", "--config", "call.toml", "--epochs", "2"]) == 0  # the latter holds
     assert without_times(report_of(place))["methods"] == without_times(found)["methods"]
+
+
+def test_the_same_frame_is_the_same_log_and_a_call_leaves_no_parts_in_memory(place):
+    frame, logs = pq.read_table("log.parquet").to_pandas(), []
+    for k, one in enumerate((frame, frame.copy(), frame.assign(price=1.0))):
+        (place / str(k)).mkdir()
+        path = api._written(one, place / str(k))
+        columns = Columns(("user", "item"), ("click",), "day")
+        logs.append(map_log(path, columns, place / "cache", share=0.9).folder)
+    assert logs[0] == logs[1] != logs[2]
+    assert main(["compare", "log.parquet", *CALL]) == 0
+    assert run.read_parts.cache_info().currsize == 0
+
+
+def test_a_time_of_the_first_test_day_is_on_the_clock_of_the_log(place):
+    midnight = 1709182800  # 29 February 2024 in New York, in Unix time
+    hours = midnight + 3_600 * 24 * np.arange(5).repeat(10)
+    log = {"user": hours, "click": hours % 2, "day": hours}
+    pq.write_table(pa.table(log), "zone.parquet")
+    columns = Columns(("user",), ("click",), "day", tz="America/New_York")
+    mapped = map_log("zone.parquet", columns)
+    assert mapped.days[0] == "2024-02-29"
+    assert plan.days_from(mapped, str(midnight + 24 * 3_600)) == 4
+    assert plan.days_from(mapped, str(midnight)) == plan.days_from(mapped, "2024-02-29") == 5
 
 
 def test_a_budget_of_time_leaves_fewer_trials(place, monkeypatch):
@@ -803,6 +834,13 @@ def test_tail_rewind_is_said_to_be_meda_if_nearly_all_rows_are_rare(place, compa
     assert parts.below(20) == pytest.approx(
         ((both < 20).mean(), both[both < 20].sum() / both.sum()), abs=1e-6
     )
+
+
+def test_figures_do_not_take_the_callers_style(compared):
+    found = report_of(compared)
+    alone = figures.curves(found, "click")
+    with figures.plt.style.context("dark_background"):
+        assert figures.curves(found, "click") == alone
 
 
 def test_bands_are_whole_from_the_second_quarter_on(compared, monkeypatch):

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+from multiepoch.data import DataError
 from multiepoch.methods import METHODS
 from multiepoch.model import ConversionModel
 from multiepoch.optim import SparseOptimizer
@@ -213,6 +214,24 @@ def test_runs_on_a_mapped_window_are_those_on_one_in_memory(tmp_path, monkeypatc
         assert log.schema == other.schema and torch.equal(log.ids["user"], other.ids["user"])
         assert torch.equal(log.labels, other.labels)
     assert not list(tmp_path.glob("windows/*"))
+    with mapped(TINY) as shared, mapped(TINY):
+        sources.window(shared, seed=1)
+        with mapped(TINY):
+            pass
+        assert list(tmp_path.glob("windows/*.pt")), "a call leaves what another still reads"
+
+
+def test_another_file_of_kuairand_has_runs_and_windows_of_its_own(tmp_path, monkeypatch):
+    run, path = replace(PLAIN, data="kuairand"), tmp_path / "part.parquet"
+    keys = {run.key(TINY, "cpu")}
+    for n in (1, 2):
+        path.write_bytes(b"x" * n)
+        monkeypatch.setenv("MULTIEPOCH_KUAIRAND", str(path))
+        keys.add(run.key(TINY, "cpu"))
+        with pytest.raises(DataError, match=r"part\.parquet"):
+            sources.window(TINY, "kuairand")
+    monkeypatch.setenv("MULTIEPOCH_KUAIRAND", "https://example.org/part.parquet")
+    assert len(keys | {run.key(TINY, "cpu")}) == 4
 
 
 def test_the_key_of_a_run_knows_all_it_depends_on():

@@ -1,9 +1,12 @@
 """The pool of worker processes."""
 
+import multiprocessing
 import os
 import threading
+import time
 
 import pytest
+import torch
 
 from multiepoch.runner import Runner
 
@@ -29,3 +32,26 @@ def test_an_answer_comes_beside_the_results_and_none_to_a_question_that_fails(wo
         assert came.wait(60)
     assert len(answers) == 1 and (answers == [os.getpid()]) == (workers == 1)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.slow
+def test_an_error_ends_the_workers_and_no_other_process():
+    other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    other.start()
+    try:
+        with pytest.raises(TypeError), Runner(abs, 2) as runner:
+            list(runner.map(["a", "b"]))
+        other.join(0.5)
+        assert other.is_alive()
+    finally:
+        other.kill()
+        other.join()
+
+
+def test_work_in_this_process_leaves_the_callers_random_numbers_as_they_are():
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    with Runner(torch.manual_seed, 1) as runner:
+        assert len(list(runner.map([1, 2]))) == 2
+    assert torch.equal(torch.rand(2), expected)

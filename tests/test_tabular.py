@@ -1,6 +1,7 @@
 import errno
 import gzip
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -127,6 +128,9 @@ def test_a_subfolder_of_several_files_is_one_day(tmp_path):
     mapped = map_log(tmp_path / "log", Columns(("user",), ("click",)), tmp_path)
     assert mapped.days == ["dt=2024-03-01", "dt=2024-03-02", "dt=2024-03-03"]
     assert mapped.day_counts.tolist() == [2, 4, 6]
+    (tmp_path / "log" / "dt=2024-03-01").rename(tmp_path / "log" / "dt=2024-02-29")
+    mapped = map_log(tmp_path / "log", Columns(("user",), ("click",)), tmp_path)
+    assert mapped.days[0] == "dt=2024-02-29", "the same files in other folders are read again"
 
 
 def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path):
@@ -204,6 +208,12 @@ def test_hive_folders_are_days(tmp_path):
         mapped = map_log(tmp_path / "log", replace(COLUMNS, day=day), tmp_path / "cache")
         assert mapped.days == [f"year=2024/month=3/day={k}" for k in (9, 10, 11, 12)]
         assert mapped.day_counts.tolist() == [100] * 4
+    for place in ("country=de", "fr"):
+        shutil.copytree(tmp_path / "log", tmp_path / "abroad" / place)
+    shutil.rmtree(next((tmp_path / "abroad" / "country=de").glob("*/*/day=10")))
+    mapped = map_log(tmp_path / "abroad", replace(COLUMNS, day=None), tmp_path / "cache")
+    assert mapped.days == [f"year=2024/month=3/day={k}" for k in (9, 10, 11, 12)]
+    assert mapped.day_counts.tolist() == [200, 100, 200, 200]
     of_none = tmp_path / "log" / "year=2024" / "month=3" / "day=__HIVE_DEFAULT_PARTITION__"
     folder.rename(of_none)
     with pytest.raises(DataError, match=r"part\.parquet: its rows have no day; leave out"):

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,13 @@ def test_a_new_commit_starts_anew_and_an_unknown_target_is_refused(repository, t
     assert (tmp_path / "order").read_text().split() == ["good", "good", "cleaned", "bad"]
     with pytest.raises(SystemExit):
         every_target.main(["no-such-target"], repository, tmp_path / "kept")
+
+
+def test_a_target_that_takes_too_long_ends_with_what_it_started(repository, tmp_path, monkeypatch):
+    monkeypatch.setattr(every_target, "LIMIT", 0.5)
+    with (repository / "Makefile").open("a") as makefile:
+        makefile.write("\nslow:\n\t@sh -c 'sleep 2; touch $(HERE)/late' & wait\n")
+    found = every_target.run("slow", repository, tmp_path / "output")
+    assert not found["passed"] and found["last"].startswith("ended after")
+    time.sleep(2)
+    assert not (tmp_path / "late").exists()

@@ -128,7 +128,7 @@ def test_only_some_are_tuned_again_and_the_others_are_kept(landscape, monkeypatc
     landscape(1e-3, 1e-2)
     monkeypatch.setattr(records, "folder", lambda: tmp_path)
     path = tmp_path / "tuned.json"
-    monkeypatch.setattr(tuning.write_tuned, "__defaults__", (path,))
+    monkeypatch.setattr(tuning, "_TUNED", path)
     two = {c.name: c for c in (Candidate("plain", 1), Candidate("meda", 3))}
     monkeypatch.setattr(tuning, "CANDIDATES", two)
     assert command.command(["tuning", "--profile", "quick"]) == 0

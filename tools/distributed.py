@@ -25,9 +25,9 @@ def _range(values: Iterable[float], digits: int) -> str:
     return f"{np.median(found):,.{digits}f} [{min(found):,.{digits}f}, {max(found):,.{digits}f}]"
 
 
-def added(run: dict, n_steps: int, clock: str = "seconds") -> float:
+def added(run: dict, n_steps: int) -> float:
     """Returns what the undo log adds to an epoch of that many steps, in % of plain training."""
-    log, plain = (sum(run[clock][kind][:n_steps]) for kind in ("undo log", "plain"))
+    log, plain = (sum(run["seconds"][kind][:n_steps]) for kind in ("undo log", "plain"))
     return 100 * (log / plain - 1)
 
 

@@ -12,9 +12,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from tabulate import tabulate
@@ -68,14 +70,18 @@ def run(target: str, clone: Path, output: Path) -> dict:
     environment = {name: value for name, value in os.environ.items() if name not in OF_THE_CALLER}
     command = ["make", target, *SMALLEST.get(target, [])]
     streams = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
+    how = {"cwd": clone, "env": environment, "start_new_session": True}
     start = time.monotonic()
     with output.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, **streams, **how)
         try:
-            limit = {"timeout": LIMIT, "cwd": clone, "env": environment}
-            passed = subprocess.run(command, stdout=file, **streams, **limit).returncode == 0
+            passed = process.wait(LIMIT) == 0
         except subprocess.TimeoutExpired:
             passed = False
             file.write(f"\nended after {LIMIT / 3_600:.0f} hours\n")
+        finally:
+            with suppress(ProcessLookupError):  # what make has started goes on without it
+                os.killpg(process.pid, signal.SIGKILL)
     lines = [line for line in output.read_text(errors="replace").splitlines() if line.strip()]
     said = [line for line in lines if not line.startswith("make: ")]
     last = said[-1].strip("= ") if said else ""

@@ -226,8 +226,7 @@ def curves(results: Path) -> Figure:
     fig, axes = panels(1, height=2.2)
     for name, line in lead.curves(results).groupby("method", sort=False):
         style.band(axes[0], line.droplevel("method"), METHODS[name].label)
-    for boundary in (1, 2):
-        axes[0].axvline(boundary, color=style.REFERENCE, linewidth=0.8, zorder=0)
+    style.boundaries(axes[0], 3)
     axes[0].axhline(0, color=style.REFERENCE, linewidth=0.8, zorder=0)
     axes[0].set(xlabel="epochs", ylabel="loss against one epoch, %", ylim=(-6, 35))
     axes[0].grid(axis="x", visible=False)

@@ -48,10 +48,10 @@ class Recipe:
         return [k + 1 for k, line in enumerate(after) if line and k not in kept]
 
 
-def recipes(page: Path = PAGE) -> list[Recipe]:
+def recipes() -> list[Recipe]:
     """Returns the recipes of the page in their order."""
     found = []
-    for section in page.read_text(encoding="utf-8").split("\n## ")[1:]:
+    for section in PAGE.read_text(encoding="utf-8").split("\n## ")[1:]:
         client, blocks = section.partition("\n")[0], BLOCK.findall(section)
         if blocks:
             setup, before, after, repeat, *more = (code for _, code in blocks)

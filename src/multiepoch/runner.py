@@ -98,9 +98,10 @@ class Runner(Generic[Item]):
 
     def __exit__(self, kind, *_) -> None:
         if self._pool is not None:
+            processes = [*(self._pool._processes or {}).values()]  # shutdown forgets them
             self._pool.shutdown(wait=kind is None, cancel_futures=True)
             if kind is not None:
-                for process in multiprocessing.active_children():
+                for process in processes:
                     process.terminate()
 
     def map(self, items: Sequence[Item]) -> Iterator[tuple[Item, Any]]:
@@ -108,7 +109,9 @@ class Runner(Generic[Item]):
         if self.workers <= 1 or len(items) <= 1:
             with one_thread():
                 for item in items:
-                    yield item, self.work(item)
+                    with torch.random.fork_rng(devices=[]):  # the caller's stays as it is
+                        result = self.work(item)
+                    yield item, result
             return
         futures = {self._processes().submit(self.work, item): item for item in items}
         for future in as_completed(futures):

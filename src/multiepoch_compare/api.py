@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 from markupsafe import escape
 
+from multiepoch.data import check
+from multiepoch.data.log import DataError
 from multiepoch_compare import command, figures
 from multiepoch_compare.record import loads
 
@@ -40,9 +45,7 @@ def compare(
     with tempfile.TemporaryDirectory() as folder:
         name = str(data)
         if isinstance(data, pd.DataFrame):
-            name, path = "DataFrame", Path(folder) / "DataFrame.parquet"
-            data.to_parquet(path, index=False)
-            data = path
+            name, data = "DataFrame", _written(data, Path(folder))
         command.run([str(data), *words], [name, *words], name)
     found = loads((Path(out) / "report.json").read_text(encoding="utf-8"))
     if "ipykernel" in sys.modules:
@@ -59,6 +62,20 @@ def compare(
     table = pd.DataFrame(rows).set_index("method")
     table.attrs["report"] = found
     return table
+
+
+def _written(data: pd.DataFrame, folder: Path) -> Path:
+    """Writes a Parquet file that is the same file, by name and time, if the data are the same."""
+    path = folder / "DataFrame.parquet"
+    try:
+        data.to_parquet(path, index=False)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
+        remedy = "name each column, and give it values of one type"
+        raise DataError(f"DataFrame: {check.reason(error)}; {remedy}.") from error
+    with path.open("rb") as file:
+        path = path.rename(folder / f"{hashlib.file_digest(file, 'sha256').hexdigest()}.parquet")
+    os.utime(path, (0, 0))
+    return path
 
 
 def _show(found: dict) -> None:

@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
 from multiepoch.data.log import DataError
 from multiepoch.files import write_text
-from multiepoch.runner import in_words, machine, resolve_device
+from multiepoch.runner import in_words, machine, one_thread, resolve_device
 from multiepoch_compare import output, plan, report
 from multiepoch_compare.leak import leaks
 from multiepoch_compare.readers import FORMATS, Columns, MappedLog, default_cache, files, map_log
@@ -32,13 +32,13 @@ LOOK_ROWS = 200_000
 
 
 def command(arguments: list[str]) -> int:
-    run(_with_config(arguments), arguments)
+    run(arguments, arguments)
     return 0
 
 
 def run(arguments: list[str], call: list[str], source: str | None = None) -> None:
     """Compares as the arguments say; the report names the call and, by default, the file."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(_with_config(arguments))
     try:
         _compare(options, call, source or str(options.file))
     except OSError as error:
@@ -47,6 +47,8 @@ def run(arguments: list[str], call: list[str], source: str | None = None) -> Non
         what = "a worker process was killed, probably for lack of memory"
         remedy = "finished trials are kept, so free some memory and repeat the command"
         raise DataError(f"{what}; {remedy}.") from error
+    finally:
+        read_parts.cache_clear()  # its file is deleted, so that a next call must write it
 
 
 def words(options: Mapping[str, Any], source: str) -> list[str]:
@@ -87,8 +89,13 @@ def _with_config(arguments: list[str]) -> list[str]:
     return [*file, *words(options, str(known.config)), *others]
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise DataError(f"{message}; see {self.prog} --help.")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="multiepoch compare",
         description="Trains plain and the methods of --methods on the days of a log but "
         "the last, tunes each on the last of them, tests on the last days, and writes "
@@ -187,6 +194,10 @@ def _compare(options: argparse.Namespace, arguments: list[str], source: str) -> 
         split = plan.split(mapped, source, options.quick, n_test)
         n_train = min(split.n_rows(mapped, "train"), plan.MAX_TRAIN)
         batch_size = options.batch_size or plan.batch_size(n_train)
+        if (steps := math.ceil(n_train / batch_size)) < 4:
+            what = f"{n_train:,} training impressions are {steps} steps of {batch_size:,}"
+            remedy = "at least 4 are needed: give a smaller --batch-size"
+            raise DataError(f"{source}: {what}; {remedy}.")
         shared = str(out / output.SHARED)
         say(f"splitting {mapped.n:,} impressions")
         folder = str(mapped.folder)
@@ -212,7 +223,7 @@ def _compare(options: argparse.Namespace, arguments: list[str], source: str) -> 
             "expected": asdict(expected[found["methods"][0]["trial"]["embedding_lr"]]),
             "warnings": warnings,
             "batch_size": batch_size,
-            "steps": math.ceil(n_train / batch_size),
+            "steps": steps,
             "trials_a_method": len(candidates["plain"]),
             "call": shlex.join(["multiepoch", "compare", *arguments]),
             "data": data,
@@ -260,7 +271,8 @@ def _device(name: str) -> str:
 
 def _within(minutes: float, setup: Setup, candidates: dict, seeds: int, say) -> dict:
     """Cuts the trials of each method to as many as are likely to fit into the time."""
-    per_run = seconds_a_run(setup) / n_workers(setup.device)
+    with one_thread():  # as in a worker
+        per_run = seconds_a_run(setup) / n_workers(setup.device)
     for budget in range(len(candidates["plain"]), 0, -1):
         fewer = {label: several[:budget] for label, several in candidates.items()}
         if (needed := n_runs(fewer, seeds) * per_run) <= 60 * minutes or budget == 1:

@@ -25,7 +25,7 @@ _LINES = LINES | {
     "sparsest dropped": ("#6B6B6B", (0, (5, 1, 1, 1, 1, 1))),
     "additive": ("#9A9A9A", "-"),
 }
-_styled = plt.style.context(str(Path(__file__).with_suffix(".mplstyle")))
+_styled = plt.style.context(str(Path(__file__).with_suffix(".mplstyle")), after_reset=True)
 
 
 @_styled

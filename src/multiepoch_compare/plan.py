@@ -204,7 +204,8 @@ def days_from(mapped: MappedLog, first: str) -> int:
     """Counts the days from `first` on, a day or time as in the log; DataError if there is none."""
     if first in mapped.days:
         return len(mapped.days) - mapped.days.index(first)
-    hours, _ = parse.days(pa.array([first]), parse.Place("--test-from", "day", 0))
+    place, zone = parse.Place("--test-from", "day", 0), mapped.columns.tz
+    hours, _ = parse.days(pa.array([first]), place, tz=zone)
     if not (n := int((np.array(mapped.starts) >= hours[0]).sum())):
         raise DataError(f"--test-from {first}: the last day is {mapped.days[-1]}; name one before.")
     return n

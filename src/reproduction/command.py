@@ -49,10 +49,12 @@ EXPERIMENTS = {
     "04": Experiment(sparse_optimizer.NAME, sparse_optimizer.run, seeds=rules.SEEDS),
     "rules": Experiment(rules.NAME, rules.run, rules.judge, rules.SEEDS),
     "05": Experiment(overfitting.NAME, overfitting.run, seeds=production.SEEDS),
-    "dose": Experiment(dose.NAME, dose.run, seeds=dose.SEEDS),
-    "production": Experiment(production.NAME, production.run, production.judge, production.SEEDS),
+    "dose": Experiment(dose.NAME, dose.run, seeds=dose.SEEDS, merge=dose.merge),
+    "production": Experiment(
+        production.NAME, production.run, production.judge, production.SEEDS, dose.merge
+    ),
     "no_cross": Experiment(
-        production.NO_CROSS_NAME, production.run_no_cross, seeds=production.SEEDS
+        production.NO_CROSS_NAME, production.run_no_cross, None, production.SEEDS, dose.merge
     ),
     "causes": Experiment(causes.NAME, causes.run, causes.judge, causes.SEEDS),
     "07": Experiment(frequency.NAME, frequency.run, seeds=production.SEEDS),
@@ -88,8 +90,8 @@ def command(arguments: list[str]) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument(
         "--only",
-        help="of tuning and scale: a regular expression for names, whose rows are added to the "
-        "record; of dose and production: one stratum; of interplay: one size",
+        help="adds to the record what is measured: of tuning and scale, what a regular expression "
+        "finds in the names; of dose, production and no_cross, one stratum",
     )
     parser.add_argument(
         "--keep-rates", action="store_true", help="of a search: only the record, not tuned.json"
@@ -124,10 +126,12 @@ def command(arguments: list[str]) -> int:
         if not options.keep_rates:
             tuning.write_tuned(rows)
         seeds = sizes.tuning_seeds
-    if experiment.merge and (kept := records.read(experiment.name, folder)):
-        rows, stamp = experiment.merge(kept.rows, rows), records.added(kept, stamp)
+    kept = records.read(experiment.name, folder) if experiment.merge else None
+    if kept:
+        n, rows = len(rows), experiment.merge(kept.rows, rows)
+        kept = kept if len(rows) > n else None  # all of it was measured again
     evidence = experiment.judge(rows) if experiment.judge else None
-    path = records.write(experiment.name, folder, rows, stamp, evidence, seeds, device)
+    path = records.write(experiment.name, folder, rows, stamp, evidence, seeds, device, kept)
     if evidence is not None:
         print(judge.table(evidence))
     print(f"wrote {path}")

@@ -20,6 +20,7 @@ import torch
 from multiepoch.files import atomic_write, write_text
 from multiepoch.runner import machine
 from reproduction import judge
+from reproduction.runs import kept_runs
 
 EXACT = ["epoch", "rate", "dose", "coefficient"]  # columns that are compared with constants
 # The profiles of the ledger, in order. "replication" is the cpu profile with seeds 10, 11 and 12.
@@ -83,13 +84,7 @@ def start(name: str, profile: str) -> dict:
 
 def _unfinished(name: str, profile: str) -> Path:
     """Where the stamp of a run is until its record is written, beside the runs that it keeps."""
-    return Path(os.environ.get("MULTIEPOCH_RUNS", "runs")) / f"{profile}-{name}.started.json"
-
-
-def added(kept: Record, stamp: dict) -> dict:
-    """Returns the stamp of a record to which a run adds: its own, with that of the run after it."""
-    here = {"torch": torch.__version__, "date": datetime.date.today().isoformat()}
-    return kept.about | {"resumed": [*kept.about.get("resumed", []), stamp | here]}
+    return kept_runs() / f"{profile}-{name}.started.json"
 
 
 def reservations(about: dict) -> str:
@@ -100,7 +95,7 @@ def reservations(about: dict) -> str:
         "its prediction not committed": any(
             one.get("predictions_committed") is False for one in calls
         ),
-        "resumed at another commit": len(calls) > 1,
+        "resumed at another commit": any(one["commit"] != about["commit"] for one in calls[1:]),
         "resumed with other predictions": any(
             one["predictions"] != about["predictions"] for one in calls[1:]
         ),
@@ -116,10 +111,12 @@ def write(
     evidence: pd.DataFrame | None = None,
     seeds: Sequence[int] = (),
     device: str = "cpu",
+    kept: Record | None = None,
 ) -> Path:
     """Writes a record and returns the path of its rows. Values are float32, to keep it small.
 
-    The stamp is what `start` returned when the run began.
+    The stamp is what `start` returned when the run began. If it adds to a record, `kept`, that
+    keeps its stamp, and `resumed` has the new one.
     """
     path = folder() / profile / f"{chapter}.parquet"
     floats = rows.select_dtypes("float64").columns.difference(EXACT)
@@ -135,7 +132,10 @@ def write(
         "torch": torch.__version__,
         "date": datetime.date.today().isoformat(),
     }
-    write_text(path.with_suffix(".json"), json.dumps(about | stamp, indent=1) + "\n")
+    about |= stamp
+    if kept:
+        about = kept.about | {"resumed": [*kept.about.get("resumed", []), about]}
+    write_text(path.with_suffix(".json"), json.dumps(about, indent=1) + "\n")
     _unfinished(chapter, profile).unlink(missing_ok=True)
     return path
 

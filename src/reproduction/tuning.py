@@ -322,9 +322,9 @@ def merge(kept: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
 _TUNED = Path(__file__).with_name("tuned.json")
 
 
-def write_tuned(trials: pd.DataFrame, path: Path = _TUNED) -> None:
+def write_tuned(trials: pd.DataFrame) -> None:
     """Adds the best trial of each candidate to tuned.json, which every profile reads."""
-    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    found = json.loads(_TUNED.read_text(encoding="utf-8")) if _TUNED.exists() else {}
     for row in trials[trials["best"]].itertuples():
         best = Tuned(
             row.dense_lr, row.embedding_lr, json.loads(row.hyperparameter), row.dense_factor
@@ -332,7 +332,7 @@ def write_tuned(trials: pd.DataFrame, path: Path = _TUNED) -> None:
         edge = {"edge": row.edge} if row.edge else {}
         found[row.candidate] = asdict(best) | edge
     in_order = {name: found[name] for name in CANDIDATES if name in found}
-    write_text(path, json.dumps(in_order, indent=1, ensure_ascii=False) + "\n")
+    write_text(_TUNED, json.dumps(in_order, indent=1, ensure_ascii=False) + "\n")
 
 
 @lru_cache(maxsize=1)

@@ -68,7 +68,8 @@ def join(folder: Path, cache: Path) -> Path:
                 for table in _samples(skeletons[1], commons[1]):
                     test.write_table(table)
     except OSError as error:
-        raise files.disk_error(error, cache, files.CACHE_REMEDY) from error
+        if not out.exists():  # else another process was faster
+            raise files.disk_error(error, cache, files.CACHE_REMEDY) from error
     return out
 
 

@@ -50,7 +50,7 @@ def find(path: str | Path) -> list[Path]:
     # Other programs' files and folders, such as .ipynb_checkpoints, which holds copies.
     hidden = re.compile(r"(^|/)[._]")
     found = sorted(
-        (p for p in found if not hidden.search(p.relative_to(path).as_posix())), key=_in_order
+        (p for p in found if not hidden.search(p.relative_to(path).as_posix())), key=in_order
     )
     if not found:
         remedy = "put the files of your log there"
@@ -58,7 +58,7 @@ def find(path: str | Path) -> list[Path]:
     return found
 
 
-def _in_order(path: Path) -> list:
+def in_order(path: str | Path) -> list:
     """Compares runs of digits as numbers."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", str(path))]
 
@@ -143,8 +143,11 @@ def about_rows(paths: Sequence[Path]) -> int:
             with _parquet(path) as file:
                 n += file.metadata.num_rows
             continue
-        with _open(path) as stream:
-            start = stream.read(1 << 20)
+        try:
+            with _open(path) as stream:
+                start = stream.read(1 << 20)
+        except OSError as error:
+            raise _unreadable(path, error) from error
         size = len(zlib.compress(start)) if _is_gzip(path) else len(start)
         n += round(path.stat().st_size / max(size, 1) * start.count(b"\n"))
     return n

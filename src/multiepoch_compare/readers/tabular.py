@@ -30,6 +30,7 @@ from multiepoch_compare.readers.row_map import Alike, RowMap, keys_of
 
 _VERSION = 7  # of the arrays on disk; another number makes kept logs stale
 _MOST_IDS = 2**31 - 1
+_DAY_KEYS = ("day", "date", "dt", "ds")  # of folders that are named in Hive's way
 
 
 def default_cache() -> Path:
@@ -70,7 +71,8 @@ def map_log(
     say(f"{path}: about {total:,} impressions")
     meaning = {name: value for name, value in asdict(columns).items() if name != "cross"}
     before = files.stamps(found)
-    folder = cache / files.fingerprint(found, [_VERSION, meaning, share], whole=share == 1)
+    named = of_day if columns.day is None else None
+    folder = cache / files.fingerprint(found, [_VERSION, meaning, share, named], whole=share == 1)
     if not folder.exists():
         try:
             with atomic_write(folder) as partial:
@@ -229,14 +231,16 @@ class _IdColumn:
 def _days_by_name(path: Path, found: list[Path]) -> list[str]:
     """Names the day of each file, if there is no column with it: the file, or its subfolder.
 
-    In Hive's way, subfolders are named like day=2024-03-01, or year=2024/month=3/day=1.
+    In Hive's way, subfolders are named like day=2024-03-01, or year=2024/month=3/day=1; others
+    among them, such as country=de, do not count.
     """
 
     def day(file: Path) -> str:
         parts = file.relative_to(path).parts if file != path else (file.name,)
-        keys = [part.partition("=")[0] for part in parts[:-1] if "=" in part]
-        last = next((keys.index(key) for key in ("day", "date", "dt", "ds") if key in keys), None)
-        return "/".join(parts[: last + 1]) if last is not None else parts[0]
+        of = {part.partition("=")[0]: part for part in parts[:-1] if "=" in part}
+        if of.keys().isdisjoint(_DAY_KEYS):
+            return parts[0]
+        return "/".join(part for key, part in of.items() if key in ("year", "month", *_DAY_KEYS))
 
     names = [day(file) for file in found]
     for file, name in zip(found, names):
@@ -255,7 +259,7 @@ def _map(
     say,
 ) -> None:
     days: list[np.ndarray] = []
-    by_name = list(dict.fromkeys(of_day))
+    by_name = sorted(set(of_day), key=files.in_order)  # folders above the day may hold some alone
     form, n, started = columns.day_format, 0, time.perf_counter()
     ones = dict.fromkeys(columns.labels, 0)
     with (
@@ -325,20 +329,20 @@ def _map(
         "missing": [column.n_missing for column in ids],
         "alike": [column.alike.count(column.map.keys) for column in ids],
         "longest": [int(max(map(np.max, column.lengths), default=0)) for column in ids],
-        "files": [str(path) for path in found],
     }
     (folder / "about.json").write_text(json.dumps(about))
 
 
 def _stream(found: list[Path], columns: Columns, share: float) -> Iterator[tuple]:
     """Yields (chunk, position of its file, the row in the file of each row of the chunk)."""
+    users = columns.ids[0]
     for index, file in enumerate(found):
         first = 0
         for batch in files.chunks(file, columns.texts, columns.numbers, columns.header):
-            rows = np.arange(first, first + len(batch))
+            rows, place = np.arange(first, first + len(batch)), parse.Place(str(file), users, first)
             first += len(batch)
             if share < 1:
-                kept = pa.array(_in_sample(batch.column(columns.ids[0]), share))
+                kept = pa.array(_in_sample(batch.column(users), share, place))
                 ours = [parse.decoded(column).filter(kept) for column in batch.columns]
                 batch = pa.record_batch(ours, batch.schema.names)
                 rows = rows[kept.to_numpy(zero_copy_only=False)]
@@ -346,11 +350,12 @@ def _stream(found: list[Path], columns: Columns, share: float) -> Iterator[tuple
                 yield batch, index, rows
 
 
-def _in_sample(column: pa.Array, share: float) -> np.ndarray:
+def _in_sample(column: pa.Array, share: float, place: parse.Place) -> np.ndarray:
     """Returns which rows have an id of the sample, (n,) bool; it is the same in every file."""
     if parse.is_list(column.type):
         raise DataError("a sample is of the first id column, which holds lists: name users first.")
     codes, values = parse.encoded(column)
+    parse.check_ids(codes, values, place)
     mixed = keys_of(values) * np.uint64(0x9E3779B97F4A7C15)
     return ((mixed >> np.uint64(32)) < share * 2**32)[codes]
 

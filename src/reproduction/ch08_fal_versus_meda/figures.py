@@ -72,8 +72,7 @@ def interactive(record: Record):
         ends += [end for end in line.loc[1.0:].to_numpy().flat if np.isfinite(end)]
     room = 0.06 * (max(ends) - min(ends))
     axes.set_ylim(min(ends) - room, max(ends) + room)  # cuts off the first steps at the top
-    for boundary in range(1, int(points["epoch"].max())):
-        axes.axvline(boundary, color=style.REFERENCE, linewidth=0.8, zorder=0)
+    style.boundaries(axes, points["epoch"].max())
     axes.set(xlabel="epochs over the training window", ylabel=f"expected logloss of {OBJECTIVE}")
     fig.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=11)
     return fig

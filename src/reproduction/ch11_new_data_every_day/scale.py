@@ -139,10 +139,11 @@ def slope(gains: pd.Series) -> pd.Series:
     """
 
     def fit(of: pd.Series) -> float:
+        if len(of) == 1:
+            return np.nan
         return float(np.polyfit(np.log2(of.index.get_level_values("unique")), of, 1)[0])
 
-    curves = gains.groupby(["kind", "remedy", "seed"])
-    return curves.filter(lambda of: len(of) > 1).groupby(["kind", "remedy", "seed"]).agg(fit)
+    return gains.groupby(["kind", "remedy", "seed"]).agg(fit).dropna()
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:

@@ -93,6 +93,11 @@ def run(
     return rows[rows["metric"].isin([EXPECTED, DRAWN, "auc"])]
 
 
+def merge(kept: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns the rows of a record, with those of strata that were measured again replaced."""
+    return pd.concat([kept[~kept["stratum"].isin(rows["stratum"])], rows], ignore_index=True)
+
+
 def jumps(rows: pd.DataFrame, stratum: str, **where) -> pd.Series:
     """Returns the boundary jump in % by rate, method, objective and seed."""
     return measure.jump(rows, metric=None, stratum=stratum, **where)

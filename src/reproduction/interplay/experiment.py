@@ -55,18 +55,13 @@ def runs(data: str, about: dict, world: dict | None = None) -> list[Run]:
     return found
 
 
-def run(profile: Profile, device: str = "auto", seeds=None, only: str = "") -> pd.DataFrame:
-    """Returns rows of runs.COLUMNS, with `data`, `size` and `taste` (0 for a real log).
-
-    Of AdsWorld, those of the size named `only`, by default of all.
-    """
+def run(profile: Profile, device: str = "auto", seeds=None) -> pd.DataFrame:
+    """Returns rows of runs.COLUMNS, with `data`, `size` and `taste` (0 for a real log)."""
     seeds, found = tuple(seeds or SEEDS), []
     for data in REAL:
         one = runs(data, {"data": data, "size": "", "taste": 0.0})
         found.append(run_all(over_seeds(seeds, one), profile, device))
     for size, (divisor, tastes, n) in SIZES.items():
-        if only not in ("", size):
-            continue
         world = profile.smaller(divisor) if profile.name != "quick" else profile
         for taste in tastes:
             about = {"data": "world", "size": size, "taste": taste}

@@ -273,7 +273,7 @@ BOARD: dict[str, Remedy] = {
     ),
     "frozen_tables": Remedy(
         "tables frozen from epoch 2",
-        remedy=lambda model, optimizer, **_: hooks.LaterTableRate(model, optimizer, 0.0),
+        remedy=lambda model, optimizer, **_: hooks.FrozenTables(model, optimizer),
         group="dense layers",
         formula=r"\eta_T = 0,\quad e \ge 2",
         source="Zhang et al., arXiv 2209.06053, as a diagnosis",

@@ -43,19 +43,15 @@ class Hook(Around):
         return super().n_bytes + sum(v.nbytes for v in self.kept)
 
 
-class LaterTableRate(Hook):
-    """Multiplies the tables' learning rate by `factor` from the second epoch on; 0 freezes them."""
-
-    def __init__(self, model, optimizer, factor: float) -> None:
-        super().__init__(model, optimizer)
-        self.factor = factor
-        self.rates = [group["lr"] for group in optimizer.embedding.param_groups]
+class FrozenTables(Hook):
+    """Sets the tables' learning rate to 0 from the second epoch on."""
 
     def before_epoch(self, index: int) -> None:
         super().before_epoch(index)
-        for group, lr in zip(self.optimizer.embedding.param_groups, self.rates):
-            group["lr"] = lr * (self.factor if index else 1.0)
-        self.optimizer.keep_ratio()
+        if index:
+            for group in self.optimizer.embedding.param_groups:
+                group["lr"] = 0.0
+            self.optimizer.keep_ratio()
 
 
 class RowGradients(Hook):

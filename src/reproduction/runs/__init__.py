@@ -1,7 +1,7 @@
 """One training run as data, and many of them: profiles, interventions, execution."""
 
 from multiepoch.runner import resolve_device
-from reproduction.runs.profiles import PROFILES, Profile, profile
+from reproduction.runs.profiles import PROFILES, Profile, kept_runs, profile
 from reproduction.runs.run import (
     COLUMNS,
     N_BLOCKS,

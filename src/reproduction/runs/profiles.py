@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from multiepoch.data import AdsWorld, Log
 
@@ -110,3 +112,8 @@ def profile(name: str) -> Profile:
     if name not in PROFILES:
         raise ValueError(f"profile {name!r} does not exist; choose from {', '.join(PROFILES)}.")
     return PROFILES[name]
+
+
+def kept_runs() -> Path:
+    """Returns the folder where finished runs are kept, runs/; MULTIEPOCH_RUNS overrides it."""
+    return Path(os.environ.get("MULTIEPOCH_RUNS", "runs"))

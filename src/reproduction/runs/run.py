@@ -25,7 +25,7 @@ from multiepoch.train.loop import NonFiniteLoss
 from multiepoch.train.metrics import entropy
 from reproduction.remedies.board import METHODS
 from reproduction.runs import interventions
-from reproduction.runs.profiles import Profile
+from reproduction.runs.profiles import Profile, kept_runs
 from reproduction.runs.sources import SOURCES, has_new_id, version, window
 
 IDENTITY = ["profile", "device", "seed", "method", "setting"]
@@ -238,11 +238,11 @@ def kept(
 ) -> list[pd.DataFrame]:
     """Returns the table that `work` makes of each item, and prints its progress.
 
-    Finished ones are kept by their key, in the profile's folder in MULTIEPOCH_RUNS, by default in
-    `runs/`, and not repeated. On a CPU `workers` processes of one thread share the items; on a GPU
-    they are done one after the other.
+    Finished ones are kept by their key, in the profile's folder in `kept_runs`, and not repeated.
+    On a CPU `workers` processes of one thread share the items; on a GPU they are done one after the
+    other.
     """
-    folder = Path(os.environ.get("MULTIEPOCH_RUNS", "runs")) / profile.name
+    folder = kept_runs() / profile.name
     paths = [folder / f"{key}.parquet" for key in keys]
     say = partial(print, flush=True)
     with KeptRunner(partial(_keep, work), workers(profile, device), describe, say) as runner:

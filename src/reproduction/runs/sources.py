@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -18,8 +18,9 @@ from torch import Tensor
 from multiepoch.data import PACKAGED_SPLIT, DataError, Log, Schema, load_kuairand, split_by_day
 from multiepoch.files import atomic_write
 from multiepoch.runner import run_key
-from reproduction.runs.profiles import Profile
+from reproduction.runs.profiles import Profile, kept_runs
 
+WINDOWS = "windows"  # the folder of those that are mapped, beside the kept runs
 Window = tuple[Log, Log, Log]  # the training window, the validation day, the test days
 
 
@@ -136,19 +137,20 @@ def window(
     Raises:
         ValueError: If there is no such source. The message lists those that exist.
     """
-    return _window(profile, data, seed, cross, json.dumps(world, sort_keys=True))
+    if data not in SOURCES:
+        raise ValueError(f"no data {data!r}; choose from {', '.join(SOURCES)}.")
+    return _window(profile, data, seed, cross, json.dumps(world, sort_keys=True), version(data))
 
 
 @lru_cache(maxsize=2)
-def _window(profile: Profile, data: str, seed: int, cross: bool, world: str) -> Window:
-    if data not in SOURCES:
-        raise ValueError(f"no data {data!r}; choose from {', '.join(SOURCES)}.")
+def _window(
+    profile: Profile, data: str, seed: int, cross: bool, world: str, version: str
+) -> Window:
     read = partial(SOURCES[data].read, profile, cross, seed=seed, **json.loads(world))
     if not profile.mapped:
         return read()
-    settings = [profile.sizes(), data, seed, cross, world, version(data)]
-    path = _windows() / f"{run_key(settings, 'multiepoch.data', 'reproduction.runs')}.pt"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    settings = [profile.sizes(), data, seed, cross, world, version]
+    path = kept_runs() / WINDOWS / f"{run_key(settings, 'multiepoch.data', 'reproduction.runs')}.pt"
     with open(path.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # one process makes the window, and the others wait
         if not path.exists():
@@ -158,11 +160,6 @@ def _window(profile: Profile, data: str, seed: int, cross: bool, world: str) -> 
         return torch.load(path, mmap=True, weights_only=True)
 
 
-def _windows() -> Path:
-    """Returns the folder of the windows that are mapped, beside the kept runs."""
-    return Path(os.environ.get("MULTIEPOCH_RUNS", "runs")) / "windows"
-
-
 @contextmanager
 def mapped(profile: Profile) -> Iterator[Profile]:
     """Yields a profile whose runs map each window from a file, which is removed in the end.
@@ -170,16 +167,25 @@ def mapped(profile: Profile) -> Iterator[Profile]:
     Its processes share one copy of a window, and that is in memory as a whole only while the first
     of them makes it; later the system may drop pages of it and read them again.
     """
-    try:
-        yield replace(profile, mapped=True)
-    finally:
-        shutil.rmtree(_windows(), ignore_errors=True)
+    folder = kept_runs() / WINDOWS
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        try:
+            yield replace(profile, mapped=True)
+        finally:
+            with suppress(BlockingIOError):  # another call still reads there, and removes it
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def version(data: str) -> str:
-    """Returns what a changed file in MULTIEPOCH_LOGS is told by; "" for what has none there."""
-    path = _file(data)
-    return f"{path.stat().st_size} {path.stat().st_mtime_ns}" if path and path.exists() else ""
+    """Returns what tells one file of a user from another; "" if there is none."""
+    place = os.environ.get("MULTIEPOCH_KUAIRAND", "") if "kuairand" in data else ""
+    path = Path(place) if place else _file(data)
+    if path is None or not path.exists():
+        return place  # an address
+    return f"{path.stat().st_size} {path.stat().st_mtime_ns}"
 
 
 def has_new_id(log: Log, held_out: Log, columns: tuple[str, ...]) -> Tensor:
