@@ -272,7 +272,7 @@ def test_a_dip_after_the_rewind_is_said_with_its_remedy():
     quarters = {"plain": np.array([0.2, 0.21, 0.2]), "MEDA": np.array([0.03, 0.031, 0.03])}
     found = judge.judge(choices, of, of, losses(1.0, n_seeds=1), quarters=quarters)
     advice = found.headline[1]
-    assert advice.startswith("Train for 2 epochs with MEDA") and "held back" in advice
+    assert advice.startswith("Train for 2 epochs with MEDA") and "serve the checkpoint" in advice
     assert found.verdicts[1].quarter.mean == pytest.approx(100 * np.expm1(0.0303), abs=0.1)
 
 

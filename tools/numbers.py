@@ -61,11 +61,12 @@ def measured(results: Path) -> dict[str, pd.Series]:
     `checkout_cart_large` minus that of add-to-cart. `own_rate` is the loss of one epoch with a
     rate of the tables' own against one shared rate, under row-wise Adagrad, and `rule` that rule
     against Adam.
-    `blend_held` is blended tail rewind's a quarter into an epoch against that at the end before.
+    `blend_held` is blended tail rewind's a quarter into an epoch against that at the end before,
+    and `blend_ahead` that on the board in epoch 2.
     `cross_kuairand` is the loss after one epoch with the cross against without, and
     `cross_world` that in AdsWorld. `late_small` is plain's loss at the end of
-    epoch 2 against one epoch at the small dose. `second_small` and `second_large` are what
-    two epochs with tail rewind are worth above one plain epoch, in percent of an epoch of fresh
+    epoch 2 against one epoch at the small dose. `worth_small` and `worth_large` are what
+    two epochs with tail rewind are worth above one plain epoch, in epochs of fresh
     data, in the smallest and the largest window; `fresh_lead` is their loss in the largest against
     one epoch over twice the data. `worth_fixed` is what epochs 2 to 4 are worth there at the
     threshold of an eighth of it; `worth_scaled` with one in proportion. `scale_METHOD` is the loss
@@ -128,6 +129,8 @@ def _measured(results: Path) -> dict[str, pd.Series]:
             name, mine = name.removesuffix("_votes"), change.xs(name, level="remedy")
             found[f"{key}{name}"], found[f"{key}two_{name}"] = mine[4.0], mine[2.0]
         found[f"{key}adam"] = change.xs("adam_once", level="remedy")[1.0]
+    held = board.against(rows, "world", "tail_rewind_held")
+    found["blend_ahead"] = held.xs("tail_rewind_blend", level="remedy")[1.25]
     rows = records.read(rules.NAME, "long", results).rows
     gains, rule = rules.gains(rows), rules.against_adam(rows)
     for data, end in ((WORLD, ""), ("KuaiRand", "_kuairand")):
@@ -146,7 +149,7 @@ def _measured(results: Path) -> dict[str, pd.Series]:
         found[f"blend_held{end}"] = held[[1.25, 2.25, 3.25]].mean(axis=1)
     worths = worth.facts(records.read(worth.NAME, "long", results))
     for size, unique in {"small": 62_500, "large": 500_000}.items():
-        found[f"second_{size}"] = 100 * worths[f"total/{worth.TAIL}/{unique}/2"]
+        found[f"worth_{size}"] = worths[f"total/{worth.TAIL}/{unique}/2"]
     found["fresh_lead"] = worths["lead/500000"]
     for key in ("fixed", "scaled"):
         found[f"worth_{key}"] = worths[f"largest/{key}/4"]
@@ -222,7 +225,6 @@ def front(results: Path) -> dict[str, str]:
         "valley",
         "own_left",
         "late_rise",
-        "second_",
         "cross_",
     )
     found = {key: f"{ratio:,.0f}" for key, ratio in ratios().items()}
@@ -233,7 +235,8 @@ def front(results: Path) -> dict[str, str]:
             continue
         unsigned = estimate(values, "%", 1).replace(" %", f"{NBSP}%").replace("-", "−")
         found[name] = unsigned if name.startswith(plain) else signed(values)
-        found[f"{name}_size"] = f"{abs(values.mean()):.1f}{NBSP}%"
+        size = abs(values.mean())
+        found[f"{name}_size"] = f"{size:.{int(size < 50)}f}{NBSP}%"
     return found
 
 
@@ -249,15 +252,17 @@ def without_interval(results: Path) -> dict[str, tuple[float, str]]:
     `first_best` is the share of public runs that are best after their first epoch, with a small
     penalty, and `first_best_large` with a large one, in percent. `count_memory` is what a count for
     each row adds to the memory of the board's tables with their state, in percent. `threshold_` is
-    tail rewind's from the board's searches for the end of epoch four, and of other logs.
+    tail rewind's from searches for the end of epoch four; of the board, that is `four` and `half`.
     `millions` is the largest window of C19 in a world that grows, `millions_same` among the same
-    ids.
+    ids, and `millions_own` the largest up to which leave-one-out rows are shown to gain.
     """
     found = {}
-    rows = records.read(scale.NAME, "long", results).rows
-    for key, kind in {"": scale.LOOKUPS, "_same": scale.IDS}.items():
-        millions = rows.loc[rows["kind"] == kind, "unique"].max() / 1e6
-        found[f"millions{key}"] = millions, f"{millions:g}"
+    gains = scale.gain(records.read(scale.NAME, "long", results).rows)
+    largest = gains.index.to_frame(index=False).groupby("kind")["unique"].max()
+    windows = {"millions": largest, "millions_own": scale.shown_up_to(gains, scale.OWN)}
+    for name, of in windows.items():
+        for key, kind in {"": scale.LOOKUPS, "_same": scale.IDS}.items():
+            found[f"{name}{key}"] = of[kind] / 1e6, f"{of[kind] / 1e6:g}"
     counts = penalty.by_penalty(penalty.read_bars())
     for name, kind in {"first_best": penalty.SMALL, "first_best_large": penalty.LARGE}.items():
         n, of = counts.loc[kind, True], counts.loc[kind].sum()
@@ -268,8 +273,8 @@ def without_interval(results: Path) -> dict[str, tuple[float, str]]:
         found[f"count_memory{end}"] = 100 * (memory - 1), f"{100 * (memory - 1):.1f}{NBSP}%"
     searches = {
         "four": on_board("tail_rewind"),
-        "four_kuairand": on_board("tail_rewind", "half of kuairand"),
-        **{name: under_production_rule("tail_rewind", name) for name in ("tmall", "retailrocket")},
+        "half": on_board("tail_rewind", "half of kuairand"),
+        **{name: under_production_rule("tail_rewind", name) for name in interplay.REAL},
     }
     for name, search in searches.items():
         threshold = chosen(search).hyperparameter

@@ -258,9 +258,10 @@ def _last_days(column: pa.ChunkedArray, rates: list[float], n: int) -> list[str]
     counts = counts * n // len(column)
     sizes = [f"{parse.day_name(day, form, True)} {size:,}" for day, size in zip(starts, counts)]
     (_, k), needed = plan.days_to_test(counts, rates), plan.rows_needed(rates)
+    chosen = f"--test-days {k}, as compare chooses for these labels"
     return [
         f"The last days, with about their rows: {', '.join(sizes[-_DAYS_SHOWN:])}.",
-        f"A verdict needs about {needed:,} to test on: --test-days {k}, as compare chooses, too.",
+        f"A verdict needs about {needed:,} to test on: {chosen}.",
     ]
 
 

@@ -330,7 +330,7 @@ def _advice(
         )
         if advised[1] > 1 and ours.quarter and ours.quarter.mean > 0:
             text += f" A quarter into epoch 2 it differs by {ours.quarter} from that of epoch 1: "
-            text += "until an epoch ends, serve the checkpoint of the end before it (held back)."
+            text += "until an epoch ends, serve the checkpoint of the end before it."
         return text
     others = [v for v in found if v.label not in (*PLAIN, ADDITIVE)]
     name = "plain" if baseline[0] == "plain" else "retuned plain"

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from multiepoch.methods import Hyperparameter
+from multiepoch.stats import interval
 from reproduction import tables
 from reproduction.findings import by_name, estimate
 from reproduction.judge import evidence
@@ -162,6 +163,15 @@ def largest(gains: pd.Series) -> pd.Series:
     """Returns the gains in the largest window of each kind, by kind, remedy and seed."""
     unique = gains.index.get_level_values("unique").to_series(index=gains.index)
     return gains[unique == unique.groupby("kind").transform("max")].droplevel("unique")
+
+
+def shown_up_to(gains: pd.Series, name: str) -> dict[str, int]:
+    """Returns, by kind, the largest window up to which a remedy is shown to gain in each."""
+    found = {}
+    for kind, of in gains.xs(name, level="remedy").groupby("kind"):
+        shown = of.groupby("unique").agg(lambda values: interval(values)[2]) < 0
+        found[kind] = int(shown.index[shown.cummin()].max())
+    return found
 
 
 def threshold(most: pd.Series, kind: str) -> pd.Series:

@@ -126,9 +126,9 @@ BOARD: dict[str, Remedy] = {
     ),
     "tail_rewind": of("tail_rewind"),
     "tail_rewind_blend": of("tail_rewind_blend"),
-    "meda_held": of("meda", label="MEDA, last epoch's model held back", held_back="meda"),
+    "meda_held": of("meda", label="MEDA, last epoch's model served", held_back="meda"),
     "tail_rewind_held": of(
-        "tail_rewind", label="tail rewind, last epoch's model held back", held_back="tail_rewind"
+        "tail_rewind", label="tail rewind, last epoch's model served", held_back="tail_rewind"
     ),
     "adamar": of("adamar", label="AdamAR, on touch"),
     "adamar_zero": Remedy(
