@@ -198,6 +198,12 @@ def test_runs_are_kept_and_a_stopped_call_goes_on(tmp_path, monkeypatch, capsys)
     pd.testing.assert_frame_equal(whole[~seconds], again[~seconds])
 
 
+def test_a_worker_refuses_code_that_its_parent_does_not_have(tmp_path):
+    with pytest.raises(ValueError, match="the code has changed since this call began"):
+        runs._keep(pd.DataFrame, "another", {"x": [1]}, tmp_path / "run.parquet")
+    assert not list(tmp_path.iterdir())
+
+
 def test_runs_on_a_mapped_window_are_those_on_one_in_memory(tmp_path, monkeypatch):
     monkeypatch.setenv("MULTIEPOCH_RUNS", str(tmp_path))
     logs = sources.window(TINY, seed=0)

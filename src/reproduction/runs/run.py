@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 
 from multiepoch.data import Log, Schema
 from multiepoch.model import ConversionModel
-from multiepoch.runner import Item, KeptRunner, resolve_device, run_key
+from multiepoch.runner import Item, KeptRunner, code_hash, resolve_device, run_key
 from multiepoch.train import bayes_optimum, frequency_groups, train, train_days
 from multiepoch.train.loop import NonFiniteLoss
 from multiepoch.train.metrics import entropy
@@ -28,6 +28,7 @@ from reproduction.runs import interventions
 from reproduction.runs.profiles import Profile, kept_runs
 from reproduction.runs.sources import SOURCES, has_new_id, version, window
 
+CODE = ("multiepoch", "reproduction.runs", "reproduction.remedies")  # on which a run depends
 IDENTITY = ["profile", "device", "seed", "method", "setting"]
 COLUMNS = [*IDENTITY, "epoch", "samples", "group", "objective", "metric", "value"]
 NEW_IDS, USER_BLOCKS = "new ids", "blocks of users"
@@ -75,8 +76,7 @@ class Run:
     def key(self, profile: Profile, device: str) -> str:
         """Returns the name of the file that keeps the result of this run, whatever it is called."""
         run = asdict(replace(self, setting="", about={}))
-        packages = ("multiepoch", "reproduction.runs", "reproduction.remedies")
-        return run_key([run, profile.sizes(), device, version(self.data)], *packages)
+        return run_key([run, profile.sizes(), device, version(self.data)], *CODE)
 
 
 def execute(run: Run, profile: Profile, device: str = "cpu") -> pd.DataFrame:
@@ -245,7 +245,8 @@ def kept(
     folder = kept_runs() / profile.name
     paths = [folder / f"{key}.parquet" for key in keys]
     say = partial(print, flush=True)
-    with KeptRunner(partial(_keep, work), workers(profile, device), describe, say) as runner:
+    work = partial(_keep, work, code_hash(*CODE))
+    with KeptRunner(work, workers(profile, device), describe, say) as runner:
         runner(items, paths)
     return [pd.read_parquet(path) for path in paths]
 
@@ -260,7 +261,9 @@ def workers(profile: Profile, device: str) -> int:
     return int(os.environ.get("MULTIEPOCH_WORKERS", profile.workers))
 
 
-def _keep(work: Callable[[Item], pd.DataFrame], item: Item, path: Path) -> None:
+def _keep(work: Callable[[Item], pd.DataFrame], code: str, item: Item, path: Path) -> None:
+    if code_hash(*CODE) != code:  # a worker imports what is on disk when it starts
+        raise ValueError("the code has changed since this call began; finished runs are kept.")
     work(item).to_parquet(path, compression="zstd")
 
 
