@@ -104,5 +104,6 @@ def facts(record: Record) -> dict:
         left_plain={name: experiment.share_left(rows, name, start="plain") for name in sources},
         change={name: of.xs(BEST, level="rate") for name, of in course.items()},
         fal_meda={name: against(rows, name, "fal", "meda")[2.0] for name in sources},
+        fal_quarter={name: against(rows, name, "fal", "meda")[1.25] for name in sources},
         tail_meda={name: against(rows, name, "tail_rewind", "meda")[2.0] for name in sources},
     )

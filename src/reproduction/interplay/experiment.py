@@ -204,6 +204,10 @@ def facts(record: Record) -> dict:
         },
         mean_share=interplay.mean(axis=1),
         rank={m: rank(interplay, labels(gains[m][JUDGED])) for m in REPEATED},
+        rank_machine={
+            m: rank(labels(share(rows, "machine", "additive")), labels(gains[m][JUDGED]))
+            for m in REPEATED
+        },
         calibrated={m: dict(calibrated(additive, gains[m][JUDGED]).items()) for m in REPEATED},
         slope={(m, k): slope(worlds(gains[m][JUDGED], k)) for m in REPEATED for k in SIZES},
         ahead=worlds(gains[OWN][JUDGED]) - worlds(gains["tail_rewind"][JUDGED]),
