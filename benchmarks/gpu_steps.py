@@ -72,9 +72,15 @@ def main() -> None:
     device = options.device
     name = torch.cuda.get_device_name() if device.startswith("cuda") else "CPU"
     found = {"device": name, "torch": torch.__version__, "lookups": LOOKUPS, "dim": DIM}
-    found["microseconds"] = {n: measure(n, device, options.turns) for n in options.rows}
-    for rows, times in found["microseconds"].items():
-        print(f"\n{rows:,} rows, {name}")
+    found["microseconds"] = {}
+    for rows in options.rows:
+        print(f"\n{rows:,} rows, {name}", flush=True)
+        try:
+            times = measure(rows, device, options.turns)
+        except torch.cuda.OutOfMemoryError:  # of the optimizers, which all have their state
+            print("  more than the memory of this GPU holds; give fewer --rows")
+            break
+        found["microseconds"][rows] = times
         for contestant, value in times.items():
             print(f"  {contestant:28s} {value:10,.1f} µs")
     write(options.out, found)

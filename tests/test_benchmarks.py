@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks import bench as benchmark
-from benchmarks import end_to_end, leave_one_out, peers, steps, timing
+from benchmarks import end_to_end, gpu_steps, leave_one_out, peers, steps, timing
 from multiepoch.optim.rules import RULES
 from reproduction import judge
 from tools import cost
@@ -180,3 +180,17 @@ def test_leave_one_out_rows_are_timed_beside_plain_training():
     assert found["bytes"]["file"] == found["bytes"]["column"] == 0
     assert found["bytes"]["memory"] == 18 * found["lookups"]
     assert leave_one_out.table(found).count("\n") == len(found["seconds"])
+
+
+def test_a_gpu_that_is_too_small_keeps_what_was_measured(tmp_path, monkeypatch, capsys):
+    def measure(rows, device, turns):
+        if rows > 10:
+            raise torch.cuda.OutOfMemoryError
+        return {"one": 1.0}
+
+    monkeypatch.setattr(gpu_steps, "measure", measure)
+    call = ["gpu_steps", "--device", "cpu", "--rows", "10", "20", "--out", str(tmp_path / "a.json")]
+    monkeypatch.setattr(sys, "argv", call)
+    gpu_steps.main()
+    assert json.loads((tmp_path / "a.json").read_text())["microseconds"] == {"10": {"one": 1.0}}
+    assert "give fewer --rows" in capsys.readouterr().out

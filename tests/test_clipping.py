@@ -70,6 +70,16 @@ def test_the_norm_is_clipped_as_torch_clips_dense_gradients(max_norm, norm_type,
     assert_alike(sparse, dense)
 
 
+@pytest.mark.parametrize("norm_type", [2.0, math.inf])
+def test_a_table_that_no_batch_has_touched_adds_nothing_to_the_norm(norm_type):
+    table, dense = nn.Parameter(torch.ones(6, 3)), nn.Parameter(torch.ones(2))
+    none = torch.empty(1, 0, dtype=torch.int64), torch.empty(0, 3)
+    table.grad = torch.sparse_coo_tensor(*none, table.shape, check_invariants=False)
+    dense.grad = torch.tensor([3.0, 4.0])
+    total = clip_grad_norm_([table, dense], 1.0, norm_type)
+    assert total == torch.linalg.vector_norm(torch.tensor([3.0, 4.0]), norm_type)
+
+
 @pytest.mark.parametrize("clip_value", [1e-3, 0.5, 1e6])
 @pytest.mark.parametrize("foreach", [None, True, False])
 def test_values_are_clipped_as_torch_clips_dense_gradients(clip_value, foreach):

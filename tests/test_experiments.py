@@ -386,6 +386,33 @@ def test_the_dense_rate_falls_in_the_second_epoch_and_is_back_on_a_new_day(tiny_
         optimizer.step()
 
 
+def test_the_dense_factor_multiplies_the_rate_of_a_schedule_and_goes_on_after_a_resume(tiny_log):
+    def build():
+        model = ConversionModel(tiny_log().schema, embedding_dim=2)
+        return METHODS["plain"].build(model, dense_lr=0.1, embedding_lr=1.0, dense_factor=0.5)
+
+    optimizer, every_epoch = build()
+    warm_up = torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, total_iters=2)
+    rates = []
+    for index in (0, 1, 2):
+        every_epoch.before_epoch(index)
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        warm_up.step()
+    assert rates == pytest.approx([0.01, 0.0275, 0.05])
+    resumed, every_epoch = build()
+    resumed.load_state_dict(optimizer.state_dict())
+    every_epoch.before_epoch(3)
+    assert resumed.param_groups[0]["lr"] == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_without_a_hyperparameter_a_method_takes_its_first(name, tiny_log):
+    model = ConversionModel(tiny_log().schema, embedding_dim=2)
+    _, every_epoch = METHODS[name].build(model, dense_lr=0.1, embedding_lr=1.0)
+    every_epoch.before_epoch(0)
+
+
 def test_the_fused_dense_step_is_adams_and_left_out_where_there_is_none(tiny_log):
     models = [ConversionModel(tiny_log().schema, embedding_dim=2) for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())

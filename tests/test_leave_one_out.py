@@ -567,6 +567,22 @@ def test_gradients_from_before_a_state_was_loaded_do_not_vote():
         optimizer.step()
 
 
+def test_lookups_that_no_hook_has_seen_are_refused_before_anything_changes():
+    model, optimizer, rows = build()
+    before = [p.detach().clone() for p in model.parameters()]
+
+    def bypassing():
+        optimizer.zero_grad()
+        read = F.embedding(torch.arange(4), model.user.weight, sparse=True)
+        (read.sum() + model.item(torch.arange(4)).sum()).backward()
+
+    for _ in range(2):
+        rows.backward(torch.arange(4), bypassing)
+        with pytest.raises(RuntimeError, match="table 0 has a gradient of no lookup that was seen"):
+            optimizer.step()
+    assert all(map(torch.equal, model.parameters(), before))
+
+
 def test_a_model_can_be_copied_while_its_rows_leave_out():
     model = nn.Sequential(nn.Embedding(9, 4, sparse=True), nn.Linear(4, 1))
     LeaveOneOutRows(model, SparseOptimizer.from_model(model, 0.1, 0.1))

@@ -196,3 +196,10 @@ def test_the_additive_model_starts_at_the_positive_rates_it_is_given():
     model.start_at_(torch.tensor([0.1, 0.0]))
     rates = model({"user": torch.tensor([0, 4])}, torch.zeros(2, 0)).sigmoid()
     torch.testing.assert_close(rates, torch.tensor([[0.1, 1e-6]]).expand(2, 2))
+
+
+def test_no_other_system_is_asked_for_huge_pages(monkeypatch):
+    monkeypatch.setattr("sys.platform", "win32")
+    monkeypatch.setattr("ctypes.CDLL", None)
+    tensor = torch.empty(2**20)
+    assert use_huge_pages(tensor, written=True) is tensor

@@ -303,6 +303,35 @@ def test_days_before_the_last_do_not_depend_on_those_to_come(tiny_log):
     assert short.equals(long[: len(short)])
 
 
+def test_days_of_one_epoch_with_a_rewind_resume_within_a_day(tiny_log, tmp_path):
+    def run(day_log, **options):
+        model, _ = setup(tiny_log().schema)
+        optimizer = SparseOptimizer.from_model(model, 0.01, 0.02)
+        rewind = tail_rewind(model, optimizer, below=5)
+        return train_days(
+            model,
+            optimizer,
+            day_log,
+            range(3),
+            between_epochs=rewind,
+            evaluate_at=(0.5, 1.0),
+            batch_size=25,
+            **quiet | options,
+        )
+
+    def cut(day):
+        if day == 2 and not cut.done:
+            cut.done = True
+            raise KeyboardInterrupt
+        return tiny_log(seed=day)
+
+    cut.done = False
+    kept = {"checkpoint": tmp_path / "checkpoint.pt", "checkpoint_seconds": 0.0}
+    with pytest.raises(KeyboardInterrupt):
+        run(cut, **kept)
+    assert run(cut, **kept).equals(run(lambda day: tiny_log(seed=day)))
+
+
 # By row frequency --------------------------------------------------------------------------------
 
 

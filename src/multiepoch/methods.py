@@ -59,6 +59,11 @@ class Around:
         """Returns the context in which the model is evaluated."""
         return getattr(self.inner, "serving", nullcontext)()
 
+    def new_data(self) -> None:
+        """Says that the next epoch 0 is over new data, also after a resume."""
+        if hasattr(self.inner, "new_data"):
+            self.inner.new_data()
+
     def backward(self, impressions: Tensor, closure: Callable[[], Any]) -> Any:
         """Computes the gradients of a batch; returns what the closure returns."""
         backward = getattr(self.inner, "backward", None)
@@ -85,17 +90,15 @@ class EveryEpoch(Around):
     ) -> None:
         super().__init__(inner)
         self.optimizer, self.dense_factor = optimizer, dense_factor
-        self._dense_lrs = [group["lr"] for group in optimizer.dense.param_groups]
 
     def before_epoch(self, index: int) -> None:
-        self.optimizer.embedding.set_epoch(index)
+        self.optimizer.set_epoch(index)
         if self.dense_factor != 1:
             factor = self.dense_factor if index > 0 else 1.0
-            for group, lr in zip(self.optimizer.dense.param_groups, self._dense_lrs):
-                group["lr"] = factor * lr
+            for group in self.optimizer.dense.param_groups:  # at whatever rate a scheduler set
+                group["lr"] *= factor / group.get("epoch_factor", 1.0)
+                group["epoch_factor"] = factor  # in the group, so that it is saved with the rate
             self.optimizer.keep_ratio()
-        if index == 0 and isinstance(self.inner, remedies.Rewind):
-            self.inner.new_data()  # `train` calls this at the start of an epoch only
         super().before_epoch(index)
 
 
@@ -142,9 +145,12 @@ class Method:
     ) -> tuple[SparseOptimizer, EveryEpoch]:
         """Returns the optimizer, and the `between_epochs` of `train`.
 
+        The hyperparameter is by default the first of `grid`.
         The dense layers learn by dense_rule, a key of DENSE_RULES; dense_factor multiplies their
         rate from the second epoch over the data on.
         """
+        if hyperparameter is None:
+            hyperparameter = self.grid[0]
         optimizer = SparseOptimizer.from_model(
             model,
             dense_lr=dense_lr,

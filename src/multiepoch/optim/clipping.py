@@ -100,7 +100,8 @@ def _with_gradient(parameters: Tensor | Iterable[Tensor]) -> list[tuple[Tensor, 
 def _norms(grads: list[Tensor], norm_type: float) -> list[Tensor]:
     """Returns the norm of each gradient; they are of one kind, device and dtype."""
     dtype = at_least_float32(grads[0].dtype)
-    norms = torch._foreach_norm([grad.to(dtype) for grad in grads], norm_type)
+    some = [grad.to(dtype) if grad.numel() else grad.new_zeros(1, dtype=dtype) for grad in grads]
+    norms = torch._foreach_norm(some, norm_type)
     return [norm.full_tensor() if hasattr(norm, "full_tensor") else norm for norm in norms]
 
 

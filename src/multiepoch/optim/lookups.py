@@ -30,7 +30,8 @@ def accumulate_lookups(
     """Makes gradients that torch adds count lookups as those of one big batch would.
 
     torch adds gradients if a step has several backward passes, or if several features share a
-    table. A backward pass then costs some copies of its gradient more.
+    table. A backward pass then costs some copies of its gradient more. If the model is compiled,
+    call this before it first runs.
 
     Args:
         optimizer: The optimizer of the tables.

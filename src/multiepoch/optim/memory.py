@@ -2,6 +2,7 @@
 
 import ctypes
 import mmap
+import sys
 
 import torch
 from torch import Tensor
@@ -16,8 +17,10 @@ def use_huge_pages(tensor: Tensor, written: bool = False) -> Tensor:
     In a table of a gigabyte, finding the small page of a row takes longer than reading the row. A
     tensor that is already written is copied by the kernel, at a few seconds per gigabyte.
     """
-    advice = _COLLAPSE if written else getattr(mmap, "MADV_HUGEPAGE", None)
-    if tensor.device.type == "cpu" and advice is not None and tensor.nbytes >= _HUGE_PAGE:
+    if sys.platform != "linux":
+        return tensor
+    advice = _COLLAPSE if written else mmap.MADV_HUGEPAGE
+    if tensor.device.type == "cpu" and tensor.nbytes >= _HUGE_PAGE:
         page = _HUGE_PAGE if written else mmap.PAGESIZE
         first = -(-tensor.data_ptr() // page) * page
         length = (tensor.data_ptr() + tensor.nbytes - first) // page * page

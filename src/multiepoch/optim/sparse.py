@@ -200,6 +200,10 @@ class SparseOptimizer(Optimizer):
         for after_loading in self._optimizer_load_state_dict_post_hooks.values():
             after_loading(self)
 
+    def set_epoch(self, epoch: int) -> None:
+        """Sets the epoch, counted from 0, for `FrequencyAdaptiveLR(gap_decay=...)`."""
+        self.embedding.set_epoch(epoch)
+
     def keep_ratio(self) -> None:
         """Makes `step` expect the present ratio of the rates; call it after changing one rate."""
         self._rates = _rates(self.param_groups)

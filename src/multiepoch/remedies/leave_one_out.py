@@ -145,13 +145,16 @@ class LeaveOneOutRows:
 
         Args:
             impressions: The impressions of the batch, int64 (n,), numbered as in earlier epochs;
-                with votes="column" their records, uint8 (n, width), which the step changes.
+                with votes="column" their records, uint8 (n, width), which the step changes and
+                which are on the tables' device.
             closure: Clears the gradients, computes the mean loss of the batch in this order, and
                 calls `backward` on it.
 
         Returns:
             What the closure returns.
         """
+        if self._store is not None:
+            impressions = impressions.to(self._tables[0].weight.device)
         order = torch.arange(len(impressions), device=impressions.device)
         self._pass = now = Pass(self._records(impressions), impressions, order)
         try:
@@ -246,7 +249,7 @@ class LeaveOneOutRows:
             lr = float(self._group(table)["lr"])
             fused = self._processes == 1 and self._is_fused(table)
             table.vote(lookups, records, lr, fused)
-            table.weight.grad = None
+            table.weight.grad, table.found = None, []
         for one, new in zip(passes, records.split([len(part) for part in parts])):
             if self._store is not None:
                 self._store.replace(one.given, new)
@@ -256,9 +259,12 @@ class LeaveOneOutRows:
     def _lookups(self, k: int, table: VotedTable) -> Lookups:
         """Returns the lookups of table k since `zero_grad`."""
         weight, grad, found = table.weight, table.weight.grad, table.found
-        if grad is None or not found:
+        if grad is None or (not found and grad.is_sparse and grad._nnz() == 0):
             none = torch.empty(0, dtype=torch.int64, device=weight.device)
             return Lookups(none, none, weight.new_empty(0, weight.shape[1]))
+        if not found:
+            remedy = "call its module, and build this before torch.compile has run the model"
+            raise RuntimeError(f"table {k} has a gradient of no lookup that was seen: {remedy}")
         ids, at, n = map(torch.cat, zip(*found)) if len(found) > 1 else found[0]
         check_gradient(weight, grad, f"table {k}", self._group(table)["check_finite"])
         if not torch.equal(grad._indices()[0], ids):

@@ -22,16 +22,17 @@ def evaluate(model: ConversionModel, log: Log, group: Tensor | None = None) -> p
 
 @torch.inference_mode()
 def predict(model: ConversionModel, log: Log, batch_size: int = 8_192) -> Tensor:
-    """Returns the logits of a log, (n, n_objectives), in its order.
+    """Returns the logits of a log, (n, n_objectives), in its order and on its device.
 
     By default batches are small enough for the activations to stay in a processor's cache.
     """
-    was_training = model.training
+    was_training, device = model.training, next(model.parameters()).device
     model.eval()
     batches = (log[start : start + batch_size] for start in range(0, len(log), batch_size))
+    batches = (batch.to(device) for batch in batches)
     logits = torch.cat([model(batch.ids, batch.dense) for batch in batches])
     model.train(was_training)
-    return logits
+    return logits.to(log.device)
 
 
 def frequency_edges(train_log: Log, eval_log: Log, column: str = "product", n: int = 10) -> Tensor:

@@ -193,6 +193,8 @@ class _Run:
         for name, one in {"train": log, **splits}.items():
             _check_columns(f"{self.title}: log {name!r}", one, self.model.schema)
         if self.step == 0:
+            if self.index == 0:
+                self.between_epochs.new_data()  # else a remedy refuses it after a resumed epoch 0
             self.between_epochs.before_epoch(self.index)
         self.model.train()
         self.log = log  # for `_check`
