@@ -15,6 +15,7 @@ import pandas as pd
 
 from multiepoch.methods import METHODS
 from reproduction import records, style
+from reproduction.ch08_fal_versus_meda.figures import SHOWN
 from reproduction.dose_response import production
 from reproduction.dose_response.experiment import QUARTER, to_one_epoch
 from reproduction.measure import intervals
@@ -24,7 +25,6 @@ NAME = "fig-lead"
 WIDTH, HEIGHT = 400, 300
 LEFT, RIGHT, TOP, BOTTOM = 42, 392, 26, 256  # of the curves' panel
 FROM, LOW, HIGH = 0.5, -9, 83  # the first epoch shown, and the ends of the y axis in %
-SHOWN = ("plain", "fal", "meda", "tail_rewind")
 HELD = 3  # the place of the row that the impression looks up, from the top of the table
 
 

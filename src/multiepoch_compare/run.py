@@ -19,7 +19,7 @@ from multiepoch.files import atomic_write
 from multiepoch.methods import ALL_METHODS, Around
 from multiepoch.model import AdditiveModel, ConversionModel
 from multiepoch.regime import Expected, expect
-from multiepoch.train import NonFiniteLoss, predict, train
+from multiepoch.train import NonFiniteLoss, frequency_groups, predict, train
 from multiepoch.train.metrics import auc, entropy, logloss
 from multiepoch_compare import plan
 from multiepoch_compare.readers import Columns, MappedLog
@@ -113,7 +113,8 @@ class Parts:
 
     def frequencies(self) -> dict[str, list[float]]:
         """Returns, for each id column, the share of test lookups in each of GROUPS."""
-        groups = {name: frequency_group(self.train, self.test, name) for name in self.train.ids}
+        logs = self.train, self.test
+        groups = {name: frequency_groups(*logs, name, edges=FREQUENCIES) for name in self.train.ids}
         return {
             # All lists of the test day may be empty, so that there is no lookup.
             name: (torch.bincount(group, minlength=len(GROUPS)) / max(len(group), 1)).tolist()
@@ -147,7 +148,7 @@ def _read_parts(setup: Setup) -> Parts:
     by = [name for name in setup.columns.ids if name in single]
     tuning_block, block = blocks(logs["validation"], by), blocks(test, by)
     column = max(single, key=test.schema.cardinality.get)
-    group = frequency_group(logs["train"], test, column)
+    group = frequency_groups(logs["train"], test, column, edges=FREQUENCIES)
     return Parts(**logs, tuning_block=tuning_block, block=block, group=group, column=column)
 
 
@@ -173,13 +174,6 @@ def blocks(log: Log, columns: Sequence[str]) -> Tensor:
 
 def _blocks(ids: Tensor) -> Tensor:
     return (ids * 2_654_435_761 >> 7) % BLOCKS
-
-
-def frequency_group(train_log: Log, test: Log, column: str) -> Tensor:
-    """Returns which of GROUPS each test lookup is in, by its row's training frequency, (n,)."""
-    n_rows = train_log.schema.cardinality[column]
-    counts = torch.bincount(train_log.lookups(column), minlength=n_rows)
-    return torch.searchsorted(torch.tensor(FREQUENCIES), counts[test.lookups(column)], right=True)
 
 
 class _Stopped(Exception):

@@ -52,10 +52,12 @@ def frequency_groups(
     n: int = 10,
     edges: Sequence[int] | None = None,
 ) -> Tensor:
-    """Groups the impressions of a log by the training frequency of a row, int64 (n_impressions,).
+    """Groups the lookups of a log by the training frequency of their row, int64 (n,).
+
+    Those of a column of single ids are the impressions, in their order.
 
     Group 0 has the rows least often trained on, unseen ones included. The n groups have about the
-    same number of impressions, but those of equal frequency stay together, so some may be small or
+    same number of lookups, but those of equal frequency stay together, so some may be small or
     empty. With `edges`, ascending, a row of group k was trained on at least edges[k - 1] and fewer
     than edges[k] times instead.
 
@@ -74,7 +76,8 @@ def _frequency(train_log: Log, eval_log: Log, column: str) -> Tensor:
     if column not in train_log.ids or column not in eval_log.ids:
         raise ValueError(f"column {column!r} is not in the log; it has {', '.join(train_log.ids)}.")
     size = max(log.schema.cardinality[column] for log in (train_log, eval_log))
-    return torch.bincount(train_log.ids[column], minlength=size)[eval_log.ids[column]]
+    counts = torch.bincount(train_log.lookups(column), minlength=size)
+    return counts[eval_log.lookups(column)]
 
 
 def bayes_optimum(log: Log) -> pd.DataFrame:
