@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ OF_THE_RECORDS = ("advice", "consistency", "interactive_figure", "numbers", "pap
 
 # A background job of a shell ignores Ctrl-C, and so would the code under test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+HANDLERS = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+# The same examples in each run, however busy the machine is, and no file of them.
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("same")
 
 
 def make_tiny_log(
@@ -105,6 +110,18 @@ def _fixed_seed():
     import torch
 
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _left_as_found(monkeypatch):
+    """Closes figures and restores what the code under test sets; git sees no other repository."""
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    yield
+    for number, handler in HANDLERS.items():
+        signal.signal(number, handler)
+    if plot := sys.modules.get("matplotlib.pyplot"):
+        plot.close("all")
 
 
 @pytest.fixture(autouse=True)

@@ -623,10 +623,6 @@ def test_a_label_that_is_refused_is_none_that_would_be_taken():
         parse.labels(many, parse.Place("log.parquet", "click", 0))
 
 
-def test_there_are_at_least_eighty():
-    assert len(BAD) >= 80
-
-
 def test_quotes_keep_commas_and_spaces_of_names(place, capsys):
     text = GOOD.replace("user,item,click", '" user","a,b","the ""click"""', 1)
     path = lay_out(place, {"log.csv": text})

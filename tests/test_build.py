@@ -114,7 +114,6 @@ def test_runs_are_kept_until_the_package_changes(root, capsys):
 
 def test_notebooks_run_side_by_side_with_a_core_each(root, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    monkeypatch.delenv("MULTIEPOCH_WORKERS", raising=False)
     waits = "import os, pathlib, time\npathlib.Path('{}').touch()\n"
     waits += "while not pathlib.Path('{}').exists():\n    time.sleep(.05)\n"
     waits += "print(os.environ['MULTIEPOCH_WORKERS'])"

@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import sys
+import types
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
@@ -526,7 +527,8 @@ def test_every_method_has_as_many_trials_and_none_twice():
 
 def test_python_gets_a_table_of_a_frame_and_a_file_may_hold_the_options(place, monkeypatch):
     frame, drawn = pq.read_table("log.parquet").to_pandas(), []
-    monkeypatch.setattr(api, "_show", drawn.append)
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    monkeypatch.setattr("IPython.display.display", drawn.append)
     options = {"ids": ["user", "item"], "labels": ["click"], "day": "day", "seeds": 2, "epochs": 2}
     options |= {"methods": ["MEDA"], "batch_size": 128, "cross": [["user", "item"]]}
     table = multiepoch_compare.compare(frame, out="python", **options)
@@ -538,7 +540,7 @@ def test_python_gets_a_table_of_a_frame_and_a_file_may_hold_the_options(place, m
         (m,) = (m for m in found["methods"] if m["label"] == label)
         assert row["logloss click"] == m["logloss_by_epoch"][m["epochs"] - 1][0]
         assert row["vs plain, mean"] == m["against_plain"].mean
-    assert bool(drawn) == ("ipykernel" in sys.modules)
+    assert drawn[0].data.count("<svg") == len(found["objectives"])
     for words, wrong in {
         "no option 'idz'": {"idz": ["user"]},
         "invalid int value: '2.0'": options | {"epochs": 2.0},
@@ -553,6 +555,33 @@ def test_python_gets_a_table_of_a_frame_and_a_file_may_hold_the_options(place, m
     (place / "call.toml").write_text("\n".join([*lines, 'cross = [["user", "item"]]']))
     assert main(["compare", "--config", "call.toml", "--epochs", "2"]) == 0  # the latter holds
     assert without_times(report_of(place))["methods"] == without_times(found)["methods"]
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_report_of_one(place, monkeypatch):
+    found = []
+    for n in (1, 2):
+        monkeypatch.setattr(os, "cpu_count", lambda n=n: n)
+        assert main(["compare", "log.parquet", *CALL, "--methods", "MEDA", "--out", str(n)]) == 0
+        found.append(without_times(report_of(place, str(n))) | {"machine": ""})
+    assert found[0] == found[1]
+
+
+def test_a_quick_look_at_two_days_says_what_it_left_out(place, monkeypatch, capsys):
+    monkeypatch.setattr(compare, "LOOK_ROWS", 1_300)
+    table = pq.read_table("log.parquet")
+    days = pa.array(20240101 + np.arange(len(table)) * 2 // len(table))
+    two_days = table.set_column(table.column_names.index("day"), "day", days)
+    pq.write_table(two_days, "two.parquet")
+    few = ["--quick", "--minutes", "9", "--methods", "MEDA"]
+    assert main(["compare", "two.parquet", *CALL, *few]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"\d runs of 2 epochs, about \d", said)
+    found = report_of(place)
+    assert found["data"]["quick"] and found["data"]["by_rows"] and found["data"]["share"] < 1
+    page = BeautifulSoup((place / "report" / "index.html").read_text(), "html.parser").text
+    for text in (said, " ".join(page.split())):
+        assert "Quick look" in text and "split by position" in text
 
 
 def test_the_same_frame_is_the_same_log_and_a_call_leaves_no_parts_in_memory(place):

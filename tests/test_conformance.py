@@ -167,6 +167,8 @@ def test_a_state_goes_into_another_optimizer(rule, option):
 @each_rule
 def test_an_older_state_loads(rule):
     """One from before an option was added."""
+    straight = layer()
+    train(straight, ours(straight, rule), range(4))
     table = layer()
     optimizer = ours(table, rule)
     train(table, optimizer, range(2))
@@ -176,6 +178,7 @@ def test_an_older_state_loads(rule):
     resumed = ours(table, rule)
     resumed.load_state_dict(state)
     train(table, resumed, range(2, 4))
+    assert torch.equal(table.weight, straight.weight)
 
 
 @each_rule

@@ -408,9 +408,16 @@ def test_the_dense_factor_multiplies_the_rate_of_a_schedule_and_goes_on_after_a_
 
 @pytest.mark.parametrize("name", METHODS)
 def test_without_a_hyperparameter_a_method_takes_its_first(name, tiny_log):
-    model = ConversionModel(tiny_log().schema, embedding_dim=2)
-    _, every_epoch = METHODS[name].build(model, dense_lr=0.1, embedding_lr=1.0)
-    every_epoch.before_epoch(0)
+    def built(given):
+        model = ConversionModel(tiny_log().schema, embedding_dim=2)
+        rates = {"dense_lr": 0.1, "embedding_lr": 1.0}
+        optimizer, every = METHODS[name].build(model, **rates, hyperparameter=given)
+        group = optimizer.embedding.param_groups[0]
+        return group["row_lr"], group["row_decay"], getattr(every.inner, "below", None)
+
+    first, *others = METHODS[name].grid
+    assert built(None) == built(first)
+    assert not any(built(None) == built(other) for other in others)
 
 
 def test_the_fused_dense_step_is_adams_and_left_out_where_there_is_none(tiny_log):

@@ -47,3 +47,8 @@ def test_the_pieces_of_every_profile_name_experiments_that_exist():
     from reproduction import command
 
     assert set(gpu.CHAPTERS) <= set(command.EXPERIMENTS.keys())
+    for profile in ("quick", "gpu"):
+        made = gpu.pieces(profile, "cuda")
+        named = [call[3] for call in made.values() if call[2] == "reproduction"]
+        assert set(named) == {*gpu.CHAPTERS, "scale"}
+        assert made["tests"][-3:] == ["-m", "gpu", "tests"]

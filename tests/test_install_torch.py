@@ -132,7 +132,8 @@ def test_a_gpu_is_seen_by_its_driver_alone(module, monkeypatch, tmp_path):
     assert module.has_gpu()
 
 
-def test_an_index_is_asked_once_and_for_seconds(module):
+def test_an_index_is_asked_once_and_for_seconds(module, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     asked = []
 
     class Index(BaseHTTPRequestHandler):

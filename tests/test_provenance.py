@@ -31,7 +31,7 @@ def git(tmp_path, monkeypatch):
     monkeypatch.setenv("MULTIEPOCH_RESULTS", str(tmp_path / "results"))
 
     def git(*arguments):
-        who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        who = ["-c", "commit.gpgsign=false", "-c", "user.name=a", "-c", "user.email=a@b.c"]
         subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
 
     git("init", "-q")

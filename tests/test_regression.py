@@ -391,6 +391,7 @@ def runs(monkeypatch):
 
     monkeypatch.setattr(record, "run", pretend)
     monkeypatch.setattr(record.os, "cpu_count", lambda: 1)
+    monkeypatch.setenv("MULTIEPOCH_WORKERS", "1")  # `record` sets it
     return content
 
 

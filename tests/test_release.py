@@ -1,11 +1,13 @@
 """What a release consists of, and what it is refused for."""
 
+import ast
 import hashlib
 import json
 import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from tools import release
 from tools.every_target import targets
 
 ROOT = Path(__file__).parents[1]
+GIT = ["git", *("-c user.name=a -c user.email=a@b -c commit.gpgsign=false".split())]
 WORKFLOWS = {
     path.stem: yaml.safe_load(path.read_text()) for path in ROOT.glob(".github/workflows/*.yml")
 }
@@ -30,7 +33,17 @@ def repository(tmp_path):
     (tmp_path / "CHANGELOG.md").write_text("# Changes\n\n## [1.2.0] - 2026-11-30\n")
     (tmp_path / "requirements.lock").write_text("# made\nno-such-package==1.0\n")
     for call in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "All"]):
-        git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path)]
+        git = [
+            "git",
+            "-c",
+            "commit.gpgsign=false",
+            "-c",
+            "user.name=a",
+            "-c",
+            "user.email=a@b",
+            "-C",
+            str(tmp_path),
+        ]
         subprocess.run([*git, *call], check=True)
     return tmp_path
 
@@ -239,3 +252,15 @@ def test_every_job_has_a_limit_of_time_and_only_what_publishes_may_write():
         for job, content in workflow["jobs"].items():
             assert content["timeout-minutes"] <= 350, job
             assert "permissions" not in content or job in may_write, job
+
+
+def test_the_tests_of_a_wheel_import_only_what_is_installed_there():
+    wheels = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["cibuildwheel"]
+    there = {re.split("[<>=]", one)[0] for one in wheels["test-requires"]}
+    there |= {"torch", "numpy", "multiepoch", "__future__", *sys.stdlib_module_names}
+    for name in ("conftest.py", "test_kernels.py"):
+        for node in ast.parse((ROOT / "tests" / name).read_text()).body:
+            if isinstance(node, ast.Import):
+                assert {one.name.partition(".")[0] for one in node.names} <= there
+            elif isinstance(node, ast.ImportFrom):
+                assert node.module.partition(".")[0] in there

@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from multiepoch.runner import Runner
+from multiepoch.runner import Runner, code_hash
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +55,13 @@ def test_work_in_this_process_leaves_the_callers_random_numbers_as_they_are():
     with Runner(torch.manual_seed, 1) as runner:
         assert len(list(runner.map([1, 2]))) == 2
     assert torch.equal(torch.rand(2), expected)
+
+
+def test_the_hash_follows_code_and_not_words(tmp_path, monkeypatch):
+    (tmp_path / "hashed").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    seen = []
+    for text in ('"""A."""\nX = 1\n', '"""B."""\nX = 1  # said\n', "X = 2\n"):
+        (tmp_path / "hashed" / "__init__.py").write_text(text)
+        seen.append(code_hash.__wrapped__("hashed"))
+    assert seen[0] == seen[1] != seen[2]

@@ -361,14 +361,6 @@ def test_whole_numbers_beyond_those_of_a_float_are_dense_features():
     assert found.tolist() == [float(2**63), float(-(2**53)), 0.0]
 
 
-def test_an_empty_id_is_an_id_of_its_own(tmp_path):
-    path = tmp_path / "log.csv"
-    path.write_text("user,click,day\n,0,1\na,1,1\n,1,2\n")
-    log = map_log(path, Columns(("user",), ("click",), "day"), tmp_path).read(slice(None))
-    first, a, last = log.ids["user"].tolist()
-    assert first == last != a
-
-
 LISTS = [["a", "b"], [], ["c"], ["a", "c", "a"], None, ["b", None, ""]]
 BAGS = [[0, 1, -1], [-1] * 3, [2, -1, -1], [0, 2, 0], [-1] * 3, [1, -1, -1]]
 

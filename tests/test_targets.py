@@ -11,6 +11,7 @@ import pytest
 from tools import every_target
 
 ROOT = Path(__file__).parents[1]
+GIT = ["git", *("-c user.name=a -c user.email=a@b -c commit.gpgsign=false".split())]
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 START = """
@@ -61,7 +62,17 @@ def repository(tmp_path):
         "hidden:\n\t@exit 1",
     ]
     (folder / "Makefile").write_text(f"HERE = {tmp_path}\n" + "\n".join(lines) + "\n")
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(folder)]
+    git = [
+        "git",
+        "-c",
+        "commit.gpgsign=false",
+        "-c",
+        "user.name=a",
+        "-c",
+        "user.email=a@b",
+        "-C",
+        str(folder),
+    ]
     for call in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "Targets"]):
         subprocess.run([*git, *call], check=True)
     return folder
@@ -87,7 +98,17 @@ def test_every_target_runs_once_and_what_failed_again(repository, tmp_path, caps
 
 def test_a_new_commit_starts_anew_and_an_unknown_target_is_refused(repository, tmp_path):
     assert every_target.main(["good"], repository, tmp_path / "kept") == 0
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(repository)]
+    git = [
+        "git",
+        "-c",
+        "commit.gpgsign=false",
+        "-c",
+        "user.name=a",
+        "-c",
+        "user.email=a@b",
+        "-C",
+        str(repository),
+    ]
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "Next"], check=True)
     assert every_target.main(["good"], repository, tmp_path / "kept") == 0
     assert (tmp_path / "order").read_text().split() == ["good", "good"]

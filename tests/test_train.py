@@ -225,6 +225,10 @@ def test_weights_of_impressions_count_in_training_and_metrics(tiny_log):
     some = model.losses(logits[:250], log.labels[:250])
     assert torch.allclose(model.losses(logits, log.labels, late), some)
     assert trained(late)[1] != pytest.approx(values, abs=1e-3)
+    times = torch.arange(500) % 3 + 1
+    weighted = evaluate(model, replace(log, weight=times.float()))["value"]
+    repeated = evaluate(model, log[torch.arange(500).repeat_interleave(times)])["value"]
+    assert weighted.tolist() == pytest.approx(repeated.tolist(), abs=1e-5)
 
 
 def test_one_optimizer_or_several_and_a_scheduler_step_every_batch(tiny_log):

@@ -30,7 +30,7 @@ def pieces(profile: str, device: str) -> dict[str, list[str]]:
     python = [sys.executable, "-m"]
     out = str(records.folder() / profile / "gpu_steps.json")
     found = {
-        "tests": [*python, "pytest", "-q", "-k", "cuda", "tests"],
+        "tests": [*python, "pytest", "-q", "-m", "gpu", "tests"],
         "steps": [*python, "benchmarks.gpu_steps", "--device", device, "--out", out],
     }
     options = ["--profile", profile, "--device", device]

@@ -106,7 +106,7 @@ def measure(
             yield name, objective, "logloss", metrics.logloss(z, y, w)
             if log.p_true is not None:
                 p = log.p_true[mask, k]
-                yield name, objective, "expected_logloss", metrics.expected_logloss(z, p)
+                yield name, objective, "expected_logloss", metrics.expected_logloss(z, p, w)
             positives = int(y.sum(dtype=torch.float64))
             if 0 < positives < len(y):
                 yield name, objective, "auc", metrics.auc(z, y, w)

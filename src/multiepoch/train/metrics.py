@@ -45,13 +45,13 @@ def logloss(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> flo
     return _mean(losses, weight)
 
 
-def expected_logloss(logits: Tensor, p_true: Tensor) -> float:
+def expected_logloss(logits: Tensor, p_true: Tensor, weight: Tensor | None = None) -> float:
     """Returns the logloss expected over all draws of the labels, in nats.
 
     This is the mean of -(p log q + (1 - p) log(1 - q)), where q is predicted and the labels were
     drawn with p. It is free of the noise of the draw.
     """
-    return logloss(logits, p_true)
+    return logloss(logits, p_true, weight)
 
 
 def normalized_entropy(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> float:
