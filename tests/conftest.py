@@ -11,12 +11,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -29,9 +29,12 @@ OF_THE_RECORDS = ("advice", "consistency", "interactive_figure", "numbers", "pap
 # A background job of a shell ignores Ctrl-C, and so would the code under test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 HANDLERS = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-# The same examples in each run, however busy the machine is, and no file of them.
-hypothesis.settings.register_profile("same", deadline=None, derandomize=True, database=None)
-hypothesis.settings.load_profile("same")
+with suppress(ImportError):  # the tests in the environments of other libraries do without
+    from hypothesis import settings
+
+    # The same examples in each run, however busy the machine is, and no file of them.
+    settings.register_profile("same", deadline=None, derandomize=True, database=None)
+    settings.load_profile("same")
 
 
 def make_tiny_log(

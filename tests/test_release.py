@@ -19,7 +19,8 @@ from tools import release
 from tools.every_target import targets
 
 ROOT = Path(__file__).parents[1]
-GIT = ["git", *("-c user.name=a -c user.email=a@b -c commit.gpgsign=false".split())]
+WHO = ("user.name=a", "user.email=a@b", "commit.gpgsign=false")
+GIT = ["git", *(word for one in WHO for word in ("-c", one))]
 WORKFLOWS = {
     path.stem: yaml.safe_load(path.read_text()) for path in ROOT.glob(".github/workflows/*.yml")
 }

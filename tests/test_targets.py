@@ -11,7 +11,8 @@ import pytest
 from tools import every_target
 
 ROOT = Path(__file__).parents[1]
-GIT = ["git", *("-c user.name=a -c user.email=a@b -c commit.gpgsign=false".split())]
+WHO = ("user.name=a", "user.email=a@b", "commit.gpgsign=false")
+GIT = ["git", *(word for one in WHO for word in ("-c", one))]
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 START = """
