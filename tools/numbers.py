@@ -254,12 +254,17 @@ def without_interval(results: Path) -> dict[str, tuple[float, str]]:
     each row adds to the memory of the board's tables with their state, in percent. `threshold_` is
     tail rewind's from searches for the end of epoch four; of the board, that is `four` and `half`.
     `millions` is the largest window of C19 in a world that grows, `millions_same` among the same
-    ids, and `millions_own` the largest up to which leave-one-out rows are shown to gain.
+    ids, and `millions_meda` and `millions_own` the largest up to which MEDA and leave-one-out rows
+    are shown to gain.
     """
     found = {}
     gains = scale.gain(records.read(scale.NAME, "long", results).rows)
     largest = gains.index.to_frame(index=False).groupby("kind")["unique"].max()
-    windows = {"millions": largest, "millions_own": scale.shown_up_to(gains, scale.OWN)}
+    windows = {
+        "millions": largest,
+        "millions_meda": scale.shown_up_to(gains, "meda"),
+        "millions_own": scale.shown_up_to(gains, scale.OWN),
+    }
     for name, of in windows.items():
         for key, kind in {"": scale.LOOKUPS, "_same": scale.IDS}.items():
             found[f"{name}{key}"] = of[kind] / 1e6, f"{of[kind] / 1e6:g}"

@@ -174,6 +174,12 @@ def shown_up_to(gains: pd.Series, name: str) -> dict[str, int]:
     return found
 
 
+def chosen_rates(rows: pd.DataFrame) -> dict:
+    """Returns the rate that the searches chose for leave-one-out rows, by kind and unique."""
+    mine = rows[(rows["remedy"] == OWN) & (rows["metric"] == "embedding_lr")]
+    return mine.set_index(["kind", "unique"])["value"].to_dict()
+
+
 def threshold(most: pd.Series, kind: str) -> pd.Series:
     """Returns the gain with a threshold in proportion minus that with one that stays, by seed."""
     return most[kind, TAIL] - most[kind, FIXED]
@@ -190,6 +196,10 @@ def facts(record: Record) -> dict:
         in_proportion=threshold(most, IDS),
         at_a_million=gains[LOOKUPS, "meda"].xs(1_000_000, level="unique"),
         in_proportion_world=threshold(most, LOOKUPS),
+        four_million={
+            name: gains[IDS, name].xs(4_000_000, level="unique") for name in ("meda", OWN)
+        },
+        own_rate=chosen_rates(record.rows),
         collapsed={kind: int((gains[kind, OWN] > 5).sum()) for kind in GROWS},  # runs
     )
 
