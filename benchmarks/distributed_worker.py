@@ -7,6 +7,7 @@ that another has just read would be in the cache.
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import sys
@@ -154,6 +155,8 @@ def main(n_rows: int, n_steps: int, seed: int, out: Path) -> None:
         found["checkpoint_bytes"] = sum(file.stat().st_size for file in path.iterdir())
         shutil.rmtree(folder)
         out.write_text(json.dumps(found))
+    del bench, rewind
+    gc.collect()  # as in reproduction.a2_past_one_machine.training
     dist.destroy_process_group()
 
 

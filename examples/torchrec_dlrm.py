@@ -3,6 +3,7 @@
 python -m torch.distributed.run --standalone --nproc-per-node 2 examples/torchrec_dlrm.py
 """
 
+import gc
 import sys
 from functools import partial
 
@@ -58,3 +59,8 @@ for epoch in range(2):
             if rank == 0:
                 print(f"epoch {epoch + (k + 1) / n_steps:.1f}: {loss / n_processes:.4f}")
     save("checkpoints", model, optimizer, rewind, extra={"epoch": epoch})
+
+# Let go of the model while the process group is there: Python's end may abort Gloo's threads.
+model = tables = optimizer = rewind = None
+gc.collect()
+dist.destroy_process_group()

@@ -19,9 +19,7 @@ def main(path: str) -> None:
     found = {(how, name): sharded(case, how) for how in HOWS for name, case in CASES.items()}
     if dist.get_rank() == 0:
         torch.save(found, path)
-    # Sharded models are cycles that hold the process group. One that is left to Python's end takes
-    # Gloo's threads down with the interpreter, and now and then the process aborts.
-    gc.collect()
+    gc.collect()  # as in reproduction.a2_past_one_machine.training
     dist.destroy_process_group()
 
 

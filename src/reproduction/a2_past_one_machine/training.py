@@ -6,6 +6,7 @@
 Imports the library alone, so that it runs in an environment that has TorchRec and not the book.
 """
 
+import gc
 import json
 import sys
 from dataclasses import replace
@@ -174,4 +175,7 @@ if __name__ == "__main__":
     result = train_all(json.loads(Path(sys.argv[1]).read_text()))
     if dist.get_rank() == 0:
         Path(sys.argv[2]).write_text(json.dumps(result))
+    # Sharded models are cycles that hold the process group. One that is left to Python's end takes
+    # Gloo's threads down with the interpreter, and now and then the process aborts.
+    gc.collect()
     dist.destroy_process_group()
