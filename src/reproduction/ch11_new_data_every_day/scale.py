@@ -9,6 +9,7 @@ sizes of quick, up to 80,000 impressions.
 
 import re
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -124,13 +125,13 @@ def merge(kept: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def gain(rows: pd.DataFrame) -> pd.Series:
-    """Returns the loss after four epochs against one plain epoch in %.
+def gain(rows: pd.DataFrame, epoch: float = BOARD_EPOCHS[-1]) -> pd.Series:
+    """Returns the loss after so many epochs against one plain epoch in %.
 
-    By kind, remedy, unique and seed, mean over objectives.
+    By kind, remedy, unique and seed, mean over objectives. All rates are those for four.
     """
     once = losses(rows, "loss", remedy="plain", epoch=1.0)
-    return over_objectives(relative(losses(rows, "loss", epoch=BOARD_EPOCHS[-1]), once))
+    return over_objectives(relative(losses(rows, "loss", epoch=epoch), once))
 
 
 def slope(gains: pd.Series) -> pd.Series:
@@ -199,20 +200,20 @@ def facts(record: Record) -> dict:
         four_million={
             name: gains[IDS, name].xs(4_000_000, level="unique") for name in ("meda", OWN)
         },
+        two=largest(gain(record.rows, 2)),
+        slope_two=slope(gain(record.rows, 2)),
         own_rate=chosen_rates(record.rows),
         collapsed={kind: int((gains[kind, OWN] > 5).sum()) for kind in GROWS},  # runs
     )
 
 
 def show(rows: pd.DataFrame) -> None:
-    """Displays what four epochs gain, by size."""
-    gains = gain(rows)
-    for kind in GROWS:
-        cells = {
-            LABELS[name]: {
-                f"{n / 1e6:g}": estimate(of, digits=1)
-                for n, of in gains[kind, name].groupby("unique")
-            }
-            for name in list(LABELS)[1:]
-        }
-        tables.show(cells, "four epochs against one, %", f"Millions of impressions, {kind}:")
+    """Displays what two and four epochs gain, by size, and what a doubling of it adds."""
+    for epoch, kind in product(reversed(BOARD_EPOCHS), GROWS):
+        gains, cells = gain(rows, epoch), {}
+        for name in list(LABELS)[1:]:
+            by_size = gains[kind, name].groupby("unique")
+            cells[LABELS[name]] = {f"{n / 1e6:g}": estimate(of, digits=1) for n, of in by_size}
+            cells[LABELS[name]]["a doubling"] = estimate(slope(gains)[kind, name])
+        note = f"After {epoch} epochs, by millions of impressions, {kind}:"
+        tables.show(cells, "loss against one epoch, %", note)
