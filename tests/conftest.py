@@ -127,6 +127,17 @@ def _left_as_found(monkeypatch):
         plot.close("all")
 
 
+@pytest.fixture
+def git() -> Callable[..., None]:
+    """Runs git in a folder, git(folder, "init"), whoever the user is and however they sign."""
+
+    def run(folder: Path, *words: str) -> None:
+        who = "-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"
+        subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True)
+
+    return run
+
+
 @pytest.fixture(autouse=True)
 def _one_process(monkeypatch):
     """Keeps the code under test from starting processes, each of which imports torch first.

@@ -117,6 +117,14 @@ def test_fused_is_obeyed_by_group():
     assert "EmbeddingOptimizer, not fused" in repr(pair)
 
 
+def test_a_state_saved_without_the_option_loads():
+    optimizer = EmbeddingOptimizer([table()], 0.1)
+    state = optimizer.state_dict()
+    del state["param_groups"][0]["fused"]
+    optimizer.load_state_dict(state)
+    assert optimizer.param_groups[0]["fused"] is None
+
+
 def test_a_container_without_a_home_takes_a_step(fresh, monkeypatch):
     """As for a user id that has no entry in the password file."""
 

@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-import subprocess
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +20,7 @@ RULE = 'two epochs with tail rewind at each size."""\ndecide = "holm"'
 
 
 @pytest.fixture
-def git(tmp_path, monkeypatch):
+def git(git, tmp_path, monkeypatch):
     """Commits a repository with the ledger alone, and returns git in it."""
     folder = tmp_path / "src" / "reproduction"
     folder.mkdir(parents=True)
@@ -30,10 +30,7 @@ def git(tmp_path, monkeypatch):
     monkeypatch.setenv("MULTIEPOCH_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("MULTIEPOCH_RESULTS", str(tmp_path / "results"))
 
-    def git(*arguments):
-        who = ["-c", "commit.gpgsign=false", "-c", "user.name=a", "-c", "user.email=a@b.c"]
-        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
-
+    git = partial(git, tmp_path)
     git("init", "-q")
     git("add", "src")
     git("commit", "-qm", "first")

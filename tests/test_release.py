@@ -19,33 +19,20 @@ from tools import release
 from tools.every_target import targets
 
 ROOT = Path(__file__).parents[1]
-WHO = ("user.name=a", "user.email=a@b", "commit.gpgsign=false")
-GIT = ["git", *(word for one in WHO for word in ("-c", one))]
 WORKFLOWS = {
     path.stem: yaml.safe_load(path.read_text()) for path in ROOT.glob(".github/workflows/*.yml")
 }
 
 
 @pytest.fixture
-def repository(tmp_path):
+def repository(tmp_path, git):
     """A committed repository of version 1.2.0 that can be released."""
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "p"\nversion = "1.2.0"\n')
     (tmp_path / "CITATION.cff").write_text("version: 1.2.0\n")
     (tmp_path / "CHANGELOG.md").write_text("# Changes\n\n## [1.2.0] - 2026-11-30\n")
     (tmp_path / "requirements.lock").write_text("# made\nno-such-package==1.0\n")
     for call in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "All"]):
-        git = [
-            "git",
-            "-c",
-            "commit.gpgsign=false",
-            "-c",
-            "user.name=a",
-            "-c",
-            "user.email=a@b",
-            "-C",
-            str(tmp_path),
-        ]
-        subprocess.run([*git, *call], check=True)
+        git(tmp_path, *call)
     return tmp_path
 
 

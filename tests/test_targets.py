@@ -11,8 +11,6 @@ import pytest
 from tools import every_target
 
 ROOT = Path(__file__).parents[1]
-WHO = ("user.name=a", "user.email=a@b", "commit.gpgsign=false")
-GIT = ["git", *(word for one in WHO for word in ("-c", one))]
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 START = """
@@ -51,7 +49,7 @@ def test_the_command_of_every_target_starts_without_the_repository_on_the_path()
 
 
 @pytest.fixture
-def repository(tmp_path):
+def repository(tmp_path, git):
     """Returns a repository with three targets, of which one passes once there is a file."""
     folder = tmp_path / "repository"
     folder.mkdir()
@@ -63,19 +61,8 @@ def repository(tmp_path):
         "hidden:\n\t@exit 1",
     ]
     (folder / "Makefile").write_text(f"HERE = {tmp_path}\n" + "\n".join(lines) + "\n")
-    git = [
-        "git",
-        "-c",
-        "commit.gpgsign=false",
-        "-c",
-        "user.name=a",
-        "-c",
-        "user.email=a@b",
-        "-C",
-        str(folder),
-    ]
     for call in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "Targets"]):
-        subprocess.run([*git, *call], check=True)
+        git(folder, *call)
     return folder
 
 
@@ -97,20 +84,9 @@ def test_every_target_runs_once_and_what_failed_again(repository, tmp_path, caps
     assert "good: passed before" in capsys.readouterr().out
 
 
-def test_a_new_commit_starts_anew_and_an_unknown_target_is_refused(repository, tmp_path):
+def test_a_new_commit_starts_anew_and_an_unknown_target_is_refused(repository, tmp_path, git):
     assert every_target.main(["good"], repository, tmp_path / "kept") == 0
-    git = [
-        "git",
-        "-c",
-        "commit.gpgsign=false",
-        "-c",
-        "user.name=a",
-        "-c",
-        "user.email=a@b",
-        "-C",
-        str(repository),
-    ]
-    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "Next"], check=True)
+    git(repository, "commit", "-q", "--allow-empty", "-m", "Next")
     assert every_target.main(["good"], repository, tmp_path / "kept") == 0
     assert (tmp_path / "order").read_text().split() == ["good", "good"]
     assert every_target.main(["clean", "bad"], repository, tmp_path / "kept") == 1

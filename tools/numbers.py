@@ -153,7 +153,7 @@ def _measured(results: Path) -> dict[str, pd.Series]:
     found["fresh_lead"] = worths["lead/500000"]
     for key in ("fixed", "scaled"):
         found[f"worth_{key}"] = worths[f"largest/{key}/4"]
-    gains = scale.largest(scale.gain(records.read(scale.NAME, "long", results).rows))
+    gains = scale.largest(_at_scale(results))
     for name in ("meda", scale.TAIL, scale.OWN):
         short = name.removesuffix("_votes")
         found[f"scale_{short}"] = gains[scale.LOOKUPS, name]
@@ -210,6 +210,11 @@ def _measured(results: Path) -> dict[str, pd.Series]:
     return found
 
 
+@functools.cache
+def _at_scale(results: Path) -> pd.Series:
+    return scale.gain(records.read(scale.NAME, "long", results).rows)
+
+
 def front(results: Path) -> dict[str, str]:
     """Formats the values of the front page; none if there is no record.
 
@@ -236,7 +241,8 @@ def front(results: Path) -> dict[str, str]:
         unsigned = estimate(values, "%", 1).replace(" %", f"{NBSP}%").replace("-", "−")
         found[name] = unsigned if name.startswith(plain) else signed(values)
         size = abs(values.mean())
-        found[f"{name}_size"] = f"{size:.{int(size < 50)}f}{NBSP}%"
+        digits = 1 if size < 50 else 0
+        found[f"{name}_size"] = f"{size:.{digits}f}{NBSP}%"
     return found
 
 
@@ -258,7 +264,7 @@ def without_interval(results: Path) -> dict[str, tuple[float, str]]:
     are shown to gain.
     """
     found = {}
-    gains = scale.gain(records.read(scale.NAME, "long", results).rows)
+    gains = _at_scale(results)
     largest = gains.index.to_frame(index=False).groupby("kind")["unique"].max()
     windows = {
         "millions": largest,

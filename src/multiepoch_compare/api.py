@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from markupsafe import escape
 from multiepoch.data import check
 from multiepoch.data.log import DataError
 from multiepoch_compare import command, figures
+from multiepoch_compare.readers import files
 from multiepoch_compare.record import loads
 
 
@@ -72,8 +72,7 @@ def _written(data: pd.DataFrame, folder: Path) -> Path:
     except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
         remedy = "name each column, and give it values of one type"
         raise DataError(f"DataFrame: {check.reason(error)}; {remedy}.") from error
-    with path.open("rb") as file:
-        path = path.rename(folder / f"{hashlib.file_digest(file, 'sha256').hexdigest()}.parquet")
+    path = path.rename(folder / f"{files.fingerprint([path], None)}.parquet")
     os.utime(path, (0, 0))
     return path
 

@@ -87,6 +87,12 @@ def _unfinished(name: str, profile: str) -> Path:
     return kept_runs() / f"{profile}-{name}.started.json"
 
 
+def replaced(kept: pd.DataFrame, rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Returns the rows of a record, with those replaced that agree with a new one in columns."""
+    again = pd.MultiIndex.from_frame(kept[by]).isin(pd.MultiIndex.from_frame(rows[by]))
+    return pd.concat([kept[~again], rows], ignore_index=True)
+
+
 def reservations(about: dict) -> str:
     """Returns what a reader of a record must know about its stamp, each after a comma, or ""."""
     calls = [about, *about.get("resumed", [])]

@@ -28,8 +28,8 @@ def predict(model: ConversionModel, log: Log, batch_size: int = 8_192) -> Tensor
     """
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
-    batches = (log[start : start + batch_size] for start in range(0, len(log), batch_size))
-    batches = (batch.to(device) for batch in batches)
+    starts = range(0, len(log), batch_size)
+    batches = (log[start : start + batch_size].to(device) for start in starts)
     logits = torch.cat([model(batch.ids, batch.dense) for batch in batches])
     model.train(was_training)
     return logits.to(log.device)

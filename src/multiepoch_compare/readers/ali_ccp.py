@@ -21,7 +21,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from multiepoch.data.log import DataError
-from multiepoch.files import atomic_write
 from multiepoch_compare.readers import files, parse
 from multiepoch_compare.readers.columns import Columns
 
@@ -53,23 +52,18 @@ def join(folder: Path, cache: Path) -> Path:
     if out.exists():
         return out
     n = sum(map(len, files.chunks(skeletons[0], ["key"], header=SKELETON)))
-    try:
-        with atomic_write(out) as partial:
-            partial.mkdir()
-            left = n - n // 10  # until the validation day
-            types = dict.fromkeys(LABELS, pa.uint8()) | dict.fromkeys(FIELDS, pa.string())
-            paths = [partial / f"{name}.parquet" for name in ("0-train", "1-validation", "2-test")]
-            train, validation, test = (pq.ParquetWriter(path, pa.schema(types)) for path in paths)
-            with train, validation, test:
-                for table in _samples(skeletons[0], commons[0]):
-                    train.write_table(table.slice(0, left))
-                    validation.write_table(table.slice(left))
-                    left = max(left - len(table), 0)
-                for table in _samples(skeletons[1], commons[1]):
-                    test.write_table(table)
-    except OSError as error:
-        if not out.exists():  # else another process was faster
-            raise files.disk_error(error, cache, files.CACHE_REMEDY) from error
+    with files.kept_folder(out) as partial:
+        left = n - n // 10  # until the validation day
+        types = dict.fromkeys(LABELS, pa.uint8()) | dict.fromkeys(FIELDS, pa.string())
+        paths = [partial / f"{name}.parquet" for name in ("0-train", "1-validation", "2-test")]
+        train, validation, test = (pq.ParquetWriter(path, pa.schema(types)) for path in paths)
+        with train, validation, test:
+            for table in _samples(skeletons[0], commons[0]):
+                train.write_table(table.slice(0, left))
+                validation.write_table(table.slice(left))
+                left = max(left - len(table), 0)
+            for table in _samples(skeletons[1], commons[1]):
+                test.write_table(table)
     return out
 
 

@@ -16,6 +16,7 @@ import re
 import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import pyarrow.parquet as pq
 
 from multiepoch.data import check
 from multiepoch.data.log import DataError
+from multiepoch.files import atomic_write
 
 PARQUET_ENDINGS = (".parquet", ".pq")
 ENDINGS = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", *PARQUET_ENDINGS)
@@ -345,6 +347,21 @@ def _damaged(path: Path, error: Exception) -> DataError:
 def _unreadable(path: Path, error: Exception) -> DataError:
     reason = getattr(error, "strerror", None) or check.reason(error)
     return DataError(f"{path}: cannot be read ({reason}); check its permissions and its disk.")
+
+
+@contextmanager
+def kept_folder(folder: Path) -> Iterator[Path]:
+    """Yields a new folder that in the end takes the place of `folder`, in the user's cache.
+
+    Another process that was faster has made the same one, which stays.
+    """
+    try:
+        with atomic_write(folder) as partial:
+            partial.mkdir()
+            yield partial
+    except OSError as error:
+        if not folder.exists():
+            raise disk_error(error, folder.parent, CACHE_REMEDY) from error
 
 
 def disk_error(error: OSError, folder: Path, instead: str) -> DataError:

@@ -22,7 +22,6 @@ import torch
 
 from multiepoch.data.hashing import hashed_cross
 from multiepoch.data.log import PADDING, DataError, Log, Schema
-from multiepoch.files import atomic_write
 from multiepoch.runner import in_words
 from multiepoch_compare.readers import files, parse
 from multiepoch_compare.readers.columns import Columns
@@ -74,16 +73,11 @@ def map_log(
     named = of_day if columns.day is None else None
     folder = cache / files.fingerprint(found, [_VERSION, meaning, share, named], whole=share == 1)
     if not folder.exists():
-        try:
-            with atomic_write(folder) as partial:
-                partial.mkdir()
-                _map(found, of_day, columns, partial, share, total, say)
-                if files.stamps(found) != before:
-                    what = "changed while it was read; give a copy that no longer grows"
-                    raise DataError(f"{path}: {what}.")
-        except OSError as error:
-            if not folder.exists():  # else another process was faster
-                raise files.disk_error(error, cache, files.CACHE_REMEDY) from error
+        with files.kept_folder(folder) as partial:
+            _map(found, of_day, columns, partial, share, total, say)
+            if files.stamps(found) != before:
+                what = "changed while it was read; give a copy that no longer grows"
+                raise DataError(f"{path}: {what}.")
     return MappedLog(folder, columns)
 
 
@@ -335,14 +329,14 @@ def _map(
 
 def _stream(found: list[Path], columns: Columns, share: float) -> Iterator[tuple]:
     """Yields (chunk, position of its file, the row in the file of each row of the chunk)."""
-    users = columns.ids[0]
     for index, file in enumerate(found):
         first = 0
         for batch in files.chunks(file, columns.texts, columns.numbers, columns.header):
-            rows, place = np.arange(first, first + len(batch)), parse.Place(str(file), users, first)
+            rows = np.arange(first, first + len(batch))
             first += len(batch)
             if share < 1:
-                kept = pa.array(_in_sample(batch.column(users), share, place))
+                place = parse.Place(str(file), columns.ids[0], 0, rows)
+                kept = pa.array(_in_sample(batch.column(place.column), share, place))
                 ours = [parse.decoded(column).filter(kept) for column in batch.columns]
                 batch = pa.record_batch(ours, batch.schema.names)
                 rows = rows[kept.to_numpy(zero_copy_only=False)]

@@ -20,7 +20,7 @@ from reproduction import tables
 from reproduction.findings import by_name, estimate
 from reproduction.judge import evidence
 from reproduction.measure import as_losses, losses, over_objectives, relative
-from reproduction.records import Record
+from reproduction.records import Record, replaced
 from reproduction.remedies.board import BOARD
 from reproduction.runs import Profile, Run, mapped, over_seeds, run_all
 from reproduction.tuning import BOARD_EPOCHS, Candidate, chosen, on_board, tune
@@ -118,11 +118,8 @@ def _measure(
 
 def merge(kept: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the rows of a record, with those of sizes that were measured again replaced."""
-    size = ["kind", "unique"]
-    again = pd.MultiIndex.from_frame(kept[size]).isin(pd.MultiIndex.from_frame(rows[size]))
-    return pd.concat([kept[~again], rows], ignore_index=True).sort_values(
-        ["unique", "kind"], kind="stable", ignore_index=True
-    )
+    merged = replaced(kept, rows, ["kind", "unique"])
+    return merged.sort_values(["unique", "kind"], kind="stable", ignore_index=True)
 
 
 def gain(rows: pd.DataFrame, epoch: float = BOARD_EPOCHS[-1]) -> pd.Series:
@@ -188,7 +185,7 @@ def threshold(most: pd.Series, kind: str) -> pd.Series:
 
 def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
-    gains = gain(record.rows)
+    gains, after_two = gain(record.rows), gain(record.rows, 2)
     most = largest(gains)
     return by_name(
         slope=slope(gains),
@@ -200,8 +197,8 @@ def facts(record: Record) -> dict:
         four_million={
             name: gains[IDS, name].xs(4_000_000, level="unique") for name in ("meda", OWN)
         },
-        two=largest(gain(record.rows, 2)),
-        slope_two=slope(gain(record.rows, 2)),
+        two=largest(after_two),
+        slope_two=slope(after_two),
         own_rate=chosen_rates(record.rows),
         collapsed={kind: int((gains[kind, OWN] > 5).sum()) for kind in GROWS},  # runs
     )
@@ -211,9 +208,10 @@ def show(rows: pd.DataFrame) -> None:
     """Displays what two and four epochs gain, by size, and what a doubling of it adds."""
     for epoch, kind in product(reversed(BOARD_EPOCHS), GROWS):
         gains, cells = gain(rows, epoch), {}
+        slopes = slope(gains)
         for name in list(LABELS)[1:]:
             by_size = gains[kind, name].groupby("unique")
             cells[LABELS[name]] = {f"{n / 1e6:g}": estimate(of, digits=1) for n, of in by_size}
-            cells[LABELS[name]]["a doubling"] = estimate(slope(gains)[kind, name])
+            cells[LABELS[name]]["a doubling"] = estimate(slopes[kind, name])
         note = f"After {epoch} epochs, by millions of impressions, {kind}:"
         tables.show(cells, "loss against one epoch, %", note)

@@ -16,7 +16,7 @@ from multiepoch.data.ads_world import OBJECTIVES
 from reproduction import measure
 from reproduction.findings import by_name
 from reproduction.measure import DRAWN, EXPECTED, at_best_rate, losses, over_objectives, relative
-from reproduction.records import Record
+from reproduction.records import Record, replaced
 from reproduction.remedies.board import METHODS
 from reproduction.runs import Profile, Run, over_seeds, run_all
 
@@ -95,7 +95,7 @@ def run(
 
 def merge(kept: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the rows of a record, with those of strata that were measured again replaced."""
-    return pd.concat([kept[~kept["stratum"].isin(rows["stratum"])], rows], ignore_index=True)
+    return replaced(kept, rows, ["stratum"])
 
 
 def jumps(rows: pd.DataFrame, stratum: str, **where) -> pd.Series:

@@ -93,6 +93,7 @@ def facts(record: Record) -> dict:
     sources = ran(rows, STRATA | NO_CROSS, "stratum")
     size = {name: dose(rows, name) for name in sources}
     jump = {name: jumps(rows, name, method="plain") for name in sources}
+    fal = {name: against(rows, name, "fal", "meda") for name in sources}
     course = {name: experiment.to_one_epoch(rows, name) for name in sources}
     return by_name(
         dose=size,
@@ -103,7 +104,7 @@ def facts(record: Record) -> dict:
         left={name: experiment.share_left(rows, name) for name in sources},
         left_plain={name: experiment.share_left(rows, name, start="plain") for name in sources},
         change={name: of.xs(BEST, level="rate") for name, of in course.items()},
-        fal_meda={name: against(rows, name, "fal", "meda")[2.0] for name in sources},
-        fal_quarter={name: against(rows, name, "fal", "meda")[1.25] for name in sources},
+        fal_meda={name: of[2.0] for name, of in fal.items()},
+        fal_quarter={name: of[1.25] for name, of in fal.items()},
         tail_meda={name: against(rows, name, "tail_rewind", "meda")[2.0] for name in sources},
     )

@@ -191,11 +191,11 @@ def facts(record: Record) -> dict:
     rows = record.rows
     additive = share(rows)
     gains = {method: {epoch: gain(rows, method, epoch) for epoch in EPOCHS} for method in REPEATED}
-    interplay = labels(additive)
+    interplay, machine = labels(additive), labels(share(rows, "machine", "additive"))
     behind = labels(relative(_loss(rows, "tail_rewind", JUDGED), _loss(rows, "meda", JUDGED)))
     return by_name(
         share=interplay,
-        machine=labels(share(rows, "machine", "additive")),
+        machine=machine,
         share_world=worlds(additive),
         world={m: {e: worlds(of) for e, of in each.items()} for m, each in gains.items()},
         real={m: {e: labels(of) for e, of in each.items()} for m, each in gains.items()},
@@ -204,10 +204,7 @@ def facts(record: Record) -> dict:
         },
         mean_share=interplay.mean(axis=1),
         rank={m: rank(interplay, labels(gains[m][JUDGED])) for m in REPEATED},
-        rank_machine={
-            m: rank(labels(share(rows, "machine", "additive")), labels(gains[m][JUDGED]))
-            for m in REPEATED
-        },
+        rank_machine={m: rank(machine, labels(gains[m][JUDGED])) for m in REPEATED},
         calibrated={m: dict(calibrated(additive, gains[m][JUDGED]).items()) for m in REPEATED},
         slope={(m, k): slope(worlds(gains[m][JUDGED], k)) for m in REPEATED for k in SIZES},
         ahead=worlds(gains[OWN][JUDGED]) - worlds(gains["tail_rewind"][JUDGED]),
