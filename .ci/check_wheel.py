@@ -17,7 +17,7 @@ assert about.metadata["License-Expression"] == "MIT"
 assert "MIT License" in licence.read_text()
 
 packages = {path.parts[0] for path in about.files if path.suffix == ".py"}
-assert packages == {"multiepoch", "multiepoch_compare"}, packages
+assert packages == {"multiepoch", "multiepoch_compare", "multiepoch_lab"}, packages
 
 wanted = "not fused" if "--pure" in sys.argv else "fused"
 tables = []

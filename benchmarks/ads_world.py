@@ -13,7 +13,7 @@ import argparse
 import time
 import tracemalloc
 
-from multiepoch.data import AdsWorld
+from multiepoch_lab.data import AdsWorld
 
 
 def main() -> None:

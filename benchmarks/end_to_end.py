@@ -22,10 +22,10 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.timing import Contestant, arguments, interleaved, write
-from multiepoch.data import AdsWorld, Log, Schema
-from multiepoch.model import ConversionModel
 from multiepoch.optim import FrequencyAdaptiveLR, SparseOptimizer
-from multiepoch.train import train
+from multiepoch_lab.data import AdsWorld, Log, Schema
+from multiepoch_lab.model import ConversionModel
+from multiepoch_lab.train import train
 
 DIM, HIDDEN, TOWER = 16, (128, 64), (32,)
 DENSE_LR, TABLE_LR = 1e-3, 1e-2

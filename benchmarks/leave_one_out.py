@@ -22,10 +22,10 @@ import numpy as np
 import torch
 
 from benchmarks.timing import arguments, take_turns, write
-from multiepoch.data import Log, Schema
-from multiepoch.methods import ALL_METHODS
-from multiepoch.model import ConversionModel
-from multiepoch.remedies import LeaveOneOutRows
+from multiepoch_lab.data import Log, Schema
+from multiepoch_lab.leave_one_out import LeaveOneOutRows
+from multiepoch_lab.methods import ALL_METHODS
+from multiepoch_lab.model import ConversionModel
 
 CARDINALITY = {
     "user": 500_000,

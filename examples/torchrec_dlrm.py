@@ -15,8 +15,8 @@ from torchrec.datasets.utils import Batch
 from torchrec.models.dlrm import DLRM, DLRMTrain
 
 from multiepoch import FrequencyAdaptiveLR, tail_rewind
-from multiepoch.data import AdsWorld
 from multiepoch.torchrec import ShardedOptimizer, save, sharding_plan
+from multiepoch_lab.data import AdsWorld
 
 dist.init_process_group("gloo")
 torch.manual_seed(0)

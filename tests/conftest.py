@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from multiepoch.data import Log
+    from multiepoch_lab.data import Log
 
 ROOT = Path(__file__).parents[1]
 # They compute the front page's numbers from the records, which takes seconds, once a process.
@@ -52,7 +52,7 @@ def make_tiny_log(
     """
     import torch
 
-    from multiepoch.data import Log, Schema
+    from multiepoch_lab.data import Log, Schema
 
     cardinality = cardinality or {"user": 60, "product": 40}
     generator = torch.Generator().manual_seed(seed)

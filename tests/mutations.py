@@ -19,17 +19,18 @@ from pathlib import Path
 import nbformat
 from tabulate import tabulate
 
-from multiepoch import stats
-from multiepoch.data import AdsWorld, hashing
-from multiepoch.data import log as logs
 from multiepoch.optim import AdaptiveRegularization as AdamAR
 from multiepoch.optim import EmbeddingOptimizer, SparseOptimizer, compiled
 from multiepoch.optim import FrequencyAdaptiveLR as FAL
-from multiepoch.remedies import Rewind, TableGroups
+from multiepoch.remedies import Rewind
 from multiepoch.remedies.blend import RowBlend
 from multiepoch.remedies.undo_log import Counts, UndoLog
-from multiepoch.runner import Runner
-from multiepoch.train import metrics
+from multiepoch_lab import stats
+from multiepoch_lab.data import AdsWorld, hashing
+from multiepoch_lab.data import log as logs
+from multiepoch_lab.runner import Runner
+from multiepoch_lab.table_groups import TableGroups
+from multiepoch_lab.train import metrics
 from reproduction.runs import Profile, interventions
 from tests.regression.compare import compare
 from tests.regression.reference import read

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from multiepoch.data import AdsWorld
-from multiepoch.data.ads_world import OBJECTIVES
+from multiepoch_lab.data import AdsWorld
+from multiepoch_lab.data.ads_world import OBJECTIVES
 from reproduction import judge
 from reproduction.a1_ab_test import experiment, figures
 from reproduction.a1_ab_test.experiment import LIVE

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from multiepoch.data import AdsWorld
-from multiepoch.data.ads_world import POSITIVE_RATE
+from multiepoch_lab.data import AdsWorld
+from multiepoch_lab.data.ads_world import POSITIVE_RATE
 
 SMALL = dict(n_users=2_000, n_products=1_000, n_campaigns=100, n_advertisers=20)
 

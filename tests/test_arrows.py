@@ -19,18 +19,19 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
     "multiepoch": set(),
-    "multiepoch_compare": {"multiepoch"},
-    "reproduction": {"multiepoch"},
-    "notebooks": {"multiepoch", "reproduction"},
-    "tools": {"multiepoch", "multiepoch_compare", "reproduction"},
+    "multiepoch_lab": {"multiepoch"},
+    "multiepoch_compare": {"multiepoch", "multiepoch_lab"},
+    "reproduction": {"multiepoch", "multiepoch_lab"},
+    "notebooks": {"multiepoch", "multiepoch_lab", "reproduction"},
+    "tools": {"multiepoch", "multiepoch_lab", "multiepoch_compare", "reproduction"},
 }
 # Of the library: what works with torch and NumPy alone.
 BARE = (
     "multiepoch.optim",
     "multiepoch.remedies",
-    "multiepoch.model",
-    "multiepoch.methods",
-    "multiepoch.regime",
+    "multiepoch_lab.model",
+    "multiepoch_lab.methods",
+    "multiepoch_lab.regime",
 )
 HEAVY = {"pandas", "pyarrow", "matplotlib", "scipy", "pooch", "jinja2", "tabulate"}
 
@@ -132,8 +133,8 @@ IN_A_BARE_PLACE = """
 import sys
 sys.path[:0] = {paths}
 import multiepoch, {modules}
-print(multiepoch.data.AdsWorld(n_users=9, n_products=9).day(0, n=3).day)
-for needs_more in ("import multiepoch.train", "from multiepoch.data import load_kuairand"):
+print(multiepoch_lab.data.AdsWorld(n_users=9, n_products=9).day(0, n=3).day)
+for needs_more in ("import multiepoch_lab.train", "from multiepoch_lab.data import load_kuairand"):
     try:
         exec(needs_more)
     except ImportError as error:
@@ -149,7 +150,7 @@ def test_the_library_works_where_torch_and_numpy_alone_are_installed(tmp_path):
             if not (tmp_path / top).exists():
                 (tmp_path / top).symlink_to(one.locate_file(top))
     code = IN_A_BARE_PLACE.format(
-        paths=[str(ROOT / "src"), str(tmp_path)], modules=", ".join(["multiepoch.data", *BARE])
+        paths=[str(ROOT / "src"), str(tmp_path)], modules=", ".join(["multiepoch_lab.data", *BARE])
     )
     # -S: without the packages of this interpreter
     command = [sys.executable, "-I", "-S", "-c", code]
@@ -157,6 +158,6 @@ def test_the_library_works_where_torch_and_numpy_alone_are_installed(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         "tensor([0, 0, 0], dtype=torch.int32)",
-        "multiepoch.train needs pandas: pip install 'multiepoch[data]'.",
-        "KuaiRand needs pandas and PyArrow: pip install 'multiepoch[data]'.",
+        "multiepoch_lab.train needs pandas: pip install 'multiepoch[lab]'.",
+        "KuaiRand needs pandas and PyArrow: pip install 'multiepoch[lab]'.",
     ]

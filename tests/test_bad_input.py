@@ -19,11 +19,11 @@ import pytest
 import torch
 
 import multiepoch
-from multiepoch.data.log import DataError
 from multiepoch_compare import command as compare
 from multiepoch_compare import output, run
 from multiepoch_compare.__main__ import main
 from multiepoch_compare.readers import Columns, files, map_log, parse
+from multiepoch_lab.data.log import DataError
 
 HEADER = "user,item,click,buy,price,day"
 GOOD = (

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from multiepoch.optim import FrequencyAdaptiveLR, SparseOptimizer
-from multiepoch.remedies import LeaveOneOutRows, tail_rewind
+from multiepoch.remedies import tail_rewind
+from multiepoch_lab.leave_one_out import LeaveOneOutRows
 from reproduction import by_hand, by_package
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "01_the_jump_in_one_program.ipynb"

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from multiepoch.data import Log, Schema
 from multiepoch.optim import SparseOptimizer
+from multiepoch_lab.data import Log, Schema
 from reproduction.measure import as_losses
 from reproduction.remedies import hooks
 from reproduction.remedies.board import BOARD, filtered, hashed, smoothed

@@ -73,7 +73,7 @@ def test_title_author_address_and_version_agree_everywhere():
 
 
 def test_the_library_fetches_its_data_from_the_address_of_the_config():
-    source = (ROOT / "src/multiepoch/data/kuairand.py").read_text()
+    source = (ROOT / "src/multiepoch_lab/data/kuairand.py").read_text()
     owner_and_name = Repository.of(ROOT).url.removeprefix("https://github.com/")
     addresses = re.findall(
         r"https://(?:raw\.githubusercontent|github)\.com/([\w-]+/[\w-]+)", source
@@ -205,7 +205,7 @@ def test_a_missing_record_is_none(tmp_path, monkeypatch):
 def test_the_package_needs_nothing_beyond_what_colab_has():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    needed = [*project["dependencies"], *extras["data"], *extras["compare"]]
+    needed = [*project["dependencies"], *extras["lab"], *extras["compare"]]
     names = {re.split("[=<>]", one)[0] for one in needed if not one.startswith("multiepoch[")}
     assert names <= {re.split("[=<>]", one)[0] for one in imitate_colab.PACKAGES}
 

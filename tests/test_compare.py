@@ -18,9 +18,6 @@ import torch
 from bs4 import BeautifulSoup
 
 import multiepoch_compare
-from multiepoch.data import AdsWorld, DataError
-from multiepoch.data.kuairand import PACKAGED
-from multiepoch.train import NonFiniteLoss
 from multiepoch_compare import api, figures, output, plan, record, report, run
 from multiepoch_compare import command as compare
 from multiepoch_compare import inspect as inspecting
@@ -30,6 +27,9 @@ from multiepoch_compare.estimates import WORDS
 from multiepoch_compare.inspect import inspect, look, sample
 from multiepoch_compare.leak import cross_gain
 from multiepoch_compare.readers import Columns, map_log
+from multiepoch_lab.data import AdsWorld, DataError
+from multiepoch_lab.data.kuairand import PACKAGED
+from multiepoch_lab.train import NonFiniteLoss
 
 pytestmark = pytest.mark.slow
 

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from multiepoch.data.ads_world import OBJECTIVES
-from multiepoch.methods import METHODS
-from multiepoch.stats import interval
+from multiepoch_lab.data.ads_world import OBJECTIVES
+from multiepoch_lab.methods import METHODS
+from multiepoch_lab.stats import interval
 from reproduction import judge
 from reproduction.dose_response import experiment as dose_response
 from reproduction.dose_response import production

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
-from multiepoch.data import DataError
-from multiepoch.methods import METHODS
-from multiepoch.model import ConversionModel
 from multiepoch.optim import SparseOptimizer
 from multiepoch.remedies import tail_rewind
+from multiepoch_lab.data import DataError
+from multiepoch_lab.methods import METHODS
+from multiepoch_lab.model import ConversionModel
 from reproduction import measure, tuning
 from reproduction.ch11_new_data_every_day import experiment as continual
 from reproduction.remedies.baselines import BASELINES

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from multiepoch.model import ConversionModel
+from multiepoch_lab.model import ConversionModel
 from reproduction import judge
 from reproduction.ch03_gradient_sparsity import experiment as gradient_sparsity
 from reproduction.runs import profile

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from multiepoch.methods import METHODS
-from multiepoch.stats import interval
+from multiepoch_lab.methods import METHODS
+from multiepoch_lab.stats import interval
 from reproduction import judge, records
 from reproduction.ch08_fal_versus_meda import figures as figures_of_chapter
 from reproduction.dose_response import experiment, production

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from multiepoch.data import Schema
+from multiepoch_lab.data import Schema
 from reproduction import judge
 from reproduction.interplay import constants, experiment
 from reproduction.remedies.baselines import FactorizationMachine

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from multiepoch.stats import interval
+from multiepoch_lab.stats import interval
 from reproduction import judge
 
 

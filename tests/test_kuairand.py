@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from multiepoch.data import (
+from multiepoch_lab.data import (
     PACKAGED_SPLIT,
     DataError,
     download_kuairand,
@@ -20,7 +20,7 @@ from multiepoch.data import (
     load_kuairand,
     split_by_day,
 )
-from multiepoch.data.kuairand import LOGS, PACKAGED, VIDEOS
+from multiepoch_lab.data.kuairand import LOGS, PACKAGED, VIDEOS
 
 
 @pytest.fixture(scope="module")
@@ -293,7 +293,7 @@ def test_a_download_with_a_wrong_checksum_leaves_nothing(tmp_path, official_plac
 
 def test_a_download_without_pooch_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pooch", None)
-    with pytest.raises(ImportError, match=r"pip install 'multiepoch\[data\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'multiepoch\[lab\]'"):
         download_kuairand(tmp_path)
 
 

@@ -20,7 +20,8 @@ from multiepoch.optim import (
     clip_grad_norm_,
     compiled,
 )
-from multiepoch.remedies import LeaveOneOutRows, passes, votes
+from multiepoch_lab import passes, votes
+from multiepoch_lab.leave_one_out import LeaveOneOutRows
 
 N, USERS, ITEMS, DIM, LR, PADDING, LOOKUPS = 40, 8, 12, 3, 0.3, 0, 4
 

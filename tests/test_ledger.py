@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 
-from multiepoch.stats import interval
+from multiepoch_lab.stats import interval
 from reproduction import judge
 from tools import ledger
 

@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from multiepoch.data import DataError, Log, Schema
-from multiepoch.data.log import PADDING
+from multiepoch_lab.data import DataError, Log, Schema
+from multiepoch_lab.data.log import PADDING
 
 
 def make_log(n=6, day=0, users=10, p_true=True):

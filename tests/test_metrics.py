@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multiepoch.data import DataError, Log, Schema
-from multiepoch.train import bayes_optimum, metrics
+from multiepoch_lab.data import DataError, Log, Schema
+from multiepoch_lab.train import bayes_optimum, metrics
 
 # Scores on a coarse grid, so that many are equal.
 LABELLED = st.lists(st.tuples(st.integers(-6, 6), st.booleans()), min_size=2, max_size=60).filter(

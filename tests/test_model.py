@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from multiepoch.data import Schema
-from multiepoch.data.log import PADDING
-from multiepoch.model import AdditiveModel, ConversionModel
 from multiepoch.optim.memory import use_huge_pages
-from multiepoch.train import metrics
+from multiepoch_lab.data import Schema
+from multiepoch_lab.data.log import PADDING
+from multiepoch_lab.model import AdditiveModel, ConversionModel
+from multiepoch_lab.train import metrics
 
 SCHEMA = Schema({"user": 60, "product": 40}, ("x0", "x1"), ("click", "checkout"))
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from multiepoch.optim import SparseOptimizer
-from multiepoch.remedies import TwoFoldTables
+from multiepoch_lab.two_fold import TwoFoldTables
 
 N, ROWS, DIM, LR, PADDING = 40, (8, 5), 3, 0.3, 2
 

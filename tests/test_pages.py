@@ -12,9 +12,9 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 
-import multiepoch.data
 import multiepoch.optim
-import multiepoch.train
+import multiepoch_lab.data
+import multiepoch_lab.train
 from reproduction import judge, records
 from reproduction.dose_response import production
 from tests.test_interactive_figure import LIMIT
@@ -173,7 +173,7 @@ def test_every_claim_has_its_prediction_on_the_page(html):
 
 
 def test_every_public_name_is_on_the_api_page(html):
-    for module in (multiepoch.data, multiepoch.optim, multiepoch.train):
+    for module in (multiepoch_lab.data, multiepoch.optim, multiepoch_lab.train):
         for name in filter(lambda name: callable(getattr(module, name)), module.__all__):
             assert f"{module.__name__}.{name}" in ids(html / "book/api.html")
 

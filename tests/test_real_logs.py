@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from multiepoch.data import PACKAGED_SPLIT, load_kuairand, split_by_day
-from multiepoch.train.evaluation import frequency_edges, frequency_groups
+from multiepoch_lab.data import PACKAGED_SPLIT, load_kuairand, split_by_day
+from multiepoch_lab.train.evaluation import frequency_edges, frequency_groups
 from reproduction import measure
 from reproduction.ch12_real_logs import experiment as real_logs
 from reproduction.ch12_real_logs.experiment import WITH, WITHOUT

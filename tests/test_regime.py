@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from multiepoch import regime
 from multiepoch_compare.record import loads
+from multiepoch_lab import regime
 from reproduction import records
 from reproduction.ch12_real_logs import penalty
 from reproduction.dose_response import experiment as dose_response

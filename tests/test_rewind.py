@@ -18,8 +18,9 @@ from multiepoch.optim import (
     FrequencyAdaptiveLR,
     SparseOptimizer,
 )
-from multiepoch.remedies import Rewind, meda, meda_groups, meda_restored, tail_rewind
+from multiepoch.remedies import Rewind, meda, meda_restored, tail_rewind
 from multiepoch.remedies.undo_log import Counts, UndoLog
+from multiepoch_lab.table_groups import meda_groups
 
 ROWS, DIMS = (40, 25), (3, 5)
 

@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from multiepoch.runner import Runner, code_hash
+from multiepoch_lab.runner import Runner, code_hash
 
 
 @pytest.fixture(autouse=True)

@@ -14,12 +14,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multiepoch.data import DataError, load_kuairand
-from multiepoch.data.hashing import hashed_cross
-from multiepoch.data.kuairand import PACKAGED
-from multiepoch.files import atomic_write
 from multiepoch_compare.readers import FORMATS, Columns, files, map_log, parse, tabular
 from multiepoch_compare.readers.row_map import RowMap, keys_of
+from multiepoch_lab.data import DataError, load_kuairand
+from multiepoch_lab.data.hashing import hashed_cross
+from multiepoch_lab.data.kuairand import PACKAGED
+from multiepoch_lab.files import atomic_write
 
 COLUMNS = Columns(
     ids=("user", "item"),

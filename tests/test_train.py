@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from multiepoch.data import Log, Schema
-from multiepoch.model import ConversionModel
 from multiepoch.optim import FrequencyAdaptiveLR, SparseOptimizer
 from multiepoch.remedies import tail_rewind
-from multiepoch.train import (
+from multiepoch_lab.data import Log, Schema
+from multiepoch_lab.model import ConversionModel
+from multiepoch_lab.train import (
     NonFiniteLoss,
     evaluate,
     frequency_edges,
@@ -29,7 +29,7 @@ from multiepoch.train import (
     train,
     train_days,
 )
-from multiepoch.train import checkpoint as checkpoints
+from multiepoch_lab.train import checkpoint as checkpoints
 
 quiet = dict(progress=None)
 

@@ -16,7 +16,7 @@ from textwrap import indent
 
 import nbformat
 
-from multiepoch.files import write_text
+from multiepoch_lab.files import write_text
 from reproduction import judge
 from reproduction.findings import is_true
 from tools import numbers

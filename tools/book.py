@@ -26,7 +26,7 @@ import torch
 import yaml
 from nbformat import NotebookNode
 
-from multiepoch.runner import Runner
+from multiepoch_lab.runner import Runner
 from reproduction import judge, records
 from reproduction.ch08_fal_versus_meda import figures as chapter_eight
 from reproduction.dose_response import production as dose_production

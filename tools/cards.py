@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib import image
 from matplotlib.figure import Figure
 
-from multiepoch.methods import METHODS
+from multiepoch_lab.methods import METHODS
 from reproduction import records, style
 from reproduction.dose_response import experiment
 from tools import lead

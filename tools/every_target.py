@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from multiepoch.files import write_text
+from multiepoch_lab.files import write_text
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "_build" / "every-target"

@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from multiepoch.files import write_text
+from multiepoch_lab.files import write_text
 from reproduction import records
 from reproduction.ch11_new_data_every_day import scale
 from reproduction.runs import PROFILES

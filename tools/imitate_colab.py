@@ -23,8 +23,8 @@ import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
-from multiepoch.files import write_text
 from multiepoch.optim import compiled
+from multiepoch_lab.files import write_text
 from tools.colab import Repository
 
 ROOT = Path(__file__).parents[1]

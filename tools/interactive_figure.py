@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from multiepoch.methods import METHODS
-from multiepoch.stats import interval
+from multiepoch_lab.methods import METHODS
+from multiepoch_lab.stats import interval
 from reproduction import records, style
 from reproduction.ch08_fal_versus_meda import figures as chapter
 from reproduction.ch08_fal_versus_meda.figures import RATE, SHOWN, SOURCE, shown_rows

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from multiepoch.methods import METHODS
+from multiepoch_lab.methods import METHODS
 from reproduction import records, style
 from reproduction.ch08_fal_versus_meda.figures import SHOWN
 from reproduction.dose_response import production

@@ -25,7 +25,7 @@ import papermill
 from filelock import FileLock
 from papermill.exceptions import PapermillExecutionError
 
-from multiepoch.files import atomic_write
+from multiepoch_lab.files import atomic_write
 from tools.colab import Repository, addressed
 
 PROFILES = ("quick", "cpu", "long", "gpu")

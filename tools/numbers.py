@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from multiepoch.data.ads_world import OBJECTIVES
-from multiepoch.stats import interval
+from multiepoch_lab.data.ads_world import OBJECTIVES
+from multiepoch_lab.stats import interval
 from reproduction import judge, records
 from reproduction.ch04_sparse_optimizer import rules
 from reproduction.ch10_board import experiment as board

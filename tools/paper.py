@@ -23,9 +23,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from multiepoch.files import write_text
-from multiepoch.methods import METHODS
-from multiepoch.stats import interval
+from multiepoch_lab.files import write_text
+from multiepoch_lab.methods import METHODS
+from multiepoch_lab.stats import interval
 from reproduction import judge, records, style, tuning
 from reproduction.ch04_sparse_optimizer import rules
 from reproduction.ch10_board import experiment as board

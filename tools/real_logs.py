@@ -9,10 +9,10 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from multiepoch.files import write_text
 from multiepoch_compare import report
 from multiepoch_compare.estimates import Estimate
 from multiepoch_compare.record import loads
+from multiepoch_lab.files import write_text
 from reproduction.style import signed
 
 LOGS = {

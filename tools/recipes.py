@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from multiepoch.stats import interval
+from multiepoch_lab.stats import interval
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "book" / "recipes.md"

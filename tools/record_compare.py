@@ -15,10 +15,10 @@ import argparse
 import json
 from pathlib import Path
 
-from multiepoch.files import write_text
 from multiepoch_compare import figures, report
 from multiepoch_compare.inspect import inspect
 from multiepoch_compare.record import loads
+from multiepoch_lab.files import write_text
 
 TARGET = Path(__file__).parents[1] / "results" / "cpu"
 

@@ -2,8 +2,7 @@
 
     from multiepoch import SparseOptimizer, tail_rewind
 
-Everything here needs torch and NumPy alone. `multiepoch.train` and the KuaiRand part of
-`multiepoch.data` need the extra `data`.
+It needs torch and NumPy alone. What the book trains with is in `multiepoch_lab`.
 """
 
 from multiepoch.optim import (

@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(name: str, arguments: list[str]) -> int:
     from multiepoch import __version__
-    from multiepoch.data.log import DataError
+    from multiepoch_lab.data.log import DataError
 
     if name == "--version":
         print(f"multiepoch {__version__}")

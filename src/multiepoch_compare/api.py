@@ -12,11 +12,11 @@ import pandas as pd
 import pyarrow as pa
 from markupsafe import escape
 
-from multiepoch.data import check
-from multiepoch.data.log import DataError
 from multiepoch_compare import command, figures
 from multiepoch_compare.readers import files
 from multiepoch_compare.record import loads
+from multiepoch_lab.data import check
+from multiepoch_lab.data.log import DataError
 
 
 def compare(

@@ -18,15 +18,15 @@ from typing import Any, NoReturn
 
 import torch
 
-from multiepoch.data.log import DataError
-from multiepoch.files import write_text
-from multiepoch.runner import in_words, machine, one_thread, resolve_device
 from multiepoch_compare import output, plan, report
 from multiepoch_compare.leak import leaks
 from multiepoch_compare.readers import FORMATS, Columns, MappedLog, default_cache, files, map_log
 from multiepoch_compare.record import dumps, record
 from multiepoch_compare.run import Parts, Setup, rates, read_parts
 from multiepoch_compare.tune import n_runs, n_workers, seconds_a_run, tune_and_run
+from multiepoch_lab.data.log import DataError
+from multiepoch_lab.files import write_text
+from multiepoch_lab.runner import in_words, machine, one_thread, resolve_device
 
 LOOK_ROWS = 200_000
 

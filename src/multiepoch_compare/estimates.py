@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multiepoch.stats import interval
 from multiepoch_compare.plan import COLLAPSE
+from multiepoch_lab.stats import interval
 
 # The verdicts by the kind of a difference in logloss: on more epochs, and on a method against
 # another. `Estimate.kind` tells the kind by the interval.

@@ -12,8 +12,8 @@ import numpy as np
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from multiepoch.methods import LINES
-from multiepoch.stats import interval
+from multiepoch_lab.methods import LINES
+from multiepoch_lab.stats import interval
 
 _WIDTH = 5.6  # inches: 12 pt text stays readable when the figure is 350 px wide, on a phone
 _GRAY = "#6B6B6B"

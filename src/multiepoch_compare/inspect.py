@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tabulate import tabulate
 
-from multiepoch.data.log import DataError
 from multiepoch_compare import leak, output, plan
 from multiepoch_compare.readers import files, parse
+from multiepoch_lab.data.log import DataError
 
 ROWS = 200_000
 _ACTIONS = "click|like|view|cart|checkout|purchase|buy|pay|order|install|follow|comment|share|enter"

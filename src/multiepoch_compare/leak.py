@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from multiepoch.data.log import PADDING, Log
-from multiepoch.train.metrics import entropy
+from multiepoch_lab.data.log import PADDING, Log
+from multiepoch_lab.train.metrics import entropy
 
 LEAK = 0.5  # no honest column explains as much of a label
 _ROWS = 200_000

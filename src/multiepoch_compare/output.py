@@ -12,9 +12,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from multiepoch.data.log import DataError
-from multiepoch.files import write_text
 from multiepoch_compare.readers.files import disk_error
+from multiepoch_lab.data.log import DataError
+from multiepoch_lab.files import write_text
 
 REMEDY = "give another --out"
 SHARED = "parts"  # a file that a call deletes when it ends

@@ -12,10 +12,10 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
-from multiepoch.data.log import DataError, Log
-from multiepoch.methods import METHODS, Hyperparameter
-from multiepoch.train.metrics import entropy
 from multiepoch_compare.readers import MappedLog, parse
+from multiepoch_lab.data.log import DataError, Log
+from multiepoch_lab.methods import METHODS, Hyperparameter
+from multiepoch_lab.train.metrics import entropy
 
 DENSE_LR = 1e-3
 STEP = 10**0.5

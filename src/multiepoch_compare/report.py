@@ -8,12 +8,12 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tabulate import tabulate
 
-from multiepoch.regime import Expected
 from multiepoch_compare import plan
 from multiepoch_compare.estimates import WORDS, Estimate
 from multiepoch_compare.plan import COLLAPSE
 from multiepoch_compare.run import WORSE
 from multiepoch_compare.verdict import RETUNED
+from multiepoch_lab.regime import Expected
 
 NEARLY_ALL = 0.8  # of the lookups: tail rewind then returns nearly the rows that MEDA does
 _TONES = {"rise": "bad", "slight rise": "bad", "fall": "good", "slight fall": "good"}

@@ -14,15 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from multiepoch.data.log import Log, Schema
-from multiepoch.files import atomic_write
-from multiepoch.methods import ALL_METHODS, Around
-from multiepoch.model import AdditiveModel, ConversionModel
-from multiepoch.regime import Expected, expect
-from multiepoch.train import NonFiniteLoss, frequency_groups, predict, train
-from multiepoch.train.metrics import auc, entropy, logloss
 from multiepoch_compare import plan
 from multiepoch_compare.readers import Columns, MappedLog
+from multiepoch_lab.data.log import Log, Schema
+from multiepoch_lab.files import atomic_write
+from multiepoch_lab.methods import ALL_METHODS, Around
+from multiepoch_lab.model import AdditiveModel, ConversionModel
+from multiepoch_lab.regime import Expected, expect
+from multiepoch_lab.train import NonFiniteLoss, frequency_groups, predict, train
+from multiepoch_lab.train.metrics import auc, entropy, logloss
 
 # For the interval over impressions, a day is divided into blocks: by the first id column (users, as
 # a rule) with so many values that no block holds more than LARGEST_BLOCK of the day, or by

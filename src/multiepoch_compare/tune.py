@@ -10,16 +10,17 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-from multiepoch.data.log import DataError
-from multiepoch.methods import ALL_METHODS
-from multiepoch.model import ConversionModel
-from multiepoch.runner import KeptRunner, in_words, run_key
-from multiepoch.train import NonFiniteLoss, train
 from multiepoch_compare import plan, run, verdict
 from multiepoch_compare.estimates import Estimate, Losses, difference
 from multiepoch_compare.run import Setup, rates, read_parts
+from multiepoch_lab.data.log import DataError
+from multiepoch_lab.methods import ALL_METHODS
+from multiepoch_lab.model import ConversionModel
+from multiepoch_lab.runner import KeptRunner, in_words, run_key
+from multiepoch_lab.train import NonFiniteLoss, train
 
-_CODE = ("multiepoch", "multiepoch_compare")  # a change of these makes kept trials stale
+# A change of these makes kept trials stale.
+_CODE = ("multiepoch", "multiepoch_lab", "multiepoch_compare")
 _TIMED_STEPS = 20
 
 

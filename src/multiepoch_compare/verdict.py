@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multiepoch.stats import interval
-from multiepoch.train.metrics import entropy
 from multiepoch_compare.estimates import Estimate, Losses, difference, estimate
 from multiepoch_compare.plan import ADAGRAD, ADDITIVE, COLLAPSE, SPARSE, Trial
+from multiepoch_lab.stats import interval
+from multiepoch_lab.train.metrics import entropy
 
 RETUNED = "plain (retuned)"
 PLAIN = ("plain", RETUNED)

@@ -9,10 +9,10 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from multiepoch.data import Log
-from multiepoch.model import ConversionModel
 from multiepoch.optim import SparseOptimizer
-from multiepoch.remedies import LeaveOneOutRows
+from multiepoch_lab.data import Log
+from multiepoch_lab.leave_one_out import LeaveOneOutRows
+from multiepoch_lab.model import ConversionModel
 from reproduction import by_hand, style
 
 

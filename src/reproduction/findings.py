@@ -28,7 +28,7 @@ from types import ModuleType
 import numpy as np
 import pandas as pd
 
-from multiepoch.stats import interval
+from multiepoch_lab.stats import interval
 from reproduction import tables
 from reproduction.records import Record
 

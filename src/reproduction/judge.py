@@ -21,7 +21,7 @@ import pandas as pd
 from scipy.special import stdtr
 from tabulate import tabulate
 
-from multiepoch.stats import interval
+from multiepoch_lab.stats import interval
 
 Status = Literal["holds", "fails", "open"]
 COLUMNS = ["claim", "measure", "point", "seed", "value"]  # of evidence

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from multiepoch.stats import interval
-from multiepoch.train.metrics import share_of_gap
+from multiepoch_lab.stats import interval
+from multiepoch_lab.train.metrics import share_of_gap
 
 KEYS = ["setting", "stratum", "rates", "rate", "data", "size", "taste", "kind", "remedy", "unique"]
 KEYS += ["method", "objective", "seed", "epoch"]

@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 from tabulate import tabulate
 
-from multiepoch.data import Log
+from multiepoch_lab.data import Log
 from reproduction import judge, records
 from reproduction.command import EXPERIMENTS
 from reproduction.runs import Profile, resolve_device

@@ -17,8 +17,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from multiepoch.files import atomic_write, write_text
-from multiepoch.runner import machine
+from multiepoch_lab.files import atomic_write, write_text
+from multiepoch_lab.runner import machine
 from reproduction import judge
 from reproduction.runs import kept_runs
 

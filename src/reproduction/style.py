@@ -18,7 +18,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter
 from PIL import Image
 
-from multiepoch.methods import LINES
+from multiepoch_lab.methods import LINES
 from reproduction import figure_files, findings, tables
 from reproduction.measure import intervals, jump, to_start
 from reproduction.records import Record

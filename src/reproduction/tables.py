@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import pandas as pd
 
-from multiepoch.methods import ALL_METHODS
+from multiepoch_lab.methods import ALL_METHODS
 from reproduction import judge, records
 from reproduction.records import Record
 from reproduction.tuning import Tuned

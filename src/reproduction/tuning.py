@@ -25,9 +25,9 @@ from typing import Any
 
 import pandas as pd
 
-from multiepoch.files import write_text
-from multiepoch.methods import Hyperparameter
-from multiepoch.model import ConversionModel
+from multiepoch_lab.files import write_text
+from multiepoch_lab.methods import Hyperparameter
+from multiepoch_lab.model import ConversionModel
 from reproduction.measure import curve
 from reproduction.remedies.baselines import BASELINES
 from reproduction.remedies.board import BOARD, METHODS

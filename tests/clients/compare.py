@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 
-from multiepoch.files import write_text
+from multiepoch_lab.files import write_text
 from tests.clients.data import CLIENTS, Days, expected_logloss
 from tests.clients.running import prepared, quiet, run
 from tools.recipes import ROOT, Recipe, recipes

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from multiepoch.data import AdsWorld, Log
+from multiepoch_lab.data import AdsWorld, Log
 
 BATCH = 512
 Names = dict[str, Any]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from multiepoch.stats import interval
+from multiepoch_lab.stats import interval
 from reproduction import judge
 from tests.regression.run import Outcome, name_of
 

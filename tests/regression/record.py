@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from multiepoch.runner import Runner
+from multiepoch_lab.runner import Runner
 from reproduction.runs import profile as profile_named
 from tests.regression import reference as references
 from tests.regression.compare import compare

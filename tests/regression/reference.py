@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from multiepoch.files import write_text
-from multiepoch.runner import machine, resolve_device
+from multiepoch_lab.files import write_text
+from multiepoch_lab.runner import machine, resolve_device
 
 
 def path(root: Path, profile: str) -> Path:

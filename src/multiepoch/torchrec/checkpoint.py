@@ -19,7 +19,6 @@ from torch import Tensor
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torchrec.distributed import DistributedModelParallel
 
-from multiepoch.files import write_text
 from multiepoch.remedies import Rewind
 from multiepoch.torchrec.optimizer import ShardedOptimizer
 from multiepoch.torchrec.shards import Shard
@@ -72,7 +71,7 @@ def save(
     dcp.save(content, checkpoint_id=path)
     dist.barrier()
     if dist.get_rank() == 0:
-        write_text(Path(folder) / _LATEST, path.name)
+        (Path(folder) / _LATEST).write_text(path.name)
         for other in set(Path(folder).glob("step-*")) - {path}:
             shutil.rmtree(other)
     return path

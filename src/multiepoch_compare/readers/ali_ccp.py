@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from multiepoch.data.log import DataError
 from multiepoch_compare.readers import files, parse
 from multiepoch_compare.readers.columns import Columns
+from multiepoch_lab.data.log import DataError
 
 _ONE_ID = "101 121 122 124 125 126 127 128 129 205 206 207 216 508 509 702 853 301"
 FIELDS = tuple(_ONE_ID.split())

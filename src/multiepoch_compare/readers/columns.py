@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from multiepoch.data.log import DataError
+from multiepoch_lab.data.log import DataError
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from multiepoch.data import check
-from multiepoch.data.log import DataError
-from multiepoch.files import atomic_write
+from multiepoch_lab.data import check
+from multiepoch_lab.data.log import DataError
+from multiepoch_lab.files import atomic_write
 
 PARQUET_ENDINGS = (".parquet", ".pq")
 ENDINGS = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", *PARQUET_ENDINGS)

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from multiepoch.data.log import DataError
+from multiepoch_lab.data.log import DataError
 
 LONGEST_BAG = 64  # the memory of a bag is that of the longest one
 LABELS = {"0": 0, "1": 1, "false": 0, "true": 1, "no": 0, "yes": 1, "n": 0, "y": 1, "f": 0, "t": 1}

@@ -20,12 +20,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from multiepoch.data.hashing import hashed_cross
-from multiepoch.data.log import PADDING, DataError, Log, Schema
-from multiepoch.runner import in_words
 from multiepoch_compare.readers import files, parse
 from multiepoch_compare.readers.columns import Columns
 from multiepoch_compare.readers.row_map import Alike, RowMap, keys_of
+from multiepoch_lab.data.hashing import hashed_cross
+from multiepoch_lab.data.log import PADDING, DataError, Log, Schema
+from multiepoch_lab.runner import in_words
 
 _VERSION = 7  # of the arrays on disk; another number makes kept logs stale
 _MOST_IDS = 2**31 - 1

@@ -14,8 +14,8 @@ import pandas as pd
 import torch
 from scipy.special import ndtr, ndtri
 
-from multiepoch.data.ads_world import OBJECTIVES
-from multiepoch.runner import resolve_device, run_key
+from multiepoch_lab.data.ads_world import OBJECTIVES
+from multiepoch_lab.runner import resolve_device, run_key
 from reproduction.a1_ab_test import serving
 from reproduction.a1_ab_test.serving import ARMS, BLEND, NAIVE, ONE, REWIND, TRUTH, Plan, simulate
 from reproduction.findings import by_name
@@ -50,7 +50,7 @@ def run(profile: Profile, device: str = "auto", seeds=None, plan=RECORD) -> pd.D
         "device": device,
         "code": inspect.getsource(serving),
     }
-    packages = ("multiepoch", "reproduction.runs", "reproduction.remedies")
+    packages = ("multiepoch", "multiepoch_lab", "reproduction.runs", "reproduction.remedies")
     keys = [run_key(given | {"seed": seed}, *packages) for seed in seeds]
     work = partial(simulate, plan, sizes, device)
     worlds = kept(work, seeds, keys, sizes, device, "A/B test, seed {}".format)

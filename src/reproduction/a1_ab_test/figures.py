@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from multiepoch.stats import interval
+from multiepoch_lab.stats import interval
 from reproduction import style, tables
 from reproduction.a1_ab_test import experiment
 from reproduction.a1_ab_test.serving import ARMS, BLEND, NAIVE, ONE, QUARTERS, REWIND, TRUTH

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from multiepoch.data import Log, Schema
-from multiepoch.data.ads_world import DENSE
-from multiepoch.methods import Around, EveryEpoch
-from multiepoch.train import predict, train
+from multiepoch_lab.data import Log, Schema
+from multiepoch_lab.data.ads_world import DENSE
+from multiepoch_lab.methods import Around, EveryEpoch
+from multiepoch_lab.train import predict, train
 from reproduction.runs import Profile, Run
 from reproduction.runs.run import build
 from reproduction.tuning import DAY_TAIL, Arm

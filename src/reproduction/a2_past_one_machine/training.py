@@ -19,10 +19,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from multiepoch.data import AdsWorld, Log
-from multiepoch.model import ConversionModel
 from multiepoch.optim import FrequencyAdaptiveLR, SparseOptimizer
 from multiepoch.remedies import Rewind
+from multiepoch_lab.data import AdsWorld, Log
+from multiepoch_lab.model import ConversionModel
 
 QUARTERS = 4  # evaluations in an epoch
 

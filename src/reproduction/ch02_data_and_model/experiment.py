@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from multiepoch.data import PACKAGED_SPLIT, AdsWorld, Log
+from multiepoch_lab.data import PACKAGED_SPLIT, AdsWorld, Log
 from reproduction import tables
 from reproduction.findings import by_name, estimate
 from reproduction.measure import losses, pick, share_of_gap_closed

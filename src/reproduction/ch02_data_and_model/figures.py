@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from multiepoch.data import Log
+from multiepoch_lab.data import Log
 from reproduction import style
 from reproduction.ch02_data_and_model import experiment
 from reproduction.findings import estimate

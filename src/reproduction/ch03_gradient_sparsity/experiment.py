@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from multiepoch.data import PACKAGED_SPLIT, Log, load_kuairand, split_by_day
+from multiepoch_lab.data import PACKAGED_SPLIT, Log, load_kuairand, split_by_day
 from reproduction import style
 from reproduction.findings import by_name, measures
 from reproduction.judge import evidence

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from multiepoch.data.ads_world import OBJECTIVES
+from multiepoch_lab.data.ads_world import OBJECTIVES
 from reproduction import style
 from reproduction.ch04_sparse_optimizer import rules
 from reproduction.findings import by_name

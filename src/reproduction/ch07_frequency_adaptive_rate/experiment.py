@@ -6,9 +6,9 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from multiepoch.data import Log
-from multiepoch.methods import FAL_SCALES
 from multiepoch.optim import FrequencyAdaptiveLR
+from multiepoch_lab.data import Log
+from multiepoch_lab.methods import FAL_SCALES
 from reproduction import style, tables
 from reproduction.dose_response import production
 from reproduction.findings import estimate

@@ -5,8 +5,8 @@ import math
 import pandas as pd
 import torch
 
-from multiepoch.data import Log
-from multiepoch.train.metrics import auc
+from multiepoch_lab.data import Log
+from multiepoch_lab.train.metrics import auc
 from reproduction import measure
 from reproduction.dose_response import production
 from reproduction.runs import Profile, over_seeds, run_all

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from multiepoch.methods import METHODS
+from multiepoch_lab.methods import METHODS
 from reproduction import style, tables
 from reproduction.dose_response import experiment as dose
 from reproduction.dose_response import production

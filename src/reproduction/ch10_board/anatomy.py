@@ -8,8 +8,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from multiepoch.data import Log
-from multiepoch.train import train
+from multiepoch_lab.data import Log
+from multiepoch_lab.train import train
 from reproduction.findings import by_name
 from reproduction.records import Record
 from reproduction.remedies.board import BOARD

@@ -11,7 +11,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from multiepoch.stats import interval
+from multiepoch_lab.stats import interval
 from reproduction.findings import by_name
 from reproduction.judge import evidence
 from reproduction.measure import as_losses, ran

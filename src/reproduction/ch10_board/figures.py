@@ -16,7 +16,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from multiepoch.stats import interval
+from multiepoch_lab.stats import interval
 from reproduction import style
 from reproduction.ch10_board import experiment
 from reproduction.ch10_board.anatomy import LABELS

@@ -8,8 +8,8 @@ size; losses are under the true probabilities, of all conversions that will come
 
 import pandas as pd
 
-from multiepoch.data.ads_world import OBJECTIVES
-from multiepoch.methods import ALL_METHODS
+from multiepoch_lab.data.ads_world import OBJECTIVES
+from multiepoch_lab.methods import ALL_METHODS
 from reproduction.findings import by_name, estimate
 from reproduction.judge import evidence
 from reproduction.measure import EXPECTED, by_seed, losses, relative

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from multiepoch.data import AdsWorld
-from multiepoch.train.metrics import auc
+from multiepoch_lab.data import AdsWorld
+from multiepoch_lab.train.metrics import auc
 from reproduction import measure
 from reproduction.findings import by_name
 from reproduction.judge import evidence

@@ -14,8 +14,8 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from multiepoch.methods import Hyperparameter
-from multiepoch.stats import interval
+from multiepoch_lab.methods import Hyperparameter
+from multiepoch_lab.stats import interval
 from reproduction import tables
 from reproduction.findings import by_name, estimate
 from reproduction.judge import evidence

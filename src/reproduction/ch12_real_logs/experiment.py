@@ -8,9 +8,9 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from multiepoch import regime
-from multiepoch.data import Log
-from multiepoch.methods import METHODS as COMPARED
+from multiepoch_lab import regime
+from multiepoch_lab.data import Log
+from multiepoch_lab.methods import METHODS as COMPARED
 from reproduction import style, tables
 from reproduction.ch12_real_logs import penalty
 from reproduction.dose_response import production

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from multiepoch.data.ads_world import OBJECTIVES
+from multiepoch_lab.data.ads_world import OBJECTIVES
 from reproduction import measure
 from reproduction.findings import by_name
 from reproduction.measure import DRAWN, EXPECTED, at_best_rate, losses, over_objectives, relative

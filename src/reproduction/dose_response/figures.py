@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from multiepoch.methods import METHODS
+from multiepoch_lab.methods import METHODS
 from reproduction import style
 from reproduction.dose_response import experiment
 from reproduction.measure import intervals, ran

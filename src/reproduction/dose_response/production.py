@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from multiepoch.data.ads_world import OBJECTIVES
-from multiepoch.methods import Hyperparameter
+from multiepoch_lab.data.ads_world import OBJECTIVES
+from multiepoch_lab.methods import Hyperparameter
 from reproduction.dose_response import experiment
 from reproduction.dose_response.experiment import ENDS, QUARTER, SPARSEST, against, dose, jumps
 from reproduction.findings import by_name

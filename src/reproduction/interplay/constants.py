@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from multiepoch.data import Log
+from multiepoch_lab.data import Log
 from reproduction import tables
 from reproduction.interplay.experiment import REAL
 from reproduction.runs import Profile, window

@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from multiepoch.data.ads_world import TASTE_SCALE
+from multiepoch_lab.data.ads_world import TASTE_SCALE
 from reproduction import style, tables
 from reproduction.findings import by_name, estimate
 from reproduction.judge import evidence

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pandas as pd
 from matplotlib.figure import Figure
 
-from multiepoch.methods import ALL_METHODS
+from multiepoch_lab.methods import ALL_METHODS
 from reproduction import style, tables
 from reproduction.dose_response import experiment as dose
 from reproduction.dose_response.experiment import best_against_one_epoch, to_one_epoch

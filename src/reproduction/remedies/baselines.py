@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from multiepoch.data import Schema
-from multiepoch.model import AdditiveModel, TableModel
+from multiepoch_lab.data import Schema
+from multiepoch_lab.model import AdditiveModel, TableModel
 from reproduction.remedies.remedy import Remedy
 
 WIDTH = 16  # of the vectors that meet, as in the full model

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from multiepoch.data import Log
-from multiepoch.methods import ALL_METHODS, TAU
 from multiepoch.optim import AdaptiveRegularization, FrequencyAdaptiveLR
 from multiepoch.remedies import Rewind, meda, tail_rewind
+from multiepoch_lab.data import Log
+from multiepoch_lab.methods import ALL_METHODS, TAU
 from reproduction.remedies import hooks
 from reproduction.remedies.baselines import BASELINES
 from reproduction.remedies.remedy import OnWholeTables, Remedy, hook, of

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from multiepoch.methods import Around
 from multiepoch.optim.lookups import gradient_of
 from multiepoch.optim.sparse import SparseOptimizer
 from multiepoch.remedies.tables import Tables, embeddings
+from multiepoch_lab.methods import Around
 
 
 class Hook(Around):

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import nn
 
-from multiepoch.data import Log
-from multiepoch.methods import ALL_METHODS, Method
-from multiepoch.model import ConversionModel
+from multiepoch_lab.data import Log
+from multiepoch_lab.methods import ALL_METHODS, Method
+from multiepoch_lab.model import ConversionModel
 from reproduction.remedies.hooks import WholeTables
 
 

@@ -1,6 +1,6 @@
 """One training run as data, and many of them: profiles, interventions, execution."""
 
-from multiepoch.runner import resolve_device
+from multiepoch_lab.runner import resolve_device
 from reproduction.runs.profiles import PROFILES, Profile, kept_runs, profile
 from reproduction.runs.run import (
     COLUMNS,

@@ -11,9 +11,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from multiepoch.data import AdsWorld, Log
-from multiepoch.methods import Around
 from multiepoch.optim.lookups import gradient_of
+from multiepoch_lab.data import AdsWorld, Log
+from multiepoch_lab.methods import Around
 
 TAIL = 100  # a row with fewer impressions in the window counts as infrequent
 

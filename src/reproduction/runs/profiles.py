@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from multiepoch.data import AdsWorld, Log
+from multiepoch_lab.data import AdsWorld, Log
 
 
 @dataclass(frozen=True)

@@ -17,18 +17,19 @@ import pandas as pd
 import torch
 from torch.optim import Optimizer
 
-from multiepoch.data import Log, Schema
-from multiepoch.model import ConversionModel
-from multiepoch.runner import Item, KeptRunner, code_hash, resolve_device, run_key
-from multiepoch.train import bayes_optimum, frequency_groups, train, train_days
-from multiepoch.train.loop import NonFiniteLoss
-from multiepoch.train.metrics import entropy
+from multiepoch_lab.data import Log, Schema
+from multiepoch_lab.model import ConversionModel
+from multiepoch_lab.runner import Item, KeptRunner, code_hash, resolve_device, run_key
+from multiepoch_lab.train import bayes_optimum, frequency_groups, train, train_days
+from multiepoch_lab.train.loop import NonFiniteLoss
+from multiepoch_lab.train.metrics import entropy
 from reproduction.remedies.board import METHODS
 from reproduction.runs import interventions
 from reproduction.runs.profiles import Profile, kept_runs
 from reproduction.runs.sources import SOURCES, has_new_id, version, window
 
-CODE = ("multiepoch", "reproduction.runs", "reproduction.remedies")  # on which a run depends
+# On which a run depends.
+CODE = ("multiepoch", "multiepoch_lab", "reproduction.runs", "reproduction.remedies")
 IDENTITY = ["profile", "device", "seed", "method", "setting"]
 COLUMNS = [*IDENTITY, "epoch", "samples", "group", "objective", "metric", "value"]
 NEW_IDS, USER_BLOCKS = "new ids", "blocks of users"

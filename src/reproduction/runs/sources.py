@@ -15,9 +15,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from multiepoch.data import PACKAGED_SPLIT, DataError, Log, Schema, load_kuairand, split_by_day
-from multiepoch.files import atomic_write
-from multiepoch.runner import run_key
+from multiepoch_lab.data import PACKAGED_SPLIT, DataError, Log, Schema, load_kuairand, split_by_day
+from multiepoch_lab.files import atomic_write
+from multiepoch_lab.runner import run_key
 from reproduction.runs.profiles import Profile, kept_runs
 
 WINDOWS = "windows"  # the folder of those that are mapped, beside the kept runs
@@ -150,7 +150,11 @@ def _window(
     if not profile.mapped:
         return read()
     settings = [profile.sizes(), data, seed, cross, world, version]
-    path = kept_runs() / WINDOWS / f"{run_key(settings, 'multiepoch.data', 'reproduction.runs')}.pt"
+    path = (
+        kept_runs()
+        / WINDOWS
+        / f"{run_key(settings, 'multiepoch_lab.data', 'reproduction.runs')}.pt"
+    )
     with open(path.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # one process makes the window, and the others wait
         if not path.exists():

@@ -6,10 +6,10 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from multiepoch.model import ConversionModel
 from multiepoch.optim import SparseOptimizer
-from multiepoch.runner import Runner
-from multiepoch.train import frequency_groups, train
+from multiepoch_lab.model import ConversionModel
+from multiepoch_lab.runner import Runner
+from multiepoch_lab.train import frequency_groups, train
 from reproduction import style
 from reproduction.dose_response import production
 from reproduction.findings import by_name

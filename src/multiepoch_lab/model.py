@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from multiepoch.data.log import PADDING, Schema
 from multiepoch.optim.memory import use_huge_pages
+from multiepoch_lab.data.log import PADDING, Schema
 
 # 2^64 over the golden ratio, made odd: multiplying by it spreads neighbouring ids over all bits.
 _HASH_MULTIPLIER = 0x9E3779B97F4A7C15 - (1 << 64)

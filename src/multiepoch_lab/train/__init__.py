@@ -3,17 +3,19 @@
 try:
     import pandas  # noqa: F401
 except ImportError as error:
-    raise ImportError("multiepoch.train needs pandas: pip install 'multiepoch[data]'.") from error
+    raise ImportError(
+        "multiepoch_lab.train needs pandas: pip install 'multiepoch[lab]'."
+    ) from error
 
-from multiepoch.train.config import BetweenEpochs, TrainConfig
-from multiepoch.train.evaluation import (
+from multiepoch_lab.train.config import BetweenEpochs, TrainConfig
+from multiepoch_lab.train.evaluation import (
     bayes_optimum,
     evaluate,
     frequency_edges,
     frequency_groups,
     predict,
 )
-from multiepoch.train.loop import NonFiniteLoss, train, train_days
+from multiepoch_lab.train.loop import NonFiniteLoss, train, train_days
 
 __all__ = [
     "BetweenEpochs",

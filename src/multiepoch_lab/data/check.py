@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from multiepoch.data.log import DataError
+from multiepoch_lab.data.log import DataError
 
 
 def read_csv(content: bytes, columns: Sequence[str], source: str) -> pa.Table:

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from multiepoch import remedies
 from multiepoch.optim import AdaptiveRegularization, FrequencyAdaptiveLR, SparseOptimizer
+from multiepoch_lab.leave_one_out import LeaveOneOutRows
+from multiepoch_lab.table_groups import meda_groups
+from multiepoch_lab.two_fold import TwoFoldTables
 
 Hyperparameter = float | str | None
 
@@ -243,7 +246,7 @@ ALL_METHODS: dict[str, Method] = {
     ),
     "meda_groups": Method(
         "MEDA (groups)",
-        remedy=lambda model, optimizer, seed, epochs, **_: remedies.meda_groups(
+        remedy=lambda model, optimizer, seed, epochs, **_: meda_groups(
             model, optimizer, epochs, seed
         ),
     ),
@@ -258,7 +261,7 @@ ALL_METHODS: dict[str, Method] = {
     # Rows that do not know the label of the impression that they predict.
     "leave_one_out_votes": Method(
         "leave-one-out rows",
-        remedy=lambda model, optimizer, hyperparameter, **_: remedies.LeaveOneOutRows(
+        remedy=lambda model, optimizer, hyperparameter, **_: LeaveOneOutRows(
             model, optimizer, hyperparameter
         ),
         **TAU,
@@ -269,7 +272,7 @@ ALL_METHODS: dict[str, Method] = {
     ),
     "two_fold": Method(
         "two-fold tables",
-        remedy=lambda model, optimizer, **_: remedies.TwoFoldTables(model, optimizer),
+        remedy=lambda model, optimizer, **_: TwoFoldTables(model, optimizer),
         group="own label",
         formula=r"\text{dense layers on fold } k \text{ read tables of fold } 1 - k",
         source="a control of chapter 9",

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from multiepoch.data.log import Log
-from multiepoch.files import atomic_write
+from multiepoch_lab.data.log import Log
+from multiepoch_lab.files import atomic_write
 
 
 def save(path: Path, content: dict[str, Any]) -> None:

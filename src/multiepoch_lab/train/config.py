@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from multiepoch.data.log import Log
+from multiepoch_lab.data.log import Log
 
 
 class BetweenEpochs(Protocol):

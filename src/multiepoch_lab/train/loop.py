@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from multiepoch.data.log import Log, Schema
-from multiepoch.methods import Around
-from multiepoch.model import ConversionModel
-from multiepoch.train import checkpoint as checkpoints
-from multiepoch.train.config import TrainConfig
-from multiepoch.train.evaluation import measure, predict
+from multiepoch_lab.data.log import Log, Schema
+from multiepoch_lab.methods import Around
+from multiepoch_lab.model import ConversionModel
+from multiepoch_lab.train import checkpoint as checkpoints
+from multiepoch_lab.train.config import TrainConfig
+from multiepoch_lab.train.evaluation import measure, predict
 
 # Reading the loss makes a CUDA device wait, so there it is read only this often, in steps.
 _CHECK_EVERY = 100

@@ -21,7 +21,7 @@ from typing import Any, Generic, Self, TypeVar
 import numpy as np
 import torch
 
-from multiepoch.files import atomic_write
+from multiepoch_lab.files import atomic_write
 
 Item = TypeVar("Item")
 

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from multiepoch.optim import compiled
-from multiepoch.remedies.passes import Call
 from multiepoch.remedies.tables import as_bytes, grown
+from multiepoch_lab.passes import Call
 
 _SLOWEST = 1000  # steps over which the mean square of a table is taken
 # What a row of no votes counts already: the first few votes move it less than Adagrad's would.

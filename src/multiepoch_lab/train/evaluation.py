@@ -6,9 +6,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from multiepoch.data.log import DataError, Log
-from multiepoch.model import ConversionModel
-from multiepoch.train import metrics
+from multiepoch_lab.data.log import DataError, Log
+from multiepoch_lab.model import ConversionModel
+from multiepoch_lab.train import metrics
 
 
 def evaluate(model: ConversionModel, log: Log, group: Tensor | None = None) -> pd.DataFrame:

@@ -18,12 +18,12 @@ try:
     import pyarrow as pa
 except ImportError as error:
     raise ImportError(
-        "KuaiRand needs pandas and PyArrow: pip install 'multiepoch[data]'."
+        "KuaiRand needs pandas and PyArrow: pip install 'multiepoch[lab]'."
     ) from error
 
-from multiepoch.data import check
-from multiepoch.data.hashing import hashed_cross
-from multiepoch.data.log import DataError, Log, Schema
+from multiepoch_lab.data import check
+from multiepoch_lab.data.hashing import hashed_cross
+from multiepoch_lab.data.log import DataError, Log, Schema
 
 # The part in the repository: in a checkout it is read from there, elsewhere it is downloaded.
 PACKAGED = Path(__file__).parents[3] / "data" / "kuairand" / "impressions.parquet"
@@ -124,7 +124,7 @@ def _download(url: str, known_hash: str, folder: Path | None = None) -> Path:
     try:
         import pooch
     except ImportError as error:
-        raise ImportError("A download needs pooch: pip install 'multiepoch[data]'.") from error
+        raise ImportError("A download needs pooch: pip install 'multiepoch[lab]'.") from error
     folder = folder or pooch.os_cache("multiepoch")
     try:
         return Path(pooch.retrieve(url, known_hash, url.rpartition("/")[2], folder))

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from multiepoch.data.hashing import hashed_cross
-from multiepoch.data.log import Log, Schema
+from multiepoch_lab.data.hashing import hashed_cross
+from multiepoch_lab.data.log import Log, Schema
 
 OBJECTIVES = ("click", "add_to_cart", "checkout")
 DENSE = ("hour_sin", "hour_cos", "user_activity", "price", "position")

@@ -19,9 +19,9 @@ from multiepoch.optim import compiled
 from multiepoch.optim.checks import check_gradient
 from multiepoch.optim.lookups import all_gather, concatenated, gradient_of
 from multiepoch.optim.sparse import TableOptimizer
-from multiepoch.remedies.passes import Call, Module, Pass, modules_of
 from multiepoch.remedies.tables import Tables, check_same
-from multiepoch.remedies.votes import Lookups, VotedTable, VoteStore
+from multiepoch_lab.passes import Call, Module, Pass, modules_of
+from multiepoch_lab.votes import Lookups, VotedTable, VoteStore
 
 Where = Literal["memory", "column"] | Path
 
