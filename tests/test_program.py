@@ -5,7 +5,6 @@ import inspect
 import re
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import nbformat
 import pandas as pd
@@ -22,6 +21,7 @@ PIECES = {
     if isinstance(node, ast.FunctionDef | ast.ClassDef)
 }
 TINY = {"n_users": 60, "n_products": 40, "n_campaigns": 8, "n_advertisers": 4}
+SOLUTION = re.compile(r"```python\n(.*?)```", re.DOTALL)
 each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 
 
@@ -62,16 +62,56 @@ def test_half_of_the_code_is_shown(path):
     assert n_lines(code_cells(path)) >= 2 * hidden, f"{path.stem}: {hidden} lines are folded"
 
 
+def replaced(node: ast.AST) -> list[str]:
+    """Returns the attributes that a statement assigns, as in `by_hand.rewind = mine`."""
+    kinds = ast.Assign | ast.AugAssign | ast.AnnAssign
+    targets = getattr(node, "targets", [getattr(node, "target", None)])
+    whole = [one for one in targets if isinstance(one, ast.Attribute)]
+    return [ast.unparse(one) for one in whole] if isinstance(node, kinds) else []
+
+
+@each_chapter
+def test_what_the_reader_edits_is_what_runs(path):
+    sources = [cell.source for cell in code_cells(path)]
+    everything = nbformat.read(path, as_version=4).cells
+    sources += [code for cell in everything for code in SOLUTION.findall(cell.source)]
+    imported = set()
+    for source in sources:
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                imported |= {one.asname or one.name for one in node.names}
+    for source in sources:
+        for node in ast.walk(ast.parse(source)):
+            owners = {name.partition(".")[0] for name in replaced(node)}
+            assert not owners & imported, f"{path.stem} replaces a part of {owners & imported}"
+
+
+@each_chapter
+def test_no_cell_takes_a_functions_name_for_something_else(path):
+    trees = [ast.parse(cell.source) for cell in code_cells(path)]
+    functions, other = set(), set()
+    for node in (node for tree in trees for node in tree.body):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            functions.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            functions |= {one.asname or one.name for one in node.names}
+        else:
+            other |= {
+                part.id
+                for part in ast.walk(node)
+                if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
+            }
+    assert not functions & other
+
+
 @pytest.mark.slow
 @each_chapter
 def test_the_solutions_run_on_the_program(path, monkeypatch):
-    sizes = replace(profile("quick"), **TINY, impressions_per_day=150)
+    sizes = replace(profile("quick"), **TINY, impressions_per_day=300)
     log, _, later_day = sizes.split(sizes.world(0))
-    monkeypatch.setattr(notebook, "small_world", lambda seed: (log, later_day, 50))
-    monkeypatch.setattr(by_hand, "redraw", by_hand.redraw)  # put back if a cell replaces it
+    monkeypatch.setattr(notebook, "small_world", lambda seed: (log, later_day))
     setup = next(cell.source for cell in code_cells(path) if "google.colab" in cell.source)
     names = {"seeds": [0], "seed": 0, "log": log, "test": later_day}
-    names["sizes"] = SimpleNamespace(batch_size=50)
     exec(setup, names)
     for cell in code_cells(path, "program"):
         exec(cell.source, names)
@@ -80,7 +120,7 @@ def test_the_solutions_run_on_the_program(path, monkeypatch):
         for cell in nbformat.read(path, as_version=4).cells
         if cell.source.startswith("## Exercises")
     )
-    solutions = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    solutions = SOLUTION.findall(text)
     assert len(solutions) >= 2
     assert text.count("<summary>Solution</summary>") == text.count("</details>") <= 4
     for solution in solutions:

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as logloss
 
-DIM, STD, EPS, DENSE_RATE = 16, 0.01, 1e-8, 1e-3
+DIM, STD, EPS = 16, 0.01, 1e-8
+RATE, DENSE_RATE, BATCH = 0.3, 1e-3, 256  # RATE is the tables'
 
 
 class Dense(nn.Module):
@@ -16,6 +17,7 @@ class Dense(nn.Module):
 
     def __init__(self, width, n):
         super().__init__()
+        self.rate = DENSE_RATE
         self.cross = nn.Linear(width, width)
         self.bottom = nn.Sequential(*layer(width, 128), *layer(128, 64))
         towers = (nn.Sequential(*layer(64, 32), nn.Linear(32, 1)) for _ in range(n))
@@ -37,13 +39,6 @@ def rowwise_adagrad(table, rows, g):
     return g / (table.square[rows].sqrt()[:, None] + EPS)
 
 
-def lazy_adam(table, rows, g, betas=(0.9, 0.999)):
-    for k, (beta, value) in enumerate(zip(betas, (g, g.square()))):
-        table.moments[k, rows] = beta * table.moments[k, rows] + (1 - beta) * value
-    m, v = (table.moments[k, rows] / (1 - betas[k] ** table.steps) for k in (0, 1))
-    return m / (v.sqrt() + EPS)
-
-
 def fal(table, rows):
     """FAL: the share of the rate that a row gets, by the logarithm of its lookups."""
     return torch.log(table.count[rows] + 1) / torch.log(table.count.max() + 1)
@@ -52,13 +47,11 @@ def fal(table, rows):
 class Table:
     """An embedding table: its rows, what they remember, and how a batch moves them."""
 
-    def __init__(self, n_rows, rate, rule=rowwise_adagrad, share=None):
+    def __init__(self, n_rows, rate=RATE, rule=rowwise_adagrad, share=None):
         self.rate, self.rule, self.share = rate, rule, share
         self.weight = STD * torch.randn(n_rows, DIM)
         self.square = torch.zeros(n_rows)  # row-wise Adagrad's sum
-        self.moments = torch.zeros(2, n_rows, DIM)  # Adam's two moments
         self.count = torch.zeros(n_rows)  # lookups so far
-        self.steps = 0
 
     def read(self, ids, at):
         return self.weight[ids]
@@ -67,29 +60,34 @@ class Table:
         """grad: (n, DIM), the gradient of each lookup."""
         rows, place, n = ids.unique(return_inverse=True, return_counts=True)
         self.count[rows] += n
-        self.steps += 1
         summed = torch.zeros(len(rows), DIM).index_add_(0, place, grad)
         rate = self.rate * self.share(self, rows)[:, None] if self.share else self.rate
         self.weight[rows] -= rate * self.rule(self, rows, summed)
 
 
-def redraw(table, epoch, below):
-    """Before a repeated epoch: MEDA redraws every row, tail rewind infrequent ones."""
+def rewind(table, epoch, below=100):
+    """Tail rewind: before a repeated epoch, infrequent rows start again."""
     if epoch == 1:
         table.lookups = table.count.clone()
     few = table.lookups < below
     table.weight[few] = STD * torch.randn(int(few.sum()), DIM)
-    table.square[few], table.moments[:, few], table.count[few] = 0, 0, 0
+    table.square[few], table.count[few] = 0, 0
+
+
+def meda(table, epoch):
+    """MEDA: all rows start again."""
+    rewind(table, epoch, below=float("inf"))
 
 
 class LeaveOneOut(Table):
     """A row is a sum of votes; an impression reads it without its own."""
 
-    def __init__(self, n_rows, rate, n_impressions):
+    def __init__(self, n_rows, n_impressions, rate=0.1):
         super().__init__(n_rows, rate)
         self.votes = torch.zeros(n_impressions, DIM)  # each impression's last
         self.voted = torch.zeros(n_impressions, dtype=torch.bool)
         self.mean_square = torch.zeros(DIM).double()  # of the table's gradients
+        self.steps = 0
 
     def read(self, ids, at):
         return self.weight[ids] - self.votes[at]
@@ -126,14 +124,14 @@ def held_out_loss(tables, dense, log):
     return logloss(logits, truth, reduction="none").mean(dim=0).tolist()
 
 
-def train(tables, dense, log, test, batch, epochs=2, below=0, later=1.0, seed=0):
-    """Returns the losses by epochs done. later: times the dense rate from epoch 2."""
-    adam, found = torch.optim.Adam(dense.parameters(), DENSE_RATE), {}
+def train(tables, dense, log, test, batch=BATCH, epochs=2, reset=None, later=1, seed=0):
+    """Returns the losses by epochs done. reset(table, epoch): before a repeated one."""
+    adam, found = torch.optim.Adam(dense.parameters()), {}
     order = torch.Generator().manual_seed(seed)
     for epoch in range(epochs):
-        for table in tables if epoch else ():
-            redraw(table, epoch, below)
-        adam.param_groups[0]["lr"] = DENSE_RATE * (later if epoch else 1.0)
+        for table in tables if reset and epoch else ():
+            reset(table, epoch)
+        adam.param_groups[0]["lr"] = dense.rate * (later if epoch else 1)
         batches = torch.randperm(len(log.labels), generator=order).split(batch)
         quarters = {k * len(batches) // 4: epoch + k / 4 for k in (1, 2, 3, 4)}
         for step, at in enumerate(batches, start=1):
