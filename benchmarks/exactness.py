@@ -99,6 +99,8 @@ class Case:
     dtype: torch.dtype = torch.float32
     through: Through | None = None
     weight_decay: float = 0.0
+    eps: float = 1e-8
+    start: float = 0.0  # of the accumulators
 
     @classmethod
     def random(cls, seed: int) -> Case:
@@ -119,7 +121,7 @@ class Case:
             choose((0, 0, 5)),
         )
         return cls(
-            choose(tuple(RULES)),
+            rule := choose(tuple(RULES)),
             choose(SCALES),
             choose(DECAYS),
             n_rows,
@@ -129,6 +131,8 @@ class Case:
             choose(paths()),
             through=choose((None, through)),
             weight_decay=choose((0.0, 0.0, 0.3)),
+            eps=choose((1e-8, 1e-8, 1e-2)),
+            start=choose((0.0, 1e-3, 1.0)) if "adagrad" in rule else 0.0,
         )
 
     def optimizer(self) -> tuple[torch.nn.Parameter, EmbeddingOptimizer]:
@@ -136,6 +140,7 @@ class Case:
         values = torch.randn(self.n_rows, self.dim, generator=generator)
         table = torch.nn.Parameter(values.to(self.dtype))
         options = dict(rule=self.rule, row_lr=self.row_lr, row_decay=self.row_decay)
+        options |= dict(eps=self.eps, initial_accumulator_value=self.start)
         optimizer = EmbeddingOptimizer([table], self.lr, weight_decay=self.weight_decay, **options)
         optimizer._path = self.path
         return table, optimizer
@@ -156,7 +161,7 @@ class Case:
         table, optimizer = self.optimizer()
         # A parameter, since the reference's gradients come from modules, too.
         reference = nn.Parameter(table.detach().double().clone())
-        state, largest = new_state(reference.detach()), 0.0
+        state, largest = new_state(reference.detach(), self.start), 0.0
         if self.through is not None:
             ours = Features(table, self.through.mode, self.through.padding, sparse=True)
             accumulate_lookups(optimizer, ours)
@@ -171,7 +176,7 @@ class Case:
                 if self.through.grow and epoch == len(self.batches) // 2:
                     more = torch.ones(self.through.grow, self.dim)
                     optimizer.grow_table(table, more)
-                    reference, state = _grown(reference, more, state)
+                    reference, state = _grown(reference, more, state, self.start)
                     ids = torch.cat([ids, torch.arange(len(table) - len(more), len(table))])
                     values = torch.cat([values, more])
                 self._backward(ours, ids, values)
@@ -190,6 +195,7 @@ class Case:
                     self.rule,
                     self.row_lr,
                     self.row_decay,
+                    eps=self.eps,
                     epoch=epoch,
                     weight_decay=self.weight_decay,
                 )
@@ -209,9 +215,11 @@ class Case:
             features.loss(ids, values).backward()
 
 
-def _grown(reference: nn.Parameter, more: Tensor, state: dict) -> tuple[nn.Parameter, dict]:
+def _grown(
+    reference: nn.Parameter, more: Tensor, state: dict, start: float
+) -> tuple[nn.Parameter, dict]:
     """Appends rows to the reference, as `grow_table` should."""
-    state, fresh = dict(state), new_state(more.double())
+    state, fresh = dict(state), new_state(more.double(), start)
     fresh["last_step"] += state["step"]
     for name in state.keys() - {"step"}:
         state[name] = torch.cat([state[name], fresh[name]])

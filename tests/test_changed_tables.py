@@ -49,6 +49,19 @@ def test_a_table_of_another_length_is_refused_by_name(path, n_rows):
     assert all(torch.equal(optimizer.state[layer.weight][k], v) for k, v in before[1].items())
 
 
+@pytest.mark.parametrize("row_lr", [None, FAL])
+def test_new_rows_have_accumulators_at_their_start(row_lr):
+    layer = nn.Embedding(6, 3, sparse=True)
+    options = dict(rule="rowwise_adagrad", initial_accumulator_value=0.5, row_lr=row_lr)
+    optimizer = EmbeddingOptimizer([("users", layer.weight)], 0.1, **options)
+    step(layer, optimizer, [1, 4, 4])
+    before = optimizer.state[layer.weight]["sum"].clone()
+    optimizer.grow_table("users", 2)
+    step(layer, optimizer, [7])
+    grown = optimizer.state[layer.weight]["sum"]
+    assert torch.equal(grown[:6], before) and grown[6] == 0.5 and grown[7] > 0.5
+
+
 def test_a_gradient_of_the_table_before_it_changed_is_refused():
     layer = nn.Embedding(6, 3, sparse=True)
     optimizer = EmbeddingOptimizer([("users", layer.weight)], 0.1)

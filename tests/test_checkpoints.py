@@ -232,6 +232,7 @@ def test_a_wrapper_before_the_names_is_no_difference(halfway, wrap):
     [
         (lambda tables: torch.optim.SparseAdam(tables, 0.07, (0.8, 0.99)), "adam"),
         (lambda tables: torch.optim.Adagrad(tables, 0.07, eps=1e-8), "adagrad"),
+        (lambda tables: torch.optim.Adagrad(tables, 0.07, initial_accumulator_value=1), "adagrad"),
         (lambda tables: torch.optim.SGD(tables, 0.07), "sgd"),
     ],
 )
@@ -249,6 +250,10 @@ def test_training_goes_on_from_the_state_of_a_torch_optimizer(theirs, rule):
             # SparseAdam adds eps in another place, which shows where gradients are tiny.
             torch.testing.assert_close(other.state_dict()[name], value, rtol=1e-5, atol=1e-5)
     assert ours.param_groups[1]["lr"] == 0.07
+    if rule == "adagrad":  # a row that is new has the start of torch's, too
+        start = before.param_groups[0]["initial_accumulator_value"]
+        ours.grow_table(other.user.weight, 2)
+        assert ours.state[other.user.weight]["sum"][-2:].eq(start).all()
 
 
 def test_an_option_that_ours_lacks_is_refused():

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import math
 import pickle
 
 import pytest
@@ -157,6 +158,25 @@ def test_a_bfloat16_table_restarts_bit_for_bit():
     for each, its in ((table, optimizer), (other, loaded)):
         run(case, its, each, start=3)
     assert_same(flat(loaded, other), flat(optimizer, table))
+
+
+@pytest.mark.parametrize("rule", ["adagrad", "rowwise_adagrad"])
+@pytest.mark.parametrize("path", [None, "unique"])
+@pytest.mark.parametrize("row_lr", [None, FAL])
+def test_accumulators_start_where_each_group_says(rule, path, row_lr):
+    tables = [nn.Parameter(torch.zeros(4, 2)) for _ in range(2)]
+    groups = [{"params": tables[:1]}, {"params": tables[1:], "initial_accumulator_value": 0.25}]
+    optimizer = EmbeddingOptimizer(groups, 1.0, rule, row_lr, eps=0.0)
+    optimizer._path = path
+    for table in tables:
+        lookup(table, [1])
+        table.grad._values().fill_(0.5)
+    optimizer.step()
+    assert optimizer.state[tables[0]]["sum"][0].eq(0).all()
+    assert optimizer.state[tables[1]]["sum"][0].eq(0.25).all()
+    # the first step is 1 from zero, and .5 over the root of .25 + .25 from the start
+    moved = torch.stack([table.detach()[1] for table in tables])
+    torch.testing.assert_close(moved, -torch.tensor([[1.0, 1.0], [0.5**0.5, 0.5**0.5]]))
 
 
 @property_test
@@ -506,6 +526,10 @@ def test_adam_with_fal_costs_four_bytes_a_row():
         (dict(row_lr="log"), "row_lr='log'.*FrequencyAdaptiveLR"),
         (dict(row_decay=0.1), "row_decay=0.1.*AdaptiveRegularization"),
         (dict(weight_decay=-0.1), "weight_decay=-0.1.*non-negative"),
+        (dict(rule="adagrad", initial_accumulator_value=-0.1), "initial_accumulator_value=-0.1"),
+        (dict(rule="adagrad", initial_accumulator_value=math.nan), "accumulator_value=nan must"),
+        (dict(rule="sgd", initial_accumulator_value=0.1), "rule 'sgd' has no accumulator"),
+        (dict(rule="adam", initial_accumulator_value=0.1), "rule 'adam' has no accumulator"),
     ],
 )
 def test_a_wrong_option_is_named(table, options, message):

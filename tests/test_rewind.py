@@ -5,6 +5,7 @@ import math
 import os
 import pickle
 import resource
+from functools import partial
 
 import pytest
 import torch
@@ -47,6 +48,34 @@ def train(model, optimizer, batches):
         optimizer.zero_grad()
         model.loss(ids).backward()
         optimizer.step()
+
+
+@pytest.mark.parametrize("rule", ["adagrad", "rowwise_adagrad"])
+@pytest.mark.parametrize(
+    ("reset", "below"),
+    [
+        (meda, math.inf),
+        (partial(tail_rewind, below=3), 3),
+        (partial(tail_rewind, below=3, to="reinit"), 3),
+    ],
+)
+def test_a_reset_row_has_its_accumulator_at_the_start_of_its_table(rule, reset, below):
+    model, starts = Tables(), (0.5, 0.0)
+    groups = [
+        {"params": [table.weight], "initial_accumulator_value": start}
+        for table, start in zip(model.tables, starts)
+    ]
+    optimizer = EmbeddingOptimizer(groups, lr=0.1, rule=rule)
+    rewind = reset(model, optimizer)
+    rewind.before_epoch(0)
+    batches = random_batches(0)
+    train(model, optimizer, batches)
+    rewind.before_epoch(1)
+    for k, (table, start) in enumerate(zip(model.tables, starts)):
+        kept = torch.bincount(torch.cat([ids[k] for ids in batches]), minlength=ROWS[k]) >= below
+        total = optimizer.state[table.weight]["sum"].view(ROWS[k], -1)
+        assert kept.any() == (below == 3)
+        assert total[~kept].eq(start).all() and total[kept].ne(start).all()
 
 
 def random_batches(seed, n_batches=4, n=12, rows=ROWS):

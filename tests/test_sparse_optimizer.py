@@ -38,6 +38,28 @@ def batch(step: int, n: int = 32):
     return draw(50, (n,)), draw(70, (n, 3)), draw(5, (n,)), draw(2, (n,)).float()
 
 
+def test_rates_and_starts_may_be_given_by_table():
+    model = Model()
+    options = dict(rule="rowwise_adagrad", eps={"user.weight": 1e-3, "product.weight": 1e-4})
+    options["initial_accumulator_value"] = {"product.weight": 0.5, "user.weight": 0.25}
+    rates = {"user.weight": 0.3, "product.weight": 0.1}
+    optimizer = SparseOptimizer.from_model(model, DENSE_LR, rates, **options)
+    train(model, optimizer, range(1))
+    for name, eps, start in (("user.weight", 1e-3, 0.25), ("product.weight", 1e-4, 0.5)):
+        group = optimizer.embedding.options(name)
+        assert (group["lr"], group["eps"]) == (rates[name], eps)
+        assert optimizer.state[group["params"][0]]["sum"].min() == start
+
+
+@pytest.mark.parametrize("names", [["user.weight"], ["user.weight", "product.weight", "city"]])
+@pytest.mark.parametrize("option", ["embedding_lr", "eps", "initial_accumulator_value"])
+def test_a_mapping_by_table_that_does_not_fit_is_refused(option, names):
+    options = dict(embedding_lr=0.1, rule="adagrad") | {option: dict.fromkeys(names, 0.1)}
+    message = rf"{option} is for .*: give one for each of \['user.weight', 'product.weight'\]"
+    with pytest.raises(ValueError, match=message):
+        SparseOptimizer.from_model(Model(), DENSE_LR, **options)
+
+
 def train(model, optimizer, steps, scheduler=None):
     for step in steps:
         *inputs, label = batch(step)

@@ -36,6 +36,13 @@ def check_options(group: dict[str, Any]) -> None:
     for name in ("lr", "eps", "weight_decay"):
         holds = isinstance(group[name], Tensor) or (number(group[name]) and group[name] >= 0)
         require(holds, name, "a non-negative number")
+    name = "initial_accumulator_value"
+    require(number(group[name]) and group[name] >= 0, name, "a non-negative number")
+    has_sum = "sum" in RULES[group["rule"]].state_shapes(0, 0)
+    lacks = (
+        f"0, since rule {group['rule']!r} has no accumulator: use 'rowwise_adagrad' or 'adagrad'"
+    )
+    require(has_sum or group[name] == 0, name, lacks)
     inside = all(number(beta) and 0 <= beta < 1 for beta in group["betas"])
     require(inside and len(group["betas"]) == 2, "betas", "two numbers in [0, 1)")
     for name, kind in ROW_OPTIONS.items():
@@ -63,7 +70,7 @@ def check_state(state: dict[str, Tensor], param: Tensor, name: str, layout: dict
         paired = key in ("sum", "count") and value.dim() == 1
         if not paired and not value.is_contiguous():  # as the kernels expect
             state[key] = value.contiguous()
-        if (value.shape, value.dtype, value.device) != wanted:
+        if (value.shape, value.dtype, value.device) != wanted[:3]:
             both = f"{name} is now {described(param)}, but its {key} is {described(value)}"
             rows = "append rows with optimizer.grow_table, or " if value.shape != wanted[0] else ""
             remedy = f"{rows}build a new optimizer after a table has changed"

@@ -45,6 +45,9 @@ class EmbeddingOptimizer(Optimizer):
         row_decay: An `AdaptiveRegularization`, or None.
         betas: Decay rates of Adam's two moments.
         eps: Added to the denominator of Adam and Adagrad.
+        initial_accumulator_value: Where every accumulator of the two Adagrads starts, in a row that
+            is new or redrawn, too. At 0, a row's first step has the full rate, however small its
+            gradient is.
         check_finite: Checks for infinities and NaN before each step, which takes a sixth of the
             time of a fused step; on CUDA it waits for the device.
         weight_decay: Decoupled, as in AdamW: shrinks each row that a batch touches by
@@ -72,11 +75,13 @@ class EmbeddingOptimizer(Optimizer):
         weight_decay: float = 0.0,
         fused: bool | None = None,
         maximize: bool = False,
+        initial_accumulator_value: float = 0.0,
     ) -> None:
         self._row_hooks: OrderedDict[int, RowHook] = OrderedDict()
         defaults = dict(lr=lr, rule=rule, row_lr=row_lr, row_decay=row_decay, betas=betas)
         defaults |= dict(eps=eps, check_finite=check_finite, weight_decay=weight_decay, fused=fused)
-        super().__init__(params, defaults | dict(maximize=maximize, epoch=0))
+        defaults |= dict(maximize=maximize, initial_accumulator_value=initial_accumulator_value)
+        super().__init__(params, defaults | dict(epoch=0))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group as in torch.optim; accepts (name, parameter) pairs in any version."""
@@ -126,6 +131,10 @@ class EmbeddingOptimizer(Optimizer):
         state = states.fill(self.state[param], states.state_layout(group, param))
         return {key: value for key, value in state.items() if key not in _NOT_LEARNED}
 
+    def options(self, table: str | Tensor) -> dict[str, Any]:
+        """Returns the live options of a table: its parameter group."""
+        return self._find(table)[0]
+
     def _find(self, table: str | Tensor) -> tuple[dict[str, Any], Tensor]:
         names = []
         for group in self.param_groups:
@@ -141,8 +150,8 @@ class EmbeddingOptimizer(Optimizer):
         """Appends rows to a table and to its state, for ids that are new since it was built.
 
         The parameter stays the same object, so modules and optimizers keep it; its gradient is
-        cleared. The new rows have no moments and no counts. Wrap the model in
-        DistributedDataParallel, or compile it, after this and not before.
+        cleared. The new rows have no moments and no counts; their accumulators are at the start.
+        Wrap the model in DistributedDataParallel, or compile it, after this and not before.
 
         Args:
             table: The parameter or, if the optimizer was given names, its name.
@@ -152,7 +161,7 @@ class EmbeddingOptimizer(Optimizer):
         Raises:
             ValueError: If the table is not this optimizer's, or the rows do not fit or be drawn.
         """
-        _, param = self._find(table)
+        group, param = self._find(table)
         if isinstance(new_rows, Integral) and new_rows >= 0:
             if param.numel() < 2:
                 size = f"a table of shape {tuple(param.shape)} has no standard deviation"
@@ -166,8 +175,12 @@ class EmbeddingOptimizer(Optimizer):
         grown = use_huge_pages(param.new_empty(len(param) + len(new_rows), param.shape[1]))
         torch.cat([param.data, new_rows.to(param)], out=grown)
         state = self.state.get(param, {})
-        rows = {name: value for name, value in state.items() if value.dim()}
-        layout = {k: ((len(grown), *v.shape[1:]), v.dtype, v.device) for k, v in rows.items()}
+        start = {"sum": group["initial_accumulator_value"]}
+        layout = {  # of state of an option that is off, too
+            name: states.Kind((len(grown), *v.shape[1:]), v.dtype, v.device, start.get(name, 0.0))
+            for name, v in state.items()
+            if v.dim()
+        }
         state.update(states.copied(state, layout))
         if "last_step" in state:  # a new row has not waited for AdamAR
             state["last_step"][len(param) :] = state["step"].to(param.device)
@@ -219,7 +232,7 @@ class EmbeddingOptimizer(Optimizer):
             raise
 
     def _touched(
-        self, group: dict[str, Any], index: int, param: Any, layout: dict[str, tuple]
+        self, group: dict[str, Any], index: int, param: Any, layout: dict[str, states.Kind]
     ) -> eager.TouchedRows | None:
         """Checks a table with its gradient, and finds the rows of its batch; None for none."""
         name, grad = checks.table_name(group, index), param.grad
@@ -304,6 +317,7 @@ class EmbeddingOptimizer(Optimizer):
         super().__setstate__(state)
         self.__dict__.setdefault("_row_hooks", OrderedDict())
         later = {"fused": None, "maximize": False, "weight_decay": 0.0}  # than some saved states
+        later["initial_accumulator_value"] = 0.0
         for group in self.param_groups:
             group.update(later | group)
 

@@ -6,14 +6,15 @@ Slow on purpose. The tests compare the fast optimizer with it, and the book prin
 import torch
 
 
-def new_state(table):
+def new_state(table, initial_accumulator_value=0.0):
     """Returns the state of a table; each rule uses part of it. table: (rows, dim)."""
     per_row = torch.zeros(len(table), dtype=table.dtype)
+    start = initial_accumulator_value
     return {
         "step": 0,
         "mean": torch.zeros_like(table),  # Adam's first moment
-        "square": torch.zeros_like(table),  # Adam's second moment, or Adagrad's sum
-        "row_square": per_row.clone(),  # row-wise Adagrad's sum
+        "square": torch.full_like(table, start),  # Adam's second moment, or Adagrad's sum
+        "row_square": per_row + start,  # row-wise Adagrad's sum
         "count": per_row.clone(),  # F of FAL
         "last_step": per_row.clone(),  # s of AdamAR
     }

@@ -63,7 +63,7 @@ class SparseOptimizer(Optimizer):
         cls,
         model: nn.Module,
         dense_lr: float,
-        embedding_lr: float,
+        embedding_lr: float | Mapping[str, float],
         dense: Callable[..., Optimizer] = torch.optim.Adam,
         **embedding_options: Any,
     ) -> Self:
@@ -75,13 +75,14 @@ class SparseOptimizer(Optimizer):
         Args:
             model: The module to optimize.
             dense_lr: Learning rate of the dense parameters.
-            embedding_lr: Learning rate of the tables.
+            embedding_lr: Learning rate of the tables; a number, or a mapping with one for each
+                table, by the name of its parameter. `eps` and `initial_accumulator_value` likewise.
             dense: A torch optimizer class or a partial of one; called with `lr=dense_lr`.
             embedding_options: `rule`, `row_lr`, `row_decay` and other `EmbeddingOptimizer` options.
 
         Raises:
             ValueError: If the model has no table or no dense parameter, or if a module would give a
-                table a dense gradient.
+                table a dense gradient, or if a mapping by table has other names than the tables.
         """
         groups, others, parts = [], [], parts_of(model)
         for part in parts:
@@ -102,7 +103,9 @@ class SparseOptimizer(Optimizer):
             raise ValueError(f"{lacks}; {without}: make_sparse(model) changes large ones")
         if not others:
             raise ValueError("the model has no dense parameter: use EmbeddingOptimizer by itself")
-        embedding = EmbeddingOptimizer(groups, lr=embedding_lr, **embedding_options)
+        embedding_options["lr"] = embedding_lr
+        _share_out(embedding_options, groups)
+        embedding = EmbeddingOptimizer(groups, **embedding_options)
         return cls(dense(others, lr=dense_lr), embedding, model)
 
     @property
@@ -319,6 +322,20 @@ def _parted(state_dict: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
 
 def _parameters(optimizer: Optimizer) -> Iterator[Tensor]:
     return (p for group in optimizer.param_groups for p in group["params"])
+
+
+def _share_out(options: dict[str, Any], groups: list[dict[str, Any]]) -> None:
+    """Moves options that map tables to numbers into the groups, one for each table."""
+    names = [group["params"][0][0] for group in groups]
+    for option in ("lr", "eps", "initial_accumulator_value"):
+        if not isinstance(by_table := options.get(option), Mapping):
+            continue
+        if by_table.keys() != set(names):
+            argument = "embedding_lr" if option == "lr" else option
+            raise ValueError(f"{argument} is for {[*by_table]}: give one for each of {names}")
+        for group, name in zip(groups, names):
+            group[option] = by_table[name]
+        options[option] = by_table[names[0]]  # the default, which every group overrides
 
 
 def _check_each_in_one(parts: list[Part], dense: Optimizer, embedding: Optimizer) -> None:

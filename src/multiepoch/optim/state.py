@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,39 +12,52 @@ from multiepoch.optim.eager import at_least_float32
 from multiepoch.optim.memory import zeros
 from multiepoch.optim.rules import RULES
 
+
+class Kind(NamedTuple):
+    """What a state tensor of a table is, and the value that its entries start at."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+    start: float = 0.0
+
+
 Entry = tuple[Any, dict[str, Any], str]  # a parameter or its key, its group, its name or ""
 _SAME_MODEL = "build the optimizer from the model that was saved"
 
 
-def state_layout(group: dict[str, Any], param: Tensor) -> dict[str, tuple]:
-    """Returns shape, dtype and device of each state tensor of a table."""
+def state_layout(group: dict[str, Any], param: Tensor) -> dict[str, Kind]:
+    """Returns what each state tensor of a table is."""
     n_rows, device, dtype = len(param), param.device, at_least_float32(param.dtype)
-    layout: dict[str, tuple] = {"step": ((), torch.int64, torch.device("cpu"))}
+    layout = {"step": Kind((), torch.int64, torch.device("cpu"))}
     for name, shape in RULES[group["rule"]].state_shapes(*param.shape).items():
-        layout[name] = (shape, dtype, device)
+        start = group["initial_accumulator_value"] if name == "sum" else 0.0
+        layout[name] = Kind(shape, dtype, device, start)
     if group["row_lr"] is not None:
-        layout["count"] = ((n_rows,), torch.int32, device)
-        layout["max_count"] = ((), torch.int32, device)
+        layout["count"] = Kind((n_rows,), torch.int32, device)
+        layout["max_count"] = Kind((), torch.int32, device)
     if group["row_decay"] is not None:
-        layout["last_step"] = ((n_rows,), torch.int32, device)
+        layout["last_step"] = Kind((n_rows,), torch.int32, device)
     return layout
 
 
-def fill(state: dict[str, Tensor], layout: dict[str, tuple]) -> dict[str, Tensor]:
-    """Adds the tensors that are missing; they start at 0.
+def fill(state: dict[str, Tensor], layout: dict[str, Kind]) -> dict[str, Tensor]:
+    """Adds the tensors that are missing.
 
     Row-wise Adagrad's sum and FAL's count of a row lie side by side, so that a step that reads one
     has read the other. Beside a state with a number for each weight, the count would save nothing.
     """
     missing = {name: its for name, its in layout.items() if name not in state}
     if {"sum", "count"} <= missing.keys():
-        (shape, dtype, device), of_count = missing["sum"], missing["count"][0]
-        if shape == of_count and dtype == torch.float32:
+        shape, dtype, device, _ = missing["sum"]
+        if shape == missing["count"].shape and dtype == torch.float32:
             pairs = zeros((*shape, 2), dtype, device)
             state["sum"], state["count"] = pairs[:, 0], pairs.view(torch.int32)[:, 1]
-    for name, its in missing.items():
+    for name, (shape, dtype, device, start) in missing.items():
         if name not in state:
-            state[name] = zeros(*its)
+            state[name] = zeros(shape, dtype, device)
+        if start:
+            state[name].fill_(start)
     return state
 
 
@@ -53,8 +66,8 @@ def apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.contiguous() for name, value in state.items()}
 
 
-def copied(state: dict[str, Tensor], layout: dict[str, tuple]) -> dict[str, Tensor]:
-    """Returns a copy with the shapes of a layout, which may have more rows; these are 0."""
+def copied(state: dict[str, Tensor], layout: dict[str, Kind]) -> dict[str, Tensor]:
+    """Returns a copy with the shapes of a layout, which may have more rows; these start anew."""
     copy = fill({}, {name: its for name, its in layout.items() if name in state})
     for name, value in copy.items():
         (value[: len(state[name])] if value.dim() else value).copy_(state[name])
@@ -123,7 +136,7 @@ def check_loaded(state_dict: dict[str, Any], groups: list[dict[str, Any]]) -> No
             needed = {"step", *RULES[rule].state_shapes(*param.shape)} if loaded else set()
             if {"count", "max_count"} & loaded.keys():
                 needed |= {"count", "max_count"}
-            for name, (shape, dtype, _) in state_layout(options, param).items():
+            for name, (shape, dtype, *_) in state_layout(options, param).items():
                 value = loaded.get(name)
                 if value is None and name in needed:
                     lacks = f"the state of {table} lacks {name}, without which it cannot go on"
@@ -162,7 +175,8 @@ def _as_ours(options: dict, group: dict, keys: list, state: dict[Any, dict]) -> 
         step = {"step": torch.tensor(int(its.pop("step")))} if "step" in its else {}
         state[key] = step | {k: v.to(at_least_float32(v.dtype)) for k, v in its.items()}
     # Weight decay is refused there, so this optimizer's own stays, as FAL and AdamAR do.
-    names = {"lr", "initial_lr", "betas", "eps", "maximize"} & options.keys()
+    ours = {"lr", "initial_lr", "betas", "eps", "maximize", "initial_accumulator_value"}
+    names = ours & options.keys()
     return _without_tables(group) | {name: options[name] for name in names} | {"rule": rule}
 
 

@@ -147,7 +147,8 @@ class Tables:
             weight[rows] = self._draw(torch.empty_like(weight), place, draw)[rows]
         if kept is not None:
             weight[padding] = kept
-        clear_state(values, slice(None) if rows is None else rows, self.step(table))
+        start = self.optimizer.options(table)["initial_accumulator_value"]
+        clear_state(values, slice(None) if rows is None else rows, self.step(table), start)
 
     def _draw(self, weight: Tensor, place: int, draw: int) -> Tensor:
         seed = draw_seed(self.seed, place, draw)
@@ -163,10 +164,12 @@ class Tables:
         return weight
 
 
-def clear_state(state: dict[str, Tensor], rows: Tensor | slice, step: int) -> None:
-    """Zeroes the optimizer state of some rows, and lets AdamAR's wait begin at this step."""
+def clear_state(
+    state: dict[str, Tensor], rows: Tensor | slice, step: int, start: float = 0.0
+) -> None:
+    """Puts the state of some rows back: accumulators to `start`, AdamAR's wait to this step."""
     for name, value in state.items():
-        value[rows] = step if name == "last_step" else 0
+        value[rows] = {"last_step": step, "sum": start}.get(name, 0)
 
 
 def draw_seed(seed: int, place: int, draw: int) -> int:
