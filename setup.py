@@ -62,10 +62,11 @@ class BuildKernels(build_ext):
 
 
 class Wheel(bdist_wheel):
-    """Says that the wheel is for a platform, and for any Python 3."""
+    """Says that the wheel is for any Python 3, and for a platform if kernels were built."""
 
     def get_tag(self) -> tuple[str, str, str]:
-        return "py3", "none", super().get_tag()[2]
+        folder = Path(self.get_finalized_command("build_ext").build_lib)
+        return "py3", "none", super().get_tag()[2] if any(folder.rglob("_kernels_*.so")) else "any"
 
 
 def kernels(vectors: str, flags: list[str]) -> Extension:

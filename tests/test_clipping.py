@@ -70,6 +70,12 @@ def test_the_norm_is_clipped_as_torch_clips_dense_gradients(max_norm, norm_type,
     assert_alike(sparse, dense)
 
 
+def test_infinity_may_be_a_word_as_for_torch():
+    sparse = parameters()
+    expected = nn.utils.clip_grad_norm_(with_dense_gradients(sparse), 0.1, "inf")
+    torch.testing.assert_close(clip_grad_norm_(sparse, 0.1, "inf"), expected)
+
+
 @pytest.mark.parametrize("norm_type", [2.0, math.inf])
 def test_a_table_that_no_batch_has_touched_adds_nothing_to_the_norm(norm_type):
     table, dense = nn.Parameter(torch.ones(6, 3)), nn.Parameter(torch.ones(2))

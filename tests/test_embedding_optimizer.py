@@ -5,6 +5,7 @@ import io
 import math
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -431,6 +432,29 @@ def test_a_scheduler_sets_the_rate(table):
     torch.testing.assert_close(before[0] - table[0].detach(), torch.full((3,), 0.5))
 
 
+def test_numbers_of_numpy_are_numbers(table):
+    """Loaded, too, with weights_only=True."""
+    row_lr = FrequencyAdaptiveLR("threshold", threshold=np.int64(3), reduced=np.float32(0.5))
+    options = dict(row_lr=row_lr, eps=np.float32(1e-4), betas=(np.float64(0.5), 0.9))
+    optimizer = EmbeddingOptimizer([table], np.float32(0.5), **options)
+    lookup(table, [1])
+    optimizer.step()
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+    optimizer.load_state_dict(torch.load(file, weights_only=True))
+    assert optimizer.param_groups[0]["lr"] == 0.5
+
+
+def test_a_group_that_is_added_after_loading_is_in_the_epoch_of_the_others(table):
+    saved = EmbeddingOptimizer([table], 0.1)
+    saved.set_epoch(3)
+    optimizer = EmbeddingOptimizer([table], 0.1)
+    optimizer.load_state_dict(saved.state_dict())
+    optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(2, 4))]})
+    assert [group["epoch"] for group in optimizer.param_groups] == [3, 3]
+
+
 def test_add_param_group_keeps_the_epoch_and_takes_names(table):
     other = nn.Parameter(torch.zeros(2, 4))
     optimizer = EmbeddingOptimizer([("first", table)], 0.1)
@@ -520,6 +544,10 @@ def test_adam_with_fal_costs_four_bytes_a_row():
     [
         (dict(lr=-0.1), "lr=-0.1"),
         (dict(lr=float("nan")), "lr=nan"),
+        (dict(lr=torch.tensor(float("nan"))), r"lr=tensor\(nan\) must be a non-negative number"),
+        (dict(lr=torch.tensor(-1.0)), r"lr=tensor\(-1.\) must be a non-negative number"),
+        (dict(lr=torch.ones(2)), "lr=.* must be a number; lr may be a tensor of one"),
+        (dict(eps=torch.tensor(1e-8)), "eps=.* must be a number; lr may be a tensor of one"),
         (dict(eps=-1.0), "eps=-1.0"),
         (dict(betas=(0.9, 1.0)), r"betas=\(0.9, 1.0\)"),
         (dict(rule="adamw"), "rule='adamw'.*'adam', 'adagrad', 'rowwise_adagrad', 'sgd'"),
@@ -547,6 +575,9 @@ def test_a_wrong_option_is_named(table, options, message):
         (lambda: FrequencyAdaptiveLR(gap_decay=1.5), "gap_decay=1.5"),
         (lambda: FrequencyAdaptiveLR("power", exponent=-1), "exponent=-1"),
         (lambda: FrequencyAdaptiveLR("threshold", threshold=0), "threshold=0"),
+        (lambda: FrequencyAdaptiveLR("threshold", threshold=2.5), "threshold=2.5 .*whole number"),
+        (lambda: FrequencyAdaptiveLR("threshold", threshold=2**31), "from 1 to 2,147,483,647"),
+        (lambda: FrequencyAdaptiveLR("threshold", threshold=math.inf), "threshold=inf must"),
         (lambda: AdaptiveRegularization(-1e-3), "alpha=-0.001"),
     ],
 )

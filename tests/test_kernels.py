@@ -1,6 +1,7 @@
 """The compiled kernels: built at installation, loaded if they fit, and announced."""
 
 import logging
+import math
 import os
 import pwd
 import shutil
@@ -19,6 +20,7 @@ from multiepoch.optim import (
     EmbeddingOptimizer,
     FrequencyAdaptiveLR,
     SparseOptimizer,
+    clip_grad_norm_,
     compiled,
     eager,
 )
@@ -26,6 +28,7 @@ from multiepoch.remedies.row_counts import HashedCounts
 from multiepoch.remedies.undo_log import UndoLog
 
 ROOT = Path(__file__).parents[1]
+NO_KERNELS = shutil.ignore_patterns("*.so", "__pycache__")
 needs_kernels = pytest.mark.skipif(
     compiled.library() is None, reason="no C++ compiler built the kernels"
 )
@@ -50,6 +53,45 @@ def copy(tmp_path, monkeypatch, fresh):
 
 def table(**kind):
     return nn.Parameter(torch.zeros(4, 2, **kind))
+
+
+@pytest.fixture(params=["bfloat16", "float64", "meta"])
+def default(request):
+    """Another default dtype or device of torch's than what the kernels write to."""
+    if request.param == "meta":
+        with torch.device("meta"):
+            yield
+        return
+    torch.set_default_dtype(getattr(torch, request.param))
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@needs_kernels
+def test_no_default_of_torch_reaches_the_kernels(default):
+    """They would write past a buffer of another dtype, or to the address of one elsewhere."""
+    here = dict(dtype=torch.float32, device="cpu")
+    weight = nn.Parameter(torch.ones(9, 5, **here))
+    options = dict(row_lr=FrequencyAdaptiveLR(), fused=True)
+    optimizer = EmbeddingOptimizer([weight], 1.0, "sgd", **options)
+    ids, values = torch.tensor([[3, 1, 3]], device="cpu"), torch.full((3, 5), 3.0, **here)
+    sparse = dict(size=weight.shape, device="cpu", check_invariants=False)
+    weight.grad = torch.sparse_coo_tensor(ids, values, **sparse)
+    assert clip_grad_norm_(weight, math.inf).item() == pytest.approx(math.sqrt(5 * (36 + 9)))
+    optimizer.step()
+    row_1 = 1 - 3 * math.log(2) / math.log(3)
+    assert weight[:5, 2].tolist() == pytest.approx([1, row_1, 1, -5, 1])
+    optimizer.grow_table(weight, 2)
+    assert (weight.shape, weight.dtype, weight.device.type) == ((11, 5), torch.float32, "cpu")
+    rows, occurrences = compiled.distinct_rows(ids[0], 9)
+    assert (rows.tolist(), occurrences.tolist()) == ([1, 3], [1, 2])
+    group, state = optimizer.param_groups[0], optimizer.state[weight]
+    kept = compiled.keep_rows(group, weight, state, rows, occurrences)
+    compiled.correct_rows(group, weight, state, kept, 2)
+    assert [part.dtype for part in kept] == [torch.int64, torch.float32, torch.int32]
+    counts = HashedCounts()
+    counts.add(rows, occurrences)
+    assert counts.of(rows).tolist() == [1, 2]
 
 
 @needs_kernels
@@ -142,14 +184,19 @@ def test_a_container_without_a_home_takes_a_step(fresh, monkeypatch):
     assert (layer.weight != before).any(dim=1).tolist() == [False, True, False, False]
 
 
-def test_a_build_without_a_compiler_succeeds_without_kernels(tmp_path):
+def test_a_wheel_without_a_compiler_has_no_kernels_and_says_that_it_fits_everywhere(tmp_path):
     pytest.importorskip("setuptools", minversion="77")
-    build = [sys.executable, "setup.py", "-q", "build_ext"]
-    build += ["--build-temp", str(tmp_path), "--build-lib", str(tmp_path)]
+    build = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", "."]
+    build += ["bdist_wheel", "--dist-dir", "dist"]
+    shutil.copytree(ROOT / "src" / "multiepoch", tmp_path / "src" / "multiepoch", ignore=NO_KERNELS)
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
     environment = os.environ | {"CC": "/no/cc", "CXX": "/no/c++"}
-    done = subprocess.run(build, cwd=ROOT, env=environment, capture_output=True, timeout=120)
+    done = subprocess.run(build, cwd=tmp_path, env=environment, capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.rglob("*.so"))
+    (wheel,) = tmp_path.glob("dist/*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
 
 
 @needs_kernels

@@ -60,6 +60,20 @@ def test_a_mapping_by_table_that_does_not_fit_is_refused(option, names):
         SparseOptimizer.from_model(Model(), DENSE_LR, **options)
 
 
+def test_tables_that_are_all_frozen_are_named():
+    model = Model()
+    for table in (model.user, model.product):
+        table.weight.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"are frozen, user\.weight, product\.weight: train the"):
+        SparseOptimizer.from_model(model, DENSE_LR, EMBEDDING_LR)
+
+
+def test_a_group_cannot_be_appended_to_a_list_that_nothing_reads():
+    optimizer = SparseOptimizer.from_model(Model(), DENSE_LR, EMBEDDING_LR)
+    with pytest.raises(AttributeError, match="append"):
+        optimizer.param_groups.append({"params": [nn.Parameter(torch.zeros(2))]})
+
+
 def train(model, optimizer, steps, scheduler=None):
     for step in steps:
         *inputs, label = batch(step)

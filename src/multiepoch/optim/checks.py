@@ -1,6 +1,7 @@
 """What `EmbeddingOptimizer` refuses, in one sentence each, before anything changes."""
 
 import math
+from numbers import Real
 from typing import Any
 
 from torch import Tensor
@@ -9,6 +10,7 @@ from multiepoch.optim.adamar import AdaptiveRegularization
 from multiepoch.optim.fal import FrequencyAdaptiveLR
 from multiepoch.optim.rules import RULES
 
+NUMBERS = ("lr", "eps", "weight_decay", "initial_accumulator_value")
 ROW_OPTIONS = {"row_lr": FrequencyAdaptiveLR, "row_decay": AdaptiveRegularization}
 
 
@@ -22,22 +24,26 @@ def table_name(group: dict[str, Any], index: int) -> str:
     return f"table {names[index]!r}" if names else f"table {index} of its group"
 
 
-def check_options(group: dict[str, Any]) -> None:
+def check_options(group: dict[str, Any]) -> dict[str, Any]:
+    """Returns the numbers of a group as Python's own, which every torch.load takes."""
+
     def require(holds: bool, name: str, what: str) -> None:
         if not holds:
             raise ValueError(f"EmbeddingOptimizer: {name}={group[name]!r} must be {what}.")
 
     def number(value: Any) -> bool:
-        return isinstance(value, int | float) and math.isfinite(value)
+        return isinstance(value, Real) and math.isfinite(value)
 
     require(group["rule"] in list(RULES), "rule", f"one of {', '.join(map(repr, RULES))}")
-    if isinstance(group["lr"], Tensor):
-        require(group["lr"].numel() == 1, "lr", "a number or a tensor with one")
-    for name in ("lr", "eps", "weight_decay"):
-        holds = isinstance(group[name], Tensor) or (number(group[name]) and group[name] >= 0)
-        require(holds, name, "a non-negative number")
+    numbers = {name: group[name] for name in NUMBERS}
+    for name, value in numbers.items():
+        if isinstance(value, Tensor):
+            require(
+                name == "lr" and value.numel() == 1, name, "a number; lr may be a tensor of one"
+            )
+            value = value.item()
+        require(number(value) and value >= 0, name, "a non-negative number")
     name = "initial_accumulator_value"
-    require(number(group[name]) and group[name] >= 0, name, "a non-negative number")
     has_sum = "sum" in RULES[group["rule"]].state_shapes(0, 0)
     lacks = (
         f"0, since rule {group['rule']!r} has no accumulator: use 'rowwise_adagrad' or 'adagrad'"
@@ -48,6 +54,8 @@ def check_options(group: dict[str, Any]) -> None:
     for name, kind in ROW_OPTIONS.items():
         holds = group[name] is None or isinstance(group[name], kind)
         require(holds, name, f"None or a multiepoch {kind.__name__}")
+    own = {name: float(value) for name, value in numbers.items() if not isinstance(value, Tensor)}
+    return own | {"betas": tuple(map(float, group["betas"]))}
 
 
 def check_table(table: Tensor, name: str) -> None:

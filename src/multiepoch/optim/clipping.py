@@ -38,7 +38,7 @@ def clip_grad_norm_(
     Returns:
         The total norm of the gradients before they were clipped, a scalar.
     """
-    pairs = _with_gradient(parameters)
+    pairs, max_norm, norm_type = _with_gradient(parameters), float(max_norm), float(norm_type)
     if not pairs:
         return torch.tensor(0.0)
     dense: dict[Hashable, list[Tensor]] = {}

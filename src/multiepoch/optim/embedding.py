@@ -91,7 +91,7 @@ class EmbeddingOptimizer(Optimizer):
             if params and all(isinstance(entry, tuple) for entry in params):
                 group["param_names"], params = map(list, zip(*params))
             group["params"] = params
-        checks.check_options({**self.defaults, **group})
+        group |= checks.check_options({**self.defaults, **group})
         tables = [params] if isinstance(params, Tensor) else params
         for index, table in enumerate(tables):
             if isinstance(table, Tensor):
@@ -166,8 +166,8 @@ class EmbeddingOptimizer(Optimizer):
             if param.numel() < 2:
                 size = f"a table of shape {tuple(param.shape)} has no standard deviation"
                 raise ValueError(f"grow_table: {size} to draw from; give the new rows.")
-            new_rows = torch.normal(0.0, 1.0, (int(new_rows), param.shape[1]), device=param.device)
-            new_rows = new_rows * param.float().std() + param.float().mean()
+            std, mean = torch.std_mean(param.float())
+            new_rows = mean.new_empty(int(new_rows), param.shape[1]).normal_() * std + mean
         if not isinstance(new_rows, Tensor) or new_rows.shape[1:] != param.shape[1:]:
             what = f"of shape {tuple(new_rows.shape)}" if isinstance(new_rows, Tensor) else new_rows
             wanted = f"give a number of rows, or a tensor of rows of {param.shape[1]} weights"
@@ -291,6 +291,7 @@ class EmbeddingOptimizer(Optimizer):
             super().load_state_dict(state_dict)
         finally:
             handle.remove()
+        self.defaults["epoch"] = max((group["epoch"] for group in self.param_groups), default=0)
         for group, saved in zip(self.param_groups, given["param_groups"]):
             states.unpack(group)
             for param, key in zip(group["params"], saved["params"]):

@@ -1,6 +1,7 @@
 """FAL: a learning rate for each row of an embedding table, from the row's frequency."""
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal, get_args
 
 import torch
@@ -56,8 +57,11 @@ class FrequencyAdaptiveLR:
         for name, high in bounds.items():
             if not 0 <= (value := getattr(self, name)) <= high:
                 raise ValueError(f"FrequencyAdaptiveLR: {name}={value} must be in [0, {high}].")
-        if self.threshold < 1:
-            raise ValueError(f"FrequencyAdaptiveLR: threshold={self.threshold} must be at least 1.")
+            object.__setattr__(self, name, float(value))  # it may be NumPy's
+        if not isinstance(self.threshold, Integral) or not 1 <= self.threshold < 2**31:
+            must = "must be a whole number from 1 to 2,147,483,647, where counts end"
+            raise ValueError(f"FrequencyAdaptiveLR: threshold={self.threshold!r} {must}.")
+        object.__setattr__(self, "threshold", int(self.threshold))
 
     def factor(
         self, count: Tensor, max_count: Tensor, epoch: int, dtype: torch.dtype = torch.float32

@@ -21,7 +21,7 @@ def gradient_of(ids: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
     """Builds a table's gradient from ids, int64 (1, n), and values, (n, dim), without checks."""
     # With `check_invariants=False` torch 2.11 and 2.12 still warn of the missing check.
     with torch.sparse.check_sparse_tensor_invariants(enable=False):
-        return torch.sparse_coo_tensor(ids, values, shape)
+        return torch.sparse_coo_tensor(ids, values, shape, device=values.device)
 
 
 def accumulate_lookups(

@@ -7,7 +7,7 @@ that a scheduler for one also schedules the other.
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from itertools import chain, zip_longest
 from typing import Any, Self
@@ -97,6 +97,11 @@ class SparseOptimizer(Optimizer):
             else:
                 others.append(part.parameter)
         if not groups:
+            frozen = [part.name for part in parts if part.sparse_in]
+            if frozen:
+                names = ", ".join(frozen)
+                remedy = "train the rest by a dense optimizer, or unfreeze one by requires_grad_()"
+                raise ValueError(f"all tables with sparse=True are frozen, {names}: {remedy}")
             lacks = "the model has no nn.Embedding or nn.EmbeddingBag with sparse=True"
             dense_ones = ", ".join(f"{part.name} ({part.shape})" for part in parts if part.tables)
             without = f"those without it are {dense_ones or 'none'}"
@@ -108,13 +113,13 @@ class SparseOptimizer(Optimizer):
         embedding = EmbeddingOptimizer(groups, **embedding_options)
         return cls(dense(others, lr=dense_lr), embedding, model)
 
-    @property
-    def param_groups(self) -> list[dict[str, Any]]:
-        """Lists the groups of both optimizers, the dense ones first."""
-        return [*self.dense.param_groups, *self.embedding.param_groups]
+    @property  # type: ignore[override]
+    def param_groups(self) -> tuple[dict[str, Any], ...]:
+        """The groups of both optimizers, the dense ones first; a tuple, since each has its own."""
+        return *self.dense.param_groups, *self.embedding.param_groups
 
     @param_groups.setter
-    def param_groups(self, groups: list[dict[str, Any]]) -> None:
+    def param_groups(self, groups: Sequence[dict[str, Any]]) -> None:
         """Refuses groups, save the empty list of `Optimizer.__init__`: the two have their own."""
         if groups:
             raise RuntimeError("set optimizer.dense.param_groups and optimizer.embedding's instead")
@@ -355,7 +360,7 @@ def _check_each_in_one(parts: list[Part], dense: Optimizer, embedding: Optimizer
                 raise ValueError(f"the {which} optimizer has {foreign}: build both from this model")
 
 
-def _rates(groups: list[dict[str, Any]]) -> list[float] | None:
+def _rates(groups: Sequence[dict[str, Any]]) -> list[float] | None:
     """Returns each group's rate; None if one is a tensor, which may be on a GPU."""
     rates = [group["lr"] for group in groups]
     return None if any(isinstance(rate, Tensor) for rate in rates) else rates

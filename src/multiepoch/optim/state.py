@@ -172,7 +172,7 @@ def _as_ours(options: dict, group: dict, keys: list, state: dict[Any, dict]) -> 
     given = [{k: v for k, v in state.get(key, {}).items() if v is not None} for key in keys]
     rule = _rule_of(options, {name for its in given for name in its})
     for key, its in zip(keys, given):
-        step = {"step": torch.tensor(int(its.pop("step")))} if "step" in its else {}
+        step = {"step": torch.tensor(int(its.pop("step")), device="cpu")} if "step" in its else {}
         state[key] = step | {k: v.to(at_least_float32(v.dtype)) for k, v in its.items()}
     # Weight decay is refused there, so this optimizer's own stays, as FAL and AdamAR do.
     ours = {"lr", "initial_lr", "betas", "eps", "maximize", "initial_accumulator_value"}

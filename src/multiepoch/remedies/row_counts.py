@@ -31,7 +31,7 @@ class HashedCounts:
 
     def of(self, rows: Tensor) -> Tensor:
         """Returns the counts of rows that have one, int32 (k,)."""
-        counts = torch.empty(len(rows), dtype=torch.int32)
+        counts = compiled.int32s(len(rows))
         slots = self.slots, len(self.slots)
         compiled.call("counts_of", *slots, rows.contiguous(), len(rows), counts)
         return counts
