@@ -1,5 +1,4 @@
 # The commands of the README in a container: docker build -t second-epoch . && docker run second-epoch
-# `make container` does this, and without Docker runs the same steps in a chroot.
 FROM debian:trixie-slim
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates chromium g++ git make python3-venv \

@@ -8,7 +8,6 @@ VENV     = .venv
 RUN   = $(VENV)/bin/python
 STAMP = $(VENV)/.installed
 PAGES = $(VENV)/.installed-pages
-TOOLS = $(VENV)/.installed-release
 
 # The pair of versions that the sharded tables are tested with, in an environment of their own.
 TORCH    ?= 2.13
@@ -22,19 +21,19 @@ CLIENTS  = .venv-clients
 PARALLEL = -n auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-fast test-pages test-distributed test-clients container pdf paper release lock links slides bench bench-distributed bench-leave-one-out regression random-logs mutations gpu lint strip colab every-target clean
+.PHONY: help book test test-fast test-pages test-distributed test-clients regression bench gpu colab strip lint lock paper clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  PROFILE=quick|cpu|long|gpu  how much the notebooks compute (default: cpu)"
 	@echo "  PYTHON=python3.12           the Python for .venv (default: python3)"
-	@echo "  GPU=1, TORCH_INDEX=URL      install torch with CUDA without a GPU, or from that index"
+	@echo "  GPU=1, TORCH_INDEX=URL      install torch with CUDA without a GPU, or a CPU build from there"
 	@echo "  OPTIONS=...                 more options for the target's command, such as OPTIONS=--help"
 	@echo "  TORCH=2.14 TORCHREC=1.9     the pair for test-distributed (default: 2.13 and 1.8)"
 
 book: $(STAMP) ## Run the notebooks and build the book in _build/html
-	@$(RUN) -m tools.book --profile $(PROFILE)
+	@$(RUN) -m tools.book --profile $(PROFILE) $(OPTIONS)
 
 test: $(STAMP) ## Run all tests: units, notebooks, and the pages of the quick book
 	@$(RUN) -m pytest $(PARALLEL) $(OPTIONS)
@@ -51,49 +50,23 @@ test-distributed: $(SHARDED)/.installed-$(TORCH)-$(TORCHREC) ## Test sharded tab
 test-clients: $(CLIENTS)/.installed ## Run the recipes: Lightning, Accelerate, DeepCTR-Torch, ... (Python 3.11 or 3.12)
 	@OMP_NUM_THREADS=1 $(CLIENTS)/bin/python -m pytest -p no:cacheprovider tests/clients
 
-container: ## Build the container and run the README's two commands in it (Docker, Podman, or a chroot)
-	@$(PYTHON) .ci/container.py $(OPTIONS)
-
-pdf: $(PAGES) ## Print the built book as a PDF in _build
-	@$(RUN) -m tools.pdf
-
 paper: $(STAMP) ## Set the paper from the records, with LaTeX, in _build/paper
 	@$(RUN) -m tools.paper
 
-release: $(TOOLS) ## Build all files of a release in _build/release; without a tag, a dry run
-	@$(RUN) -m tools.release --profile $(PROFILE) $(OPTIONS)
-
-lock: $(TOOLS) ## Write the newest versions that fit into requirements.lock
-	@$(VENV)/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --upgrade --quiet \
-		--extra book --extra test --extra pages --extra release \
+lock: $(STAMP) ## Write the newest versions that fit into requirements.lock
+	@$(RUN) -m pip install --quiet --disable-pip-version-check uv
+	@$(RUN) -m uv pip compile pyproject.toml --universal --python-version 3.11 --upgrade --quiet \
+		--extra book --extra test --extra pages \
 		--custom-compile-command "make lock" --output-file requirements.lock $(OPTIONS)
-
-links: $(STAMP) ## Check that the book's links to other sites lead somewhere
-	@$(RUN) -m tools.links $(OPTIONS)
-
-slides: $(PAGES) ## Print three slides from the front page of the built book, in _build
-	@$(RUN) -m tools.slides
 
 regression: $(STAMP) ## Run every notebook and compare with references/PROFILE.json
 	@$(RUN) -m pytest $(if $(filter gpu,$(PROFILE)),,$(PARALLEL)) tests/regression --profile $(PROFILE) --junitxml=regression/$(PROFILE).xml $(OPTIONS)
-
-random-logs: $(STAMP) ## Train compare on 200 random small logs and check its advice
-	@$(RUN) -m tests.random_logs $(OPTIONS)
-
-mutations: $(STAMP) ## Break the package on purpose and check that the regression notices
-	@$(RUN) -m tests.mutations $(OPTIONS)
 
 gpu: $(STAMP) ## Run all that needs a GPU, in pieces that resume (results/gpu)
 	@$(RUN) -m tools.gpu $(OPTIONS)
 
 bench: $(STAMP) ## Time the optimizer and training against their peers (on an idle machine)
 	@$(RUN) -m benchmarks.bench $(OPTIONS)
-
-bench-distributed: $(STAMP) $(SHARDED)/.installed-$(TORCH)-$(TORCHREC) ## Time sharded tables with FAL and tail rewind (on an idle machine)
-	@OMP_NUM_THREADS=1 $(RUN) -m benchmarks.distributed --python $(SHARDED)/bin/python $(OPTIONS)
-
-bench-leave-one-out: $(STAMP) ## Time rows that leave the own label out beside plain training
-	@OMP_NUM_THREADS=1 $(RUN) -m benchmarks.leave_one_out $(OPTIONS)
 
 lint: $(STAMP) ## Lint the code, tests and notebooks, and check formatting, types and spelling
 	@$(RUN) -m ruff check .
@@ -107,9 +80,6 @@ strip: $(STAMP) ## Remove outputs from the notebooks and update their Colab link
 colab: $(STAMP) ## Run every notebook as on Colab (needs python3.13 and several GB)
 	@$(RUN) -m tools.imitate_colab $(OPTIONS)
 
-every-target: $(STAMP) ## Run every target above from a fresh clone, at its smallest size (hours; resumes)
-	@$(RUN) -m tools.every_target $(OPTIONS)
-
 clean: ## Remove everything these targets create
 	rm -rf $(VENV) $(SHARDED) $(CLIENTS) benchmarks/.venv-peers _build regression runs notebooks/runs .pytest_cache .hypothesis .ruff_cache .mypy_cache build src/multiepoch.egg-info src/multiepoch/optim/*.so
 	find src tests tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -120,7 +90,7 @@ $(STAMP): pyproject.toml requirements.txt setup.py $(wildcard src/multiepoch/opt
 	@$(PYTHON) .ci/python_version.py
 	@test -x $(RUN) || $(PYTHON) -m venv --clear $(VENV)
 	@echo "Installing the requirements of the book and the tests into $(VENV) (once, takes a few minutes) ..."
-	@$(RUN) .ci/install_torch.py
+	@sh .ci/install_torch.sh $(RUN) torch
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $(STAMP)
 
@@ -130,16 +100,12 @@ $(PAGES): $(STAMP)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -e .[pages]
 	@touch $(PAGES)
 
-$(TOOLS): $(PAGES)
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -e .[release]
-	@touch $(TOOLS)
-
 # The order matters: torchrec requires the CUDA build of FBGEMM, which would replace the CPU one.
 $(SHARDED)/.installed-$(TORCH)-$(TORCHREC): pyproject.toml setup.py $(wildcard src/multiepoch/optim/_kernels*.cpp)
 	@$(PYTHON) .ci/python_version.py
 	@$(PYTHON) -m venv --clear $(SHARDED)
 	@echo "Installing torch $(TORCH) and TorchRec $(TORCHREC) into $(SHARDED) (once, takes a few minutes) ..."
-	@$(SHARDED)/bin/python .ci/install_torch.py "torch==$(TORCH).*"
+	@sh .ci/install_torch.sh $(SHARDED)/bin/python "torch==$(TORCH).*"
 	@$(SHARDED)/bin/python -m pip install --quiet --disable-pip-version-check "torch==$(TORCH).*" "fbgemm-gpu-cpu==$(TORCHREC).*" numpy
 	@$(SHARDED)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps "torchrec==$(TORCHREC).*"
 	@$(SHARDED)/bin/python -m pip install --quiet --disable-pip-version-check tensordict torchmetrics pyre-extensions tqdm psutil "pytest>=8" "pytest-timeout>=2.3" "setuptools>=77"
@@ -151,7 +117,7 @@ $(CLIENTS)/.installed: pyproject.toml setup.py $(wildcard src/multiepoch/optim/_
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || { echo "RecBole needs NumPy 1, which has no wheels for this Python: make test-clients PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv --clear $(CLIENTS)
 	@echo "Installing seven training libraries into $(CLIENTS) (once, takes a few minutes and 2 GB) ..."
-	@$(CLIENTS)/bin/python .ci/install_torch.py "$$(sed -n 's/^\(torch>[^ ]*\).*/\1/p' tests/clients/requirements.txt)"
+	@sh .ci/install_torch.sh $(CLIENTS)/bin/python "$$(sed -n 's/^\(torch>[^ ]*\).*/\1/p' tests/clients/requirements.txt)"
 	@$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
 	@$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/clients/alone.txt
 	@$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .

@@ -1,6 +1,4 @@
-"""The largest error of EmbeddingOptimizer against the reference over random cases.
-
-    python -m benchmarks.exactness --cases 2000
+"""The largest error of EmbeddingOptimizer against the reference, on a random case.
 
 Each case draws a rule, FAL, AdamAR, a table, a few batches of ids with float32 gradients, and a
 way to find the batch's rows. In half of the cases the gradients come from modules instead: an
@@ -15,8 +13,6 @@ deviation that it began with, where that is more. Counts and last steps must be 
 
 from __future__ import annotations
 
-import argparse
-from collections import defaultdict
 from dataclasses import dataclass
 
 import torch
@@ -234,23 +230,3 @@ def _clip(table: nn.Parameter, reference: nn.Parameter, kind: str | None) -> Non
     if kind == "value":
         clip_grad_value_(table, 0.5)
         nn.utils.clip_grad_value_(reference, 0.5)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", type=int, default=2000)
-    n_cases = parser.parse_args().cases
-    torch.set_num_threads(1)
-    by_path: dict[str, list[tuple[float, int]]] = defaultdict(list)
-    for seed in range(n_cases):
-        case = Case.random(seed)
-        by_path[case.path].append((case.error(), seed))
-    for path, errors in by_path.items():
-        largest, seed = max(errors)
-        print(f"{path:10s} {len(errors):5d} cases, largest error {largest:.2e} (case {seed})")
-    largest, seed = max(max(errors) for errors in by_path.values())
-    print(f"{'all':10s} {n_cases:5d} cases, largest error {largest:.2e} (case {seed})")
-
-
-if __name__ == "__main__":
-    main()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks import bench as benchmark
-from benchmarks import end_to_end, gpu_steps, leave_one_out, peers, steps, timing
+from benchmarks import end_to_end, gpu_steps, peers, steps, timing
 from multiepoch.optim.rules import RULES
 from reproduction import judge
 from tools import cost
@@ -172,14 +172,6 @@ def test_the_rule_to_which_fal_adds_most_decides_the_claim(bench):
     assert time.estimate == pytest.approx(4.0)
     assert time.seeds == tuple(range(steps.TINY.seeds))
     assert memory.estimate == pytest.approx(3.125, abs=0.01)
-
-
-def test_leave_one_out_rows_are_timed_beside_plain_training():
-    found = leave_one_out.measure(leave_one_out.TINY)
-    assert {len(seconds) for seconds in found["seconds"].values()} == {leave_one_out.TINY.epochs}
-    assert found["bytes"]["file"] == found["bytes"]["column"] == 0
-    assert found["bytes"]["memory"] == 18 * found["lookups"]
-    assert leave_one_out.table(found).count("\n") == len(found["seconds"])
 
 
 def test_a_gpu_that_is_too_small_keeps_what_was_measured(tmp_path, monkeypatch, capsys):

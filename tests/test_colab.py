@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from reproduction import records
-from tools import imitate_colab, pdf
+from tools import imitate_colab
 from tools.colab import Repository, addressed, with_badge
 from tools.notebooks import command as strip
 from tools.notebooks import execute
@@ -69,7 +69,6 @@ def test_title_author_address_and_version_agree_everywhere():
     assert config["sphinx"]["config"]["ogp_site_name"] == config["title"]
     for page in ("README.md", "book/index.md"):
         assert f"\n# {config['title']}\n" in "\n" + (ROOT / page).read_text(), page
-    assert f"{config['title'].lower().replace(' ', '-')}.pdf" == pdf.NAME
 
 
 def test_the_library_fetches_its_data_from_the_address_of_the_config():
@@ -218,3 +217,13 @@ def test_a_snapshot_is_a_repository_of_the_working_tree(tmp_path):
     assert head.stdout.strip() == commit
     assert (clone / "pyproject.toml").read_bytes() == (ROOT / "pyproject.toml").read_bytes()
     assert not (clone / "_build").exists()
+
+
+def test_what_is_installed_from_the_repository_has_every_file_of_src(tmp_path):
+    # The list of files of an earlier build would hide what this one leaves out.
+    fresh = ["egg_info", "--egg-base", str(tmp_path), "build_py", "--build-lib", str(tmp_path)]
+    subprocess.run([sys.executable, "setup.py", "-q", *fresh], cwd=ROOT, check=True)
+    listed = ["git", "ls-files", "src"]
+    ours = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    ours = {one.removeprefix("src/") for one in ours.split()}
+    assert not [one for one in sorted(ours) if not (tmp_path / one).exists()]

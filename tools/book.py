@@ -34,7 +34,6 @@ from reproduction.notebook import recorded
 from tools import (
     about,
     advice,
-    cards,
     cost,
     distributed,
     figures,
@@ -76,8 +75,10 @@ class BookFailed(RuntimeError):
     """The book could not be built; the message names the page and the reason."""
 
 
-def build(root: Path, profile: str, html: Path | None = None) -> Path:
+def build(root: Path, profile: str, html: Path | None = None, links: bool = False) -> Path:
     """Runs the notebooks in `profile`, renders the book and returns the folder of its pages.
+
+    With `links`, first follows the links to other sites.
 
     Raises NotebookFailed or BookFailed if that cannot be done; the previous pages remain.
     """
@@ -86,6 +87,8 @@ def build(root: Path, profile: str, html: Path | None = None) -> Path:
     shutil.rmtree(work, ignore_errors=True)
     runs = run_notebooks(root, profile)
     stage(root, work / "source", profile, runs)
+    if links:
+        render(work, "--builder", "linkcheck")
     key = _key(work / "source", root)
     stamp = html.with_name(f"{html.name}.key")
     if html.is_dir() and stamp.exists() and stamp.read_text() == key:
@@ -161,7 +164,6 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
         name, fig = interactive_figure.FRONT, chapter_eight.interactive(record)
         figures.keep(fig, name, f"python -m {interactive_figure.__name__}", generated, static)
     lead.generate(results, generated, static)
-    cards.generate(results, static)
     ledger.generate(evidence, generated, static)
     (generated / "settings.md").write_text(settings.table(results, evidence), encoding="utf-8")
     real_logs.generate(results, generated, static)
@@ -241,24 +243,20 @@ def _with_this_run(
     return kept | {profile: now.reset_index(drop=True)}
 
 
-def render(work: Path) -> Path:
+def render(work: Path, *options: str) -> Path:
     """Renders work/source with warnings as errors; returns the folder of the pages."""
-    outcome = jupyter_book(work, "-W", "--keep-going", "-q")
+    command = "from jupyter_book.cli.main import main; main()"
+    options = ("--path-output", ".", "-W", "--keep-going", "-q", *options)
+    call = [sys.executable, "-c", command, "build", "source", *options]
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    environment = os.environ | {"PYTHONWARNINGS": "ignore"}
+    outcome = subprocess.run(call, cwd=work, env=environment, text=True, **streams)
     if outcome.returncode:
         text = re.sub(r"\x1b\[[0-9;]*m", "", outcome.stdout)
         lines = [line for line in text.splitlines() if "WARNING" in line or "ERROR" in line]
         lines = list(dict.fromkeys(line.replace(f"{work}{os.sep}", "") for line in lines))
         raise BookFailed("The pages could not be rendered:\n" + ("\n".join(lines) or text[-4000:]))
     return work / "_build" / "html"
-
-
-def jupyter_book(work: Path, *options: str) -> subprocess.CompletedProcess:
-    """Runs jupyter-book over work/source."""
-    command = "from jupyter_book.cli.main import main; main()"
-    call = [sys.executable, "-c", command, "build", "source", "--path-output", ".", *options]
-    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    environment = os.environ | {"PYTHONWARNINGS": "ignore"}
-    return subprocess.run(call, cwd=work, env=environment, text=True, **streams)
 
 
 def _swap(rendered: Path, html: Path) -> None:
@@ -283,6 +281,7 @@ def command(arguments: list[str]) -> int:
     purpose = "Runs the notebooks and builds the book in _build/html."
     parser = argparse.ArgumentParser("python -m tools.book", description=purpose)
     parser.add_argument("--profile", choices=PROFILES, default="cpu")
+    parser.add_argument("--links", action="store_true", help="also follow links to other sites")
     parser.add_argument("--root", type=Path, default=Path("."), help="the repository")
     options = parser.parse_args(arguments)
     root = options.root.resolve()
@@ -290,7 +289,7 @@ def command(arguments: list[str]) -> int:
         print(f"{root} has no _toc.yml; run this in the repository.", file=sys.stderr)
         return 1
     try:
-        html = build(root, options.profile)
+        html = build(root, options.profile, links=options.links)
     except (NotebookFailed, BookFailed) as error:
         print(error, file=sys.stderr)
         return 1

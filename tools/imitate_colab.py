@@ -61,7 +61,7 @@ def environment(asked: str) -> Path:
         raise Failed(f"Colab has Python {PYTHON}; name one with --python. {asked}: {found}")
     print("Installing Colab's packages (once; takes a few minutes) ...", flush=True)
     run(asked, "-m", "venv", "--clear", KEPT / "venv")
-    run(python, ROOT / ".ci" / "install_torch.py", PACKAGES[0])
+    run("sh", ROOT / ".ci" / "install_torch.sh", python, PACKAGES[0])
     run(python, "-m", "pip", "install", "--quiet", "--no-cache-dir", *PACKAGES)
     run(python, "-m", "ipykernel", "install", "--sys-prefix", "--name", "colab")
     stamp.write_text(" ".join(PACKAGES))

@@ -1,24 +1,30 @@
 """Starts a headless Chromium for the built book and prints one line a page."""
 
 import re
+import shutil
 
 import pytest
 from findings import HTML
 
-from tools import pdf
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     if not (HTML / "index.html").exists():
-        pytest.exit(pdf.NO_BOOK.format(html=HTML), returncode=1)
+        pytest.exit(f"There are no pages in {HTML}; run `make book` first.", returncode=1)
 
 
 @pytest.fixture(scope="session")
 def chromium():
-    if pdf.browser() is None:
-        pytest.skip(pdf.NO_BROWSER)
-    with pdf.chromium() as browser:
+    from playwright.sync_api import sync_playwright
+
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
+        pytest.skip("No Chromium found; install chromium or Google Chrome.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         yield browser
+        browser.close()
 
 
 def pytest_report_teststatus(report: pytest.TestReport):

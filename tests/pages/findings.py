@@ -15,8 +15,13 @@ import matplotlib.image
 import numpy as np
 from playwright.sync_api import Browser, Page
 
-from tools.pdf import SETTLE
-
+# Resolves when formulas, fonts and images are loaded, and unfolds everything.
+SETTLE = """async () => {
+  await window.MathJax?.startup?.promise;
+  document.querySelectorAll("details").forEach(details => details.open = true);
+  await document.fonts.ready;
+  await Promise.all([...document.images].map(image => image.decode().catch(() => {})));
+}"""
 HTML = Path(__file__).parents[2] / "_build" / "html"
 WIDTHS = (1440, 768, 390)
 THEMES = ("light", "dark")

@@ -1,17 +1,12 @@
 """Every page of the book in _build/html, as Chromium shows it."""
 
-import re
-from unicodedata import normalize
 from urllib.parse import quote
 
 import pytest
 import yaml
 from bs4 import BeautifulSoup
 from findings import CHECKS, HTML, OF_A_THEME, PATIENCE, THEMES, WIDTHS, findings, visit
-from pypdf import PdfReader
 
-from tools import pdf
-from tools.sphinx_ext.redirects import MOVED
 from tools.toc import pages
 
 ROOT = HTML.parents[1]
@@ -45,7 +40,7 @@ def test_every_page_that_can_be_found_is_in_the_sidebar():
     beside = {"index", "search", "genindex", "py-modindex"}
     files = {path.relative_to(HTML).with_suffix("").as_posix() for path in HTML.rglob("*.html")}
     files = {name for name in files if not name.startswith(("_static/", "_modules/"))}
-    assert files - beside - {f"notebooks/{old}" for old in MOVED} == set(PAGES)
+    assert files - beside == set(PAGES)
     front = HTML / f"{PAGES[0]}.html"
     sidebar = BeautifulSoup(front.read_text(), "html.parser").select("nav.bd-links a.internal")
     links = [link["href"] for link in sidebar if link["href"] != "#"]  # all but the front page
@@ -111,30 +106,6 @@ def test_the_search_for_what_the_book_is_about_finds_the_front_page_first(chromi
     assert results[0].startswith(address(PAGES[0])), results[:3]
     assert not errors
     page.close()
-
-
-def test_the_pdf_has_every_page_with_its_place_in_contents_and_outline(chromium, tmp_path):
-    book = [BeautifulSoup((HTML / f"{name}.html").read_text(), "html.parser") for name in PAGES]
-    target = tmp_path / "book.pdf"
-    n = pdf.write(chromium, ROOT, HTML, target)
-    reader = PdfReader(target)
-    assert n == len(reader.pages) <= 250
-    outline = [one for one in reader.outline if not isinstance(one, list)]
-    starts = [1 + reader.get_destination_page_number(one) for one in outline]
-    titles = [page.select_one("article h1").get_text() for page in book]
-    assert starts == sorted(set(starts))
-    texts = [normalize("NFKC", sheet.extract_text()) for sheet in reader.pages]  # no ligatures
-    contents = " ".join(texts[: starts[0] - 1])
-    for title, one, start in zip(titles, outline, starts, strict=True):
-        assert title.removesuffix("#").split() == one.title.split()
-        entry = r"\s+".join(map(re.escape, one.title.split()))  # a long one takes two lines
-        assert re.search(rf"{entry}\s*{start}\b", contents), one.title
-        assert one.title.split()[0] in texts[start - 1]
-    notes = [note for sheet in reader.pages for note in sheet.get("/Annots", []) if "/A" in note]
-    links = [note["/A"].get("/URI", "") for note in notes]
-    assert not [link for link in links if link.startswith("file:")]
-    pictures = sum(len(page.select("article img[src$=png]")) for page in book)
-    assert sum(len(sheet.images) for sheet in reader.pages) >= pictures > 0
 
 
 # The interactive figure --------------------------------------------------------------

@@ -16,9 +16,7 @@ from findings import (
     structure,
     visit,
 )
-from pypdf import PdfReader
 
-from tools import slides
 from tools.toc import pages
 
 ROOT = HTML.parents[1]
@@ -246,10 +244,3 @@ def test_every_figure_has_its_data_and_itself(chromium):
     for path in files:
         text = (HTML / path.split("/html/", 1)[1]).read_text()
         assert "<svg" in text if path.endswith(".svg") else text.count("\n") > 2, path
-
-
-def test_three_slides(chromium, tmp_path):
-    assert slides.write(chromium, ROOT, HTML, tmp_path / "slides.pdf") == 3
-    sheets = [page.extract_text() for page in PdfReader(tmp_path / "slides.pdf").pages]
-    assert len(sheets) == 3
-    assert all("%" in text and "The Second Epoch" in text for text in sheets)
