@@ -19,7 +19,7 @@ from bs4 import BeautifulSoup
 from multiepoch_compare.__main__ import COMMANDS, main
 from reproduction.runs import profile as named
 from reproduction.runs import workers
-from tools import book, figures, notebooks
+from tools import book, figures, notebooks, reads
 from tools.colab import Repository
 from tools.notebooks import command as strip
 
@@ -60,7 +60,8 @@ def root(tmp_path):
     )
     (tmp_path / "book" / "index.md").write_text("# Front\n\n```{include} _generated/runs.md\n```\n")
     (tmp_path / "src" / "number.py").write_text("NUMBER = 1\n")
-    write_notebook(tmp_path / "notebooks" / "a.ipynb", "import sys\nprint(profile, sys.prefix)")
+    about = "import sys\nif not profile:\n    import number\nprint(profile, sys.prefix)"
+    write_notebook(tmp_path / "notebooks" / "a.ipynb", about)
     write_notebook(tmp_path / "notebooks" / "b.ipynb", "print(2)")
     return tmp_path
 
@@ -71,16 +72,31 @@ def key(root: Path, **parameters) -> str:
 
 def test_the_key_covers_all_that_a_number_depends_on(root):
     seen = [key(root), key(root, profile="quick")]
-    (root / "src" / "number.py").write_text("NUMBER = 2\n")
+    (root / "src" / "number.py").write_text("from package import part\n")
     seen.append(key(root))
+    (root / "src" / "package").mkdir()
+    for file in ("part.py", "numbers.csv", "sentences.toml"):
+        (root / "src" / "package" / file).write_text("")
+        seen.append(key(root))
     (root / "results").mkdir()
     (root / "results" / "a.evidence.csv").write_text("claim\n")
-    seen.append(key(root))
-    (root / "src" / "number.py").rename(root / "src" / "other.py")
     seen.append(key(root))
     write_notebook(root / "notebooks" / "a.ipynb", "print(2)")
     seen.append(key(root))
     assert len(set(seen)) == len(seen)
+
+
+def test_an_edited_sentence_of_a_chapter_runs_its_own_notebook_again_and_no_other():
+    found = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    readers = {path.stem[:2]: set(reads.files(path, ROOT)) for path in found}
+    chapters = ROOT / "src" / "reproduction"
+    for folder in chapters.glob("ch[0-9][0-9]_*"):
+        number = folder.name[2:4]
+        for file in folder.glob("*.toml"):
+            assert [one for one in readers if file in readers[one]] == [number], file
+        for module in folder.glob("*.py"):
+            assert module in readers[number], module
+    assert all(chapters / "claims.toml" in read for read in readers.values())
 
 
 def test_the_key_ignores_the_files_that_python_creates(root):
@@ -92,7 +108,7 @@ def test_the_key_ignores_the_files_that_python_creates(root):
     assert key(root) == before
 
 
-def test_runs_are_kept_until_the_package_changes(root, capsys):
+def test_runs_are_kept_until_what_they_import_changes(root, capsys):
     first = book.run_notebooks(root, "quick")
     assert not any(run.kept for run in first.values())
     printed = nbformat.read(first["notebooks/a"].path, as_version=4).cells[-1].outputs[0].text
@@ -104,11 +120,12 @@ def test_runs_are_kept_until_the_package_changes(root, capsys):
 
     (root / "src" / "number.py").write_text("NUMBER = 2\n")
     third = book.run_notebooks(root, "quick")
-    assert not any(run.kept for run in third.values())
+    assert [run.kept for run in third.values()] == [False, True], "b does not import it"
     kept = list((root / "_build" / "executed" / "quick").iterdir())
     assert len(kept) == 2, "earlier runs are replaced"
     lines = capsys.readouterr().out.splitlines()
     assert sorted(lines[2:4]) == ["a ... kept", "b ... kept"]
+    assert lines[4] == "b ... kept"
     assert len(lines) == 6, "one line a notebook"
 
 
@@ -291,7 +308,7 @@ def test_every_command_can_be_loaded(capsys):
     assert "unknown command 'bok'; choose from compare, " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("version", "fits"), [("3, 10", False), ("3, 11", True), ("3, 14", False)])
+@pytest.mark.parametrize(("version", "fits"), [("3, 10", False), ("3, 11", True), ("3, 15", False)])
 def test_the_python_version_is_checked_in_one_sentence(tmp_path, version, fits):
     pretend = f"import sys\nsys.version_info = ({version}, 2, 'final', 0)\n"
     (tmp_path / "sitecustomize.py").write_text(pretend)
@@ -300,7 +317,7 @@ def test_the_python_version_is_checked_in_one_sentence(tmp_path, version, fits):
     outcome = subprocess.run(command, cwd=ROOT, text=True, env=environment, **streams)
     assert (outcome.returncode == 0) == fits
     if not fits:
-        assert "runs on Python 3.11 to 3.13" in outcome.stderr
+        assert "runs on Python 3.11 to 3.14" in outcome.stderr
         assert outcome.stderr.strip().count("\n") == 0
 
 

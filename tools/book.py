@@ -52,9 +52,9 @@ from tools.notebooks import (
     NotebookFailed,
     Run,
     execute_on_one_core,
-    files_under,
     kept_run,
 )
+from tools.reads import files_under
 from tools.toc import pages
 
 RENDERERS = (

@@ -26,10 +26,10 @@ from filelock import FileLock
 from papermill.exceptions import PapermillExecutionError
 
 from multiepoch_lab.files import atomic_write
+from tools import reads
 from tools.colab import Repository, addressed
 
 PROFILES = ("quick", "cpu", "long", "gpu")
-DEPENDS_ON = ("src", "data", "results")  # what a notebook reads besides itself
 # Select the kernel of this very Python, without start-up files or progress bars.
 KERNEL = {
     "JUPYTER_PREFER_ENV_PATH": "1",
@@ -57,22 +57,15 @@ class Run:
 def key(notebook: Path, root: Path, parameters: dict) -> str:
     """Hashes everything that a notebook's numbers depend on.
 
-    Covers its source, its parameters, the folders in DEPENDS_ON, and the versions of torch, NumPy
+    Covers its source, its parameters, the files that it may read, and the versions of torch, NumPy
     and Python. It does not cover the machine, which may round the last bit differently.
     """
     parts = [notebook.name, notebook.read_bytes(), json.dumps(parameters, sort_keys=True)]
     parts += [version("torch"), version("numpy"), platform.python_version()]
-    for path in (path for folder in DEPENDS_ON for path in files_under(root / folder)):
+    for path in reads.files(notebook, root):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         parts += [path.relative_to(root).as_posix(), content]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-
-
-def files_under(folder: Path) -> list[Path]:
-    """Returns every file in a folder, sorted, except those that Python and pip create."""
-    made = ("__pycache__", ".ipynb_checkpoints", ".egg-info", ".so")
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(p for p in files if not any(part.endswith(made) for part in p.parts))
 
 
 def execute(
