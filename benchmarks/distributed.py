@@ -1,10 +1,10 @@
-"""`make bench-distributed`: what FAL and tail rewind cost on tables sharded over two processes.
+"""What FAL and tail rewind cost on tables sharded over two processes.
 
-    python -m benchmarks.distributed --python .venv-torchrec/bin/python
+    OMP_NUM_THREADS=1 python -m benchmarks.distributed --python .venv-torchrec/bin/python
 
 Trains a row-wise sharded table of 1e6, 1e7 and 1e8 rows, each with three seeds, and writes
-results/bench/distributed.json, which the book's page "TorchRec" and the computations of appendix A2
-read. The largest needs 12 GB of memory and 7 GB of disk. Run it on an idle machine.
+results/bench/distributed.json, which the book's page "TorchRec" shows. The largest needs 12 GB of
+memory and 7 GB of disk. Run it on an idle machine.
 """
 
 from __future__ import annotations

@@ -156,7 +156,7 @@ def main(n_rows: int, n_steps: int, seed: int, out: Path) -> None:
         shutil.rmtree(folder)
         out.write_text(json.dumps(found))
     del bench, rewind
-    gc.collect()  # as in reproduction.a2_past_one_machine.training
+    gc.collect()  # sharded models are cycles that hold the process group
     dist.destroy_process_group()
 
 

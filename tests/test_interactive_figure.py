@@ -289,7 +289,7 @@ def test_the_summary_has_a_number_for_each_question(tmp_path):
 def test_the_pages_interpolate_known_numbers():
     results = ROOT / "results"
     known = cost.numbers(results) | numbers.front(results)
-    for page in ("index", "cost", "errata"):
+    for page in ("index", "cost"):
         text = (ROOT / "book" / f"{page}.md").read_text()
         used = set(re.findall(r"\{\{ (\w+) \}\}", text))
         assert used and used <= set(known), page

@@ -157,8 +157,6 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
     distributed.generate(results, generated)
     advice.generate(results, generated)
     summary.generate(results, generated)
-    if (sentences := results / "long" / "first_round.md").exists():
-        shutil.copy(sentences, generated)
     interactive_figure.generate(results, generated, static)
     if record := records.read(dose_production.NAME, "long", results):
         name, fig = interactive_figure.FRONT, chapter_eight.interactive(record)

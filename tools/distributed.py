@@ -1,7 +1,8 @@
 """Turns results/bench/distributed.json into the tables of book/past-one-machine.md.
 
-`make bench-distributed` writes the record: for each size of the table and each seed, the seconds of
-every step. Plain TorchRec, FAL and the undo log take turns; their k-th steps are a round.
+`python -m benchmarks.distributed` writes the record: for each size of the table and each seed, the
+seconds of every step. Plain TorchRec, FAL and the undo log take turns; the k-th steps of all are a
+round.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ def page(record: dict) -> str:
         f"{seeds} seeds, and the least and the most of the seeds for what a run has once. Pages of "
         "memory have 2 MiB, and freed memory is kept. "
         f"{about['machine']}, torch {about['torch']}, {about['date']}, commit {about['commit']}; "
-        "`make bench-distributed`.\n\n"
+        "`python -m benchmarks.distributed`.\n\n"
         f"{times(runs)}\n"
         f"From the smallest to the largest table, a step of plain TorchRec grows "
         f"{growth(runs, 'plain'):.2f} times, and one with FAL {growth(runs, 'FAL'):.2f} times.\n\n"

@@ -10,7 +10,6 @@ import pandas as pd
 
 from reproduction import judge, records, tuning
 from reproduction.a1_ab_test import experiment as ab_test
-from reproduction.a2_past_one_machine import experiment as past_one_machine
 from reproduction.ch02_data_and_model import experiment as model
 from reproduction.ch03_gradient_sparsity import experiment as sparsity
 from reproduction.ch04_sparse_optimizer import experiment as sparse_optimizer
@@ -71,7 +70,6 @@ EXPERIMENTS = {
     "windows": Experiment(windows.NAME, windows.run, seeds=windows.SEEDS),
     "penalty": Experiment(penalty.NAME, penalty.run, penalty.judge, penalty.SEEDS),
     "a1": Experiment(ab_test.NAME, ab_test.run, ab_test.judge, ab_test.SEEDS),
-    "a2": Experiment(past_one_machine.NAME, past_one_machine.run),
     "tuning": Experiment(tuning.NAME, tuning.run, merge=tuning.merge),
 }
 

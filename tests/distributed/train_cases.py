@@ -19,7 +19,7 @@ def main(path: str) -> None:
     found = {(how, name): sharded(case, how) for how in HOWS for name, case in CASES.items()}
     if dist.get_rank() == 0:
         torch.save(found, path)
-    gc.collect()  # as in reproduction.a2_past_one_machine.training
+    gc.collect()  # sharded models are cycles that hold the process group
     dist.destroy_process_group()
 
 
