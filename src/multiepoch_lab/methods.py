@@ -145,10 +145,13 @@ class Method:
         epochs: int = 1,
         dense_rule: str = "adam",
         dense_factor: float = 1.0,
+        eps: float = 1e-8,
+        initial_accumulator_value: float = 0.0,
     ) -> tuple[SparseOptimizer, EveryEpoch]:
         """Returns the optimizer, and the `between_epochs` of `train`.
 
-        The hyperparameter is by default the first of `grid`.
+        The hyperparameter is by default the first of `grid`; eps and initial_accumulator_value are
+        those of `EmbeddingOptimizer`.
         The dense layers learn by dense_rule, a key of DENSE_RULES; dense_factor multiplies their
         rate from the second epoch over the data on.
         """
@@ -160,6 +163,8 @@ class Method:
             embedding_lr=embedding_lr,
             dense=DENSE_RULES[dense_rule],
             rule=rule,
+            eps=eps,
+            initial_accumulator_value=initial_accumulator_value,
             row_lr=self.row_lr and self.row_lr(hyperparameter),
             row_decay=self.row_decay and self.row_decay(hyperparameter),
         )

@@ -67,6 +67,9 @@ class Run:
     group_by: str = ""
     dense_factor: float = 1.0  # of the dense learning rate from epoch 2 on
     dense_rule: str = "adam"  # the dense layers' update rule
+    eps: float = 1e-8  # of the tables' rule
+    initial_accumulator_value: float = 0.0  # of the tables' Adagrad
+    network: dict = field(default_factory=dict)  # more options of the model
 
     def describe(self) -> str:
         """Names the run in a progress line."""
@@ -184,9 +187,9 @@ def build(run: Run, schema: Schema, device: str) -> tuple[ConversionModel, list[
     """Returns the model, its optimizers and what acts between the epochs."""
     method = METHODS[run.method]
     torch.manual_seed(run.seed)
-    model = method.network(schema, **method.model(run.hyperparameter)).to(device)
+    model = method.network(schema, **method.model(run.hyperparameter) | run.network).to(device)
     names = ("dense_lr", "embedding_lr", "hyperparameter", "seed", "rule", "epochs")
-    names += ("dense_rule", "dense_factor")
+    names += ("dense_rule", "dense_factor", "eps", "initial_accumulator_value")
     optimizer, every_epoch = method.build(model, **{name: getattr(run, name) for name in names})
     return model, optimizer if isinstance(optimizer, list) else [optimizer], every_epoch
 
