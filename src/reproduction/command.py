@@ -23,6 +23,8 @@ from reproduction.ch12_real_logs import experiment as real_logs
 from reproduction.ch12_real_logs import penalty, windows
 from reproduction.dose_response import experiment as dose
 from reproduction.dose_response import production
+from reproduction.first_step import compute
+from reproduction.first_step import experiment as first_step
 from reproduction.interplay import constants
 from reproduction.interplay import experiment as interplay
 from reproduction.own_label import served
@@ -66,6 +68,8 @@ EXPERIMENTS = {
     "delay": Experiment(delay.NAME, delay.run, delay.judge, delay.SEEDS),
     "interplay": Experiment(interplay.NAME, interplay.run, interplay.judge, interplay.SEEDS),
     "constants": Experiment(constants.NAME, constants.run),
+    "first_step": Experiment(first_step.NAME, first_step.run, first_step.judge, first_step.SEEDS),
+    "same_compute": Experiment(compute.NAME, compute.run, compute.judge, compute.SEEDS),
     "12": Experiment(real_logs.NAME, real_logs.run, seeds=production.SEEDS),
     "windows": Experiment(windows.NAME, windows.run, seeds=windows.SEEDS),
     "penalty": Experiment(penalty.NAME, penalty.run, penalty.judge, penalty.SEEDS),

@@ -1,0 +1,112 @@
+"""The searches behind C21 to C23: each with tuning seeds of its own, on what no result uses.
+
+A line is a way to train and what is searched for it. Each search scores its trials by the drawn
+labels of the validation day, as a user would, in AdsWorld as well. Lines of one kind have equally
+many trials.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import product
+
+import pandas as pd
+
+from reproduction.runs import Profile, Run, run_all
+from reproduction.tuning import chosen, design, under_production_rule
+
+DATA = {"world": "AdsWorld", "kuairand": "KuaiRand", "retailrocket": "RetailRocket"}
+DATA |= {"tmall": "Tmall"}
+# The median over tables of the median squared gradient of a lookup, in one epoch: seed 300, rounded
+# to one digit. Epsilon and start are searched as multiples of it.
+SQUARE = {"world": 8e-11, "kuairand": 5e-9, "retailrocket": 7e-6, "tmall": 1e-6}
+MULTIPLES = (4, 16, 64)
+HALF = 10**0.5  # half a decade
+EPS, START = "eps", "initial_accumulator_value"
+SCALES = ("log", "threshold 20")  # of FAL
+EPOCHS = 4  # of a reset
+
+
+@dataclass(frozen=True)
+class Line:
+    """A way to train. small: The field of Run that keeps a row's first step small, or ""."""
+
+    method: str
+    epochs: int = 1
+    small: str = ""
+
+    @property
+    def n_trials(self) -> int:
+        return 8 if self.epochs == 1 else 6
+
+
+LINES = {
+    "one": Line("plain"),
+    "one, eps": Line("plain", small=EPS),
+    "one, start": Line("plain", small=START),
+    "fal": Line("fal"),
+    "fal, eps": Line("fal", small=EPS),
+    "meda": Line("meda", EPOCHS),
+    "meda, eps": Line("meda", EPOCHS, EPS),
+    "tail_rewind, eps": Line("tail_rewind", EPOCHS, EPS),
+}
+
+
+def axes(line: Line, data: str) -> dict[str, list]:
+    """Returns what to try, by field of Run, around what was tuned from zero."""
+    best = chosen(under_production_rule("plain" if line.method == "fal" else line.method, data))
+    once, rate = line.epochs == 1, best.embedding_lr
+    found: dict[str, list] = {"dense_lr": [1e-3, 1e-3 * HALF] if once else [best.dense_lr]}
+    if line.small:
+        rates = (1, HALF, 10) if once else (1, HALF)
+        powers = {EPS: 0.5, START: 1.0}[line.small]
+        found[line.small] = [(c * SQUARE[data]) ** powers for c in MULTIPLES]
+    else:
+        rates = (1 / HALF, 1, HALF, 10) if once else (1 / HALF, 1, HALF)
+        found["dense_lr"] = found["dense_lr"] if once else [best.dense_lr / HALF, best.dense_lr]
+    found["embedding_lr"] = [rate * factor for factor in rates]
+    found["hyperparameter"] = list(SCALES) if line.method == "fal" else [best.hyperparameter]
+    return found
+
+
+def trials(name: str, data: str, search: int) -> list[Run]:
+    """Returns the trials of one search of one line, on its seeds."""
+    line = LINES[name]
+    tried = axes(line, data)
+    seeds = [200 + 2 * search, 201 + 2 * search][: 2 if line.epochs == 1 else 1]
+    about = {"line": name, "data": data, "search": search}
+    how = {"epochs": line.epochs, "data": data, "rule": "rowwise_adagrad", "on": "validation"}
+    how |= {"dense_factor": 1.0 if line.epochs == 1 else 0.1}
+    how |= {"evaluate_epochs": (line.epochs - 1,), "evaluate_at": (1.0,), "share": share(data)}
+    return [
+        Run(line.method, seed, **dict(zip(tried, point)), **how, about=about | {"trial": trial})
+        for trial, point in enumerate(design(tried, line.n_trials))
+        for seed in seeds
+    ]
+
+
+def share(data: str) -> float:
+    """Returns the share of the window that is trained on, so that AdsWorld has twice the data."""
+    return 0.5 if data == "world" else 1.0
+
+
+def search(
+    profile: Profile, device: str, data: Iterable[str], searches: int
+) -> dict[tuple[str, str, int], Run]:
+    """Returns the best trial by line, source and search, as a run on the test day."""
+    keys = list(product(LINES, data, range(searches)))
+    runs = [one for key in keys for one in trials(*key)]
+    rows = run_all(runs, profile, device)
+    entropy = rows[(rows["metric"] == "normalized_entropy") & (rows["group"] == "all")]
+    # A trial that diverged has none.
+    scores = entropy.groupby(["line", "data", "search", "trial"])["value"].mean()
+    best = scores.groupby(["line", "data", "search"]).idxmin()
+    by_trial = {tuple(one.about.values()): one for one in runs}
+    return {key: replace(by_trial[best[key]], on="test", about={}) for key in keys}
+
+
+def best_small(name: str, settings: pd.DataFrame) -> pd.Series:
+    """Returns, by source and search, how many times the median square the chosen one is."""
+    mine = settings[settings["line"] == name]
+    values = mine.set_index(["data", "search"])[LINES[name].small]
+    values = values**2 if LINES[name].small == EPS else values
+    return values / values.index.get_level_values("data").map(SQUARE)
