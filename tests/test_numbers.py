@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from reproduction import command, judge, records
-from tools import cost, distributed, lead, numbers, recipes
+from tools import cost, distributed, numbers, recipes
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "references" / "pages.json"
@@ -55,7 +55,6 @@ def generated() -> dict[str, list[str]]:
         cost.generate(RESULTS, Path(folder), static)
         recipes.generate(RESULTS, Path(folder))
         distributed.generate(RESULTS, Path(folder))
-        lead.generate(RESULTS, Path(folder), static)
         texts = {path.name: path.read_text() for path in sorted(Path(folder).glob("*.md"))}
     found = {name: NUMBER.findall(re.sub("<[^>]*>", "", text)) for name, text in texts.items()}
     return {name: seen for name, seen in found.items() if seen}

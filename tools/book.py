@@ -38,7 +38,6 @@ from tools import (
     distributed,
     figures,
     interactive_figure,
-    lead,
     ledger,
     numbers,
     real_logs,
@@ -161,8 +160,7 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
     if record := records.read(dose_production.NAME, "long", results):
         name, fig = interactive_figure.FRONT, chapter_eight.interactive(record)
         figures.keep(fig, name, f"python -m {interactive_figure.__name__}", generated, static)
-    lead.generate(results, generated, static)
-    ledger.generate(evidence, generated, static)
+    ledger.generate(evidence, generated)
     (generated / "settings.md").write_text(settings.table(results, evidence), encoding="utf-8")
     real_logs.generate(results, generated, static)
     config = yaml.safe_load((root / "_config.yml").read_text())

@@ -5,7 +5,6 @@ All are made from the claims and their evidence, so a claim that is added appear
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -19,7 +18,6 @@ from reproduction.judge import CLAIMS, QUESTIONS, Claim, Evidence
 
 # A claim is drawn for the profile with the most data, then the one with the most seeds.
 PREFERRED = ("gpu", "long", "cpu", "replication")
-GUESSES = "claims_data.js"
 NO_BREAK = "\N{NO-BREAK SPACE}"
 NARROW, WIDE = 3, 97  # the ends of a forest plot's axis, in % of its width
 
@@ -151,37 +149,7 @@ def _strip(evidence: Sequence[Evidence]) -> str:
     return f'<svg height="{height}" aria-hidden="true">{"".join(parts)}</svg>'
 
 
-def questions(ledger: Ledger) -> Iterator[dict]:
-    """Yields a question for each claim that was run, about the first point of its first measure.
-
-    The slider's range is symmetric about the threshold, so that it does not give the answer away.
-    """
-    for one in CLAIMS:
-        if not (evidence := preferred(one, ledger)):
-            continue
-        e = evidence[0]
-        ends = [x for x in (e.estimate, e.low, e.high) if math.isfinite(x)]
-        reach = _round_up(1.3 * max(abs(x - e.measure.threshold) for x in ends) or 1.0)
-        yield {
-            "section": one.id.lower(),  # as docutils spells it
-            "asks": ", ".join(filter(None, [e.measure.text, e.point])),
-            "unit": e.measure.unit,
-            "predicted": judge.predicted([e]),
-            "found": [e.estimate, *(x if math.isfinite(x) else None for x in (e.low, e.high))],
-            "range": [e.measure.threshold - reach, e.measure.threshold + reach],
-            "step": reach / 20,
-        }
-
-
-def _round_up(value: float) -> float:
-    """Returns the next of 1, 2 or 5 times a power of ten."""
-    power = 10 ** math.floor(math.log10(value))
-    return next(k * power for k in (1, 2, 5, 10) if k * power >= value)
-
-
-def generate(ledger: Ledger, generated: Path, static: Path) -> None:
-    """Writes the claims with their earlier readings, and the questions about them."""
+def generate(ledger: Ledger, generated: Path) -> None:
+    """Writes the claims with their earlier readings."""
     for page in (claims, earlier_readings):
         (generated / f"{page.__name__}.md").write_text(page(ledger))
-    text = json.dumps(list(questions(ledger)), allow_nan=False)
-    (static / GUESSES).write_text(f"window.MULTIEPOCH_CLAIMS = {text};\n")

@@ -28,9 +28,11 @@ from multiepoch_lab.methods import METHODS
 from multiepoch_lab.stats import interval
 from reproduction import judge, records, style, tuning
 from reproduction.ch04_sparse_optimizer import rules
+from reproduction.ch08_fal_versus_meda.figures import SHOWN
 from reproduction.ch10_board import experiment as board
 from reproduction.dose_response import experiment as dose_response
 from reproduction.dose_response import figures as dose_figures
+from reproduction.dose_response import production
 from reproduction.findings import by_name, is_true
 from reproduction.interplay import experiment as interplay
 from reproduction.measure import by_seed, intervals, losses, relative
@@ -39,7 +41,7 @@ from reproduction.own_label import served
 from reproduction.remedies.board import BOARD
 from reproduction.runs import profile
 from reproduction.second_epoch import causes
-from tools import lead, ledger, numbers
+from tools import ledger, numbers
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "paper"
@@ -224,7 +226,11 @@ def source(results: Path, known: Mapping[str, pd.Series | float]) -> str:
 def curves(results: Path) -> Figure:
     """Draws the losses of four methods over three epochs."""
     fig, axes = panels(1, height=2.2)
-    for name, line in lead.curves(results).groupby("method", sort=False):
+    rows = records.read(production.NAME, "long", results).rows
+    change = dose_response.to_one_epoch(rows, "AdsWorld").xs(production.BEST, level="rate")
+    found = intervals(change, ["method", "epoch"]).sort_index()
+    shown = found[found.index.get_level_values("epoch") >= 0.5].loc[list(SHOWN)]
+    for name, line in shown.groupby("method", sort=False):
         style.band(axes[0], line.droplevel("method"), METHODS[name].label)
     style.boundaries(axes[0], 3)
     axes[0].axhline(0, color=style.REFERENCE, linewidth=0.8, zorder=0)

@@ -1,4 +1,4 @@
-"""What the pages do for a reader: the first view, the lead figure, guesses, solutions, terms."""
+"""What the pages do for a reader: the first view, solutions, terms."""
 
 import pytest
 from findings import (
@@ -9,11 +9,9 @@ from findings import (
     SHIFT,
     THEMES,
     WIDTHS,
-    colours,
     images,
     other_sites,
     sideways,
-    structure,
     visit,
 )
 
@@ -53,85 +51,11 @@ def test_the_first_view_is_quick_light_and_still_and_says_what_was_found(chromiu
     assert len(bottoms) == 3 and max(bottoms) < SCREENS[screen][1]
 
 
-# The lead figure ---------------------------------------------------------------------
-
-
-def shown(page) -> list[int]:
-    """The pictures of the lead figure that can be seen, by their place."""
-    seen = page.locator(".story .lead-picture").evaluate_all(
-        "all => all.map(one => one.checkVisibility({opacityProperty: true}))"
-    )
-    return [k for k, visible in enumerate(seen) if visible]
-
-
-def in_sequence(page) -> bool:
-    """Whether every picture and its text are below the one before."""
-    tops = page.locator(".story :is(.lead-picture, .story-step > p)").evaluate_all(
-        "all => all.map(one => one.getBoundingClientRect().top)"
-    )
-    return len(tops) == 12 and tops == sorted(set(tops)) and shown(page) == list(range(6))
-
-
-@pytest.mark.parametrize("screen", SCREENS | TALL)
-def test_the_lead_figure_builds_up_as_the_reader_scrolls(chromium, screen):
-    with visit(chromium, FRONT, 0, "light", **size(screen), **MOVING) as seen:
-        page, places = seen.page, []
-        page.add_style_tag(content="* { transition: none !important; }")
-        assert shown(page) == [0]
-        gap = """document.querySelector(".story .lead-picture").getBoundingClientRect().top
-          - document.querySelector(".findings").getBoundingClientRect().bottom"""
-        assert page.evaluate(gap) < 60
-        to_its_place = """one => scrollBy(
-          { top: one.getBoundingClientRect().bottom - 680, behavior: "instant" })"""
-        for k in range(6):
-            text = page.locator(".story-step > p").nth(k)
-            text.evaluate(to_its_place)
-            page.wait_for_function(
-                "k => [...document.querySelectorAll('.story-step')][k].matches('.story-now')", arg=k
-            )
-            assert shown(page) == [k]
-            picture = page.locator(".story .lead-picture").nth(k).bounding_box()
-            words = text.evaluate(
-                """one => { const range = document.createRange(); range.selectNodeContents(one);
-                const { x, y, width, height } = range.getBoundingClientRect();
-                return { x, y, width, height }; }"""
-            )
-            places.append(picture["y"])
-            apart = words["x"] + words["width"] <= picture["x"]
-            below = words["y"] >= picture["y"] + picture["height"]
-            assert apart or below, f"the picture covers text {k + 1}"
-        assert max(places) - min(places) < 200, "the pictures stay in view"
-        assert seen.shift < SHIFT
-        page.evaluate("scrollTo({ top: 0, behavior: 'instant' })")
-        page.keyboard.press("End")  # past all texts at once
-        page.wait_for_function("document.querySelector('.story-step:last-child.story-now')")
-
-
-@pytest.mark.parametrize("theme", THEMES)
-@screens
-def test_the_lead_figure_in_motion_is_accessible(chromium, screen, theme):
-    with visit(chromium, FRONT, 0, theme, **size(screen), **MOVING) as seen:
-        seen.page.add_style_tag(content="* { transition: none !important; }")
-        assert structure(seen) + colours(seen) == []
-        assert sideways(seen) == []
-
-
-@screens
-@pytest.mark.parametrize(
-    "reader", [{"reduced_motion": "reduce"}, {"java_script_enabled": False}], ids=str
-)
-def test_without_motion_or_scripts_the_lead_figure_is_a_sequence(chromium, screen, reader):
-    with visit(
-        chromium, FRONT, 0, "light", settled=False, **MOVING | size(screen) | reader
-    ) as seen:
-        assert in_sequence(seen.page)
+# On paper -----------------------------------------------------------------------------
 
 
 def test_on_paper_everything_is_there(chromium):
-    with visit(chromium, FRONT, 1440, "light", settled=False, **MOVING) as seen:
-        seen.page.emulate_media(media="print")
-        assert in_sequence(seen.page)
-    for address in (CLAIMS, CHAPTER):
+    for address in (CHAPTER,):
         with visit(chromium, address, 1440, "light", settled=False) as seen:
             assert seen.page.locator("article [hidden]").count() > 0
             seen.page.emulate_media(media="print")
@@ -158,9 +82,6 @@ def test_without_scripts_every_page_can_be_read(chromium, name):
                 page.emulate_media(color_scheme=theme)
                 assert page.locator("body").evaluate(BACKGROUND) == "rgb(255, 255, 255)"
             assert sideways(seen) + images(seen) == [], f"{width} px"
-            if where == CLAIMS:
-                words = page.locator("strong", has_text="Predicted before the run").all()
-                assert len(words) > 10 and all(one.is_visible() for one in words)
             if where == CHAPTER:
                 summary = page.locator("summary", has_text="Solution").first
                 summary.click()
@@ -176,32 +97,6 @@ def reader(chromium):
     page.set_default_timeout(PATIENCE)
     yield page
     page.close()
-
-
-def test_a_claim_is_guessed_by_keyboard(reader):
-    reader.goto(CLAIMS)
-    section = reader.locator("section", has=reader.locator("> .guess")).first
-    prediction = section.get_by_text("Predicted before the run")
-    slider = section.locator(".guess input")
-    assert not prediction.is_visible()
-    slider.focus()
-    before = slider.get_attribute("aria-valuetext")
-    reader.keyboard.press("ArrowRight")
-    guess = slider.get_attribute("aria-valuetext")
-    assert guess != before
-    reader.keyboard.press("Tab")
-    reader.keyboard.press("Enter")
-    assert prediction.is_visible()
-    said = reader.evaluate("document.activeElement.textContent")
-    assert f"You guessed {guess}; found: " in said, "the focus is on the answer"
-
-
-def test_all_claims_can_be_shown_at_once_and_guessing_is_accessible(chromium):
-    with visit(chromium, CLAIMS, 1440, "dark") as seen:
-        assert seen.page.locator(".guess").count() > 10
-        assert structure(seen) + colours(seen) == []
-        seen.page.locator(".guess-all button").press("Enter")
-        assert seen.page.locator("article [hidden]").count() == 0
 
 
 def test_a_solution_opens_after_an_attempt(reader):
