@@ -19,17 +19,15 @@ from tools.toc import pages
 
 ROOT = HTML.parents[1]
 FRONT = (HTML / "book" / "index.html").as_uri()
-CLAIMS = (HTML / "book" / "claims.html").as_uri()
 CHAPTER = (HTML / "notebooks" / "05_the_second_epoch.html").as_uri()
 SCREENS = {"desk": (1440, 900), "tablet": (768, 1024), "phone": (390, 844)}
 BACKGROUND = "one => getComputedStyle(one).backgroundColor"
 MOVING = {"reduced_motion": "no-preference"}
-TALL = {"tall": (1440, 2000), "upright": (1000, 1600), "tall phone": (390, 1500)}
 screens = pytest.mark.parametrize("screen", SCREENS)
 
 
 def size(screen: str) -> dict:
-    width, height = (SCREENS | TALL)[screen]
+    width, height = SCREENS[screen]
     return {"viewport": {"width": width, "height": height}}
 
 
