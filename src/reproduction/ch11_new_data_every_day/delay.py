@@ -2,8 +2,8 @@
 
 Conversions come late (`interventions.DELAY`). Epoch 1 trains on each day's labels as they are known
 at its end. Epoch 2 sees the same labels again, or those known a day after the window. Waiting for
-these and training once is the alternative. The default setting, on AdsWorld at an eighth of the
-size; losses are under the true probabilities, of all conversions that will come.
+these and training once, or twice, is the alternative. The default setting, on AdsWorld at an eighth
+of the size; losses are under the true probabilities, of all conversions that will come.
 """
 
 import pandas as pd
@@ -36,7 +36,6 @@ def runs() -> list[Run]:
         Run(method, 0, 1e-3, rates[method], value, setting=labels, intervention=labels, **how)
         for labels in DELAYS
         for method, value in METHODS.items()
-        if labels != AWAITED or method in ("plain", OWN)
     ]
 
 
