@@ -48,6 +48,15 @@ def test_the_evidence_is_the_change_of_the_mean_and_of_the_sparsest(rows):
     assert len(found) == 7
 
 
+def test_the_steps_needed_are_read_off_the_curve_and_never_more_than_the_epoch(rows):
+    steps = rules.steps_needed(rows)
+    # A straight line from 1.1 times its end, which is 0.495; the shared rate ends at 0.5.
+    assert steps["AdsWorld", "click", 30] == pytest.approx(1 - (0.5 / 0.495 - 1) / 0.1)
+    assert steps["KuaiRand", "click", 30] == 1.0
+    worse = rows.assign(value=rows["value"] * (1 + (rows["rates"] == "own")))
+    assert (rules.steps_needed(worse) == 1.0).all()
+
+
 def test_the_chapters_own_runs_have_the_gains_that_decide_the_claim():
     mine, theirs = (records.read(name, "long").rows for name in (experiment.NAME, rules.NAME))
     production = rules.PRODUCTION
