@@ -5,7 +5,7 @@
 Writes milliseconds of every repeat, with warm and with cold caches, by part:
     step: optimizer.step() alone, on gradients as nn.Embedding leaves them.
     lookup: a lookup, its backward and the step, since FBGEMM does all three in one, by table size.
-    size: a step by table size, and the time to copy the rows that it touches into a buffer.
+    size: a step by table size.
     extra: a step without, with FAL and with AdamAR, on one and the same table, by rule and seed.
     bytes: of table and optimizer state, a row.
 """
@@ -118,11 +118,9 @@ def step_and_size_times(size: Size) -> tuple[dict, dict]:
             make, dense = makers[name]
             table = new_table(n_rows)
             contestants[name, n_rows] = stepper(make(table), ids, values, dense)
-            if name == "adam":
-                contestants["copy for adam", n_rows] = row_copy(table.detach(), ids)
     for state, ms in warm_and_cold(contestants, size.repeats).items():
         steps[state] = {name: ms[name, size.n_rows] for name in makers}
-        for name in (*SIZED, "copy for adam"):
+        for name in SIZED:
             by_rows = {str(n_rows): ms[name, n_rows] for n_rows in size.rows}
             sizes.setdefault(name, {})[state] = by_rows
     del contestants
@@ -142,7 +140,6 @@ def largest_times(size: Size) -> dict[str, dict]:
         ids = batches(size.n_batches, size.n_lookups, n_rows, seed=0)
         table = new_table(n_rows, DIM_OF_LARGEST)
         contestants[name, n_rows] = stepper(ours(name)(table), ids, values)
-        contestants[f"copy for {name}", n_rows] = row_copy(table.detach(), ids)
     measured: dict[str, dict] = {}
     for state, ms in warm_and_cold(contestants, size.repeats).items():
         for (one, n_rows), times in ms.items():
@@ -211,19 +208,6 @@ def fbgemm(n_rows: int, ids: list[Tensor], upstream: Tensor) -> dict[str, Contes
         now = ids[turn % len(ids)]
 
     return {"FBGEMM": Contestant(run, prepare)}
-
-
-def row_copy(table: Tensor, ids: list[Tensor]) -> Contestant:
-    """Copies the distinct rows of a batch into a buffer: how fast this machine reads rows."""
-    rows = [one.unique() for one in ids]
-    buffer = torch.zeros(len(rows[0]), table.shape[1])
-    now = rows[0]
-
-    def prepare(turn: int) -> None:
-        nonlocal now
-        now = rows[turn % len(rows)]
-
-    return Contestant(lambda: torch.index_select(table, 0, now, out=buffer), prepare)
 
 
 def extra_times(size: Size) -> dict[str, dict[str, dict]]:

@@ -19,7 +19,7 @@ from bs4 import BeautifulSoup
 from multiepoch_compare.__main__ import COMMANDS, main
 from reproduction.runs import profile as named
 from reproduction.runs import workers
-from tools import book, figures, notebooks, reads
+from tools import book, notebooks, reads
 from tools.colab import Repository
 from tools.notebooks import command as strip
 
@@ -221,16 +221,6 @@ def test_the_pages_say_what_was_run_and_show_the_figures(root, capsys):
     assert (html / "book" / "index.html").read_text() == front
 
 
-def test_the_command_below_a_figure_makes_it_again(root, monkeypatch, capsys):
-    write_notebook(root / "notebooks" / "b.ipynb", FIGURE)
-    monkeypatch.chdir(root)
-    assert figures.command(["b", "--profile", "quick"]) == 0
-    assert capsys.readouterr().out.splitlines() == [str(root / "_build/figures/fig-line.svg")]
-    assert "<svg" in (root / "_build" / "figures" / "fig-line.svg").read_text()
-    assert figures.command(["c"]) == 1
-    assert "c.ipynb: no such notebook" in capsys.readouterr().err
-
-
 def claims_page(source: Path) -> str:
     """Returns the generated ledger, without the padding of its tables."""
     return re.sub(" +", " ", (source / "book" / "_generated" / "claims.md").read_text())
@@ -247,32 +237,6 @@ def test_the_ledger_comes_from_the_records(root):
     ledger = claims_page(root / "source")
     assert "**Verdict:** **reproduced** (cpu)" in ledger
     assert "| 1.1 % [" in ledger
-
-
-def test_the_ledger_holds_this_run_and_of_the_record_what_it_lacks(root):
-    (root / "results" / "cpu").mkdir(parents=True)
-    rows = "".join(f"C9,{measure},,{seed},3\n" for measure in ("time", "memory") for seed in (0, 1))
-    (root / "results" / "cpu" / "cost.evidence.csv").write_text(
-        "claim,measure,point,seed,value\n" + rows
-    )
-    cell = """
-from reproduction.notebook import Checks
-from reproduction import judge
-import pandas as pd
-
-seven = pd.Series([7.0, 7.0])
-checks = Checks()
-checks.evidence(judge.evidence([("C9", "time", "", seven), ("C12", "own_end", "", seven)]))
-checks.show()
-"""
-    write_notebook(root / "notebooks" / "b.ipynb", cell)
-    runs = book.run_notebooks(root, "cpu")
-    for profile, value in (("cpu", 7), ("quick", 3)):
-        book.stage(root, root / profile, profile, runs)
-        ledger = claims_page(root / profile)
-        assert f"| < 5 % | {value} % [" in ledger, "quick has no place in the ledger"
-        assert "| < 3.2 % | 3 % [" in ledger, "the record's memory is still there"
-        assert ledger.count("(cpu)") == 1, "C12 has seeds of its own"
 
 
 def test_two_figures_in_a_cell_are_refused(root):

@@ -65,8 +65,6 @@ def test_title_author_address_and_version_agree_everywhere():
     assert f"## [{project['version']}]" in (ROOT / "CHANGELOG.md").read_text()
     owner, name = Repository.of(ROOT).url.split("/")[-2:]
     assert config["html"]["baseurl"] == f"https://{owner}.github.io/{name}/"
-    assert config["sphinx"]["config"]["ogp_site_url"] == config["html"]["baseurl"]
-    assert config["sphinx"]["config"]["ogp_site_name"] == config["title"]
     for page in ("README.md", "book/index.md"):
         assert f"\n# {config['title']}\n" in "\n" + (ROOT / page).read_text(), page
 

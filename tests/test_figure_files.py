@@ -70,7 +70,7 @@ def test_the_svg_is_the_same_each_time_and_has_text():
 def test_a_figure_that_is_in_no_notebook_has_no_small_text_either(tmp_path):
     fig, axes = style.figure()
     axes.loglog([1, 1e5], [1, 1e3])  # whose ticks would have exponents of 7.7 pt
-    figures.keep(fig, "fig-log", "make bench", tmp_path, tmp_path)
+    figures.keep(fig, "fig-log", tmp_path, tmp_path)
     style.plt.close(fig)
     text = (tmp_path / figures.FOLDER / "fig-log.svg").read_text()
     sizes = re.findall(r"font(?:-size)?: ?(?:[a-z]+ )*([\d.]+)px", text)

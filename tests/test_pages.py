@@ -124,18 +124,6 @@ def test_nothing_is_fetched_from_another_site(html, name):
             assert not urlsplit(element[attribute]).netloc, element[attribute]
 
 
-@each_page
-def test_a_link_to_the_page_has_a_description(html, name):
-    page = soup(html / f"{name}.html")
-    (said,) = [tag["content"] for tag in page.select('meta[name="description"]')]
-    about = {tag["property"]: tag["content"] for tag in page.select('meta[property^="og:"]')}
-    assert about["og:description"] == said
-    assert 20 < len(said) <= 200 and said[-1] in ".?!:…", said
-    assert not re.search(r"Open in Colab|<|,,|\s[.,]", said), said
-    assert about["og:site_name"] == CONFIG["title"]
-    assert about["og:url"] == f"{SITE}{name}.html"
-
-
 def test_the_sitemap_has_every_page_and_no_other(html):
     written = re.findall("<loc>(.*?)</loc>", (html / "sitemap.xml").read_text())
     there = {one.removeprefix(SITE) for one in written}

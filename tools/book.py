@@ -15,22 +15,19 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
-import pandas as pd
 import torch
 import yaml
 from nbformat import NotebookNode
 
 from multiepoch_lab.runner import Runner
-from reproduction import judge, records
+from reproduction import records
 from reproduction.ch08_fal_versus_meda import figures as chapter_eight
 from reproduction.dose_response import production as dose_production
-from reproduction.notebook import recorded
 from tools import (
     about,
     advice,
@@ -62,7 +59,6 @@ RENDERERS = (
     "myst-nb",
     "sphinx-book-theme",
     "pydata-sphinx-theme",
-    "sphinxext-opengraph",
 )
 CAPTION = "multiepoch_caption"
 PERCENT = re.compile(r"(?<=\d) %")
@@ -148,7 +144,7 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
     documents = {page: nbformat.read(run.path, as_version=4) for page, run in runs.items()}
     results, generated = root / "results", source / "book" / "_generated"
     generated.mkdir()
-    evidence = _with_this_run(records.ledger(results), profile, documents.values())
+    evidence = records.ledger(results)
     about.generate(root, profile, documents, generated)
     static = source / "book" / "_static"
     cost.generate(results, generated, static)
@@ -159,7 +155,7 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
     interactive_figure.generate(results, generated, static)
     if record := records.read(dose_production.NAME, "long", results):
         name, fig = interactive_figure.FRONT, chapter_eight.interactive(record)
-        figures.keep(fig, name, f"python -m {interactive_figure.__name__}", generated, static)
+        figures.keep(fig, name, generated, static)
     ledger.generate(evidence, generated)
     (generated / "settings.md").write_text(settings.table(results, evidence), encoding="utf-8")
     real_logs.generate(results, generated, static)
@@ -184,9 +180,6 @@ def for_pages(document: NotebookNode, page: str) -> NotebookNode:
     sign at the end of a line.
     """
     parameters = document.metadata.get("papermill", {}).get("parameters", {})
-    again = (
-        f"python -m tools.figures {Path(page).stem} --profile {parameters.get('profile', 'cpu')}"
-    )
     cells = []
     for cell in document.cells:
         tags = cell.metadata.get("tags", [])
@@ -211,7 +204,7 @@ def for_pages(document: NotebookNode, page: str) -> NotebookNode:
             name = figure["name"]
             below = {"caption": PERCENT.sub(WITH_ITS_NUMBER, figure["caption"]), "name": name}
             cell.metadata["mystnb"] = {"image": {"alt": figure["alt"]}, "figure": below}
-            more = figures.links(name, again)
+            more = figures.links(name)
             if name == interactive_figure.CHAPTER:
                 more += f"\n{interactive_figure.SCRIPT}"
             cells.append(nbformat.v4.new_markdown_cell(more, id=f"{name}-files"))
@@ -219,24 +212,6 @@ def for_pages(document: NotebookNode, page: str) -> NotebookNode:
                 figure.pop(kind, None)
     document.cells = cells
     return document
-
-
-def _with_this_run(
-    kept: ledger.Ledger, profile: str, documents: Iterable[NotebookNode]
-) -> ledger.Ledger:
-    """Replaces the profile's record in the ledger by what the notebooks have just measured.
-
-    Claims with seeds of their own are judged on their record alone.
-    """
-    if profile not in kept:
-        return kept
-    found = [one["evidence"] for document in documents for one in recorded(document)]
-    live = pd.DataFrame([row for rows in found for row in rows], columns=judge.COLUMNS)
-    live = live[live["claim"].isin([one.id for one in judge.CLAIMS if not one.seeds])]
-    both = pd.concat([kept[profile].assign(live=False), live.assign(live=True)])
-    newest = both.groupby(["claim", "measure"])["live"].transform("max")
-    now = both[both["live"] == newest].drop(columns="live")
-    return kept | {profile: now.reset_index(drop=True)}
 
 
 def render(work: Path, *options: str) -> Path:

@@ -33,8 +33,6 @@ SCALED = {
     "adam": "ours, Adam",
     "rowwise_adagrad": "ours, row-wise Adagrad",
     "SparseAdam": "torch, SparseAdam",
-    "copy for adam": "a copy of the rows for Adam",
-    "copy for rowwise_adagrad": "a copy of the rows for row-wise Adagrad",
 }
 CACHES = ("warm", "cold")
 THEIRS = "DeepCTR-Torch, its fit"
@@ -108,36 +106,6 @@ def size(bench: dict) -> str:
     return _table([*head, "cold: times the smallest table's"], rows)
 
 
-def megabytes(bench: dict) -> tuple[float, float]:
-    """Returns what Adam's step and a copy of its rows read and write.
-
-    The step reads the gradient and the id of each lookup, and reads and writes weights and moments
-    of each distinct row. The copy reads the weights of these rows and writes them to a buffer.
-    """
-    setting, found = bench["steps"]["setting"], bench["steps"]["bytes"]
-    row, distinct = found["table"], setting["distinct"]
-    lookups = setting["n_lookups"] * (row + 8)
-    return (lookups + 2 * distinct * (row + found["adam"])) / 1e6, 2 * distinct * row / 1e6
-
-
-def shares(bench: dict, caches: str, n_rows: str) -> np.ndarray:
-    """Returns the rate of Adam's step in percent of the rate of the copy, by repeat."""
-    of_step, of_copy = megabytes(bench)
-    times = (bench["steps"]["size"][name][caches][n_rows] for name in ("copy for adam", "adam"))
-    return 100 * of_step / of_copy * paired(*times)
-
-
-def limit(bench: dict) -> str:
-    sizes, rows = bench["steps"]["size"], []
-    for n, caches in product(sizes["adam"]["warm"], CACHES):
-        rates = (
-            spread(amount / np.asarray(sizes[name][caches][n]), 1)
-            for name, amount in zip(("adam", "copy for adam"), megabytes(bench))
-        )
-        rows.append([f"{int(n):,}", caches, *rates, spread(shares(bench, caches, n), 0, " %")])
-    return _table(["rows", "caches", "Adam's step, GB/s", "row copy, GB/s", "share"], rows)
-
-
 def extras(bench: dict, caches: str, rule: str, what: str) -> dict[str, float]:
     """Returns the extra time of a step in percent: by seed, the median over pairs of repeats."""
     by_seed = {seed: ms[caches] for seed, ms in bench["steps"]["extra"][rule].items()}
@@ -193,7 +161,7 @@ def remedies(results: Path) -> str:
     return _table(["remedy", "CPU time, plain = 1", "memory, plain = 1"], rows)
 
 
-TABLES = {one.__name__: one for one in (step, lookup, size, limit, extra, memory, training)}
+TABLES = {one.__name__: one for one in (step, lookup, size, extra, memory, training)}
 
 
 def evidence(bench: dict) -> pd.DataFrame:
@@ -218,11 +186,8 @@ def numbers(results: Path) -> dict[str, str]:
         return {}
     steps, whole = bench["steps"], bench["end_to_end"]["examples"]
     setting, found, sizes = steps["setting"], steps["bytes"], steps["size"]
-    growth = {}
-    for name in ("rowwise_adagrad", "copy for rowwise_adagrad"):
-        smallest, *_, largest = sizes[name]["cold"]
-        growth[name] = spread(paired(sizes[name]["cold"][largest], sizes[name]["cold"][smallest]))
-    *_, of_adam = sizes["adam"]["cold"]
+    smallest, *_, largest = sizes["rowwise_adagrad"]["cold"]
+    growth = paired(*(sizes["rowwise_adagrad"]["cold"][n] for n in (largest, smallest)))
     lookups = steps["lookup"][str(setting["n_rows"])]
     time = evidence(bench).query("measure == 'time'")["value"]
     found_numbers = {
@@ -243,14 +208,10 @@ def numbers(results: Path) -> dict[str, str]:
         "cost_fal_time": _extra(bench, "cold", "adam", "FAL"),
         "cost_fal_time_worst": estimate(time, "%"),
         "cost_fal_memory": f"{_counter_percent(bench):.3f} %",
-        "cost_fal_lines": f"{100 * 2 * 64 * setting['distinct'] / 1e6 / megabytes(bench)[0]:.0f} %",
         "cost_adam_fal_memory": f"{1 + found['adam + FAL'] / found['table']:.3g}",
-        "cost_growth": growth["rowwise_adagrad"],
-        "cost_growth_copy": growth["copy for rowwise_adagrad"],
+        "cost_growth": spread(growth),
         "cost_smallest": f"{int(smallest):,}",
         "cost_largest": f"{int(largest):,}",
-        "cost_limit": spread(shares(bench, "cold", of_adam), 0, " %"),
-        "cost_limit_rows": f"{int(of_adam):,}",
         "cost_training": " and ".join(
             f"{spread(paired(of['ours'], of[THEIRS]), 1)} with {int(n):,} users"
             for n, of in whole.items()
@@ -272,7 +233,6 @@ def figure(bench: dict):
         "adam": ("#000000", "-"),
         "rowwise_adagrad": ("#000000", "--"),
         "SparseAdam": (style.REFERENCE, "-"),
-        "copy for adam": (style.REFERENCE, ":"),
     }
     fig, axes = style.figure(height=4.2)
     for optimizer, (color, dashes) in looks.items():
@@ -298,7 +258,7 @@ def generate(results: Path, target: Path, static: Path) -> None:
         (target / "cost-remedies.md").write_text(remedies(results))
     with style.plt.rc_context(style.STYLE):  # which the legend takes when created
         fig = figure(bench)
-        figures.keep(fig, "fig-cost-size", "make bench", target, static)
+        figures.keep(fig, "fig-cost-size", target, static)
         fig.savefig(target / "cost-size.png", dpi=style.STYLE["figure.dpi"])
     style.plt.close(fig)
 
