@@ -6,7 +6,8 @@ the package is installed without them. MULTIEPOCH_PURE=1 in the environment leav
 wheel that fits any platform.
 
 A release is built with MULTIEPOCH_ALONE=1, which leaves out the experiments of the book. They are
-installed from the repository alone, since the notebooks on Colab and Binder import them.
+installed from the repository alone, since the notebooks on Colab and Binder import them, and with
+the records in results/ beside them, since the notebooks show those.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from pathlib import Path
 from setuptools import Extension, find_namespace_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 from setuptools.errors import CompileError
 
 SOURCES = ["src/multiepoch/optim/_kernels.cpp", "src/multiepoch/optim/_kernels_votes.cpp"]
@@ -61,6 +63,20 @@ class BuildKernels(build_ext):
         return fullname.replace(".", os.sep) + ".so"
 
 
+class BuildWithRecords(build_py):
+    """Copies the records into the package `reproduction`, where records.folder() looks for them."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode or os.getenv("MULTIEPOCH_ALONE"):
+            return
+        for record in sorted(Path("results").glob("*/*")):
+            if record.suffix in (".csv", ".json", ".parquet"):
+                target = Path(self.build_lib, "reproduction", record)
+                self.mkpath(str(target.parent))
+                self.copy_file(str(record), str(target))
+
+
 class Wheel(bdist_wheel):
     """Says that the wheel is for any Python 3, and for a platform if kernels were built."""
 
@@ -89,5 +105,5 @@ setup(
     # A folder of the experiments needs no __init__.py.
     packages=find_namespace_packages("src", exclude=experiments),
     ext_modules=[kernels(*each) for each in VECTORS.items() if not os.getenv("MULTIEPOCH_PURE")],
-    cmdclass={"build_ext": BuildKernels, "bdist_wheel": Wheel},
+    cmdclass={"build_ext": BuildKernels, "build_py": BuildWithRecords, "bdist_wheel": Wheel},
 )

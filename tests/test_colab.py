@@ -5,6 +5,7 @@ These are the quick checks; `make colab` runs the notebooks on top of Colab's ow
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -197,6 +198,22 @@ def test_a_missing_record_is_none(tmp_path, monkeypatch):
     for folder in (tmp_path, tmp_path / "nowhere"):  # the latter as on Colab
         monkeypatch.setenv("MULTIEPOCH_RESULTS", str(folder))
         assert records.read("ch07_frequency_adaptive_rate", "gpu") is None
+
+
+@pytest.mark.slow
+def test_the_installed_package_brings_its_records(tmp_path):
+    build = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", tmp_path]
+    environment = os.environ | {"MULTIEPOCH_PURE": "1"}
+    environment.pop("MULTIEPOCH_RESULTS", None)
+    subprocess.run(build, cwd=ROOT, env=environment, check=True, capture_output=True)
+    environment["PYTHONPATH"] = str(tmp_path)
+    code = "from reproduction import records; print(records.folder(), *records.ledger())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.split() == [str(tmp_path / "reproduction" / "results"), *records.ledger()]
+    there = {path.name for path in ROOT.glob("results/*/*.parquet")}
+    assert there == {path.name for path in tmp_path.rglob("*.parquet")} - {"impressions.parquet"}
 
 
 def test_the_package_needs_nothing_beyond_what_colab_has():

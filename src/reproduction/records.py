@@ -28,8 +28,13 @@ LEDGER = ("cpu", "replication", "long", "gpu")
 
 
 def folder() -> Path:
-    """Returns results/ of the repository the package runs from; MULTIEPOCH_RESULTS overrides it."""
-    return Path(os.environ.get("MULTIEPOCH_RESULTS", Path(__file__).parents[2] / "results"))
+    """Returns results/ of the repository, or of the package where it is installed, as on Colab.
+
+    MULTIEPOCH_RESULTS overrides it.
+    """
+    installed = Path(__file__).with_name("results")  # setup.py copies it there
+    found = installed if installed.exists() else Path(__file__).parents[2] / "results"
+    return Path(os.environ.get("MULTIEPOCH_RESULTS", found))
 
 
 @dataclass(frozen=True, eq=False)
