@@ -162,26 +162,11 @@ def test_strip_moves_every_notebook_to_another_address(tmp_path, monkeypatch, ca
     assert capsys.readouterr().out == ""
 
 
-def test_strip_fails_without_an_address(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert strip([]) == 1
-    assert "_config.yml" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("url", ["https://example.org/a/b", "https://github.com/a/b.git", "a/b"])
 def test_an_address_that_colab_cannot_open_is_refused(tmp_path, url):
     (tmp_path / "_config.yml").write_text(f"repository: {{url: '{url}', branch: main}}\n")
     with pytest.raises(ValueError, match=r"https://github\.com/OWNER/NAME"):
         Repository.of(tmp_path)
-
-
-def test_the_link_line_comes_below_the_title():
-    code = f'import sys\nsource = "{ELSEWHERE.source}"'
-    cells = [nbformat.v4.new_markdown_cell("# A\n\nText."), nbformat.v4.new_code_cell(code)]
-    document = addressed(nbformat.v4.new_notebook(cells=cells), "a", ELSEWHERE)
-    assert document.cells[0].source == f"# A\n\n{ELSEWHERE.line('a')}\n\nText."
-    without = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A")])
-    assert addressed(deepcopy(without), "a", ELSEWHERE) == without, "no setup cell, no link"
 
 
 @each_notebook

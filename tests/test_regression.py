@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import random
 import signal
 import statistics
 import subprocess
@@ -19,10 +18,8 @@ import pytest
 from reproduction import records
 from tests.regression import record
 from tests.regression import reference as references
-from tests.regression.compare import FALSE_ALARMS, band, compare
-from tests.regression.conftest import headline
-from tests.regression.run import Outcome, run
-from tools.notebooks import execute
+from tests.regression.compare import band, compare
+from tests.regression.run import Outcome
 
 ROOT = Path(__file__).parents[1]
 SEEDS = [0, 1, 2, 3, 4]
@@ -106,21 +103,6 @@ def test_the_band_is_the_prediction_interval_for_one_more_seed():
     low, high = band([2.0, 2.0, 2.0], 0.95)  # no spread: rounding alone
     assert low < 2.0 < high
     assert high - low < 1e-4
-
-
-def test_another_seed_seldom_fails_and_a_moved_mean_does():
-    generator = random.Random(0)
-
-    def draw(mean=0.0):
-        return generator.gauss(mean, 1.0)
-
-    n, failed = 4_000, 0
-    for _ in range(n):
-        low, high = band([draw() for _ in range(8)], 1 - FALSE_ALARMS)
-        failed += not low <= draw() <= high
-    assert failed / n == pytest.approx(FALSE_ALARMS, abs=0.012)
-    low, high = band([draw() for _ in range(8)], 1 - FALSE_ALARMS)
-    assert not low <= draw(20.0) <= high
 
 
 def test_more_numbers_make_wider_bands_so_that_all_together_seldom_fail():
@@ -250,36 +232,6 @@ def test_the_regression_judges_every_claim():
     assert judged["cpu"] == judged["quick"]
 
 
-def test_a_point_of_a_claim_has_a_number_of_its_own():
-    rows = [
-        {"claim": "C3", "measure": "jump", "point": point, "seed": seed, "value": value + seed}
-        for point, value in (("click", 1.0), ("checkout", 3.0))
-        for seed in (0, 1)
-    ]
-    found = outcome(recorded(evidence=rows)).numbers
-    assert found["C3: jump, click"]["value"] == 1.5
-    assert found["C3: jump, checkout"]["value"] == 3.5
-
-
-def test_start_with_the_first_chapter_that_says_what_is_wrong():
-    def first(*kinds):
-        found = [
-            {"notebook": f"0{k}", "quantities": 3, "failed": kind != "ok", "failures": 1}
-            | {"only numbers moved": kind == "moved"}
-            for k, kind in enumerate(kinds)
-        ]
-        return headline(reversed(found))
-
-    assert first("ok", "ok") == "All 6 quantities of 2 notebooks are as in the reference."
-    assert first("ok", "moved", "moved").endswith("Start with 01.")
-    assert first("moved", "ok", "wrong").endswith("Start with 02.")
-    assert first("ok", "wrong", "wrong") == (
-        "2 of 9 quantities fail, in 2 of 3 notebooks. Start with 01."
-    )
-    hung = {"notebook": "00", "failed": True}
-    assert headline([hung]) == "1 of 1 quantities fail, in 1 of 1 notebooks. Start with 00."
-
-
 # With real notebooks.
 
 
@@ -341,16 +293,6 @@ def test_whatever_a_notebook_does_the_others_run(root):
     for name in ("raises", "hangs"):
         kept = root / "regression" / "quick" / "failed" / f"{name}.ipynb"
         assert "output_type" in kept.read_text(), "kept as far as it came"
-
-
-@pytest.mark.notebook
-def test_a_run_of_the_book_is_not_repeated(root, monkeypatch):
-    monkeypatch.setenv("MULTIEPOCH_RUNS", "")  # `run` sets it
-    notebook, parameters = root / "notebooks" / "01_a.ipynb", {"profile": "quick"}
-    book = execute(notebook, root, root / "_build" / "executed" / "quick", parameters)
-    found = run(notebook, root, root / "regression" / "quick", parameters)
-    assert found.path == book.path and found.seconds == book.seconds
-    assert found.numbers and found.status == "ended"
 
 
 @pytest.mark.notebook
@@ -457,24 +399,6 @@ def test_writing_a_reference_keeps_a_line_per_quantity(tmp_path, profile):
 def test_a_spread_needs_seeds(root, runs):
     refused(root, "at least 5", "--seeds", "0", "1")
     refused(root, "no notebook begins with 77", "--only", "77")
-
-
-def test_a_direction_that_fails_for_a_seed_is_recorded_with_it(root, runs, capsys):
-    runs["01_a"] = lambda seed: recorded(VALUES[seed], up=seed != 3)
-    recording(root)
-    assert "'up' does not hold for seeds [3]" in capsys.readouterr().out
-    assert references.read(root, "quick")["notebooks"]["01_a"]["directions"] == {"up": [3]}
-
-
-def test_the_notebooks_that_a_reference_lacks_can_be_recorded_alone(root, runs):
-    recording(root)
-    write_notebook(root / "notebooks" / "03_c.ipynb", CHECKS)
-    runs["01_a"] = runs["02_b"] = None  # not to be run
-    runs["03_c"] = lambda seed: recorded(VALUES[seed])
-    refused(root, "--missing: the others have seeds", "--missing", "--seeds", *"0123456")
-    recording(root, "--missing")
-    assert list(references.read(root, "quick")["notebooks"]) == ["01_a", "02_b", "03_c"]
-    refused(root, "has every notebook", "--missing")
 
 
 def test_one_notebook_can_be_recorded_alone(root, runs):

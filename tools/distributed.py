@@ -16,9 +16,6 @@ from tabulate import tabulate
 
 from tools.cost import spread
 
-# Steps of shorter epochs. In a short one, most rows that are looked up are new to the undo log.
-SHORT = 60, 300
-
 
 def _range(values: Iterable[float], digits: int) -> str:
     """Formats the median and the extremes, for what a run has once."""
@@ -26,30 +23,15 @@ def _range(values: Iterable[float], digits: int) -> str:
     return f"{np.median(found):,.{digits}f} [{min(found):,.{digits}f}, {max(found):,.{digits}f}]"
 
 
-def added(run: dict, n_steps: int) -> float:
-    """Returns what the undo log adds to an epoch of that many steps, in % of plain training."""
-    log, plain = (sum(run["seconds"][kind][:n_steps]) for kind in ("undo log", "plain"))
-    return 100 * (log / plain - 1)
+def added(run: dict) -> float:
+    """Returns what the undo log and its reset add to an epoch, in % of plain training."""
+    log, plain = (sum(run["seconds"][kind]) for kind in ("undo log", "plain"))
+    return 100 * ((log + run["rewind"]) / plain - 1)
 
 
-def reset(run: dict) -> float:
-    """Returns what the reset at the end of the epoch adds to it, in % of plain training."""
-    return 100 * run["rewind"] / sum(run["seconds"]["plain"])
-
-
-def ratios(run: dict, clock: str = "seconds") -> np.ndarray:
+def ratios(run: dict) -> np.ndarray:
     """Returns the throughput with FAL over that of plain TorchRec, for each round."""
-    return np.divide(run[clock]["plain"], run[clock]["FAL"])
-
-
-def growth(runs: list[dict], kind: str) -> float:
-    """Returns the step time with the largest table over that with the smallest."""
-    sizes = sorted({run["n_rows"] for run in runs})
-    small, large = (
-        np.median([s for run in runs if run["n_rows"] == n for s in run["seconds"][kind]])
-        for n in (sizes[0], sizes[-1])
-    )
-    return large / small
+    return np.divide(run["seconds"]["plain"], run["seconds"]["FAL"])
 
 
 def _by_size(runs: list[dict], lines: dict[str, Callable[[list[dict]], str]]) -> str:
@@ -60,38 +42,12 @@ def _by_size(runs: list[dict], lines: dict[str, Callable[[list[dict]], str]]) ->
     return tabulate(rows, head, tablefmt="pipe", disable_numparse=True) + "\n"
 
 
-def times(runs: list[dict]) -> str:
-    """Tabulates the steps, and what FAL and tail rewind take of them."""
+def table(runs: list[dict]) -> str:
+    """Tabulates the steps, what FAL and tail rewind take of them, memory and checkpoints."""
     n_steps = len(runs[0]["seconds"]["plain"])
 
     def steps(kind: str) -> Callable[[list[dict]], str]:
         return lambda some: spread([1e3 * s for run in some for s in run["seconds"][kind]], 1)
-
-    def faster(clock: str) -> Callable[[list[dict]], str]:
-        return lambda some: spread(np.concatenate([ratios(run, clock) for run in some]), 3)
-
-    def log(n: int) -> Callable[[list[dict]], str]:
-        return lambda some: _range([added(run, n) for run in some], 1)
-
-    return _by_size(
-        runs,
-        {
-            "step of plain TorchRec, ms": steps("plain"),
-            "step with FAL, ms": steps("FAL"),
-            "throughput with FAL over plain": faster("seconds"),
-            "the same by processor time": faster("cpu_seconds"),
-            **{f"undo log, % of the first {n} steps": log(n) for n in SHORT},
-            f"undo log, % of an epoch of {n_steps:,} steps": log(n_steps),
-            "the same with the reset at its end, %": lambda some: _range(
-                [added(run, n_steps) + reset(run) for run in some], 1
-            ),
-            "reset, ms": lambda some: _range([1e3 * run["rewind"] for run in some], 0),
-        },
-    )
-
-
-def sizes(runs: list[dict]) -> str:
-    """Tabulates the memory of a process and the checkpoints."""
 
     def megabytes(*names: str) -> Callable[[list[dict]], str]:
         return lambda some: f"{np.median([sum(r[n] for n in names) for r in some]) / 1e6:,.0f}"
@@ -99,10 +55,17 @@ def sizes(runs: list[dict]) -> str:
     return _by_size(
         runs,
         {
+            "step of plain TorchRec, ms": steps("plain"),
+            "step with FAL, ms": steps("FAL"),
+            "throughput with FAL over plain": lambda some: spread(
+                np.concatenate([ratios(run) for run in some]), 3
+            ),
+            f"tail rewind, % of an epoch of {n_steps:,} steps": lambda some: _range(
+                [added(run) for run in some], 1
+            ),
             "weights and optimizer state, MB": megabytes("table_bytes", "state_bytes"),
             "FAL's counts, MB": megabytes("count_bytes"),
             "undo log, MB": megabytes("undo_log_bytes"),
-            "the whole process, MB": megabytes("rss_bytes"),
             "checkpoint of both, MB": megabytes("checkpoint_bytes"),
             "saving it, s": lambda some: _range([r["checkpoint_seconds"] for r in some], 1),
         },
@@ -121,10 +84,7 @@ def page(record: dict) -> str:
         "memory have 2 MiB, and freed memory is kept. "
         f"{about['machine']}, torch {about['torch']}, {about['date']}, commit {about['commit']}; "
         "`python -m benchmarks.distributed`.\n\n"
-        f"{times(runs)}\n"
-        f"From the smallest to the largest table, a step of plain TorchRec grows "
-        f"{growth(runs, 'plain'):.2f} times, and one with FAL {growth(runs, 'FAL'):.2f} times.\n\n"
-        f"{sizes(runs)}"
+        f"{table(runs)}"
     )
 
 
