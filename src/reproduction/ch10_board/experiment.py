@@ -137,6 +137,18 @@ def against_one_epoch(rows: pd.DataFrame, data: str, **which) -> pd.DataFrame:
     return change(rows, data, **which).groupby(["remedy", "seed"], sort=False).mean()
 
 
+def against_own_first(rows: pd.DataFrame, data: str) -> pd.DataFrame:
+    """Returns the loss in % of the remedy's own after one epoch, of what is tuned for the last end.
+
+    Mean over objectives, by remedy and seed. It is what the repeats add at these rates: a remedy
+    whose rates are bad for one epoch, such as FAL's, has more to gain, and one with another rule
+    may have its gain in its first epoch.
+    """
+    loss = losses(rows, data, early=BOARD_EPOCHS[1])
+    change = 100 * (loss.div(loss[1.0], axis=0) - 1)
+    return change.groupby(["remedy", "seed"], sort=False).mean()
+
+
 def against(rows: pd.DataFrame, data: str, other: str = "meda") -> pd.DataFrame:
     """Returns the loss in % of another remedy's at the same point, by remedy and seed."""
     loss = losses(rows, data)

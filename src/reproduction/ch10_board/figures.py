@@ -115,6 +115,7 @@ COST = ("time", "memory")
 DASHES = {"world": "", "kuairand": "4 3"}  # of the curves
 VIEWS = {
     "against one plain epoch": experiment.against_one_epoch,
+    "against its own first epoch, at the same rates": experiment.against_own_first,
     "against MEDA": experiment.against,
     "against one plain epoch, known ids": partial(experiment.against_one_epoch, group="0"),
     "against one plain epoch, new ids": partial(experiment.against_one_epoch, group="1"),
