@@ -53,7 +53,7 @@ def root(tmp_path):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "_config.yml").write_text((ROOT / "_config.yml").read_text())
     shutil.copytree(ROOT / "tools" / "sphinx_ext", tmp_path / "tools" / "sphinx_ext")
-    for name in ("_static/book.css", "references.bib"):
+    for name in ("_static/book.css", "_static/favicon.svg", "references.bib"):
         (tmp_path / "book" / name).write_text((ROOT / "book" / name).read_text())
     (tmp_path / "_toc.yml").write_text(
         "format: jb-book\nroot: book/index\nchapters: [{file: notebooks/a}, {file: notebooks/b}]\n"

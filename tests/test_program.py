@@ -135,6 +135,15 @@ def test_the_curves_say_their_numbers(monkeypatch):
     by_package.curves({"row-wise plain": plain, "FAL": plain / 2}, "eight")
     by_package.curves({"one epoch": plain.loc[:1.0]}, "two")
     assert said[0]["name"] == "fig-program-eight"
+    several = {f"tables at a rate of {rate}": plain for rate in (0.3, 0.03, 0.003, 0.001)}
+    drawn = []
+    monkeypatch.setattr(style, "show", lambda fig, **texts: drawn.append(fig))
+    by_package.curves(several, "four")
+    (legend,) = drawn[0].legends
+    assert len({line.get_color() for line in legend.get_lines()}) == len(several)
+    drawn[0].canvas.draw()
+    box = legend.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= drawn[0].bbox.width, "the legend is cut off"
     assert "A quarter into epoch 2: row-wise plain +15.0 %, FAL −42.5 %." in said[0]["caption"]
     assert "At its end: row-wise plain −0.5 %" in said[0]["alt"]
     assert "At the end of epoch 1: one epoch +0.0 %." in said[1]["caption"]

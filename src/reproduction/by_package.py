@@ -81,17 +81,24 @@ def curves(
     """
     first = next(iter(losses))
     changes = {name: 100 * (of / losses[first].loc[1.0] - 1) for name, of in losses.items()}
+    spare = iter(style.SPARE)  # each line has a colour of its own
+    looks = {name: style.line_style(name) | {"label": name} for name in changes}
+    looks |= {
+        name: look | {"color": next(spare)}
+        for name, look in looks.items()
+        if look["color"] in style.SPARE
+    }
     fig, panels = style.figure(columns=len(changes[first].columns), height=3.2, sharey=True)
     for axes, objective in zip(panels, changes[first].columns):
         for name, change in changes.items():
             shown = change.loc[start:, objective]
-            axes.plot(shown.index, shown, **style.line_style(name) | {"label": name})
+            axes.plot(shown.index, shown, **looks[name])
         style.boundaries(axes, shown.index.max())
         style.reference(axes)
         axes.set_title(style.spelled(objective))
     panels[len(panels) // 2].set_xlabel("epochs done")
-    panels[0].set_ylabel("loss on the later day, change in %")
-    style.legend_outside(fig, panels[0], columns=4)
+    panels[0].set_ylabel("change of the loss, %")
+    style.legend_outside(fig, panels[0], columns=4 if len("".join(changes)) < 40 else 2)
     points = {1.0: "At the end of epoch 1", 1.25: "A quarter into epoch 2", 2.0: "At its end"}
     said = []
     for point in (1.25, 2.0) if changes[first].index.max() > 1 else (1.0,):
