@@ -8,10 +8,12 @@ import torch
 from scipy.stats import t
 
 from multiepoch_lab.stats import interval, two_level
-from reproduction.first_step import compute, experiment
+from reproduction import findings
+from reproduction.first_step import compute, experiment, figures
 from reproduction.first_step.search import EPS, START, axes, trials
 from reproduction.runs import PROFILES, Run
 from reproduction.runs.run import build, logs
+from tools import first_step
 
 TINY = {"n_users": 300, "n_products": 150, "n_campaigns": 20, "n_advertisers": 8}
 TINY |= {"impressions_per_day": 400, "batch_size": 128}
@@ -68,11 +70,22 @@ def test_both_experiments_run_whole_and_give_every_measure(tiny, tmp_path, monke
     monkeypatch.setenv("MULTIEPOCH_RUNS", str(tmp_path))
     monkeypatch.setenv("MULTIEPOCH_WORKERS", "1")
     which = {"seeds": (40, 41), "data": ("world",), "searches": 1}
+    rows = {one: one.run(tiny, "cpu", **which) for one in (experiment, compute)}
     for one, claims in ((experiment, {"C21", "C22"}), (compute, {"C23"})):
-        evidence = one.judge(one.run(tiny, "cpu", **which))
+        evidence = one.judge(rows[one])
         assert set(evidence["claim"]) == claims
         assert np.isfinite(evidence["value"]).all()
         assert (evidence.groupby(["measure", "point"]).size() == 2).all()
+    names = figures.drawn(*rows.values())
+    assert names.keys() == findings.texts(experiment.__file__)["figures"].keys()
+    lines = figures.table(figures.of_step(rows[experiment])).splitlines()
+    assert len(lines) == 2 + len(figures.SHOWN) and all("%" in line for line in lines[2:])
+
+
+def test_before_there_are_records_the_pages_say_how_to_make_them(tmp_path):
+    first_step.generate(tmp_path / "results", tmp_path, tmp_path)
+    for name in (first_step.STEP, first_step.SAME):
+        assert "python -m reproduction" in (tmp_path / f"{name}.md").read_text()
 
 
 def test_lines_of_one_kind_have_equally_many_trials_and_each_search_its_seeds():

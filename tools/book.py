@@ -34,6 +34,7 @@ from tools import (
     cost,
     distributed,
     figures,
+    first_step,
     interactive_figure,
     ledger,
     numbers,
@@ -159,6 +160,7 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
     ledger.generate(evidence, generated)
     (generated / "settings.md").write_text(settings.table(results, evidence), encoding="utf-8")
     real_logs.generate(results, generated, static)
+    first_step.generate(results, generated, static)
     config = yaml.safe_load((root / "_config.yml").read_text())
     known = cost.numbers(results) | numbers.front(results)
     config["parse"]["myst_substitutions"] = known

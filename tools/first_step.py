@@ -1,0 +1,55 @@
+"""Writes what the pages on a row's first step and on ensembles show of their records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from reproduction import findings, judge, records, style
+from reproduction.first_step import compute, experiment
+from reproduction.first_step import figures as chapter
+from tools import figures
+
+STEP, SAME = "first-step", "same-compute"  # the generated files
+MEANS = "Means over the ends of epochs 2 to 4, of weights or predictions, against the last end:"
+
+
+def picture(name: str) -> str:
+    """Returns a figure as a page includes it."""
+    words = findings.texts(chapter.__file__)["figures"][name]
+    alt, caption = (" ".join(words[key].split()) for key in ("alt", "caption"))
+    head = f"```{{figure}} _generated/{name}.png\n:name: {name}\n:alt: {alt}\n\n{caption}\n```"
+    return f"{head}\n\n```{{include}} _generated/{name}-files.md\n```"
+
+
+def generate(results: Path, generated: Path, static: Path) -> None:
+    """Writes what both pages show; before there are records, how to make them."""
+    step, same = (records.read(one.NAME, "long", results) for one in (experiment, compute))
+    if step is None or same is None:
+        run = " and ".join(f"`python -m reproduction {one.NAME}`" for one in (experiment, compute))
+        for name in (STEP, SAME):
+            text = f"The runs have not been recorded yet: {run}, in the profile `long`.\n"
+            (generated / f"{name}.md").write_text(text, encoding="utf-8")
+        return
+    with style.plt.rc_context(style.STYLE):
+        for name, fig in chapter.drawn(step.rows, same.rows).items():
+            figures.keep(fig, name, "make book", generated, static)
+            fig.savefig(generated / f"{name}.png", dpi=style.STYLE["figure.dpi"])
+            style.plt.close(fig)
+    evidence = pd.concat([experiment.judge(step.rows), compute.judge(same.rows)])
+    gains = compute.gains(same.rows)
+    of_step, of_means = chapter.of_step(step.rows), chapter.of_means(step.rows)
+    pages = {
+        STEP: [chapter.STEP, chapter.table(of_step), judge.table(evidence, ["C21"])],
+        SAME: [
+            chapter.SAME,
+            chapter.table(gains),
+            MEANS,
+            chapter.table(of_means),
+            judge.table(evidence, ["C22", "C23"]),
+        ],
+    }
+    for name, (drawn, *parts) in pages.items():
+        text = "\n\n".join([picture(drawn), *parts, f"*Records: {step}; {same}.*"])
+        (generated / f"{name}.md").write_text(f"{text}\n", encoding="utf-8")
