@@ -108,6 +108,26 @@ def test_the_loss_jumps_at_the_boundary_and_each_remedy_stays_below(small_worlds
         assert (losses(**remedy)[1:] < plain[1:]).all(), remedy
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", JUMPS)
+def test_the_first_chapters_solutions_say_what_the_runs_show(small_worlds, seed):
+    log, test = small_worlds[seed]
+
+    def losses(epochs=2, reset=None, **options):
+        tables = by_hand.build(log, seed, **options)
+        found = by_hand.train(*tables, log, test, epochs=epochs, reset=reset, seed=seed)
+        return {at: torch.tensor(of) for at, of in found.items()}
+
+    plain, slow = losses(epochs=3), losses(rate=by_hand.RATE / 10)
+    one = plain[1.0]
+    assert (slow[1.25] < plain[1.25]).all() and (slow[1.0] > one).all()
+    assert (slow[2.0] > 1.1 * one).all(), "a lower rate puts the harm off"
+    assert (plain[3.0] > 1.33 * one).all()
+    assert (losses(epochs=3, reset=by_hand.rewind)[3.0] < 1.03 * one).all()
+    by_sgd = losses(rule=lambda table, rows, g: g, rate=100)
+    assert (by_sgd[1.0] > one).all() and (by_sgd[1.25] > 1.05 * one).all()
+
+
 @pytest.mark.parametrize("edit", [{"epochs": 3}, {"seed": 1}, {"batch": 64}])
 def test_an_edited_call_trains_otherwise(log, edit):
     def losses(seed=0, batch=BATCH, epochs=2):
