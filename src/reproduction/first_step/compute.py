@@ -78,7 +78,7 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
     unknown = ["retailrocket", "tmall"]
     measures["four_meda"] = measures["four_meda"].drop(unknown, level="data", errors="ignore")
     if MORE in gain:
-        measures["data"] = gain[MORE] - gain["2 models"]
+        measures["data"] = (gain[MORE] - gain["2 models"]).dropna()  # in AdsWorld alone
     return evidence(
         ("C23", measure, point, values)
         for measure, of in measures.items()
