@@ -12,6 +12,7 @@ from reproduction.first_step import figures as chapter
 from tools import figures
 
 STEP, SAME = "first-step", "same-compute"  # the generated files
+SENTENCES = ("first-step", "counted-from-the-better-epoch", "mean-of-ends", "same-compute")
 MEANS = "Means over the ends of epochs 2 to 4, of weights or predictions, against the last end:"
 
 
@@ -34,16 +35,25 @@ def generate(results: Path, generated: Path, static: Path) -> None:
         return
     with style.plt.rc_context(style.STYLE):
         for name, fig in chapter.drawn(step.rows, same.rows).items():
-            figures.keep(fig, name, "make book", generated, static)
+            figures.keep(fig, name, generated, static)
             fig.savefig(generated / f"{name}.png", dpi=style.STYLE["figure.dpi"])
             style.plt.close(fig)
     evidence = pd.concat([experiment.judge(step.rows), compute.judge(same.rows)])
-    gains = compute.gains(same.rows)
+    gains, facts = compute.gains(same.rows), chapter.facts(step.rows, same.rows)
+    said = {name: findings.sentence(chapter, name, facts) for name in SENTENCES}
     of_step, of_means = chapter.of_step(step.rows), chapter.of_means(step.rows)
     pages = {
-        STEP: [chapter.STEP, chapter.table(of_step), judge.table(evidence, ["C21"])],
+        STEP: [
+            chapter.STEP,
+            said["first-step"],
+            said["counted-from-the-better-epoch"],
+            chapter.table(of_step),
+            judge.table(evidence, ["C21"]),
+        ],
         SAME: [
             chapter.SAME,
+            said["mean-of-ends"],
+            said["same-compute"],
             chapter.table(gains),
             MEANS,
             chapter.table(of_means),

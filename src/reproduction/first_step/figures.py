@@ -60,6 +60,22 @@ def table(values: Mapping[str, pd.Series]) -> str:
     return tabulate(lines, ["", *DATA.values()], tablefmt="pipe", disable_numparse=True)
 
 
+def facts(step: pd.DataFrame, same: pd.DataFrame) -> dict[str, str | float]:
+    """Returns what the sentences are about, such as one.kuairand, one.kuairand.low and .high.
+
+    The first is in words; the interval is over searches and seeds.
+    """
+    named = dict(experiment.comparisons(step))
+    named |= {f"{line}_{kind}": of for (kind, line), of in experiment.means(step).items()}
+    named |= compute.gains(same)
+    found: dict[str, str | float] = {}
+    for name, values in named.items():
+        for data, of in by_source(values).items():
+            key = f"{name.replace(', eps', '').replace(' ', '_')}.{data}"
+            found |= {key: in_words(of), f"{key}.low": of[1], f"{key}.high": of[2]}
+    return found
+
+
 def drawn(step: pd.DataFrame, same: pd.DataFrame) -> dict[str, Figure]:
     """Returns the figure of C21, and that of C22 and C23, by name."""
     first = dict(list(of_step(step).items())[:N_DRAWN])
