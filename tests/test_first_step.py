@@ -1,6 +1,7 @@
 """The mean of the ends, models averaged, and intervals over searches and seeds."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from reproduction.runs import PROFILES, Run
 from reproduction.runs.run import build, logs
 from tools import first_step
 
+ROOT = Path(__file__).parents[1]
 TINY = {"n_users": 300, "n_products": 150, "n_campaigns": 20, "n_advertisers": 8}
 TINY |= {"impressions_per_day": 400, "batch_size": 128}
 
@@ -97,3 +99,9 @@ def test_lines_of_one_kind_have_equally_many_trials_and_each_search_its_seeds():
     }
     assert set(counts.values()) == {16}
     assert axes(experiment.LINES["one"], "world").get(EPS) is None
+
+
+def test_the_pages_say_what_the_committed_records_bear(tmp_path):
+    first_step.generate(ROOT / "results", tmp_path, tmp_path)
+    for name in (first_step.STEP, first_step.SAME):
+        assert "Records: " in (tmp_path / f"{name}.md").read_text()
