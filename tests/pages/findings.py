@@ -243,8 +243,9 @@ def images(seen: Visit) -> list[str]:
         pixels = matplotlib.image.imread(io.BytesIO(image.screenshot()))[..., :3]
         linear = np.where(pixels <= 0.04045, pixels / 12.92, ((pixels + 0.055) / 1.055) ** 2.4)
         light = linear @ [0.2126, 0.7152, 0.0722]
-        # Our figures are dark on light. A transparent one would show the background of the page.
-        contrast = (np.quantile(light, 0.95) + 0.05) / (np.quantile(light, 0.001) + 0.05)
+        # Dark on light, or in dark mode light on dark: the ground is what most of a figure is.
+        dark, ground, bright = np.quantile(light, [0.001, 0.5, 0.999]) + 0.05
+        contrast = max(ground / dark, bright / ground)
         if contrast < CONTRAST:
             found.append(f"{source} is not legible: contrast {contrast:.1f}")
     return found
