@@ -314,7 +314,9 @@ def test_a_state_with_values_that_are_no_tensors_is_refused():
 def test_a_state_that_lacks_a_part_is_refused(theirs, name):
     table = nn.Parameter(torch.ones(5, 3))
     saved = (theirs or partial(EmbeddingOptimizer, row_lr=OPTIONS["row_lr"]))([table], lr=0.1)
-    table.grad = torch.ones(5, 3) if theirs else torch.ones(5, 3).to_sparse(1)
+    table.grad = torch.ones(5, 3)
+    if not theirs:
+        table.grad = torch.sparse_coo_tensor(torch.arange(5)[None], table.grad)
     saved.step()
     ours = EmbeddingOptimizer([table], 0.1)
     ours.load_state_dict(saved.state_dict())
@@ -338,7 +340,7 @@ def test_a_state_that_lacks_a_part_is_refused(theirs, name):
 def test_a_state_with_a_part_that_is_none_is_refused_and_nothing_changes(change, why):
     table = nn.Parameter(torch.ones(5, 3))
     optimizer = EmbeddingOptimizer([table], 0.1, row_lr=OPTIONS["row_lr"])
-    table.grad = torch.ones(5, 3).to_sparse(1)
+    table.grad = torch.sparse_coo_tensor(torch.arange(5)[None], torch.ones(5, 3))
     optimizer.step()
     state, before = optimizer.state_dict(), str(optimizer.state_dict())
     change(state)
@@ -351,7 +353,7 @@ def test_counts_without_the_largest_are_refused():
     """With 0 for the largest, every row's factor would be infinite."""
     table = nn.Parameter(torch.ones(5, 3))
     optimizer = EmbeddingOptimizer([table], 0.1, row_lr=OPTIONS["row_lr"])
-    table.grad = torch.ones(5, 3).to_sparse(1)
+    table.grad = torch.sparse_coo_tensor(torch.arange(5)[None], torch.ones(5, 3))
     optimizer.step()
     state = optimizer.state_dict()
     del state["state"][0]["max_count"]
@@ -362,7 +364,7 @@ def test_counts_without_the_largest_are_refused():
 def test_a_state_of_another_dtype_is_said_to_be_so():
     table = nn.Parameter(torch.ones(5, 3))
     optimizer = EmbeddingOptimizer([table], 0.1)
-    table.grad = torch.ones(5, 3).to_sparse(1)
+    table.grad = torch.sparse_coo_tensor(torch.arange(5)[None], torch.ones(5, 3))
     optimizer.step()
     double = EmbeddingOptimizer([nn.Parameter(torch.ones(5, 3, dtype=torch.float64))], 0.1)
     with pytest.raises(ValueError, match=r"is torch\.float32 .*must be torch\.float64.*same dtype"):

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import pickle
 from functools import cache, partial
 
 import pytest
@@ -105,11 +106,10 @@ def test_bags_with_offsets_and_weights_per_lookup():
     torch.testing.assert_close(table.weight.detach(), before - 0.1 * moved)
 
 
-def one_big_batch_and_four_small(rule, row_lr=None, prepare=lambda optimizer: None):
+def one_big_batch_and_four_small(rule, row_lr=None):
     """The two models, and the counts of words that FAL has if there is any."""
     models = Model(), Model()
     optimizers = [pair(model, rule, row_lr) for model in models]
-    prepare(optimizers[1])
     for step in range(4):
         for optimizer, model, n_parts in zip(optimizers, models, (1, 4)):
             optimizer.zero_grad()
@@ -130,9 +130,7 @@ def test_several_backward_passes_are_one_big_batch(rule):
 
 @pytest.mark.parametrize("rule", RULES)
 def test_several_backward_passes_count_as_one_big_batch(rule):
-    big, small, counts = one_big_batch_and_four_small(
-        rule, FrequencyAdaptiveLR(), prepare=accumulate_lookups
-    )
+    big, small, counts = one_big_batch_and_four_small(rule, FrequencyAdaptiveLR())
     assert torch.equal(*counts)
     assert counts[0].sum() == 4 * 32 * 3
     assert_close(big, small, 1e-5)
@@ -151,10 +149,10 @@ def test_a_shared_table_counts_the_lookups_of_both_features():
 class Small(nn.Module):
     """Two tables with fewer weights than a batch has lookups; two features share the first."""
 
-    def __init__(self, n_rows=5):
+    def __init__(self, n_rows=5, kind=nn.Embedding):
         super().__init__()
         torch.manual_seed(0)
-        self.viewer = nn.Embedding(n_rows, 2, sparse=True)
+        self.viewer = kind(n_rows, 2, sparse=True)
         self.words = nn.EmbeddingBag(n_rows, 2, sparse=True, mode="sum")
         self.words.weight = self.viewer.weight
         self.tag = nn.Embedding(n_rows, 2, sparse=True)
@@ -166,16 +164,31 @@ class Small(nn.Module):
         return self.tower(rows + self.tag(ids[:, 4]))
 
 
+class Scaled(nn.Embedding):
+    """As in a transformer, whose embeddings are multiplied by the root of their width."""
+
+    def forward(self, ids):
+        return (1.5 * super().forward(ids)).tanh()
+
+
+def a_copy(model, optimizer):
+    return pickle.loads(pickle.dumps((model, optimizer)))
+
+
+def by_name(model, optimizer):
+    tables = [(n, p) for n, p in model.named_parameters() if "tower" not in n]
+    embedding = EmbeddingOptimizer(tables, 0.1, row_lr=FrequencyAdaptiveLR())
+    accumulate_lookups(embedding, model)
+    return model, SparseOptimizer(optimizer.dense, embedding, model)
+
+
 @pytest.mark.parametrize("n_rows", [3, 5, 500])
-@pytest.mark.parametrize("by_pair", [True, False])
+@pytest.mark.parametrize("change", [a_copy, by_name, lambda *both: both])
 @pytest.mark.parametrize("n_parts", [1, 4])
-def test_no_lookup_is_lost_however_small_the_table(n_parts, by_pair, n_rows):
-    model = Small(n_rows)
-    optimizer = pair(model, row_lr=FrequencyAdaptiveLR())
-    if by_pair:
-        accumulate_lookups(optimizer)
-    else:
-        accumulate_lookups(optimizer.embedding, model)
+@pytest.mark.parametrize("kind", [nn.Embedding, Scaled])
+def test_no_lookup_is_lost_however_small_the_table(n_parts, change, n_rows, kind):
+    model = Small(n_rows, kind)
+    model, optimizer = change(model, pair(model, row_lr=FrequencyAdaptiveLR()))
     plain = copy.deepcopy(model)  # has the modules' hooks, but not those of the tables
     ids = torch.randint(n_rows, (400, 5))
     for _ in range(2):  # two steps, so that nothing is left over from the first
@@ -193,6 +206,17 @@ def test_no_lookup_is_lost_however_small_the_table(n_parts, by_pair, n_rows):
         assert torch.equal(optimizer.embedding.state[table.weight]["count"].long(), expected)
 
 
+@pytest.mark.parametrize("of_pair", [True, False])
+def test_tail_rewind_counts_every_lookup_of_a_shared_table(of_pair):
+    model, seen = Small(3), []
+    optimizer = pair(model)
+    tail_rewind(model, optimizer if of_pair else optimizer.embedding, TAU).before_epoch(0)
+    optimizer.embedding.register_row_hook(lambda *hooked: seen.append(int(hooked[2].sum())))
+    model(torch.randint(3, (400, 5))).square().sum().backward()
+    optimizer.step()
+    assert seen == [4 * 400, 400]
+
+
 @pytest.mark.parametrize("before", [True, False])
 def test_a_backward_pass_that_raises_midway_leaves_nothing_behind(before):
     """Caught, such as when memory runs out, and followed by another batch.
@@ -205,7 +229,6 @@ def test_a_backward_pass_that_raises_midway_leaves_nothing_behind(before):
 
     model = Small(500)
     optimizer = pair(model, row_lr=FrequencyAdaptiveLR())
-    accumulate_lookups(optimizer)
     loss = model(torch.full((4, 5), 1)).sum() if before else None
     rows = model.viewer(torch.tensor([8, 9]))  # its gradient comes after that of the words
     rows.register_hook(out_of_memory)
@@ -225,7 +248,6 @@ def test_a_backward_pass_within_another_keeps_the_features_of_both():
     """As a checkpoint with use_reentrant=True makes: it looks up and runs backward inside."""
     model = Small(500)
     optimizer = pair(model, row_lr=FrequencyAdaptiveLR())
-    accumulate_lookups(optimizer)
     ids, more = torch.tensor([1, 2, 2]), torch.tensor([3, 3, 4])
     looked_up_again = torch.utils.checkpoint.checkpoint(
         lambda scale: model.viewer(more) * scale,
@@ -242,21 +264,12 @@ def test_a_backward_pass_within_another_keeps_the_features_of_both():
 def test_the_gradient_of_autograd_grad_is_whole_and_leaves_no_trace():
     model = Small()
     optimizer = pair(model, row_lr=FrequencyAdaptiveLR())
-    accumulate_lookups(optimizer)
     ids = torch.randint(5, (400, 5))
     model(ids).sum().backward()
     (whole,) = torch.autograd.grad(model(ids).sum(), model.viewer.weight)
     torch.testing.assert_close(whole.to_dense(), model.viewer.weight.grad.to_dense())
     optimizer.step()
     assert optimizer.embedding.state[model.viewer.weight]["count"].sum() == 400 * 4
-
-
-def test_removed_handles_leave_torch_to_itself():
-    model = Small()
-    for handle in accumulate_lookups(pair(model)):
-        handle.remove()
-    model(torch.zeros(400, 5, dtype=torch.long)).sum().backward()
-    assert model.viewer.weight.grad._nnz() < 400 * 4
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -286,8 +299,6 @@ def test_a_gradient_scaler_changes_nothing(rule, largest):
     models = Model(), Model()
     optimizers = [pair(model, rule, FrequencyAdaptiveLR()) for model in models]
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=2)
-    for optimizer in optimizers:
-        accumulate_lookups(optimizer)
     for step in range(5):
         for model, optimizer, scales in zip(models, optimizers, (False, True)):
             optimizer.zero_grad()
@@ -365,10 +376,8 @@ def train(model, setting, batches, wrap=lambda model: model):
     if hook and wrapped is not model:
         wrapped.register_comm_hook(None, gather_lookups)
     optimizer = pair(wrapped, rule, row_lr)
-    if hook:
-        accumulate_lookups(optimizer)
-    # Without the hook a lookup is a step, so only then the threshold tells the same rows apart.
-    rewind = tail_rewind(wrapped, optimizer, TAU if hook else 1)
+    # Without the hook, lookups cannot be counted.
+    rewind = tail_rewind(wrapped, optimizer, TAU if hook else 0)
     for index in range(2):
         rewind.before_epoch(index)
         for data in batches:
@@ -444,6 +453,15 @@ def one_of_two(rank, folder):
         halves = [tuple(column.chunk(2)[rank] for column in batch(s)) for s in range(N_STEPS)]
         model, optimizer = train(Model(), setting, halves, wrap=DistributedDataParallel)
         results[setting] = (model.state_dict(), counts_of(model, optimizer))
+    for count, below in (("occurrences", 0), ("steps", TAU)):
+        wrapped = DistributedDataParallel(Model())
+        optimizer = pair(wrapped, row_lr=FrequencyAdaptiveLR(count=count))
+        tail_rewind(wrapped, optimizer, below).before_epoch(0)
+        loss_of(wrapped, halves[0]).backward()
+        try:
+            optimizer.step()
+        except RuntimeError as error:
+            results[below] = str(error)
     torch.save(results, f"{folder}/{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
@@ -468,6 +486,14 @@ def test_two_processes_do_what_one_does_with_both_batches(two_processes, setting
             assert not torch.equal(value, before[name])
         for count, expected in zip(counts, counts_of(model, optimizer)):
             assert count is expected is None or torch.equal(count, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not dist.is_gloo_available(), reason="this torch has no gloo")
+@pytest.mark.parametrize("below", [0, TAU])
+def test_lookups_that_torch_has_summed_over_processes_are_refused(two_processes, below):
+    for results in two_processes:
+        assert "give DistributedDataParallel the hook gather_lookups" in results[below]
 
 
 @pytest.mark.slow

@@ -85,7 +85,9 @@ def check_state(state: dict[str, Tensor], param: Tensor, name: str, layout: dict
             raise RuntimeError(f"EmbeddingOptimizer: {both}; {remedy}.")
 
 
-def check_gradient(param: Tensor, grad: Tensor, name: str, check_finite: bool) -> None:
+def check_gradient(
+    param: Tensor, grad: Tensor, name: str, check_finite: bool, counts: bool = False
+) -> None:
     if (grad.shape, grad.dtype) != (param.shape, param.dtype):  # possible if `.data` was assigned
         both = f"{name} is {described(param)}, but its gradient is {described(grad)}"
         remedy = "clear the gradients after changing a table"
@@ -99,6 +101,10 @@ def check_gradient(param: Tensor, grad: Tensor, name: str, check_finite: bool) -
     if (found := grad.sparse_dim()) != 1:
         wrong = f"has {found} sparse dimensions; it must have one, the row"
         raise RuntimeError(f"EmbeddingOptimizer: the gradient of {name} {wrong}.")
+    if counts and grad._nnz() > 1 and grad.is_coalesced():
+        wrong = "has each row once, so that lookups cannot be counted"
+        remedy = "do not coalesce it, and give DistributedDataParallel the hook gather_lookups"
+        raise RuntimeError(f"EmbeddingOptimizer: the gradient of {name} {wrong}: {remedy}.")
     # The sum is several times as fast; it may overflow although every value is finite.
     if check_finite and not grad._values().sum().isfinite():
         finite = grad._values().isfinite().all(dim=1)

@@ -16,6 +16,7 @@ from multiepoch.optim import checks, compiled, eager
 from multiepoch.optim import state as states
 from multiepoch.optim.adamar import AdaptiveRegularization
 from multiepoch.optim.fal import FrequencyAdaptiveLR
+from multiepoch.optim.lookups import keep_lookups
 from multiepoch.optim.memory import use_huge_pages
 
 RowHook = Callable[[Tensor, Tensor, Tensor], Callable[[], None] | None]
@@ -98,6 +99,7 @@ class EmbeddingOptimizer(Optimizer):
                 checks.check_table(table, checks.table_name(group, index))
                 _fastest_path({**self.defaults, **group}, table, table)  # it may refuse fused=True
         super().add_param_group(group)
+        self._keep_lookups()
         for table in self.param_groups[-1]["params"]:
             use_huge_pages(table, written=True)
 
@@ -119,7 +121,18 @@ class EmbeddingOptimizer(Optimizer):
         """
         handle = RemovableHandle(self._row_hooks)
         self._row_hooks[handle.id] = hook
+        self._keep_lookups()
         return handle
+
+    def counts(self, group: dict[str, Any]) -> bool:
+        """Says whether a step needs every lookup of the tables of a group."""
+        row_lr = group["row_lr"]
+        return bool(self._row_hooks) or (row_lr is not None and row_lr.count == "occurrences")
+
+    def _keep_lookups(self) -> None:
+        for group in filter(self.counts, self.param_groups):
+            for table in group["params"]:
+                keep_lookups(table, ())
 
     def row_state(self, param: Tensor) -> dict[str, Tensor]:
         """Returns the live state of a table's rows; the first dimension is the row.
@@ -241,7 +254,7 @@ class EmbeddingOptimizer(Optimizer):
         # torch.distributed.checkpoint makes an optimizer's state by a step with every rate at 0 and
         # dense gradients of zeros.
         if grad.is_sparse or float(group["lr"]) != 0 or grad.any():
-            checks.check_gradient(param, grad, name, group["check_finite"])
+            checks.check_gradient(param, grad, name, group["check_finite"], self.counts(group))
         if not grad.is_sparse or grad._nnz() == 0:
             return None
         ids, values = grad._indices()[0], grad._values()
@@ -293,7 +306,6 @@ class EmbeddingOptimizer(Optimizer):
             handle.remove()
         self.defaults["epoch"] = max((group["epoch"] for group in self.param_groups), default=0)
         for group, saved in zip(self.param_groups, given["param_groups"]):
-            states.unpack(group)
             for param, key in zip(group["params"], saved["params"]):
                 # torch has cast the state to the table's dtype, which rounds the moments of a
                 # bfloat16 table, so take them from the original.
@@ -321,6 +333,8 @@ class EmbeddingOptimizer(Optimizer):
         later["initial_accumulator_value"] = 0.0
         for group in self.param_groups:
             group.update(later | group)
+            states.unpack(group)
+        self._keep_lookups()
 
 
 def _fastest_path(group: dict[str, Any], param: Tensor, values: Tensor) -> str:

@@ -6,15 +6,16 @@ weights come out right either way, but the counts do not.
 """
 
 # No `from __future__ import annotations` here: DistributedDataParallel inspects a hook's.
+from collections.abc import Iterable
 from typing import Any
+from weakref import WeakSet
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
-from torch.utils.hooks import RemovableHandle
-
-from multiepoch.optim.sparse import SparseOptimizer, TableOptimizer
+from torch.utils.hooks import unserializable_hook
+from torch.utils.weak import TensorWeakRef, WeakTensorKeyDictionary
 
 
 def gradient_of(ids: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
@@ -24,47 +25,53 @@ def gradient_of(ids: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
         return torch.sparse_coo_tensor(ids, values, shape, device=values.device)
 
 
-def accumulate_lookups(
-    optimizer: TableOptimizer, model: nn.Module | None = None
-) -> list[RemovableHandle]:
+def accumulate_lookups(optimizer: Any, model: nn.Module | None = None) -> None:
     """Makes gradients that torch adds count lookups as those of one big batch would.
 
-    torch adds gradients if a step has several backward passes, or if several features share a
-    table. A backward pass then costs some copies of its gradient more. If the model is compiled,
-    call this before it first runs.
+    torch adds gradients if a step has several backward passes, or if a table is looked up several
+    times in one. `SparseOptimizer` calls this for FAL, and so do the remedies that count, with the
+    model; an `EmbeddingOptimizer` has none, and sees to the backward passes alone. If the model is
+    compiled, build them before it first runs. A backward pass whose gradient torch adds then costs
+    some copies of it more.
 
     Args:
         optimizer: The optimizer of the tables.
-        model: The module whose `nn.Embedding` and `nn.EmbeddingBag` share tables. A
-            `SparseOptimizer` knows its own; an `EmbeddingOptimizer` without `model` preserves the
-            lookups of several backward passes, but not those of several features.
-
-    Returns:
-        Handles; remove them all to undo the call.
+        model: The module whose `nn.Embedding` and `nn.EmbeddingBag` look the tables up. A
+            `SparseOptimizer` knows its own.
     """
-    modules = list(model.modules()) if model is not None else []
-    embedding = getattr(optimizer, "optimizer", optimizer)  # as Accelerate wraps it
-    if isinstance(embedding, SparseOptimizer):
-        modules = modules or [*embedding.table_modules()]
-        embedding = embedding.embedding
-    handles = []
-    for table in (table for group in embedding.param_groups for table in group["params"]):
-        kept = _Kept(table)
-        handles += [
-            table.register_hook(kept.before_torch_adds),
-            table.register_post_accumulate_grad_hook(kept.after_torch_added),
-        ]
-        for module in modules:
-            if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.weight is table:
-                handles.append(module.register_forward_hook(kept.in_forward))
-    return handles
+    optimizer = getattr(optimizer, "optimizer", optimizer)  # as Accelerate wraps it
+    if model is None and hasattr(optimizer, "table_modules"):
+        modules = optimizer.table_modules()
+    else:
+        modules = [] if model is None else model.modules()
+    users = [one for one in modules if isinstance(one, nn.Embedding | nn.EmbeddingBag)]
+    for group in getattr(optimizer, "embedding", optimizer).param_groups:
+        for table in group["params"]:
+            keep_lookups(table, [module for module in users if module.weight is table])
+
+
+def keep_lookups(table: Tensor, modules: Iterable[nn.Module]) -> None:
+    """Does so for one table and the modules that look it up; once, however often it is called."""
+    kept = _KEPT.get(table)
+    if kept is None:
+        kept = _KEPT[table] = _Kept(TensorWeakRef(table))
+        frozen = not table.requires_grad  # now, and torch would take no hook
+        table.requires_grad_()
+        table.register_hook(kept.before_torch_adds)
+        table.register_post_accumulate_grad_hook(kept.after_torch_added)
+        table.requires_grad_(not frozen)
+    for module in modules:
+        if module not in kept.modules:
+            kept.modules.add(module)
+            module.register_forward_hook(kept.in_forward)
 
 
 class _Kept:
     """Keeps the gradients of one table that torch is about to add, and concatenates them."""
 
-    def __init__(self, table: Tensor | None = None) -> None:
-        self.table = table
+    def __init__(self, table: TensorWeakRef | None = None) -> None:
+        self.table = table if table is not None else lambda: None
+        self.modules: WeakSet[nn.Module] = WeakSet()
         # One gradient for each use of the table, by backward pass: one that raised leaves its own,
         # and a pass may run within another, as in a checkpoint with use_reentrant=True.
         self.features: dict[int, list[Tensor]] = {}
@@ -74,13 +81,19 @@ class _Kept:
         """Does nothing in a copy of the module, since the hooks of tensors are not copied."""
         return _Kept, ()
 
-    def in_forward(self, module: nn.Module, inputs: tuple, output: Tensor) -> None:
+    def in_forward(self, module: nn.Module, inputs: tuple, output: Any) -> None:
         if _backward_pass() < 0:  # so that what is here is of passes that raised
             self.features.clear()
-        node = output.grad_fn
-        if node is not None and node.next_functions:
-            of_weight = node.next_functions[0][0]
-            if getattr(of_weight, "variable", self) is self.table:
+        table, seen = self.table(), set()
+        nodes = [output.grad_fn] if isinstance(output, Tensor) else []
+        while nodes:  # down to the lookup, since a module may go on to scale what it has read
+            node = nodes.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            below = [its for its, _ in node.next_functions]
+            nodes += below
+            if below and getattr(below[0], "variable", self) is table:
                 node.register_hook(self._from_feature)
 
     def _from_feature(self, gradients: tuple, _: tuple) -> tuple | None:
@@ -92,19 +105,23 @@ class _Kept:
         ids, values = gradient._indices()[:, :0], gradient._values()[:0]
         return gradient_of(ids, values, gradient.shape), *gradients[1:]
 
-    def before_torch_adds(self, gradient: Tensor) -> Tensor | None:
+    @unserializable_hook
+    def before_torch_adds(self, gradient: Tensor) -> Tensor:
         parts = [*self.features.pop(_backward_pass(), ()), gradient]
         if not gradient.is_sparse:
             return sum(parts[:-1], gradient)
-        gradient = concatenated(parts)
-        earlier, self.all = self.table.grad if self.table is not None else None, []
-        if earlier is not None and earlier.is_sparse:
-            self.all = [concatenated([earlier]), gradient]  # torch adds to `earlier` in place
+        table, gradient, self.all = self.table(), concatenated(parts), []
+        if table is not None and table.grad is not None and table.grad.is_sparse:
+            # A copy of the earlier one, since torch adds to it in place.
+            self.all = [concatenated([table.grad]).clone(), gradient]
         return gradient
 
     def after_torch_added(self, table: Tensor) -> None:
         if self.all:
             table.grad, self.all = concatenated(self.all), []
+
+
+_KEPT = WeakTensorKeyDictionary()
 
 
 def _backward_pass() -> int:
@@ -114,6 +131,9 @@ def _backward_pass() -> int:
 
 def concatenated(parts: list[Tensor]) -> Tensor:
     """Returns the gradient of a table that lists the lookups of several, in their order."""
+    parts = [part for part in parts if part._nnz()] or parts[:1]
+    if len(parts) == 1:
+        return parts[0]
     ids = torch.cat([part._indices() for part in parts], dim=1)
     return gradient_of(ids, torch.cat([part._values() for part in parts]), parts[0].shape)
 
@@ -121,9 +141,9 @@ def concatenated(parts: list[Tensor]) -> Tensor:
 def gather_lookups(group: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
     """Concatenates the lookups of all processes: a DistributedDataParallel communication hook.
 
-    By default the gradient of a table arrives with each row once, so FAL and the threshold of tail
-    rewind count steps. With this hook every process sees every lookup, as one process with all the
-    batches would::
+    By default the gradient of a table arrives with each row once, and a step that counts lookups
+    refuses it. With this hook every process sees every lookup, as one process with all the batches
+    would::
 
         model = DistributedDataParallel(model)
         model.register_comm_hook(None, gather_lookups)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from multiepoch.optim.embedding import EmbeddingOptimizer
+from multiepoch.optim.lookups import accumulate_lookups
 from multiepoch.optim.parts import Part, parts_of
 
 
@@ -57,6 +58,7 @@ class SparseOptimizer(Optimizer):
         super().__init__(self.param_groups, {key: dense.defaults[key] for key in common})
         self.state = state
         self._rates: list[float] | None = _rates(self.param_groups)
+        self._keep_lookups()
 
     @classmethod
     def from_model(
@@ -162,6 +164,10 @@ class SparseOptimizer(Optimizer):
         """Lists the `nn.Embedding` and `nn.EmbeddingBag` of the model that use a table."""
         return [module for part in self._parts for module in part.tables]
 
+    def _keep_lookups(self) -> None:
+        if any(map(self.embedding.counts, self.embedding.param_groups)):
+            accumulate_lookups(self)
+
     def grow_table(self, table: str | Tensor, new_rows: int | Tensor) -> None:
         """Appends rows to a table, its state and its modules; see `EmbeddingOptimizer`."""
         self.embedding.grow_table(table, new_rows)
@@ -205,6 +211,7 @@ class SparseOptimizer(Optimizer):
             self.embedding.load_state_dict(earlier)
             raise
         self._rates = _rates(self.param_groups)
+        self._keep_lookups()
         for after_loading in self._optimizer_load_state_dict_post_hooks.values():
             after_loading(self)
 
@@ -254,6 +261,10 @@ class SparseOptimizer(Optimizer):
         """Copies and pickles the two optimizers, which hold everything else."""
         kept = {key: self.__dict__[key] for key in ("defaults", "dense", "embedding", "_rates")}
         return kept | {"_parts": [replace(part, users={}) for part in self._parts]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._keep_lookups()
 
     def _check_ratios(self) -> None:
         """Warns once if a scheduler has set the rates instead of multiplying them."""

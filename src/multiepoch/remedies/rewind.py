@@ -265,7 +265,7 @@ class Rewind:
         if self._hook is not None:
             self._hook.remove()
         listens = self._records if self.epoch == 0 else self._blend
-        self._hook = self._tables.optimizer.register_row_hook(self._record) if listens else None
+        self._hook = self._tables.follow(self._record) if listens else None
 
     @torch.no_grad()
     def _record(self, table: Tensor, rows: Tensor, occurrences: Tensor) -> Callable[[], None]:

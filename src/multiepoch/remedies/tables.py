@@ -9,8 +9,10 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from multiepoch.optim.embedding import EmbeddingOptimizer
+from multiepoch.optim.embedding import EmbeddingOptimizer, RowHook
+from multiepoch.optim.lookups import accumulate_lookups
 from multiepoch.optim.parts import Part, parts_of
 from multiepoch.optim.sparse import SparseOptimizer
 
@@ -91,6 +93,11 @@ class Tables:
         """Each table with the modules that use it; found here, since an older pickle has none."""
         parts = {id(part.parameter): part for part in parts_of(self.model)}
         return [parts.get(id(table), Part(cast(nn.Parameter, table), "")) for table in self]
+
+    def follow(self, hook: RowHook) -> RemovableHandle:
+        """Calls a hook with the rows of each step and every lookup of them."""
+        accumulate_lookups(self.optimizer, self.model)
+        return self.optimizer.register_row_hook(hook)
 
     def place(self, table: Tensor) -> int:
         """Returns the position of a table among all tables."""

@@ -6,7 +6,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
+from multiepoch.optim.embedding import RowHook
 from multiepoch.remedies.row_draws import normal_rows
 from multiepoch.remedies.tables import Init, Tables, clear_state, draw_seed
 
@@ -33,6 +35,9 @@ class ShardedTables(Tables):
 
     def values(self, table: Tensor) -> dict[str, Tensor]:
         return {"weight": table, **self.optimizer.shards[self.place(table)].state}
+
+    def follow(self, hook: RowHook) -> RemovableHandle:
+        return self.optimizer.register_row_hook(hook)
 
     def step(self, table: Tensor) -> int:
         return self.optimizer.n_steps
