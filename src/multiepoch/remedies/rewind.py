@@ -17,11 +17,9 @@ contains each row, and the optimizer's step count, which is the table's.
 
 import copy
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
@@ -64,12 +62,8 @@ class Rewind:
             not finished.
         min_rows: Tables with fewer rows keep theirs. With `below` infinite this is the threshold
             MEDA of the baseline of the TAAC 2026 conversion task.
-        undo_log: Where the undo log keeps weights and row state. "table" keeps them as they are, on
-            the device of the table. "bfloat16" rounds them, with a relative error of at most
-            2 ** -8 (with Adam, 20 + 6 dim bytes). "cpu" keeps them in the host's memory. The
-            `pathlib.Path` of a folder keeps them in files there, and 12 bytes for each row in
-            memory; the files have no names and end with this object. A saved state has the values
-            in it and can be loaded with another `undo_log`.
+        undo_log: Where the undo log keeps weights and row state: "table" on the device of the
+            table, "cpu" in the host's memory. A saved state can be loaded with the other.
 
     `epoch` is the index of the current epoch, None before the first. A copy made together with the
     model and the optimizer, by `copy.deepcopy` or `pickle`, continues as the original would. If you
@@ -93,19 +87,14 @@ class Rewind:
         undo_log: Keep = "table",
         min_rows: int = 0,
     ) -> None:
-        if to == "draw":
-            to = "reinit"
-            warnings.warn("use to='reinit', not 'draw'", DeprecationWarning, stacklevel=2)
         if not below >= 0:
             raise ValueError(f"below={below} must be a number of lookups, 0 or more, or math.inf")
         if to not in ("reinit", "start"):
             raise ValueError(f"to={to!r} must be 'reinit' or 'start'")
         if serve not in ("trained", "blend"):
             raise ValueError(f"serve={serve!r} must be 'trained' or 'blend'")
-        if undo_log not in ("table", "bfloat16", "cpu") and not isinstance(undo_log, Path):
-            raise ValueError(
-                f"undo_log={undo_log!r} must be 'table', 'bfloat16', 'cpu' or the Path of a folder"
-            )
+        if undo_log not in ("table", "cpu"):
+            raise ValueError(f"undo_log={undo_log!r} must be 'table' or 'cpu'")
         if undo_log != "table" and to != "start":
             raise ValueError(f"undo_log={undo_log!r} has no effect without to='start'")
         self.undo_log, self.min_rows = undo_log, min_rows
@@ -217,11 +206,7 @@ class Rewind:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores a saved state; raises a ValueError if it has other arguments or tables."""
         self._check_not_serving("load_state_dict")
-        # As version 0.1 saved it, which had neither of the last two.
-        old = {"n_epochs": state_dict.get("n_passes"), "serve": "trained", "min_rows": 0}
-        saved: dict[str, Any] = old | state_dict
-        if saved.get("to") == "draw":
-            saved["to"] = "reinit"
+        saved = state_dict
         check_same(saved, self._given(), "a Rewind", "this one has")
         records = [] if saved["index"] is None else self._new_records()
         n, n_saved = len(list(self._tables)), len(saved["began"])

@@ -90,7 +90,7 @@ class Tables:
 
     @cached_property
     def parts(self) -> list[Part]:
-        """Each table with the modules that use it; found here, since an older pickle has none."""
+        """Each table with the modules that use it."""
         parts = {id(part.parameter): part for part in parts_of(self.model)}
         return [parts.get(id(table), Part(cast(nn.Parameter, table), "")) for table in self]
 
