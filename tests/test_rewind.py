@@ -905,3 +905,22 @@ def test_a_table_that_is_looked_up_by_a_function_is_redrawn():
     rewind.before_epoch(1)
     assert (model.table != before).all()
     assert not any(part.any() for part in optimizer.row_state(model.table).values())
+
+
+@pytest.mark.parametrize("serve", ["trained", "blend"])
+@pytest.mark.parametrize("to", ["reinit", "start"])
+def test_a_table_that_is_frozen_keeps_its_rows(to, serve):
+    """Frozen after the optimizer was built, as for fine-tuning the rest of a model."""
+    model = Tables()
+    optimizer = optimizer_of(model)
+    rewind = Rewind(model, optimizer, math.inf, to, serve=serve)
+    rewind.before_epoch(0)
+    train(model, optimizer, random_batches(0))
+    frozen, learning = (table.weight for table in model.tables)
+    frozen.requires_grad_(False)
+    before = frozen.clone(), learning.detach().clone()
+    rewind.before_epoch(1)
+    assert torch.equal(frozen, before[0])
+    assert not torch.equal(learning, before[1])
+    with rewind.serving():
+        assert torch.equal(frozen, before[0])

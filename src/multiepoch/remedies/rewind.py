@@ -263,7 +263,8 @@ class Rewind:
         return partial(record.forget, rows, occurrences)
 
     def _below(self, table: Tensor) -> float:
-        return self.below if self._tables.n_rows(table) >= self.min_rows else 0
+        keeps = self._tables.n_rows(table) < self.min_rows or self._tables.is_frozen(table)
+        return 0 if keeps else self.below
 
     def _reset(self) -> None:
         for k, table in enumerate(self._tables):

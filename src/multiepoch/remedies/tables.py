@@ -115,6 +115,10 @@ class Tables:
         """Returns the number of rows of a whole table."""
         return len(table)
 
+    def is_frozen(self, table: Tensor) -> bool:
+        """Says whether a table learns nothing at present, so that a reset would lose its rows."""
+        return not table.requires_grad
+
     def others(self) -> list[Tensor]:
         """Returns the parameters and buffers that are no tables, as far as they can be averaged."""
         known = {id(table) for table in self}

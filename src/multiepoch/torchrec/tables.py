@@ -45,6 +45,9 @@ class ShardedTables(Tables):
     def n_rows(self, table: Tensor) -> int:
         return self.optimizer.shards[self.place(table)].n_rows
 
+    def is_frozen(self, table: Tensor) -> bool:
+        return False  # a fused optimizer trains every table of its kernel
+
     def others(self) -> list[Tensor]:
         buffers = (buffer for buffer in self.model.buffers() if buffer.is_floating_point())
         return [*self.optimizer.dense.params.values(), *buffers]
