@@ -388,8 +388,11 @@ def test_memory_and_work_are_for_the_rows_that_are_reset():
     assert n_bytes == [n_touched * (8 * 4 + 16)] * 2
 
 
-def test_bfloat16_tables_are_blended_in_float32():
-    table = nn.Embedding(4, 2, sparse=True, dtype=torch.bfloat16)
+@pytest.mark.parametrize(
+    ("dtype", "exact"), [(torch.bfloat16, torch.float32), (torch.float64, torch.float64)]
+)
+def test_tables_are_blended_in_float32_or_their_own_precision(dtype, exact):
+    table = nn.Embedding(4, 2, sparse=True, dtype=dtype)
     optimizer = EmbeddingOptimizer([table.weight], lr=0.1, rule="sgd")
     rewind = tail_rewind(table, optimizer, below=9, serve="blend")
     start = table.weight.detach().clone()
@@ -404,7 +407,7 @@ def test_bfloat16_tables_are_blended_in_float32():
     table.zero_grad()
     table(torch.tensor([1])).sum().backward()
     optimizer.step()
-    expected = end[1].float().lerp(table.weight[1].float(), 1 / 3).bfloat16()
+    expected = end[1].to(exact).lerp(table.weight[1].to(exact), 1 / 3).to(dtype)
     with rewind.serving():
         assert torch.equal(table.weight[1], expected)
 

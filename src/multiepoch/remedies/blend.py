@@ -23,6 +23,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.hooks import RemovableHandle
 
+from multiepoch.optim.eager import at_least_float32
 from multiepoch.optim.embedding import EmbeddingOptimizer
 from multiepoch.remedies.tables import Tables, check_fits
 
@@ -186,8 +187,9 @@ class RowBlend:
 
     def served(self) -> Tensor:
         """Returns the rows to serve, (k, dim)."""
-        share = (self.since / self.counts).clamp_(max=1)[:, None]
-        return self.old.float().lerp(self.trained().float(), share).to(self.table.dtype)
+        dtype = at_least_float32(self.table.dtype)
+        share = (self.since.to(dtype) / self.counts).clamp_(max=1)[:, None]
+        return self.old.to(dtype).lerp(self.trained().to(dtype), share).to(self.table.dtype)
 
     def write(self, values: Tensor) -> None:
         self.table.detach().index_copy_(0, self.rows, values)
