@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from multiepoch_compare import plan
 from multiepoch_compare import verdict as judge
 from multiepoch_compare.estimates import WORDS
 from multiepoch_compare.plan import Trial
@@ -117,6 +118,31 @@ def test_the_advice_names_the_best_and_what_is_not_told_apart_from_it():
     other = ({"MEDA", "tail rewind"} - {best}).pop()
     assert "clearly worse: plain and FAL." in certainty
     assert f"no difference to {other} is shown" in certainty
+
+
+@pytest.mark.parametrize("label", ["MEDA", "tail rewind"])
+def test_a_gain_of_one_epoch_is_not_credited_to_a_reset(label):
+    _, judgment = judged(
+        plain=(1, losses(0.5, 0.55, 0.6, noise=1e-4)),
+        **{label: (1, losses(0.48, 0.49, 0.5, noise=1e-4, seed=1))},
+    )
+    advice = judgment.headline[1]
+    named = f"Train for 1 epoch with row-wise Adagrad at the rates of {label} (learning rate 0.001,"
+    assert advice.startswith(named) and "Nothing is reset in one epoch" in advice
+    assert judgment.advised == (label, 1)
+
+
+def test_a_reset_is_credited_with_what_its_repeats_add():
+    found, judgment = judged(
+        plain=(1, losses(0.5, 0.55, 0.6, noise=1e-4)),
+        MEDA=(2, losses(0.48, 0.47, 0.48, noise=1e-4, seed=1)),
+    )
+    meda, advice = found["MEDA"], judgment.headline[1]
+    assert meda.in_one_epoch.mean == pytest.approx(-4, abs=0.1)
+    assert meda.repeats.mean == pytest.approx(-2.1, abs=0.1)
+    assert f"nothing is reset, differs by {meda.in_one_epoch}" in advice
+    assert f"change its own logloss by {meda.repeats}." in advice
+    assert found["plain"].repeats is None
 
 
 def test_without_a_clear_gain_plain_stays():
@@ -373,7 +399,10 @@ def contradictions(of, tuning, judgment):
         yield f"{epochs} epochs: {second}"
     if ("Train" in said) != bool(gains) or ("Keep" in said) == bool(gains):
         yield f"{second}, but {len(gains)} gains"
-    if gains and (f"with {label}:" not in second or found[label].against_plain.mean >= 0):
+    named = f"with row-wise Adagrad at the rates of {label} ("
+    if label not in plan.RESETS or epochs > 1:
+        named = f"with {label}:"
+    if gains and (named not in second or found[label].against_plain.mean >= 0):
         yield f"{second}, but {label}"
     if judge.difference(of[label], 1, of[label], epochs).falls:
         yield f"{label} is better after one epoch"

@@ -60,6 +60,7 @@ TABLE_RATE_METHODS = {
     ADDITIVE: Candidate(model=ADDITIVE),
     ADAMAR: Candidate("adamar", 1e-3),
 }
+RESETS = ("MEDA", TAIL)  # in one epoch, these are row-wise Adagrad
 ON_REQUEST = (ADAMAR,)  # only if --methods names it
 
 

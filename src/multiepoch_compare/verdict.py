@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from multiepoch_compare.estimates import Estimate, Losses, difference, estimate
-from multiepoch_compare.plan import ADAGRAD, ADDITIVE, COLLAPSE, SPARSE, Trial
+from multiepoch_compare.plan import ADAGRAD, ADDITIVE, COLLAPSE, RESETS, SPARSE, Trial
 from multiepoch_lab.stats import interval
 from multiepoch_lab.train.metrics import entropy
 
@@ -108,8 +108,9 @@ class Verdict:
     `second` compares the end of epoch 2 with that of epoch 1, `last` the end of the last epoch with
     that of epoch `before`, the best earlier one on the validation day. `onset` is the first epoch
     that collapses against the best before it; None if there is none. `in_one_epoch` compares one
-    epoch with the best plain training, and `quarter` a quarter into epoch 2 with the end of epoch 1
-    (over seeds alone).
+    epoch with the best plain training, `repeats` the method's own `epochs` with its first one (None
+    if that is all), and `quarter` a quarter into epoch 2 with the end of epoch 1 (over seeds
+    alone).
     """
 
     label: str
@@ -121,6 +122,7 @@ class Verdict:
     second: Estimate
     last: Estimate
     in_one_epoch: Estimate
+    repeats: Estimate | None
     against_constant: Estimate
     against_plain: Estimate
     against_advised: Estimate
@@ -197,6 +199,7 @@ def judge(
                 second=changes[2],
                 last=changes[last],
                 in_one_epoch=against(label, 1, baseline),
+                repeats=against(label, epochs[label], (label, 1)) if epochs[label] > 1 else None,
                 against_constant=learned[label],
                 against_plain=gains[label],
                 against_advised=against(label, epochs[label], best),
@@ -325,9 +328,11 @@ def _advice(
     if advised != baseline:
         ours = by_label[advised[0]]
         text = (
-            f"Train for {_in_words(advised[1])} with {advised[0]}: its test logloss is "
+            f"Train for {_in_words(advised[1])} with {_credited(ours)}: its test logloss is "
             f"{ours.against_plain.size} lower than that of the best plain training, {against}."
         )
+        if advised[0] in RESETS:
+            text += f" {_share_of_the_reset(ours)}"
         if advised[1] > 1 and ours.quarter and ours.quarter.mean > 0:
             text += f" A quarter into epoch 2 it differs by {ours.quarter} from that of epoch 1: "
             text += "until an epoch ends, serve the checkpoint of the end before it."
@@ -340,6 +345,23 @@ def _advice(
         text += f" The test logloss of the best, {nearest.label}, differs by "
         text += f"{nearest.against_plain}."
     return text
+
+
+def _credited(ours: Verdict) -> str:
+    """Names what a gain is due to: in one epoch, nothing is reset."""
+    if ours.label not in RESETS or ours.epochs > 1:
+        return ours.label
+    return f"{ADAGRAD} at the rates of {ours.label} ({ours.choice.trial.in_words()})"
+
+
+def _share_of_the_reset(ours: Verdict) -> str:
+    """Says how much of a reset's gain its repeats give, and how much the rule and its rates."""
+    if ours.repeats is None:
+        return "Nothing is reset in one epoch: the gain is that of the rule and its rates."
+    return (
+        f"Its first epoch, in which nothing is reset, differs by {ours.in_one_epoch} from that "
+        f"plain training, and the epochs after it change its own logloss by {ours.repeats}."
+    )
 
 
 def _in_one_epoch(found: list[Verdict]) -> list[str]:
