@@ -209,6 +209,20 @@ def test_where_nothing_beats_the_constant_that_is_the_headline():
     assert not any("Train" in sentence or "Keep" in sentence for sentence in judgment.headline)
 
 
+def test_a_gain_over_the_constant_that_is_not_shown_is_open():
+    found, judgment = judged(
+        constant=0.5, plain=(1, losses(0.47, 0.52, 0.53, noise=0.2)), MEDA=(1, losses(0.5, 0.5))
+    )
+    change = found["plain"].against_constant
+    assert change.mean < -0.5 and not change.falls
+    assert judgment.headline[0].startswith("Open whether there is anything to learn")
+    assert (
+        f"plain, differs from that of a constant, the rate of the training days, by {change}"
+        in (judgment.headline[0])
+    )
+    assert judgment.advised is None and "no advice" in judgment.headline[1]
+
+
 def test_a_collapse_is_said_even_where_nothing_beats_the_constant():
     _, judgment = judged(constant=0.4, plain=(1, losses(0.5, 0.53, 0.6, noise=1e-3)))
     assert judgment.headline[0].startswith("Nothing to learn")
@@ -359,8 +373,12 @@ def contradictions(of, tuning, judgment):
     found = {v.label: v for v in judgment.verdicts}
     said = {sentence.split()[0].rstrip(":"): sentence for sentence in judgment.headline}
     learned = {label for label, v in found.items() if v.against_constant.falls}
-    if ("Nothing" in said) == bool(learned):
+    nothing = [s for s in judgment.headline if s.startswith(("Nothing to", "Open whether there"))]
+    if bool(nothing) == bool(learned):
         yield "learns"
+    gain = min(v.against_constant.mean for v in found.values())
+    if nothing and nothing[0].startswith("Open") != (gain <= -plan.COLLAPSE):
+        yield f"{nothing}, but {gain}"
     kind = found["plain"].second.kind
     expected = {"rise": "Yes", "slight rise": "Slightly", "open": "Open"}.get(kind)
     if expected not in said and (expected or "No: a second" not in "".join(judgment.headline)):

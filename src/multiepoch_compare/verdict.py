@@ -259,7 +259,15 @@ def too_few(n: float, half: float, needed: int) -> str:
 
 
 def _nothing_to_learn(found: list[Verdict]) -> list[str]:
+    """Says that nothing is shown to beat a constant, or that it is open whether anything does."""
     best = min(found, key=lambda v: v.against_constant.mean)
+    if best.against_constant.mean <= -COLLAPSE:
+        return [
+            f"Open whether there is anything to learn: the logloss of the best, {best.label}, "
+            "differs from that of a constant, the rate of the training days, by "
+            f"{best.against_constant}, which these test days cannot tell from none.",
+            "So there is no advice: test on more days (--test-days), or give more rows.",
+        ]
     return [
         "Nothing to learn was found: no method is shown to predict the test day better than a "
         f"constant, the rate of the training days. The logloss of the best, {best.label}, differs "
