@@ -120,6 +120,23 @@ def test_the_advice_names_the_best_and_what_is_not_told_apart_from_it():
     assert f"no difference to {other} is shown" in certainty
 
 
+def test_of_what_is_not_shown_to_differ_the_cheapest_is_advised():
+    one = {"plain": (1, losses(0.5, 0.55, 0.6, noise=1e-4))}
+    noisy = losses(0.46, 0.47, 0.48, noise=0.05, seed=2)
+    one |= {"MEDA": (2, losses(0.47, 0.458, 0.47, noise=1e-4, seed=1))}
+    _, judgment = judged(**one, **{"row-wise Adagrad": (1, noisy)})
+    assert judgment.advised == ("row-wise Adagrad", 1)
+    certainty = judgment.headline[-1]
+    assert "no difference to MEDA is shown; of those shown to beat" in certainty
+    assert "row-wise Adagrad costs least" in certainty
+    # At the same number of epochs, what holds and serves less; and a clear loss is no tie.
+    _, judgment = judged(**one, **{"row-wise Adagrad": (1, noisy), "sparsest dropped": (1, noisy)})
+    assert judgment.advised == ("sparsest dropped", 1)
+    worse = losses(0.49, 0.5, 0.5, noise=1e-4, seed=2)
+    _, judgment = judged(**one, **{"row-wise Adagrad": (1, worse)})
+    assert judgment.advised == ("MEDA", 2) and "costs least" not in judgment.headline[-1]
+
+
 @pytest.mark.parametrize("label", ["MEDA", "tail rewind"])
 def test_a_gain_of_one_epoch_is_not_credited_to_a_reset(label):
     _, judgment = judged(

@@ -61,6 +61,9 @@ TABLE_RATE_METHODS = {
     ADAMAR: Candidate("adamar", 1e-3),
 }
 RESETS = ("MEDA", TAIL)  # in one epoch, these are row-wise Adagrad
+# By what they hold in memory and serve, the least first: one column less; a number a row; that and
+# counts; what a reset needs to know; two numbers for each float, and more.
+BY_COST = (DROPPED, ADAGRAD, "FAL", TAIL, "MEDA", SPARSE, ADAMAR)
 ON_REQUEST = (ADAMAR,)  # only if --methods names it
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from multiepoch_compare.estimates import Estimate, Losses, difference, estimate
-from multiepoch_compare.plan import ADAGRAD, ADDITIVE, COLLAPSE, RESETS, SPARSE, Trial
+from multiepoch_compare.plan import ADAGRAD, ADDITIVE, BY_COST, COLLAPSE, RESETS, SPARSE, Trial
 from multiepoch_lab.stats import interval
 from multiepoch_lab.train.metrics import entropy
 
@@ -133,9 +133,10 @@ class Verdict:
 class Judgment:
     """The verdicts, the plain training that gains are held against, the advice, and the headline.
 
-    `baseline` and `advised` are a label and a number of epochs; `advised` is None where the data
-    show nothing to advise. `interplay` is a label and by how much the additive model's loss is
-    above its, both after one epoch. The headline is a list of sentences.
+    `baseline` and `advised` are a label and a number of epochs; `advised` is the cheapest of those
+    that are not shown to differ from the best, and None where the data show nothing to advise.
+    `interplay` is a label and by how much the additive model's loss is above its, both after one
+    epoch. The headline is a list of sentences.
     """
 
     verdicts: list[Verdict]
@@ -176,8 +177,10 @@ def judge(
     gains = {label: against(label, epochs[label], baseline) for label in choices}
     others = choices.keys() - {*PLAIN, ADDITIVE}  # the additive model is a yardstick
     better = [k for k in choices if k in others and gains[k].falls and learned[k].falls]
-    label = min(better, key=lambda label: gains[label].mean, default=baseline[0])
-    best = label, epochs[label]
+    # Of those that no other is shown to beat, the cheapest. The one of the lowest loss is of these.
+    pairs = [(label, epochs[label]) for label in better]
+    equal = [p for p in pairs if not any(against(*other, p).falls for other in pairs)]
+    best = min(equal, key=lambda p: (p[1], BY_COST.index(p[0])), default=baseline)
     # No method is advised because plain was badly tuned, nor for epochs that only the tuning days
     # ask for.
     rivals = [((label, k), baseline) for label in plain for k in (1, epochs[label])]
@@ -384,6 +387,10 @@ def _certainty(found: list[Verdict], best: tuple[str, int]) -> str:
     worse = [v.label for v in others if v.against_advised.kind in ("rise", "slight rise")]
     tied = [v.label for v in others if v.label not in worse]
     parts = [f"no difference to {_listed(tied)} is shown"] if tied else []
+    rivals = [v for v in others if v.label in tied and v.against_plain.falls]
+    if best[0] not in PLAIN and any(v.against_constant.falls for v in rivals):
+        parts[0] += "; of those shown to beat plain training and the "
+        parts[0] += f"constant, {best[0]} costs least"
     parts += [f"clearly worse: {_listed(worse)}"] if worse else []
     return f"How sure: {'; '.join(parts)}. Another day is not covered by the intervals."
 
