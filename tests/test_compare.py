@@ -734,6 +734,46 @@ def test_integers_named_after_things_are_ids_and_no_label_is():
     assert of["click"] == "label" and of["seen"] == "-"
 
 
+@pytest.mark.parametrize("name", ["user id", "User-ID", "item.id", "user_id"])
+def test_ids_are_found_by_names_of_every_spelling(name):
+    assert kinds({name: shop()["user"]})[0][name] == "id"
+
+
+@pytest.mark.parametrize("name", ["lead_time", "watch time", "Play-Time"])
+def test_a_duration_is_no_day(name):
+    of, why = kinds({name: [f"{k % 700}" for k in range(3_000)]})
+    assert of[name] == "dense", why
+
+
+def test_whole_numbers_that_explain_more_as_codes_are_ids():
+    rng = np.random.default_rng(0)
+    player, age = rng.integers(0, 400, (2, 20_000))
+    logit = rng.normal(size=400)[player] + age / 200 - 1
+    click = (rng.random(20_000) < 1 / (1 + np.exp(-logit))).astype(int)
+    of, why = kinds({"player": player, "age": age, "noise": age[::-1], "click": click})
+    assert of == {"player": "id", "age": "dense", "noise": "dense", "click": "label"}
+    assert "more of the entropy of 'click' as ids" in why["player"]
+
+
+@pytest.mark.parametrize("n, k", [(1_000, 120), (1_000, 3_000), (3_000, 400)])
+def test_amounts_are_no_ids_in_small_samples(n, k):
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        amount = rng.integers(0, k, n)
+        click = (rng.random(n) < 1 / (1 + np.exp(-(amount / k - 0.5)))).astype(int)
+        assert kinds({"amount": amount, "click": click})[0]["amount"] == "dense", seed
+
+
+@pytest.mark.parametrize("largest, first", [("user", "user"), ("shop", "shop")])
+def test_the_id_that_is_sampled_by_comes_first(place, largest, first):
+    n, rng = 3_000, np.random.default_rng(0)
+    columns = {"season": [f"s{k % 4}" for k in range(n)], "tags": [[k % 90] for k in range(n)]}
+    columns |= {"item_id": rng.integers(0, 50, n), f"{largest}_id": rng.integers(0, 900, n)}
+    columns |= {"click": rng.integers(0, 2, n), "date": ["2024-01-01"] * n}
+    pq.write_table(pa.table(columns), "first.parquet")
+    assert f"--ids {first}_id,season,tags,item_id " in inspect(place / "first.parquet")
+
+
 def test_a_column_that_almost_determines_a_label_is_a_leak():
     of, why = kinds(shop())
     assert of["stars"] == of["seconds"] == of["order"] == "leak"

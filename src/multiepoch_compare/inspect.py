@@ -22,6 +22,10 @@ ROWS = 200_000
 _ACTIONS = "click|like|view|cart|checkout|purchase|buy|pay|order|install|follow|comment|share|enter"
 _LABEL_NAMES = re.compile(f"{_ACTIONS}|convers|label|target", re.I)
 _DAY_NAMES = re.compile(r"(^|_)(day|date|dt|time|timestamp|ts|hour|week|month)(_|$)", re.I)
+# How long something took, not when it was.
+_DURATION = r"(lead|watch|play|dwell|view|wait|waiting|response|elapsed|reading|travel)_time$"
+_NO_DAY_NAMES = re.compile(rf"(^|_){_DURATION}", re.I)
+_USER_NAMES = re.compile("user|uid|member|customer|client|visitor|viewer|player|session", re.I)
 _THINGS = "user|item|movie|ip|app|channel|product|video|author|ad|campaign|advertiser|device|site"
 _ID_NAMES = re.compile(
     rf"(^|_)(id|ids|uid|key|hash|code|{_THINGS})$|^c[0-9]+$|_id_|(?-i:[a-z]I[dD]$)", re.I
@@ -102,6 +106,11 @@ def look(rows: pa.Table) -> list[Guess]:
     for k, g in enumerate(guesses):
         if g in days and dated and g not in dated:
             guesses[k] = Guess(g.name, "-", f"numbers of days, but {dated[0].name!r} has the date")
+        if g.kind == "dense" and g.why.startswith("whole numbers"):
+            gain, label = _gain_of_codes(rows[g.name], labels)
+            if gain >= _LEAST_GAIN:
+                share = f"explain {100 * gain:.2g} % more of the entropy of {label!r} as ids"
+                guesses[k] = g = Guess(g.name, "id", f"whole numbers that {share} than in bins")
         if g.kind in ("id", "dense") and labels:
             codes = _codes(rows[g.name], g.kind)
             shares = [leak.explained(codes, label, fit) for label in labels.values()]
@@ -109,6 +118,23 @@ def look(rows: pa.Table) -> list[Guess]:
                 words = leak.in_words(g.name, list(labels), shares)
                 guesses[k] = Guess(g.name, "leak", words.partition("' ")[2])
     return guesses
+
+
+def _gain_of_codes(column: pa.ChunkedArray, labels: dict[str, np.ndarray]) -> tuple[float, str]:
+    """Returns what more of a label whole numbers explain as ids than in bins, and of which label.
+
+    The gain is the smaller one of two halves, each of which predicts the other.
+    """
+    fit = np.arange(len(column)) % 2 == 0
+    codes, bins = _codes(column, "id"), _codes(column, "dense")
+
+    def gain(label: np.ndarray) -> float:
+        return min(
+            leak.explained(codes, label, half) - max(0, leak.explained(bins, label, half))
+            for half in (fit, ~fit)
+        )
+
+    return max(((gain(label), name) for name, label in labels.items()), default=(0.0, ""))
 
 
 def _codes(column: pa.ChunkedArray, kind: str) -> np.ndarray:
@@ -162,7 +188,7 @@ def _role(name: str, values: pa.ChunkedArray, n: int) -> tuple[str, str]:
     kind, unique = values.type, pc.unique(values)
     distinct, missing = len(unique), n - len(values)
     text, may_be_id = parse.is_text(kind), parse.is_text(kind) or pa.types.is_integer(kind)
-    looks_like_id = _ID_NAMES.search(name.strip()) is not None
+    looks_like_id = _ID_NAMES.search(_plain(name)) is not None
     if distinct <= 3 and {str(v).lower() for v in unique.to_pylist()} <= _ONES | _ZEROS:
         if distinct == 1:
             return "-", "one value throughout"
@@ -178,7 +204,7 @@ def _role(name: str, values: pa.ChunkedArray, n: int) -> tuple[str, str]:
         return "day", f"type {kind}"
     if may_be_id and (form := _day_form(name, unique)):
         return "day", f"{distinct:,} {_NUMBERED if form == 'day number' else 'times or days'}"
-    if text and _DAY_NAMES.search(name.strip()) and _all_match(unique, "[0-9]"):
+    if text and _named_like_a_day(name) and _all_match(unique, "[0-9]"):
         return "-", "named like a day; write it as YYYY-MM-DD to use it"
     whole = not text or _all_match(unique, r"^-?[0-9]+$")
     if pa.types.is_floating(kind) or (text and not whole and _all_match(unique, _NUMBER)):
@@ -204,9 +230,18 @@ def _role(name: str, values: pa.ChunkedArray, n: int) -> tuple[str, str]:
     return "id", counted
 
 
+def _plain(name: str) -> str:
+    """Writes a name with underscores, so that `user id` and `User-ID` read like `user_id`."""
+    return re.sub(r"[\s.-]+", "_", name.strip())
+
+
+def _named_like_a_day(name: str) -> bool:
+    return bool(_DAY_NAMES.search(_plain(name))) and not _NO_DAY_NAMES.search(_plain(name))
+
+
 def _day_form(name: str, unique: pa.Array) -> str | None:
     forms = {parse.day_format(text) for text in unique[:100].cast(pa.string()).to_pylist()}
-    named = _DAY_NAMES.search(name.strip()) and (forms != {"day number"} or "day" in name)
+    named = _named_like_a_day(name) and (forms != {"day number"} or "day" in name)
     return forms.pop() if len(forms) == 1 and (named or forms <= _DATES) else None
 
 
@@ -223,6 +258,7 @@ def _advice(path: Path, guesses: list[Guess], rows: pa.Table, n_files: int, n: i
         return [f"No column looks like {missing}: {remedy}."]
     if not days and n_files < 3:
         return ["No column looks like a day: add one, or give a folder with one file per day."]
+    ids = _sampled_first(ids, rows)
     words = ["multiepoch", "compare", str(path), "--ids", output.listed(ids)]
     words += ["--labels", output.listed(labels), *(["--day", days[0]] if days else []), "--quick"]
     start = "To start with, a look of about a minute (without --quick, all of the log is used):"
@@ -244,6 +280,17 @@ def _advice(path: Path, guesses: list[Guess], rows: pa.Table, n_files: int, n: i
     lines.append("Leave out columns that are known only after the impression, such as play time,")
     lines.append("and ids that number the rows.")
     return lines + _crosses(ids, labels, rows)
+
+
+def _sampled_first(ids: list[str], rows: pa.Table) -> list[str]:
+    """Puts the id that compare samples by first: the user's, or the one of the most values.
+
+    A sample by a column such as the month would leave out whole months.
+    """
+    single = [name for name in ids if not parse.is_list(rows[name].type)]
+    users = [name for name in single if _USER_NAMES.search(name)]
+    first = max(users or single, key=lambda name: len(pc.unique(rows[name])), default=ids[0])
+    return [first, *(name for name in ids if name != first)]
 
 
 def _last_days(column: pa.ChunkedArray, rates: list[float], n: int) -> list[str]:
