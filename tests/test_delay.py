@@ -56,3 +56,8 @@ def test_the_correction_is_against_the_same_labels_again():
     assert found.mean() == pytest.approx(-100 * 0.1 / 1.2, abs=0.01)
     waiting = delay.to_waiting(made_up(), "plain")
     assert waiting.mean() == pytest.approx(100 * 0.1 / 1.1, abs=0.01)
+
+
+def test_a_corrected_epoch_is_held_against_two_epochs_after_waiting():
+    found = delay.to_waiting_twice(made_up(), "meda")
+    assert found.mean() == pytest.approx(-100 * 0.1 / 1.2, abs=0.01)

@@ -4,14 +4,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.stats import t
 
 from multiepoch_lab.stats import interval, two_level
-from reproduction import findings
+from reproduction import findings, records
 from reproduction.first_step import compute, experiment, figures
-from reproduction.first_step.search import EPS, START, axes, trials
+from reproduction.first_step.search import EPS, MULTIPLES, START, axes, trials
 from reproduction.runs import PROFILES, Run
 from reproduction.runs.run import build, logs
 from tools import first_step
@@ -78,6 +79,11 @@ def test_both_experiments_run_whole_and_give_every_measure(tiny, tmp_path, monke
         assert set(evidence["claim"]) == claims
         assert np.isfinite(evidence["value"]).all()
         assert (evidence.groupby(["measure", "point"]).size() == 2).all()
+    # More data is for AdsWorld alone; other sources have no value for it, rather than none known.
+    same = rows[compute]
+    other = same[same["line"] != compute.MORE].assign(data="tmall")
+    evidence = compute.judge(pd.concat([same, other]))
+    assert set(evidence[evidence["measure"] == "data"]["point"]) == {"AdsWorld, search 1"}
     names = figures.drawn(*rows.values())
     assert names.keys() == findings.texts(experiment.__file__)["figures"].keys()
     lines = figures.table(figures.of_step(rows[experiment])).splitlines()
@@ -105,3 +111,10 @@ def test_the_pages_say_what_the_committed_records_bear(tmp_path):
     first_step.generate(ROOT / "results", tmp_path, tmp_path)
     for name in (first_step.STEP, first_step.SAME):
         assert "Records: " in (tmp_path / f"{name}.md").read_text()
+
+
+def test_on_three_sources_every_search_chose_the_smallest_epsilon_tried():
+    """As book/first-step.md says."""
+    times = experiment.multiples(records.read(experiment.NAME, "long").rows)
+    smallest = times.xs("one, eps", level="line").round() == min(MULTIPLES)
+    assert smallest.groupby("data").all().sum() == 3
