@@ -213,7 +213,7 @@ def test_meda_renews_every_row_touched_or_not_and_leaves_the_random_state():
 def test_draws_depend_on_seed_table_and_epoch_and_on_nothing_else():
     def draws(seed):
         model = Tables(rows=(30, 30), dims=(4, 4))
-        rewind = meda(model, optimizer_of(model), seed)
+        rewind = meda(model, optimizer_of(model), seed=seed)
         drawn = []
         for index in (0, 1, 2, 0, 1):
             torch.rand(3)

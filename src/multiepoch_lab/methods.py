@@ -175,11 +175,11 @@ class Method:
 
 def _tail(model, optimizer, hyperparameter, seed, epochs, to="reinit", serve="trained"):
     below = math.inf if hyperparameter == "all" else float(hyperparameter)
-    return remedies.tail_rewind(model, optimizer, below, to, seed, serve=serve)
+    return remedies.tail_rewind(model, optimizer, below, to, seed=seed, serve=serve)
 
 
 def _meda(model, optimizer, hyperparameter, seed, epochs, serve="trained"):
-    return remedies.meda(model, optimizer, seed, serve=serve)
+    return remedies.meda(model, optimizer, seed=seed, serve=serve)
 
 
 TAU: dict[str, Any] = {"hyperparameter": "tau", "grid": (100, 20, 50, 500, 200, 2000)}

@@ -12,23 +12,18 @@ Each row follows its own count, so a stream that cannot tell when an epoch ends 
 only that the data begins to repeat.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Iterable
 from typing import Any, Self
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
-from torch.optim.optimizer import register_optimizer_step_pre_hook
-from torch.utils.hooks import RemovableHandle
 
 from multiepoch.optim.eager import at_least_float32
-from multiepoch.optim.embedding import EmbeddingOptimizer
+from multiepoch.remedies.serving import Served
 from multiepoch.remedies.tables import Tables, check_fits
 
 
-class Blend:
+class Blend(Served):
     """Keeps what a model was before a reset, and how far it has learned anew.
 
     Args:
@@ -38,10 +33,9 @@ class Blend:
     """
 
     def __init__(self, tables: Tables, few: Iterable[tuple[Tensor, Tensor]]) -> None:
-        self._tables = tables
+        super().__init__(tables)
         self.rows = [RowBlend(table, *of) for table, of in zip(tables, few)]
         self.old = [tensor.detach().clone() for tensor in tables.others()]
-        self.kept: list[Tensor] | None = None  # what is trained, while the model is served
 
     def restart(self) -> None:
         """Keeps the model as it is served now; the reset comes next."""
@@ -67,67 +61,19 @@ class Blend:
         return [old.lerp(new.detach(), share) for old, new in zip(self.old, self._dense())]
 
     def trained(self) -> list[Tensor]:
-        """Copies what serving replaces: the rows of each table, then the dense tensors."""
+        """Copies the rows of each table, then the dense tensors."""
         dense = [one.detach().clone() for one in self._dense()]
         return [rows.trained() for rows in self.rows] + dense
 
     def served(self) -> list[Tensor]:
-        """Returns what to serve, in the order of `trained`."""
         return [rows.served() for rows in self.rows] + self._served_dense()
 
     def write(self, values: list[Tensor]) -> None:
-        """Writes what `trained` or `served` returned into the model."""
         n = len(self.rows)
         for rows, value in zip(self.rows, values):
             rows.write(value)
         for tensor, value in zip(self._dense(), values[n:], strict=True):
             tensor.detach().copy_(value)
-
-    @contextmanager
-    def serving(self) -> Iterator[None]:
-        """Puts what is to be served into the model, and at exit what is trained.
-
-        It does nothing within another one. Python runs signal handlers when a call begins or ends:
-        at the end there is none before the `try`, and one that raises in it is heard at last.
-        """
-        if self.kept is not None:
-            yield
-            return
-        hooks: list[RemovableHandle] = []
-        try:
-            trained, served = self.trained(), self.served()
-            self.kept = trained
-            hooks.append(register_optimizer_step_pre_hook(self._check_step))
-            if isinstance(optimizer := self._tables.optimizer, EmbeddingOptimizer):
-                check = partial(self.check_not_serving, "the optimizer's state_dict")
-                hooks.append(optimizer.register_state_dict_pre_hook(check))
-            self.write(served)
-            yield
-        finally:
-            raised, n_tries = None, 0
-            while self.kept is not None and n_tries < 10:
-                n_tries += 1
-                try:
-                    self.write(self.kept)
-                    for hook in hooks:
-                        hook.remove()
-                    self.kept = None
-                except BaseException as error:
-                    raised = error
-            if raised is not None:
-                raise raised
-
-    def _check_step(self, optimizer: Optimizer, *_: Any) -> None:
-        """Refuses a step of any optimizer that has a tensor of the model."""
-        own = {id(one) for one in (*self._tables, *self._tables.others())}
-        if any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
-            self.check_not_serving("a step")
-
-    def check_not_serving(self, call: str, *_: Any) -> None:
-        """Raises a RuntimeError while the model is served."""
-        if self.kept is not None:
-            wrong = f"{call} within rewind.serving() would take what is served for what is trained"
-            raise RuntimeError(f"{wrong}: train outside of it, and save checkpoints there")
 
     @property
     def n_bytes(self) -> int:

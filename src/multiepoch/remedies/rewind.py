@@ -5,10 +5,11 @@ the dense layers learn to trust it, and on fresh impressions it misleads them. M
 2305.19531) redraws every table before each repeated epoch. Tail rewind resets only the rows that
 the data touches fewer than `below` times, which leak the most::
 
-    rewind = tail_rewind(model, optimizer, below=100)
-    for index in range(n_epochs):
-        rewind.before_epoch(index)
+    repeat = tail_rewind(model, optimizer, below=100, dense_factor=0.1, average=True)
+    for epoch in repeat.epochs(4):
         for batch in data: ...
+    with repeat.serving():
+        save_to_serve(model)
 
 With `serve="blend"`, what a row had learned is served until it has learned it anew (see
 `multiepoch.remedies.blend`). A reset leaves FAL's counts alone, since they say how often the data
@@ -17,17 +18,19 @@ contains each row, and the optimizer's step count, which is the table's.
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from multiepoch.optim.sparse import TableOptimizer
+from multiepoch.remedies.average import EndsMean, scale_steps
 from multiepoch.remedies.blend import Blend, RowBlend
-from multiepoch.remedies.tables import Init, Tables, check_same
+from multiepoch.remedies.tables import Init, Tables, check_same, unwrapped
 from multiepoch.remedies.undo_log import Counts, Keep, UndoLog
 
 Target = Literal["reinit", "start"]
@@ -64,6 +67,14 @@ class Rewind:
             MEDA of the baseline of the TAAC 2026 conversion task.
         undo_log: Where the undo log keeps weights and row state: "table" on the device of the
             table, "cpu" in the host's memory. A saved state can be loaded with the other.
+        dense_factor: Multiplies the rate of the dense layers from the second epoch on, within their
+            optimizer's steps, so that no scheduler sees it.
+        dense: The dense optimizer, if `optimizer` is an `EmbeddingOptimizer`.
+        average: Serves the mean of the model at the ends of the epochs, instead of the last end:
+            its weights and floating buffers, in float32 or wider. Training goes on from the last
+            end, and epoch 0 of new data begins a new mean.
+        average_from: The first epoch whose end is in the mean, counted from 1.
+        average_on: Where the mean is: "cpu" for host memory, None for the device of the model.
 
     `epoch` is the index of the current epoch, None before the first. A copy made together with the
     model and the optimizer, by `copy.deepcopy` or `pickle`, continues as the original would. If you
@@ -81,11 +92,17 @@ class Rewind:
         optimizer: TableOptimizer,
         below: float = math.inf,
         to: Target = "reinit",
+        *,
         seed: int = 0,
         init: Init | None = None,
         serve: Serve = "trained",
         undo_log: Keep = "table",
         min_rows: int = 0,
+        dense_factor: float = 1.0,
+        dense: Optimizer | None = None,
+        average: bool = False,
+        average_from: int = 2,
+        average_on: Literal["cpu"] | None = None,
     ) -> None:
         if not below >= 0:
             raise ValueError(f"below={below} must be a number of lookups, 0 or more, or math.inf")
@@ -97,6 +114,22 @@ class Rewind:
             raise ValueError(f"undo_log={undo_log!r} must be 'table' or 'cpu'")
         if undo_log != "table" and to != "start":
             raise ValueError(f"undo_log={undo_log!r} has no effect without to='start'")
+        if average and serve == "blend":
+            either = "the mean of the ends or a blend, and not both"
+            raise ValueError(f"average=True with serve='blend': serve {either}")
+        if average_from < 1 or average_on not in (None, "cpu"):
+            found = f"average_from={average_from!r} and average_on={average_on!r}"
+            raise ValueError(f"{found}: they must be an epoch from 1 on, and None or 'cpu'")
+        if not 0 <= dense_factor < math.inf:
+            raise ValueError(f"dense_factor={dense_factor} must be a number, 0 or more")
+        own = getattr(unwrapped(optimizer), "dense", None)
+        if own is not None and dense is not None:
+            raise ValueError("dense= is for an EmbeddingOptimizer: this optimizer has its own")
+        self._dense = own if own is not None else unwrapped(dense)
+        if dense_factor != 1 and self._dense is None:
+            wrong = "the optimizer has the tables alone"
+            raise ValueError(f"dense_factor={dense_factor}, and {wrong}: give dense=, too")
+        self.dense_factor, self.average, self.average_from = dense_factor, average, average_from
         self.undo_log, self.min_rows = undo_log, min_rows
         self.below, self.to, self.serve = below, to, serve
         # An optimizer for sharded tables makes them itself.
@@ -107,12 +140,43 @@ class Rewind:
         if to == "reinit":
             self._tables.check_moments()
         self.epoch: int | None = None
-        self._resumed = False  # no epoch has begun since a state was loaded
+        self._ended = False  # the mean has the end of this epoch, if it is to have it
+        self._resumed = False  # no epoch has begun or ended since a state was loaded
         self._n_epochs = 0  # begun so far, over all data
         self._records: list[Counts | UndoLog] = []  # one per table, if needed
         self._began: list[int] = []  # each table's step when epoch 0 began
         self._blend: Blend | None = None  # in repeated epochs, if serve is "blend"
+        self._mean = EndsMean(self._tables, average_on)
         self._hook: Any = None
+
+    def epochs(self, n: int) -> Iterator[int]:
+        """Yields the epochs 0 to n - 1 over the same data, each prepared, and ends each.
+
+        After `load_state_dict` it goes on at the saved epoch, of which you train what is left.
+        """
+        first = 0
+        if self._resumed and self.epoch is not None:
+            first = self.epoch + 1
+            if not self._ended:
+                yield self.epoch
+                self.end_epoch()
+            self._resumed = False
+        for index in range(first, n):
+            self.before_epoch(index)
+            yield index
+            self.end_epoch()
+
+    def end_epoch(self) -> None:
+        """Takes the model into the mean of the ends, once; `epochs` and `before_epoch` call it.
+
+        Call it after the last epoch of a loop of your own, and before a checkpoint at an end.
+        """
+        if self.epoch is None or self._ended:
+            return
+        self._check_not_serving("end_epoch")
+        if self.average and self.epoch + 1 >= self.average_from:
+            self._mean.add()
+        self._ended, self._resumed = True, False
 
     def new_data(self) -> None:
         """Ends the run over the data so far: `before_epoch(0)` may follow, whatever was resumed."""
@@ -132,42 +196,49 @@ class Rewind:
         if index != 0 and (self.epoch is None or index != self.epoch + 1):
             last = "no epoch" if self.epoch is None else f"epoch {self.epoch}"
             raise RuntimeError(f"before_epoch({index}) after {last}: call it for 0, 1, 2, ...")
-        if index == 0 == self.epoch and self._resumed and self._records:
+        if index == 0 == self.epoch and self._resumed and self._records and not self._ended:
             lost = "before_epoch(0) would discard what the loaded state recorded of epoch 0"
             remedy = "skip the call while rewind.epoch is 0, or call rewind.new_data() first"
             raise RuntimeError(f"{lost}: {remedy} if new data begins")
         if index == 0:
+            self._mean.clear()
             if self._blend is not None:
                 self._blend.write(self._blend.served())
             self._blend, self._records = None, self._new_records()
             self._began = [self._tables.step(table) for table in self._tables]
         else:
+            self.end_epoch()
             if self.serve == "blend" and self._records:
                 if self._blend is None:
                     few = [r.few(self._below(t)) for r, t in zip(self._records, self._tables)]
                     self._blend = Blend(self._tables, few)
                 self._blend.restart()
             self._reset()
-        self.epoch, self._n_epochs, self._resumed = index, self._n_epochs + 1, False
+        self._tables.optimizer.set_epoch(index)
+        self.epoch, self._n_epochs = index, self._n_epochs + 1
+        self._resumed = self._ended = False
         self._listen()
 
     def serving(self) -> AbstractContextManager[None]:
         """Puts what is to be served into the model, and at exit what is trained, bit for bit.
 
-        Evaluate, or save the model to be served, within this context. It costs a copy of the rows
-        that are reset and of the dense layers; with serve="trained" it does nothing. If a signal
-        handler raises, the trained model is back at the latest when that has been handled.
+        Evaluate, or save the model to be served, within this context. With average=True that is
+        the mean of the ends so far, if there is one, for a copy of the model; with serve="blend" it
+        costs a copy of the rows that are reset and of the dense layers. Else it does nothing. If a
+        signal handler raises, the trained model is back at the latest when that has been handled.
 
         Within the context, a step of an optimizer, `before_epoch`, and the states of the optimizer
         and of this object raise a RuntimeError: a step would be lost, and a checkpoint would have
         served rows. In a handler of SIGTERM, set a flag and save after the batch.
         """
-        return nullcontext() if self._blend is None else self._blend.serving()
+        served = self._mean if self._mean.n else self._blend
+        return nullcontext() if served is None else served.serving()
 
     def close(self) -> None:
         """Stops following the optimizer and frees what was kept; `before_epoch(0)` begins anew."""
         self._check_not_serving("close")
         self._blend, self._records, self.epoch = None, [], None
+        self._mean.clear()
         self._listen()
 
     def __enter__(self) -> Self:
@@ -187,9 +258,9 @@ class Rewind:
 
     @property
     def n_bytes(self) -> int:
-        """The memory of the counts, the undo log and what is served, in bytes."""
+        """The memory of the counts, the undo log, the mean and what is served, in bytes."""
         records = sum(record.n_bytes for record in self._records)
-        return records + (0 if self._blend is None else self._blend.n_bytes)
+        return records + self._mean.n_bytes + (0 if self._blend is None else self._blend.n_bytes)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state as copies; it can be saved in the middle of an epoch, too."""
@@ -201,6 +272,8 @@ class Rewind:
             "began": self._began,
             "records": [record.state_dict() for record in self._records],
             "blend": self._blend and self._blend.state_dict(),
+            "mean": self._mean.state_dict(),
+            "ended": self._ended,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -212,22 +285,25 @@ class Rewind:
         n, n_saved = len(list(self._tables)), len(saved["began"])
         if saved["index"] is not None and n != n_saved:
             raise ValueError(f"the state is of {n_saved} tables, this Rewind has {n}")
+        self._mean.load_state_dict(saved["mean"])
         for record, state in zip(records, saved["records"]):
             record.load_state_dict(state)
         blend = saved.get("blend")
         self._blend = blend and Blend.loaded(self._tables, blend)
         self._records, self._began = records, list(saved["began"])
         self.epoch, self._n_epochs, self._resumed = saved["index"], saved["n_epochs"], True
+        self._ended = saved["ended"]
         self._tables.moments = saved.get("moments") or self._tables.moments
         self._listen()
 
     def _given(self) -> dict[str, Any]:
-        given = {name: getattr(self, name) for name in ("below", "to", "serve", "min_rows")}
+        names = "below", "to", "serve", "min_rows", "dense_factor", "average", "average_from"
+        given = {name: getattr(self, name) for name in names}
         return given | {"seed": self._tables.seed}
 
     def _check_not_serving(self, call: str) -> None:
-        if self._blend is not None:
-            self._blend.check_not_serving(call)
+        for served in filter(None, (self._mean, self._blend)):
+            served.check_not_serving(call)
 
     def __getstate__(self) -> dict[str, Any]:
         self._check_not_serving("a copy")
@@ -246,11 +322,13 @@ class Rewind:
         return [UndoLog(table, self.undo_log) for table in self._tables]
 
     def _listen(self) -> None:
-        """Follows the optimizer's steps in epoch 0, and later only for a blend."""
+        """Follows the tables' steps in epoch 0, and later only for a blend; sets the dense rate."""
         if self._hook is not None:
             self._hook.remove()
         listens = self._records if self.epoch == 0 else self._blend
         self._hook = self._tables.follow(self._record) if listens else None
+        if self._dense is not None:
+            scale_steps(self._dense, self.dense_factor if self.epoch else 1.0)
 
     @torch.no_grad()
     def _record(self, table: Tensor, rows: Tensor, occurrences: Tensor) -> Callable[[], None]:
@@ -283,35 +361,31 @@ class Rewind:
                     value.index_copy_(0, saved["rows"].to(value.device), before.to(value))
 
 
-def meda(
-    model, optimizer, seed: int = 0, init: Init | None = None, serve: Serve = "trained"
-) -> Rewind:
-    """Redraws every table before each repeated epoch: MEDA.
+def meda(model: nn.Module, optimizer: TableOptimizer, **options: Any) -> Rewind:
+    """Redraws every table before each repeated epoch: MEDA. The options are those of `Rewind`.
 
     Under continual training this discards what earlier days taught the tables; `meda_restored` and
     `meda_groups` are two other readings of MEDA.
     """
-    return Rewind(model, optimizer, math.inf, "reinit", seed, init, serve)
+    return Rewind(model, optimizer, math.inf, "reinit", **options)
 
 
-def meda_restored(model, optimizer, serve: Serve = "trained", undo_log: Keep = "table") -> Rewind:
+def meda_restored(model: nn.Module, optimizer: TableOptimizer, **options: Any) -> Rewind:
     """Restores every touched row to its state before the day: MEDA for continual training."""
-    return Rewind(model, optimizer, math.inf, "start", serve=serve, undo_log=undo_log)
+    return Rewind(model, optimizer, math.inf, "start", **options)
 
 
 def tail_rewind(
-    model,
-    optimizer,
+    model: nn.Module,
+    optimizer: TableOptimizer,
     below: float,
     to: Target = "start",
-    seed: int = 0,
-    init: Init | None = None,
-    serve: Serve = "trained",
-    undo_log: Keep = "table",
+    **options: Any,
 ) -> Rewind:
     """Resets only the rows that the data touches fewer than `below` times.
 
     "start" suits continual training, where a row holds what earlier days taught it. On a fixed
     window it restores the very draw that training began with; "reinit" draws anew, as MEDA does.
+    The options are those of `Rewind`.
     """
-    return Rewind(model, optimizer, below, to, seed, init, serve, undo_log)
+    return Rewind(model, optimizer, below, to, **options)

@@ -57,13 +57,18 @@ def grown(counts: Tensor, table: Tensor) -> Tensor:
     return torch.cat([counts, counts.new_zeros(more)]) if more > 0 else counts
 
 
+def unwrapped(optimizer: Any) -> Any:
+    """Returns the optimizer that Accelerate and Lightning wrap and keep in `.optimizer`."""
+    while hasattr(optimizer, "optimizer"):
+        optimizer = optimizer.optimizer
+    return optimizer
+
+
 class Tables:
     """Iterates over the tables of an optimizer, and redraws rows; arguments as for `Rewind`."""
 
     def __init__(self, model: nn.Module, optimizer: Any, seed: int, init: Init | None) -> None:
-        # Accelerate and Lightning wrap an optimizer and keep it in `.optimizer`.
-        while hasattr(optimizer, "optimizer"):
-            optimizer = optimizer.optimizer
+        optimizer = unwrapped(optimizer)
         embedding = optimizer.embedding if isinstance(optimizer, SparseOptimizer) else optimizer
         if not isinstance(embedding, EmbeddingOptimizer):
             kind = type(optimizer).__name__
