@@ -313,12 +313,14 @@ def test_a_state_with_values_that_are_no_tensors_is_refused():
 @pytest.mark.parametrize("name", ["step", "exp_avg", "exp_avg_sq"])
 def test_a_state_that_lacks_a_part_is_refused(theirs, name):
     table = nn.Parameter(torch.ones(5, 3))
-    saved = (theirs or partial(EmbeddingOptimizer, row_lr=OPTIONS["row_lr"]))([table], lr=0.1)
+    saved = (theirs or partial(EmbeddingOptimizer, rule="adam", row_lr=OPTIONS["row_lr"]))(
+        [table], lr=0.1
+    )
     table.grad = torch.ones(5, 3)
     if not theirs:
         table.grad = torch.sparse_coo_tensor(torch.arange(5)[None], table.grad)
     saved.step()
-    ours = EmbeddingOptimizer([table], 0.1)
+    ours = EmbeddingOptimizer([table], 0.1, "adam")
     ours.load_state_dict(saved.state_dict())
     state = saved.state_dict()
     del state["state"][0][name]
@@ -339,7 +341,7 @@ def test_a_state_that_lacks_a_part_is_refused(theirs, name):
 )
 def test_a_state_with_a_part_that_is_none_is_refused_and_nothing_changes(change, why):
     table = nn.Parameter(torch.ones(5, 3))
-    optimizer = EmbeddingOptimizer([table], 0.1, row_lr=OPTIONS["row_lr"])
+    optimizer = EmbeddingOptimizer([table], 0.1, "adam", row_lr=OPTIONS["row_lr"])
     table.grad = torch.sparse_coo_tensor(torch.arange(5)[None], torch.ones(5, 3))
     optimizer.step()
     state, before = optimizer.state_dict(), str(optimizer.state_dict())

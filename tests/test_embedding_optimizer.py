@@ -325,7 +325,7 @@ def test_agrees_with_torch_adam_where_every_row_is_touched():
     sparse, dense = nn.Embedding(7, 5, sparse=True), nn.Embedding(7, 5)
     dense.load_state_dict(sparse.state_dict())
     pairs = [
-        (sparse, EmbeddingOptimizer(sparse.parameters(), 0.05)),
+        (sparse, EmbeddingOptimizer(sparse.parameters(), 0.05, "adam")),
         (dense, torch.optim.Adam(dense.parameters(), 0.05)),
     ]
     for step in range(10):
@@ -341,7 +341,7 @@ def test_weight_decay_is_that_of_adamw_for_rows_that_are_touched(path):
     sparse, dense = nn.Embedding(7, 5, sparse=True), nn.Embedding(7, 5)
     dense.load_state_dict(sparse.state_dict())
     before = sparse.weight.detach().clone()
-    ours = EmbeddingOptimizer(sparse.parameters(), 0.05, weight_decay=0.4)
+    ours = EmbeddingOptimizer(sparse.parameters(), 0.05, "adam", weight_decay=0.4)
     ours._path = path
     pairs = [(sparse, ours), (dense, torch.optim.AdamW(dense.parameters(), 0.05, weight_decay=0.4))]
     for step in range(10):
@@ -615,13 +615,13 @@ def test_a_gradient_that_is_not_finite_names_table_and_row(table, bad):
 
 
 def test_the_state_of_another_rule_or_shape_is_refused(table):
-    optimizer = EmbeddingOptimizer([table], 0.1)
+    optimizer = EmbeddingOptimizer([table], 0.1, "adam")
     lookup(table, [1])
     optimizer.step()
     before = copy.deepcopy(optimizer.state[table])
     small = nn.Parameter(torch.zeros(5, 3))
     for other, message in (
-        (EmbeddingOptimizer([small], 0.1), r"exp_avg of table 0 .*\(5, 3\).*\(6, 3\)"),
+        (EmbeddingOptimizer([small], 0.1, "adam"), r"exp_avg of table 0 .*\(5, 3\).*\(6, 3\)"),
         (EmbeddingOptimizer([small], 0.1, "sgd"), "rule 'sgd' and this optimizer's is 'adam'"),
         (torch.optim.SparseAdam([small], 0.1), r"exp_avg of table 0 .*\(5, 3\)"),
         (torch.optim.Adagrad([small], 0.1), "rule 'adagrad' and this optimizer's is 'adam'"),

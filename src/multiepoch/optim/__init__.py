@@ -4,6 +4,7 @@ from multiepoch.optim.adamar import AdaptiveRegularization
 from multiepoch.optim.clipping import clip_grad_norm_, clip_grad_value_
 from multiepoch.optim.embedding import EmbeddingOptimizer
 from multiepoch.optim.fal import FrequencyAdaptiveLR
+from multiepoch.optim.first_step import lookup_gradients
 from multiepoch.optim.lookups import accumulate_lookups, gather_lookups
 from multiepoch.optim.parts import make_sparse
 from multiepoch.optim.sparse import SparseOptimizer
@@ -17,5 +18,6 @@ __all__ = [
     "clip_grad_norm_",
     "clip_grad_value_",
     "gather_lookups",
+    "lookup_gradients",
     "make_sparse",
 ]

@@ -41,14 +41,14 @@ class EmbeddingOptimizer(Optimizer):
             dicts, which may set every argument below. The state, and all arithmetic, is float32;
             it is float64 for float64 tables.
         lr: Learning rate of the tables; a number, or a tensor with one.
-        rule: "adam" (lazy), "adagrad", "rowwise_adagrad" or "sgd"; see `multiepoch.optim.rules`.
+        rule: "rowwise_adagrad", "adagrad", "adam" (lazy) or "sgd"; see `multiepoch.optim.rules`.
         row_lr: A `FrequencyAdaptiveLR`, or None for the same rate in all rows.
         row_decay: An `AdaptiveRegularization`, or None.
         betas: Decay rates of Adam's two moments.
-        eps: Added to the denominator of Adam and Adagrad.
+        eps: Added to the denominator of Adam and Adagrad. `lookup_gradients` measures what suits.
         initial_accumulator_value: Where every accumulator of the two Adagrads starts, in a row that
             is new or redrawn, too. At 0, a row's first step has the full rate, however small its
-            gradient is.
+            gradient is; `lookup_gradients` measures what suits.
         check_finite: Checks for infinities and NaN before each step, which takes a sixth of the
             time of a fused step; on CUDA it waits for the device.
         weight_decay: Decoupled, as in AdamW: shrinks each row that a batch touches by
@@ -67,7 +67,7 @@ class EmbeddingOptimizer(Optimizer):
         self,
         params,
         lr: float | Tensor,
-        rule: str = "adam",
+        rule: str = "rowwise_adagrad",
         row_lr: FrequencyAdaptiveLR | None = None,
         row_decay: AdaptiveRegularization | None = None,
         betas: tuple[float, float] = (0.9, 0.999),

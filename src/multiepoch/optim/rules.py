@@ -31,6 +31,8 @@ class Adam(Rule):
     """Leaves the moments of absent rows unchanged: lazy Adam (Kingma and Ba 2015).
 
     The bias correction uses the table's step, so a row in every batch moves as in torch.optim.Adam.
+    SparseAdam adds eps to the root before it corrects that: at gradients of 1e-6, its first step
+    is 0.76 of the rate, where this one is 0.99.
     """
 
     per_weight = ("exp_avg", "exp_avg_sq")
