@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multiepoch_compare.readers import FORMATS, Columns, files, map_log, parse, tabular
+from multiepoch_compare.readers import Columns, files, map_log, parse, tabular
 from multiepoch_compare.readers.row_map import RowMap, keys_of
 from multiepoch_lab.data import DataError, load_kuairand
 from multiepoch_lab.data.hashing import hashed_cross
@@ -361,43 +361,6 @@ def test_whole_numbers_beyond_those_of_a_float_are_dense_features():
     assert found.tolist() == [float(2**63), float(-(2**53)), 0.0]
 
 
-LISTS = [["a", "b"], [], ["c"], ["a", "c", "a"], None, ["b", None, ""]]
-BAGS = [[0, 1, -1], [-1] * 3, [2, -1, -1], [0, 2, 0], [-1] * 3, [1, -1, -1]]
-
-
-@pytest.mark.parametrize("kind", ["list", "large list", "of categories", "bars in Parquet", "bars"])
-def test_lists_and_split_texts_are_bags(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(files, "CHUNK_ROWS", 4)
-    lists = pa.array(LISTS, pa.large_list(pa.string()) if kind == "large list" else None)
-    if kind == "of categories":
-        lists = lists.cast(pa.list_(pa.dictionary(pa.int32(), pa.string())))
-    if "bars" in kind:
-        joined = (None if one is None else "|".join(tag or "" for tag in one) for one in LISTS)
-        lists = pa.array(joined)
-    log = pa.table({"user": list("uvwxyz"), "tags": lists, "click": [0, 1] * 3, "day": range(6)})
-    path = tmp_path / ("log.csv" if kind == "bars" else "log.parquet")
-    (pa.csv.write_csv if kind == "bars" else pq.write_table)(log, path)
-    split = (("tags", "|"),) if "bars" in kind else ()
-    mapped = map_log(path, Columns(("user", "tags"), ("click",), "day", split=split), tmp_path)
-    assert mapped.bags == {"tags": 3} and mapped.missing == {"user": 0, "tags": 2}
-    assert mapped.read(slice(None)).ids["tags"].tolist() == BAGS
-    assert mapped.read(slice(2, 4)).ids["tags"].tolist() == BAGS[2:4]
-    some = mapped.read(np.array([5, 0, 4]))
-    assert some.ids["tags"].tolist() == [BAGS[k] for k in (5, 0, 4)]
-    assert some.schema.bags == ("tags",) and some.schema.cardinality["tags"] == 3
-
-
-def test_lists_of_a_fixed_size_may_be_missing(tmp_path):
-    lists = pa.array([[5, 7], None, [7, 7]], pa.list_(pa.int64(), 2))
-    pq.write_table(
-        pa.table({"user": [1, 2, 3], "pair": lists, "click": [0, 1, 0], "day": [1, 2, 3]}),
-        tmp_path / "log.parquet",
-    )
-    columns = Columns(("user", "pair"), ("click",), "day")
-    log = map_log(tmp_path / "log.parquet", columns, tmp_path).read(slice(None))
-    assert log.ids["pair"].tolist() == [[0, 1], [-1, -1], [1, 1]]
-
-
 # Rows of ids --------------------------------------------------------------------------------------
 
 
@@ -425,90 +388,6 @@ def test_integers_of_any_size_are_their_own_key():
     signed = keys_of(pa.array([-(2**63), -1, 0, 2**63 - 1]))
     assert len(set(signed.tolist())) == 4
     assert keys_of(pa.array([2**64 - 1], pa.uint64())).tolist() == [2**64 - 1]
-
-
-# Public data sets ---------------------------------------------------------------------------------
-
-
-def load(name, path, cache):
-    columns, prepare = FORMATS[name]
-    return map_log(prepare(path, cache), columns, cache)
-
-
-def test_criteo_has_no_header_missing_values_and_days_by_position(tmp_path):
-    lines = [
-        f"{k % 2}\t{k}\t"
-        + "\t".join([""] * 12)
-        + "\t"
-        + "\t".join(["68fd1e64", *["" if k % 3 else f"{k:08x}"] * 25])
-        for k in range(14)
-    ]
-    (tmp_path / "train.txt").write_text("\n".join(lines) + "\n")
-    mapped = load("criteo", tmp_path / "train.txt", tmp_path)
-    log = mapped.read(slice(None))
-    assert log.day.tolist() == [k // 2 for k in range(14)]
-    assert log.labels[:, 0].tolist() == [k % 2 for k in range(14)]
-    assert log.dense[:, 0].tolist() == pytest.approx(np.log1p(np.arange(14)).tolist())
-    assert log.dense[:, 1].tolist() == [0.0] * 14
-    assert mapped.schema.cardinality["C1"] == 1 and mapped.schema.cardinality["C2"] == 6
-
-
-def test_avazu_has_its_day_in_the_hour(tmp_path):
-    ids = FORMATS["avazu"].columns.ids
-    header = ["id", "click", "hour", *ids]
-    rows = [
-        [str(10**19 + k), str(k % 2), f"1410{21 + k // 3}2{k % 3}", *["x"] * len(ids)]
-        for k in range(9)
-    ]
-    (tmp_path / "train.csv").write_text("\n".join(map(",".join, [header, *rows])) + "\n")
-    mapped = load("avazu", tmp_path / "train.csv", tmp_path)
-    assert mapped.days == ["2014-10-21", "2014-10-22", "2014-10-23"]
-    assert mapped.day_counts.tolist() == [3, 3, 3]
-
-
-def write_ali_ccp(folder):
-    """Three users with common features; 20 samples to train on, 5 to test on."""
-    for kind, n in (("train", 20), ("test", 5)):
-        common = [f"c{k},2,101\x02{900 + k}\x031.0\x01109_14\x0277\x032.5" for k in range(3)]
-        samples = [
-            f"{k},{k % 2},0,c{k % 3},2,205\x02{k % 4}\x031.0\x01301\x021\x031.0" for k in range(n)
-        ]
-        (folder / f"common_features_{kind}.csv").write_text("\n".join(common) + "\n")
-        (folder / f"sample_skeleton_{kind}.csv").write_text("\n".join(samples) + "\n")
-
-
-def test_ali_ccp_joins_samples_with_common_features(tmp_path):
-    write_ali_ccp(tmp_path)
-    mapped = load("ali-ccp", tmp_path, tmp_path / "cache")
-    assert mapped.day_counts.tolist() == [18, 2, 5]
-    log = mapped.read(slice(None))
-    assert log.ids["101"].tolist() == [k % 3 for k in range(20)] + [k % 3 for k in range(5)]
-    assert log.ids["205"].tolist() == [k % 4 for k in range(20)] + [k % 4 for k in range(5)]
-    assert mapped.cardinality["101"] == 3
-    assert log.ids["122"].tolist() == [0] * 25  # never there
-
-
-@pytest.mark.parametrize(
-    "name, old, new, message",
-    [
-        ("sample_skeleton_train.csv", "c0,", "c9,", "column 'key', row 1: no common features 'c9'"),
-        ("sample_skeleton_train.csv", "0,0,0,", "0,2,0,", "column 'click', row 1: '2'"),
-        ("common_features_test.csv", "c1,2,", "c1,", "row 2 has 2 fields, but there are 3 columns"),
-        (
-            "sample_skeleton_test.csv",
-            "205\x02",
-            "205",
-            "column 'features', row 1: '2050.*; each must",
-        ),
-    ],
-)
-def test_damaged_ali_ccp_is_named_and_leaves_no_part(tmp_path, name, old, new, message):
-    write_ali_ccp(tmp_path)
-    path = tmp_path / name
-    path.write_text(path.read_text().replace(old, new))
-    with pytest.raises(DataError, match=f"{name}: .*{message}"):
-        load("ali-ccp", tmp_path, tmp_path / "cache")
-    assert not [p for p in (tmp_path / "cache").rglob("*.part*")]
 
 
 def test_what_was_mapped_is_plain_to_read(tmp_path):

@@ -9,10 +9,9 @@ import os
 import re
 import shlex
 import time
-import tomllib
 from collections.abc import Mapping
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,13 +19,13 @@ import torch
 
 from multiepoch_compare import output, plan, report
 from multiepoch_compare.leak import leaks
-from multiepoch_compare.readers import FORMATS, Columns, MappedLog, default_cache, files, map_log
+from multiepoch_compare.readers import Columns, MappedLog, files, map_log
 from multiepoch_compare.record import dumps, record
 from multiepoch_compare.run import Parts, Setup, rates, read_parts
-from multiepoch_compare.tune import n_runs, n_workers, seconds_a_run, tune_and_run
+from multiepoch_compare.tune import tune_and_run
 from multiepoch_lab.data.log import DataError
 from multiepoch_lab.files import write_text
-from multiepoch_lab.runner import in_words, machine, one_thread, resolve_device
+from multiepoch_lab.runner import machine
 
 LOOK_ROWS = 200_000
 
@@ -38,7 +37,7 @@ def command(arguments: list[str]) -> int:
 
 def run(arguments: list[str], call: list[str], source: str | None = None) -> None:
     """Compares as the arguments say; the report names the call and, by default, the file."""
-    options = _parser().parse_args(_with_config(arguments))
+    options = _parser().parse_args(arguments)
     try:
         _compare(options, call, source or str(options.file))
     except OSError as error:
@@ -63,8 +62,6 @@ def words(options: Mapping[str, Any], source: str) -> list[str]:
             raise DataError(f"{source}: no option {name!r}; see multiepoch compare --help.")
         if name == "cross":
             found += [word for pair in value for word in (option, output.listed(pair))]
-        elif name == "split":
-            found += [word for pair in value for word in (option, *pair)]
         elif isinstance(value, bool):
             found += [option] * value
         elif isinstance(value, list | tuple):
@@ -72,21 +69,6 @@ def words(options: Mapping[str, Any], source: str) -> list[str]:
         elif value is not None:
             found += [option, str(value)]
     return found
-
-
-def _with_config(arguments: list[str]) -> list[str]:
-    """Puts the options of the file of --config, if it is given, before the others."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config", type=Path)
-    known, others = parser.parse_known_args(arguments)
-    if known.config is None:
-        return arguments
-    try:
-        options = tomllib.loads(known.config.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # ValueError: of TOML or of UTF-8
-        raise DataError(f"{known.config}: cannot be read as TOML ({error}).") from error
-    file = [str(options.pop("file"))] if "file" in options else []
-    return [*file, *words(options, str(known.config)), *others]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -111,29 +93,21 @@ def _parser() -> argparse.ArgumentParser:
     add("--day", help=f"column with the day; {without}")
     add("--dense", help="columns of numbers", default=(), **names)
     add("--cross", help="adds an id per pair; repeatable", action="append", default=[], **names)
-    split = "id column of texts that hold several ids, and what separates them; repeatable"
-    add("--split", nargs=2, help=split, action="append", default=[], metavar=("A", "SEPARATOR"))
-    add("--weight", help="column of weights, such as one over the sampling rate")
     zone = "time zone of Unix times and of times with a zone, such as Europe/Berlin"
     add("--tz", default="UTC", help=f"{zone} (default: UTC)")
     enough = "default: as many as a verdict needs"
     add("--test-days", type=int, help=f"days to test on, and to tune on ({enough})")
-    add("--test-from", metavar="DAY", help="first of the days to test on; as many are for tuning")
     but = f"default: all but {', '.join(plan.ON_REQUEST)}"
     beside = f"methods beside plain: {', '.join(plan.TABLE_RATE_METHODS)} ({but})"
     add("--methods", help=beside, default=(), **names)
-    add("--format", choices=FORMATS, help="a public data set, instead of columns")
     add("--epochs", type=int, default=4, help="number of epochs (default: 4)")
     add("--seeds", type=int, default=3, help="number of seeds (default: 3)")
     most, steps = plan.LARGEST_BATCH, plan.LEAST_STEPS
     default = f"default: as many as leave {steps} steps an epoch, up to {most}"
     add("--batch-size", type=int, help=f"impressions per step ({default})")
     add("--out", type=Path, default=Path("report"), help="output folder (default: report)")
-    add("--config", type=Path, metavar="FILE", help="TOML file with options by name, and `file`")
     share = "share of the values of the first id column, such as users, to read, with all rows"
     add("--sample", type=float, default=1.0, metavar="SHARE", help=share)
-    add("--minutes", type=float, help="tries fewer settings, so as to take about so long")
-    add("--device", default="cpu", help="cpu, cuda, or auto (default: cpu)")
     quick = f"only as many users as have about {LOOK_ROWS:,} rows, two trials per method"
     add("--quick", action="store_true", help=quick)
     return parser
@@ -148,22 +122,15 @@ def _names(text: str) -> tuple[str, ...]:
 
 def columns_of(options: argparse.Namespace) -> Columns:
     """Returns the columns that the options name; DataError if they contradict each other."""
-    if options.format:
-        if options.ids or options.labels or options.day or options.dense:
-            remedy = "leave out --ids, --labels, --day and --dense"
-            raise DataError(f"--format {options.format} names the columns; {remedy}.")
-        columns = FORMATS[options.format].columns
-    else:
-        if options.day is None and not options.file.is_dir():
-            remedy = "name the column with the day, or give a folder with one file per day"
-            raise DataError(f"--day is missing; {remedy}.")
-        columns = Columns(options.ids, options.labels, options.day, options.dense)
+    if options.day is None and not options.file.is_dir():
+        remedy = "name the column with the day, or give a folder with one file per day"
+        raise DataError(f"--day is missing; {remedy}.")
     for pair in options.cross:
         if len(set(pair)) != 2 or len(pair) != 2:
             what = "a cross needs exactly two different id columns"
             raise DataError(f"--cross {','.join(pair)}: {what}.")
-    columns = replace(columns, cross=tuple(options.cross), tz=options.tz, weight=options.weight)
-    columns = replace(columns, split=tuple(map(tuple, options.split)))
+    named = options.ids, options.labels, options.day, options.dense
+    columns = Columns(*named, cross=tuple(options.cross), tz=options.tz)
     columns.check()
     return columns
 
@@ -171,12 +138,9 @@ def columns_of(options: argparse.Namespace) -> Columns:
 def _compare(options: argparse.Namespace, arguments: list[str], source: str) -> None:
     started = time.perf_counter()
     _check(options)
-    columns, device, say = columns_of(options), _device(options.device), output.say
+    columns, say = columns_of(options), output.say
     with output.folder(options.out, arguments) as out:
-        path = options.file
-        if options.format:
-            path = FORMATS[options.format].prepare(path, default_cache())
-        share = options.sample
+        path, share = options.file, options.sample
         if options.quick:
             share = min(share, LOOK_ROWS / max(files.about_rows(files.find(path)), 1))
         mapped = map_log(path, columns, share=share, say=say)
@@ -188,10 +152,7 @@ def _compare(options: argparse.Namespace, arguments: list[str], source: str) -> 
                 say(warnings[-1])
 
         warn(plan.far_days(mapped) + plan.odd_ids(mapped))
-        n_test = options.test_days
-        if options.test_from:
-            n_test = plan.days_from(mapped, options.test_from)
-        split = plan.split(mapped, source, options.quick, n_test)
+        split = plan.split(mapped, source, options.quick, options.test_days)
         n_train = min(split.n_rows(mapped, "train"), plan.MAX_TRAIN)
         batch_size = options.batch_size or plan.batch_size(n_train)
         if (steps := math.ceil(n_train / batch_size)) < 4:
@@ -201,33 +162,31 @@ def _compare(options: argparse.Namespace, arguments: list[str], source: str) -> 
         shared = str(out / output.SHARED)
         say(f"splitting {mapped.n:,} impressions")
         folder = str(mapped.folder)
-        setup = Setup(folder, columns, split, options.epochs, batch_size, shared, device)
-        parts = read_parts(replace(setup, device="cpu"))
+        setup = Setup(folder, columns, split, options.epochs, batch_size, shared)
+        parts = read_parts(setup)
         data = _data(source, mapped, split, parts) | {"quick": options.quick, "share": share}
         say(report.data_line(data))
         warn(leaks(parts.train, parts.validation) + plan.repeated(parts.train))
         candidates = plan.trials(2 if options.quick else 4, options.methods)
         if len(parts.train.ids) == 1:
             candidates.pop(plan.DROPPED, None)
-        if options.minutes:
-            candidates = _within(options.minutes, setup, candidates, options.seeds, say)
-        plain = (trial.embedding_lr for trial in candidates["plain"])
-        expected = {lr: parts.expected(batch_size, lr) for lr in sorted(plain)}
-        say(report.expected(expected))
         results, choices, control = tune_and_run(
             setup, out / "trials", candidates, options.seeds, say
         )
         found = record(columns.labels, options.epochs, parts, results, choices, control)
         found |= {
             "seeds": options.seeds,
-            "expected": asdict(expected[found["methods"][0]["trial"]["embedding_lr"]]),
+            # Not shown: the book counts how often the rule of thumb of chapter 12 is right.
+            "expected": asdict(
+                parts.expected(batch_size, found["methods"][0]["trial"]["embedding_lr"])
+            ),
             "warnings": warnings,
             "batch_size": batch_size,
             "steps": steps,
             "trials_a_method": len(candidates["plain"]),
             "call": shlex.join(["multiepoch", "compare", *arguments]),
             "data": data,
-            "machine": machine(device),
+            "machine": machine("cpu"),
             "date": datetime.date.today().isoformat(),
             "torch": torch.__version__,
             "seconds": time.perf_counter() - started,
@@ -250,38 +209,10 @@ def _check(options: argparse.Namespace) -> None:
             raise DataError(f"--{name.replace('_', '-')} is {value}; give at least {words}.")
     if not 0 < options.sample <= 1:
         raise DataError(f"--sample is {options.sample}; give a share above 0, up to 1.")
-    if options.minutes is not None and not options.minutes > 0:
-        raise DataError(f"--minutes is {options.minutes:g}; give more than 0.")
-    if options.test_from and options.test_days:
-        raise DataError("--test-from names the test days: leave out --test-days.")
     for name in options.methods:
         if name not in plan.TABLE_RATE_METHODS:
             known = ", ".join(plan.TABLE_RATE_METHODS)
             raise DataError(f"--methods: {name!r} is unknown; choose from {known}.")
-
-
-def _device(name: str) -> str:
-    """Returns the device for a name; DataError if torch does not have it."""
-    try:
-        return str(torch.zeros(1, device=resolve_device(name)).device.type)
-    except (RuntimeError, AssertionError, ValueError) as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise DataError(f"--device {name}: {reason}; give cpu, cuda or auto.") from error
-
-
-def _within(minutes: float, setup: Setup, candidates: dict, seeds: int, say) -> dict:
-    """Cuts the trials of each method to as many as are likely to fit into the time."""
-    with one_thread():  # as in a worker
-        per_run = seconds_a_run(setup) / n_workers(setup.device)
-    for budget in range(len(candidates["plain"]), 0, -1):
-        fewer = {label: several[:budget] for label, several in candidates.items()}
-        if (needed := n_runs(fewer, seeds) * per_run) <= 60 * minutes or budget == 1:
-            break
-    say(f"{budget} trials a method for {minutes:g} min")
-    if needed > 60 * minutes:
-        more = "give fewer --methods or --seeds, or --sample a part of the users"
-        say(f"Warning: this is likely to take {in_words(needed)}; {more}")
-    return fewer
 
 
 def _data(source: str, mapped: MappedLog, split: plan.Split, parts: Parts) -> dict:
@@ -302,5 +233,4 @@ def _data(source: str, mapped: MappedLog, split: plan.Split, parts: Parts) -> di
         "cut": [part for part, log in logs.items() if split.n_rows(mapped, part) > len(log)],
         "by_rows": split.by_rows,
         "missing": {name: n for name, n in mapped.missing.items() if n},
-        "bags": list(mapped.bags),
     }

@@ -138,13 +138,10 @@ def _gain_of_codes(column: pa.ChunkedArray, labels: dict[str, np.ndarray]) -> tu
 
 
 def _codes(column: pa.ChunkedArray, kind: str) -> np.ndarray:
-    """Numbers the values of a column, the first of lists, or the bins of numbers; (n,) int."""
+    """Numbers the values of a column, or the bins of numbers; (n,) int."""
     if kind == "dense":
         x = column.cast(pa.float64(), safe=False).to_numpy()
         return leak.binned(np.where(np.isfinite(x), x, 0))
-    if parse.is_list(column.type):
-        first = (one[0] if one else None for one in column.to_pylist())
-        column = pa.chunked_array([pa.array(first, column.type.value_type)])
     return column.combine_chunks().dictionary_encode("encode").indices.to_numpy()
 
 
@@ -154,8 +151,6 @@ def _labels(column: pa.ChunkedArray) -> np.ndarray:
 
 def guess(name: str, column: pa.ChunkedArray, n: int) -> Guess:
     """Guesses the role of a column, from its values first and its name second."""
-    if parse.is_list(column.type):
-        return _guess_bag(name, column)
     if pa.types.is_nested(column.type):
         return Guess(name, "-", f"type {column.type}, not one value per row")
     present = column.drop_null()
@@ -167,20 +162,6 @@ def guess(name: str, column: pa.ChunkedArray, n: int) -> Guess:
     if role == "id" and len(present) < n:
         why += f", {n - len(present):,} missing (an id of their own)"
     return Guess(name, role, f"{why}, such as {str(present[0].as_py())[:30]!r}")
-
-
-def _guess_bag(name: str, column: pa.ChunkedArray) -> Guess:
-    values, lengths = pc.list_flatten(column).drop_null(), pc.list_value_length(column)
-    if not (parse.is_text(values.type) or pa.types.is_integer(values.type)):
-        return Guess(name, "-", f"type {column.type}; ids are whole numbers or strings")
-    if len(values) == 0:
-        return Guess(name, "-", "every list is empty")
-    if (longest := pc.max(lengths).as_py()) > parse.LONGEST_BAG:
-        most = f"up to {longest:,} a row; compare reads up to {parse.LONGEST_BAG}"
-        return Guess(name, "-", f"lists of ids, {most}")
-    a_row = f"{len(values) / len(column):.2g} a row"
-    distinct = f"{len(pc.unique(values)):,} different values"
-    return Guess(name, "id", f"lists of ids, {a_row}, {distinct}, such as {values[0].as_py()!r}")
 
 
 def _role(name: str, values: pa.ChunkedArray, n: int) -> tuple[str, str]:
@@ -224,9 +205,6 @@ def _role(name: str, values: pa.ChunkedArray, n: int) -> tuple[str, str]:
         return (
             ("-", f"whole numbers, {_GAPS}") if missing else ("dense", f"whole numbers, {counted}")
         )
-    for separator in "|;,":
-        if text and pc.mean(pc.match_substring(unique, separator).cast(pa.int8())).as_py() > 0.5:
-            counted += f", several in one? Then --split {shlex.quote(name)} '{separator}'"
     return "id", counted
 
 
@@ -287,9 +265,8 @@ def _sampled_first(ids: list[str], rows: pa.Table) -> list[str]:
 
     A sample by a column such as the month would leave out whole months.
     """
-    single = [name for name in ids if not parse.is_list(rows[name].type)]
-    users = [name for name in single if _USER_NAMES.search(name)]
-    first = max(users or single, key=lambda name: len(pc.unique(rows[name])), default=ids[0])
+    users = [name for name in ids if _USER_NAMES.search(name)]
+    first = max(users or ids, key=lambda name: len(pc.unique(rows[name])))
     return [first, *(name for name in ids if name != first)]
 
 
@@ -315,8 +292,7 @@ def _last_days(column: pa.ChunkedArray, rates: list[float], n: int) -> list[str]
 def _crosses(ids: list[str], labels: list[str], rows: pa.Table) -> list[str]:
     """Proposes the pair of ids whose cross adds most, if one adds anything."""
     fit = np.arange(len(rows)) % 2 == 0
-    single = [name for name in ids if not parse.is_list(rows[name].type)]
-    codes = {name: _codes(rows[name], "id") for name in single[:_MOST_CROSSED]}
+    codes = {name: _codes(rows[name], "id") for name in ids[:_MOST_CROSSED]}
     ones = {name: _labels(rows[name]) for name in labels}
     gains = {
         (*pair, name): leak.cross_gain(codes[pair[0]], codes[pair[1]], y, fit)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from torch import Tensor
+import torch
 
-from multiepoch_lab.data.log import PADDING, Log
+from multiepoch_lab.data.log import Log
 from multiepoch_lab.train.metrics import entropy
 
 LEAK = 0.5  # no honest column explains as much of a label
@@ -69,8 +69,7 @@ def leaks(train: Log, validation: Log) -> list[str]:
     train = train[slice(max(0, len(train) - _ROWS), len(train))]
     fit = np.arange(len(train) + len(validation)) < len(train)
     columns = {
-        name: np.concatenate([_codes(train.ids[name]), _codes(validation.ids[name])])
-        for name in train.ids
+        name: torch.cat([train.ids[name], validation.ids[name]]).numpy() for name in train.ids
     }
     for k, name in enumerate(train.schema.dense):
         both = (train.dense[:, k].numpy(), validation.dense[:, k].numpy())
@@ -81,11 +80,6 @@ def leaks(train: Log, validation: Log) -> list[str]:
         for name, codes in columns.items()
         if max(shares := [explained(codes, label, fit) for label in labels.T]) >= LEAK
     ]
-
-
-def _codes(ids: Tensor) -> np.ndarray:
-    """Returns the ids, (n,), or the first of each bag, 0 for an empty one."""
-    return ids.numpy() if ids.ndim == 1 else ids[:, 0].numpy() - PADDING
 
 
 def in_words(name: str, objectives: Sequence[str], shares: Sequence[float]) -> str:

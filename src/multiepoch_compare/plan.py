@@ -9,10 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import torch
 
-from multiepoch_compare.readers import MappedLog, parse
+from multiepoch_compare.readers import MappedLog
 from multiepoch_lab.data.log import DataError, Log
 from multiepoch_lab.methods import METHODS, Hyperparameter
 from multiepoch_lab.train.metrics import entropy
@@ -204,17 +203,6 @@ def days_to_test(counts: np.ndarray, rates: Sequence[float]) -> tuple[int, int]:
     return last(counts[: len(counts) - n_test], needed / 2, left=1), n_test
 
 
-def days_from(mapped: MappedLog, first: str) -> int:
-    """Counts the days from `first` on, a day or time as in the log; DataError if there is none."""
-    if first in mapped.days:
-        return len(mapped.days) - mapped.days.index(first)
-    place, zone = parse.Place("--test-from", "day", 0), mapped.columns.tz
-    hours, _ = parse.days(pa.array([first]), place, tz=zone)
-    if not (n := int((np.array(mapped.starts) >= hours[0]).sum())):
-        raise DataError(f"--test-from {first}: the last day is {mapped.days[-1]}; name one before.")
-    return n
-
-
 def split(mapped: MappedLog, source: str, look: bool = False, n_test: int | None = None) -> Split:
     """Splits a log into the last n_test days to test on, as many before to tune on, and the rest.
 
@@ -279,7 +267,7 @@ def repeated(log: Log) -> list[str]:
     """Describes rows that repeat an earlier one, if there are far more than chance gives."""
     log = log[max(0, len(log) - MAX_TEST) :]
     columns = [*log.ids.values(), log.dense, log.labels, log.day]
-    frames = [pd.DataFrame(column.reshape(len(log), -1).numpy()) for column in columns]
+    frames = [pd.DataFrame(column.numpy()) for column in columns]
     rows = pd.concat(frames, axis=1)
     rows.columns = range(rows.shape[1])
     n = int(rows.duplicated().sum())
@@ -308,8 +296,6 @@ Scale = tuple[np.ndarray, np.ndarray, np.ndarray]  # by dense feature: take logs
 def prepared(log: Log, scale: Scale | None) -> tuple[Log, Scale]:
     """Scales the dense features by `scale`, or by their own mean and spread if it is None.
 
-    Weights are divided by their mean.
-
     Features with values beyond 50 are first replaced by sign(x) log(1 + |x|).
     """
     x = log.dense.numpy().astype(np.float64)
@@ -319,5 +305,4 @@ def prepared(log: Log, scale: Scale | None) -> tuple[Log, Scale]:
         spread = x.std(axis=0)
         scale = wide, x.mean(axis=0), np.where(spread > 0, spread, 1)
     x = np.clip((x - scale[1]) / scale[2], -10, 10)
-    weight = None if log.weight is None else log.weight / log.weight.double().mean().float()
-    return replace(log, dense=torch.from_numpy(x.astype(np.float32)), weight=weight), scale
+    return replace(log, dense=torch.from_numpy(x.astype(np.float32))), scale

@@ -13,7 +13,6 @@ from multiepoch_compare.estimates import WORDS, Estimate
 from multiepoch_compare.plan import COLLAPSE
 from multiepoch_compare.run import WORSE
 from multiepoch_compare.verdict import RETUNED
-from multiepoch_lab.regime import Expected
 
 NEARLY_ALL = 0.8  # of the lookups: tail rewind then returns nearly the rows that MEDA does
 _TONES = {"rise": "bad", "slight rise": "bad", "fall": "good", "slight fall": "good"}
@@ -132,12 +131,6 @@ def page(found: dict) -> str:
     )
 
 
-def expected(by_rate: dict[float, Expected]) -> str:
-    """Says before training what a rule of thumb expects of plain training."""
-    several = (f"{one.rise:+.1f} % at a learning rate of {lr:.2g}" for lr, one in by_rate.items())
-    return f"Expected of a second epoch of plain training, by a rule of thumb: {', '.join(several)}"
-
-
 def steps_line(found: dict) -> str:
     return f"An epoch is {found['steps']:,} steps of {found['batch_size']:,} impressions."
 
@@ -188,12 +181,7 @@ def _legend(found: dict) -> list[str]:
 
 
 def _limits(found: dict) -> list[str]:
-    data, plain, rule = found["data"], found["methods"][0], found["expected"]
-    limits = [
-        f"Expected before training, at plain's learning rate of {plain['trial']['dense_lr']:.2g} "
-        f"and by a rule of thumb, good to a factor of three: {rule['rise']:+.0f} % over epoch 2, "
-        f"{rule['regime']}. Measured: {plain['second']}."
-    ]
+    data, limits = found["data"], []
     if found["steps"] < plan.LEAST_STEPS:
         limits.append("So few steps teach a model little: give a smaller --batch-size.")
     if data["share"] < 1:
@@ -204,10 +192,7 @@ def _limits(found: dict) -> list[str]:
     if data["by_rows"]:
         limits.append("These rows cover fewer than 3 days, so they were split by position.")
     for name, n in data["missing"].items():
-        if name in data["bags"]:
-            limits.append(f"{n:,} lists of {name} are empty.")
-        else:
-            limits.append(f"{n:,} values of {name} are missing; they share a row of their own.")
+        limits.append(f"{n:,} values of {name} are missing; they share a row of their own.")
     if found["tail"] and found["tail"][2] >= NEARLY_ALL:
         threshold, rows, lookups = found["tail"]
         limits.append(

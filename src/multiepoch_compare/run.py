@@ -38,8 +38,7 @@ WORSE = 1.05  # training stops where an epoch has raised the loss of the validat
 class Setup:
     """The settings that all trials of one call share.
 
-    `folder` is that of the mapped log; `shared`, the file by which processes share its parts;
-    `device`, where models are trained.
+    `folder` is that of the mapped log; `shared`, the file by which processes share its parts.
     """
 
     folder: str
@@ -48,7 +47,6 @@ class Setup:
     epochs: float
     batch_size: int
     shared: str | None = None
-    device: str = "cpu"
 
 
 @dataclass
@@ -61,24 +59,17 @@ class Parts:
     tuning_block: Tensor  # (n_validation,) int64
     block: Tensor  # (n_test,) int64
     group: Tensor  # (n_test,) int64
-    column: str  # the id column with the most rows, bags aside; the groups are by its frequencies
-
-    def to(self, device: str) -> Parts:
-        """Moves the impressions."""
-        names = (*plan.PARTS, "tuning_block", "block", "group")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+    column: str  # the id column with the most rows; the groups are by its frequencies
 
     def half_width(self) -> float:
-        """Returns about half the width of an interval, in %; weights make it wider."""
-        weight, n = self.test.weight, float(len(self.test))
-        n = n if weight is None else float(weight.sum() ** 2 / (weight**2).sum())
-        return plan.half_width(n, rates(self.test))
+        """Returns about half the width of an interval, in %."""
+        return plan.half_width(len(self.test), rates(self.test))
 
     def sizes(self) -> dict[str, np.ndarray]:
-        """Counts the impressions of each block and of each group, by weight, as in a result."""
+        """Counts the impressions of each block and of each group, as in a result."""
         return {
-            name: torch.bincount(of, getattr(self, part).weight, minlength=n).numpy()
-            for name, (part, of, n) in self.sums().items()
+            name: torch.bincount(of, minlength=n).numpy()
+            for name, (_, of, n) in self.sums().items()
         }
 
     def sums(self) -> dict[str, tuple[str, Tensor, int]]:
@@ -94,7 +85,7 @@ class Parts:
         labels = self.test.labels.double()
         constant = torch.tensor(rates(self.train), dtype=torch.float64).expand_as(labels)
         loss = F.binary_cross_entropy(constant, labels, reduction="none")
-        return np.array(summed(loss, self.test.weight, self.block, BLOCKS))
+        return np.array(summed(loss, self.block, BLOCKS))
 
     def below(self, threshold: float) -> tuple[float, float]:
         """Returns the share of trained rows that were looked up fewer times, and of lookups."""
@@ -116,8 +107,7 @@ class Parts:
         logs = self.train, self.test
         groups = {name: frequency_groups(*logs, name, edges=FREQUENCIES) for name in self.train.ids}
         return {
-            # All lists of the test day may be empty, so that there is no lookup.
-            name: (torch.bincount(group, minlength=len(GROUPS)) / max(len(group), 1)).tolist()
+            name: (torch.bincount(group, minlength=len(GROUPS)) / len(group)).tolist()
             for name, group in groups.items()
         }
 
@@ -126,7 +116,7 @@ class Parts:
 def read_parts(setup: Setup) -> Parts:
     """Reads the parts. The memory of `setup.shared`, which the first call writes, counts once."""
     if setup.shared is None:
-        return _read_parts(setup).to(setup.device)
+        return _read_parts(setup)
     if not Path(setup.shared).exists():
         parts = _read_parts(setup)
         try:
@@ -135,7 +125,7 @@ def read_parts(setup: Setup) -> Parts:
         except RuntimeError as error:  # torch hides the reason
             raise error.__context__ or error from None
     with torch.serialization.safe_globals([Log, Schema, Parts]):
-        return torch.load(setup.shared, mmap=True, weights_only=True).to(setup.device)
+        return torch.load(setup.shared, mmap=True, weights_only=True)
 
 
 def _read_parts(setup: Setup) -> Parts:
@@ -143,26 +133,22 @@ def _read_parts(setup: Setup) -> Parts:
     logs, scale = {}, None
     for part in plan.PARTS:
         logs[part], scale = plan.prepared(setup.split.read(mapped, part), scale)
-    test = logs["test"]
-    single = [name for name in test.ids if name not in mapped.bags]
-    by = [name for name in setup.columns.ids if name in single]
+    test, by = logs["test"], setup.columns.ids
     tuning_block, block = blocks(logs["validation"], by), blocks(test, by)
-    column = max(single, key=test.schema.cardinality.get)
+    column = max(test.ids, key=test.schema.cardinality.get)
     group = frequency_groups(logs["train"], test, column, edges=FREQUENCIES)
     return Parts(**logs, tuning_block=tuning_block, block=block, group=group, column=column)
 
 
 def rates(log: Log) -> list[float]:
-    """Returns the share of ones of each label, by weight."""
-    weight = torch.ones(len(log)) if log.weight is None else log.weight
-    return ((weight.double() @ log.labels.double()) / weight.double().sum()).tolist()
+    """Returns the share of ones of each label."""
+    return log.labels.double().mean(dim=0).tolist()
 
 
-def summed(loss: Tensor, weight: Tensor | None, of: Tensor, n: int) -> list[list[float]]:
+def summed(loss: Tensor, of: Tensor, n: int) -> list[list[float]]:
     """Sums losses, (n_rows, n_objectives), over each of n groups, to (n_objectives, n)."""
-    loss = loss.double() if weight is None else loss.double() * weight[:, None]
     total = torch.zeros(n, loss.shape[1], dtype=torch.float64)
-    return total.index_add_(0, of, loss).T.tolist()
+    return total.index_add_(0, of, loss.double()).T.tolist()
 
 
 def blocks(log: Log, columns: Sequence[str]) -> Tensor:
@@ -229,7 +215,7 @@ class _Measured(Around):
         loss = F.binary_cross_entropy_with_logits(self.logits, log.labels, reduction="none")
         for name, (its, of, n) in self.parts.sums().items():
             if its == part:
-                self.sums[name].append(summed(loss, log.weight, of, n))
+                self.sums[name].append(summed(loss, of, n))
 
     def measure(self, part: str, epoch: float, *metrics: Callable[..., float]) -> list[float]:
         log = getattr(self.parts, part)
@@ -240,7 +226,7 @@ class _Measured(Around):
         found = []
         for metric in metrics:
             for logits, labels, objective in zip(self.logits.T, log.labels.T, log.objectives):
-                found.append(metric(logits, labels, log.weight))
+                found.append(metric(logits, labels, None))
                 self.points.append([part, float(epoch), objective, metric.__name__, found[-1]])
         return found
 
@@ -262,7 +248,6 @@ def execute(trial: plan.Trial, setup: Setup) -> dict:
         model.start_at_(torch.tensor(rates(parts.train)))
     else:
         model = ConversionModel(parts.train.schema)
-    model.to(setup.device)
     settings = asdict(trial)
     del settings["label"], settings["model"]
     optimizer, every_epoch = ALL_METHODS[settings.pop("method")].build(model, **settings)

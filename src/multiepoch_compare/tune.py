@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 
 from multiepoch_compare import plan, run, verdict
 from multiepoch_compare.estimates import Estimate, Losses, difference
 from multiepoch_compare.run import Setup, rates, read_parts
 from multiepoch_lab.data.log import DataError
-from multiepoch_lab.methods import ALL_METHODS
-from multiepoch_lab.model import ConversionModel
-from multiepoch_lab.runner import KeptRunner, in_words, run_key
-from multiepoch_lab.train import NonFiniteLoss, train
+from multiepoch_lab.runner import KeptRunner, run_key
+from multiepoch_lab.train import NonFiniteLoss
 
 # A change of these makes kept trials stale.
 _CODE = ("multiepoch", "multiepoch_lab", "multiepoch_compare")
-_TIMED_STEPS = 20
 
 
 def keep(item: tuple[plan.Trial, Setup], path: Path) -> None:
@@ -34,33 +29,8 @@ def keep(item: tuple[plan.Trial, Setup], path: Path) -> None:
     path.write_text(json.dumps({"trial": asdict(trial), **result}))
 
 
-def seconds_a_run(setup: Setup) -> float:
-    """Returns about how long a run takes, from the first steps of plain training."""
-    parts = read_parts(setup)
-    first = parts.train[: _TIMED_STEPS * setup.batch_size]
-    model = ConversionModel(first.schema).to(setup.device)
-    optimizer, _ = ALL_METHODS["plain"].build(
-        model, dense_lr=plan.DENSE_LR, embedding_lr=plan.DENSE_LR
-    )
-    go = partial(train, model, optimizer, epochs=1, batch_size=setup.batch_size, progress=None)
-    go(first[: setup.batch_size])  # the first step takes as long as many
-    started = time.perf_counter()
-    go(first)
-    return (time.perf_counter() - started) / len(first) * len(parts.train) * setup.epochs
-
-
-def estimate(setup: Setup, n_runs: int, workers: int) -> str:
-    """Describes about how long so many runs take."""
-    left = seconds_a_run(setup) * n_runs / workers
-    return f"{n_runs} runs of {setup.epochs} epochs, about {in_words(left)}"
-
-
 def n_runs(candidates: dict[str, list[plan.Trial]], seeds: int) -> int:
     return sum(map(len, candidates.values())) + len(candidates) * (seeds - 1)
-
-
-def n_workers(device: str) -> int:
-    return os.cpu_count() or 1 if device == "cpu" else 1
 
 
 def tune_and_run(
@@ -76,15 +46,13 @@ def tune_and_run(
     training collapses in epoch 2, the results of `plan.control` for each seed. Raises DataError if
     training diverges with each setting of a method, or with another seed.
     """
-    total, parts = n_runs(candidates, seeds), read_parts(replace(setup, device="cpu"))
+    total, parts = n_runs(candidates, seeds), read_parts(setup)
     of_ones = dict(zip(parts.validation.objectives, rates(parts.validation)))
     short = replace(setup, epochs=1.25)  # the jump is all that is asked of the control
     remedy = "look for extreme values in the dense features"
     tuned, choices, results = {}, {}, {}
-    workers = min(total, n_workers(setup.device))
+    workers = min(total, os.cpu_count() or 1)
     with KeptRunner(keep, workers, lambda pair: str(pair[0]), say, total) as runner:
-        if not any(store.glob("*.json")):  # none is kept from before
-            runner.ask(partial(estimate, setup, total, runner.workers), say)
 
         def run_all(trials: Sequence[plan.Trial]) -> list[dict]:
             items = [(one, short if one.label == plan.CONTROL else setup) for one in trials]
@@ -115,9 +83,9 @@ def tune_and_run(
             label: next(r for r in tuned[label] if r["trial"] == asdict(choice.trial))
             for label, choice in choices.items()
         }
-        # Two-fold tables know single ids alone, and hold three copies of every row and its state.
+        # Two-fold tables hold three copies of every row and its state.
         rows = sum(parts.train.schema.cardinality.values())
-        fits = not parts.train.schema.bags and rows <= plan.MAX_CONTROL_ROWS
+        fits = rows <= plan.MAX_CONTROL_ROWS
         two_fold = plan.control(choices["plain"].trial)
         controls = [replace(two_fold, seed=seed) for seed in range(seeds if fits else 0)]
         # If it is likely to be needed, the control begins now: it takes longest.

@@ -91,13 +91,13 @@ def fingerprint(paths: Iterable[Path], settings: Any, whole: bool = True) -> str
     return digest.hexdigest()[:24]
 
 
-def column_names(path: Path, header: Sequence[str] | None = None) -> list[str]:
-    """Returns the names of a file's columns; `header` names those of a CSV file without one."""
+def column_names(path: Path) -> list[str]:
+    """Returns the names of a file's columns."""
     if _is_parquet(path):
         with _parquet(path) as file:
             names = list(file.schema_arrow.names)
     else:
-        names = list(header) if header is not None else _header(path)[0]
+        names = _header(path)[0]
     if not names:
         raise DataError(f"{path}: the first line is empty; it must name the columns.")
     for k, name in enumerate(names):
@@ -159,14 +159,13 @@ def chunks(
     path: Path,
     columns: Sequence[str],
     floats: Sequence[str] = (),
-    header: Sequence[str] | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Yields the named columns, up to about a million rows at a time.
 
     Columns of a CSV file are dictionaries of strings, those in `floats` float64; columns of a
     Parquet file keep their types.
     """
-    names, wanted = column_names(path, header), [*columns, *floats]
+    names, wanted = column_names(path), [*columns, *floats]
     require_columns(names, wanted, path)
     if _is_parquet(path):
         with _parquet(path) as file:
@@ -182,13 +181,12 @@ def chunks(
         with _open(path) as stream:
             yield from pyarrow.csv.open_csv(
                 stream,
-                pyarrow.csv.ReadOptions(block_size=_BLOCK, column_names=header),
+                pyarrow.csv.ReadOptions(block_size=_BLOCK),
                 pyarrow.csv.ParseOptions(delimiter=delimiter),
                 check.csv_columns(types),
             )
     except (pa.ArrowInvalid, OSError) as error:
-        first_row = 0 if header is None else 1
-        raise _bad_csv(path, names, floats, delimiter, first_row, error) from error
+        raise _bad_csv(path, names, floats, delimiter, error) from error
 
 
 def _known_types(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -278,7 +276,7 @@ def _header(path: Path) -> tuple[list[str], str]:
     return next(csv.reader([line], delimiter=delimiter), []), delimiter
 
 
-def _bad_csv(path: Path, names, floats, delimiter: str, first: int, error) -> DataError:
+def _bad_csv(path: Path, names, floats, delimiter: str, error) -> DataError:
     """Looks for the row and column that could not be parsed, however slow that is."""
     if _is_gzip(path) and not isinstance(error, pa.ArrowInvalid):
         return _damaged(path, error)
@@ -286,7 +284,7 @@ def _bad_csv(path: Path, names, floats, delimiter: str, first: int, error) -> Da
         with _open(path) as stream:
             text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape")
             lines = iter(lambda: text.readline(_LONGEST_LINE), "")
-            for row, fields in enumerate(csv.reader(lines, delimiter=delimiter), start=first):
+            for row, fields in enumerate(csv.reader(lines, delimiter=delimiter)):
                 if row > 0 and fields and (problem := _problem(fields, names, floats, row)):
                     return DataError(f"{path}: {problem}")
     except (OSError, pa.ArrowInvalid):

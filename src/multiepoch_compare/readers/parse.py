@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import NoReturn
 
@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 
 from multiepoch_lab.data.log import DataError
 
-LONGEST_BAG = 64  # the memory of a bag is that of the longest one
 LABELS = {"0": 0, "1": 1, "false": 0, "true": 1, "no": 0, "yes": 1, "n": 0, "y": 1, "f": 0, "t": 1}
 _NESTED = "there must be one value a row: write each element into a column of its own"
 _EPOCH = date(1970, 1, 1).toordinal()
@@ -76,41 +75,6 @@ def decoded(column: pa.Array) -> pa.Array:
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
-def is_list(kind: pa.DataType) -> bool:
-    tests = pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list
-    return any(test(kind) for test in tests)
-
-
-def split(column: pa.Array, separator: str, place: Place) -> pa.Array:
-    """Splits each text into a list."""
-    column = decoded(column)
-    if not is_text(column.type):
-        place.refuse_type(column.type, "only text can be split: leave the column out of --split")
-    return pc.split_pattern(column, separator)
-
-
-def bags(column: pa.Array, place: Place) -> tuple[np.ndarray, pa.Array, Place]:
-    """Returns the length of each list, (n,) uint8, all their ids, and the place of those.
-
-    Missing ids and empty texts are left out.
-    """
-    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
-    rows, ids = np.repeat(np.arange(len(column)), lengths), pc.list_flatten(column)
-    if pa.types.is_dictionary(ids.type):
-        ids = ids.dictionary_decode()
-    there = ids.is_valid()
-    if is_text(ids.type):
-        there = pc.and_(there, pc.fill_null(pc.not_equal(ids, ""), False))
-    ids, rows = ids.filter(there), rows[there.to_numpy(zero_copy_only=False)]
-    lengths = np.bincount(rows, minlength=len(column))
-    if (long := lengths > LONGEST_BAG).any():
-        row = int(np.argmax(long))
-        remedy = f"keep {LONGEST_BAG} ids of each list, such as the latest"
-        place.refuse(row, f"a list of {lengths[row]:,} ids", remedy)
-    at = rows if place.rows is None else place.rows[rows]
-    return lengths.astype(np.uint8), ids, replace(place, rows=at)
-
-
 def check_ids(codes: np.ndarray, values: pa.Array, place: Place) -> None:
     """Refuses floats: two ids can be one float, and gaps turn a column of integers into floats."""
     what = "an id must be a whole number or a string"
@@ -145,41 +109,19 @@ def labels(column: pa.Array, place: Place) -> np.ndarray:
     return found
 
 
-def dense(column: pa.Array, place: Place, counts: bool = False) -> np.ndarray:
-    """Returns numbers, (n,) float32. Counts become sign(x) log(1 + |x|), a missing one 0."""
+def dense(column: pa.Array, place: Place) -> np.ndarray:
+    """Returns numbers, (n,) float32."""
     remedy = "a dense feature must be a number; fill it, or leave the column out of --dense"
-    values = _numbers(column, place, remedy)
-    if counts:
-        values = np.nan_to_num(values)
-        return (np.sign(values) * np.log1p(np.abs(values))).astype(np.float32)
-    found = _float32(values)
-    if (bad := ~np.isfinite(found)).any():
-        place.refuse_first(bad, column, remedy, str)
-    return found
-
-
-def weights(column: pa.Array, place: Place) -> np.ndarray:
-    """Returns weights above 0, (n,) float32."""
-    remedy = "a weight must be a number above 0"
-    found = _float32(_numbers(column, place, remedy))
-    if (bad := ~((found > 0) & np.isfinite(found))).any():
-        place.refuse_first(bad, column, remedy, str)
-    return found
-
-
-def _numbers(column: pa.Array, place: Place, remedy: str) -> np.ndarray:
-    """Returns numbers, (n,) float64, NaN where there is none."""
     if pa.types.is_nested(column.type):
         place.refuse_type(column.type, _NESTED)
     if not _is_number(column.type):
         place.refuse_type(column.type, remedy)
-    return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-
-
-def _float32(values: np.ndarray) -> np.ndarray:
-    """Rounds numbers, (n,), those beyond the range to infinity."""
-    with np.errstate(over="ignore"):
-        return values.astype(np.float32)
+    values = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    with np.errstate(over="ignore"):  # beyond the range is infinity
+        found = values.astype(np.float32)
+    if (bad := ~np.isfinite(found)).any():
+        place.refuse_first(bad, column, remedy, str)
+    return found
 
 
 def _is_number(kind: pa.DataType) -> bool:
@@ -215,7 +157,6 @@ def _date_and_hour(text: str) -> int:
 DAYS: dict[str, tuple[str, Callable[[str], int]]] = {
     "day number": (r"^[0-9]{1,6}$", lambda text: _DAY * int(text)),
     "YYYYMMDD": (r"^[0-9]{8}$", _hours("%Y%m%d")),
-    "YYMMDDHH": (r"^[0-9]{8}$", _hours("%y%m%d%H")),  # only if asked for
     # Before the Unix times: as one of those it would be a day in 1976, or after 2030.
     "YYYYMMDDHH": (
         r"^(19|20)[0-9]{8}([0-9]{2}){0,2}$",
@@ -252,7 +193,7 @@ def _parsed(parse: Callable[[str], int], text: str) -> int:
 def day_format(text: str | None) -> str | None:
     """Returns the key of DAYS that reads a text as a day; None if there is none."""
     for name, (pattern, parse) in DAYS.items():
-        if name != "YYMMDDHH" and text is not None:
+        if text is not None:
             match = pc.match_substring_regex(pa.scalar(text), pattern).as_py()
             if match and _parsed(parse, text[:13]) >= 0:
                 return name

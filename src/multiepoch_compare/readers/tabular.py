@@ -24,10 +24,10 @@ from multiepoch_compare.readers import files, parse
 from multiepoch_compare.readers.columns import Columns
 from multiepoch_compare.readers.row_map import Alike, RowMap, keys_of
 from multiepoch_lab.data.hashing import hashed_cross
-from multiepoch_lab.data.log import PADDING, DataError, Log, Schema
+from multiepoch_lab.data.log import DataError, Log, Schema
 from multiepoch_lab.runner import in_words
 
-_VERSION = 7  # of the arrays on disk; another number makes kept logs stale
+_VERSION = 8  # of the arrays on disk; another number makes kept logs stale
 _MOST_IDS = 2**31 - 1
 _DAY_KEYS = ("day", "date", "dt", "ds")  # of folders that are named in Hive's way
 
@@ -63,8 +63,8 @@ def map_log(
     if columns.day and all(f"/{columns.day}=" in file.as_posix() for file in found):
         columns = replace(columns, day=None)  # Hive's way: the folders' names hold the day
     for file in found:  # before the files are read from end to end
-        names = files.column_names(file, columns.header)
-        files.require_columns(names, [*columns.texts, *columns.numbers], file)
+        names = files.column_names(file)
+        files.require_columns(names, [*columns.texts, *columns.dense], file)
     of_day = _days_by_name(Path(path), found)
     cache, total = default_cache() if cache is None else Path(cache), files.about_rows(found)
     say(f"{path}: about {total:,} impressions")
@@ -90,10 +90,8 @@ class MappedLog:
         starts: The first hour of each, since 1970 or the day numbered 0.
         day: The day of each impression, as a position in `days`; (n,) int32.
         day_counts: The impressions of each day; (n_days,).
-        missing: The missing ids of each id column, which share a row of their own; of a bag, the
-            empty ones.
+        missing: The missing ids of each id column, which share a row of their own.
         alike: The ids of each column that differ from another by case, blanks or composition alone.
-        bags: The length of the longest list of each id column that holds lists.
         cardinality: The number of rows of each id column.
         rates: The share of ones of each label.
     """
@@ -105,26 +103,17 @@ class MappedLog:
         self.days: list[str] = about["days"]
         self.missing: dict[str, int] = dict(zip(columns.ids, about["missing"]))
         self.alike: dict[str, int] = dict(zip(columns.ids, about["alike"]))
-        self.bags: dict[str, int] = {k: n for k, n in zip(columns.ids, about["longest"]) if n}
         self.starts: list[int] = about["starts"]
         self.cardinality: dict[str, int] = dict(zip(columns.ids, about["cardinality"]))
         self.rates: list[float] = about["rates"]
         self.day = self._array("day", np.int32)
         self.day_counts = np.bincount(self.day, minlength=len(self.days))
-        crossed = [name for pair in columns.cross for name in pair if name in self.bags]
-        if crossed:
-            remedy = "a cross needs one id a row: leave the column out of --cross"
-            raise DataError(f"cross: {crossed[0]!r} holds lists of ids; {remedy}.")
-        if len(self.bags) == len(columns.ids):
-            remedy = "name a column with one id a row, too, such as the user's"
-            raise DataError(f"ids: {', '.join(columns.ids)}: only lists of ids; {remedy}.")
 
     @property
     def schema(self) -> Schema:
         """Lists the ids, then the crosses, each hashed into a power of two."""
         crosses = {f"{a}_x_{b}": self.cross_rows for a, b in self.columns.cross}
-        sizes, columns = self.cardinality | crosses, self.columns
-        return Schema(sizes, columns.dense, columns.labels, tuple(self.bags))
+        return Schema(self.cardinality | crosses, self.columns.dense, self.columns.labels)
 
     @property
     def cross_rows(self) -> int:
@@ -140,18 +129,15 @@ class MappedLog:
             return torch.from_numpy(matrix.astype(np.float32))
 
         day, names = np.array(self.day[rows]), enumerate(self.columns.ids)
-        ids = {name: self._ids(k, name, rows) for k, name in names}
+        ids = {name: self._array(f"id-{k}", np.int32)[rows].astype(np.int64) for k, name in names}
         for a, b in self.columns.cross:
             ids[f"{a}_x_{b}"] = hashed_cross(ids[a], ids[b], self.cross_rows)
         return Log(
             schema=self.schema,
-            ids={name: torch.from_numpy(np.asarray(column)) for name, column in ids.items()},
+            ids={name: torch.from_numpy(column) for name, column in ids.items()},
             dense=stacked("dense", self.columns.dense, np.float32),
             labels=stacked("label", self.columns.labels, np.uint8),
             day=torch.from_numpy(day),
-            weight=torch.from_numpy(self._array("weight-0", np.float32)[rows].copy())
-            if self.columns.weight
-            else None,
         )
 
     def rows_of(self, first: int, last: int) -> slice | np.ndarray:
@@ -165,48 +151,24 @@ class MappedLog:
         """Returns the impressions of days first to last, both included."""
         return self.read(self.rows_of(first, first if last is None else last))
 
-    def _ids(self, k: int, name: str, rows: slice | np.ndarray) -> np.ndarray:
-        """Returns the ids of the k-th column, (n,) int64, or its padded bags, (n, longest)."""
-        ids = self._array(f"id-{k}", np.int32)
-        if name not in self.bags:
-            return ids[rows].astype(np.int64)
-        every = self._array(f"length-{k}", np.uint8)
-        starts, lengths = (np.cumsum(every, dtype=np.int64) - every)[rows], every[rows]
-        before = np.cumsum(lengths, dtype=np.int64) - lengths
-        places = np.repeat(starts - before, lengths) + np.arange(lengths.sum(dtype=np.int64))
-        bags = np.full((len(lengths), self.bags[name]), PADDING)
-        bags[np.arange(self.bags[name]) < lengths[:, None]] = ids[places]
-        return bags
-
     def _array(self, name: str, dtype) -> np.ndarray:
         return np.memmap(self.folder / name, dtype, mode="r")
 
 
 class _IdColumn:
-    """Writes the rows of one id column, and the length of each bag beside them."""
+    """Writes the rows of one id column."""
 
-    def __init__(self, folder: Path, k: int, separator: str | None) -> None:
-        self.map, self.type, self.n_missing, self.separator = RowMap(), None, 0, separator
-        self.alike = Alike()
-        self.out, self.lengths_to = (folder / f"id-{k}").open("wb"), folder / f"length-{k}"
-        self.lengths: list[np.ndarray] = []  # of the bags, by chunk
+    def __init__(self, folder: Path, k: int) -> None:
+        self.map, self.alike, self.type, self.n_missing = RowMap(), Alike(), None, 0
+        self.out = (folder / f"id-{k}").open("wb")
 
     def add(self, column: pa.Array, place: parse.Place) -> None:
-        if self.separator is not None:
-            column = parse.split(column, self.separator, place)
-        kind = column.type
-        if parse.is_list(kind):
-            lengths, column, place = parse.bags(column, place)
-            self.lengths.append(lengths)
-            self.n_missing += int((lengths == 0).sum())
-        else:
-            self.n_missing += column.null_count
+        self.n_missing += column.null_count
         codes, values = parse.encoded(column)
         parse.check_ids(codes, values, place)
-        kind = f"list<{values.type}>" if parse.is_list(kind) else str(values.type)
-        self.type = self.type or kind
-        if kind != self.type:
-            what = f"of type {kind}, but of type {self.type} in the files before it"
+        self.type = self.type or values.type
+        if values.type != self.type:
+            what = f"of type {values.type}, but of type {self.type} in the files before it"
             place.refuse(0, what, "write all files alike")
         keys = keys_of(values)
         if parse.is_text(values.type):
@@ -218,8 +180,6 @@ class _IdColumn:
 
     def close(self) -> None:
         self.out.close()
-        if self.lengths:
-            self.lengths_to.write_bytes(np.concatenate(self.lengths))
 
 
 def _days_by_name(path: Path, found: list[Path]) -> list[str]:
@@ -254,7 +214,7 @@ def _map(
 ) -> None:
     days: list[np.ndarray] = []
     by_name = sorted(set(of_day), key=files.in_order)  # folders above the day may hold some alone
-    form, n, started = columns.day_format, 0, time.perf_counter()
+    form, n, started = None, 0, time.perf_counter()
     ones = dict.fromkeys(columns.labels, 0)
     with (
         ExitStack() as open_files,
@@ -262,15 +222,10 @@ def _map(
         ThreadPoolExecutor(1) as ahead,  # reads the next chunk meanwhile
     ):
         opened = open_files.enter_context
-        separators = map(dict(columns.split).get, columns.ids)
-        ids = [opened(closing(_IdColumn(folder, k, sep))) for k, sep in enumerate(separators)]
+        ids = [opened(closing(_IdColumn(folder, k))) for k in range(len(columns.ids))]
         out = {
             name: opened((folder / f"{kind}-{k}").open("wb"))
-            for kind, names in (
-                ("label", columns.labels),
-                ("dense", columns.dense),
-                ("weight", [columns.weight] if columns.weight else []),
-            )
+            for kind, names in (("label", columns.labels), ("dense", columns.dense))
             for k, name in enumerate(names)
         }
         stream = _stream(found, columns, share)
@@ -288,12 +243,8 @@ def _map(
                 labels = parse.labels(batch.column(name), place[name])
                 ones[name] += int(labels.sum())
                 out[name].write(labels)
-            if columns.weight:
-                weight = parse.weights(batch.column(columns.weight), place[columns.weight])
-                out[columns.weight].write(weight)
             for name in columns.dense:
-                counts = name in columns.counts
-                out[name].write(parse.dense(batch.column(name), place[name], counts))
+                out[name].write(parse.dense(batch.column(name), place[name]))
             if columns.day is None:
                 days.append(np.full(len(batch), by_name.index(of_day[file_index]), np.int32))
             else:
@@ -310,9 +261,6 @@ def _map(
         raise DataError(f"{found[0]}: the sample holds none of the few ids; {remedy}.")
     if n == 0:
         raise DataError(f"{found[0]}: no rows; it must hold at least one impression.")
-    for name, column in zip(columns.ids, ids):
-        if column.map.n == 0:
-            raise DataError(f"{found[0]}: column {name!r}: every list is empty; leave it out.")
     names, starts = _write_days(np.concatenate(days), form, by_name, columns, folder)
     about = {
         "n": n,
@@ -322,7 +270,6 @@ def _map(
         "rates": [ones[name] / n for name in columns.labels],
         "missing": [column.n_missing for column in ids],
         "alike": [column.alike.count(column.map.keys) for column in ids],
-        "longest": [int(max(map(np.max, column.lengths), default=0)) for column in ids],
     }
     (folder / "about.json").write_text(json.dumps(about))
 
@@ -331,7 +278,7 @@ def _stream(found: list[Path], columns: Columns, share: float) -> Iterator[tuple
     """Yields (chunk, position of its file, the row in the file of each row of the chunk)."""
     for index, file in enumerate(found):
         first = 0
-        for batch in files.chunks(file, columns.texts, columns.numbers, columns.header):
+        for batch in files.chunks(file, columns.texts, columns.dense):
             rows = np.arange(first, first + len(batch))
             first += len(batch)
             if share < 1:
@@ -346,8 +293,6 @@ def _stream(found: list[Path], columns: Columns, share: float) -> Iterator[tuple
 
 def _in_sample(column: pa.Array, share: float, place: parse.Place) -> np.ndarray:
     """Returns which rows have an id of the sample, (n,) bool; it is the same in every file."""
-    if parse.is_list(column.type):
-        raise DataError("a sample is of the first id column, which holds lists: name users first.")
     codes, values = parse.encoded(column)
     parse.check_ids(codes, values, place)
     mixed = keys_of(values) * np.uint64(0x9E3779B97F4A7C15)
@@ -368,10 +313,6 @@ def _write_days(
         present = np.flatnonzero(np.bincount(period - period.min())) + period.min()
         day, starts = np.searchsorted(present, period), (present * unit).tolist()
         names = [parse.day_name(start, form, whole) for start in starts]
-    elif columns.parts is not None:
-        day = np.arange(len(day), dtype=np.int64) * columns.parts // len(day)
-        names = [f"part {k + 1} of {columns.parts}" for k in range(columns.parts)]
-        starts = [24 * k for k in range(columns.parts)]
     else:
         names = by_name
         starts = [24 * k for k in range(len(names))]
