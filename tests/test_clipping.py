@@ -13,7 +13,6 @@ from multiepoch.optim import (
     EmbeddingOptimizer,
     FrequencyAdaptiveLR,
     clip_grad_norm_,
-    clip_grad_value_,
     compiled,
 )
 
@@ -86,31 +85,17 @@ def test_a_table_that_no_batch_has_touched_adds_nothing_to_the_norm(norm_type):
     assert total == torch.linalg.vector_norm(torch.tensor([3.0, 4.0]), norm_type)
 
 
-@pytest.mark.parametrize("clip_value", [1e-3, 0.5, 1e6])
-@pytest.mark.parametrize("foreach", [None, True, False])
-def test_values_are_clipped_as_torch_clips_dense_gradients(clip_value, foreach):
-    sparse = parameters()
-    dense = with_dense_gradients(sparse)
-    nn.utils.clip_grad_value_(dense, clip_value)
-    clip_grad_value_(sparse, clip_value, foreach=foreach)
-    assert_alike(sparse, dense)
-
-
 def test_float16_gradients_do_not_overflow():
     """Two lookups of 4e4 sum to more than float16 holds, and so does the norm of 16 of 3e4."""
     table, dense = nn.Parameter(torch.zeros(6, 3).half()), nn.Parameter(torch.zeros(16).half())
     ids, values = torch.tensor([[1, 1, 4]]), torch.full((3, 3), 4e4, dtype=torch.float16)
-    for clip, largest in ((clip_grad_norm_, 1.0), (clip_grad_value_, 0.5)):
-        table.grad = torch.sparse_coo_tensor(ids, values, table.shape, check_invariants=False)
-        dense.grad = torch.full_like(dense, 3e4)
-        clip([table, dense], largest)
-        assert table.grad.dtype == torch.float16
-        rows = torch.zeros(6, 3).index_add_(0, ids[0], table.grad._values().float())
-        if clip is clip_grad_value_:
-            assert rows[1].tolist() == rows[4].tolist() == [0.5] * 3
-        together = torch.cat([rows.flatten(), dense.grad.float()])
-        if clip is clip_grad_norm_:
-            assert together.norm().item() == pytest.approx(1, rel=1e-2)
+    table.grad = torch.sparse_coo_tensor(ids, values, table.shape, check_invariants=False)
+    dense.grad = torch.full_like(dense, 3e4)
+    clip_grad_norm_([table, dense], 1.0)
+    assert table.grad.dtype == torch.float16
+    rows = torch.zeros(6, 3).index_add_(0, ids[0], table.grad._values().float())
+    together = torch.cat([rows.flatten(), dense.grad.float()])
+    assert together.norm().item() == pytest.approx(1, rel=1e-2)
 
 
 @pytest.fixture
@@ -146,8 +131,6 @@ def test_dense_gradients_may_be_dtensors(one_process, foreach):
             sparse[place].grad = distributed.distribute_tensor(p.grad, mesh, shard)
     expected = nn.utils.clip_grad_norm_(dense, 0.1)
     torch.testing.assert_close(clip_grad_norm_(sparse, 0.1, foreach=foreach), expected)
-    nn.utils.clip_grad_value_(dense, 0.005)
-    clip_grad_value_(sparse, 0.005, foreach=foreach)
     for p in sparse:
         if hasattr(p, "full_tensor"):
             p.grad = p.grad.full_tensor()
@@ -165,13 +148,10 @@ def test_bfloat16_gradients_are_clipped_too():
     assert sparse[0].grad.dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize(
-    "clip", [lambda p: clip_grad_norm_(p, 0.1), lambda p: clip_grad_value_(p, 0.01)]
-)
-def test_every_lookup_is_still_counted(clip):
+def test_every_lookup_is_still_counted():
     table, *_ = sparse = parameters()
     optimizer = EmbeddingOptimizer([table], 0.1, row_lr=FrequencyAdaptiveLR())
-    clip(sparse)
+    clip_grad_norm_(sparse, 0.1)
     optimizer.step()
     assert optimizer.state[table]["count"].tolist() == torch.bincount(IDS, minlength=6).tolist()
 
@@ -202,19 +182,16 @@ def test_a_norm_that_is_not_finite_is_refused_on_request_and_no_gradient_is_no_e
     layer = nn.Embedding(6, 3, sparse=True)
     layer(IDS[:0]).sum().backward()
     assert clip_grad_norm_(layer.weight, 1.0) == 0
-    clip_grad_value_(layer.weight, 1.0)
     assert layer.weight.grad._nnz() == 0
-    clip_grad_value_(nn.Parameter(torch.ones(2)), 1.0)
 
 
-def test_the_hook_of_the_page_clips_by_either_algorithm():
+def test_the_hook_of_the_page_clips():
     page = (Path(__file__).parents[1] / "book" / "use-it.md").read_text()
     start = page.index("def configure_gradient_clipping")
-    names = dict(clip_grad_norm_=clip_grad_norm_, clip_grad_value_=clip_grad_value_)
+    names = dict(clip_grad_norm_=clip_grad_norm_)
     exec(page[start : page.index("def clip_with_accelerate")], names)
-    for algorithm, reach in (("norm", lambda p: p.norm()), ("value", lambda p: p.abs().max())):
-        sparse = parameters()
-        module = SimpleNamespace(parameters=lambda sparse=sparse: iter(sparse))
-        names["configure_gradient_clipping"](module, None, 0.01, algorithm)
-        grads = torch.cat([p.grad.to_dense().flatten() for p in sparse if p.grad is not None])
-        assert reach(grads).item() == pytest.approx(0.01, rel=1e-3)
+    sparse = parameters()
+    module = SimpleNamespace(parameters=lambda: iter(sparse))
+    names["configure_gradient_clipping"](module, None, 0.01, None)
+    grads = torch.cat([p.grad.to_dense().flatten() for p in sparse if p.grad is not None])
+    assert grads.norm().item() == pytest.approx(0.01, rel=1e-3)

@@ -92,7 +92,7 @@ def test_random_cases_agree_with_the_reference(first):
 def test_a_float64_table_is_exact_to_float64(row_lr, row_decay):
     """FAL's factor and AdamAR's, too."""
     batches = [[1, 2, 2, 7], [2, 5], [1, 1, 1, 7, 0]]
-    case = Case("adam", row_lr, row_decay, 9, 5, batches, 0, "unique", dtype=torch.float64)
+    case = Case("adam", row_lr, row_decay, 9, 5, batches, 0, "eager", dtype=torch.float64)
     assert case.error() <= 1e-14
 
 
@@ -150,7 +150,7 @@ def test_a_restart_in_the_middle_is_bit_for_bit(case, data):
 
 def test_a_bfloat16_table_restarts_bit_for_bit():
     """torch would round the float32 moments to bfloat16 as it loads them."""
-    case = Case("adam", FAL, AR, 10, 8, [[1, 2, 3]] * 6, 0, "unique", dtype=torch.bfloat16)
+    case = Case("adam", FAL, AR, 10, 8, [[1, 2, 3]] * 6, 0, "eager", dtype=torch.bfloat16)
     table, optimizer = case.optimizer()
     run(case, optimizer, table, stop=3)
     other, loaded = case.optimizer()
@@ -162,7 +162,7 @@ def test_a_bfloat16_table_restarts_bit_for_bit():
 
 
 @pytest.mark.parametrize("rule", ["adagrad", "rowwise_adagrad"])
-@pytest.mark.parametrize("path", [None, "unique"])
+@pytest.mark.parametrize("path", [None, "eager"])
 @pytest.mark.parametrize("row_lr", [None, FAL])
 def test_accumulators_start_where_each_group_says(rule, path, row_lr):
     tables = [nn.Parameter(torch.zeros(4, 2)) for _ in range(2)]
@@ -250,7 +250,7 @@ def test_the_running_maximum_is_the_largest_count(path, count):
 
 
 @pytest.mark.parametrize("count", ["occurrences", "steps"])
-@pytest.mark.parametrize("path", [None, "unique", "fixed_size"])
+@pytest.mark.parametrize("path", [None, "eager", "padded"])
 def test_a_count_that_is_full_stays_full(path, count):
     """Two billion lookups of a row, such as a country's, are a matter of days."""
     full = torch.iinfo(torch.int32).max
@@ -471,11 +471,11 @@ def test_add_param_group_keeps_the_epoch_and_takes_names(table):
     "duplicate", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))]
 )
 def test_a_copy_goes_on_alike(duplicate):
-    case = Case("adam", FAL, AR, 8, 5, [[0, 1, 1], [5], [2, 0]], 0, "unique")
+    case = Case("adam", FAL, AR, 8, 5, [[0, 1, 1], [5], [2, 0]], 0, "eager")
     table, optimizer = case.optimizer()
     run(case, optimizer, table, stop=2)
     other, copied = duplicate((table, optimizer))
-    copied._path = "unique"
+    copied._path = "eager"
     for its, each in ((optimizer, table), (copied, other)):
         run(case, its, each, start=2)
     assert_same(flat(copied, other), flat(optimizer, table))

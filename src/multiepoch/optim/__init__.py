@@ -1,7 +1,7 @@
 """Optimizers for embedding tables, alone or together with the dense layers."""
 
 from multiepoch.optim.adamar import AdaptiveRegularization
-from multiepoch.optim.clipping import clip_grad_norm_, clip_grad_value_
+from multiepoch.optim.clipping import clip_grad_norm_
 from multiepoch.optim.embedding import EmbeddingOptimizer
 from multiepoch.optim.fal import FrequencyAdaptiveLR
 from multiepoch.optim.first_step import lookup_gradients
@@ -16,7 +16,6 @@ __all__ = [
     "SparseOptimizer",
     "accumulate_lookups",
     "clip_grad_norm_",
-    "clip_grad_value_",
     "gather_lookups",
     "lookup_gradients",
     "make_sparse",

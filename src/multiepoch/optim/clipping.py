@@ -1,17 +1,17 @@
 """Gradient clipping for models whose tables have sparse gradients, beside dense layers.
 
-torch's own functions refuse sparse gradients. These give what torch's would give if every gradient
-were dense: a row's gradient is the sum over its lookups. They keep the list of lookups, which FAL
-and tail rewind count.
+torch's own function refuses sparse gradients. This one gives what torch's would give if every
+gradient were dense: a row's gradient is the sum over its lookups. It keeps the list of lookups,
+which FAL and tail rewind count.
 """
 
 from collections.abc import Hashable, Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from multiepoch.optim import compiled
-from multiepoch.optim.eager import TouchedRows, at_least_float32
+from multiepoch.optim.eager import at_least_float32, touched_rows
 from multiepoch.optim.lookups import gradient_of
 
 
@@ -38,15 +38,16 @@ def clip_grad_norm_(
     Returns:
         The total norm of the gradients before they were clipped, a scalar.
     """
-    pairs, max_norm, norm_type = _with_gradient(parameters), float(max_norm), float(norm_type)
+    every = [parameters] if isinstance(parameters, Tensor) else parameters
+    pairs = [(p, p.grad) for p in every if p.grad is not None]
+    max_norm, norm_type = float(max_norm), float(norm_type)
     if not pairs:
         return torch.tensor(0.0)
     dense: dict[Hashable, list[Tensor]] = {}
     norms = []
     for p, grad in pairs:
         if grad.is_sparse:
-            sums = grad._values() if grad.is_coalesced() else _rows(p, grad)[1]
-            norms.append(_norms([sums], norm_type)[0])
+            norms.append(_norms([_sums(p, grad)], norm_type)[0])
         else:
             kind = id(grad) if foreach is False else (type(grad), grad.device, grad.dtype)
             dense.setdefault(kind, []).append(grad)
@@ -67,36 +68,6 @@ def clip_grad_norm_(
     return total
 
 
-@torch.no_grad()
-def clip_grad_value_(
-    parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None
-) -> None:
-    """Clamps every entry of the gradients, as `torch.nn.utils.clip_grad_value_`.
-
-    One lookup of each row then carries the row's clamped sum, and the others carry zeros.
-
-    Args:
-        parameters, foreach: As for `clip_grad_norm_`.
-        clip_value: Entries are clamped to [-clip_value, clip_value].
-    """
-    pairs = _with_gradient(parameters)
-    dense = [p for p, grad in pairs if not grad.is_sparse]
-    if dense:
-        nn.utils.clip_grad_value_(dense, clip_value, foreach=foreach)
-    for p, grad in pairs:
-        if grad.is_sparse:
-            lookups, sums = _rows(p, grad)
-            values = torch.zeros_like(grad._values())
-            clamped = sums.clamp_(-clip_value, clip_value).to(values.dtype)
-            values.index_copy_(0, lookups, clamped)
-            p.grad = gradient_of(grad._indices(), values, grad.shape)
-
-
-def _with_gradient(parameters: Tensor | Iterable[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    every = [parameters] if isinstance(parameters, Tensor) else parameters
-    return [(p, p.grad) for p in every if p.grad is not None]
-
-
 def _norms(grads: list[Tensor], norm_type: float) -> list[Tensor]:
     """Returns the norm of each gradient; they are of one kind, device and dtype."""
     dtype = at_least_float32(grads[0].dtype)
@@ -105,15 +76,12 @@ def _norms(grads: list[Tensor], norm_type: float) -> list[Tensor]:
     return [norm.full_tensor() if hasattr(norm, "full_tensor") else norm for norm in norms]
 
 
-def _rows(p: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the place of one lookup of each row, int64 (k,), and the row's sum, (k, dim)."""
+def _sums(p: Tensor, grad: Tensor) -> Tensor:
+    """Returns the sum over the lookups of each row, (k, dim), which may overflow in float16."""
     ids, values = grad._indices()[0], grad._values()
-    if compiled.usable(p, values):
-        fused = compiled.touched_rows(ids, values, len(p))
-        if fused is not None and fused.order is not None and fused.start is not None:
-            return fused.order[fused.start[:-1]].long(), compiled.sum_rows(fused)
-    touched = TouchedRows.unique(ids, values)
-    assert touched.slot is not None
-    lookups = torch.empty_like(touched.rows)
-    lookups.scatter_(0, touched.slot, torch.arange(len(ids), device=ids.device))
-    return lookups, touched.gradient()  # in at least float32, as sums of float16 may overflow
+    if len(ids) < 2 or grad.is_coalesced():
+        return values
+    found = compiled.touched_rows(ids, values, len(p)) if compiled.usable(p, values) else None
+    if found is not None:
+        return compiled.sum_rows(found)
+    return touched_rows(ids, values, padded=False).gradient()

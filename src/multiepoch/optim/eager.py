@@ -1,7 +1,6 @@
 """The rows of a batch, and their update in PyTorch operations, on any device and for any dtype."""
 
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -30,40 +29,36 @@ class TouchedRows:
     occurrences: Tensor  # int32 (k,), the number of lookups of each row
     values: Tensor  # (n, dim), the gradient of each lookup
     slot: Tensor | None = None  # int64 (n,), the position in `rows` of each lookup's row
-    surplus: Tensor | None = None  # bool (k,), True for the copies that `fixed_size` makes
     start: Tensor | None = None  # int64 (k + 1,)
     order: Tensor | None = None  # int32 (n,)
-
-    @classmethod
-    def unique(cls, ids: Tensor, values: Tensor) -> Self:
-        """Uses torch.unique; k is the number of distinct rows, so the host waits for a GPU."""
-        rows, slot, occurrences = ids.unique(return_inverse=True, return_counts=True)
-        return cls(rows, occurrences.int(), values, slot)
-
-    @classmethod
-    def fixed_size(cls, ids: Tensor, values: Tensor) -> Self:
-        """Sorts, with k = n for any ids, so that the host need not wait for a GPU.
-
-        The slots after the last distinct row are copies of slot 0: they write the same values once
-        more, but have 0 occurrences, so that counts stay right.
-        """
-        ids, order = ids.sort(stable=True)
-        head = torch.ones_like(ids)
-        head[1:] = ids[1:] != ids[:-1]
-        slot = head.cumsum(0) - 1
-        rows = ids[0].expand_as(ids).clone().scatter_(0, slot, ids)
-        occurrences = torch.zeros_like(ids, dtype=torch.int32)
-        occurrences.index_add_(0, slot, torch.ones_like(occurrences))
-        return cls(rows, occurrences, values[order], slot, surplus=occurrences == 0)
 
     def gradient(self) -> Tensor:
         """Returns the summed gradient of each row, (k, dim), in at least float32."""
         assert self.slot is not None
         values = self.values.to(at_least_float32(self.values.dtype))
         total = values.new_zeros(len(self.rows), values.shape[1]).index_add_(0, self.slot, values)
-        if self.surplus is None:
+        if len(self.rows) < len(values):
             return total
-        return torch.where(self.surplus[:, None], total[0], total)
+        return torch.where(self.occurrences[:, None] == 0, total[0], total)
+
+
+def touched_rows(ids: Tensor, values: Tensor, padded: bool) -> TouchedRows:
+    """Finds the rows of a batch of at least one lookup by sorting; they ascend.
+
+    If padded, k = n for any ids, so that the host need not wait for a GPU to count the rows. The
+    slots after the last distinct row are copies of slot 0: they write the same values once more,
+    but have 0 occurrences, so that counts stay right.
+    """
+    ids, order = ids.sort(stable=True)
+    head = torch.ones_like(ids)
+    head[1:] = ids[1:] != ids[:-1]
+    sorted_slot = head.cumsum(0) - 1
+    k = len(ids) if padded else int(sorted_slot[-1]) + 1
+    rows = ids[:1].repeat(k).scatter_(0, sorted_slot, ids)
+    occurrences = torch.zeros_like(rows, dtype=torch.int32)
+    occurrences.index_add_(0, sorted_slot, torch.ones_like(ids, dtype=torch.int32))
+    slot = torch.empty_like(ids).scatter_(0, order, sorted_slot)
+    return TouchedRows(rows, occurrences, values, slot)
 
 
 def count_rows(

@@ -61,7 +61,7 @@ class EmbeddingOptimizer(Optimizer):
         ValueError, TypeError, RuntimeError: For invalid input, before anything changes.
     """
 
-    _path: str | None = None  # "unique", "fixed_size" or "compiled"; the tests force each
+    _path: str | None = None  # "eager", "padded" as on CUDA, or "compiled"; the tests force each
 
     def __init__(
         self,
@@ -263,7 +263,7 @@ class EmbeddingOptimizer(Optimizer):
         if path == "compiled":
             touched = compiled.touched_rows(ids, values, len(param))
         else:
-            touched = getattr(eager.TouchedRows, path)(ids, values)
+            touched = eager.touched_rows(ids, values, padded=ids.is_cuda or path == "padded")
             if not ids.is_cuda and not 0 <= touched.rows.min() <= touched.rows.max() < len(param):
                 touched = None
         if touched is None:
@@ -346,4 +346,4 @@ def _fastest_path(group: dict[str, Any], param: Tensor, values: Tensor) -> str:
         needs = f"fused=True needs contiguous float32 tables on a CPU{why}"
         found = f"this one is {checks.described(param)}"
         raise RuntimeError(f"EmbeddingOptimizer: {needs}; {found}. Use fused=None.")
-    return "fixed_size" if param.is_cuda else "unique"
+    return "eager"
