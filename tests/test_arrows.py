@@ -82,7 +82,7 @@ def test_a_room_imports_only_what_lies_below_it(room):
 
 
 def test_no_chapter_imports_another():
-    of_chapter = re.compile(r"(?:reproduction\.(?:ch)?|notebooks\.)(\d\d|a\d)_")
+    of_chapter = re.compile(r"reproduction\.((?:ch\d\d|a\d)_\w+)")
     for name, path in FILES.items():
         if number := of_chapter.match(name):
             found = {one: of_chapter.match(one) for one in imports(path)}

@@ -1,4 +1,4 @@
-"""The figure of chapter 6 and the days of chapter 9 on made-up losses."""
+"""The figures of the own label, and its days, on made-up losses."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""The formulas of chapter 9 agree with simulations of what they are about."""
+"""The formulas of one row and a linear head agree with simulations of what they are about."""
 
 import pytest
 

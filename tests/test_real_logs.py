@@ -1,4 +1,4 @@
-"""Chapter 12 on KuaiRand: what is run, and what is measured."""
+"""KuaiRand: what is run, and what is measured."""
 
 import pandas as pd
 import pytest

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,13 +13,11 @@ from tabulate import tabulate
 from reproduction import judge
 from tools.colab import Repository
 
-CHAPTER = re.compile(r"^(?:ch)?(\d\d|a\d)_")  # of a notebook's or a record's name
-
 
 def generate(root: Path, profile: str, documents: dict[str, NotebookNode], target: Path) -> None:
     """Writes runs.md, records.md, cite.md and changelog.md; the last two if there are sources."""
     found = _records(root / "results")
-    (target / "runs.md").write_text(_run_times(profile, documents, found))
+    (target / "runs.md").write_text(_run_times(profile, documents))
     (target / "records.md").write_text(_records_table(found))
     if (root / "CITATION.cff").exists():
         (target / "cite.md").write_text(_cite(yaml.safe_load((root / "CITATION.cff").read_text())))
@@ -43,31 +40,16 @@ def _table(head: Iterable[str], rows: list[list]) -> str:
     return tabulate(rows, head, tablefmt="pipe", disable_numparse=True)
 
 
-def _run_times(
-    profile: str, documents: dict[str, NotebookNode], found: list[tuple[str, dict]]
-) -> str:
+def _run_times(profile: str, documents: dict[str, NotebookNode]) -> str:
     if not documents:
         return "No notebook was run for these pages.\n"
     names, rows, total = ["seconds", "date", "torch", "machine"], [], 0.0
     for page, document in documents.items():
         stem, facts = Path(page).stem, document.metadata["multiepoch"]
-        number = CHAPTER.match(stem)
-        mine = [
-            (name, about)
-            for name, about in found
-            if number and (chapter := CHAPTER.match(name)) and chapter[1] == number[1]
-        ]
-        several = len({name for name, _ in mine}) > 1
-        kept = [
-            (f"{name.partition('_')[2]}, " if several else "")
-            + f"{about['profile']}: {len(about['seeds'])} seed"
-            + ("s" if len(about["seeds"]) > 1 else "")
-            for name, about in mine
-        ]
         cells = [facts[name] for name in names]
-        rows.append([f"[{stem}](../{page}.ipynb)", *cells, "<br>".join(kept)])
+        rows.append([f"[{stem}](../{page}.ipynb)", *cells])
         total += facts["seconds"]
-    table = _table(["notebook", *names, "records of its own"], rows)
+    table = _table(["notebook", *names], rows)
     how = "On a CPU each notebook has one core, and up to four run side by side."
     return f"Profile `{profile}`, {total:.0f} seconds in total. {how}\n\n{table}\n"
 

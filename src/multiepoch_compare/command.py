@@ -176,7 +176,7 @@ def _compare(options: argparse.Namespace, arguments: list[str], source: str) -> 
         found = record(columns.labels, options.epochs, parts, results, choices, control)
         found |= {
             "seeds": options.seeds,
-            # Not shown: the book counts how often the rule of thumb of chapter 12 is right.
+            # Not shown: the book counts how often the rule of thumb of claim C14 is right.
             "expected": asdict(
                 parts.expected(batch_size, found["methods"][0]["trial"]["embedding_lr"])
             ),

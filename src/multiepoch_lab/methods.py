@@ -240,7 +240,7 @@ ALL_METHODS: dict[str, Method] = {
         **TAU,
         group="reset",
         formula=r"w_\text{served} = s_i w_i + (1 - s_i) w_i^\text{old}",
-        source="ours, chapter 9",
+        source="ours",
         needs=f"{_COUNTS}, a threshold, a second copy of the tail",
     ),
     "meda_blend": Method("MEDA, blended", remedy=partial(_meda, serve="blend")),
@@ -272,7 +272,7 @@ ALL_METHODS: dict[str, Method] = {
         **TAU,
         group="own label",
         formula=r"w - v_k,\quad v_k = -\eta\,g_k / \sqrt{m\,(n + 4)}",
-        source="ours, chapter 9",
+        source="ours",
         needs="a vote in 8 bits for each lookup",
     ),
     "two_fold": Method(
@@ -280,7 +280,7 @@ ALL_METHODS: dict[str, Method] = {
         remedy=lambda model, optimizer, **_: TwoFoldTables(model, optimizer),
         group="own label",
         formula=r"\text{dense layers on fold } k \text{ read tables of fold } 1 - k",
-        source="a control of chapter 9",
+        source="a control",
         needs="three copies of the tables, three passes a batch",
     ),
 }

@@ -1,11 +1,11 @@
 """A rule of thumb: what a second epoch is likely to do, before any training.
 
 In epoch 2 a row still holds the label of the impression that reads it, and the dense layers learn
-to trust it (chapter 9). How much that matters follows from the *trace*, the weight of an
+to trust it (leave-one-out rows). How much that matters follows from the *trace*, the weight of an
 impression's own label in the row that it reads again, and from the *step*, how far one impression
 moves a row.
 
-A decay need not be meant as one (chapter 12, claim C14). While a row waits, the gradient of an L2
+A decay need not be meant as one (claim C14). While a row waits, the gradient of an L2
 penalty on whole tables is all that Adam sees of it, and divides by its own root: the mean m is
 lambda w after some ten steps, and the root of v shrinks towards the same size, by sqrt(beta2) a
 step. So the row moves towards zero by

@@ -1,4 +1,4 @@
-"""Chapter 10: every remedy by the same search, on the same worlds, at the same points.
+"""The board: every remedy by the same search, on the same worlds, at the same points.
 
 Row-wise Adagrad on the tables and Adam elsewhere, for every remedy that allows it. Each is tuned
 twice, for the end of epoch 2 and for that of epoch 4, and judged where it was tuned: points up to

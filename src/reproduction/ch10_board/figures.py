@@ -1,4 +1,4 @@
-"""The figures of chapter 10, and the board as one sortable table.
+"""The figures of the board, and the board itself as one sortable table.
 
 findings.toml has the texts of the figures. The table is HTML, needs no other file and works on a
 phone. Without scripts it shows AdsWorld against one plain epoch. Its script offers the other views

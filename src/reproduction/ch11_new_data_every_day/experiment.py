@@ -1,4 +1,4 @@
-"""Chapter 11, claim C8: day after day, judged on the next day, in the default setting.
+"""Claim C8: day after day, judged on the next day, in the default setting.
 
 Each method is searched for one epoch a day or for two, at the sizes of the board. Losses are those
 under the true probabilities, a quarter into the last epoch over a day and at its end.

@@ -1,4 +1,4 @@
-"""The figures and tables of chapter 11."""
+"""The figures and tables of training day by day."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Chapter 11, claim C15: what a repeated epoch is worth, in fresh data.
+"""Claim C15: what a repeated epoch is worth, in fresh data.
 
 Each method trains on windows of several sizes for four epochs or eight, and plain training once on
 windows up to four times as large. A smaller window is a random part of a larger one, from the same

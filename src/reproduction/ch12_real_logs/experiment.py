@@ -1,4 +1,4 @@
-"""Chapter 12: the collapse and its remedies on KuaiRand, with and without the cross."""
+"""The collapse and its remedies on KuaiRand, with and without the cross."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Chapter 12, claim C14: an L2 penalty on whole tables under dense Adam hides the phenomenon.
+"""Claim C14: an L2 penalty on whole tables under dense Adam hides the phenomenon.
 
 A scan of the coefficient and of the steps an epoch; and how often the first epoch is the best one
 in the logs of a public benchmark, by coefficient.

@@ -1,4 +1,4 @@
-"""Claim C13 in the default setting: served against trained rows; chapter 9 shows the record.
+"""Claim C13 in the default setting: served against trained rows.
 
 Row-wise Adagrad on the tables and Adam elsewhere, at three rates of the tables about the best of
 one epoch, at the sizes of the board. Tail rewind has one threshold: the board's searches chose it
@@ -44,7 +44,7 @@ def runs(
     return [replace(one, hyperparameter=one.hyperparameter and TAU) for one in found]
 
 
-# What the notebook of chapter 9 runs itself.
+# What the notebook of rows that leave their own label out runs itself.
 LIVE_RATE = RATES[1]
 LIVE = runs("AdsWorld", ("plain", "meda", "tail_rewind", BLEND), (LIVE_RATE,), epochs=3)
 

@@ -1,4 +1,4 @@
-"""Chapter 9: one row and a linear head, as formulas and as simulations that agree with them.
+"""One row and a linear head, as formulas and as simulations that agree with them.
 
 A row has n impressions. Their labels, centred, are y = mu + noise: mu is the row's own and has
 variance tau2 over rows, the noise has variance sigma2. The row learns a mean of labels, and the

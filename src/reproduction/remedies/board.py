@@ -164,7 +164,7 @@ BOARD: dict[str, Remedy] = {
         "L2 on whole tables, Adam",
         group="decay",
         formula=r"g_i \leftarrow g_i + \lambda w_i \text{ for all } i",
-        source="as FuxiCTR has it; chapter 12",
+        source="as FuxiCTR has it; chapter 11",
         rule="adam",
         needs=_NO_TABLE,
         hyperparameter="λ",
