@@ -90,16 +90,6 @@ def test_the_layout_is_that_of_one_torch_optimizer(halfway):
             assert optimizer.state[table].keys() == state["state"][key].keys()
 
 
-def test_a_state_of_the_layout_before_still_loads(halfway, straight):
-    model, optimizer = halfway
-    old = {"dense": optimizer.dense.state_dict(), "embedding": optimizer.embedding.state_dict()}
-    other = copy.deepcopy(model)
-    resumed = pair(other)
-    resumed.load_state_dict(old)
-    train(other, resumed, range(4, 8))
-    assert_same(other, straight)
-
-
 @pytest.mark.parametrize(
     "options", [{}, {"flatten_optimizer_state_dict": True}, {"full_state_dict": True}]
 )
@@ -254,6 +244,40 @@ def test_training_goes_on_from_the_state_of_a_torch_optimizer(theirs, rule):
         start = before.param_groups[0]["initial_accumulator_value"]
         ours.grow_table(other.user.weight, 2)
         assert ours.state[other.user.weight]["sum"][-2:].eq(start).all()
+
+
+WARM = {
+    "SparseAdam": lambda tables: torch.optim.SparseAdam(tables, 0.1),
+    "Adam": lambda tables: torch.optim.Adam(tables, 0.1),
+    "Adagrad": lambda tables: torch.optim.Adagrad(tables, 0.1),
+    "ours": lambda tables: EmbeddingOptimizer(tables, 0.1, "adam", **OPTIONS),
+}
+
+
+@pytest.mark.parametrize("name", WARM)
+def test_a_state_of_another_rule_is_a_warm_start_that_says_what_it_keeps(name):
+    table = nn.Parameter(torch.ones(5, 3))
+    theirs = WARM[name]([table])
+    for _ in range(3):
+        table.grad = torch.ones(5, 3) if name == "Adam" else torch.ones(5, 3).to_sparse(1)
+        if name == "ours":
+            ids = torch.tensor([[0, 0, 4]])
+            table.grad = torch.sparse_coo_tensor(ids, torch.ones(3, 3), (5, 3))
+        theirs.step()
+    rule = "adagrad" if name == "Adagrad" else "adam"
+    options = OPTIONS | dict(initial_accumulator_value=0.5)
+    optimizer = EmbeddingOptimizer([table], 0.3, **options)
+    with pytest.warns(UserWarning, match=f"rule '{rule}' and this .* 'rowwise_adagrad': steps, co"):
+        optimizer.load_state_dict(theirs.state_dict())
+    group, state = optimizer.options(table), optimizer.state[table]
+    assert (group["lr"], group["rule"]) == (0.3, "rowwise_adagrad")
+    assert state["step"] == 3 and state.keys().isdisjoint({"exp_avg", "exp_avg_sq"})
+    if name == "ours":
+        for key in ("count", "max_count", "last_step"):
+            assert torch.equal(state[key], theirs.state[table][key])
+    table.grad = torch.sparse_coo_tensor([[1]], torch.full((1, 3), 2.0), (5, 3))
+    optimizer.step()
+    assert optimizer.row_state(table)["sum"].tolist() == [0.5, 4.5, 0.5, 0.5, 0.5]
 
 
 def test_an_option_that_ours_lacks_is_refused():

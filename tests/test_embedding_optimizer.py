@@ -614,7 +614,7 @@ def test_a_gradient_that_is_not_finite_names_table_and_row(table, bad):
     assert torch.equal(table, before)
 
 
-def test_the_state_of_another_rule_or_shape_is_refused(table):
+def test_the_state_of_another_shape_is_refused(table):
     optimizer = EmbeddingOptimizer([table], 0.1, "adam")
     lookup(table, [1])
     optimizer.step()
@@ -622,9 +622,8 @@ def test_the_state_of_another_rule_or_shape_is_refused(table):
     small = nn.Parameter(torch.zeros(5, 3))
     for other, message in (
         (EmbeddingOptimizer([small], 0.1, "adam"), r"exp_avg of table 0 .*\(5, 3\).*\(6, 3\)"),
-        (EmbeddingOptimizer([small], 0.1, "sgd"), "rule 'sgd' and this optimizer's is 'adam'"),
         (torch.optim.SparseAdam([small], 0.1), r"exp_avg of table 0 .*\(5, 3\)"),
-        (torch.optim.Adagrad([small], 0.1), "rule 'adagrad' and this optimizer's is 'adam'"),
+        (torch.optim.Adagrad([small], 0.1), r"sum of table 0 .*\(5, 3\).*\(6, 3\)"),
     ):
         lookup(small, [1])
         other.step()

@@ -2,7 +2,6 @@
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
-from dataclasses import asdict
 from itertools import zip_longest
 from numbers import Integral
 from typing import Any
@@ -274,29 +273,30 @@ class EmbeddingOptimizer(Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """Returns tensors and plain values only, for torch.load(weights_only=True)."""
-        state_dict = super().state_dict()
-        state_dict["state"] = {k: states.apart(its) for k, its in state_dict["state"].items()}
-        for group in state_dict["param_groups"]:
-            for key in checks.ROW_OPTIONS:
-                group[key] = None if group[key] is None else asdict(group[key])
-        return state_dict
+        return states.plain(super().state_dict())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores a saved state, options included, bit for bit.
 
         Tables are matched by name if both sides have names, else by order. Takes states of torch's
         SparseAdam, Adam, Adagrad and SGD, too, if they have no amsgrad, momentum, or decay; these
-        keep this optimizer's FAL and AdamAR. A saved fused=True is not restored.
+        keep this optimizer's FAL and AdamAR. A saved fused=True is not restored. A state of another
+        rule than a group's is a warm start: the group keeps the options given here, and its tables
+        take over their step, FAL's counts and AdamAR's last steps.
 
         Raises:
-            ValueError: If the state is of other tables, of another rule or optimizer, or lacks a
-                part; nothing changes then.
+            ValueError: If the state is of other tables or of another optimizer, or lacks a part;
+                nothing changes then.
+
+        Warns:
+            UserWarning: If the state is of another rule; it says what is kept.
         """
         given: dict[str, Any] = {}
 
         def check(_, final: dict[str, Any]) -> dict[str, Any]:  # runs after the hooks of others
             given.update(states.arranged(final, self.param_groups))
             states.check_loaded(given, self.param_groups)
+            states.start_warm(given, self.param_groups)
             return given
 
         handle = self.register_load_state_dict_pre_hook(check)
@@ -329,10 +329,7 @@ class EmbeddingOptimizer(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.__dict__.setdefault("_row_hooks", OrderedDict())
-        later = {"fused": None, "maximize": False, "weight_decay": 0.0}  # than some saved states
-        later["initial_accumulator_value"] = 0.0
         for group in self.param_groups:
-            group.update(later | group)
             states.unpack(group)
         self._keep_lookups()
 

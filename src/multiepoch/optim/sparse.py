@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from multiepoch.optim.embedding import EmbeddingOptimizer
 from multiepoch.optim.lookups import accumulate_lookups
 from multiepoch.optim.parts import Part, parts_of
+from multiepoch.optim.state import plain
 
 
 class SparseOptimizer(Optimizer):
@@ -177,24 +178,10 @@ class SparseOptimizer(Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """Returns torch's layout, as `torch.distributed.checkpoint` takes it; dense ones first."""
-        for before in self._optimizer_state_dict_pre_hooks.values():
-            before(self)
-        dense, tables = self.dense.state_dict(), self.embedding.state_dict()
-        n = sum(len(group["params"]) for group in dense["param_groups"])
-        for group in tables["param_groups"]:
-            group["params"] = [key + n for key in group["params"]]
-        numbered = {key + n: its for key, its in tables["state"].items()}
-        groups = dense["param_groups"] + tables["param_groups"]
-        state = {**dense, "state": dense["state"] | numbered, "param_groups": groups}
-        for after in self._optimizer_state_dict_post_hooks.values():
-            changed = after(self, state)
-            state = state if changed is None else changed
-        return state
+        return plain(super().state_dict())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores a saved state, all of it or, if it does not fit, none.
-
-        Takes the states of version 0.1, `{"dense": ..., "embedding": ...}`, too.
 
         Raises:
             ValueError: If it is the state of another kind of optimizer or of other parameters.
@@ -225,27 +212,28 @@ class SparseOptimizer(Optimizer):
 
     def summary(self) -> str:
         """Tabulates each parameter's optimizer, shape and learning rate."""
-        rate, parts = {}, {id(part.parameter): part for part in self._parts}
-        for group in self.param_groups:
-            for p, name in zip_longest(group["params"], group.get("param_names") or ()):
-                rate[id(p)] = group["lr"]
-                parts.setdefault(id(p), Part(p, name or "added later, without a name"))
+        parts = {id(part.parameter): part for part in self._parts}
+        rates = {}
+        for optimizer in (self.dense, self.embedding):
+            for group in optimizer.param_groups:
+                for p, name in zip_longest(group["params"], group.get("param_names") or ()):
+                    rates[id(p)] = f"{float(group['lr']):g}"
+                    parts.setdefault(id(p), Part(p, name or "added later, without a name"))
         tables = {id(p) for p in _parameters(self.embedding)}
         rows: list[tuple[str, ...]] = [("optimizer", "parameter", "shape", "lr", "")]
         others: dict[str, list[str]] = {}
         for key, part in parts.items():
-            lr = f"{float(rate[key]):g}" if key in rate else "-"
-            if key not in rate:
-                rows.append(("none", part.name, part.shape, lr, "frozen"))
+            users = part.sparse_in + part.dense_in
+            if key not in rates:
+                rows.append(("none", part.name, part.shape, "-", "frozen"))
             elif key in tables:
-                users = part.sparse_in + part.dense_in
                 note = f"shared by {', '.join(users)}" if len(users) > 1 else ""
-                rows.append(("embedding", part.name, part.shape, lr, note))
+                rows.append(("embedding", part.name, part.shape, rates[key], note))
             elif part.tables:
                 note = "an embedding without sparse=True"
-                rows.append(("dense", part.name, part.shape, lr, note))
+                rows.append(("dense", part.name, part.shape, rates[key], note))
             else:
-                others.setdefault(lr, []).append(part.name)
+                others.setdefault(rates[key], []).append(part.name)
         for lr, names in others.items():
             shown = names if len(names) <= 4 else [*names[:3], f"{len(names) - 3} more"]
             rows.append(("dense", ", ".join(shown), "", lr, ""))
@@ -321,8 +309,6 @@ class _State(MutableMapping):
 
 def _parted(state_dict: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Splits a saved state into that of the dense optimizer and that of the tables."""
-    if set(state_dict) == {"dense", "embedding"}:
-        return state_dict["dense"], state_dict["embedding"]
     groups = state_dict.get("param_groups", [])
     tables = [group for group in groups if "rule" in group]
     if not tables:

@@ -1,7 +1,9 @@
 """The state of tables: its tensors, and saved states made to fit the optimizer that loads them."""
 
 import re
+import warnings
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import torch
@@ -23,6 +25,7 @@ class Kind(NamedTuple):
 
 
 Entry = tuple[Any, dict[str, Any], str]  # a parameter or its key, its group, its name or ""
+_OF_DATA = ("step", "count", "max_count", "last_step")  # which every rule can go on with
 _SAME_MODEL = "build the optimizer from the model that was saved"
 
 
@@ -63,7 +66,8 @@ def fill(state: dict[str, Tensor], layout: dict[str, Kind]) -> dict[str, Tensor]
 
 def apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Copies what lies side by side, since torch.save refuses one memory with two dtypes."""
-    return {name: value.contiguous() for name, value in state.items()}
+    pairs = {name: value.contiguous() for name, value in state.items() if name in ("sum", "count")}
+    return {**state, **pairs}
 
 
 def copied(state: dict[str, Tensor], layout: dict[str, Kind]) -> dict[str, Tensor]:
@@ -72,6 +76,15 @@ def copied(state: dict[str, Tensor], layout: dict[str, Kind]) -> dict[str, Tenso
     for name, value in copy.items():
         (value[: len(state[name])] if value.dim() else value).copy_(state[name])
     return copy
+
+
+def plain(state_dict: dict[str, Any]) -> dict[str, Any]:
+    """Returns a `state_dict` of what torch.load(weights_only=True) takes, in place."""
+    state_dict["state"] = {key: apart(its) for key, its in state_dict["state"].items()}
+    for group in state_dict["param_groups"]:
+        for key in ROW_OPTIONS.keys() & group.keys():
+            group[key] = None if group[key] is None else asdict(group[key])
+    return state_dict
 
 
 def unpack(group: dict[str, Any]) -> dict[str, Any]:
@@ -123,13 +136,9 @@ def arranged(saved: dict[str, Any], groups: list[dict[str, Any]]) -> dict[str, A
 
 
 def check_loaded(state_dict: dict[str, Any], groups: list[dict[str, Any]]) -> None:
-    """Refuses an arranged state of another rule, or whose tensors do not fit the tables."""
+    """Refuses an arranged state whose tensors do not fit the tables."""
     for group, saved in zip(groups, state_dict["param_groups"]):
-        if (rule := saved["rule"]) != group["rule"]:
-            found = f"is of rule {rule!r} and this optimizer's is {group['rule']!r}"
-            remedy = "create the optimizer with the saved rule"
-            raise ValueError(f"load_state_dict: the state {found}; {remedy}.")
-        options = unpack(dict(saved))
+        rule, options = saved["rule"], unpack(dict(saved))
         check_options(options)
         for index, (param, key) in enumerate(zip(group["params"], saved["params"])):
             table, loaded = table_name(group, index), state_dict["state"].get(key, {})
@@ -150,6 +159,20 @@ def check_loaded(state_dict: dict[str, Any], groups: list[dict[str, Any]]) -> No
                     wanted = f"it must be {dtype} of shape {shape}"
                     remedy = f"load the state of a table of the same {same}"
                     raise ValueError(f"{what} {found}; {wanted}: {remedy}.")
+
+
+def start_warm(state_dict: dict[str, Any], groups: list[dict[str, Any]]) -> None:
+    """Makes a checked state fit groups of another rule, in place; warns of what it drops."""
+    for group, saved in zip(groups, state_dict["param_groups"]):
+        if (rule := saved["rule"]) == group["rule"]:
+            continue
+        saved |= _without_tables(group) | {"epoch": saved["epoch"]}
+        for key in saved["params"]:
+            its = state_dict["state"].get(key, {})
+            state_dict["state"][key] = {name: its[name] for name in _OF_DATA if name in its}
+        found = f"the state is of rule {rule!r} and this optimizer's is {group['rule']!r}"
+        kept = "steps, counts and the epoch are kept, options are those given here, and moments"
+        warnings.warn(f"load_state_dict: {found}: {kept} and accumulators start anew", stacklevel=6)
 
 
 def _entries(groups: list[dict[str, Any]]) -> Iterable[Entry]:
@@ -176,8 +199,8 @@ def _as_ours(options: dict, group: dict, keys: list, state: dict[Any, dict]) -> 
         state[key] = step | {k: v.to(at_least_float32(v.dtype)) for k, v in its.items()}
     # Weight decay is refused there, so this optimizer's own stays, as FAL and AdamAR do.
     ours = {"lr", "initial_lr", "betas", "eps", "maximize", "initial_accumulator_value"}
-    names = ours & options.keys()
-    return _without_tables(group) | {name: options[name] for name in names} | {"rule": rule}
+    given_options = {name: options[name] for name in ours & options.keys()} | {"rule": rule}
+    return _without_tables(group) | {"initial_accumulator_value": 0.0} | given_options
 
 
 def _rule_of(options: dict[str, Any], names: set[str]) -> str:
