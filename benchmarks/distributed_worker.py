@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import json
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -26,7 +25,7 @@ from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 from torchrec.optim.keyed import CombinedOptimizer
 
 from multiepoch import FrequencyAdaptiveLR, tail_rewind
-from multiepoch.torchrec import ShardedOptimizer, save, sharding_plan
+from multiepoch.torchrec import ShardedOptimizer, sharding_plan
 
 DIM, BATCH, N_FEATURES, N_DENSE = 16, 2048, 8, 13  # of one process
 N_RANKS, ZIPF = 1_000_000, 1.05  # as many rows are in use whatever the size of the table
@@ -77,14 +76,14 @@ class Bench:
         )
         self.plain = CombinedOptimizer([self.model.fused_optimizer, self.optimizer.dense])
         (self.shard,) = self.optimizer.shards
-        self.hooks = dict(self.shard.kernel._forward_pre_hooks)
+        self.hooks = dict(self.shard.kernel._forward_hooks)
 
     def step(self, kind: str, ids: Tensor, dense: Tensor, labels: Tensor) -> float:
         """Trains a batch with plain TorchRec, with FAL, or with the undo log.
 
         Returns the seconds that passed.
         """
-        hooks = self.shard.kernel._forward_pre_hooks
+        hooks = self.shard.kernel._forward_hooks
         hooks.clear()
         if kind != "plain":
             hooks.update(self.hooks)
@@ -135,14 +134,7 @@ def main(n_rows: int, n_steps: int, seed: int, out: Path) -> None:
         "state_bytes": sum(value.nbytes for value in bench.shard.state.values()),
         "count_bytes": bench.shard.fal["count"].nbytes,
     }
-    folder = out.parent / "checkpoint"
-    dist.barrier()
-    start = time.perf_counter()
-    path = save(folder, bench.model, bench.optimizer, rewind)
-    found["checkpoint_seconds"] = time.perf_counter() - start
     if dist.get_rank() == 0:
-        found["checkpoint_bytes"] = sum(file.stat().st_size for file in path.iterdir())
-        shutil.rmtree(folder)
         out.write_text(json.dumps(found))
     del bench, rewind
     gc.collect()  # sharded models are cycles that hold the process group

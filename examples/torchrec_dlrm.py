@@ -1,4 +1,4 @@
-"""DLRM on TorchRec, two epochs over a day, with FAL and tail rewind; --plain: without them.
+"""DLRM on TorchRec, four epochs over a day, with MEDA and the mean of the ends; --plain: one epoch.
 
 python -m torch.distributed.run --standalone --nproc-per-node 2 examples/torchrec_dlrm.py
 """
@@ -9,18 +9,23 @@ from functools import partial
 
 import torch
 import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 import torchrec
 from torch.distributed.optim import _apply_optimizer_in_backward as apply_optimizer_in_backward
 from torchrec.datasets.utils import Batch
 from torchrec.models.dlrm import DLRM, DLRMTrain
 
-from multiepoch import FrequencyAdaptiveLR, tail_rewind
-from multiepoch.torchrec import ShardedOptimizer, save, sharding_plan
+from multiepoch import meda
+from multiepoch.torchrec import ShardedOptimizer, ShardedState, sharding_plan
 from multiepoch_lab.data import AdsWorld
 
 dist.init_process_group("gloo")
 torch.manual_seed(0)
-rank, n_processes, remedy = dist.get_rank(), dist.get_world_size(), "--plain" not in sys.argv
+rank, n_processes, n_epochs = (
+    dist.get_rank(),
+    dist.get_world_size(),
+    4 - 3 * ("--plain" in sys.argv),
+)
 world = AdsWorld(seed=0, n_users=20_000, n_products=10_000)
 train, test = world.day(0, n=200_000), world.day(1, n=50_000)
 n_rows, size = train.schema.cardinality, 1024
@@ -34,9 +39,9 @@ apply_optimizer_in_backward(torchrec.optim.RowWiseAdagrad, tables.parameters(), 
 model = torchrec.distributed.DistributedModelParallel(
     model, plan=sharding_plan(model, dict.fromkeys(n_rows, "row_wise")), device=torch.device("cpu")
 )
-row_lr, adam = FrequencyAdaptiveLR() if remedy else None, partial(torch.optim.Adam, lr=1e-3)
-optimizer = ShardedOptimizer(model, adam, row_lr)
-rewind = tail_rewind(model, optimizer, below=100 if remedy else 0, serve="blend")
+optimizer = ShardedOptimizer(model, partial(torch.optim.Adam, lr=1e-3))
+repeat = meda(model, optimizer, dense_factor=0.1, average=True)
+state = {"run": ShardedState(model, optimizer, repeat)}
 
 
 def loss_of(log, start: int, end: int) -> torch.Tensor:
@@ -47,20 +52,19 @@ def loss_of(log, start: int, end: int) -> torch.Tensor:
     return model(Batch(log.dense, kjt, log.labels[:, 0]))[0]
 
 
-for epoch in range(2):
-    rewind.before_epoch(epoch)
-    for k in range(n_steps := len(train) // size):
+for epoch in repeat.epochs(n_epochs):
+    for k in range(len(train) // size):
         optimizer.zero_grad()
         loss_of(train, k * size, (k + 1) * size).backward()
         optimizer.step()
-        if k + 1 in (n_steps // 2, n_steps):
-            with torch.no_grad(), rewind.serving():
-                dist.all_reduce(loss := loss_of(test, 0, len(test)))
-            if rank == 0:
-                print(f"epoch {epoch + (k + 1) / n_steps:.1f}: {loss / n_processes:.4f}")
-    save("checkpoints", model, optimizer, rewind, extra={"epoch": epoch})
+    repeat.end_epoch()
+    with torch.no_grad(), repeat.serving():
+        dist.all_reduce(loss := loss_of(test, 0, len(test)))
+    if rank == 0:
+        print(f"after epoch {epoch + 1}: {loss / n_processes:.4f}")
+    dcp.save(state, checkpoint_id=f"checkpoints/{epoch + 1}")
 
 # Let go of the model while the process group is there: Python's end may abort Gloo's threads.
-model = tables = optimizer = rewind = None
+model = tables = optimizer = repeat = state = None
 gc.collect()
 dist.destroy_process_group()

@@ -43,7 +43,7 @@ def _by_size(runs: list[dict], lines: dict[str, Callable[[list[dict]], str]]) ->
 
 
 def table(runs: list[dict]) -> str:
-    """Tabulates the steps, what FAL and tail rewind take of them, memory and checkpoints."""
+    """Tabulates the steps, what FAL and tail rewind take of them, and memory."""
     n_steps = len(runs[0]["seconds"]["plain"])
 
     def steps(kind: str) -> Callable[[list[dict]], str]:
@@ -66,8 +66,6 @@ def table(runs: list[dict]) -> str:
             "weights and optimizer state, MB": megabytes("table_bytes", "state_bytes"),
             "FAL's counts, MB": megabytes("count_bytes"),
             "undo log, MB": megabytes("undo_log_bytes"),
-            "checkpoint of both, MB": megabytes("checkpoint_bytes"),
-            "saving it, s": lambda some: _range([r["checkpoint_seconds"] for r in some], 1),
         },
     )
 

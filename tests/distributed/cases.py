@@ -24,6 +24,9 @@ HOWS = {
 }
 
 
+MEAN = {"average": True, "average_from": 1, "dense_factor": 0.1}
+
+
 @dataclass(frozen=True)
 class Case:
     """What is trained; `rewind` has the arguments of `Rewind`, None for no remedy."""
@@ -38,6 +41,11 @@ class Case:
     lr: float = 0.5
     dense_lr: float = 0.1
     epochs: int = 2
+    start: float | dict[str, float] = 0.0  # initial_accumulator_value
+    pooled: bool = True  # else in an EmbeddingCollection, and with one id in each bag
+
+    def allows(self, how: str) -> bool:
+        return self.pooled or "data_parallel" not in HOWS[how].values()
 
     def remedy(self) -> dict[str, Any]:
         return {"below": 0} if self.rewind is None else self.rewind
@@ -77,19 +85,29 @@ CASES = {
     ),
     "blend": Case(rewind={"below": 8, "to": "start", "serve": "blend"}, epochs=3),
     "MEDA, blend": Case(rewind={"serve": "blend"}),
+    "MEDA, mean of the ends": Case(rewind=MEAN, dense=torch.optim.Adam, dense_lr=1e-3),
+    "accumulators from .1": Case(start=0.1, rewind={}),
+    "accumulators from .1 and 1": Case("adagrad", start={"user": 0.1, "item": 1.0}, rewind={}),
+    "a vector for each id": Case(
+        row_lr=FrequencyAdaptiveLR(), rewind={"below": 8, "to": "start"}, pooled=False
+    ),
     "FAL, blend": Case(
         row_lr=FrequencyAdaptiveLR(), rewind={"below": 8, "to": "reinit", "serve": "blend"}
     ),
 }
 
 
-def batches(n: int = STEPS) -> Iterator[tuple[dict[str, list[Tensor]], Tensor, Tensor]]:
+Batch = tuple[dict[str, list[Tensor]], Tensor, Tensor]
+
+
+def batches(n: int = STEPS, pooled: bool = True) -> Iterator[Batch]:
     """The same impressions in each epoch: bags of ids by feature, dense features, labels."""
     g = torch.Generator().manual_seed(1)
     for _ in range(n):
         ids = {}
         for feature, table in {"user": "user", "item": "item", "seen": "item"}.items():
-            lengths = torch.randint(0, 4, (BATCH,), generator=g) if feature == "seen" else None
+            several = pooled and feature == "seen"
+            lengths = torch.randint(0, 4, (BATCH,), generator=g) if several else None
             ids[feature] = [
                 (ROWS[table] * torch.rand(int(k), generator=g) ** 2).long()
                 for k in (lengths if lengths is not None else [1] * BATCH)
@@ -135,19 +153,20 @@ class OneProcess(nn.Module):
 
 
 class Sharded(nn.Module):
-    def __init__(self) -> None:
-        from torchrec import EmbeddingBagCollection, EmbeddingBagConfig
+    """The same of TorchRec. On a CPU, FBGEMM returns a vector for each id of single ids alone."""
+
+    def __init__(self, pooled: bool = True) -> None:
+        import torchrec
 
         super().__init__()
-        features = {"user": ["user"], "item": ["item", "seen"]}
-        self.ebc = EmbeddingBagCollection(
-            [
-                EmbeddingBagConfig(
-                    name=name, embedding_dim=DIM, num_embeddings=n, feature_names=features[name]
-                )
-                for name, n in ROWS.items()
-            ]
-        )
+        self.pooled, features = pooled, {"user": ["user"], "item": ["item", "seen"]}
+        kind = torchrec.EmbeddingBagConfig if pooled else torchrec.EmbeddingConfig
+        configs = [
+            kind(name=name, embedding_dim=DIM, num_embeddings=n, feature_names=features[name])
+            for name, n in ROWS.items()
+        ]
+        collection = torchrec.EmbeddingBagCollection if pooled else torchrec.EmbeddingCollection
+        self.ebc = collection(tables=configs)
         self.over = dense_layers()
 
     def forward(self, ids: dict[str, list[Tensor]], dense: Tensor) -> Tensor:
@@ -155,8 +174,10 @@ class Sharded(nn.Module):
 
         bags = [bag for feature in ids.values() for bag in feature]
         lengths = torch.tensor([len(bag) for bag in bags])
-        vectors = self.ebc(KeyedJaggedTensor(list(ids), torch.cat(bags), lengths=lengths))
-        return self.over(torch.cat([vectors.values(), dense], dim=1))
+        found = self.ebc(KeyedJaggedTensor(list(ids), torch.cat(bags), lengths=lengths))
+        if self.pooled:
+            return self.over(torch.cat([found.values(), dense], dim=1))
+        return self.over(torch.cat([*(found[name].values() for name in ids), dense], dim=1))
 
 
 def one_process(case: Case) -> dict[str, Tensor]:
@@ -172,6 +193,11 @@ def one_process(case: Case) -> dict[str, Tensor]:
         row_lr=case.row_lr,
         row_decay=case.row_decay,
         weight_decay=case.weight_decay,
+        initial_accumulator_value=(
+            {f"tables.{name}.weight": start for name, start in case.start.items()}
+            if isinstance(case.start, dict)
+            else case.start
+        ),
     )
     weights = {name: bag.weight for name, bag in model.tables.items()}
     moments = {name: (w.mean().item(), w.std(correction=0).item()) for name, w in weights.items()}
@@ -199,7 +225,6 @@ def build(case: Case, how: str) -> tuple[nn.Module, Any, Rewind]:
         _apply_optimizer_in_backward as apply_optimizer_in_backward,
     )
     from torchrec.distributed import DistributedModelParallel
-    from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 
     from multiepoch.torchrec import ShardedOptimizer, sharding_plan
 
@@ -208,14 +233,13 @@ def build(case: Case, how: str) -> tuple[nn.Module, Any, Rewind]:
         "adagrad": torchrec.optim.Adagrad,
         "rowwise_adagrad": torchrec.optim.RowWiseAdagrad,
     }
-    model = Sharded()
+    model = Sharded(case.pooled)
     options = {"lr": case.lr} | ({} if case.rule == "sgd" else {"eps": 1e-8})
     apply_optimizer_in_backward(fused[case.rule], model.ebc.parameters(), options)
     model = DistributedModelParallel(
         model,
         device=torch.device("cpu"),
         plan=sharding_plan(model, HOWS[how]),
-        sharders=[EmbeddingBagCollectionSharder()],
     )
     optimizer = ShardedOptimizer(
         model,
@@ -224,6 +248,7 @@ def build(case: Case, how: str) -> tuple[nn.Module, Any, Rewind]:
         row_decay=case.row_decay,
         data_parallel={"lr": case.lr, "rule": case.rule},
         weight_decay=case.weight_decay,
+        initial_accumulator_value=case.start,
     )
     for shard in optimizer.shards:
         whole = tables()[shard.name.split(".")[-2]]
@@ -269,7 +294,7 @@ def train(case, model, optimizer, embedding, rewind, read, mine: slice) -> dict[
     for epoch in range(case.epochs):
         embedding.set_epoch(epoch)
         rewind.before_epoch(epoch)
-        for k, batch in enumerate(batches()):
+        for k, batch in enumerate(batches(pooled=case.pooled)):
             losses.append(one_step(model, optimizer, batch, mine))
             if scheduler is not None:
                 scheduler.step()
@@ -282,4 +307,6 @@ def train(case, model, optimizer, embedding, rewind, read, mine: slice) -> dict[
     if mine != slice(None):
         dist.all_reduce(loss)
         loss /= dist.get_world_size()
-    return found | read() | {"losses": loss}
+    rewind.end_epoch()
+    with rewind.serving():
+        return found | read() | {"losses": loss}

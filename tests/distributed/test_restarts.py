@@ -39,8 +39,3 @@ def test_nothing_is_lost_when_a_process_is_killed(found):
     assert len(found["killed"]["kills"]) == N_KILLS
     for what, whole in found["killed"]["whole"].items():
         assert torch.equal(found["killed"]["killed"][what], whole), what
-
-
-def test_a_checkpoint_that_was_not_finished_leaves_that_of_the_same_step(found):
-    for what, saved in found["torn"]["saved"].items():
-        assert torch.equal(found["torn"]["loaded"][what], saved), what

@@ -2,7 +2,7 @@
 
     optimizer = ShardedOptimizer(model, dense, row_lr=FrequencyAdaptiveLR())
     rewind = tail_rewind(model, optimizer, below=100)   # the call for one process
-    save("checkpoints", model, optimizer, rewind)
+    torch.distributed.checkpoint.save({"run": ShardedState(model, optimizer, rewind)}, ...)
 
 Needs TorchRec and FBGEMM, which `multiepoch` itself does not.
 """
@@ -15,8 +15,8 @@ except ImportError as error:
         "without a GPU fbgemm-gpu-cpu first and then torchrec with --no-deps."
     ) from error
 
-from multiepoch.torchrec.checkpoint import load, save
 from multiepoch.torchrec.optimizer import ShardedOptimizer
 from multiepoch.torchrec.plan import sharding_plan
+from multiepoch.torchrec.state import ShardedState
 
-__all__ = ["ShardedOptimizer", "load", "save", "sharding_plan"]
+__all__ = ["ShardedOptimizer", "ShardedState", "sharding_plan"]

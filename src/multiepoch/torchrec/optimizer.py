@@ -5,14 +5,16 @@ AdamAR and decoupled weight decay can be applied afterwards::
 
     w <- keep * w_old + factor * (w_new - w_old)
 
-The rows that a batch looks up are copied before the lookup and corrected in `step`. This is exact
-for each rule whose state does not depend on the rate, as in SGD, Adagrad and row-wise Adagrad.
+The rows that a batch looks up are copied when its backward pass reaches them and corrected in
+`step`. This is exact for each rule whose state does not depend on the rate, as in SGD, Adagrad and
+row-wise Adagrad.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -37,19 +39,23 @@ class ShardedOptimizer(CombinedOptimizer):
     """Steps the fused optimizers, the data-parallel tables and the dense part of a model together.
 
     The groups of all of them are in `param_groups`, for torch's schedulers that multiply each rate
-    (`LinearLR`, `LambdaLR`, ...). The rate of a fused table takes effect at the next lookup. States
-    are keyed by fully qualified names.
+    (`LinearLR`, `LambdaLR`, ...). The rate of a fused table takes effect at the next lookup.
 
-    Each step must follow one forward and one backward pass, on all processes of the default group.
+    Each step must follow one backward pass, on all processes of the default group. A batch whose
+    backward pass is left out leaves no trace. What a backward pass has moved, `zero_grad` cannot
+    take back: it skips the rest of the step.
 
     Args:
         model: A `DistributedModelParallel` whose sharded tables have a fused optimizer
             (`apply_optimizer_in_backward`, and compute_kernel="fused" in the plan).
         dense: Builds the optimizer of the dense parameters from their list.
         row_lr, row_decay: FAL and AdamAR, for all tables, or None.
-        data_parallel: Options of the `EmbeddingOptimizer` of the data-parallel tables, with "lr".
+        data_parallel: Options of the `EmbeddingOptimizer` of the data-parallel tables, with "lr";
+            each is a value or, by the tables' names, a mapping.
         weight_decay: Decoupled, for all tables, as that of `EmbeddingOptimizer`. Leave it out of
             the fused optimizer's options and of `data_parallel`.
+        initial_accumulator_value: As that of `EmbeddingOptimizer`, for all tables; a value or, by
+            the tables' names, a mapping. FBGEMM itself has none.
 
     Raises:
         ValueError: If a table cannot be trained like this; see `find_shards`.
@@ -63,6 +69,7 @@ class ShardedOptimizer(CombinedOptimizer):
         row_decay: AdaptiveRegularization | None = None,
         data_parallel: dict[str, Any] | None = None,
         weight_decay: float = 0.0,
+        initial_accumulator_value: float | Mapping[str, float] = 0.0,
     ) -> None:
         if not 0 <= weight_decay < float("inf"):
             raise ValueError(f"weight_decay={weight_decay} must be a number of 0 or more")
@@ -70,7 +77,7 @@ class ShardedOptimizer(CombinedOptimizer):
         self.weight_decay = weight_decay
         self.shards, self.epoch, self.n_steps = find_shards(model), 0, 0
         self._row_hooks: OrderedDict[int, RowHook] = OrderedDict()
-        # Of this step: the rate at the lookup, and the rows that are corrected.
+        # Since the last step: the rate at the lookup, and the rows that are corrected.
         self._touched: dict[Shard, tuple[float, eager.Kept | None]] = {}
         device = self.shards[0].weight.device
         self.max_count = torch.zeros(len(self.shards), dtype=torch.int32, device=device)
@@ -87,17 +94,20 @@ class ShardedOptimizer(CombinedOptimizer):
         if any(shard.replicated for shard in self.shards):
             if data_parallel is None:
                 raise ValueError("the model has data-parallel tables: give data_parallel={'lr': …}")
+            for name in {"weight_decay", "initial_accumulator_value"} & data_parallel.keys():
+                raise ValueError(f"data_parallel has {name}: give it to ShardedOptimizer itself")
             self.replicated = _ReplicatedTables(self.shards, data_parallel)
             optimizers.append(self.replicated)
+        self._start_accumulators(initial_accumulator_value)
         tables = {shard.name for shard in self.shards}
         others = dict(in_backward_optimizer_filter(model.named_parameters()))
         others = {name: parameter for name, parameter in others.items() if name not in tables}
-        self.dense = KeyedOptimizerWrapper(others, dense)
+        self._dense = dense(list(others.values()))
+        self.dense = KeyedOptimizerWrapper(others, lambda _: self._dense)
         super().__init__([*optimizers, self.dense])
         for kernel in {shard.kernel for shard in self.shards if shard.kernel is not None}:
             kernel.register_forward_pre_hook(self._before_lookup)
-        model.register_forward_hook(self._after_forward)
-        self._sent: list[dist.Work] = []  # collective calls that the backward pass hides
+            kernel.register_forward_hook(self._after_lookup)
 
     def set_epoch(self, epoch: int) -> None:
         """Sets the epoch, counted from 0, for `FrequencyAdaptiveLR(gap_decay=...)`."""
@@ -114,9 +124,26 @@ class ShardedOptimizer(CombinedOptimizer):
         return ShardedTables(self, seed, init)
 
     def rates(self) -> dict[str, float]:
-        """Returns the learning rate of each parameter of this process, by name."""
+        """Returns the learning rate of each table of this process, by name."""
         rate = {id(p): group["lr"] for group in self.param_groups for p in group["params"]}
-        return {name: rate[id(p)] for name, p in self.params.items()}
+        tables = {shard.name for shard in self.shards}
+        return {name: rate[id(p)] for name, p in self.params.items() if name in tables}
+
+    def arguments(self) -> dict[str, Any]:
+        """Returns what must be the same where a saved run goes on."""
+        found: dict[str, Any] = {shard.name: shard.options for shard in self.shards}
+        for name in ("row_lr", "row_decay"):
+            found[name] = None if getattr(self, name) is None else asdict(getattr(self, name))
+        return found | {"weight_decay": self.weight_decay, "dense": type(self._dense).__name__}
+
+    def dense_state(self) -> dict[str, Any]:
+        """Returns the state of the optimizer that `dense` built."""
+        return self._dense.state_dict()
+
+    def load_dense_state(self, state: dict[str, Any]) -> None:
+        """Loads what `dense_state` returned."""
+        self._dense.load_state_dict(state)
+        self.dense.state, self.dense.param_groups = self._dense.state, self._dense.param_groups
 
     def set_progress(self, n_steps: int, epoch: int, rates: dict[str, float]) -> None:
         """Continues after `n_steps`, once a checkpoint has filled the tensors; collective."""
@@ -124,7 +151,7 @@ class ShardedOptimizer(CombinedOptimizer):
         names = {id(p): name for name, p in self.params.items()}
         for group in self.param_groups:
             for p in group["params"][:1]:
-                group["lr"] = rates[names[id(p)]]
+                group["lr"] = rates.get(names[id(p)], group["lr"])
         if self.replicated is not None:
             for state in self.replicated.embedding.state.values():
                 state["step"].fill_(n_steps)
@@ -135,38 +162,61 @@ class ShardedOptimizer(CombinedOptimizer):
                     shard.fal["max_count"].copy_(shard.fal["count"].max())
             dist.all_reduce(self.max_count, dist.ReduceOp.MAX)
 
+    def state_dict(self) -> NoReturn:
+        """Refuses: no process has the state of whole tables."""
+        remedy = "save a ShardedState with torch.distributed.checkpoint"
+        raise RuntimeError(f"a ShardedOptimizer's state is spread over the processes: {remedy}")
+
+    load_state_dict: Any = state_dict
+
+    def _start_accumulators(self, values: float | Mapping[str, float]) -> None:
+        names = [shard.table for shard in self.shards]
+        by_table = values if isinstance(values, Mapping) else dict.fromkeys(names, values)
+        if by_table.keys() != set(names):
+            wrong = f"initial_accumulator_value is for {[*by_table]}"
+            raise ValueError(f"{wrong}: give one value, or one for each of {sorted(set(names))}")
+        for shard in self.shards:
+            start = float(by_table[shard.table])
+            if not 0 <= start < float("inf"):
+                wrong = f"initial_accumulator_value={start} of table {shard.table!r}"
+                raise ValueError(f"{wrong} must be a number of 0 or more")
+            if start and "sum" not in shard.state:
+                rule = shard.options["rule"]
+                wrong = f"rule {rule!r} of table {shard.table!r} has no accumulators"
+                raise ValueError(f"{wrong}: leave out its initial_accumulator_value={start}")
+            shard.options["initial_accumulator_value"] = start
+            if start:
+                shard.state["sum"].fill_(start)
+
     def _before_lookup(self, kernel: Any, inputs: tuple) -> None:
-        """Finds the rows of a batch, and copies them; does nothing within torch.no_grad()."""
-        if not torch.is_grad_enabled():
+        """Sets the rate of a kernel's group, which is all that a fused optimizer's step does."""
+        if torch.is_grad_enabled() and (fused := getattr(kernel, "fused_optimizer", None)):
+            fused.step()
+
+    def _after_lookup(self, kernel: Any, inputs: tuple, vectors: Tensor) -> None:
+        """Has the backward pass find the rows of a batch just before it moves them."""
+        if vectors.requires_grad:
+            fused = getattr(kernel, "fused_optimizer", None)
+            lr = None if fused is None else fused.param_groups[0]["lr"]
+            vectors.register_hook(lambda _: self._before_update(kernel, inputs[0], lr))
+
+    @torch.no_grad()
+    def _before_update(self, kernel: Any, features: Any, lr: float | None) -> None:
+        if lr is not None and not (self._corrects or self._row_hooks):
             return
-        features = inputs[0]
         shards = [shard for shard in self.shards if shard.kernel is kernel]
-        if not shards[0].replicated:
-            kernel.fused_optimizer.step()  # which sets the rate of the group, and nothing else
-            if not (self._corrects or self._row_hooks):
-                return
         waiting = [*self._touched, *(self.replicated.occurrences if self.replicated else ())]
         if any(shard in waiting for shard in shards):
-            remedy = "call step() after each backward pass, and evaluate within torch.no_grad()"
-            raise RuntimeError(f"a second lookup for training before step(): {remedy}")
+            remedy = "call step() after each backward pass, and look each table up once in it"
+            raise RuntimeError(f"a second backward pass of a table before step(): {remedy}")
         ends = [0, *features.offset_per_key()[1:]]
         for shard in shards:
             first, last = shard.features
             ids = features.values()[ends[first] : ends[last]].long()
-            if self.replicated is not None and shard.replicated:
+            if lr is not None:
+                self._touch(shard, *_distinct(ids, shard), lr)
+            elif self.replicated is not None:
                 self.replicated.occurrences[shard] = torch.bincount(ids, minlength=shard.n_rows)
-            else:
-                self._touch(shard, *_distinct(ids, shard))
-
-    def _after_forward(self, *_: Any) -> None:
-        """Sends counts to the other processes; every process comes here, and in the same order."""
-        if not torch.is_grad_enabled():
-            return
-        if self.replicated is not None:
-            self._sent += self.replicated.send()
-        if self.row_lr is not None:
-            most = dist.all_reduce(self.max_count, dist.ReduceOp.MAX, async_op=True)
-            self._sent.append(most)
 
     @property
     def _corrects(self) -> bool:
@@ -176,31 +226,50 @@ class ShardedOptimizer(CombinedOptimizer):
         options = {name: getattr(self, name) for name in ("row_lr", "row_decay", "weight_decay")}
         return options | {"epoch": self.epoch, "lr": lr}
 
-    @torch.no_grad()
-    def _touch(self, shard: Shard, rows: Tensor, occurrences: Tensor) -> None:
+    def _touch(self, shard: Shard, rows: Tensor, occurrences: Tensor, lr: float) -> None:
         for hook in tuple(self._row_hooks.values()):
             hook(shard.weight, rows, occurrences)
-        of_table: Any = self.replicated if shard.replicated else shard.kernel.fused_optimizer
-        lr, kept = of_table.param_groups[0]["lr"], None
+        kept = None
         if self._corrects:
             options = self._options(lr)
             kept = _kernels(shard).keep_rows(options, shard.weight, shard.fal, rows, occurrences)
         self._touched[shard] = lr, kept
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
-        """Updates all that the backward pass has not, and corrects the rows that it has."""
-        while self._sent:
-            self._sent.pop().wait()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Updates all that the backward pass has not, and corrects the rows that it has.
+
+        Returns the loss of the closure, if given.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         if self.replicated is not None:
             for shard, rows, occurrences in self.replicated.gathered():
-                self._touch(shard, rows, occurrences)
-        super().step(closure)
+                self._touch(shard, rows, occurrences, self.replicated.rate(shard))
+        if self.row_lr is not None:
+            dist.all_reduce(self.max_count, dist.ReduceOp.MAX)
+        super().step()
+        self._correct_rows()
         self.n_steps += 1
+        return loss
+
+    @torch.no_grad()
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clears the gradients; corrects rows that a backward pass without a step has moved."""
+        super().zero_grad(set_to_none)
+        moved = [(shard, kept[0]) for shard, (_, kept) in self._touched.items() if kept is not None]
+        self._correct_rows()
+        if self.row_decay is not None:  # they will not have waited in the step that comes
+            for shard, rows in moved:
+                shard.state["last_step"][rows] = self.n_steps
+
+    def _correct_rows(self) -> None:
         for shard, (lr, kept) in self._touched.items():
             if kept is not None:
                 state, options = shard.fal | shard.state, self._options(lr)
-                _kernels(shard).correct_rows(options, shard.weight, state, kept, self.n_steps)
+                _kernels(shard).correct_rows(options, shard.weight, state, kept, self.n_steps + 1)
         self._touched.clear()
 
 
@@ -221,31 +290,42 @@ class _ReplicatedTables(KeyedOptimizer):
     def __init__(self, shards: list[Shard], options: dict[str, Any]) -> None:
         self.tables = {s: nn.Parameter(s.weight) for s in shards if s.replicated}
         self.occurrences: dict[Shard, Tensor] = {}  # of this process, int64 (n_rows,)
-        self.embedding = EmbeddingOptimizer(list(self.tables.values()), **options)
+        names = {shard.table for shard in self.tables}
+        for name, value in options.items():
+            if isinstance(value, Mapping) and value.keys() != names:
+                wrong = f"data_parallel: {name} is for {[*value]}"
+                raise ValueError(f"{wrong}: give one for each of {sorted(names)}")
+        of_each = [
+            {k: v[shard.table] if isinstance(v, Mapping) else v for k, v in options.items()}
+            for shard in self.tables
+        ]
+        groups = [{"params": [p], **own} for p, own in zip(self.tables.values(), of_each)]
+        self.embedding = EmbeddingOptimizer(groups, **of_each[0])
         for shard, table in self.tables.items():
             shard.state |= self.embedding.row_state(table)
+            shard.options = {name: self.embedding.options(table)[name] for name in ("rule", "eps")}
         params = {shard.name: table for shard, table in self.tables.items()}
         super().__init__(params, self.embedding.state, self.embedding.param_groups)
 
-    def send(self) -> list[dist.Work]:
-        """Begins to sum each row's lookups over all processes; collective."""
+    def rate(self, shard: Shard) -> float:
+        return self.embedding.options(self.tables[shard])["lr"]
+
+    def gathered(self) -> list[tuple[Shard, Tensor, Tensor]]:
+        """Returns each table's rows and their lookups on all processes; collective."""
+        found, sent = [], []
         for shard in self.tables:
             if shard not in self.occurrences:
                 self.occurrences[shard] = shard.weight.new_zeros(shard.n_rows, dtype=torch.int64)
-        return [dist.all_reduce(self.occurrences[shard], async_op=True) for shard in self.tables]
-
-    def gathered(self) -> list[tuple[Shard, Tensor, Tensor]]:
-        """Returns each table's rows and their lookups on all processes."""
-        found = []
-        for shard, lookups in self.occurrences.items():
+            sent.append(dist.all_reduce(self.occurrences[shard], async_op=True))
+        for shard, table in self.tables.items():
+            sent.pop(0).wait()
+            lookups = self.occurrences.pop(shard)
             rows = lookups.nonzero().squeeze(1)
             found.append((shard, rows, lookups[rows]))
-            name = shard.name.split(".")[-2]
-            gradient = dict(shard.kernel.named_parameters_by_table())[name].grad
+            gradient = dict(shard.kernel.named_parameters_by_table())[shard.table].grad
             if gradient is not None:
                 values = gradient.index_select(0, rows)
-                self.tables[shard].grad = gradient_of(rows[None], values, gradient.shape)
-        self.occurrences = {}
+                table.grad = gradient_of(rows[None], values, gradient.shape)
         return found
 
     def step(self, closure: Any = None) -> None:
@@ -253,5 +333,6 @@ class _ReplicatedTables(KeyedOptimizer):
         self.embedding.zero_grad()
 
     def zero_grad(self, set_to_none: bool = True) -> None:
+        self.occurrences.clear()
         for kernel in {shard.kernel for shard in self.tables}:
             kernel.emb_module.weights.grad = None

@@ -4,7 +4,8 @@ from typing import Literal
 
 import torch.distributed as dist
 from torch import nn
-from torchrec import EmbeddingBagCollection
+from torchrec import EmbeddingBagCollection, EmbeddingCollection
+from torchrec.distributed.embedding import EmbeddingCollectionSharder
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 from torchrec.distributed.sharding_plan import (
     construct_module_sharding_plan,
@@ -18,17 +19,21 @@ How = Literal["row_wise", "table_wise", "data_parallel"]
 
 
 def sharding_plan(model: nn.Module, how: dict[str, How], device: str = "cpu") -> ShardingPlan:
-    """Plans the tables of each EmbeddingBagCollection of the model; `how` is by table.
+    """Plans the tables of the collections of embeddings in the model; `how` is by table.
 
     Sharded tables ask for the fused kernel: without that TorchRec takes the dense one on a CPU.
     Tables that are sharded as a whole take turns among the processes.
     """
     world, turn, plan = dist.get_world_size(), 0, {}
     for path, module in model.named_modules():
-        if not isinstance(module, EmbeddingBagCollection):
+        if isinstance(module, EmbeddingBagCollection):
+            configs, sharder = module.embedding_bag_configs(), EmbeddingBagCollectionSharder()
+        elif isinstance(module, EmbeddingCollection):
+            configs, sharder = module.embedding_configs(), EmbeddingCollectionSharder()
+        else:
             continue
         ways = {}
-        for config in module.embedding_bag_configs():
+        for config in configs:
             if how[config.name] == "row_wise":
                 ways[config.name] = row_wise(compute_kernel="fused")
             elif how[config.name] == "table_wise":
@@ -36,7 +41,5 @@ def sharding_plan(model: nn.Module, how: dict[str, How], device: str = "cpu") ->
                 turn += 1
             else:
                 ways[config.name] = data_parallel()
-        plan[path] = construct_module_sharding_plan(
-            module, ways, EmbeddingBagCollectionSharder(), world, world, device
-        )
+        plan[path] = construct_module_sharding_plan(module, ways, sharder, world, world, device)
     return ShardingPlan(plan)

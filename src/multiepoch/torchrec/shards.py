@@ -6,11 +6,15 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed._shard.sharded_tensor import Shard as LocalShard
 from torch.distributed._shard.sharded_tensor import init_from_local_shards
 from torch.distributed._shard.sharding_spec import ShardMetadata
-from torchrec.distributed.batched_embedding_kernel import BatchedDenseEmbeddingBag
+from torchrec.distributed.batched_embedding_kernel import (
+    BatchedDenseEmbedding,
+    BatchedDenseEmbeddingBag,
+)
+from torchrec.distributed.embedding import ShardedEmbeddingCollection
 from torchrec.distributed.embeddingbag import ShardedEmbeddingBagCollection
 from torchrec.distributed.model_parallel import get_unwrapped_module
 
@@ -32,6 +36,12 @@ class Shard:
     fal: dict[str, Tensor] = field(default_factory=dict)  # "count", int32 (n,); "max_count", ()
     kernel: Any = None  # TorchRec's, which looks the rows up; None if there are none here
     features: tuple[int, int] = (0, 0)  # first and last + 1 of the kernel's that look it up
+    options: dict[str, Any] = field(default_factory=dict)  # "rule", "eps", ... of its optimizer
+
+    @property
+    def table(self) -> str:
+        """The table's name in its collection."""
+        return self.name.split(".")[-2]
 
     def sharded(self, local: Tensor) -> Tensor:
         """Returns a tensor over all rows of the table, of which `local`, (n, ...), is here.
@@ -47,46 +57,71 @@ class Shard:
             shards = [LocalShard(local, ShardMetadata(offsets, sizes, placement))]
         return init_from_local_shards(shards, self.n_rows, *sizes[1:])
 
+    def local(self, whole: Any) -> Tensor:
+        """Returns what is here of a tensor that `sharded` has made."""
+        if self.replicated:
+            return whole
+        for shard in whole.local_shards():
+            return shard.tensor
+        return self.weight.new_empty(0, *whole.size()[1:], dtype=whole.dtype)
 
-def find_shards(model: nn.Module) -> list[Shard]:
+
+def find_shards(model: Any) -> list[Shard]:
     """Lists a Shard of each table of a `DistributedModelParallel`; collective.
 
-    Raises a ValueError if a table is sharded by columns, or not trained by a fused optimizer.
+    Raises a ValueError if a table is sharded by columns, looked up without repetitions, in a module
+    of another kind than the two collections of TorchRec, or not trained by a fused optimizer.
     """
+    kinds = ShardedEmbeddingBagCollection, ShardedEmbeddingCollection
     shards = [
         shard
         for prefix, module in get_unwrapped_module(model).named_modules()
-        if isinstance(module, ShardedEmbeddingBagCollection)
+        if isinstance(module, kinds)
         for shard in _shards_of(prefix, module)
     ]
-    # A process without rows of a table learns from the others what state its rows have.
-    layouts: list = [None] * dist.get_world_size()
-    here = [
-        {name: (one.dtype, one.shape[1:]) for name, one in shard.state.items()} for shard in shards
-    ]
-    dist.all_gather_object(layouts, here)
-    for shard, *found in zip(shards, *layouts):
-        for name, (dtype, shape) in max(found, key=len).items():
+    unknown = set(model.fused_optimizer.params) - {shard.name for shard in shards}
+    if unknown:
+        wrong = f"table {min(unknown)!r} is in neither an EmbeddingBagCollection nor an"
+        raise ValueError(f"{wrong} EmbeddingCollection: FAL and the remedies cannot reach it there")
+    # A process without rows of a table learns from the others what its optimizer keeps of a row.
+    found: list = [None] * dist.get_world_size()
+    dist.all_gather_object(found, [(shard.options, _layout(shard)) for shard in shards])
+    for shard, *of_each in zip(shards, *found):
+        shard.options, layout = max(of_each, key=lambda one: len(one[0]))
+        for name, (dtype, shape) in layout.items():
             if name not in shard.state:
                 shard.state[name] = torch.empty(0, *shape, dtype=dtype, device=shard.weight.device)
     return shards
 
 
-def _shards_of(prefix: str, module: ShardedEmbeddingBagCollection) -> Iterator[Shard]:
+def _layout(shard: Shard) -> dict[str, tuple[torch.dtype, torch.Size]]:
+    return {name: (value.dtype, value.shape[1:]) for name, value in shard.state.items()}
+
+
+def _shards_of(prefix: str, module: Any) -> Iterator[Shard]:
+    pooled = isinstance(module, ShardedEmbeddingBagCollection)
+    if not pooled and module._use_index_dedup:
+        wrong = f"{prefix!r} looks each distinct id up once (use_index_dedup), which hides how"
+        raise ValueError(f"{wrong} often rows occur: leave it out of EmbeddingCollectionSharder")
+    configs = module._embedding_bag_configs if pooled else module._embedding_configs
     lookups = (getattr(one, "module", one) for one in module._lookups)  # data-parallel: in DDP
     kernels = (kernel for lookup in lookups for kernel in lookup._emb_modules)
     local = {shard.name: shard for kernel in kernels for shard in _in_kernel(kernel)}
-    for config in module._embedding_bag_configs:
+    if not pooled and any(shard.replicated for shard in local.values()):
+        wrong = f"{prefix!r} has data-parallel tables that return a vector for each id"
+        raise ValueError(f"{wrong}, which is not supported: shard them by rows or as a whole")
+    for config in configs:
         shard = local.get(config.name)
         if shard is None:
             empty = torch.empty(0, config.embedding_dim, device=module._device)
             shard = Shard("", config.num_embeddings, 0, empty)
-        shard.name = f"{prefix}.embedding_bags.{config.name}.weight".lstrip(".")
+        tables = "embedding_bags" if pooled else "embeddings"
+        shard.name = f"{prefix}.{tables}.{config.name}.weight".lstrip(".")
         yield shard
 
 
 def _in_kernel(kernel: Any) -> Iterator[Shard]:
-    replicated = isinstance(kernel, BatchedDenseEmbeddingBag)
+    replicated = isinstance(kernel, BatchedDenseEmbedding | BatchedDenseEmbeddingBag)
     weights, first = kernel.split_embedding_weights(), 0
     for k, (table, weight) in enumerate(zip(kernel.config.embedding_tables, weights)):
         where = table.local_metadata
@@ -96,17 +131,23 @@ def _in_kernel(kernel: Any) -> Iterator[Shard]:
             dense = "is sharded, but its kernel is dense and has no fused optimizer"
             remedy = "ask for compute_kernel='fused' in the sharding plan"
             raise ValueError(f"table {table.name!r} {dense}: {remedy}")
-        state = {} if replicated else _fused_state(kernel, k)
+        state, options = ({}, {}) if replicated else _fused(kernel, k)
         offset = where.shard_offsets[0] if where else 0
         features = first, first + table.num_features()
         own = table.name, table.num_embeddings, offset, weight, replicated, state
-        yield Shard(*own, kernel=kernel, features=features)
+        yield Shard(*own, kernel=kernel, features=features, options=options)
         first = features[1]
 
 
-def _fused_state(kernel: Any, k: int) -> dict[str, Tensor]:
-    """Returns the optimizer state of a kernel's k-th table by the names of torch's optimizers."""
-    if not kernel.emb_module.split_optimizer_states():  # SGD has none
-        return {}
-    state = kernel.emb_module.get_optimizer_state()[k]
-    return {name: value for name, value in state.items() if name != "iter"}
+def _fused(kernel: Any, k: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Returns the state of a kernel's k-th table by the names of torch's optimizers, and options.
+
+    The names of rules and options are those of `EmbeddingOptimizer`.
+    """
+    module = kernel.emb_module
+    rule = module.optimizer.name.lower().removeprefix("exact_")
+    options = {"rule": rule, "eps": module.optimizer_args.eps}
+    if not module.split_optimizer_states():  # SGD has none
+        return {}, options
+    state = module.get_optimizer_state()[k]
+    return {name: value for name, value in state.items() if name != "iter"}, options

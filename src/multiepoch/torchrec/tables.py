@@ -69,7 +69,7 @@ class ShardedTables(Tables):
         for some in rows.split(_CHUNK):
             fresh = normal_rows(seed, some + shard.offset, table.shape[1])
             table.index_copy_(0, some, fresh.mul_(std).add_(mean).to(table.dtype))
-        clear_state(shard.state, rows, step)
+        clear_state(shard.state, rows, step, shard.options["initial_accumulator_value"])
 
     def _moments(self, place: int) -> tuple[float, float]:
         """Returns the mean and the standard deviation of a whole table."""
