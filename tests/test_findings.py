@@ -184,12 +184,12 @@ def test_a_table_of_one_seed_says_so_once(monkeypatch):
 def test_a_record_comes_back_as_it_was_written(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "folder", lambda: tmp_path)
     rows = pd.DataFrame({"epoch": [1.0, 1.25], "value": [0.5, 0.25]})
-    evidence = judge.evidence([("C6-second", "log_linear_end", "", pd.Series([-1.0]))])
+    evidence = judge.evidence([("C9", "time", "", pd.Series([-1.0]))])
     stamp = {"commit": "abc"}
     records.write("ch00", "quick", rows, stamp, evidence, seeds=(0,))
     found = records.read("ch00", "quick")
     pd.testing.assert_frame_equal(found.rows.astype("float64"), rows)
-    assert findings.measures(found.evidence)["log_linear_end"].tolist() == [-1.0]
+    assert findings.measures(found.evidence)["time"].tolist() == [-1.0]
     assert "profile quick, seeds 0" in str(found)
     assert records.read("ch00", "long") is None
 

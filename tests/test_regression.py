@@ -171,15 +171,15 @@ def test_a_direction_that_fails_is_reported_once():
 
 
 def test_a_claim_that_no_longer_holds_is_named():
-    values = [1.4, 1.5, 1.6, 1.5, 1.5]  # its threshold is 0.5, to be exceeded
-    number = {"C3-first: jump_click": {"exact": False, "values": values}}
+    values = [50.9, 51.0, 51.1, 51.0, 51.0]  # its threshold is 50, to be exceeded
+    number = {"C1: head": {"exact": False, "values": values}}
     reference = a_reference(numbers=number, directions={})
 
     def measured(values):
         evidence = [
             {
-                "claim": "C3-first",
-                "measure": "jump_click",
+                "claim": "C1",
+                "measure": "head",
                 "point": "",
                 "seed": seed,
                 "value": value,
@@ -189,16 +189,16 @@ def test_a_claim_that_no_longer_holds_is_named():
         return outcome({"numbers": {}, "directions": {}, "verdicts": {}, "evidence": evidence})
 
     assert set(verdicts(measured(values[:3]), reference).values()) == {"ok"}
-    fallen = measured([0.1, 0.1, 0.2])
-    failed = {"C3-first: jump_click": "outside", "verdict on C3-first": "another verdict"}
+    fallen = measured([49.6, 49.6, 49.7])
+    failed = {"C1: head": "outside", "verdict on C1": "another verdict"}
     assert verdicts(fallen, reference) == verdicts(fallen, reference, elsewhere=True) == failed
     number_row, verdict_row = compare(fallen, reference)
-    assert "across C3-first's threshold of 0.5, which it met" in number_row.what
-    assert verdict_row.what == "C3-first was partly and is not reproduced"
+    assert "across C1's threshold of 50, which it met" in number_row.what
+    assert verdict_row.what == "C1 was partly and is not reproduced"
 
     # An interval that now includes the threshold: on another machine rounding may do that.
-    number["C3-first: jump_click"]["values"] = [1.1, 1.5, 1.9, 1.0, 2.0]
-    near, wide = measured([1.0, 1.5, 1.9]), a_reference(numbers=number, directions={})
+    number["C1: head"]["values"] = [50.6, 51.0, 51.4, 50.5, 51.5]
+    near, wide = measured([50.5, 51.0, 51.4]), a_reference(numbers=number, directions={})
     assert list(verdicts(near, wide).values()) == ["ok", "another verdict"]
     there = compare(near, wide, elsewhere=True)
     assert [(row.now, row.verdict) for row in there[1:]] == [("not settled", "ok")]

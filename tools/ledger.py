@@ -17,7 +17,7 @@ from reproduction import judge
 from reproduction.judge import CLAIMS, QUESTIONS, Claim, Evidence
 
 # A claim is drawn for the profile with the most data, then the one with the most seeds.
-PREFERRED = ("gpu", "long", "cpu", "replication")
+PREFERRED = ("gpu", "long", "cpu")
 NO_BREAK = "\N{NO-BREAK SPACE}"
 NARROW, WIDE = 3, 97  # the ends of a forest plot's axis, in % of its width
 
@@ -33,9 +33,9 @@ def preferred(one: Claim, ledger: Ledger) -> list[Evidence]:
 
 
 def by_question() -> Iterator[tuple[str, list[Claim]]]:
-    """Yields each question of the summary with the readings in force that answer it."""
+    """Yields each question of the summary with the claims that answer it."""
     for key, question in QUESTIONS.items():
-        yield question, [c for c in CLAIMS if c.question == key and not c.earlier_reading_of]
+        yield question, [one for one in CLAIMS if one.question == key]
 
 
 def claims(ledger: Ledger) -> str:
@@ -44,11 +44,6 @@ def claims(ledger: Ledger) -> str:
     for question, found in by_question():
         blocks += [f"## {question}", *(_claim(one, ledger) for one in found)]
     return "\n\n".join(blocks) + "\n"
-
-
-def earlier_readings(ledger: Ledger) -> str:
-    """Returns the earlier readings of claims in Markdown, as `claims` does."""
-    return "\n\n".join(_claim(c, ledger) for c in CLAIMS if c.earlier_reading_of) + "\n"
 
 
 def _claim(one: Claim, ledger: Ledger) -> str:
@@ -61,8 +56,6 @@ def _claim(one: Claim, ledger: Ledger) -> str:
     if one.chapter.endswith(".md"):
         page = f"[the page]({one.chapter})"
     whose = f"**{'The paper' if one.source == 'paper' else 'Our own'}:** {one.text}"
-    if of := one.earlier_reading_of:
-        whose = f"The reading in force is [{of}](#{of})."
     blocks = [
         f"({one.id})=\n### {one.id} · {one.title}",
         whose,
@@ -71,8 +64,7 @@ def _claim(one: Claim, ledger: Ledger) -> str:
     ]
     if one.consequence and found:
         blocks.append(f"**What follows:** {one.consequence}")
-    if not of:
-        blocks.append(_forest(preferred(one, ledger)))
+    blocks.append(_forest(preferred(one, ledger)))
     lines = [
         {
             "measure": e.measure.text,
@@ -150,6 +142,5 @@ def _strip(evidence: Sequence[Evidence]) -> str:
 
 
 def generate(ledger: Ledger, generated: Path) -> None:
-    """Writes the claims with their earlier readings."""
-    for page in (claims, earlier_readings):
-        (generated / f"{page.__name__}.md").write_text(page(ledger))
+    """Writes the claims."""
+    (generated / "claims.md").write_text(claims(ledger))

@@ -130,7 +130,7 @@ def estimate(values: Iterable[float], digits: int = 1, sign: bool = False, unit:
 def verdicts(evidence: ledger.Ledger) -> list[dict]:
     """Returns a line for each claim that was run: its title, whose it is, verdict and measures."""
     lines = []
-    for one in (claim for claim in judge.CLAIMS if not claim.earlier_reading_of):
+    for one in judge.CLAIMS:
         if found := ledger.preferred(one, evidence):
             points = [judge.status(p) for q in judge.by_quantity(found) for p in judge.by_point(q)]
             lines.append(

@@ -65,19 +65,12 @@ class Claim:
     seeds: tuple[int, ...] = ()
     consequence: str = ""
     relies_on: tuple[str, ...] = ()
-    earlier_reading_of: str = ""
 
 
 def read(text: str) -> tuple[Claim, ...]:
-    """Returns the claims of a ledger in TOML. An earlier reading has the words of its claim."""
-    in_force: dict[str, dict] = {}
+    """Returns the claims of a ledger in TOML."""
     found = []
     for one in tomllib.loads(text)["claim"]:
-        if earlier := one.get("earlier_reading_of"):
-            words = ("question", "title", "text", "source", "chapter")
-            one = {name: in_force[earlier][name] for name in words} | one
-        else:
-            in_force[one["id"]] = one
         tuples = {name: tuple(value) for name, value in one.items() if isinstance(value, list)}
         measures = tuple(Measure(**measure) for measure in one["measures"])
         found.append(Claim(**one | tuples | {"measures": measures}))

@@ -16,7 +16,6 @@ from the executed notebook. Then it fails if a direction does not hold.
 
 import math
 import platform
-import re
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -143,10 +142,7 @@ class Checks:
         words = {True: "holds", False: "**does not hold**"}
         recorded = [[name, f"{one['value']:.6g}"] for name, one in self._numbers.items()]
         recorded += [[name, words[holds]] for name, holds in self._directions.items()]
-        recorded += [
-            [re.sub(r"-(first|second) ", r", \1 reading, ", name), said]
-            for name, said in self._verdicts.items()
-        ]
+        recorded += [list(one) for one in self._verdicts.items()]
         if recorded:
             tables.append("Numbers and directions are this run's; verdicts are the records'.")
             tables.append(tabulate(recorded, ["recorded", "value"], "pipe", disable_numparse=True))
@@ -156,8 +152,7 @@ class Checks:
 def judge_again(name: str, profile: str) -> pd.DataFrame:
     """Returns the evidence of a record from its rows, or as committed.
 
-    As committed if the record has no rows, or if it decides earlier readings alone, whose judges
-    are in the history.
+    As committed if the record has no rows.
     """
     kept = records.read(name, profile)
     again = next((one.judge for one in EXPERIMENTS.values() if one.name == name), None)

@@ -23,8 +23,7 @@ from reproduction import judge
 from reproduction.runs import kept_runs
 
 EXACT = ["epoch", "rate", "dose", "coefficient"]  # columns that are compared with constants
-# The profiles of the ledger, in order. "replication" is the cpu profile with seeds 10, 11 and 12.
-LEDGER = ("cpu", "replication", "long", "gpu")
+LEDGER = ("cpu", "long", "gpu")  # the profiles of the ledger, in order
 
 
 def folder() -> Path:

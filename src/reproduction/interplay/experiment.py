@@ -5,7 +5,7 @@ after one epoch, is the *share of interplay* of a label. On AdsWorld, `taste_sca
 the interplay is, with the biases as they are; on a real log it is what it is. Beside it stands what
 remedies gain by more epochs, all under one rule (row-wise Adagrad on the tables; leave-one-out rows
 are a rule of their own) and one search, tuned for the end of epoch 4, on AdsWorld at the default
-scale. The first reading, under C18-first, had leave-one-out rows that were sums, and one size.
+scale.
 """
 
 from dataclasses import asdict

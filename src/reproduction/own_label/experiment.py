@@ -1,8 +1,8 @@
-"""Rows with and without the own label, of C12's first reading; chapter 6 shows the record.
+"""Rows with and without the own label; chapter 6 shows the record.
 
 The record has rows that are sums, with the own label and without it, and two-fold tables; the code
 that ran them is in the history, at the commit of the record. Its further rows, of the rewinds under
-Adagrad and Adam, decided C13's first reading and have no reader any more.
+Adagrad and Adam, have no reader.
 """
 
 import pandas as pd
