@@ -3,13 +3,12 @@
 import json
 import re
 import tomllib
-from itertools import combinations
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
-from tools import advice, cost, numbers, settings
+from reproduction import sentences
+from tools import advice, settings, summary
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
@@ -23,30 +22,23 @@ ADVISES = re.compile(
 )
 
 
-@pytest.fixture(scope="module")
-def values() -> dict[str, pd.Series]:
-    return numbers.measured(RESULTS)
-
-
-def test_a_quantity_has_one_name_in_the_file_of_numbers(values):
-    assert not numbers.front(RESULTS).keys() & cost.numbers(RESULTS).keys()
-    for one, other in combinations(values, 2):
-        assert not values[one].equals(values[other]), f"{one} and {other} are one quantity"
-
-
-def test_the_table_of_both_settings_and_the_file_of_numbers_agree(values):
+def test_the_table_of_both_settings_and_the_values_agree():
+    values = sentences.values(RESULTS)
     default, _ = settings.settings(RESULTS)
     lines = {quantity: found for _, quantity, _, _, found in settings.LINES}
     for quantity, name in {
-        "one epoch, the tables' own rate against a shared one": "own_rate",
-        "one epoch, row-wise Adagrad against Adam": "rule",
-        "plain's jump, ¼ into epoch 2": "default_jump",
-        "part of the jump that FAL leaves": "default_left",
-        "tail rewind, three epochs against one": "default_tail_rewind",
+        "one epoch, the tables' own rate against a shared one": "rules.gain/{}/row_wise_Adagrad",
+        "one epoch, row-wise Adagrad against Adam": "rules.rule/{}",
+        "plain's jump, ¼ into epoch 2": "dose_production.at_best/{}",
+        "part of the jump that FAL leaves": "dose_production.left/{}/0.316",
+        "tail rewind, three epochs against one": "dose_production.change/{}/tail_rewind/3",
     }.items():
-        for source, end in {"AdsWorld": "", "KuaiRand": "_kuairand"}.items():
-            in_table, in_file = lines[quantity](default, source), values[f"{name}{end}"]
-            assert in_table.tolist() == pytest.approx(in_file.tolist()), (quantity, source)
+        for source in ("AdsWorld", "KuaiRand"):
+            in_table, in_file = lines[quantity](default, source), values[name.format(source)]
+            assert in_table.tolist() == pytest.approx(in_file.tolist(), rel=1e-5), (
+                quantity,
+                source,
+            )
 
 
 def test_a_page_that_says_what_to_do_prints_it_from_the_file_of_advice():
@@ -57,7 +49,7 @@ def test_a_page_that_says_what_to_do_prints_it_from_the_file_of_advice():
                 assert GENERATED.match(text.lstrip()), f"{page.name}: {title}"
 
 
-def sentences() -> dict[str, str]:
+def said_of_the_records() -> dict[str, str]:
     """Returns what is said of the records, by where: findings, consequences, answers, summaries."""
     said = {}
     for path in sorted((ROOT / "src/reproduction").rglob("findings.toml")):
@@ -65,17 +57,17 @@ def sentences() -> dict[str, str]:
             said[f"{path.parent.name}, {name}"] = one["text"]
     for one in tomllib.loads((ROOT / "src/reproduction/claims.toml").read_text())["claim"]:
         said[f"what follows from {one['id']}"] = one.get("consequence", "")
-    for one in tomllib.loads(numbers.ASSERTED.read_text())["summary"]:
+    for one in tomllib.loads(summary.FRONT.read_text())["summary"]:
         said[f"the summary on {one['question']}"] = one["answer"]
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         cells = ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"]]
         assert sum(cell.startswith(advice.MONDAY) for cell in cells) == 1, path.name
-        summary = next(cell for cell in cells if cell.startswith("## Summary"))
-        said[f"{path.stem}, summary"] = summary.replace("\n- ", ". ")
+        end = next(cell for cell in cells if cell.startswith("## Summary"))
+        said[f"{path.stem}, summary"] = end.replace("\n- ", ". ")
     return said
 
 
 def test_what_is_said_of_the_records_describes_and_advises_nothing():
-    for where, text in sentences().items():
+    for where, text in said_of_the_records().items():
         found = ADVISES.search(" ".join(text.split()))
         assert not found, f"{where} advises, which is for advice.toml: {text[found.start() :][:80]}"

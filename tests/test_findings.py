@@ -1,12 +1,9 @@
 """Findings fail if their record contradicts them; records and verdicts keep what they are given."""
 
-import ast
-import functools
 import tomllib
 from pathlib import Path
 from types import ModuleType
 
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -112,7 +109,8 @@ def test_an_unknown_fact_is_named_with_the_nearest():
 def test_a_finding_is_shown_from_its_record_and_never_left_out_in_silence(tmp_path, monkeypatch):
     shown = []
     monkeypatch.setattr(findings.tables, "text", shown.append)
-    text = '[findings.it-rises]\ntext = """\nIt rises\nby {rise:% 0}."""\nholds."up" = "rise > 0"\n'
+    text = '[findings.it-rises]\ntext = """\nIt rises\nby {a.rise:% 0}."""\n'
+    text += 'holds."up" = "a.rise > 0"\n'
     (tmp_path / "findings.toml").write_text(text)
     chapter = ModuleType("chapter")
     chapter.__file__ = str(tmp_path / "experiment.py")
@@ -121,7 +119,7 @@ def test_a_finding_is_shown_from_its_record_and_never_left_out_in_silence(tmp_pa
     about |= {"date": "today", "commit": "abc"}
 
     def record(*values: float) -> records.Record:
-        return records.Record(pd.DataFrame({"value": values}), pd.DataFrame(), about)
+        return records.Record(pd.DataFrame({"value": values}), pd.DataFrame(), about, "a")
 
     findings.show(chapter, "it-rises", record(2.0, 2.2))
     assert shown.pop().startswith("It rises by 2 % [1, 3].\n\n*Record: profile long, seeds 0, 1")
@@ -132,25 +130,6 @@ def test_a_finding_is_shown_from_its_record_and_never_left_out_in_silence(tmp_pa
 
 
 ROOT = Path(__file__).parents[1]
-read_once = functools.cache(records.read)  # so that facts are computed once for several notebooks
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
-def test_every_finding_about_a_record_holds(path, monkeypatch):
-    """Runs nothing else of the notebooks. Findings of a live run name its facts."""
-    shown, names = [], {}
-    monkeypatch.setattr(findings.tables, "text", shown.append)
-    monkeypatch.setattr(records, "read", read_once)
-    cells = nbformat.read(path, as_version=4).cells
-    for line in (n for c in cells if c.cell_type == "code" for n in ast.parse(c.source).body):
-        code = ast.unparse(line)
-        about_a_record = code.startswith("findings.show(") and (
-            len(line.value.args) == 3 or isinstance(line.value.args[3], ast.Attribute)
-        )
-        reads = isinstance(line, ast.Assign) and "records.read(" in code
-        if isinstance(line, ast.Import | ast.ImportFrom) or reads or about_a_record:
-            exec(code, names)
-        assert not about_a_record or "*Record: profile" in shown[-1]
 
 
 def test_every_finding_is_shown_by_a_notebook_or_page_and_every_figure_is_drawn():

@@ -96,15 +96,11 @@ def test_the_ledger_is_complete():
     ids = [one.id for one in judge.CLAIMS]
     assert len(set(ids)) == len(ids)
     for one in judge.CLAIMS:
-        measures = {measure.name: measure for measure in one.measures}
-        assert len(measures) == len(one.measures) > 0
+        assert len({measure.name for measure in one.measures}) == len(one.measures) > 0
         assert one.question in judge.QUESTIONS and one.records
         assert one.title and one.text and one.prediction
         assert one.source in ("paper", "ours") and one.decide in judge.WORDS
         assert all(m.sign in "<>" for m in one.measures)
-        if one.relies_on:
-            name, status = one.relies_on
-            assert name in measures and status in ("holds", "fails", "open")
 
 
 def test_a_failure_needs_no_correction():

@@ -1,4 +1,4 @@
-"""Every number and verdict that pages take from the records is as references/pages.json has it.
+"""Every number that pages take from the records is as references/pages.json has it.
 
     python -m tests.test_numbers
 
@@ -7,16 +7,17 @@ makes of its rows differs from the evidence beside it by rounding.
 """
 
 import json
+import math
 import re
-import shutil
-import tempfile
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from multiepoch_lab.stats import interval
 from reproduction import command, judge, records
-from tools import cost, distributed, numbers, recipes
+from tests import test_sentences
+from tools import cost
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "references" / "pages.json"
@@ -27,75 +28,43 @@ EXPERIMENTS = {
     for path in sorted(RESULTS.glob(f"*/{one.name}.parquet"))
     if one.judge
 }
-NUMBER = re.compile(r"[-−+]?\d[\d,]*(?:\.\d+)?")
 
 
-def verdicts() -> dict[str, dict]:
-    """Returns the verdict on each claim in each profile, and [estimate, low, high, status]."""
-    found = {}
-    for profile, rows in records.ledger(RESULTS).items():
-        for one in judge.CLAIMS:
-            if evidence := judge.weigh(one, rows):
-                found[f"{one.id}, {profile}"] = {"verdict": judge.verdict(one, evidence)} | {
-                    ", ".join(filter(None, [e.measure.name, e.point])): [
-                        e.estimate,
-                        e.low,
-                        e.high,
-                        e.status,
-                    ]
-                    for e in evidence
-                }
-    return dict(sorted(found.items()))
+def shown() -> dict[str, float | list[float] | str]:
+    """Returns each value that a sentence or a page names, and those of every claim's evidence.
+
+    Values over seeds are the mean and the ends of the interval.
+    """
+    texts = [text for path in test_sentences.FILES for text in test_sentences.texts(path)]
+    texts += [page.read_text() for page in test_sentences.PAGES]
+    names = re.findall(r"\{ ?(\w+\.[^{}:\s]+)", "".join(texts))
+    names += re.findall(r"\"(\w+\.[^\"\s]+)\"", (ROOT / "paper" / "paper.tex.j2").read_text())
+    values = test_sentences.VALUES
+    found = {name: values[name] for name in names if name in values.of(name)}
+    for one in judge.CLAIMS:
+        found |= values.of(one.id)
+    plain = {name: _rounded(value) for name, value in sorted(found.items())}
+    return plain | cost.numbers(RESULTS)
 
 
-def generated() -> dict[str, list[str]]:
-    """Returns the numbers in the tables and figures that pages include, by file, as they read."""
-    with tempfile.TemporaryDirectory() as folder:
-        static = Path(shutil.copytree(ROOT / "book" / "_static", Path(folder) / "static"))
-        cost.generate(RESULTS, Path(folder), static)
-        recipes.generate(RESULTS, Path(folder))
-        distributed.generate(RESULTS, Path(folder))
-        texts = {path.name: path.read_text() for path in sorted(Path(folder).glob("*.md"))}
-    found = {name: NUMBER.findall(re.sub("<[^>]*>", "", text)) for name, text in texts.items()}
-    return {name: seen for name, seen in found.items() if seen}
-
-
-def pages() -> dict:
-    """Returns what references/pages.json holds."""
-    interpolated = cost.numbers(RESULTS) | numbers.front(RESULTS)
-    return {"verdicts": verdicts(), "interpolated": interpolated, "generated": generated()}
+def _rounded(value: pd.Series | float) -> float | list[float]:
+    if isinstance(value, pd.Series):
+        return [float(f"{x:.6g}") for x in interval(value) if math.isfinite(x)]
+    return float(f"{value:.6g}")
 
 
 def write() -> None:
-    """Records references/pages.json, one claim and one number a line."""
-    parts = []
-    for part, content in pages().items():
-        lines = (f"  {json.dumps(name)}: {json.dumps(one)}" for name, one in content.items())
-        parts.append(f' "{part}": {{\n' + ",\n".join(lines) + "\n }")
-    KEPT.write_text("{\n" + ",\n".join(parts) + "\n}\n")
+    """Records references/pages.json, one number a line."""
+    lines = (f" {json.dumps(name)}: {json.dumps(one)}" for name, one in shown().items())
+    KEPT.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
-@pytest.fixture(scope="module")
-def now() -> dict:
-    return pages()
-
-
-@pytest.mark.parametrize("part", ["verdicts", "interpolated", "generated"])
-def test_numbers_of_the_pages_are_those_recorded(now, part):
-    kept = json.loads(KEPT.read_text())[part]
-    assert now[part].keys() == kept.keys()
+def test_numbers_of_the_pages_are_those_recorded():
+    kept, now = json.loads(KEPT.read_text()), shown()
+    assert now.keys() == kept.keys(), "run python -m tests.test_numbers"
     for name, one in kept.items():
-        if part == "verdicts":
-            assert now[part][name].keys() == one.keys(), name
-            for measure, value in one.items():
-                if measure == "verdict":
-                    assert now[part][name][measure] == value, name
-                else:
-                    *values, status = now[part][name][measure]
-                    assert status == value.pop(), (name, measure)
-                    assert values == pytest.approx(value, rel=1e-9), (name, measure)
-        else:
-            assert now[part][name] == one, name
+        same = one if isinstance(one, str) else pytest.approx(one, rel=1e-5, abs=1e-9)
+        assert now[name] == same, name
 
 
 @pytest.mark.parametrize(("name", "profile"), EXPERIMENTS)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reproduction import judge, records
+from reproduction import judge, records, sentences
 from reproduction.interplay import experiment as interplay
 from tools import paper
 
@@ -15,29 +15,20 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
 
 
-@pytest.fixture(scope="module")
-def known():
-    return paper.facts(RESULTS)
-
-
-def test_the_records_bear_what_the_paper_says(known):
-    assert [said for said, true in paper.assertions(known).items() if not true] == []
-
-
-def test_a_record_that_contradicts_a_sentence_stops_the_paper(known, tmp_path, monkeypatch):
-    other = known | {"front/left_large": pd.Series([10.0, 11.0, 12.0])}
-    monkeypatch.setattr(paper, "facts", lambda results: other)
-    with pytest.raises(paper.PaperFailed, match="FAL leaves hardly anything of a small jump"):
+def test_a_record_that_contradicts_a_sentence_stops_the_paper(tmp_path, monkeypatch):
+    (tmp_path / "asserted.toml").write_text('[holds]\n"FAL gains" = "board.one/world/4/fal < 0"\n')
+    monkeypatch.setattr(paper, "ASSERTED", tmp_path / "asserted.toml")
+    with pytest.raises(paper.PaperFailed, match="FAL gains"):
         paper.write(RESULTS, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_numbers_are_those_of_the_records(known):
-    text = paper.source(RESULTS, known)
+def test_numbers_are_those_of_the_records():
+    text, known = paper.source(RESULTS), sentences.values(RESULTS)
     assert "<<" not in text and "nan" not in text.lower().split()
-    mean = known["front/jump_large"].mean()
+    mean = known["dose_response.dose/AdsWorld/0.0562"].mean()
     assert f"{mean:.1f}" in text
-    loo = known["board/one/kuairand/4/leave_one_out_votes"].mean()
+    loo = known["board.one/kuairand/4/leave_one_out_votes"].mean()
     assert rf"\ensuremath{{-}}{abs(loo):.1f}" in text
 
 
@@ -56,7 +47,7 @@ def test_words_of_ours_become_latex():
     )
 
 
-def test_the_interplay_of_ids_is_open_until_its_record_is_there(known, monkeypatch):
+def test_the_interplay_of_ids_is_open_until_its_record_is_there(monkeypatch):
     claim, read, all_evidence = judge.claim("C18"), records.read, records.ledger
     there = []
     monkeypatch.setattr(
@@ -64,7 +55,7 @@ def test_the_interplay_of_ids_is_open_until_its_record_is_there(known, monkeypat
         "read",
         lambda name, *more: there or None if name == interplay.NAME else read(name, *more),
     )
-    assert "so the claim is open" in paper.source(RESULTS, known)
+    assert "so the claim is open" in paper.source(RESULTS)
     there.append("a record")
     values = pd.Series([1.0, 1.1, 1.2], index=[30, 31, 32])
     found = judge.evidence((claim.id, one.name, "a point", values) for one in claim.measures)
@@ -75,7 +66,7 @@ def test_the_interplay_of_ids_is_open_until_its_record_is_there(known, monkeypat
         return ledger | {"long": pd.concat([rest, found])}
 
     monkeypatch.setattr(records, "ledger", with_evidence)
-    text = paper.source(RESULTS, known)
+    text = paper.source(RESULTS)
     assert "so the claim is open" not in text
     for one in claim.measures:
         assert paper.latex(one.text) in text

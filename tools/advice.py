@@ -10,22 +10,19 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from textwrap import indent
 
 import nbformat
 
 from multiepoch_lab.files import write_text
-from reproduction import judge
-from reproduction.findings import is_true
-from tools import numbers
+from reproduction import judge, sentences
 
 ADVICE = judge.LEDGER.with_name("advice.toml")
 MONDAY = "## What to do on Monday"
 PATH = "book/use-it.md"  # has all steps
 FINDINGS = re.compile(r"(?<=:::\{div\} findings\n).*?(?=:::)", re.S)  # of the front page
-NUMBER = re.compile(r"\{\{ (\w+) \}\}")
 # In a link to a page of the book, as seen from book/.
 PAGE = re.compile(r"\]\((?!http)(?=[\w-]+\.md)")
 
@@ -38,7 +35,6 @@ class Step:
     do: str
     text: str
     chapters: tuple[str, ...]
-    holds: dict[str, str] = field(default_factory=dict)
 
     def short(self) -> str:
         return f"**{self.ask}** {self.do}"
@@ -49,25 +45,18 @@ class Step:
 
 def steps(results: Path) -> list[Step]:
     """Returns the steps with their numbers, or without steps if there are no records."""
-    known = numbers.front(results)
-    if not known:
+    if not sentences.are_there(results):
         return []
+    values = sentences.values(results)
     written = tomllib.loads(ADVICE.read_text(encoding="utf-8"))["step"]
-    found = [Step(**one | {"chapters": tuple(one["chapters"])}) for one in written]
     return [
-        Step(one.ask, one.do, one.text.strip().format_map(known), one.chapters, one.holds)
-        for one in found
-    ]
-
-
-def contradicted(results: Path) -> list[str]:
-    """Returns what the steps assert and the records do not bear out."""
-    values = numbers.facts(results)
-    return [
-        f"{step.ask} {name} ({condition})"
-        for step in steps(results)
-        for name, condition in step.holds.items()
-        if not is_true(condition, values)
+        Step(
+            one["ask"],
+            one["do"],
+            sentences.shown(one["text"].strip(), values),
+            tuple(one["chapters"]),
+        )
+        for one in written
     ]
 
 
@@ -104,13 +93,14 @@ def write(root: Path) -> list[Path]:
                 changed.append(notebook)
         if notebook in changed:
             nbformat.write(document, notebook)
-    known = numbers.front(root / "results")
     front = FINDINGS.search((root / "book" / "index.md").read_text())
     assert front is not None
     readme = root / "README.md"
     said = {
         "advice": PAGE.sub("](book/", numbered([step.short() for step in path])),
-        "findings": PAGE.sub("](book/", NUMBER.sub(lambda number: known[number[1]], front[0])),
+        "findings": PAGE.sub(
+            "](book/", sentences.on_a_page(front[0], sentences.values(root / "results"))
+        ),
     }
     text = now = readme.read_text()
     for name, lines in said.items():

@@ -25,7 +25,7 @@ import yaml
 from nbformat import NotebookNode
 
 from multiepoch_lab.runner import Runner
-from reproduction import records
+from reproduction import records, sentences
 from reproduction.ch08_fal_versus_meda import figures as chapter_eight
 from reproduction.dose_response import production as dose_production
 from tools import (
@@ -37,7 +37,6 @@ from tools import (
     first_step,
     interactive_figure,
     ledger,
-    numbers,
     real_logs,
     recipes,
     settings,
@@ -63,7 +62,7 @@ RENDERERS = (
 )
 CAPTION = "multiepoch_caption"
 PERCENT = re.compile(r"(?<=\d) %")
-WITH_ITS_NUMBER = f"{numbers.NBSP}%"
+WITH_ITS_NUMBER = f"{sentences.NBSP}%"
 AT_A_TIME = 4  # notebooks, each of which takes up to 2.4 GB of memory
 
 
@@ -142,6 +141,9 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
         target = source / record.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(record, target)
+    for page in (source / "book").glob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        page.write_text(sentences.on_a_page(text, sentences.values(root / "results")), "utf-8")
     documents = {page: nbformat.read(run.path, as_version=4) for page, run in runs.items()}
     results, generated = root / "results", source / "book" / "_generated"
     generated.mkdir()
@@ -162,8 +164,7 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
     real_logs.generate(results, generated, static)
     first_step.generate(results, generated, static)
     config = yaml.safe_load((root / "_config.yml").read_text())
-    known = cost.numbers(results) | numbers.front(results)
-    config["parse"]["myst_substitutions"] = known
+    config["parse"]["myst_substitutions"] = cost.numbers(results)
     (source / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True))
     for page, document in documents.items():
         target = source / f"{page}.ipynb"

@@ -16,20 +16,10 @@ from tabulate import tabulate
 from reproduction import judge
 from reproduction.judge import CLAIMS, QUESTIONS, Claim, Evidence
 
-# A claim is drawn for the profile with the most data, then the one with the most seeds.
-PREFERRED = ("gpu", "long", "cpu")
 NO_BREAK = "\N{NO-BREAK SPACE}"
 NARROW, WIDE = 3, 97  # the ends of a forest plot's axis, in % of its width
 
 Ledger = dict[str, pd.DataFrame]  # the evidence by profile, as from `records.ledger`
-
-
-def preferred(one: Claim, ledger: Ledger) -> list[Evidence]:
-    """Returns the evidence of a claim that is drawn: of one profile."""
-    for profile in (name for name in PREFERRED if name in ledger):
-        if found := judge.weigh(one, ledger[profile]):
-            return found
-    return []
 
 
 def by_question() -> Iterator[tuple[str, list[Claim]]]:
@@ -64,7 +54,7 @@ def _claim(one: Claim, ledger: Ledger) -> str:
     ]
     if one.consequence and found:
         blocks.append(f"**What follows:** {one.consequence}")
-    blocks.append(_forest(preferred(one, ledger)))
+    blocks.append(_forest(judge.preferred(one, ledger)))
     lines = [
         {
             "measure": e.measure.text,

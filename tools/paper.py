@@ -1,9 +1,9 @@
 """Writes the paper from the records and sets it with LaTeX: `make paper`.
 
 paper/paper.tex.j2 has the sentences, which a person wrote about the committed records. The numbers
-in them are interpolated, and paper/asserted.toml lists what they assert, as tools/front.toml does
-for the front page. The pages are _build/paper/paper.pdf, its source beside them. The references are
-the book's, without the notes that repeat their addresses.
+in them are interpolated, and paper/asserted.toml lists what they assert. The pages are
+_build/paper/paper.pdf, its source beside them. The references are the book's, without the notes
+that repeat their addresses.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -26,35 +25,23 @@ from matplotlib.figure import Figure
 from multiepoch_lab.files import write_text
 from multiepoch_lab.methods import METHODS
 from multiepoch_lab.stats import interval
-from reproduction import judge, records, style, tuning
-from reproduction.ch04_sparse_optimizer import rules
+from reproduction import judge, records, sentences, style
 from reproduction.ch08_fal_versus_meda.figures import SHOWN
 from reproduction.ch10_board import experiment as board
 from reproduction.dose_response import experiment as dose_response
 from reproduction.dose_response import figures as dose_figures
 from reproduction.dose_response import production
-from reproduction.findings import by_name, is_true
 from reproduction.interplay import experiment as interplay
-from reproduction.measure import by_seed, intervals, losses, relative
-from reproduction.own_label import experiment as own_label
-from reproduction.own_label import served
+from reproduction.measure import intervals
 from reproduction.remedies.board import BOARD
 from reproduction.runs import profile
-from reproduction.second_epoch import causes
-from tools import ledger, numbers
+from tools import ledger
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "paper"
+ASSERTED = SOURCE / "asserted.toml"
 OUT = ROOT / "_build" / "paper"
 NAME = "paper"
-EXPERIMENTS = {
-    "dose": dose_response,
-    "rules": rules,
-    "own": own_label,
-    "served": served,
-    "causes": causes,
-    "board": board,
-}
 WIDTH = 6.3  # inches, of a line of text
 STRATA = ("AdsWorld", "AdsWorld, row-wise Adagrad", "AdsWorld, no cross", "KuaiRand")
 ON_THE_BOARD = (  # of the paper's table, in its order
@@ -76,36 +63,6 @@ TEXT = {"%": r"\%", "−": r"\ensuremath{-}", "¼": "a quarter", "½": "half", "
 
 class PaperFailed(RuntimeError):
     """The paper could not be written or set; the message says why."""
-
-
-def facts(results: Path) -> dict[str, pd.Series | float]:
-    """Returns every value that the paper may show, such as `board/one/world/4/meda`, by seed.
-
-    Those of the front page begin with `front/`, those of an experiment with its key.
-    """
-    found = {f"front/{name}": values for name, values in numbers.facts(results).items()}
-    for key, experiment in EXPERIMENTS.items():
-        record = records.read(experiment.NAME, "long", results)
-        found |= {f"{key}/{name}": value for name, value in experiment.facts(record).items()}
-    return found | by_name(**_more(results))
-
-
-def _more(results: Path) -> dict[str, pd.Series | dict]:
-    """Returns values that only the paper speaks of.
-
-    `like` is FAL's loss against MEDA's on KuaiRand's like at the lowest rate, at the end of epoch
-    3, in %.
-    """
-    rows = records.read(dose_response.NAME, "long", results).rows
-    of = {"stratum": "KuaiRand", "objective": "like", "rate": dose_response.RATES[0], "epoch": 3.0}
-    like = relative(*(losses(rows, None, method=name, **of) for name in ("fal", "meda")))
-    return {"like": by_seed(like)}
-
-
-def assertions(known: Mapping) -> dict[str, bool]:
-    """Returns what the paper's sentences assert, and whether it holds."""
-    asserted = tomllib.loads((SOURCE / "asserted.toml").read_text(encoding="utf-8"))
-    return {said: is_true(condition, known) for said, condition in asserted.items()}
 
 
 def latex(text: str) -> str:
@@ -131,7 +88,7 @@ def verdicts(evidence: ledger.Ledger) -> list[dict]:
     """Returns a line for each claim that was run: its title, whose it is, verdict and measures."""
     lines = []
     for one in judge.CLAIMS:
-        if found := ledger.preferred(one, evidence):
+        if found := judge.preferred(one, evidence):
             points = [judge.status(p) for q in judge.by_quantity(found) for p in judge.by_point(q)]
             lines.append(
                 {
@@ -155,20 +112,20 @@ def seeds(found: Iterable[judge.Evidence]) -> str:
 def measured(claim: judge.Claim, evidence: ledger.Ledger) -> list[dict]:
     """Returns a line for each quantity of a claim: what it is, was predicted, and was found."""
     lines = []
-    for points in judge.by_quantity(ledger.preferred(claim, evidence)):
+    for points in judge.by_quantity(judge.preferred(claim, evidence)):
         found, status = judge.found(points)
         said = (points[0].measure.text, judge.predicted(points), found, status)
         lines.append(dict(zip(("text", "predicted", "found", "status"), map(latex, said))))
     return lines
 
 
-def source(results: Path, known: Mapping[str, pd.Series | float]) -> str:
-    """Returns the paper in LaTeX. known: the facts.
+def source(results: Path) -> str:
+    """Returns the paper in LaTeX.
 
     Raises:
         KeyError: If a sentence names a value that there is not.
     """
-    evidence = records.ledger(results)
+    evidence, known = records.ledger(results), sentences.values(results)
     environment = Environment(
         loader=FileSystemLoader(SOURCE),
         undefined=StrictUndefined,
@@ -188,7 +145,7 @@ def source(results: Path, known: Mapping[str, pd.Series | float]) -> str:
         return number(value.mean() if isinstance(value, pd.Series) else value, digits, sign)
 
     def points(id: str, *names: str) -> list[judge.Evidence]:
-        there = [e for e in ledger.preferred(judge.claim(id), evidence) if e.measure.name in names]
+        there = [e for e in judge.preferred(judge.claim(id), evidence) if e.measure.name in names]
         if not there:
             raise KeyError(f"{id} has no evidence for {', '.join(names)}")
         return there
@@ -211,13 +168,13 @@ def source(results: Path, known: Mapping[str, pd.Series | float]) -> str:
         board=[(name, latex(BOARD[name].label)) for name in ON_THE_BOARD],
         n_methods=len(BOARD),
         n_leaky=len(board.LEAKY),
-        n_trials=board.facts_of_search(records.read(tuning.NAME, "long", results))["most"],
+        n_trials=known["tuning.most"],
         verdicts=verdicts(evidence),
         interplay=records.read(interplay.NAME, "long", results) is not None,
         c18={
             "text": latex(one.text),
             "prediction": latex(one.prediction),
-            "verdict": judge.verdict(one, ledger.preferred(one, evidence)),
+            "verdict": judge.verdict(one, judge.preferred(one, evidence)),
             "measures": measured(one, evidence),
         },
     )
@@ -283,11 +240,10 @@ def write(results: Path, out: Path) -> None:
     Raises:
         PaperFailed: If a record contradicts a sentence; the message has all that do not hold.
     """
-    known = facts(results)
-    if wrong := [said for said, true in assertions(known).items() if not true]:
+    if wrong := sentences.contradicted(ASSERTED, sentences.values(results)):
         raise PaperFailed("\n  ".join(["The records contradict the paper:", *wrong]))
     out.mkdir(parents=True, exist_ok=True)
-    write_text(out / f"{NAME}.tex", source(results, known))
+    write_text(out / f"{NAME}.tex", source(results))
     shutil.copy(SOURCE / "secondepoch.cls", out)
     references = (ROOT / "book" / "references.bib").read_text(encoding="utf-8")
     write_text(out / "references.bib", re.sub(r"\n *note *= \{arXiv .*\},", "", references))

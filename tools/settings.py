@@ -120,7 +120,7 @@ def table(results: Path, evidence: ledger.Ledger) -> str:
                 found = values(at, source)
                 digits = 0 if "part of" in quantity or "the same" in quantity else 1
                 cells.append("–" if found is None else _cell(found, unit, digits))
-        said = judge.verdict(judge.claim(id), ledger.preferred(judge.claim(id), evidence))
+        said = judge.verdict(judge.claim(id), judge.preferred(judge.claim(id), evidence))
         lines.append([f"[{id}](#{id})", quantity, reported, *cells, said])
     return tabulate(lines, [*head, "verdict"], tablefmt="pipe", disable_numparse=True) + "\n"
 

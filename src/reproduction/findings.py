@@ -36,6 +36,7 @@ Facts = Mapping[str, pd.Series | float]  # by seed, or the same for all seeds
 
 _FIELD = re.compile(r"\{([^{}:]+):?([^{}]*)\}")  # {name:format}
 _SIGNS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+_SPEC = re.compile(r"(\+|size )?([^\d.,+]*?) ?(\d?)")
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?")
 _TERM = re.compile(r"(?:(mean|every)\()?([^\s()]+)(?: - ([^\s()]+))?(\))?")
 
@@ -49,6 +50,15 @@ def estimate(values: Iterable[float], unit: str = "", digits: int = 2) -> str:
     mean, low, high = interval(list(values))
     known = f"[{low:.{digits}f}, {high:.{digits}f}]" if math.isfinite(low) else tables.ONE_SEED
     return " ".join(filter(None, [f"{mean:.{digits}f}", unit, known]))
+
+
+def change(values: Iterable[float], unit: str = "%", digits: int | None = None) -> str:
+    """Formats a change as `estimate` does, with its signs; by default without a "-0.0"."""
+    mean, low, high = interval(list(values))
+    if digits is None:
+        digits = 2 if min(map(abs, (mean, low, high))) < 0.05 else 1
+    known = f"[{low:+.{digits}f}, {high:+.{digits}f}]" if math.isfinite(low) else tables.ONE_SEED
+    return f"{mean:+.{digits}f} {unit} {known}"
 
 
 def measures(evidence: pd.DataFrame) -> dict[str, pd.Series]:
@@ -99,7 +109,9 @@ def finding(text: str, facts: Facts, holds: Mapping[str, str]) -> str:
     """Returns the text with the facts in place of their names in braces.
 
     The format of values over seeds is the unit and the digits of their `estimate`, as in {left:% 1}
-    ({left} has no unit and two digits); that of one number is Python's, as in {times:.0f}.
+    ({left} has no unit and two digits). A change has its signs, as in {left:+% 1}, and as many
+    digits as it needs without a number of them; `size`, as in {left:size % 1}, is the mean alone,
+    without a sign. The format of one number is Python's, as in {times:.0f}.
 
     Raises:
         FindingContradicted: If a condition of `holds`, by what the text asserts, does not hold.
@@ -110,16 +122,27 @@ def finding(text: str, facts: Facts, holds: Mapping[str, str]) -> str:
         raise FindingContradicted(
             f"the record contradicts a finding: {'; '.join(failed)}. The sentence was: {text}"
         )
-    return _FIELD.sub(lambda field: _formatted(_named(field[1], facts)[0], field[2]), text)
+    return fill(text, facts)
+
+
+def fill(text: str, facts: Facts, look: Callable[[str], str] = str) -> str:
+    """Returns the text with its values; `look` changes how a formatted one is shown."""
+    return _FIELD.sub(lambda one: look(_formatted(_named(one[1], facts)[0], one[2])), text)
 
 
 def _formatted(value: pd.Series | float, spec: str) -> str:
     if not isinstance(value, pd.Series):
         return format(value, spec)
-    found = re.fullmatch(r"([^\d.,]*?) ?(\d?)", spec)
+    found = _SPEC.fullmatch(spec)
     if found is None:
         raise ValueError(f"values over seeds have a format such as '% 1' or 'points', not {spec!r}")
-    return estimate(value, found[1], int(found[2] or 2))
+    how, unit, digits = found.groups()
+    if how == "size ":
+        size = abs(value.mean())
+        return f"{size:.{int(digits or (1 if size < 50 else 0))}f} {unit}".rstrip()
+    if how == "+":
+        return change(value, unit, int(digits) if digits else None)
+    return estimate(value, unit, int(digits or 2))
 
 
 def is_true(condition: str, facts: Facts) -> bool:
@@ -169,7 +192,32 @@ def _range(values: pd.Series | float, of: str | None) -> tuple[float, float]:
     return (mean, mean) if of == "mean" else (low, high)
 
 
+class OfRecords(Mapping):
+    """Values by their whole names, RECORD.fact; `read` returns those of a record by its name."""
+
+    def __init__(self, read: Callable[[str], Facts]) -> None:
+        self._read = functools.cache(read)
+
+    def of(self, name: str) -> Facts:
+        """Returns the values of the record that a name begins with."""
+        return self._read(name.partition(".")[0])
+
+    def __getitem__(self, name: str) -> pd.Series | float:
+        return self.of(name)[name]
+
+    def __iter__(self):
+        raise TypeError("the records that were not asked for are not read")
+
+    __len__ = __iter__
+
+
+def whole(record: str, facts: Facts) -> Facts:
+    """Returns the values of a record by their whole names."""
+    return {f"{record}.{name}": value for name, value in facts.items()}
+
+
 def _named(name: str, facts: Facts) -> list[pd.Series | float]:
+    facts = facts.of(name) if isinstance(facts, OfRecords) else facts
     pattern = re.compile(re.escape(name).replace(r"\*", "[^/]*"))
     found = [value for key, value in facts.items() if pattern.fullmatch(key)]
     if not found:
@@ -214,5 +262,8 @@ def show(
     if record is None:
         tables.absent(f"The finding “{name.replace('-', ' ')}”")
         return
-    found = facts if isinstance(facts, Mapping) else _facts(facts or chapter.facts, record)
+    if isinstance(facts, Mapping):
+        found = facts
+    else:
+        found = whole(record.name, _facts(facts or chapter.facts, record))
     tables.text(f"{sentence(chapter, name, found)}\n\n*Record: {record}.*")

@@ -10,8 +10,8 @@ import json
 import math
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
@@ -31,6 +31,7 @@ WORDS = {
     "interval": {"holds": "reproduced", "partly": "partly", "fails": "not reproduced"},
     "holm": {"holds": "as predicted", "partly": "partly as predicted", "fails": "not as predicted"},
 }
+PREFERRED = ("gpu", "long", "cpu")  # the profile with the most data first
 OPEN = "*Open* says that the seeds cannot tell."
 CORRECTED = """\
 A prediction about several points holds at one of them only after Holm's correction for their \
@@ -64,7 +65,7 @@ class Claim:
     measures: tuple[Measure, ...]
     seeds: tuple[int, ...] = ()
     consequence: str = ""
-    relies_on: tuple[str, ...] = ()
+    holds: Mapping[str, str] = field(default_factory=dict)
 
 
 def read(text: str) -> tuple[Claim, ...]:
@@ -173,6 +174,20 @@ def weigh(claim: Claim, rows: pd.DataFrame) -> list[Evidence]:
         for ((name, point), group), p_values in zip(groups, zip(alone, adjusted))
     ]
     return sorted(found, key=lambda one: list(measures).index(one.measure.name))
+
+
+def decisive(claim: Claim, ledger: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Returns the evidence rows of a claim in the profile with the most data that has some."""
+    for profile in PREFERRED:
+        rows = ledger.get(profile, evidence([]))
+        if (mine := rows[rows["claim"] == claim.id]).size:
+            return mine
+    return evidence([])
+
+
+def preferred(claim: Claim, ledger: Mapping[str, pd.DataFrame]) -> list[Evidence]:
+    """Returns the evidence of a claim by which it is judged: of one profile."""
+    return weigh(claim, decisive(claim, ledger))
 
 
 def status(points: Iterable[Evidence]) -> Status:

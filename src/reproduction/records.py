@@ -43,6 +43,7 @@ class Record:
     rows: pd.DataFrame  # columns runs.COLUMNS, or the chapter's own
     evidence: pd.DataFrame  # columns judge.COLUMNS
     about: dict  # the content of the JSON file
+    name: str = ""
 
     def __str__(self) -> str:
         a = self.about
@@ -166,6 +167,7 @@ def read(chapter: str, profile: str, results: Path | None = None) -> Record | No
         rows=pd.read_parquet(path),
         evidence=evidence(path.with_suffix(".evidence.csv")),
         about=json.loads(path.with_suffix(".json").read_text()),
+        name=chapter,
     )
 
 

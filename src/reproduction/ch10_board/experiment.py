@@ -203,6 +203,11 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
     return evidence(found)
 
 
+def _memory_of_a_count(rows: pd.DataFrame) -> float:
+    """Returns what a count for each row adds to the memory of table and state, in %."""
+    return 100 * (cost(rows).loc["tail_rewind", "memory"] - 1)
+
+
 def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
     rows = record.rows
@@ -227,7 +232,13 @@ def facts(record: Record) -> dict:
         # At the end of epoch 2 in the runs that were tuned for the end of epoch 4.
         two={data: against_one_epoch(rows, data, early=BOARD_EPOCHS[1])[2.0] for data in DATA},
         ahead=-held[1.25],
+        from_checkpoint=held[1.25],
         cost=cost(rows),
+        count_memory={data: _memory_of_a_count(rows[rows["data"] == data]) for data in DATA},
+        threshold={
+            "world": chosen(on_board("tail_rewind")).hyperparameter,
+            "kuairand": chosen(on_board("tail_rewind", "half of kuairand")).hyperparameter,
+        },
         n_below={key: float(sum(high < 0 for _, _, high in of)) for key, of in spans.items()},
         n_above={key: float(sum(low > 0 for _, low, _ in of)) for key, of in spans.items()},
     )

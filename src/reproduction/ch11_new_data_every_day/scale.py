@@ -191,6 +191,11 @@ def facts(record: Record) -> dict:
         slope=slope(gains),
         smallest=gains.xs(gains.index.levels[2].min(), level="unique"),
         largest=most,
+        millions={kind: gains[kind].index.unique("unique").max() / 1e6 for kind in GROWS},
+        shown={  # the largest window, in millions, up to which a gain is shown
+            name: {kind: n / 1e6 for kind, n in shown_up_to(gains, name).items()}
+            for name in ("meda", OWN)
+        },
         in_proportion=threshold(most, IDS),
         at_a_million=gains[LOOKUPS, "meda"].xs(1_000_000, level="unique"),
         in_proportion_world=threshold(most, LOOKUPS),

@@ -14,8 +14,9 @@ from multiepoch_lab.methods import METHODS as COMPARED
 from reproduction import style, tables
 from reproduction.ch12_real_logs import penalty
 from reproduction.dose_response import production
-from reproduction.findings import estimate
-from reproduction.measure import intervals, jump, losses, pick, relative
+from reproduction.findings import by_name, estimate
+from reproduction.measure import by_seed, intervals, jump, losses, pick, relative
+from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
 
 NAME = "kuairand"
@@ -48,6 +49,12 @@ def run(profile: Profile, device: str = "auto", seeds=None) -> pd.DataFrame:
     if profile.name == "quick":
         todo = [replace(one, epochs=2, evaluate_at=(0.25, 1.0)) for one in todo[:2]]
     return run_all(over_seeds(seeds or profile.seeds, todo), profile, device)
+
+
+def facts(record: Record) -> dict:
+    """Returns the loss of one plain epoch with the cross against without it, in % by seed."""
+    ends = (losses(record.rows, method="plain", setting=one, epoch=1.0) for one in (WITH, WITHOUT))
+    return by_name(cross=by_seed(relative(*ends).dropna()))
 
 
 def jumps(rows: pd.DataFrame, method: str, where: str) -> pd.DataFrame:

@@ -15,7 +15,15 @@ import pandas as pd
 from multiepoch_lab.data.ads_world import OBJECTIVES
 from reproduction import measure
 from reproduction.findings import by_name
-from reproduction.measure import DRAWN, EXPECTED, at_best_rate, losses, over_objectives, relative
+from reproduction.measure import (
+    DRAWN,
+    EXPECTED,
+    at_best_rate,
+    by_seed,
+    losses,
+    over_objectives,
+    relative,
+)
 from reproduction.records import Record, replaced
 from reproduction.remedies.board import METHODS
 from reproduction.runs import Profile, Run, over_seeds, run_all
@@ -181,6 +189,15 @@ def mean_dose(rows: pd.DataFrame, stratum: str) -> pd.Series:
     return dose(rows, stratum).groupby("rate").mean()
 
 
+def _of_the_cross(rows: pd.DataFrame, stratum: str) -> pd.Series:
+    """Returns the loss of one plain epoch with the cross against without it, in % by seed."""
+    both = (
+        losses(rows, None, stratum=name, method="plain", epoch=1.0, rate=RATES[2])
+        for name in (stratum, f"{stratum}, no cross")
+    )
+    return by_seed(relative(*both).dropna())
+
+
 def facts(record: Record) -> dict:
     """Returns the values that the findings of chapters 5, 7, 8 and 11 speak of, by name."""
     rows, world, log = record.rows, "AdsWorld", "KuaiRand"
@@ -190,7 +207,7 @@ def facts(record: Record) -> dict:
     means = size[world].groupby("rate").mean()
     jump = jumps(rows, world, method="plain")
     by_label = jump.unstack("objective")
-    remedies = ("fal", "meda", "tail_rewind")
+    remedies = ("plain", "fal", "meda", "tail_rewind")
     return by_name(
         slowest=RATES[0],
         slow=RATES[1],
@@ -200,6 +217,7 @@ def facts(record: Record) -> dict:
         growth=means.iloc[-1] / means.iloc[0],
         jump=jump,
         order=by_label[SPARSEST[world]] - by_label["click"],
+        order_cart=by_label[SPARSEST[world]] - by_label["add_to_cart"],
         left={name: share_left(rows, name) for name in full},
         log_linear={  # FAL by the logarithm against FAL by the count
             end: _best_against(rows, (world, "fal", end), (f"{world}, linear", "fal, linear", end))
@@ -208,6 +226,11 @@ def facts(record: Record) -> dict:
         fal=against(rows, world, "fal", "meda"),
         tail=against(rows, world, "tail_rewind", "meda"),
         best={name: best_against_one_epoch(rows, world, name, 3.0) for name in remedies},
+        log_best={name: best_against_one_epoch(rows, log, name, 3.0) for name in remedies},
+        log_valley=valley(rows, log),
+        plain=to_one_epoch(rows, world).xs("plain", level="method"),
+        cross=_of_the_cross(rows, world),
+        like=against(rows, log, "fal", "meda", "like"),
         click_dose=dose(rows, log, "click"),
         click_left=share_left(rows, log, "click"),
         click_fal=against(rows, log, "fal", "meda", "click"),

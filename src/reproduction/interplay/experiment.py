@@ -211,6 +211,7 @@ def facts(record: Record) -> dict:
         four={m: at_four(rows, m) for m in ("plain", *REPEATED)},
         calibration_once=calibration_once(rows),
         quarter={m: labels(gain(rows, m, 1.25)).mean(axis=1) for m in REPEATED},
+        threshold={n: chosen(under_production_rule("tail_rewind", n)).hyperparameter for n in REAL},
         behind={
             "all": behind.mean(axis=1),
             "without RetailRocket": behind.drop(columns="retailrocket").mean(axis=1),

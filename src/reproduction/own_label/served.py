@@ -114,6 +114,10 @@ def facts(record: Record) -> dict:
         least=-means.max(),
         most=-means.min(),
         held={data: held_back(rows, data) for data in SOURCES},
+        held_quarter={
+            data: held_back(rows, data).xs(LIVE_RATE, level="rate")[[1.25, 2.25, 3.25]].mean(axis=1)
+            for data in SOURCES
+        },
         one={(data, LAST): best_against_one_epoch(rows, data, BLEND, LAST) for data in SOURCES},
         objective=gain,
     )
