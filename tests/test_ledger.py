@@ -59,7 +59,7 @@ def test_a_single_point_has_its_interval_and_a_small_value_two_decimals(monkeypa
 
 def test_a_claim_is_drawn_for_the_profile_with_most_seeds():
     other = FIRST.assign(value=90.0)
-    shown = ledger.preferred(judge.claim("C9"), {"cpu": other, "long": FIRST})
+    shown = judge.preferred(judge.claim("C9"), {"cpu": other, "long": FIRST})
     assert [one.estimate for one in shown] == pytest.approx([1.1, 4.1])
 
 
