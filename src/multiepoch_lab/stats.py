@@ -42,7 +42,7 @@ def two_level(values: np.ndarray, level: float = 0.95) -> tuple[float, float, fl
     x = np.asarray(values, dtype=float)
     n_rows, n_columns = x.shape
     if min(x.shape) < 2:
-        return interval(x.ravel(), level)
+        return interval(x.ravel().tolist(), level)
     rows, columns, mean = x.mean(axis=1), x.mean(axis=0), float(x.mean())
     residual = x - rows[:, None] - columns + mean
     df = np.array([n_rows - 1, n_columns - 1, (n_rows - 1) * (n_columns - 1)])
