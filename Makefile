@@ -85,7 +85,7 @@ clean: ## Remove everything these targets create
 	find src tests tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Runs once, and again when the requirements or the compiled kernels change.
-$(STAMP): pyproject.toml requirements.txt setup.py $(wildcard src/multiepoch/optim/_kernels*.cpp)
+$(STAMP): pyproject.toml requirements.txt setup.py $(wildcard src/multiepoch/optim/_kernels.cpp)
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; choose a Python with make PYTHON=/path/to/python3." >&2; exit 1; }
 	@$(PYTHON) .ci/python_version.py
 	@test -x $(RUN) || $(PYTHON) -m venv --clear $(VENV)
@@ -101,7 +101,7 @@ $(PAGES): $(STAMP)
 	@touch $(PAGES)
 
 # The order matters: torchrec requires the CUDA build of FBGEMM, which would replace the CPU one.
-$(SHARDED)/.installed-$(TORCH)-$(TORCHREC): pyproject.toml setup.py $(wildcard src/multiepoch/optim/_kernels*.cpp)
+$(SHARDED)/.installed-$(TORCH)-$(TORCHREC): pyproject.toml setup.py $(wildcard src/multiepoch/optim/_kernels.cpp)
 	@$(PYTHON) .ci/python_version.py
 	@$(PYTHON) -m venv --clear $(SHARDED)
 	@echo "Installing torch $(TORCH) and TorchRec $(TORCHREC) into $(SHARDED) (once, takes a few minutes) ..."
@@ -113,7 +113,7 @@ $(SHARDED)/.installed-$(TORCH)-$(TORCHREC): pyproject.toml setup.py $(wildcard s
 	@touch $@
 
 # The libraries of alone.txt would otherwise bring packages that they do not need or that conflict.
-$(CLIENTS)/.installed: pyproject.toml setup.py $(wildcard src/multiepoch/optim/_kernels*.cpp) tests/clients/requirements.txt tests/clients/alone.txt
+$(CLIENTS)/.installed: pyproject.toml setup.py $(wildcard src/multiepoch/optim/_kernels.cpp) tests/clients/requirements.txt tests/clients/alone.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || { echo "RecBole needs NumPy 1, which has no wheels for this Python: make test-clients PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv --clear $(CLIENTS)
 	@echo "Installing seven training libraries into $(CLIENTS) (once, takes a few minutes and 2 GB) ..."

@@ -22,7 +22,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 from setuptools.errors import CompileError
 
-SOURCES = ["src/multiepoch/optim/_kernels.cpp", "src/multiepoch/optim/_kernels_votes.cpp"]
+SOURCE = "src/multiepoch/optim/_kernels.cpp"
 FLAGS = ["-O3", "-std=c++17"]
 HINTS = ["-g0", "-fno-math-errno", "-fopenmp-simd"]  # not every compiler has these
 VECTORS = {"plain": []}  # on ARM, this has NEON
@@ -86,11 +86,10 @@ class Wheel(bdist_wheel):
 
 
 def kernels(vectors: str, flags: list[str]) -> Extension:
-    source = b"".join(Path(one).read_bytes() for one in SOURCES)
-    digest = hashlib.sha256(source).hexdigest()
+    digest = hashlib.sha256(Path(SOURCE).read_bytes()).hexdigest()
     return Extension(
         f"multiepoch.optim._kernels_{vectors}",
-        SOURCES,
+        [SOURCE],
         define_macros=[("SOURCE_HASH", f'"{digest}"')],
         extra_compile_args=[*FLAGS, *flags],
         extra_link_args=["-pthread"],

@@ -143,7 +143,7 @@ def test_the_rows_that_leave_their_own_label_out_are_the_librarys(log):
     tables, dense = by_hand.build(log, 0, by_hand.LeaveOneOut, rate=RATE, n_impressions=len(log))
     model = by_package.twin(log, tables, dense)
     optimizer = SparseOptimizer.from_model(model, by_hand.DENSE_RATE, RATE)
-    remedy = LeaveOneOutRows(model, optimizer, math.inf, bits=32)
+    remedy = LeaveOneOutRows(model, optimizer, math.inf)
     by_hand.train(tables, dense, log, log, BATCH, EPOCHS)
     agree(log, tables, dense, optimizer, model, remedy)
 

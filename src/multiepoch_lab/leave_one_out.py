@@ -6,24 +6,19 @@ that it made to them itself. UWSR (Lettich and Gupta, arXiv 2609.34083) gives th
 and lowers the dense layers' reliance on such rows instead.
 """
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
-from multiepoch.optim import compiled
-from multiepoch.optim.checks import check_gradient
-from multiepoch.optim.lookups import all_gather, concatenated, gradient_of
 from multiepoch.optim.sparse import TableOptimizer
-from multiepoch.remedies.tables import Tables, check_same
-from multiepoch_lab.passes import Call, Module, Pass, modules_of
-from multiepoch_lab.votes import Lookups, VotedTable, VoteStore
+from multiepoch.remedies.tables import Tables, check_not_grown, check_same, embeddings, named
 
-Where = Literal["memory", "column"] | Path
+_SLOWEST = 1000  # steps over which the mean square of a table is taken
+# What a row of no votes counts already: the first few votes move it less than Adagrad's would.
+EARLIER = 4.0
 
 
 class LeaveOneOutRows:
@@ -52,276 +47,187 @@ class LeaveOneOutRows:
                     loss.backward()
                     return loss
 
-                rows.backward(impressions, closure)
-                optimizer.step()
+                rows.backward(impressions, closure)  # changes the tables
+                optimizer.step()  # changes the dense layers
 
-    Lower the dense learning rate to a tenth from the second epoch on: at a constant rate, the loss
-    of an earlier rule crept up from epoch 4 on. A second-order trace stays: the neighbours of an
-    impression voted on rows that held its vote. That the dense layers fit it is not tested.
-
-    Between `backward` and `step`, gradients may be clipped by norm or unscaled. Several calls of
-    `backward` without `zero_grad` accumulate. Evaluation reads the full rows. New data (epoch 0)
-    keep what was voted and forget by whom. With several processes, build this before
-    `DistributedDataParallel`, which then leaves the tables alone: on a CPU the processes take the
-    step of one with all their batches, to rounding. An impression must come to the same process
-    every epoch, unless its votes come with it.
+    A second-order trace stays: the neighbours of an impression voted on rows that held its vote.
+    That the dense layers fit it is not tested. Evaluation reads the full rows. New data (epoch 0)
+    keep what was voted and forget by whom. A vote takes 4 dim + 1 bytes for each impression.
 
     Args:
-        model: The module of the tables, each the weight of `nn.Embedding` or `nn.EmbeddingBag`
-            modules (sum or mean) alone, float32. A module may be called several times in a pass.
+        model: The module of the tables, each float32, and looked up by one `nn.Embedding` once in
+            an impression. It is on one process and not compiled.
         optimizer: The `EmbeddingOptimizer` of the tables, or the `SparseOptimizer` with it.
         below: A row keeps votes while it has fewer than this.
-        votes: Where votes are. "memory" keeps dim + 2 bytes for each lookup of an impression, and
-            the Path of a folder keeps them in a file there, which ends with this object. With
-            "column" they are a column of the data: `backward` is given the records of the batch,
-            uint8 (n, width), in place of the impressions' numbers, zeros in epoch 0, and `step`
-            writes the new ones over them.
-        lookups: By module name, the most ids of one impression that it looks up; 1 where absent.
-            An impression's ids must be in the same order every epoch.
-        bits: 8, or 32 to keep votes whole, in 4 dim + 2 bytes. A vote counts as it is kept, so that
-            taking it out of a row leaves nothing.
 
     Raises:
         ValueError: If a table or an option of the optimizer is not one of those above.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        optimizer: TableOptimizer,
-        below: float = 100,
-        votes: Where = "memory",
-        lookups: Mapping[str, int] | None = None,
-        bits: int = 8,
-    ) -> None:
-        if bits not in (8, 32):
-            raise ValueError(f"bits={bits} must be 8 or 32")
+    def __init__(self, model: nn.Module, optimizer: TableOptimizer, below: float = 100) -> None:
         if not below >= 0:
             raise ValueError(f"below={below} must be a number of votes, 0 or more, or math.inf")
-        if votes not in ("memory", "column") and not isinstance(votes, Path):
-            raise ValueError(f'votes={votes!r} must be "memory", "column" or the Path of a folder')
-        if isinstance(model, DistributedDataParallel):
-            raise ValueError("build LeaveOneOutRows before DistributedDataParallel wraps the model")
-        self.below, self.bits = float(below), bits
-        tables = Tables(model, optimizer, 0, None)
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            raise ValueError("LeaveOneOutRows trains on one process: train without others")
+        self.below, tables = float(below), Tables(model, optimizer, 0, None)
         self._optimizer = tables.optimizer
         for group in self._optimizer.param_groups:
             names = ("row_lr", "row_decay", "weight_decay", "maximize")
             if others := ", ".join(f"{name}={group[name]!r}" for name in names if group[name]):
                 own = "LeaveOneOutRows has a rule of its own"
                 raise ValueError(f"{own}: build the tables' optimizer without {others}")
-        self._processes = dist.get_world_size() if dist.is_initialized() else 1
-        together = all_gather if self._processes > 1 else lambda entries: entries
-        self._tables = [VotedTable(table, below, bits, together) for table in tables]
-        self._modules = modules_of(tables, lookups or {})
-        self.width = 0  # of an impression's record, in bytes
-        for one in self._modules:
-            one.first, table = self.width, self._tables[one.k]
-            self.width += one.slots * table.size
-            table.slots += one.slots
-        self.width += -self.width % 4
-        folder = votes if isinstance(votes, Path) else None
-        self._store = None if votes == "column" else VoteStore(self.width, folder)
-        self._pass: Pass | None = None  # the one that runs
-        self._passes: list[Pass] = []  # those that the next step waits for
-        if self._processes > 1:
-            _leave_alone(model, list(tables))
-        self._handles = [
-            # No partial, which a copy of the model would copy, with this object.
-            one.module.register_forward_hook(
-                lambda *call, one=one: self._look_up(one, *call), with_kwargs=True
-            )
-            for one in self._modules
-        ]
-        self._handles.append(self._optimizer.register_step_pre_hook(self._before_step))
+        self._tables = []
+        for k, module in enumerate(embeddings(tables)):
+            if module.weight.dtype != torch.float32:
+                found = f"{named(k, module.weight)} is {module.weight.dtype}"
+                raise ValueError(f"{found}, and must be torch.float32")
+            for name in ("padding_idx", "max_norm"):
+                if getattr(module, name) is not None:
+                    has = f"{named(k, module.weight)} has {name}={getattr(module, name)}"
+                    raise ValueError(f"{has}, which LeaveOneOutRows lacks: leave it out")
+            self._tables.append(_VotedTable(module, self.below))
 
     def before_epoch(self, index: int) -> None:
         """Starts new data before epoch 0: what was voted stays, and its voters are forgotten."""
-        if index == 0 and self._store is not None:
-            self._store.clear()
+        for table in self._tables if index == 0 else ():
+            table.forget()
 
     def backward(self, impressions: Tensor, closure: Callable[[], Any]) -> Any:
-        """Calls the closure once, on rows without the impressions' own votes.
+        """Calls the closure once, on rows without the impressions' own votes, and lets them vote.
 
         Args:
-            impressions: The impressions of the batch, int64 (n,), numbered as in earlier epochs;
-                with votes="column" their records, uint8 (n, width), which the step changes and
-                which are on the tables' device.
+            impressions: The impressions of the batch, int64 (n,), numbered as in earlier epochs,
+                from 0 on and without gaps.
             closure: Clears the gradients, computes the mean loss of the batch in this order, and
                 calls `backward` on it.
 
         Returns:
             What the closure returns.
         """
-        if self._store is not None:
-            impressions = impressions.to(self._tables[0].weight.device)
-        order = torch.arange(len(impressions), device=impressions.device)
-        self._pass = now = Pass(self._records(impressions), impressions, order)
-        try:
-            result = closure()
-        finally:
-            self._pass = None
-        self._collect(now)
-        return result
-
-    def _records(self, impressions: Tensor) -> Tensor:
-        given = f"{impressions.dtype} {tuple(impressions.shape)}"
-        if self._store is None:
-            if impressions.dtype != torch.uint8 or impressions.shape[1:] != (self.width,):
-                raise ValueError(f"records of votes are uint8 (n, {self.width}), not {given}")
-            return impressions.contiguous()
         if impressions.dtype != torch.int64 or impressions.dim() != 1:
+            given = f"{impressions.dtype} {tuple(impressions.shape)}"
             raise ValueError(f"impressions are int64 (n,), not {given}")
         ordered = impressions.sort().values
         if (ordered[:1] < 0).any() or (ordered[1:] == ordered[:-1]).any():
             raise ValueError("the impressions of a batch must be distinct, and none negative")
-        return self._store.of(impressions)
-
-    @torch.no_grad()
-    def _look_up(
-        self, module: Module, _: nn.Module, args: tuple, kwargs: dict, out: Tensor
-    ) -> Tensor | None:
-        """Takes the own votes out of what a module has looked up."""
-        now = self._pass
-        if now is None or out.grad_fn is None:  # evaluation
-            return None
-        ids, who, slot, share = module.lookups(args, kwargs, now.order)
-        used = now.used.get(module.name, 0)
-        more = used + (1 if slot is None else int(slot.max()) + 1 if len(slot) else 0)
-        if more > module.slots:
-            room = f"there is room for the votes of {module.slots}"
-            wanted = f"{room}: give lookups={{{module.name!r}: {more}}}"
-            raise ValueError(f"{module.name} looks up {more} ids of one impression, and {wanted}")
-        now.used[module.name] = more
-        table = self._tables[module.k]
-        at = who * self.width + (module.first + table.size * used)
-        at = at if slot is None else at + table.size * slot
-        place = who if isinstance(module.module, nn.EmbeddingBag) else None
-        call = Call(module, ids, at, place, share, out.detach())
-        table.leave_out(now.records, call, self._is_fused(table))
-        now.calls.append(call)
-        return call.read.requires_grad_()
-
-    def _group(self, table: VotedTable) -> dict[str, Any]:
-        groups = self._optimizer.param_groups
-        return next(g for g in groups if any(p is table.weight for p in g["params"]))
-
-    def _is_fused(self, table: VotedTable) -> bool:
-        wanted = self._group(table)["fused"] is not False
-        return wanted and compiled.usable(table.weight, table.weight)
-
-    @torch.no_grad()
-    def _collect(self, now: Pass) -> None:
-        """Gives each table a gradient that lists the lookups of the passes since `zero_grad`."""
-        grads = (table.weight.grad for table in self._tables)
-        if all(grad is None or grad._nnz() == 0 for grad in grads):
-            self._passes = []
-            for table in self._tables:
-                table.found = []
-        first = sum(len(one.records) for one in self._passes) * self.width
-        self._passes.append(now)
+        # Hooks of one pass alone: the model may be copied, saved and evaluated meanwhile.
+        handles = [table.leave_out(impressions) for table in self._tables]
+        try:
+            result = closure()
+        finally:
+            for handle in handles:
+                handle.remove()
         for k, table in enumerate(self._tables):
-            calls = [one for one in now.calls if one.module.k == k and one.read.grad is not None]
-            if not calls:
-                continue
-            found = [one.gradients() for one in calls]
-            ids, at, values = map(torch.cat, zip(*found)) if len(found) > 1 else found[0]
-            n = values.new_full((len(ids), 1), len(now.records))
-            table.found.append((ids, at + first, n))
-            gradient = gradient_of(ids[None], values, table.weight.shape)
-            earlier = table.weight.grad
-            table.weight.grad = gradient if earlier is None else concatenated([earlier, gradient])
-        now.calls = []
-
-    @torch.no_grad()
-    def _before_step(self, _: Any, args: tuple, kwargs: dict) -> None:
-        """Takes the gradients from the optimizer and lets their lookups vote."""
-        if any(one is not None for one in (*args[1:], *kwargs.values())):
-            raise ValueError("give the closure to LeaveOneOutRows.backward, and none to step")
-        if not (passes := self._passes):
-            return
-        # All tables are checked before the first changes; a step that was refused can be repeated.
-        found = [self._lookups(k, table) for k, table in enumerate(self._tables)]
-        self._passes = []
-        parts = [one.records for one in passes]
-        records = parts[0] if len(parts) == 1 else torch.cat(parts)
-        for table, lookups in zip(self._tables, found):
-            lr = float(self._group(table)["lr"])
-            fused = self._processes == 1 and self._is_fused(table)
-            table.vote(lookups, records, lr, fused)
-            table.weight.grad, table.found = None, []
-        for one, new in zip(passes, records.split([len(part) for part in parts])):
-            if self._store is not None:
-                self._store.replace(one.given, new)
-            elif new is not one.given:
-                one.given.copy_(new)
-
-    def _lookups(self, k: int, table: VotedTable) -> Lookups:
-        """Returns the lookups of table k since `zero_grad`."""
-        weight, grad, found = table.weight, table.weight.grad, table.found
-        if grad is None or (not found and grad.is_sparse and grad._nnz() == 0):
-            none = torch.empty(0, dtype=torch.int64, device=weight.device)
-            return Lookups(none, none, weight.new_empty(0, weight.shape[1]))
-        if not found:
-            remedy = "call its module, and build this before torch.compile has run the model"
-            raise RuntimeError(f"table {k} has a gradient of no lookup that was seen: {remedy}")
-        ids, at, n = map(torch.cat, zip(*found)) if len(found) > 1 else found[0]
-        check_gradient(weight, grad, f"table {k}", self._group(table)["check_finite"])
-        if not torch.equal(grad._indices()[0], ids):
-            remedy = "clip it by norm, and do not coalesce it between backward and step"
-            lost = f"the gradient of table {k} no longer lists the lookups of the batch"
-            raise RuntimeError(f"{lost}: {remedy}")
-        return Lookups(ids, at, grad._values() * n)
-
-    def close(self) -> None:
-        """Leaves the model and the optimizer as they would be without this object."""
-        for handle in self._handles:
-            handle.remove()
+            gradient = table.weight.grad
+            if gradient is not None and not (gradient.is_sparse and gradient._nnz() == 0):
+                remedy = "call its module, and neither compile the model nor add up gradients"
+                found = f"{named(k, table.weight)} has a gradient of a lookup that was not seen"
+                raise RuntimeError(f"{found}: {remedy}")
+        for table in self._tables:
+            table.vote(impressions, float(self._optimizer.options(table.weight)["lr"]))
+        return result
 
     @property
     def n_bytes(self) -> int:
-        """The memory of the votes and of the counts of rows, in bytes, without that of a file."""
-        counts = sum(table.count.nbytes for table in self._tables)
-        return counts + (self._store.n_bytes if self._store is not None else 0)
+        """The memory of the votes and of the counts of rows, in bytes."""
+        return sum(value.nbytes for table in self._tables for value in table.tensors().values())
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state; it can be saved in the middle of an epoch, too.
-
-        Votes in a file are mapped, not read into memory, so save them before the next step. Those
-        of votes="column" are the caller's.
-        """
-        votes = None if self._store is None else self._store.state()
-        return self._given() | {"tables": [table.state() for table in self._tables], "votes": votes}
+        """Returns the state as copies; it can be saved in the middle of an epoch, too."""
+        states = []
+        for table in self._tables:
+            copies = {name: value.clone() for name, value in table.tensors().items()}
+            states.append({"steps": table.steps, **copies})
+        return {"below": self.below, "tables": states}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores a saved state; raises a ValueError if it has other arguments or tables."""
-        check_same(state_dict, self._given(), "LeaveOneOutRows", "these have")
+        check_same(state_dict, {"below": self.below}, "LeaveOneOutRows", "these have")
         of_each = (one["count"].shape + one["mean_square"].shape for one in state_dict["tables"])
         saved, here = [*map(tuple, of_each)], [tuple(table.weight.shape) for table in self._tables]
         if saved != here:
             raise ValueError(f"the state is of tables of shapes {saved}, these have {here}")
-        for table, one in zip(self._tables, state_dict["tables"]):
-            table.load(one)
-        if self._store is not None:
-            self._store.load(state_dict["votes"])
-        self._passes = []
-
-    def __getstate__(self) -> dict[str, Any]:
-        remedy = "build one for the copy of the model, and give it the state_dict of this one"
-        # The hooks of a copied model would call this object.
-        raise TypeError(f"LeaveOneOutRows cannot be copied or pickled: {remedy}")
-
-    def _given(self) -> dict[str, Any]:
-        given = {name: getattr(self, name) for name in ("below", "bits", "width")}
-        lookups = {one.name: one.slots for one in self._modules}
-        return given | {"lookups": lookups, "column": self._store is None}
+        for table, state in zip(self._tables, state_dict["tables"]):
+            table.steps = state["steps"]
+            for name, value in table.tensors().items():
+                setattr(table, name, state[name].to(value.device, copy=True))
 
 
-def _leave_alone(model: nn.Module, tables: list[Tensor]) -> None:
-    """Makes DistributedDataParallel leave the tables alone; all take those of process 0."""
-    every = model.named_parameters(remove_duplicate=False)
-    names = {name for name, p in every if any(p is table for table in tables)}
-    ignored = {*getattr(model, "_ddp_params_and_buffers_to_ignore", ()), *names}
-    model._ddp_params_and_buffers_to_ignore = ignored  # type: ignore[assignment]
-    for table in tables:
-        dist.broadcast(table.detach(), 0)
+class _VotedTable:
+    """The table of a module, with the last vote of each impression, (n, dim)."""
+
+    def __init__(self, module: nn.Embedding, below: float) -> None:
+        self.module, self.below, self.steps = module, below, 0
+        self.weight, device = module.weight, module.weight.device
+        self.count = torch.zeros(len(self.weight), dtype=torch.int32, device=device)
+        self.mean_square = torch.zeros(self.weight.shape[1], dtype=torch.float64, device=device)
+        self.read: tuple[Tensor, Tensor] | None = None  # in a pass: ids, (n,), and rows, (n, dim)
+        self.forget()
+
+    def forget(self) -> None:
+        self.votes = self.weight.new_zeros(0, self.weight.shape[1])
+        self.voted = torch.zeros(0, dtype=torch.bool, device=self.weight.device)
+
+    def tensors(self) -> dict[str, Tensor]:
+        names = ("count", "mean_square", "votes", "voted")
+        return {name: getattr(self, name) for name in names}
+
+    def leave_out(self, impressions: Tensor) -> torch.utils.hooks.RemovableHandle:
+        """Takes the votes of impressions out of what the module looks up until the hook is gone."""
+        check_not_grown(self.weight, len(self.count), "LeaveOneOutRows")
+        self.read, n = None, int(impressions.max()) + 1 if len(impressions) else 0
+        if n > len(self.votes):
+            more = max(n, 2 * len(self.votes)) - len(self.votes)
+            try:
+                votes = self.votes.new_zeros(more, self.votes.shape[1])
+            except RuntimeError as error:
+                remedy = "number them from 0 on, without gaps"
+                raise ValueError(f"no room for votes of {n:,} impressions: {remedy}") from error
+            self.votes = torch.cat([self.votes, votes])
+            self.voted = torch.cat([self.voted, self.voted.new_zeros(more)])
+        return self.module.register_forward_hook(
+            lambda module, args, out: self._look_up(impressions, args, out)
+        )
+
+    @torch.no_grad()
+    def _look_up(self, impressions: Tensor, args: tuple, out: Tensor) -> Tensor:
+        name = f"the nn.Embedding of shape {tuple(self.weight.shape)}"
+        if self.read is not None:
+            once = "LeaveOneOutRows needs one lookup of each impression"
+            raise ValueError(
+                f"{name} is called twice in a pass, by the model or a checkpoint: {once}"
+            )
+        if type(out.grad_fn).__name__ != "EmbeddingBackward0":
+            found = f"{name} returns something else than rows that get a gradient"
+            remedy = "it must not scale them, have hooks, be frozen, or run in a checkpoint"
+            raise ValueError(f"{found}: {remedy}")
+        (ids,) = args
+        if ids.shape != impressions.shape:
+            needed = f"those of the {len(impressions)} of the batch, in its order"
+            got = f"{name} gets ids of shape {tuple(ids.shape)}"
+            raise ValueError(f"{got}: LeaveOneOutRows needs {needed}")
+        own = self.votes.index_select(0, impressions.to(ids.device))
+        self.read = ids, (out.detach() - own).requires_grad_()
+        return self.read[1]
+
+    @torch.no_grad()
+    def vote(self, impressions: Tensor, lr: float) -> None:
+        """Lets the lookups of a pass replace their votes, and change their rows."""
+        if self.read is None or self.read[1].grad is None or len(impressions) == 0:
+            return
+        ids, gradient = self.read[0], len(impressions) * self.read[1].grad  # the loss is their mean
+        self.read, at = None, impressions.to(ids.device)
+        few, had, own = self.count[ids] < self.below, self.voted[at], self.votes[at]
+        again = few & had
+        self.count.index_add_(0, ids, (~again).int())
+        self.steps += 1
+        change = gradient.double().square().mean(dim=0) - self.mean_square
+        self.mean_square += change / min(self.steps, _SLOWEST)
+        rate = (lr / self.mean_square.clamp(min=1e-60).sqrt()).float()
+        n = self.count[ids].float()
+        root = (n + EARLIER).sqrt()
+        weigh = torch.where(again, 2 * (root - EARLIER**0.5) / n, 1 / root)
+        new = -weigh[:, None] * (rate * gradient)
+        self.weight.index_add_(0, ids, new - own * again[:, None])
+        # Of a row that has become frequent a vote stays, and is no longer known.
+        self.votes[at], self.voted[at] = new * few[:, None], few

@@ -273,7 +273,7 @@ ALL_METHODS: dict[str, Method] = {
         group="own label",
         formula=r"w - v_k,\quad v_k = -\eta\,g_k / \sqrt{m\,(n + 4)}",
         source="ours",
-        needs="a vote in 8 bits for each lookup",
+        needs="a vote for each lookup",
     ),
     "two_fold": Method(
         "two-fold tables",

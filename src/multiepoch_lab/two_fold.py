@@ -57,7 +57,7 @@ class TwoFoldTables:
     def backward(self, impressions: Tensor, closure: Callable[[], Any]) -> Any:
         """Calls the closure three times, steps the copies, and returns what the last call returns.
 
-        The arguments are those of `LeaveOneOutRows.backward` with votes in memory.
+        The arguments are those of `LeaveOneOutRows.backward`.
         """
         fold, learned = impressions % 2, [*self._dense, *self._tables]
         try:

@@ -1,4 +1,4 @@
-"""The fused path on a CPU: calls the kernels of `_kernels*.cpp` through ctypes.
+"""The fused path on a CPU: calls the kernels of `_kernels.cpp` through ctypes.
 
 `pip install` builds them as plain shared libraries if there is a C++ compiler; nothing compiles
 later. Without them the eager path does the same work.
@@ -32,7 +32,7 @@ int32s, int64s, float32s = (
 )
 log = logging.getLogger("multiepoch")
 Pointer, Int, Int32 = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
-Float, Double = ctypes.c_float, ctypes.c_double
+Float = ctypes.c_float
 
 
 class Step(ctypes.Structure):
@@ -70,7 +70,7 @@ class Batch(ctypes.Structure):
 
 
 BATCH, STEP, SCALE = map(ctypes.POINTER, (Batch, Step, Scale))
-SIGNATURES: dict[str, tuple] = {  # by function of _kernels*.cpp: what it returns, what it takes
+SIGNATURES: dict[str, tuple] = {  # by function of _kernels.cpp: what it returns, what it takes
     "touched_rows": (Int, [Pointer, Int, Int, *[Pointer] * 4]),
     "distinct_rows": (Int, [Pointer, Int, Int, Pointer, Pointer]),
     "sum_rows": (None, [BATCH, Pointer, Int32]),
@@ -80,11 +80,6 @@ SIGNATURES: dict[str, tuple] = {  # by function of _kernels*.cpp: what it return
     "add_counts": (Int, [Pointer, Int, Pointer, Pointer, Int, Pointer]),
     "move_counts": (None, [Pointer, Int, Pointer, Int]),
     "counts_of": (None, [Pointer, Int, Pointer, Int, Pointer]),
-    "leave_out": (None, [*[Pointer] * 4, *[Int] * 3, Pointer]),
-    "vote": (
-        None,
-        [*[Pointer] * 3, *[Int] * 3, *[Pointer] * 3, Int32, Pointer, Double, Double, Float],
-    ),
 }
 
 
@@ -113,7 +108,7 @@ def _load(path: Path) -> ctypes.CDLL:
     """Raises an OSError if the library is left over from another source than the one here."""
     kernels = ctypes.CDLL(str(path))
     kernels.source_hash.restype = ctypes.c_char_p
-    source = b"".join(one.read_bytes() for one in sorted(path.parent.glob("_kernels*.cpp")))
+    source = path.with_name("_kernels.cpp").read_bytes()
     if kernels.source_hash().decode() != hashlib.sha256(source).hexdigest():
         raise OSError("built from another version of _kernels.cpp")
     for name, (returns, takes) in SIGNATURES.items():

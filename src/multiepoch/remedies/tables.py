@@ -45,12 +45,6 @@ def check_fits(what: str, rows: Tensor, values: Tensor | None, table: Tensor) ->
         raise ValueError(f"{found}: load the state of a table of the same shape")
 
 
-def as_bytes(values: Tensor) -> Tensor:
-    """Copies values of k rows, (k, ...), as bytes, uint8."""
-    # A clone, since a single row may have a stride of 0, which has no view as bytes.
-    return values.clone(memory_format=torch.contiguous_format).view(torch.uint8)
-
-
 def grown(counts: Tensor, table: Tensor) -> Tensor:
     """Adds a count of 0 for each row that a table has grown by."""
     more = len(table) - len(counts)
