@@ -28,6 +28,6 @@ def test_the_code_of_the_page_runs_and_prints_what_it_shows():
             exec(code, names)
         printed = output.getvalue()
     assert n_shown == 1
-    optimizer, rewind = names["optimizer"], names["rewind"]
-    assert optimizer.embedding.state[names["model"].user.weight]["step"] == 20 * 14 + 2
-    assert rewind.n_bytes > 0
+    optimizer, repeat = names["optimizer"], names["repeat"]
+    assert optimizer.embedding.state[names["model"].user.weight]["step"] == 20 * 12 + 2
+    assert repeat.n_bytes > 0

@@ -38,9 +38,10 @@ class EndsMean(Served):
     def add(self) -> None:
         """Adds the model as it is; nothing if it cannot be added."""
         values = [*self._values()]
-        if not self.mean:
-            self.mean = [self._copy(value) for value in values]
         self.n += 1
+        if not self.mean:
+            self.mean = [self._copy(one, at_least_float32(one.dtype)) for one in values]
+            return
         for mean, value in zip(self.mean, values):
             mean.lerp_(value.to(mean), 1 / self.n)
 
@@ -54,12 +55,11 @@ class EndsMean(Served):
                 raise RuntimeError(f"{found}: {remedy}, which begins a new mean")
             yield value.detach()
 
-    def _copy(self, value: Tensor) -> Tensor:
-        device, dtype = self.device or value.device, at_least_float32(value.dtype)
-        return value.to(device, dtype, copy=True)
+    def _copy(self, value: Tensor, dtype: torch.dtype) -> Tensor:
+        return value.to(self.device or value.device, dtype, copy=True)
 
     def trained(self) -> list[Tensor]:
-        return [value.to(self.device or value.device, copy=True) for value in self._values()]
+        return [self._copy(value, value.dtype) for value in self._values()]
 
     def served(self) -> list[Tensor]:
         return self.mean
