@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from multiepoch_lab.stats import interval
-from reproduction import command, judge, records
+from reproduction import command, judge, records, sentences
 from tests import test_sentences
 from tools import cost
 
@@ -36,8 +36,9 @@ def shown() -> dict[str, float | list[float] | str]:
     Values over seeds are the mean and the ends of the interval.
     """
     texts = [text for path in test_sentences.FILES for text in test_sentences.texts(path)]
-    texts += [page.read_text() for page in test_sentences.PAGES]
-    names = re.findall(r"\{ ?(\w+\.[^{}:\s]+)", "".join(texts))
+    names = re.findall(r"\{(\w+\.[^{}:\s]+)", "".join(texts))
+    for page in test_sentences.PAGES:
+        names += [one.partition(":")[0] for one in sentences.ON_A_PAGE.findall(page.read_text())]
     names += re.findall(r"\"(\w+\.[^\"\s]+)\"", (ROOT / "paper" / "paper.tex.j2").read_text())
     values = test_sentences.VALUES
     found = {name: values[name] for name in names if name in values.of(name)}
