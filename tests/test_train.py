@@ -198,6 +198,18 @@ def test_running_loss_is_that_of_the_batches_since_the_last_evaluation(tiny_log)
     assert mean == pytest.approx(metrics.logloss(predict(model, log)[:, 0], log.labels[:, 0]))
 
 
+def test_points_that_fall_on_one_step_are_all_measured_there(tiny_log):
+    log = tiny_log(n=100)
+    model, optimizers = setup(log.schema)
+    how = dict(epochs=2, batch_size=50, evaluate=log, evaluate_at=(0.1, 0.25, 1.0), **quiet)
+    table = train(model, optimizers, log, **how)
+    points = {epoch: part.drop(columns="epoch").values for epoch, part in table.groupby("epoch")}
+    assert list(points) == [0.1, 0.25, 1.0, 1.1, 1.25, 2.0]
+    for one, other in ((0.1, 0.25), (1.1, 1.25)):
+        assert (points[one] == points[other]).all()
+    assert not (points[0.25] == points[1.0]).all()
+
+
 def test_loss_weights_choose_what_is_learnt(tiny_log):
     log = tiny_log()
     model, optimizers = setup(log.schema)

@@ -203,7 +203,9 @@ class _Run:
         n_steps = math.ceil(len(log) / batch_size)
         end = round(n_steps * min(1.0, self.config.epochs - self.index))
         fractions = self.config.evaluate_at if self.index in self.config.evaluated else ()
-        stops = {max(1, round(at * n_steps)): at for at in fractions}
+        stops: dict[int, list[float]] = {}  # the points after each step; a short epoch has few
+        for at in fractions:
+            stops.setdefault(max(1, round(at * n_steps)), []).append(self.index + at)
         before = self.samples
         self.saved_at = started = time.perf_counter()
         for step in range(self.step, end):
@@ -214,7 +216,7 @@ class _Run:
                 self._check_running()  # also makes a CUDA device finish what is being timed
                 paused = time.perf_counter()
                 if evaluate:
-                    self._evaluate(self.index + stops[step + 1], log, splits)
+                    self._evaluate(stops[step + 1], log, splits)
                 if save:
                     self._save()
                 started += time.perf_counter() - paused
@@ -253,7 +255,8 @@ class _Run:
         generator = torch.Generator().manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
         return torch.randperm(n, generator=generator).to(self.device)
 
-    def _evaluate(self, epoch: float, log: Log, splits: dict[str, Log]) -> None:
+    def _evaluate(self, epochs: Sequence[float], log: Log, splits: dict[str, Log]) -> None:
+        """Measures the model as it is, once for all the points that fall on this step."""
         running = zip(log.objectives, self._running_losses())
         rows = {"running": [("all", objective, "logloss", loss) for objective, loss in running]}
         self.running.zero_()
@@ -265,7 +268,11 @@ class _Run:
             group = None if self.config.groups is None else self.config.groups(log, other)
             rows[split] = list(measure(logits, other, group, partial(self._say_once, split)))
         for split, measured in rows.items():
-            self.history += [(self.name, epoch, self.samples, split, *row) for row in measured]
+            self.history += [
+                (self.name, epoch, self.samples, split, *row)
+                for epoch in epochs
+                for row in measured
+            ]
             whole = [row for row in measured if row[0] == "all" and row[2] == "logloss"]
             self.latest[split] = [value for *_, value in whole]
 
