@@ -370,17 +370,19 @@ def test_a_gpu_asked_for_in_vain_is_refused_in_words(monkeypatch):
         profile("huge")
 
 
-def test_the_dense_rate_falls_in_the_second_epoch_and_is_back_on_a_new_day(tiny_log):
+@pytest.mark.parametrize("factor", [0.5, 0.0])
+def test_the_dense_rate_falls_in_the_second_epoch_and_is_back_on_a_new_day(factor, tiny_log):
     model = ConversionModel(tiny_log().schema, embedding_dim=2)
     optimizer, every_epoch = METHODS["plain"].build(
-        model, dense_lr=0.1, embedding_lr=1.0, dense_factor=0.5
+        model, dense_lr=0.1, embedding_lr=1.0, dense_factor=factor
     )
     rates = []
-    for index in (0, 1, 2, 0):
+    for index in (0, 1, 2, 0, 1):
         every_epoch.before_epoch(index)
         rates.append([group["lr"] for group in optimizer.param_groups])
     dense, tables = zip(*[(rate[0], set(rate[1:])) for rate in rates])
-    assert dense == (0.1, 0.05, 0.05, 0.1) and all(one == {1.0} for one in tables)
+    low = factor * 0.1
+    assert dense == (0.1, low, low, 0.1, low) and all(one == {1.0} for one in tables)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # the changed ratio is meant
         optimizer.step()

@@ -98,11 +98,26 @@ class EveryEpoch(Around):
         self.optimizer.set_epoch(index)
         if self.dense_factor != 1:
             factor = self.dense_factor if index > 0 else 1.0
-            for group in self.optimizer.dense.param_groups:  # at whatever rate a scheduler set
-                group["lr"] *= factor / group.get("epoch_factor", 1.0)
-                group["epoch_factor"] = factor  # in the group, so that it is saved with the rate
+            for group in self.optimizer.dense.param_groups:
+                _scale_rate(group, factor)
             self.optimizer.keep_ratio()
         super().before_epoch(index)
+
+
+def _scale_rate(group: dict[str, Any], factor: float) -> None:
+    """Multiplies a group's rate, whatever a scheduler made of it, by the factor of an epoch.
+
+    The last factor is in the group, so that it is saved with the rate.
+    """
+    last = group.get("epoch_factor", 1.0)
+    if factor == last:
+        return
+    if last == 0:  # of a rate of 0, nothing else is left
+        group["lr"] = group["thawed_lr"] * factor
+    else:
+        group["thawed_lr"] = group["lr"] / last
+        group["lr"] *= factor / last
+    group["epoch_factor"] = factor
 
 
 @dataclass(frozen=True)
