@@ -339,7 +339,7 @@ def test_the_control_of_days_has_the_steps_of_two_epochs_and_the_rates_of_one(mo
 def test_growth_counts_rows_and_memory_is_what_a_rewind_keeps():
     below, dim = 3, 4
     grown = continual.growth(TINY, seed=0, below=below)
-    world, n_days = TINY.world(0), continual.n_days(TINY)
+    world, n_days = TINY.world(0), TINY.days
     logs = [world.day(day) for day in range(n_days)]
     users = [set(log.ids["user"].tolist()) for log in logs]
     mine = grown[grown["table"] == "user"].set_index("day")
@@ -366,7 +366,7 @@ def test_a_gpu_asked_for_in_vain_is_refused_in_words(monkeypatch):
     assert runs.resolve_device("auto") == "cpu"
     with pytest.raises(ValueError, match="torch sees no GPU"):
         runs.resolve_device("cuda")
-    with pytest.raises(ValueError, match="choose from quick, cpu, long, gpu"):
+    with pytest.raises(ValueError, match="choose from toy, quick, cpu, long, gpu"):
         profile("huge")
 
 

@@ -44,6 +44,10 @@ def scanned() -> pd.DataFrame:
     )
 
 
+DAY = 15_625  # impressions
+FRESH, UNIQUE = ([n * DAY for n in times] for times in (worth.WINDOWS, worth.REPEATED))
+
+
 def priced() -> pd.DataFrame:
     """Losses of a law: repeats are worth up to 1.5 epochs of fresh data, and fall with tau = 2."""
     rows = []
@@ -53,13 +57,13 @@ def priced() -> pd.DataFrame:
         rows.append((remedy, seed, "click", float(epoch), loss, n))
 
     for seed in range(4):
-        for n in worth.FRESH:
+        for n in FRESH:
             add("plain", n, seed, 1, n)
-        for n, epoch in itertools.product(worth.UNIQUE, worth.EPOCHS):
+        for n, epoch in itertools.product(UNIQUE, worth.EPOCHS):
             repeats = 1.5 * (1 - np.exp(-(epoch - 1) / 2))
             for remedy in (worth.TAIL, worth.OWN):
                 add(remedy, n, seed, epoch, n * (1 + repeats + 1e-4 * seed * (1 + n / 1e6)))
-            if n == worth.UNIQUE[-1]:
+            if n == UNIQUE[-1]:
                 add(worth.FIXED, n, seed, epoch, n * (1 + repeats / 2 + 1e-4 * seed))
             if epoch > 1:
                 add("plain", n, seed, epoch, n * (0.8 + 1e-4 * seed))
@@ -91,13 +95,13 @@ def test_windows_are_nested_parts_of_one_log_and_the_held_out_day_is_small():
     few = replace(profile("quick"), held_out=50)
     window, _, test = few.split(few.world(0))
     assert (len(window), len(test)) == (4 * few.impressions_per_day, 50)
-    trials = worth.trials_of(20)
+    trials = worth.trials_of(20, DAY)
     along = {t.about["unique"]: t.hyperparameter for t in trials if t.about["method"] == worth.TAIL}
     assert along[250_000] == 4 * along[62_500]
-    assert len({t.share for t in trials}) == len(worth.FRESH) and max(t.share for t in trials) == 1
+    assert len({t.share for t in trials}) == len(FRESH) and max(t.share for t in trials) == 1
 
 
 def test_twice_the_data_is_compared_with_two_epochs_of_half():
     found = worth.twice(priced())
-    assert sorted(found.index.unique("unique")) == list(worth.UNIQUE)
+    assert sorted(found.index.unique("unique")) == UNIQUE
     assert (found < 0).all()

@@ -1,6 +1,7 @@
 """`python -m reproduction CHAPTER`: runs an experiment without its notebook and keeps a record."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from inspect import signature
@@ -28,7 +29,7 @@ from reproduction.first_step import experiment as first_step
 from reproduction.interplay import constants
 from reproduction.interplay import experiment as interplay
 from reproduction.own_label import served
-from reproduction.runs import PROFILES, profile, resolve_device
+from reproduction.runs import PROFILES, kept_runs, profile, resolve_device
 from reproduction.second_epoch import causes
 from reproduction.second_epoch import experiment as overfitting
 
@@ -85,7 +86,8 @@ def command(arguments: list[str]) -> int:
         description="Runs a chapter's experiment and writes its record under results/PROFILE/. "
         "Finished runs are kept in runs/: an interrupted call resumes when repeated.",
     )
-    parser.add_argument("chapter", choices=EXPERIMENTS, help="which experiment")
+    parser.add_argument("chapter", nargs="?", choices=EXPERIMENTS, help="which experiment")
+    parser.add_argument("--list", action="store_true", help="prints the experiments' names")
     parser.add_argument("--profile", choices=PROFILES, default="cpu")
     parser.add_argument("--seeds", type=int, nargs="+", help="default: those of the profile")
     parser.add_argument("--record", help="folder under results/ (default: the profile's name)")
@@ -102,14 +104,22 @@ def command(arguments: list[str]) -> int:
         "--judge-again", action="store_true", help="trains nothing; judges the record that is there"
     )
     options = parser.parse_args(arguments)
+    if options.list:
+        print(*EXPERIMENTS, sep="\n")
+        return 0
+    if options.chapter is None:
+        parser.error("which experiment? --list prints their names")
     experiment = EXPERIMENTS[options.chapter]
     if options.only and "only" not in signature(experiment.run).parameters:
         parser.error(f"--only does not apply to {options.chapter}")
 
     sizes = profile(options.profile)
+    if sizes.toy:  # its records say nothing, and stay away from those that do
+        os.environ.setdefault("MULTIEPOCH_RESULTS", str(kept_runs() / "results"))
     if options.judge_again:
         return _judge_again(experiment, options.record or sizes.name)
-    seeds = tuple(options.seeds or experiment.seeds or sizes.seeds)
+    own = None if sizes.toy else experiment.seeds
+    seeds = tuple(options.seeds or own or sizes.seeds)
     folder = options.record or sizes.name
     which = {"only": options.only} if options.only else {}
     try:
@@ -125,7 +135,7 @@ def command(arguments: list[str]) -> int:
         print("\nstopped; finished runs are kept, and the same call resumes", file=sys.stderr)
         return 130
     if options.chapter == "tuning":
-        if not options.keep_rates:
+        if not (options.keep_rates or sizes.toy):
             tuning.write_tuned(rows)
         seeds = sizes.tuning_seeds
     kept = records.read(experiment.name, folder) if experiment.merge else None

@@ -258,7 +258,7 @@ def tune(candidate: Candidate, profile: Profile, device: str) -> pd.DataFrame:
     one_log = candidate.data == "half of kuairand"  # the same for each seed
     seeds = profile.tuning_seeds[:1] if one_log else profile.tuning_seeds
     axes = {name: list(values) for name, values in candidate.axes().items()}
-    first, most = candidate.n_trials
+    first, most = profile.trials or candidate.n_trials
     found: list[dict] = []
     todo, stage = [dict(zip(axes, point)) for point in design(axes, first)], "design"
     while todo:

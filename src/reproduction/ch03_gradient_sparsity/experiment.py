@@ -4,6 +4,7 @@ Nothing is trained: a row has a gradient if the batch looks it up, whatever the 
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -49,10 +50,12 @@ def run(profile: Profile, device: str = "auto", seeds=None) -> pd.DataFrame:
           batches of BATCH.
     """
     device = resolve_device(device)
+    per_day = max(profile.impressions_per_day, BATCH // profile.train_days)  # a batch at least
+    sizes = replace(profile, impressions_per_day=per_day)
     kuairand = split_by_day(load_kuairand(), **PACKAGED_SPLIT)[0]
     rows = []
     for seed in seeds or profile.seeds:
-        window = profile.split(profile.world(seed))[0]
+        window = sizes.split(sizes.world(seed))[0]
         for source, one in (("AdsWorld", window), ("KuaiRand", kuairand)):
             found = pd.DataFrame(measure(one.to(device), seed), columns=COLUMNS[3:])
             rows.append(found.assign(profile=profile.name, seed=seed, source=source))

@@ -40,7 +40,7 @@ def runs(epochs: int, scales: Sequence[str] = tuple(FAL_SCALES)) -> list[Run]:
 
 def run(profile: Profile, device: str = "auto", seeds=None) -> pd.DataFrame:
     """Trains the scales for up to three epochs and returns rows of `runs.COLUMNS`."""
-    scales = tuple(FAL_SCALES) if profile.name in ("long", "gpu") else LIVE
+    scales = tuple(FAL_SCALES) if profile.every_scale else LIVE
     todo = over_seeds(seeds or profile.seeds, runs(min(3, profile.epochs), scales))
     return run_all(todo, profile, device)
 

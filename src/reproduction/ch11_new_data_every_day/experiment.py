@@ -63,14 +63,9 @@ def run_of(setting: str, days: int) -> Run:
     return Run(arm.method, 0, setting=setting, days=days, **how)
 
 
-def n_days(profile: Profile) -> int:
-    """Returns how many days a profile trains on."""
-    return {"quick": 4, "cpu": 10, "gpu": 30}.get(profile.name, 20)
-
-
 def run(profile: Profile, device: str = "auto", seeds=None, arms=tuple(ARMS)) -> pd.DataFrame:
     """Trains day by day; returns losses and memory as rows of `runs.COLUMNS`, a setting an arm."""
-    todo = [run_of(name, n_days(profile)) for name in arms]
+    todo = [run_of(name, profile.days) for name in arms]
     rows = run_all(over_seeds(seeds or SEEDS, todo), profile.board(), device)
     kept = (EXPECTED, "table_bytes", "state_bytes", "rewind_bytes")
     return rows[rows["metric"].isin(kept)].reset_index(drop=True)
@@ -149,7 +144,7 @@ def growth(profile: Profile, seed: int, below: float) -> pd.DataFrame:
 
     The columns are day (from 1 on, as in result rows), table, rows, touched and infrequent.
     """
-    world, days, found = profile.world(seed), n_days(profile), []
+    world, days, found = profile.world(seed), profile.days, []
     tables = world.schema(days).cardinality
     seen = {name: torch.zeros(n, dtype=torch.bool) for name, n in tables.items()}
     for day in range(days):

@@ -181,7 +181,8 @@ def priced(rows: pd.DataFrame) -> Figure:
     found = worth.by_epochs(rows).drop(index=worth.FIXED)
     found = found.sub(found[1.0], axis=0).stack().dropna().rename("value").reset_index()
     found = found.sort_values(["unique", "epoch"])
-    found = found[found["unique"].isin((worth.UNIQUE[0], *worth.UNIQUE[2:]))]
+    smallest, _, *others = found["unique"].unique()
+    found = found[found["unique"].isin((smallest, *others))]
     found["line"] = found["remedy"].map(worth.LABELS)
     found["unique"] = found["unique"].map(lambda n: f"{n:,} unique impressions")
     label = "worth of the epochs after the first,\nin epochs of fresh data"

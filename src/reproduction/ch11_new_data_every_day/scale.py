@@ -38,7 +38,7 @@ LABELS[TAIL], LABELS[FIXED] = "tail rewind, threshold in proportion", "tail rewi
 
 def sized(profile: Profile, kind: str, times: float) -> Profile:
     """Returns the world and the window of that size; at 1, both kinds are the profile's own."""
-    held_out, seeds = profile.impressions_per_day, profile.tuning_seeds[:1]
+    held_out, seeds = profile.held_out or profile.impressions_per_day, profile.tuning_seeds[:1]
     sizes = profile.of_world()
     grow = sizes if GROWS[kind] else ("impressions_per_day",)
     sizes |= {name: round(times * sizes[name]) for name in grow}
@@ -85,7 +85,8 @@ def run(profile: Profile, device: str = "auto", seeds=None, only: str = "") -> p
         ValueError: If it is found in none.
     """
     seeds, found = tuple(seeds or SEEDS), []
-    names = [(times, kind) for times in TIMES for kind in GROWS]
+    sizes = [times for times in TIMES if times <= profile.largest]
+    names = [(times, kind) for times in sizes for kind in GROWS]
     names = [(times, kind) for times, kind in names if re.search(only, f"{times:g}, {kind}")]
     if not names:
         raise ValueError(f'no size\'s name has {only!r}; they are as "4, {IDS}".')

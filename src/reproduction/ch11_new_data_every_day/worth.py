@@ -26,8 +26,8 @@ from reproduction.tuning import chosen, on_board
 NAME = "worth"
 SEEDS = tuple(range(30, 38))  # no pilot and no tuning has seen them
 EPOCHS = (1, 2, 3, 4, 8)
-FRESH = tuple(15_625 * 2**k for k in range(8))  # impressions, trained on once: up to 2 million
-UNIQUE = FRESH[2:6]  # impressions, trained on repeatedly
+WINDOWS = tuple(2**k for k in range(8))  # trained on once, in days of the board: up to 128
+REPEATED = WINDOWS[2:6]  # trained on repeatedly
 TAIL, OWN = "tail_rewind", "leave_one_out_votes"
 FIXED = f"{TAIL}, threshold of the smallest window"  # in the largest
 LABELS = {name: BOARD[name].label for name in ("plain", "meda", TAIL, OWN)}
@@ -39,35 +39,40 @@ MEAN = "mean"  # over the objectives
 def sizes(profile: Profile) -> Profile:
     """Returns the board's world with as many impressions as the largest window has."""
     board = profile.board()
-    return replace(board, impressions_per_day=FRESH[-1] // board.train_days, held_out=62_500)
+    day, days = board.impressions_per_day, board.train_days
+    return replace(board, impressions_per_day=WINDOWS[-1] * day // days, held_out=4 * day)
 
 
-def trials_of(seed: int) -> list[Run]:
-    """Returns the runs of one seed: plain over each window once, and each method repeated."""
+def trials_of(seed: int, day: int) -> list[Run]:
+    """Returns the runs of one seed: plain over each window once, and each method repeated.
 
-    def trial(name: str, n: int, epochs: tuple[int, ...]) -> Run:
+    day: The impressions of a day of the board.
+    """
+
+    def trial(name: str, times: int, epochs: tuple[int, ...]) -> Run:
         method = name.split(",")[0]
         best = chosen(on_board(method))
         if best.hyperparameter is not None and name != FIXED:  # a threshold, of lookups
-            best = replace(best, hyperparameter=best.hyperparameter * n // UNIQUE[0])
+            scaled = best.hyperparameter * times // REPEATED[0]
+            best = replace(best, hyperparameter=scaled)
         return Run(
             method,
             seed,
             **asdict(best),
-            about={"unique": n, "method": name},
+            about={"unique": times * day, "method": name},
             epochs=epochs[-1],
             evaluate_epochs=tuple(epoch - 1 for epoch in epochs),
             evaluate_at=(1.0,),
-            share=n / FRESH[-1],
+            share=times / WINDOWS[-1],
             rule="rowwise_adagrad",
         )
 
-    once = [trial("plain", n, (1,)) for n in FRESH if n not in UNIQUE]
+    once = [trial("plain", times, (1,)) for times in WINDOWS if times not in REPEATED]
     repeated = [
-        trial(name, n, EPOCHS if name in (TAIL, FIXED) else EPOCHS[:-1])
-        for n in UNIQUE
+        trial(name, times, EPOCHS if name in (TAIL, FIXED) else EPOCHS[:-1])
+        for times in REPEATED
         for name in LABELS
-        if name != FIXED or n == UNIQUE[-1]
+        if name != FIXED or times == REPEATED[-1]
     ]
     return [*once, *repeated]
 
@@ -77,15 +82,16 @@ def lookups(profile: Profile, seed: int) -> pd.DataFrame:
     log = window(profile, seed=seed)[0]
     order = torch.randperm(len(log), generator=torch.Generator().manual_seed(seed))
     ids = log.ids[COLUMN][order]  # as a run draws its share
-    values = {n: n / len(ids[:n].unique()) for n in UNIQUE}
+    sizes = [times * len(ids) // WINDOWS[-1] for times in REPEATED]
+    values = {n: n / len(ids[:n].unique()) for n in sizes}
     rows = pd.DataFrame({"unique": values.keys(), "value": values.values()})
     return rows.assign(remedy="", seed=seed, metric="lookups", group="all")
 
 
 def run(profile: Profile, device: str = "auto", seeds=None) -> pd.DataFrame:
     """Returns the losses of all runs, and each window's lookups a row."""
-    profile, seeds = sizes(profile), seeds or SEEDS
-    trials = [trial for seed in seeds for trial in trials_of(seed)]
+    day, profile, seeds = profile.board().impressions_per_day, sizes(profile), seeds or SEEDS
+    trials = [trial for seed in seeds for trial in trials_of(seed, day)]
     rows = as_losses(run_all(trials, profile, device))
     return pd.concat([rows, *(lookups(profile, seed) for seed in seeds)], ignore_index=True)
 
@@ -155,7 +161,8 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
         for measure, of_all in by_window.items()
         for n, values in of_all.dropna().groupby("unique")
     ]
-    largest, smallest = (tail[4.0].xs(n, level="unique") for n in (UNIQUE[-1], UNIQUE[0]))
+    by_size = tail[4.0].unstack("seed").sort_index()
+    smallest, largest = by_size.iloc[0], by_size.iloc[-1]
     found.append(("C15", "size", "", largest - smallest))
     fixed = by_epoch.xs(FIXED)[4.0].droplevel("unique")
     found.append(("C15", "in_proportion", "", largest - fixed))
@@ -190,7 +197,10 @@ def facts(record: Record) -> dict:
         by_window=by_epoch.stack().dropna(),
         total=total.stack(),
         mean=total.groupby(["remedy", "seed"]).mean().stack(),
-        largest={name: of.xs(UNIQUE[-1], level="unique").stack() for name, of in tails.items()},
+        largest={
+            name: of.xs(of.index.unique("unique").max(), level="unique").stack()
+            for name, of in tails.items()
+        },
         first=worth[1.0].groupby(["remedy", "seed"]).mean(),
         lead=-twice(record.rows),
     )

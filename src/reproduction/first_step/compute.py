@@ -12,7 +12,6 @@ import pandas as pd
 from multiepoch_lab.runner import resolve_device
 from reproduction.first_step.experiment import (
     RESETS,
-    SEARCHES,
     SEEDS,
     Trial,
     change,
@@ -36,11 +35,11 @@ COMPARED = ("one", "one, eps", *RESETS)
 
 
 def run(
-    profile: Profile, device: str = "auto", seeds=None, data=tuple(DATA), searches=SEARCHES
+    profile: Profile, device: str = "auto", seeds=None, data=tuple(DATA), searches=0
 ) -> pd.DataFrame:
     """Returns the losses of what the compute buys; shares its searches and runs with C21."""
     profile, device = sizes(profile), resolve_device(device)
-    best = search(profile, device, data, searches)
+    best = search(profile, device, data, searches or profile.searches)
     found = {key: one for key, one in trials(best).items() if key[0] in COMPARED}
     for (line, source, k), one in best.items():
         if line == "one, eps":

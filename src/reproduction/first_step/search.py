@@ -68,8 +68,8 @@ def axes(line: Line, data: str) -> dict[str, list]:
     return found
 
 
-def trials(name: str, data: str, search: int) -> list[Run]:
-    """Returns the trials of one search of one line, on its seeds."""
+def trials(name: str, data: str, search: int, n: int | None = None) -> list[Run]:
+    """Returns the trials of one search of one line, n or as many as its kind has, on its seeds."""
     line = LINES[name]
     tried = axes(line, data)
     seeds = [200 + 2 * search, 201 + 2 * search][: 2 if line.epochs == 1 else 1]
@@ -79,7 +79,7 @@ def trials(name: str, data: str, search: int) -> list[Run]:
     how |= {"evaluate_epochs": (line.epochs - 1,), "evaluate_at": (1.0,), "share": share(data)}
     return [
         Run(line.method, seed, **dict(zip(tried, point)), **how, about=about | {"trial": trial})
-        for trial, point in enumerate(design(tried, line.n_trials))
+        for trial, point in enumerate(design(tried, n or line.n_trials))
         for seed in seeds
     ]
 
@@ -94,7 +94,8 @@ def search(
 ) -> dict[tuple[str, str, int], Run]:
     """Returns the best trial by line, source and search, as a run on the test day."""
     keys = list(product(LINES, data, range(searches)))
-    runs = [one for key in keys for one in trials(*key)]
+    n = profile.trials[0] if profile.trials else None
+    runs = [one for key in keys for one in trials(*key, n)]
     rows = run_all(runs, profile, device)
     entropy = rows[(rows["metric"] == "normalized_entropy") & (rows["group"] == "all")]
     # A trial that diverged has none.

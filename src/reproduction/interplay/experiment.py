@@ -62,7 +62,7 @@ def run(profile: Profile, device: str = "auto", seeds=None) -> pd.DataFrame:
         one = runs(data, {"data": data, "size": "", "taste": 0.0})
         found.append(run_all(over_seeds(seeds, one), profile, device))
     for size, (divisor, tastes, n) in SIZES.items():
-        world = profile.smaller(divisor) if profile.name != "quick" else profile
+        world = profile.smaller(divisor) if profile.divides else profile
         for taste in tastes:
             about = {"data": "world", "size": size, "taste": taste}
             one = runs("world", about, {"taste_scale": taste})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from multiepoch_lab.data import AdsWorld, Log
@@ -31,11 +31,22 @@ class Profile:
     workers: int = 2  # processes of one thread that share the runs on a CPU
     held_out: int = 0  # impressions of the last two days; 0 for as many as a day has
     mapped: bool = False  # whether runs read their window from a file that they share
+    # What some experiments do less of in small profiles.
+    board_divisor: int = 1  # the board's world has the sizes over this
+    divides: bool = True  # whether the study of interplay has smaller worlds, too
+    days: int = 20  # of training day after day
+    largest: float = 16  # window of the study of scale, in multiples of the profile's
+    trials: tuple[int, int] | None = None  # of a search, at first and at most; None for its own
+    searches: int = 3  # each with tuning seeds of its own, where a search is repeated
+    every_scale: bool = False  # whether chapter 7 trains all scales of FAL
+    short_on_kuairand: bool = False  # whether chapter 12 trains few runs, and for two epochs
+    # Real logs are cut or made up, all experiments have the profile's seeds, and no rate is kept.
+    toy: bool = False
 
     def sizes(self) -> dict[str, int]:
         """Returns the fields on which the result of a run depends, for its key."""
-        leave_out = ("name", "seeds", "tuning_seeds", "epochs", "workers", "mapped")
-        return {name: size for name, size in asdict(self).items() if name not in leave_out}
+        names = ("batch_size", "train_days", "held_out", "toy")
+        return self.of_world() | {name: getattr(self, name) for name in names}
 
     def of_world(self) -> dict[str, int]:
         """Returns the fields that are sizes of the world."""
@@ -58,8 +69,8 @@ class Profile:
         return tuple(replace(log, schema=schema) for log in logs)
 
     def board(self) -> Profile:
-        """Returns the sizes of the board: an eighth of the world of cpu and long."""
-        return self.smaller(8) if self.name in ("cpu", "long") else self
+        """Returns the sizes of the board."""
+        return self.smaller(self.board_divisor)
 
     def smaller(self, divisor: int) -> Profile:
         """Returns a world with as many lookups a row, and about as many steps an epoch."""
@@ -77,6 +88,9 @@ _QUICK = Profile(
     batch_size=512,
     seeds=(0,),
     workers=1,
+    divides=False,
+    days=4,
+    short_on_kuairand=True,
 )
 _CPU = Profile(
     name="cpu",
@@ -87,18 +101,41 @@ _CPU = Profile(
     impressions_per_day=125_000,
     batch_size=2_048,
     seeds=(0, 1, 2),
+    days=10,
+    board_divisor=8,
 )
 
 PROFILES: dict[str, Profile] = {
+    "toy": replace(
+        _QUICK,
+        name="toy",
+        n_users=200,
+        n_products=100,
+        n_campaigns=20,
+        n_advertisers=5,
+        impressions_per_day=128,
+        batch_size=256,
+        seeds=(0, 1),
+        held_out=512,
+        largest=1,
+        trials=(2, 3),
+        searches=1,
+        every_scale=True,
+        short_on_kuairand=False,
+        toy=True,
+    ),
     "quick": _QUICK,
     "cpu": _CPU,
-    "long": replace(_CPU, name="long", seeds=(0, 1, 2, 3, 4)),
+    "long": replace(_CPU, name="long", seeds=(0, 1, 2, 3, 4), days=20, every_scale=True),
     "gpu": replace(
         _CPU,
         name="gpu",
         **{name: 10 * size for name, size in _CPU.of_world().items()},
         batch_size=16_384,
         seeds=(0, 1, 2, 3, 4),
+        days=30,
+        board_divisor=1,
+        every_scale=True,
     ),
 }
 
