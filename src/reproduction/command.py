@@ -24,7 +24,7 @@ from reproduction.ch12_real_logs import experiment as real_logs
 from reproduction.ch12_real_logs import penalty, windows
 from reproduction.dose_response import experiment as dose
 from reproduction.dose_response import production
-from reproduction.first_step import compute
+from reproduction.first_step import compute, headlines
 from reproduction.first_step import experiment as first_step
 from reproduction.interplay import constants
 from reproduction.interplay import experiment as interplay
@@ -71,6 +71,7 @@ EXPERIMENTS = {
     "constants": Experiment(constants.NAME, constants.run),
     "first_step": Experiment(first_step.NAME, first_step.run, first_step.judge, first_step.SEEDS),
     "same_compute": Experiment(compute.NAME, compute.run, compute.judge, compute.SEEDS),
+    "headlines": Experiment(headlines.NAME, headlines.run, headlines.judge, headlines.SEEDS),
     "12": Experiment(real_logs.NAME, real_logs.run, seeds=production.SEEDS),
     "windows": Experiment(windows.NAME, windows.run, seeds=windows.SEEDS),
     "penalty": Experiment(penalty.NAME, penalty.run, penalty.judge, penalty.SEEDS),

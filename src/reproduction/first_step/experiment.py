@@ -5,7 +5,7 @@ An epsilon or a start of the accumulator as large as the gradients makes that st
 is searched anew, several times with other tuning seeds, and judged from each search's choice.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import product
@@ -28,6 +28,7 @@ from reproduction.runs.sources import SOURCES, version
 
 NAME = "first_step"
 SEEDS = tuple(range(40, 48))  # no pilot and no tuning has seen them
+PREDICTED = 3  # searches that C21 to C23 are judged on; intervals are over all that were run
 REPEATS = {"plain": "one, eps", "fal, repeated": "fal, eps"}  # two epochs as tuned for one
 RESETS = {"meda, eps": "MEDA", "tail_rewind, eps": "tail rewind"}
 METRICS = ("logloss", "expected_logloss", "auc")
@@ -217,11 +218,14 @@ def means(rows: pd.DataFrame) -> dict[tuple[str, str], pd.Series]:
     }
 
 
-def points(values: pd.Series) -> list[tuple[str, pd.Series]]:
-    """Returns the values over seeds, by a point for each source and search."""
+def points(
+    values: pd.Series, searches: int = PREDICTED, names: Mapping[str, str] = DATA
+) -> list[tuple[str, pd.Series]]:
+    """Returns the values over seeds, by a point for each source and each of the first searches."""
     return [
-        (f"{DATA[data]}, search {k + 1}", of.droplevel(["data", "search"]))
+        (f"{names[data]}, search {k + 1}", of.droplevel(["data", "search"]))
         for (data, k), of in values.groupby(["data", "search"], sort=False)
+        if k < searches
     ]
 
 
