@@ -1,7 +1,6 @@
 """The pair of optimizers: who gets which parameter, schedulers, restart, hooks."""
 
 import copy
-import pickle
 import warnings
 from functools import partial
 
@@ -102,21 +101,18 @@ def test_from_model_sorts_every_parameter_once():
     assert {group["lr"] for group in optimizer.embedding.param_groups} == {EMBEDDING_LR}
 
 
-def test_summary_says_what_went_where_and_prints_nothing_by_itself(capsys):
+def test_printing_it_says_what_went_where():
     model = Model()
-    model.seller = nn.Embedding(50, 4, sparse=True)
-    model.seller.weight = model.user.weight
     model.tower[2].bias.requires_grad_(False)
-    optimizer = pair(model)
-    assert capsys.readouterr().out == ""
-    lines = repr(optimizer).splitlines()
-    (user,) = [line for line in lines if "user.weight" in line]
-    assert user.startswith("embedding") and "50 x 4" in user and "0.02" in user
-    assert "shared by user, seller" in user
-    (country,) = [line for line in lines if "country.weight" in line]
-    assert country.startswith("dense") and "without sparse=True" in country
-    (bias,) = [line for line in lines if "tower.2.bias" in line]
-    assert bias.startswith("none") and "frozen" in bias
+    lines = repr(pair(model)).splitlines()
+    expected = {
+        "user.weight": ["embedding", "50 x 4", "0.02"],
+        "country.weight": ["dense", "5 x 2", "0.001", "an embedding without sparse=True"],
+        "tower.2.bias": ["frozen"],
+    }
+    for name, parts in expected.items():
+        (line,) = [line for line in lines if name in line]
+        assert line.startswith(parts[0]) and all(part in line for part in parts)
 
 
 def test_a_weight_used_by_two_tables_is_counted_once():
@@ -373,14 +369,9 @@ def test_hooks_run_and_may_change_the_state():
     assert seen == ["pre", "post"]
     optimizer.register_state_dict_pre_hook(lambda _: seen.append("saving"))
     optimizer.register_state_dict_post_hook(lambda _, state: {**state, "note": 1})
-    optimizer.register_load_state_dict_pre_hook(
-        lambda _, state: {k: v for k, v in state.items() if k != "note"}
-    )
-    optimizer.register_load_state_dict_post_hook(lambda _: seen.append("loaded"))
-    state = optimizer.state_dict()
-    assert state["note"] == 1
-    optimizer.load_state_dict(state)
-    assert seen[2:] == ["saving", "loaded"]
+    assert optimizer.state_dict()["note"] == 1 and seen[2:] == ["saving"]
+    with pytest.raises(RuntimeError, match=r"with optimizer\.dense or optimizer\.embedding"):
+        optimizer.register_load_state_dict_pre_hook(lambda *_: None)
 
 
 def test_zero_grad_clears_both():
@@ -404,18 +395,6 @@ def test_a_refused_gradient_changes_nothing():
         assert torch.equal(value, before[name]), name
 
 
-def test_a_table_that_is_added_later_is_listed():
-    model = Model()
-    optimizer = pair(model)
-    seller, extra = nn.Parameter(torch.zeros(30, 4)), nn.Parameter(torch.zeros(5))
-    optimizer.embedding.add_param_group({"params": [("seller.weight", seller)], "lr": 0.25})
-    optimizer.dense.add_param_group({"params": [extra], "lr": 0.125})
-    lines = repr(optimizer).splitlines()
-    (line,) = [line for line in lines if "seller.weight" in line]
-    assert line.split() == ["embedding", "seller.weight", "30", "x", "4", "0.25"]
-    assert any(line.startswith("dense") and "0.125" in line for line in lines)
-
-
 def test_an_l2_penalty_on_a_table_is_named_as_a_cause():
     model = Model()
     optimizer = pair(model)
@@ -433,12 +412,3 @@ def test_groups_are_added_to_one_of_the_two():
         optimizer.add_param_group({"params": [extra]})
     optimizer.dense.add_param_group({"params": [extra], "lr": 0.5})
     assert 0.5 in rates_of(optimizer)
-
-
-def test_an_optimizer_is_pickled_without_the_modules_of_its_model():
-    model = nn.Sequential(nn.Embedding(9, 4, sparse=True), nn.Linear(4, 1))
-    model.append(nn.Embedding(9, 4, sparse=True))
-    model[2].weight = model[0].weight
-    optimizer = SparseOptimizer.from_model(model, 0.1, 0.1)
-    model[1].register_forward_hook(lambda *_: None)  # which cannot be pickled
-    assert str(pickle.loads(pickle.dumps(optimizer))) == str(optimizer)

@@ -40,10 +40,8 @@ def accumulate_lookups(optimizer: Any, model: nn.Module | None = None) -> None:
             `SparseOptimizer` knows its own.
     """
     optimizer = getattr(optimizer, "optimizer", optimizer)  # as Accelerate wraps it
-    if model is None and hasattr(optimizer, "table_modules"):
-        modules = optimizer.table_modules()
-    else:
-        modules = [] if model is None else model.modules()
+    model = getattr(optimizer, "model", None) if model is None else model
+    modules = [] if model is None else model.modules()
     users = [one for one in modules if isinstance(one, nn.Embedding | nn.EmbeddingBag)]
     for group in getattr(optimizer, "embedding", optimizer).param_groups:
         for table in group["params"]:

@@ -7,10 +7,9 @@ that a scheduler for one also schedules the other.
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import replace
-from itertools import chain, zip_longest
-from typing import Any, Self
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NoReturn, Self
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +27,7 @@ class SparseOptimizer(Optimizer):
     Its `param_groups` are the two optimizers' own groups, the dense ones first. A scheduler that
     multiplies each rate (`LambdaLR`, `LinearLR`, `CosineAnnealingLR` with eta_min=0, ...) keeps
     their ratio. One that takes an absolute rate gives it to every group, unless it is given a list;
-    `step` warns once if that has changed the ratio::
+    `step` warns if that has changed the ratio::
 
         rates = [group["lr"] for group in optimizer.param_groups]
         OneCycleLR(optimizer, max_lr=rates, total_steps=1000)
@@ -49,17 +48,12 @@ class SparseOptimizer(Optimizer):
         if not isinstance(dense, Optimizer) or isinstance(dense, torch.optim.LBFGS):
             kind = type(dense).__name__
             raise TypeError(f"dense must be a torch optimizer that needs no closure, not {kind}")
-        self.dense, self.embedding = dense, embedding
-        self._parts = parts_of(model)
-        _check_each_in_one(self._parts, dense, embedding)
-        # A scheduler may expect these options in every group. OneCycleLR sets the momentum of every
-        # group, too, which changes nothing in those of the tables.
-        common = dense.defaults.keys() & {*embedding.defaults, "momentum"}
-        state = dict(self.state)  # Optimizer.__init__ assigns an empty one
-        super().__init__(self.param_groups, {key: dense.defaults[key] for key in common})
-        self.state = state
-        self._rates: list[float] | None = _rates(self.param_groups)
-        self._keep_lookups()
+        _check_each_in_one(parts_of(model), dense, embedding)
+        # The two have groups and state of their own, so not Optimizer.__init__, which makes some.
+        # A scheduler reads in the defaults whether it may move a momentum.
+        self.dense, self.embedding, self.model = dense, embedding, model
+        self.__setstate__({"defaults": dict(dense.defaults)})
+        self.keep_ratio()
 
     @classmethod
     def from_model(
@@ -87,61 +81,44 @@ class SparseOptimizer(Optimizer):
             ValueError: If the model has no table or no dense parameter, or if a module would give a
                 table a dense gradient, or if a mapping by table has other names than the tables.
         """
-        groups, others, parts = [], [], parts_of(model)
-        for part in parts:
-            if not part.parameter.requires_grad:
-                continue
-            if part.sparse_in and part.dense_in:
+        parts = parts_of(model)
+        trained = [part for part in parts if part.parameter.requires_grad]
+        tables = [part for part in trained if part.sparse_in]
+        for part in tables:
+            if part.dense_in:
                 sparse, other = (" and ".join(one) for one in (part.sparse_in, part.dense_in))
                 clash = f"is a sparse table in {sparse}, but {other} gives it a dense gradient"
                 raise ValueError(f"{part.name} {clash}: use sparse=True in all of them or in none")
-            if part.sparse_in:
-                groups.append({"params": [(part.name, part.parameter)]})
-            else:
-                others.append(part.parameter)
-        if not groups:
-            frozen = [part.name for part in parts if part.sparse_in]
+        if not tables:
+            frozen = ", ".join(part.name for part in parts if part.sparse_in)
             if frozen:
-                names = ", ".join(frozen)
                 remedy = "train the rest by a dense optimizer, or unfreeze one by requires_grad_()"
-                raise ValueError(f"all tables with sparse=True are frozen, {names}: {remedy}")
+                raise ValueError(f"all tables with sparse=True are frozen, {frozen}: {remedy}")
             lacks = "the model has no nn.Embedding or nn.EmbeddingBag with sparse=True"
             dense_ones = ", ".join(f"{part.name} ({part.shape})" for part in parts if part.tables)
             without = f"those without it are {dense_ones or 'none'}"
             raise ValueError(f"{lacks}; {without}: make_sparse(model) changes large ones")
+        others = [part.parameter for part in trained if not part.sparse_in]
         if not others:
             raise ValueError("the model has no dense parameter: use EmbeddingOptimizer by itself")
-        embedding_options["lr"] = embedding_lr
-        _share_out(embedding_options, groups)
-        embedding = EmbeddingOptimizer(groups, **embedding_options)
-        return cls(dense(others, lr=dense_lr), embedding, model)
+        groups: list[dict[str, Any]] = [{"params": [(t.name, t.parameter)]} for t in tables]
+        options = {"lr": embedding_lr, **embedding_options}
+        _share_out(options, groups)
+        return cls(dense(others, lr=dense_lr), EmbeddingOptimizer(groups, **options), model)
 
     @property  # type: ignore[override]
     def param_groups(self) -> tuple[dict[str, Any], ...]:
         """The groups of both optimizers, the dense ones first; a tuple, since each has its own."""
         return *self.dense.param_groups, *self.embedding.param_groups
 
-    @param_groups.setter
-    def param_groups(self, groups: Sequence[dict[str, Any]]) -> None:
-        """Refuses groups, save the empty list of `Optimizer.__init__`: the two have their own."""
-        if groups:
-            raise RuntimeError("set optimizer.dense.param_groups and optimizer.embedding's instead")
-
     @property  # type: ignore[override]
-    def state(self) -> MutableMapping[Tensor, Any]:
-        """Reads and writes the states of both optimizers as one mapping."""
-        return _State(self.dense, self.embedding)
+    def state(self) -> Mapping[Tensor, Any]:
+        """The states of both optimizers, live; to add or drop one, use that of `dense` or of
+        `embedding`."""
+        return MappingProxyType({**self.dense.state, **self.embedding.state})
 
-    @state.setter
-    def state(self, state: Mapping[Tensor, Any]) -> None:
-        new = dict(state)  # before clearing, since it may be a view of the same
-        self.state.clear()
-        self.state.update(new)
-
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Refuses new groups, since it cannot know which of the two optimizers should have them."""
-        if any(param_group is group for group in self.param_groups):
-            return  # Optimizer.__init__ adds the groups that the two already have
+    def add_param_group(self, param_group: dict[str, Any]) -> NoReturn:
+        """Refuses, since it cannot know which of the two optimizers should have the group."""
         raise RuntimeError("add the group to optimizer.dense or to optimizer.embedding instead")
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
@@ -150,7 +127,7 @@ class SparseOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._check_ratios()
+        self._check_ratio()
         # The tables first: their optimizer rejects a bad gradient before anything has changed.
         self.embedding.step()
         self.dense.step()
@@ -161,20 +138,12 @@ class SparseOptimizer(Optimizer):
         self.dense.zero_grad(set_to_none)
         self.embedding.zero_grad(set_to_none)
 
-    def table_modules(self) -> list[nn.Embedding | nn.EmbeddingBag]:
-        """Lists the `nn.Embedding` and `nn.EmbeddingBag` of the model that use a table."""
-        return [module for part in self._parts for module in part.tables]
-
-    def _keep_lookups(self) -> None:
-        if any(map(self.embedding.counts, self.embedding.param_groups)):
-            accumulate_lookups(self)
-
     def grow_table(self, table: str | Tensor, new_rows: int | Tensor) -> None:
         """Appends rows to a table, its state and its modules; see `EmbeddingOptimizer`."""
         self.embedding.grow_table(table, new_rows)
-        for part in self._parts:
-            for module in part.tables:
-                module.num_embeddings = len(part.parameter)
+        for module in self.model.modules():
+            if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+                module.num_embeddings = len(module.weight)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns torch's layout, as `torch.distributed.checkpoint` takes it; dense ones first."""
@@ -186,9 +155,6 @@ class SparseOptimizer(Optimizer):
         Raises:
             ValueError: If it is the state of another kind of optimizer or of other parameters.
         """
-        for before_loading in self._optimizer_load_state_dict_pre_hooks.values():
-            changed = before_loading(self, state_dict)
-            state_dict = state_dict if changed is None else changed
         dense, embedding = _parted(state_dict)
         earlier = self.embedding.state_dict()
         self.embedding.load_state_dict(embedding)
@@ -197,10 +163,14 @@ class SparseOptimizer(Optimizer):
         except Exception:
             self.embedding.load_state_dict(earlier)
             raise
-        self._rates = _rates(self.param_groups)
+        self.keep_ratio()
         self._keep_lookups()
-        for after_loading in self._optimizer_load_state_dict_post_hooks.values():
-            after_loading(self)
+
+    def register_load_state_dict_pre_hook(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuses, since each of the two optimizers loads its own part of a state."""
+        raise RuntimeError("register the hook with optimizer.dense or optimizer.embedding instead")
+
+    register_load_state_dict_post_hook: Any = register_load_state_dict_pre_hook
 
     def set_epoch(self, epoch: int) -> None:
         """Sets the epoch, counted from 0, for `FrequencyAdaptiveLR(gap_decay=...)`."""
@@ -208,64 +178,48 @@ class SparseOptimizer(Optimizer):
 
     def keep_ratio(self) -> None:
         """Makes `step` expect the present ratio of the rates; call it after changing one rate."""
-        self._rates = _rates(self.param_groups)
-
-    def summary(self) -> str:
-        """Tabulates each parameter's optimizer, shape and learning rate."""
-        parts = {id(part.parameter): part for part in self._parts}
-        rates = {}
-        for optimizer in (self.dense, self.embedding):
-            for group in optimizer.param_groups:
-                for p, name in zip_longest(group["params"], group.get("param_names") or ()):
-                    rates[id(p)] = f"{float(group['lr']):g}"
-                    parts.setdefault(id(p), Part(p, name or "added later, without a name"))
-        tables = {id(p) for p in _parameters(self.embedding)}
-        rows: list[tuple[str, ...]] = [("optimizer", "parameter", "shape", "lr", "")]
-        others: dict[str, list[str]] = {}
-        for key, part in parts.items():
-            users = part.sparse_in + part.dense_in
-            if key not in rates:
-                rows.append(("none", part.name, part.shape, "-", "frozen"))
-            elif key in tables:
-                note = f"shared by {', '.join(users)}" if len(users) > 1 else ""
-                rows.append(("embedding", part.name, part.shape, rates[key], note))
-            elif part.tables:
-                note = "an embedding without sparse=True"
-                rows.append(("dense", part.name, part.shape, rates[key], note))
-            else:
-                others.setdefault(rates[key], []).append(part.name)
-        for lr, names in others.items():
-            shown = names if len(names) <= 4 else [*names[:3], f"{len(names) - 3} more"]
-            rows.append(("dense", ", ".join(shown), "", lr, ""))
-        widths = [max(len(row[k]) for row in rows) for k in range(4)]
-        lines = ["  ".join([*map(str.ljust, row, widths), row[4]]).rstrip() for row in rows]
-        return "\n".join(lines)
+        self._shares = _shares(self.param_groups)
 
     def __repr__(self) -> str:
+        """Tabulates each parameter's optimizer, shape and learning rate."""
         kinds = f"{type(self.dense).__name__} and {type(self.embedding).__name__}"
-        return f"{type(self).__name__} of {kinds}, {self.embedding.path}\n{self.summary()}"
+        place = {}
+        for kind in ("dense", "embedding"):
+            for group in getattr(self, kind).param_groups:
+                place |= {id(p): (kind, f"{float(group['lr']):g}") for p in group["params"]}
+        rows = [("optimizer", "parameter", "shape", "lr", "")]
+        for part in parts_of(self.model):
+            kind, lr = place.get(id(part.parameter), ("frozen", "-"))
+            without = kind == "dense" and part.tables
+            note = "an embedding without sparse=True" if without else ""
+            rows.append((kind, part.name, part.shape, lr, note))
+        widths = [max(map(len, column)) for column in zip(*rows)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        title = f"{type(self).__name__} of {kinds}, {self.embedding.path}"
+        return "\n".join([title, *lines])
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copies and pickles the two optimizers, which hold everything else."""
-        kept = {key: self.__dict__[key] for key in ("defaults", "dense", "embedding", "_rates")}
-        return kept | {"_parts": [replace(part, users={}) for part in self._parts]}
+        """Leaves out what others put on this object, such as the `step` of a scheduler."""
+        names = "defaults", "dense", "embedding", "model", "_shares"
+        return {name: self.__dict__[name] for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._keep_lookups()
 
-    def _check_ratios(self) -> None:
-        """Warns once if a scheduler has set the rates instead of multiplying them."""
-        before, now = self._rates, _rates(self.param_groups)
-        if before is None or now is None or not any(now):  # warned before, or at zero
+    def _keep_lookups(self) -> None:
+        if any(map(self.embedding.counts, self.embedding.param_groups)):
+            accumulate_lookups(self)
+
+    def _check_ratio(self) -> None:
+        """Warns if a scheduler has set the rates instead of multiplying them."""
+        before, now = self._shares, _shares(self.param_groups)
+        if now is None:
             return
-        if len(now) != len(before) or not any(before):
-            self._rates = now  # a group was added, or a schedule begins
+        self._shares = now
+        if before is None or len(now) != len(before):  # a schedule begins, or a group was added
             return
-        largest = max(range(len(now)), key=before.__getitem__)
-        factor = now[largest] / before[largest]
-        if any(not math.isclose(a, factor * b, rel_tol=1e-3) for a, b in zip(now, before)):
-            self._rates = None
+        if any(not math.isclose(a, b, rel_tol=1e-3) for a, b in zip(now, before)):
             changed = "the ratio of the tables' learning rates to the dense rate has changed"
             remedy = "give a scheduler that takes an absolute rate (max_lr, eta_min, ...) a list"
             such = "such as [group['lr'] for group in optimizer.param_groups]"
@@ -273,38 +227,6 @@ class SparseOptimizer(Optimizer):
 
 
 TableOptimizer = EmbeddingOptimizer | SparseOptimizer  # what has the tables of a model
-
-
-class _State(MutableMapping):
-    """The states of both optimizers; each parameter's is in the optimizer that has it."""
-
-    def __init__(self, dense: Optimizer, embedding: EmbeddingOptimizer) -> None:
-        self._both = dense.state, embedding.state
-        self._tables = {id(table) for table in _parameters(embedding)}
-
-    def _of(self, key: Any) -> dict[Any, Any]:
-        return self._both[id(key) in self._tables]
-
-    def __getitem__(self, key: Any) -> Any:
-        return self._of(key)[key]
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self._of(key)[key] = value
-
-    def __delitem__(self, key: Any) -> None:
-        del self._of(key)[key]
-
-    def __contains__(self, key: Any) -> bool:  # the default would create the key
-        return key in self._of(key)
-
-    def __iter__(self) -> Iterator[Any]:
-        return chain(*self._both)
-
-    def __len__(self) -> int:
-        return sum(map(len, self._both))
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        return self._of(key).get(key, default)
 
 
 def _parted(state_dict: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -357,7 +279,10 @@ def _check_each_in_one(parts: list[Part], dense: Optimizer, embedding: Optimizer
                 raise ValueError(f"the {which} optimizer has {foreign}: build both from this model")
 
 
-def _rates(groups: Sequence[dict[str, Any]]) -> list[float] | None:
-    """Returns each group's rate; None if one is a tensor, which may be on a GPU."""
+def _shares(groups: Sequence[dict[str, Any]]) -> list[float] | None:
+    """Returns each group's share of the sum of the rates; None if all are 0 or one is a tensor,
+    which may be on a GPU."""
     rates = [group["lr"] for group in groups]
-    return None if any(isinstance(rate, Tensor) for rate in rates) else rates
+    if any(isinstance(rate, Tensor) for rate in rates) or not (total := sum(rates)):
+        return None
+    return [rate / total for rate in rates]
