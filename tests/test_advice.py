@@ -8,29 +8,18 @@ import nbformat
 
 from reproduction.findings import OfRecords
 from tools import advice
-from tools.toc import pages
 
 ROOT = Path(__file__).parents[1]
 
 
-def test_every_chapter_prints_its_steps_and_the_readme_all(tmp_path):
-    (tmp_path / "notebooks").mkdir()
-    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
-        shutil.copy(notebook, tmp_path / "notebooks")
-        cells = nbformat.read(notebook, as_version=4).cells
-        mondays = [cell for cell in cells if "do on Monday" in cell.source]
-        assert [cell.source.startswith(advice.MONDAY) for cell in mondays] == [True], notebook
+def test_the_readme_has_the_advice(tmp_path):
     shutil.copy(ROOT / "README.md", tmp_path)
     for name in ("results", "book"):
         (tmp_path / name).symlink_to(ROOT / name)
     assert advice.write(tmp_path) == [], "run python -m tools.advice"
 
 
-def test_a_changed_step_is_written_where_it_is_advised(tmp_path, monkeypatch):
-    (tmp_path / "notebooks").mkdir()
-    cells = [nbformat.v4.new_markdown_cell(f"{advice.MONDAY}\n\nOld advice.")]
-    document = nbformat.v4.new_notebook(cells=cells)
-    nbformat.write(document, tmp_path / "notebooks" / "04_rates.ipynb")
+def test_a_changed_step_is_written_into_the_readme(tmp_path, monkeypatch):
     parts = (f"<!-- {one} -->\nold\n<!-- end of {one} -->\n" for one in ("advice", "findings"))
     (tmp_path / "README.md").write_text("a\n" + "".join(parts) + "b\n")
     (tmp_path / "book").mkdir()
@@ -40,18 +29,22 @@ def test_a_changed_step_is_written_where_it_is_advised(tmp_path, monkeypatch):
     values = OfRecords(lambda record: {"a.jump": 5000})
     monkeypatch.setattr(advice.sentences, "values", lambda results: values)
     steps = [
-        advice.Step("One?", "Do one.", "As [here](cost.md).", ("03_other",)),
-        advice.Step("Two?", "Do two ([this](use-it.md)).", "Because 2 %.", ("04_rates",)),
+        advice.Step("One?", "Do one.", "As [here](cost.md).", "1 %", "you did"),
+        advice.Step("Two?", "Do two ([this](use-it.md)).", "Because 2 %.", "2 %", "never"),
     ]
     monkeypatch.setattr(advice, "steps", lambda results: steps)
-    assert len(advice.write(tmp_path)) == 2
-    (cell,) = nbformat.read(tmp_path / "notebooks" / "04_rates.ipynb", as_version=4).cells
-    said = "**2.** **Two?** Do two ([this](../book/use-it.md)).\n"
-    assert said in cell.source
-    assert not any(other in cell.source for other in ("One?", "Because", "Old"))
+    assert advice.write(tmp_path) == [tmp_path / "README.md"]
     readme = (tmp_path / "README.md").read_text()
     assert "1. **One?** Do one.\n2. **Two?** Do two ([this](book/use-it.md))." in readme
     assert "old" not in readme and "1. It is 5,000." in readme
+
+
+def test_the_page_of_advice_has_at_most_500_words(tmp_path):
+    advice.generate(ROOT / "results", tmp_path)
+    table = (tmp_path / "advice.md").read_text()
+    assert table.count("\n| ") == 8 and "{" not in table
+    page = (ROOT / "book" / "what-to-do.md").read_text()
+    assert len(f"{page} {re.sub(r'[|:-]', ' ', table)}".split()) <= 500
 
 
 ROUND = re.compile(r"\b(first|second|third|earlier|previous|last|next|both|two) rounds?\b", re.I)
@@ -68,9 +61,3 @@ def test_no_page_speaks_of_rounds():
         said[path.name] = "\n".join(cell.source for cell in cells)
     found = {name for name, text in said.items() if ROUND.search(" ".join(text.split()))}
     assert not found
-
-
-def test_every_step_is_some_chapter_s():
-    chapters = {Path(page).name for page in pages(ROOT) if page.startswith("notebooks/")}
-    named = [name for step in advice.steps(ROOT / "results") for name in step.chapters]
-    assert set(named) == chapters

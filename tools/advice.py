@@ -2,8 +2,7 @@
 
     python -m tools.advice
 
-writes it into the stored notebooks, under "What to do on Monday", and into the README, which has
-the findings of the front page, too.
+writes it into the README, which has the findings of the front page, too.
 """
 
 from __future__ import annotations
@@ -14,14 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import indent
 
-import nbformat
+from tabulate import tabulate
 
 from multiepoch_lab.files import write_text
 from reproduction import judge, sentences
 
 ADVICE = judge.LEDGER.with_name("advice.toml")
-MONDAY = "## What to do on Monday"
-PATH = "book/use-it.md"  # has all steps
 FINDINGS = re.compile(r"(?<=:::\{div\} findings\n).*?(?=:::)", re.S)  # of the front page
 # In a link to a page of the book, as seen from book/.
 PAGE = re.compile(r"\]\((?!http)(?=[\w-]+\.md)")
@@ -34,7 +31,8 @@ class Step:
     ask: str
     do: str
     text: str
-    chapters: tuple[str, ...]
+    worth: str
+    skip: str
 
     def short(self) -> str:
         return f"**{self.ask}** {self.do}"
@@ -54,7 +52,8 @@ def steps(results: Path) -> list[Step]:
             one["ask"],
             one["do"],
             sentences.shown(one["text"].strip(), values),
-            tuple(one["chapters"]),
+            sentences.shown(one["worth"], values),
+            one["skip"],
         )
         for one in written
     ]
@@ -66,33 +65,22 @@ def numbered(lines: list[str]) -> str:
     return "\n".join(f"{k}. {line}" for k, line in enumerate(indented, start=1)) + "\n"
 
 
-def monday(stem: str, path: list[Step]) -> str:
-    """Returns the cell of a notebook: the steps of its chapter, by their numbers on the path."""
-    mine = [(k, step) for k, step in enumerate(path, start=1) if stem in step.chapters]
-    said = "\n\n".join(f"**{k}.** {step.short()}" for k, step in mine)
-    where = f"[The whole path](../{PATH}) has {len(path)} steps, with what each is worth."
-    return f"{MONDAY}\n\n{PAGE.sub('](../book/', said)}\n\n{where}"
+def table(path: list[Step]) -> str:
+    """Returns what to do, what it is worth and when to skip it, a line for each step."""
+    lines = [(f"{k}. {one.short()}", one.worth, one.skip) for k, one in enumerate(path, start=1)]
+    return tabulate(lines, ["do", "what it is worth", "skip it if"], "pipe") + "\n"
 
 
 def generate(results: Path, generated: Path) -> None:
-    """Writes advice.md, with all steps, and advice_short.md, for the pages that include them."""
+    """Writes advice.md, the table of steps, and advice_long.md, with what each rests on."""
     path = steps(results)
-    (generated / "advice.md").write_text(numbered([step.long() for step in path]))
-    (generated / "advice_short.md").write_text(numbered([step.short() for step in path]))
+    (generated / "advice.md").write_text(table(path))
+    (generated / "advice_long.md").write_text(numbered([step.long() for step in path]))
 
 
 def write(root: Path) -> list[Path]:
-    """Writes the advice into the notebooks and the README; returns the files that changed."""
-    path, changed = steps(root / "results"), []
-    for notebook in sorted((root / "notebooks").glob("*.ipynb")):
-        document = nbformat.read(notebook, as_version=4)
-        cells = [cell for cell in document.cells if cell.source.startswith(MONDAY)]
-        for cell in cells:
-            if cell.source != (now := monday(notebook.stem, path)):
-                cell.source = now
-                changed.append(notebook)
-        if notebook in changed:
-            nbformat.write(document, notebook)
+    """Writes the advice and the findings into the README; returns it if it changed."""
+    path = steps(root / "results")
     front = FINDINGS.search((root / "book" / "index.md").read_text())
     assert front is not None
     readme = root / "README.md"
@@ -106,10 +94,10 @@ def write(root: Path) -> list[Path]:
     for name, lines in said.items():
         between = rf"(?<=<!-- {name} -->\n).*?(?=<!-- end of {name} -->)"
         now = re.sub(between, lambda _, lines=lines: f"\n{lines}\n", now, flags=re.S)
-    if now != text:
-        write_text(readme, now)
-        changed.append(readme)
-    return changed
+    if now == text:
+        return []
+    write_text(readme, now)
+    return [readme]
 
 
 if __name__ == "__main__":
