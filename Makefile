@@ -62,8 +62,12 @@ lock: $(STAMP) ## Write the newest versions that fit into requirements.lock
 regression: $(STAMP) ## Run every notebook and compare with references/PROFILE.json
 	@$(RUN) -m pytest $(if $(filter gpu,$(PROFILE)),,$(PARALLEL)) tests/regression --profile $(PROFILE) --junitxml=regression/$(PROFILE).xml $(OPTIONS)
 
-gpu: $(STAMP) ## Run all that needs a GPU, in pieces that resume (results/gpu)
-	@$(RUN) -m tools.gpu $(OPTIONS)
+gpu: $(STAMP) ## Run all that needs a GPU (finished runs are kept, so a second call goes on)
+	@$(RUN) -m pytest -q -m gpu tests
+	@$(RUN) -m benchmarks.gpu_steps --device cuda --out results/gpu/gpu_steps.json
+	@$(RUN) -m reproduction tuning --profile gpu --device cuda --keep-rates --only "(shared|plain) rowwise_adagrad, 1 epoch at 1$$"
+	@for name in 04 05 07 dose; do $(RUN) -m reproduction $$name --profile gpu --device cuda || exit; done
+	@$(RUN) -m reproduction scale --profile long --device cuda --record gpu
 
 bench: $(STAMP) ## Time the optimizer and training against their peers (on an idle machine)
 	@$(RUN) -m benchmarks.bench $(OPTIONS)
@@ -74,7 +78,7 @@ lint: $(STAMP) ## Lint the code, tests and notebooks, and check formatting, type
 	@$(RUN) -m mypy
 	@$(VENV)/bin/codespell
 
-strip: $(STAMP) ## Remove outputs from the notebooks and update their Colab links
+strip: $(STAMP) ## Remove the outputs from the notebooks
 	@$(RUN) -m tools.notebooks
 
 colab: $(STAMP) ## Run every notebook as on Colab (needs python3.13 and several GB)

@@ -90,12 +90,6 @@ def test_both_experiments_run_whole_and_give_every_measure(tiny, tmp_path, monke
     assert len(lines) == 2 + len(figures.SHOWN) and all("%" in line for line in lines[2:])
 
 
-def test_before_there_are_records_the_pages_say_how_to_make_them(tmp_path):
-    first_step.generate(tmp_path / "results", tmp_path, tmp_path)
-    for name in (first_step.STEP, first_step.SAME):
-        assert "python -m reproduction" in (tmp_path / f"{name}.md").read_text()
-
-
 def test_lines_of_one_kind_have_equally_many_trials_and_each_search_its_seeds():
     for data in ("world", "tmall"):
         seeds = [{one.seed for one in trials("one, eps", data, k)} for k in range(3)]

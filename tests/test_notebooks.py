@@ -13,11 +13,6 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
-def test_the_profiles_are_those_of_the_experiments():
-    experiments = pytest.importorskip("reproduction.runs")
-    assert tuple(experiments.PROFILES) == ("toy", *PROFILES)  # a toy is for experiments alone
-
-
 @each_notebook
 def test_stored_without_outputs(path):
     stored = nbformat.read(path, as_version=4)

@@ -17,7 +17,6 @@ import multiepoch_lab.data
 import multiepoch_lab.train
 from reproduction import judge, records
 from reproduction.dose_response import production
-from tests.test_interactive_figure import LIMIT
 from tools import interactive_figure
 from tools.toc import pages
 
@@ -25,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = list(pages(ROOT))
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
 SITE = CONFIG["html"]["baseurl"]
+LIMIT = 300_000  # bytes that a page loads for the interactive figure
 each_page = pytest.mark.parametrize("name", PAGES)
 pytestmark = [pytest.mark.page, pytest.mark.timeout(1_800)]  # the first builds the book
 

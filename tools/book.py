@@ -25,9 +25,7 @@ import yaml
 from nbformat import NotebookNode
 
 from multiepoch_lab.runner import Runner
-from reproduction import records, sentences
-from reproduction.ch08_fal_versus_meda import figures as chapter_eight
-from reproduction.dose_response import production as dose_production
+from reproduction import sentences
 from tools import (
     about,
     advice,
@@ -61,8 +59,6 @@ RENDERERS = (
     "pydata-sphinx-theme",
 )
 CAPTION = "multiepoch_caption"
-PERCENT = re.compile(r"(?<=\d) %")
-WITH_ITS_NUMBER = f"{sentences.NBSP}%"
 AT_A_TIME = 4  # notebooks, each of which takes up to 2.4 GB of memory
 
 
@@ -146,25 +142,16 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
         page.write_text(sentences.on_a_page(text, sentences.values(root / "results")), "utf-8")
     documents = {page: nbformat.read(run.path, as_version=4) for page, run in runs.items()}
     results, generated = root / "results", source / "book" / "_generated"
-    generated.mkdir()
-    evidence = records.ledger(results)
-    about.generate(root, profile, documents, generated)
     static = source / "book" / "_static"
-    cost.generate(results, generated, static)
-    recipes.generate(results, generated)
-    distributed.generate(results, generated)
-    advice.generate(results, generated)
-    summary.generate(results, generated)
-    interactive_figure.generate(results, generated, static)
-    if record := records.read(dose_production.NAME, "long", results):
-        name, fig = interactive_figure.FRONT, chapter_eight.interactive(record)
-        figures.keep(fig, name, generated, static)
-    ledger.generate(evidence, generated)
-    (generated / "settings.md").write_text(settings.table(results, evidence), encoding="utf-8")
-    real_logs.generate(results, generated, static)
-    first_step.generate(results, generated, static)
+    generated.mkdir()
+    about.generate(root, profile, documents, generated)
     config = yaml.safe_load((root / "_config.yml").read_text())
-    config["parse"]["myst_substitutions"] = cost.numbers(results)
+    if results.is_dir():
+        for part in (recipes, distributed, advice, summary, ledger, settings):
+            part.generate(results, generated)
+        for part in (cost, interactive_figure, real_logs, first_step):
+            part.generate(results, generated, static)
+        config["parse"]["myst_substitutions"] = cost.numbers(results)
     (source / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True))
     for page, document in documents.items():
         target = source / f"{page}.ipynb"
@@ -194,18 +181,18 @@ def for_pages(document: NotebookNode, page: str) -> NotebookNode:
                 cell.source = re.sub(line, f"{name} = {json.dumps(value)}", cell.source, flags=re.M)
         cells.append(cell)
         if "outputs" not in cell:
-            cell.source = PERCENT.sub(WITH_ITS_NUMBER, cell.source)
+            cell.source = with_its_number(cell.source)
             continue
         for data in (output["data"] for output in cell.outputs if "data" in output):
             if "text/markdown" in data:
-                data["text/markdown"] = PERCENT.sub(WITH_ITS_NUMBER, data["text/markdown"])
+                data["text/markdown"] = with_its_number(data["text/markdown"])
         shown = list(figures.shown_in([cell]))
         cell.outputs = [o for o in cell.outputs if CAPTION not in o.get("metadata", {})]
         if len(shown) > 1:
             raise BookFailed(f"{page}: a cell shows {len(shown)} figures; show one a cell.")
         for figure in shown:
             name = figure["name"]
-            below = {"caption": PERCENT.sub(WITH_ITS_NUMBER, figure["caption"]), "name": name}
+            below = {"caption": with_its_number(figure["caption"]), "name": name}
             cell.metadata["mystnb"] = {"image": {"alt": figure["alt"]}, "figure": below}
             more = figures.links(name)
             if name == interactive_figure.CHAPTER:
@@ -215,6 +202,11 @@ def for_pages(document: NotebookNode, page: str) -> NotebookNode:
                 figure.pop(kind, None)
     document.cells = cells
     return document
+
+
+def with_its_number(text: str) -> str:
+    """Returns a text whose percent signs stay on their number's line."""
+    return sentences.PERCENT.sub(f"{sentences.NBSP}%", text)
 
 
 def render(work: Path, *options: str) -> Path:

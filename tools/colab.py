@@ -1,6 +1,6 @@
-"""Writes what opens a notebook on Colab: its link, the package it installs, its page's badge.
+"""What opens a notebook on Colab: its link, the package that it installs, its page's badge.
 
-The address is set in `_config.yml`, under `repository`; `make strip` copies it into the notebooks.
+The address is set in `_config.yml`, under `repository`; tests/test_colab.py finds it everywhere.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from nbformat import NotebookNode
 OPEN = "Open in Colab"
 BADGE = "../book/_static/colab.svg"  # as seen from notebooks/
 LINE = re.compile(rf"^\[{OPEN}\]\((\S+?)\).*$", re.M)
-SOURCE = re.compile(r'"git\+(https://[^"@]+)@([^"@]+)"')
 
 
 @dataclass(frozen=True)
@@ -27,17 +26,9 @@ class Repository:
 
     @classmethod
     def of(cls, root: Path) -> Repository:
-        """Reads the address from `_config.yml` in `root`.
-
-        Raises:
-            ValueError: If Colab could not open notebooks from that address.
-        """
+        """Reads the address from `_config.yml` in `root`."""
         setting = yaml.safe_load((root / "_config.yml").read_text())["repository"]
-        url, branch = str(setting["url"]), str(setting["branch"])
-        if not re.fullmatch(r"https://github\.com/[\w-]+/[\w-][\w.-]*(?<!\.git)", url):
-            needed = "Colab opens notebooks from https://github.com/OWNER/NAME"
-            raise ValueError(f"_config.yml: repository.url is {url!r}; {needed}.")
-        return cls(url, branch)
+        return cls(setting["url"], setting["branch"])
 
     @property
     def source(self) -> str:
@@ -59,24 +50,6 @@ class Repository:
             f"[{OPEN}]({self.colab(name)}). Links to other pages work only in "
             f"[the repository]({self.url}/tree/{self.branch})."
         )
-
-
-def addressed(document: NotebookNode, name: str, repository: Repository) -> NotebookNode:
-    """Replaces the address in a notebook by the repository's, and writes the link line.
-
-    The address to replace is the one that the setup cell installs from, if there is such a cell.
-    """
-    match = next((m for cell in document.cells if (m := SOURCE.search(cell.source))), None)
-    if match is None:
-        return document
-    before = Repository(*match.groups())
-    for cell in document.cells:
-        cell.source = cell.source.replace(before.source, repository.source)
-        cell.source = cell.source.replace(before.file(""), repository.file(""))
-    first = document.cells[0]
-    title, _, rest = LINE.sub("", first.source).partition("\n")
-    first.source = f"{title}\n\n{repository.line(name)}\n\n{rest.strip()}".rstrip()
-    return document
 
 
 def with_badge(document: NotebookNode) -> NotebookNode:

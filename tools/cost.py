@@ -39,12 +39,10 @@ THEIRS = "DeepCTR-Torch, its fit"
 REMEDIES = ("fal", "meda", "tail_rewind", "tail_rewind_blend")  # on the board
 
 
-def load(folder: Path) -> dict | None:
-    """Reads both files of results/bench; None if either is missing."""
-    files = {name: folder / f"{name}.json" for name in ("steps", "end_to_end")}
-    if not all(file.exists() for file in files.values()):
-        return None
-    return {name: json.loads(file.read_text()) for name, file in files.items()}
+def load(folder: Path) -> dict:
+    """Reads both files of results/bench."""
+    names = ("steps", "end_to_end")
+    return {name: json.loads((folder / f"{name}.json").read_text()) for name in names}
 
 
 def paired(above: Iterable[float], below: Iterable[float]) -> np.ndarray:
@@ -180,10 +178,8 @@ def _counter_percent(bench: dict) -> float:
 
 
 def numbers(results: Path) -> dict[str, str]:
-    """Returns the numbers in the sentences of book/cost.md, by name; none without a record."""
+    """Returns the numbers in the sentences of book/cost.md, by name."""
     bench = load(results / "bench")
-    if bench is None:
-        return {}
     steps, whole = bench["steps"], bench["end_to_end"]["examples"]
     setting, found, sizes = steps["setting"], steps["bytes"], steps["size"]
     smallest, *_, largest = sizes["rowwise_adagrad"]["cold"]
@@ -248,10 +244,8 @@ def figure(bench: dict):
 
 
 def generate(results: Path, target: Path, static: Path) -> None:
-    """Writes the tables and the figure that book/cost.md includes; nothing without a record."""
+    """Writes the tables and the figure that book/cost.md includes."""
     bench = load(results / "bench")
-    if bench is None:
-        return
     for name, table in TABLES.items():
         (target / f"cost-{name}.md").write_text(table(bench))
     if records.read(board.NAME, "long", results) is not None:

@@ -87,7 +87,6 @@ def page(record: dict) -> str:
 
 
 def generate(results: Path, target: Path) -> None:
-    """Writes the page's part about the record; a sentence if there is none."""
-    file = results / "bench" / "distributed.json"
-    text = page(json.loads(file.read_text())) if file.exists() else "Nothing is recorded yet.\n"
+    """Writes the page's part about the record."""
+    text = page(json.loads((results / "bench" / "distributed.json").read_text()))
     (target / "distributed.md").write_text(text)

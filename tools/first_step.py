@@ -25,14 +25,8 @@ def picture(name: str) -> str:
 
 
 def generate(results: Path, generated: Path, static: Path) -> None:
-    """Writes what both pages show; before there are records, how to make them."""
+    """Writes what both pages show."""
     step, same = (records.read(one.NAME, "long", results) for one in (experiment, compute))
-    if step is None or same is None:
-        run = " and ".join(f"`python -m reproduction {one.NAME}`" for one in (experiment, compute))
-        for name in (STEP, SAME):
-            text = f"The runs have not been recorded yet: {run}, in the profile `long`.\n"
-            (generated / f"{name}.md").write_text(text, encoding="utf-8")
-        return
     with style.plt.rc_context(style.STYLE):
         for name, fig in chapter.drawn(step.rows, same.rows).items():
             figures.keep(fig, name, generated, static)

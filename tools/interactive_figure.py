@@ -22,6 +22,7 @@ from reproduction.ch08_fal_versus_meda.figures import RATE, SHOWN, SOURCE, shown
 from reproduction.dose_response import experiment, production
 from reproduction.measure import EXPECTED, ran, to_start
 from reproduction.records import Record
+from tools import figures
 
 FRONT, CHAPTER = "fig-interactive", chapter.INTERACTIVE  # what interactive_figure.js looks for
 DATA = "interactive_figure_data.js"
@@ -30,7 +31,6 @@ README = "interactive_figure.svg"  # beside the record
 LOSS_UNIT, CHANGE_UNIT = 1e-5, 1e-2  # of logloss; of %
 LINE_WIDTH = 2  # as in interactive_figure.css; Matplotlib measures dashes in line widths
 
-NOT_RUN = "*Not run yet: `python -m reproduction production --record long` runs it.*\n"
 # MyST for a page one folder below the top, as both pages with the figure are.
 SCRIPT = f"""```{{raw}} html
 <link rel="stylesheet" href="../_static/interactive_figure.css">
@@ -110,15 +110,13 @@ def readme(results: Path) -> str:
 def generate(results: Path, generated: Path, static: Path) -> None:
     """Writes interactive_figure.md with its SVG, and the data for interactive_figure.js."""
     record = records.read(production.NAME, "long", results)
-    if record is None:
-        (generated / "interactive_figure.md").write_text(NOT_RUN)
-        return
     about = chapter.interactive_words(record)
     (generated / "interactive_figure.md").write_text(
         f"```{{figure}} _generated/interactive_figure.svg\n:name: {FRONT}\n:width: 100%\n"
         f":alt: {about['alt']}\n\n{about['caption']}\n```\n\n{SCRIPT}"
     )
     draw(record, generated / "interactive_figure.svg")
+    figures.keep(chapter.interactive(record), FRONT, generated, static)
     text = json.dumps(content(record), separators=(",", ":"))
     (static / DATA).write_text(f"window.MULTIEPOCH_FIGURE = {text};\n")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 from tabulate import tabulate
 
-from reproduction import judge
+from reproduction import judge, records
 from reproduction.judge import CLAIMS, QUESTIONS, Claim, Evidence
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -131,6 +131,6 @@ def _strip(evidence: Sequence[Evidence]) -> str:
     return f'<svg height="{height}" aria-hidden="true">{"".join(parts)}</svg>'
 
 
-def generate(ledger: Ledger, generated: Path) -> None:
+def generate(results: Path, generated: Path) -> None:
     """Writes the claims."""
-    (generated / "claims.md").write_text(claims(ledger))
+    (generated / "claims.md").write_text(claims(records.ledger(results)))

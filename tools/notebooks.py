@@ -1,12 +1,11 @@
 """Runs notebooks with papermill and keeps the results under a key of all they depend on.
 
 The book, the tests and the regression share these runs. `python -m tools.notebooks` removes the
-outputs from the stored notebooks and writes the repository's address into them.
+outputs from the stored notebooks.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -26,10 +25,10 @@ from filelock import FileLock
 from papermill.exceptions import PapermillExecutionError
 
 from multiepoch_lab.files import atomic_write
+from reproduction import runs
 from tools import reads
-from tools.colab import Repository, addressed
 
-PROFILES = ("quick", "cpu", "long", "gpu")
+PROFILES = [name for name in runs.PROFILES if name != "toy"]  # of experiments alone
 # Select the kernel of this very Python, without start-up files or progress bars.
 KERNEL = {
     "JUPYTER_PREFER_ENV_PATH": "1",
@@ -185,24 +184,13 @@ def stripped(document: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return document
 
 
-def command(arguments: list[str]) -> int:
-    purpose = "Removes the outputs and writes the address in _config.yml into the notebooks."
-    parser = argparse.ArgumentParser("python -m tools.notebooks", description=purpose)
-    parser.add_argument("notebooks", nargs="*", type=Path, help="default: all in notebooks/")
-    chosen = parser.parse_args(arguments).notebooks or sorted(Path("notebooks").glob("*.ipynb"))
-    try:
-        repository = Repository.of(Path("."))
-    except (OSError, ValueError) as error:
-        print(f"Run this in the repository. {error}", file=sys.stderr)
-        return 1
-    for path in chosen:
+def main() -> None:
+    for path in sorted(Path("notebooks").glob("*.ipynb")):
         before = path.read_text()
-        document = stripped(nbformat.reads(before, as_version=4))
-        nbformat.write(addressed(document, path.stem, repository), path)
+        nbformat.write(stripped(nbformat.reads(before, as_version=4)), path)
         if path.read_text() != before:
             print(f"{path}: stripped")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(command(sys.argv[1:]))
+    main()

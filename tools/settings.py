@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 from tabulate import tabulate
 
+from multiepoch_lab.files import write_text
 from reproduction import judge, records
 from reproduction.ch04_sparse_optimizer import rules
 from reproduction.dose_response import experiment as dose
@@ -21,7 +22,6 @@ from reproduction.dose_response import production
 from reproduction.findings import estimate
 from reproduction.measure import by_seed
 from reproduction.style import signed
-from tools import ledger
 
 
 @dataclass(frozen=True)
@@ -94,22 +94,20 @@ LINES: tuple[tuple[str, str, str, str, Callable[[Setting, str], pd.Series | None
 
 
 def settings(results: Path) -> list[Setting]:
-    """Returns the settings that have a record: the default one, then Adam on the tables."""
-    one_epoch = records.read(rules.NAME, "long", results)
-    found = []
-    for rule, name, best in (
-        (rules.PRODUCTION, production.NAME, production.BEST),
-        ("Adam", dose.NAME, dose.RATES[-1]),
-    ):
-        record = records.read(name, "long", results)
-        if record and one_epoch:
-            found.append(Setting(rule, record.rows, best, one_epoch.rows))
-    return found
+    """Returns the default setting, and Adam on the tables."""
+    rows = {
+        name: records.read(name, "long", results).rows
+        for name in (rules.NAME, production.NAME, dose.NAME)
+    }
+    return [
+        Setting(rules.PRODUCTION, rows[production.NAME], production.BEST, rows[rules.NAME]),
+        Setting("Adam", rows[dose.NAME], dose.RATES[-1], rows[rules.NAME]),
+    ]
 
 
-def table(results: Path, evidence: ledger.Ledger) -> str:
-    """Returns the table in Markdown."""
-    known = settings(results)
+def generate(results: Path, generated: Path) -> None:
+    """Writes the table."""
+    known, evidence = settings(results), records.ledger(results)
     head = ["", "quantity", "reported"]
     head += [f"{source}, {at.rule}" for source in dose.SPARSEST for at in known]
     lines = []
@@ -122,7 +120,8 @@ def table(results: Path, evidence: ledger.Ledger) -> str:
                 cells.append("–" if found is None else _cell(found, unit, digits))
         said = judge.verdict(judge.claim(id), judge.preferred(judge.claim(id), evidence))
         lines.append([f"[{id}](#{id})", quantity, reported, *cells, said])
-    return tabulate(lines, [*head, "verdict"], tablefmt="pipe", disable_numparse=True) + "\n"
+    table = tabulate(lines, [*head, "verdict"], tablefmt="pipe", disable_numparse=True)
+    write_text(generated / "settings.md", f"{table}\n")
 
 
 def _cell(values: pd.Series, unit: str, digits: int) -> str:

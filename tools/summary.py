@@ -13,11 +13,10 @@ HEAD = "| question and answer | AdsWorld | real logs |\n|---|---|---|"
 
 
 def generate(results: Path, generated: Path) -> None:
-    """Writes summary.md, a table; its lines are missing if there are no records."""
+    """Writes summary.md, a table."""
     values, lines = sentences.values(results), [HEAD]
-    if sentences.are_there(results):
-        for one in tomllib.loads(FRONT.read_text(encoding="utf-8"))["summary"]:
-            question = f"[**{QUESTIONS[one['question']]}**]({one['page']})"
-            cells = [f"{question} {one['answer']} *{one['number']}:*", one["world"], one["real"]]
-            lines.append(sentences.shown("| " + " | ".join(cells) + " |", values))
+    for one in tomllib.loads(FRONT.read_text(encoding="utf-8"))["summary"]:
+        question = f"[**{QUESTIONS[one['question']]}**]({one['page']})"
+        cells = [f"{question} {one['answer']} *{one['number']}:*", one["world"], one["real"]]
+        lines.append(sentences.shown("| " + " | ".join(cells) + " |", values))
     (generated / "summary.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
