@@ -59,12 +59,11 @@ def assert_alike(sparse, dense, rtol=1e-5):
 
 @pytest.mark.parametrize("norm_type", [1.0, 2.0, 3.5, math.inf])
 @pytest.mark.parametrize("max_norm", [0.1, 5.0, 1e6])
-@pytest.mark.parametrize("foreach", [None, True, False])
-def test_the_norm_is_clipped_as_torch_clips_dense_gradients(max_norm, norm_type, foreach):
+def test_the_norm_is_clipped_as_torch_clips_dense_gradients(max_norm, norm_type):
     sparse = parameters()
     dense = with_dense_gradients(sparse)
     expected = nn.utils.clip_grad_norm_(dense, max_norm, norm_type)
-    total = clip_grad_norm_(sparse, max_norm, norm_type, foreach=foreach)
+    total = clip_grad_norm_(sparse, max_norm, norm_type)
     torch.testing.assert_close(total, expected)
     assert_alike(sparse, dense)
 
@@ -117,8 +116,7 @@ def test_a_sharded_table_is_refused(one_process):
         EmbeddingOptimizer([("users", nn.Parameter(table))], 0.1)
 
 
-@pytest.mark.parametrize("foreach", [None, False])
-def test_dense_gradients_may_be_dtensors(one_process, foreach):
+def test_dense_gradients_may_be_dtensors(one_process):
     """As fully_shard makes those of the dense layers; the tables are not sharded."""
     distributed = pytest.importorskip("torch.distributed.tensor")
     mesh = torch.distributed.init_device_mesh("cpu", (1,))
@@ -130,7 +128,7 @@ def test_dense_gradients_may_be_dtensors(one_process, foreach):
             sparse[place] = nn.Parameter(distributed.distribute_tensor(p.detach(), mesh, shard))
             sparse[place].grad = distributed.distribute_tensor(p.grad, mesh, shard)
     expected = nn.utils.clip_grad_norm_(dense, 0.1)
-    torch.testing.assert_close(clip_grad_norm_(sparse, 0.1, foreach=foreach), expected)
+    torch.testing.assert_close(clip_grad_norm_(sparse, 0.1), expected)
     for p in sparse:
         if hasattr(p, "full_tensor"):
             p.grad = p.grad.full_tensor()

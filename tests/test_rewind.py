@@ -459,11 +459,8 @@ def test_a_batch_filled_up_with_its_first_row_counts_it_once(kind):
             lambda: {"weight": table},
         )
     saved = record.state_dict()
-    if kind is Counts:
-        assert saved["counts"].nonzero().flatten().tolist() == [2, 7]
-        assert saved["counts"][[2, 7]].tolist() == [2, 4]
-    else:
-        assert (saved["ids"].tolist(), saved["counts"].tolist()) == ([2, 7], [2, 4])
+    assert (saved["ids"].tolist(), saved["counts"].tolist()) == ([2, 7], [2, 4])
+    if kind is UndoLog:
         assert saved["values"]["weight"].flatten().tolist() == [7.0, 2.0]
 
 
@@ -841,39 +838,16 @@ def test_small_tables_keep_their_rows(serve):
         other.load_state_dict(rewind.state_dict())
 
 
-@pytest.mark.parametrize("retried", [True, False])
-def test_a_step_whose_second_undo_log_fails_changes_no_table(retried):
-    """The step is tried again, or its batch is left out; no table steps twice."""
-
-    def run(fails):
-        torch.manual_seed(0)
-        tables = [torch.nn.Parameter(torch.randn(9, 3)) for _ in range(2)]
-        model = torch.nn.ParameterList(tables)
-        optimizer = EmbeddingOptimizer(tables, lr=0.1, row_lr=FrequencyAdaptiveLR())
-        rewind = tail_rewind(model, optimizer, 3)
-        rewind.before_epoch(0)
-        for step in range(5):
-            ids = torch.randint(0, 9, (2, 4), generator=torch.Generator().manual_seed(step))
-            for table, of in zip(tables, ids):
-                values = torch.ones(4, 3)
-                table.grad = torch.sparse_coo_tensor(
-                    of[None], values, (9, 3), check_invariants=False
-                )
-            if step == 2 and fails:
-                before = [table.detach().clone() for table in tables]
-                record = rewind._records[1]
-                record._keep, keep = lambda *_: 1 / 0, record._keep
-                with pytest.raises(ZeroDivisionError):
-                    optimizer.step()
-                record._keep = keep
-                assert all(map(torch.equal, tables, before)), "a table has changed"
-            if step != 2 or retried:
-                optimizer.step()
-        counts = [record.lookups.all() for record in rewind._records]
-        rewind.before_epoch(1)
-        return [*(t.detach() for t in tables), *(part for pair in counts for part in pair)]
-
-    assert all(map(torch.equal, run(fails=True), run(fails=False)))
+def test_a_step_whose_second_undo_log_fails_changes_no_table():
+    model = Tables()
+    optimizer = optimizer_of(model)
+    rewind = tail_rewind(model, optimizer, 3)
+    rewind.before_epoch(0)
+    rewind._records[1]._keep = lambda *_: 1 / 0
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ZeroDivisionError):
+        train(model, optimizer, random_batches(0))
+    assert all(map(torch.equal, before.values(), model.state_dict().values()))
 
 
 @pytest.mark.parametrize("make", [meda, meda_restored, lambda *of: tail_rewind(*of, 3)])

@@ -5,7 +5,7 @@ gradient were dense: a row's gradient is the sum over its lookups. It keeps the 
 which FAL and tail rewind count.
 """
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -21,7 +21,6 @@ def clip_grad_norm_(
     max_norm: float,
     norm_type: float = 2.0,
     error_if_nonfinite: bool = False,
-    foreach: bool | None = None,
 ) -> Tensor:
     """Scales all gradients down to a total norm of `max_norm`, as `torch.nn.utils.clip_grad_norm_`.
 
@@ -33,47 +32,36 @@ def clip_grad_norm_(
         max_norm: The largest total norm.
         norm_type: The order p of the norm, above 0; math.inf takes the largest entry.
         error_if_nonfinite: Raises a RuntimeError if the total norm is NaN or infinite.
-        foreach: False takes the dense gradients one by one, else all of a kind at once.
 
     Returns:
         The total norm of the gradients before they were clipped, a scalar.
     """
     every = [parameters] if isinstance(parameters, Tensor) else parameters
     pairs = [(p, p.grad) for p in every if p.grad is not None]
-    max_norm, norm_type = float(max_norm), float(norm_type)
-    if not pairs:
-        return torch.tensor(0.0)
-    dense: dict[Hashable, list[Tensor]] = {}
-    norms = []
+    norm_type, norms = float(norm_type), []
     for p, grad in pairs:
-        if grad.is_sparse:
-            norms.append(_norms([_sums(p, grad)], norm_type)[0])
-        else:
-            kind = id(grad) if foreach is False else (type(grad), grad.device, grad.dtype)
-            dense.setdefault(kind, []).append(grad)
-    norms += [norm for grads in dense.values() for norm in _norms(grads, norm_type)]
-    total = torch.linalg.vector_norm(torch.stack([n.to(norms[0].device) for n in norms]), norm_type)
+        summed = _sums(p, grad) if grad.is_sparse else grad
+        if summed.numel():
+            dtype = at_least_float32(summed.dtype)
+            norm = torch.linalg.vector_norm(summed, norm_type, dtype=dtype)
+            norms.append(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+    if not norms:
+        return torch.tensor(0.0)
+    norms = [norm.to(norms[0].device) for norm in norms]
+    total = torch.linalg.vector_norm(torch.stack(norms), norm_type)
     if error_if_nonfinite and not total.isfinite():
         norm = f"the total norm of the gradients is {total.item()}, so they cannot be clipped"
         remedy = "lower the learning rate or look for an overflow in the loss"
         raise RuntimeError(f"clip_grad_norm_: {norm}; {remedy}.")
-    scale = (max_norm / (total + 1e-6)).clamp(max=1.0)
-    for grads in dense.values():
-        torch._foreach_mul_(grads, scale.to(grads[0].device))
+    scale = (float(max_norm) / (total + 1e-6)).clamp(max=1.0)
     for p, grad in pairs:
+        factor = scale.to(grad.device)
         if grad.is_sparse:
             # A new gradient, since torch may share the values with other tensors.
-            values = grad._values() * scale.to(grad.device)
-            p.grad = gradient_of(grad._indices(), values, grad.shape)
+            p.grad = gradient_of(grad._indices(), grad._values() * factor, grad.shape)
+        else:
+            grad.mul_(factor)
     return total
-
-
-def _norms(grads: list[Tensor], norm_type: float) -> list[Tensor]:
-    """Returns the norm of each gradient; they are of one kind, device and dtype."""
-    dtype = at_least_float32(grads[0].dtype)
-    some = [grad.to(dtype) if grad.numel() else grad.new_zeros(1, dtype=dtype) for grad in grads]
-    norms = torch._foreach_norm(some, norm_type)
-    return [norm.full_tensor() if hasattr(norm, "full_tensor") else norm for norm in norms]
 
 
 def _sums(p: Tensor, grad: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from multiepoch.optim.fal import FrequencyAdaptiveLR
 from multiepoch.optim.lookups import keep_lookups
 from multiepoch.optim.memory import use_huge_pages
 
-RowHook = Callable[[Tensor, Tensor, Tensor], Callable[[], None] | None]
+RowHook = Callable[[Tensor, Tensor, Tensor], None]
 _NOT_LEARNED = ("step", "count", "max_count")
 
 
@@ -112,11 +112,10 @@ class EmbeddingOptimizer(Optimizer):
     def register_row_hook(self, hook: RowHook) -> RemovableHandle:
         """Calls hook(param, rows, occurrences) once per table in each step, before a row changes.
 
-        If a hook raises, no table changes, and what the hooks before it have returned is called, so
-        that each can undo its work and the step can be tried again. The rows are int64 (k,), their
-        lookups int32 (k,). On CUDA, k is the number of lookups; slots after the last distinct row
-        repeat rows[0] with 0 occurrences. The hook is not called for a gradient without rows, and
-        is neither copied nor pickled.
+        If a hook raises, no table changes. The rows are int64 (k,), their lookups int32 (k,). On
+        CUDA, k is the number of lookups; slots after the last distinct row repeat rows[0] with 0
+        occurrences. The hook is not called for a gradient without rows, and is neither copied nor
+        pickled.
         """
         handle = RemovableHandle(self._row_hooks)
         self._row_hooks[handle.id] = hook
@@ -224,24 +223,15 @@ class EmbeddingOptimizer(Optimizer):
                     # A hook may clear the gradient.
                     tables.append((group, param, layout, touched, param.grad.is_sparse))
         filled = [states.fill(self.state[param], layout) for _, param, layout, *_ in tables]
-        self._call_hooks([(param, found) for _, param, _, found, _ in tables if found is not None])
+        for _, param, _, touched, _ in tables:
+            for hook in tuple(self._row_hooks.values()) if touched is not None else ():
+                hook(param, touched.rows, touched.occurrences)
         for (group, param, _, touched, is_sparse), state in zip(tables, filled):
             state["step"] += is_sparse
             if touched is not None:
                 kernels = eager if touched.order is None else compiled
                 kernels.update_rows(group, param, state, touched)
         return loss
-
-    def _call_hooks(self, tables: list[tuple[Tensor, eager.TouchedRows]]) -> None:
-        undo = []
-        try:
-            for param, touched in tables:
-                for hook in tuple(self._row_hooks.values()):
-                    undo.append(hook(param, touched.rows, touched.occurrences))
-        except BaseException:
-            for back in filter(None, undo):
-                back()
-            raise
 
     def _touched(
         self, group: dict[str, Any], index: int, param: Any, layout: dict[str, states.Kind]

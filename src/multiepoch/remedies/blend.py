@@ -123,10 +123,6 @@ class RowBlend:
         found = self.rows.index_select(0, at) == rows
         self.since.index_add_(0, at, occurrences.int() * found)
 
-    def forget(self, rows: Tensor, occurrences: Tensor) -> None:
-        """Takes a batch out of the counts again."""
-        self.add(rows, -occurrences)
-
     def trained(self) -> Tensor:
         """Copies the rows as they are in the table, (k, dim)."""
         return self.table.detach().index_select(0, self.rows)

@@ -143,7 +143,7 @@ class Rewind:
         self._ended = False  # the mean has the end of this epoch, if it is to have it
         self._resumed = False  # no epoch has begun or ended since a state was loaded
         self._n_epochs = 0  # begun so far, over all data
-        self._records: list[Counts | UndoLog] = []  # one per table, if needed
+        self._records: list[Counts] = []  # one per table, if needed
         self._began: list[int] = []  # each table's step when epoch 0 began
         self._blend: Blend | None = None  # in repeated epochs, if serve is "blend"
         self._mean = EndsMean(self._tables, average_on)
@@ -313,7 +313,7 @@ class Rewind:
         self.__dict__.update(state)
         self._listen()
 
-    def _new_records(self) -> list[Counts | UndoLog]:
+    def _new_records(self) -> list[Counts]:
         every_row = self.to == "reinit" and math.isinf(self.below)  # whatever the counts
         if self.below == 0 or (every_row and self.serve == "trained"):
             return []
@@ -331,14 +331,13 @@ class Rewind:
             scale_steps(self._dense, self.dense_factor if self.epoch else 1.0)
 
     @torch.no_grad()
-    def _record(self, table: Tensor, rows: Tensor, occurrences: Tensor) -> Callable[[], None]:
+    def _record(self, table: Tensor, rows: Tensor, occurrences: Tensor) -> None:
         self._check_not_serving("a step")
-        records: Sequence[Counts | UndoLog | RowBlend] = self._records
+        records: Sequence[Counts | RowBlend] = self._records
         if self.epoch != 0 and self._blend is not None:
             records = self._blend.rows
         record = records[self._tables.place(table)]
         record.add(rows, occurrences, lambda: self._tables.values(table))
-        return partial(record.forget, rows, occurrences)
 
     def _below(self, table: Tensor) -> float:
         keeps = self._tables.n_rows(table) < self.min_rows or self._tables.is_frozen(table)

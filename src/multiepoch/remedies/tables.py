@@ -45,12 +45,6 @@ def check_fits(what: str, rows: Tensor, values: Tensor | None, table: Tensor) ->
         raise ValueError(f"{found}: load the state of a table of the same shape")
 
 
-def grown(counts: Tensor, table: Tensor) -> Tensor:
-    """Adds a count of 0 for each row that a table has grown by."""
-    more = len(table) - len(counts)
-    return torch.cat([counts, counts.new_zeros(more)]) if more > 0 else counts
-
-
 def unwrapped(optimizer: Any) -> Any:
     """Returns the optimizer that Accelerate and Lightning wrap and keep in `.optimizer`."""
     while hasattr(optimizer, "optimizer"):
