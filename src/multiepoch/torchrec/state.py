@@ -106,14 +106,13 @@ def _split(rewind: Rewind, shards: list[Shard]) -> tuple[dict[str, Any], list[Co
     every: list[Columns] = [{} for _ in shards]
     for k, (shard, columns) in enumerate(zip(shards, every)):
         zeros = torch.zeros(len(shard.weight), dtype=torch.int32, device=shard.weight.device)
-        if records and "ids" in records[k]:
+        if records:
             record = records[k]
             columns["lookups"] = _filled(zeros, record["ids"], record["counts"])
+        if records and "values" in record:
             for name, value in {"weight": shard.weight, **shard.state}.items():
                 before = record["values"].get(name)
                 columns[f"before_{name}"] = _filled(value, record["rows"], before)
-        elif records:
-            columns["lookups"] = records[k]["counts"]
         if rewind.serve == "blend":
             served = blend["rows"][k] if blend else {"rows": zeros[:0].long()}
             for name, value in {"counts": zeros, "since": zeros, "old": shard.weight}.items():
@@ -137,11 +136,10 @@ def _joined(state: dict[str, Any], every: list[Columns]) -> dict[str, Any]:
 
 def _record(columns: Columns) -> dict[str, Any]:
     lookups, before = columns["lookups"], _named(columns, "before_")
-    if not before:
-        return {"counts": lookups}
     rows = lookups.nonzero().squeeze(1)
     values = {name: value[rows] for name, value in before.items()}
-    return {"ids": rows, "counts": lookups[rows], "rows": rows, "values": values}
+    kept = {"rows": rows, "values": values} if before else {}
+    return {"ids": rows, "counts": lookups[rows], **kept}
 
 
 def _served(columns: Columns) -> Columns:
