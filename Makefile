@@ -60,7 +60,7 @@ lock: $(STAMP) ## Write the newest versions that fit into requirements.lock
 		--custom-compile-command "make lock" --output-file requirements.lock $(OPTIONS)
 
 regression: $(STAMP) ## Run every notebook and compare with references/PROFILE.json
-	@$(RUN) -m pytest $(if $(filter gpu,$(PROFILE)),,$(PARALLEL)) tests/regression --profile $(PROFILE) --junitxml=regression/$(PROFILE).xml $(OPTIONS)
+	@$(RUN) -m pytest $(if $(filter gpu,$(PROFILE)),,$(PARALLEL)) tests/regression --profile $(PROFILE) $(OPTIONS)
 
 gpu: $(STAMP) ## Run all that needs a GPU (finished runs are kept, so a second call goes on)
 	@$(RUN) -m pytest -q -m gpu tests

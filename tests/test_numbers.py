@@ -9,6 +9,7 @@ makes of its rows differs from the evidence beside it by rounding.
 import json
 import math
 import re
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -45,7 +46,19 @@ def shown() -> dict[str, float | list[float] | str]:
     for one in judge.CLAIMS:
         found |= values.of(one.id)
     plain = {name: _rounded(value) for name, value in sorted(found.items())}
-    return plain | cost.numbers(RESULTS)
+    return plain | cost.numbers(RESULTS) | verdicts()
+
+
+def verdicts() -> dict[str, str]:
+    """Returns the verdict on each claim by the records of a profile, and how its measures stand."""
+    said = {}
+    for one, (profile, rows) in product(judge.CLAIMS, records.ledger(RESULTS).items()):
+        if evidence := judge.weigh(one, rows):
+            by_measure = judge.grouped(evidence, lambda e: e.measure.name)
+            stand = [f"{some[0].measure.name} {judge.status(some)}" for some in by_measure]
+            verdict = judge.verdict(one, evidence)
+            said[f"{one.id} by the record {profile}"] = f"{verdict}: {', '.join(stand)}"
+    return said
 
 
 def _rounded(value: pd.Series | float) -> float | list[float]:

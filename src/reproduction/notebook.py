@@ -7,7 +7,6 @@ The last cell records numbers for the regression, directions and evidence:
     checks.exact("rows of the user table", 50_000)
     checks.direction("FAL's jump is below the plain one", fal < plain)
     checks.evidence(overfitting.judge(rows))
-    checks.verdicts("C3", "C4")
     checks.show()
 
 `show` displays a table and keeps its content in the output's metadata, for the regression to read
@@ -23,8 +22,7 @@ import torch
 from tabulate import tabulate
 
 from multiepoch_lab.data import Log
-from reproduction import judge, records
-from reproduction.command import EXPERIMENTS
+from reproduction import judge
 from reproduction.runs import Profile, resolve_device
 from reproduction.runs import profile as profile_named
 
@@ -60,7 +58,6 @@ class Checks:
         self._numbers: dict[str, dict] = {}
         self._directions: dict[str, bool] = {}
         self._evidence = judge.evidence([])
-        self._verdicts: dict[str, str] = {}
 
     def number(self, name: str, value: float) -> None:
         """Records a number that varies with the seed; the regression allows for its spread."""
@@ -89,29 +86,19 @@ class Checks:
         """Records evidence for the ledger, columns judge.COLUMNS, from this notebook's runs."""
         self._evidence = pd.concat([self._evidence, rows]) if len(self._evidence) else rows.copy()
 
-    def verdicts(self, *ids: str) -> None:
-        """Judges claims again from the rows of the committed records that decide them.
-
-        Records the verdict and the status of each measure, by profile; nothing without a record.
-        """
-        for one in map(judge.claim, ids):
-            for profile in records.LEDGER:
-                rows = pd.concat([judge_again(name, profile) for name in one.records])
-                if evidence := judge.weigh(one, rows):
-                    measures = judge.grouped(evidence, lambda e: e.measure.name)
-                    found = [
-                        f"{points[0].measure.name} {judge.status(points)}" for points in measures
-                    ]
-                    said = f"{judge.verdict(one, evidence)}: {', '.join(found)}"
-                    self._verdicts[f"{one.id} by the record {profile}"] = said
+    def _measures(self) -> dict[str, dict]:
+        """Returns the measures of the evidence as numbers: their means over seeds."""
+        means = self._evidence.groupby(["claim", "measure", "point"])["value"].mean()
+        return {
+            ", ".join(filter(None, [f"{claim}: {measure}", point])): {"value": mean, "exact": False}
+            for (claim, measure, point), mean in means.items()
+        }
 
     def content(self) -> dict:
         """Returns everything recorded, as plain values."""
         return {
-            "numbers": self._numbers,
+            "numbers": self._numbers | self._measures(),
             "directions": self._directions,
-            "evidence": self._evidence.to_dict("records"),
-            "verdicts": self._verdicts,
         }
 
     def show(self) -> None:
@@ -142,23 +129,9 @@ class Checks:
         words = {True: "holds", False: "**does not hold**"}
         recorded = [[name, f"{one['value']:.6g}"] for name, one in self._numbers.items()]
         recorded += [[name, words[holds]] for name, holds in self._directions.items()]
-        recorded += [list(one) for one in self._verdicts.items()]
         if recorded:
-            tables.append("Numbers and directions are this run's; verdicts are the records'.")
             tables.append(tabulate(recorded, ["recorded", "value"], "pipe", disable_numparse=True))
         return "\n\n".join(tables)
-
-
-def judge_again(name: str, profile: str) -> pd.DataFrame:
-    """Returns the evidence of a record from its rows, or as committed.
-
-    As committed if the record has no rows.
-    """
-    kept = records.read(name, profile)
-    again = next((one.judge for one in EXPERIMENTS.values() if one.name == name), None)
-    if kept is None or again is None:
-        return records.evidence(records.folder() / profile / f"{name}.evidence.csv")
-    return again(kept.rows)
 
 
 def recorded(document) -> list[dict]:

@@ -1,8 +1,7 @@
 """Reads and writes references/PROFILE.json.
 
-The file holds, by notebook, each number with its values in the order of the seeds (an exact one
-once), each direction with the seeds for which it does not hold, and the verdicts that committed
-records give.
+The file holds, by notebook, each number with its values in the order of the seeds, or its one value
+if it is exact, and the directions, which must hold.
 """
 
 import json
@@ -33,13 +32,8 @@ def read(root: Path, profile: str) -> dict:
 
 def write(root: Path, profile: str, reference: dict) -> Path:
     """Writes one line per quantity, so that a change can be read in a diff."""
-
-    def on_one_line(found: re.Match) -> str:
-        return " ".join(found[0].split())
-
     text = json.dumps(reference, indent=1, ensure_ascii=False)
-    text = re.sub(r"\[[^\[\]{}]*\]", on_one_line, text)
-    text = re.sub(r"(?<=\{)\s+\"exact\"[^{}]*\}", lambda m: on_one_line(m).replace(" }", "}"), text)
+    text = re.sub(r"\[[-+.\de,\s]*\]", lambda found: " ".join(found[0].split()), text)
     write_text(path(root, profile), text + "\n")
     return path(root, profile)
 
