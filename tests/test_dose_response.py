@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 
 from multiepoch_lab.data.ads_world import OBJECTIVES
-from multiepoch_lab.methods import METHODS
 from multiepoch_lab.stats import interval
 from reproduction import judge
 from reproduction.dose_response import experiment as dose_response
 from reproduction.dose_response import production
 from reproduction.dose_response.experiment import STRATA, stratum
+from reproduction.remedies.board import METHODS
 from reproduction.runs import profile
 
 # By rate: plain's jump in %, FAL's share of it, and FAL against MEDA a quarter into epoch 2 in %.

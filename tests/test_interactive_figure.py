@@ -9,11 +9,11 @@ import nbformat
 import numpy as np
 import pytest
 
-from multiepoch_lab.methods import METHODS
 from multiepoch_lab.stats import interval
 from reproduction import judge, records, sentences
 from reproduction.ch08_fal_versus_meda import figures as figures_of_chapter
 from reproduction.dose_response import production
+from reproduction.remedies.board import METHODS
 from tools import book, figures, interactive_figure, summary
 
 ROOT = Path(__file__).parents[1]

@@ -7,7 +7,7 @@ import pytest
 
 from reproduction import judge
 from reproduction.own_label import served
-from reproduction.own_label.served import BLEND, METHODS, RATES, SOURCES
+from reproduction.own_label.served import BLEND, COMPARED, RATES, SOURCES
 from reproduction.runs import profile
 from tests.judged import verdicts
 
@@ -62,7 +62,7 @@ def test_the_figure_shows_every_remedy():
 def test_each_rate_trains_every_method_under_the_rule_of_the_default_setting():
     runs = served.runs("KuaiRand")
     assert {(run.method, run.embedding_lr) for run in runs} == {
-        (method, rate) for method in METHODS for rate in RATES
+        (method, rate) for method in COMPARED for rate in RATES
     }
     assert {run.rule for run in runs} == {"rowwise_adagrad"}
 

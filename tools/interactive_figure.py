@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from multiepoch_lab.methods import METHODS
 from multiepoch_lab.stats import interval
 from reproduction import records, style
 from reproduction.ch08_fal_versus_meda import figures as chapter
@@ -22,6 +21,7 @@ from reproduction.ch08_fal_versus_meda.figures import RATE, SHOWN, SOURCE, shown
 from reproduction.dose_response import experiment, production
 from reproduction.measure import EXPECTED, ran, to_start
 from reproduction.records import Record
+from reproduction.remedies.board import METHODS
 from tools import figures
 
 FRONT, CHAPTER = "fig-interactive", chapter.INTERACTIVE  # what interactive_figure.js looks for

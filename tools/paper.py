@@ -23,7 +23,6 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from multiepoch_lab.files import write_text
-from multiepoch_lab.methods import METHODS
 from multiepoch_lab.stats import interval
 from reproduction import judge, records, sentences, style
 from reproduction.ch08_fal_versus_meda.figures import SHOWN
@@ -33,7 +32,7 @@ from reproduction.dose_response import figures as dose_figures
 from reproduction.dose_response import production
 from reproduction.interplay import experiment as interplay
 from reproduction.measure import intervals
-from reproduction.remedies.board import BOARD
+from reproduction.remedies.board import BOARD, METHODS
 from reproduction.runs import profile
 from tools import ledger
 
@@ -54,9 +53,7 @@ ON_THE_BOARD = (  # of the paper's table, in its order
     "two_fold",
     "adamar",
     "whole_l2",
-    "frozen_tables",
-    "label_smoothing",
-    "threshold_meda",
+    "low_rate",
 )
 TEXT = {"%": r"\%", "−": r"\ensuremath{-}", "¼": "a quarter", "½": "half", "&": r"\&"}
 

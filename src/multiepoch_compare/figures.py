@@ -12,14 +12,19 @@ import numpy as np
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from multiepoch_lab.methods import LINES
 from multiepoch_lab.stats import interval
 
 _WIDTH = 5.6  # inches: 12 pt text stays readable when the figure is 350 px wide, on a phone
 _GRAY = "#6B6B6B"
 # Rows from rare to frequent, from dark to light.
 _SHADES = ("#7A1E3A", "#B5538F", "#D9A0C0", "#C9D6DF", "#9FB4C3")
-_LINES = LINES | {
+_LINES = {
+    "plain": ("#000000", "-"),
+    "FAL": ("#0072B2", (0, (4, 1, 1, 1))),
+    "MEDA": ("#D55E00", (0, (3, 1.5))),
+    "AdamAR": ("#B5538F", (0, (1, 1))),
+    "tail rewind": ("#00835F", (0, (8, 1.5, 1, 1.5))),
+    "sparse optimizer": ("#6B4400", (0, (6, 1.5))),
     "plain (retuned)": ("#000000", (0, (1, 1.5))),
     "row-wise Adagrad": ("#6B4400", (0, (2, 1))),
     "sparsest dropped": ("#6B6B6B", (0, (5, 1, 1, 1, 1, 1))),

@@ -18,7 +18,7 @@ from multiepoch_compare import plan
 from multiepoch_compare.readers import Columns, MappedLog
 from multiepoch_lab.data.log import Log, Schema
 from multiepoch_lab.files import atomic_write
-from multiepoch_lab.methods import ALL_METHODS, Around
+from multiepoch_lab.methods import METHODS, Around
 from multiepoch_lab.model import AdditiveModel, ConversionModel
 from multiepoch_lab.regime import Expected, expect
 from multiepoch_lab.train import NonFiniteLoss, frequency_groups, predict, train
@@ -250,7 +250,7 @@ def execute(trial: plan.Trial, setup: Setup) -> dict:
         model = ConversionModel(parts.train.schema)
     settings = asdict(trial)
     del settings["label"], settings["model"]
-    optimizer, every_epoch = ALL_METHODS[settings.pop("method")].build(model, **settings)
+    optimizer, every_epoch = METHODS[settings.pop("method")].build(model, **settings)
     measured = _Measured(every_epoch, model, parts, setup.batch_size)
     started = time.process_time()  # unaffected by other processes
     try:

@@ -1,4 +1,4 @@
-"""The registry of methods: what each is called, how it is built, and its hyperparameter.
+"""The library's methods as entries: how each is built, and its hyperparameter.
 
 A new method is a class in `multiepoch.optim` or `multiepoch.remedies`, and one entry here.
 """
@@ -125,28 +125,18 @@ class Method:
     """Describes how to build a method, and its hyperparameter beside the two learning rates.
 
     Attributes:
-        label: Its name in figures and tables.
         row_lr: Builds the optimizer's `row_lr` from the hyperparameter.
         row_decay: Builds the optimizer's `row_decay` from the hyperparameter.
         remedy: Builds the object that acts between and within epochs; called as in `build`.
         hyperparameter: The name of the hyperparameter; "" for none.
         grid: The values to try, the default first.
-        group: The kind of remedy.
-        formula: What it does, in LaTeX.
-        source: Where it is from, and which reading of it this is.
-        needs: What a training job must keep or know for it.
     """
 
-    label: str
     row_lr: Callable[[Any], FrequencyAdaptiveLR] | None = None
     row_decay: Callable[[Any], AdaptiveRegularization] | None = None
     remedy: Callable[..., Any] | None = None
     hyperparameter: str = ""
     grid: tuple[Any, ...] = (None,)
-    group: str = ""
-    formula: str = ""
-    source: str = ""
-    needs: str = "nothing"
 
     def build(
         self,
@@ -198,119 +188,41 @@ def _meda(model, optimizer, hyperparameter, seed, epochs, serve="trained"):
 
 
 TAU: dict[str, Any] = {"hyperparameter": "tau", "grid": (100, 20, 50, 500, 200, 2000)}
-_COUNTS, _REPEATS = "lookups by row", "to know that the data repeat"
 
-ALL_METHODS: dict[str, Method] = {
-    "plain": Method(
-        "plain",
-        group="reference",
-        formula=r"w \leftarrow w - \eta_T\,d",
-        source="the reference",
-    ),
+METHODS: dict[str, Method] = {
+    "plain": Method(),
     "fal": Method(
-        "FAL",
         row_lr=lambda scale: FrequencyAdaptiveLR(**FAL_SCALES[scale]),
         hyperparameter="scale",
         grid=tuple(scale for scale in FAL_SCALES if scale != "log of steps"),
-        group="rate",
-        formula=r"\eta_T[i] = \eta_T \log(F_i + 1) / \log(\max_j F_j + 1)",
-        source="Qiu et al., arXiv 2505.05605; log, linear or a threshold",
-        needs=_COUNTS,
-    ),
-    "meda": Method(
-        "MEDA",
-        remedy=_meda,
-        group="reset",
-        formula=r"w_i \sim p_0,\quad \text{before each epoch } e \ge 2",
-        source="Liu et al., arXiv 2305.19531",
-        needs=_REPEATS,
     ),
     "adamar": Method(
-        "AdamAR",
         row_decay=AdaptiveRegularization,
         hyperparameter="alpha",
         grid=(1e-2, 1e-4, 1e-3, 1e-1, 3e-3, 3e-2),
-        group="decay",
-        formula=r"w_i \leftarrow \max(0, 1 - \alpha I)\,w_i "
-        r"\text{ when touched after } I \text{ steps}",
-        source="arXiv 2511.06374 as we read it; the rate does not multiply α",
-        needs="the step of each row's last update",
     ),
-    "tail_rewind": Method(
-        "tail rewind",
-        remedy=_tail,
-        **TAU,
-        group="reset",
-        formula=r"w_i \sim p_0 \text{ if } F_i < \tau",
-        source="ours, chapter 8",
-        needs=f"{_COUNTS}, a threshold",
-    ),
-    "fal_tail_rewind": Method(
-        "FAL + tail rewind", lambda tau: FrequencyAdaptiveLR(), remedy=_tail, **TAU
-    ),
+    "meda": Method(remedy=_meda),
+    "tail_rewind": Method(remedy=_tail, **TAU),
     # Blended serving leaves training as it is.
-    "tail_rewind_blend": Method(
-        "tail rewind, blended",
-        remedy=partial(_tail, serve="blend"),
-        **TAU,
-        group="reset",
-        formula=r"w_\text{served} = s_i w_i + (1 - s_i) w_i^\text{old}",
-        source="ours",
-        needs=f"{_COUNTS}, a threshold, a second copy of the tail",
-    ),
-    "meda_blend": Method("MEDA, blended", remedy=partial(_meda, serve="blend")),
+    "meda_blend": Method(remedy=partial(_meda, serve="blend")),
+    "tail_rewind_blend": Method(remedy=partial(_tail, serve="blend"), **TAU),
     # Under continual training, these return rows to the start of the day; "meda" redraws them.
     "meda_restored": Method(
-        "MEDA (restored)",
-        remedy=lambda model, optimizer, **_: remedies.meda_restored(model, optimizer),
+        remedy=lambda model, optimizer, **_: remedies.meda_restored(model, optimizer)
     ),
+    "day_tail_rewind": Method(remedy=partial(_tail, to="start"), **TAU),
+    "day_tail_rewind_blend": Method(remedy=partial(_tail, to="start", serve="blend"), **TAU),
     "meda_groups": Method(
-        "MEDA (groups)",
         remedy=lambda model, optimizer, seed, epochs, **_: meda_groups(
             model, optimizer, epochs, seed
-        ),
-    ),
-    "day_tail_rewind": Method(
-        "tail rewind (to the day's start)", remedy=partial(_tail, to="start"), **TAU
-    ),
-    "day_tail_rewind_blend": Method(
-        "tail rewind (to the day's start), blended",
-        remedy=partial(_tail, to="start", serve="blend"),
-        **TAU,
+        )
     ),
     # Rows that do not know the label of the impression that they predict.
     "leave_one_out_votes": Method(
-        "leave-one-out rows",
         remedy=lambda model, optimizer, hyperparameter, **_: LeaveOneOutRows(
             model, optimizer, hyperparameter
         ),
         **TAU,
-        group="own label",
-        formula=r"w - v_k,\quad v_k = -\eta\,g_k / \sqrt{m\,(n + 4)}",
-        source="ours",
-        needs="a vote for each lookup",
     ),
-    "two_fold": Method(
-        "two-fold tables",
-        remedy=lambda model, optimizer, **_: TwoFoldTables(model, optimizer),
-        group="own label",
-        formula=r"\text{dense layers on fold } k \text{ read tables of fold } 1 - k",
-        source="a control",
-        needs="three copies of the tables, three passes a batch",
-    ),
-}
-# The colour and dashes of each in figures, by label: distinct under common colour blindness.
-LINES: dict[str, tuple[str, Any]] = {
-    "plain": ("#000000", "-"),
-    "FAL": ("#0072B2", (0, (4, 1, 1, 1))),
-    "MEDA": ("#D55E00", (0, (3, 1.5))),
-    "AdamAR": ("#B5538F", (0, (1, 1))),
-    "tail rewind": ("#00835F", (0, (8, 1.5, 1, 1.5))),
-    "FAL + tail rewind": ("#8822EE", (0, (5, 1, 1, 1, 1, 1))),
-    "sparse optimizer": ("#6B4400", (0, (6, 1.5))),
-}
-# Those that chapter 8 tunes and compares.
-METHODS = {
-    name: ALL_METHODS[name]
-    for name in ("plain", "fal", "meda", "adamar", "tail_rewind", "fal_tail_rewind")
+    "two_fold": Method(remedy=lambda model, optimizer, **_: TwoFoldTables(model, optimizer)),
 }

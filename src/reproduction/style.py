@@ -18,7 +18,6 @@ from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter
 from PIL import Image
 
-from multiepoch_lab.methods import LINES
 from reproduction import figure_files, findings, tables
 from reproduction.measure import intervals, jump, to_start
 from reproduction.records import Record
@@ -26,6 +25,15 @@ from reproduction.records import Record
 WIDTH = 5.6  # inches
 SMALLEST = 11  # pt of text: 9 px where a phone shows the figure 342 px wide
 
+# The colour and dashes of each method, by label: distinct under common colour blindness.
+LINES = {
+    "plain": ("#000000", "-"),
+    "FAL": ("#0072B2", (0, (4, 1, 1, 1))),
+    "MEDA": ("#D55E00", (0, (3, 1.5))),
+    "AdamAR": ("#B5538F", (0, (1, 1))),
+    "tail rewind": ("#00835F", (0, (8, 1.5, 1, 1.5))),
+    "leave-one-out rows": ("#6B4400", (0, (6, 1.5))),
+}
 SPARE = ("#AA1100", "#6B4400", "#5A6B00", "#00707A", "#7A005C")
 # From light to dark: the sparser the objective, the darker.
 OBJECTIVES = {
@@ -48,10 +56,6 @@ TABLES = {
     "tab": ("#9A9A9A", (0, (2, 2))),
     "user_x_advertiser": ("#3B1F6B", (0, (1, 1))),
     "user_x_author": ("#3B1F6B", (0, (1, 1))),
-}
-REMEDIES = {  # beside multiepoch's own
-    "leave-one-out rows": ("#6B4400", (0, (6, 1.5))),
-    "label smoothing": ("#7A005C", (0, (2, 1))),
 }
 REFERENCE = "#6B6B6B"  # for lines that are not a method: the Bayes optimum, a threshold
 DASHED = (0, (2, 2))
@@ -83,7 +87,7 @@ def line_style(name: str) -> dict:
     """
     base, blended, _ = name.split(" (")[0].partition(", blended")
     spare = SPARE[zlib.crc32(base.encode()) % len(SPARE)], (0, (2, 1))
-    color, dashes = (LINES | REMEDIES | OBJECTIVES | TABLES).get(base, spare)
+    color, dashes = (LINES | OBJECTIVES | TABLES).get(base, spare)
     return {"color": color, "linestyle": "-" if blended else dashes}
 
 

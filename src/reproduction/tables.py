@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import pandas as pd
 
-from multiepoch_lab.methods import ALL_METHODS
+from multiepoch_lab.methods import METHODS
 from reproduction import judge, records
 from reproduction.records import Record
 from reproduction.tuning import Tuned
@@ -32,7 +32,7 @@ def rates(chosen: Mapping[str, tuple[str, Tuned]]) -> None:
     base = next(iter(chosen.values()))[1]
     rows = {}
     for name, (method, found) in chosen.items():
-        known = ALL_METHODS[method].hyperparameter
+        known = METHODS[method].hyperparameter
         rows[name] = {
             "dense rate": f"{found.dense_lr:.2g}",
             "tables' rate": f"{found.embedding_lr:.2g}",

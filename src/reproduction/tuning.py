@@ -29,8 +29,7 @@ from multiepoch_lab.files import write_text
 from multiepoch_lab.methods import Hyperparameter
 from multiepoch_lab.model import ConversionModel
 from reproduction.measure import curve
-from reproduction.remedies.baselines import BASELINES
-from reproduction.remedies.board import BOARD, METHODS
+from reproduction.remedies.board import BASELINES, BOARD, METHODS
 from reproduction.runs import Profile, Run, run_all
 
 NAME = "tuning"

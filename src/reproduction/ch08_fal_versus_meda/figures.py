@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from multiepoch_lab.methods import METHODS
 from reproduction import style, tables
 from reproduction.dose_response import experiment as dose
 from reproduction.dose_response import production
@@ -14,6 +13,7 @@ from reproduction.dose_response.figures import POINTS
 from reproduction.findings import estimate
 from reproduction.measure import DRAWN, EXPECTED, curve, intervals, jump
 from reproduction.records import Record
+from reproduction.remedies.board import METHODS
 
 # The interactive figure, whose static picture is here: what it shows first.
 SOURCE, RATE, OBJECTIVE = "AdsWorld", production.BEST, dose.SPARSEST["AdsWorld"]

@@ -9,11 +9,11 @@ of the size; losses are under the true probabilities, of all conversions that wi
 import pandas as pd
 
 from multiepoch_lab.data.ads_world import OBJECTIVES
-from multiepoch_lab.methods import ALL_METHODS
 from reproduction.findings import by_name, estimate
 from reproduction.judge import evidence
 from reproduction.measure import EXPECTED, by_seed, losses, relative
 from reproduction.records import Record
+from reproduction.remedies.board import METHODS
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.runs.interventions import DELAYS
 
@@ -22,7 +22,7 @@ SEEDS = tuple(range(30, 38))  # no pilot and no tuning has seen them
 SAME, CORRECTED, AWAITED = DELAYS
 RATE = 10**-0.5  # of the tables, the best of one epoch
 OWN = "leave_one_out_votes"
-METHODS = {"plain": None, "meda": None, "tail_rewind": 100, OWN: 100}
+COMPARED = {"plain": None, "meda": None, "tail_rewind": 100, OWN: 100}
 RESETS = ("meda", "tail_rewind")
 LATE = OBJECTIVES[1:]  # a click is seen at once
 END = 2.0
@@ -31,11 +31,11 @@ END = 2.0
 def runs() -> list[Run]:
     """Returns the runs of one seed."""
     how = {"epochs": 2, "rule": "rowwise_adagrad"}
-    rates = dict.fromkeys(METHODS, RATE) | {OWN: 1.0}
+    rates = dict.fromkeys(COMPARED, RATE) | {OWN: 1.0}
     return [
         Run(method, 0, 1e-3, rates[method], value, setting=labels, intervention=labels, **how)
         for labels in DELAYS
-        for method, value in METHODS.items()
+        for method, value in COMPARED.items()
     ]
 
 
@@ -74,8 +74,8 @@ def to_waiting_twice(rows: pd.DataFrame, method: str) -> pd.Series:
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the evidence for C20."""
-    found = [("C20", "corrected", method, corrected(rows, method)) for method in METHODS]
-    plain, *remedies = METHODS
+    found = [("C20", "corrected", method, corrected(rows, method)) for method in COMPARED]
+    plain, *remedies = COMPARED
     found.append(("C20", "plain_waiting", "", to_waiting(rows, plain)))
     found += [("C20", "waiting", name, to_waiting(rows, name)) for name in remedies]
     for name in RESETS:
@@ -86,13 +86,13 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
 def table(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns each method's second epoch in words, intervals over seeds."""
     found = {
-        ALL_METHODS[method].label: {
+        METHODS[method].label: {
             "same labels again": estimate(second(rows, method, SAME), "%", 1),
             "corrected labels": estimate(second(rows, method, CORRECTED), "%", 1),
             "corrected, against waiting": estimate(to_waiting(rows, method), "%", 1),
             "and against waiting, then two": estimate(to_waiting_twice(rows, method), "%", 2),
         }
-        for method in METHODS
+        for method in COMPARED
     }
     return pd.DataFrame.from_dict(found, orient="index").rename_axis("end of epoch 2")
 
@@ -101,9 +101,9 @@ def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
     rows = record.rows
     return by_name(
-        then={name: second(rows, name, CORRECTED) for name in METHODS},
-        corrected={name: corrected(rows, name) for name in METHODS},
-        waiting={name: to_waiting(rows, name) for name in METHODS},
-        twice={name: to_waiting_twice(rows, name) for name in METHODS},
+        then={name: second(rows, name, CORRECTED) for name in COMPARED},
+        corrected={name: corrected(rows, name) for name in COMPARED},
+        waiting={name: to_waiting(rows, name) for name in COMPARED},
+        twice={name: to_waiting_twice(rows, name) for name in COMPARED},
         wait=by_seed(relative(*(loss(rows, "plain", labels, 1.0) for labels in (AWAITED, SAME)))),
     )

@@ -10,31 +10,31 @@ from matplotlib.figure import Figure
 
 from multiepoch_lab import regime
 from multiepoch_lab.data import Log
-from multiepoch_lab.methods import METHODS as COMPARED
 from reproduction import style, tables
 from reproduction.ch12_real_logs import penalty
 from reproduction.dose_response import production
 from reproduction.findings import by_name, estimate
 from reproduction.measure import by_seed, intervals, jump, losses, pick, relative
 from reproduction.records import Record
+from reproduction.remedies.board import METHODS
 from reproduction.runs import Profile, Run, over_seeds, run_all
 
 NAME = "kuairand"
 WITH, WITHOUT = "with the cross", "without the cross"
 CROSS = "user_x_author"
-METHODS = ("plain", "fal", "meda", "tail_rewind")
+COMPARED = ("plain", "fal", "meda", "tail_rewind")
 TRAINED_ON = ("never", "once", "more often")  # how often a row of the cross was, in the window
 
 
 def runs(epochs: int) -> list[Run]:
     """Returns each method with the cross, and plain and FAL without, in the default setting."""
     found = []
-    for cross, methods in ((WITH, METHODS), (WITHOUT, METHODS[:2])):
+    for cross, methods in ((WITH, COMPARED), (WITHOUT, COMPARED[:2])):
         how = {"setting": cross, "epochs": epochs, "data": "kuairand"}
         how["cross"] = cross == WITH
         for name in methods:
             groups = CROSS if (name, cross) == ("plain", WITH) else ""
-            value = COMPARED[name].grid[0]
+            value = METHODS[name].grid[0]
             found.append(production.at_best(name, value, group_by=groups, **how))
     return found
 
@@ -94,7 +94,7 @@ def jump_by_frequency(rows: pd.DataFrame) -> pd.Series:
 
 # Figures and tables -----------------------------------------------------------------------------
 
-LABELS = {name: COMPARED[name].label for name in METHODS}
+LABELS = {name: METHODS[name].label for name in COMPARED}
 SHADES = ("#7A1E3A", "#B5538F", "#D9A0C0", "#C9D6DF", "#9FB4C3")  # the rarer, the darker
 FIRST_DAY = np.datetime64("2022-04-25")  # day 0 of the packaged part
 KINDS = {

@@ -22,7 +22,7 @@ SEEDS = tuple(range(30, 38))
 WINDOWS = {"the book's": "kuairand", "early": "kuairand, early", "late": "kuairand, late"}
 RATE = 10**-0.5  # of the tables, the best of one epoch
 OWN = "leave_one_out_votes"
-METHODS = {"plain": None, "fal": "log", "meda": None, "tail_rewind": 100, OWN: 100}
+COMPARED = {"plain": None, "fal": "log", "meda": None, "tail_rewind": 100, OWN: 100}
 DRAWS = 2_000
 MEASURES = {
     "plain, ¼ into epoch 2": ("plain", 1.25),
@@ -38,11 +38,11 @@ def run(profile: Profile, device: str = "auto", seeds=None) -> pd.DataFrame:
     """Returns the losses of each block of users, as rows of runs.COLUMNS with `window`."""
     how = {"epochs": 3, "rule": "rowwise_adagrad", "evaluate_at": (0.25, 1.0)}
     how["group_by"] = USER_BLOCKS
-    rates = dict.fromkeys(METHODS, RATE) | {OWN: 1.0}
+    rates = dict.fromkeys(COMPARED, RATE) | {OWN: 1.0}
     todo = [
         Run(method, 0, 1e-3, rates[method], value, about={"window": window}, data=data, **how)
         for window, data in WINDOWS.items()
-        for method, value in METHODS.items()
+        for method, value in COMPARED.items()
     ]
     rows = run_all(over_seeds(seeds or SEEDS, todo), profile, device)
     kept = (rows["metric"] == DRAWN) & (rows["group"] != "all")

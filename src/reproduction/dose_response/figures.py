@@ -10,10 +10,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from multiepoch_lab.methods import METHODS
 from reproduction import style
 from reproduction.dose_response import experiment
 from reproduction.measure import intervals, ran
+from reproduction.remedies.board import METHODS
 
 # One colour and marker for each stratum, wherever it is shown.
 STRATA = {

@@ -21,6 +21,7 @@ from reproduction.findings import by_name, estimate
 from reproduction.judge import evidence
 from reproduction.measure import by_seed, intervals, losses, relative
 from reproduction.records import Record
+from reproduction.remedies.board import BASELINES
 from reproduction.runs import NEW_IDS, Profile, Run, over_seeds, run_all
 from reproduction.tuning import chosen, under_production_rule
 
@@ -33,7 +34,6 @@ FEW = (0.5, 1.5, 3.0)
 SIZES = {"an eighth": (8, TASTES, 8), "a half": (2, FEW, 4), "whole": (1, FEW, 4)}
 REAL = {"kuairand": "KuaiRand", "retailrocket": "RetailRocket", "tmall": "Tmall"}
 LOOKS = {"kuairand": ("#D55E00", "o"), "retailrocket": ("#00835F", "s"), "tmall": ("#8822EE", "D")}
-BASELINES = ("additive", "machine")
 OWN = "leave_one_out_votes"
 REPEATED = {"meda": "MEDA", "tail_rewind": "tail rewind", OWN: "leave-one-out rows"}
 EPOCHS = (2, 4, 8)

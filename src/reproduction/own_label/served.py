@@ -11,7 +11,6 @@ from dataclasses import replace
 import pandas as pd
 from matplotlib.figure import Figure
 
-from multiepoch_lab.methods import ALL_METHODS
 from reproduction import style, tables
 from reproduction.dose_response import experiment as dose
 from reproduction.dose_response.experiment import best_against_one_epoch, to_one_epoch
@@ -19,6 +18,7 @@ from reproduction.findings import by_name, estimate
 from reproduction.judge import evidence
 from reproduction.measure import DRAWN, EXPECTED, POINT, losses, over_objectives, ran, relative
 from reproduction.records import Record
+from reproduction.remedies.board import METHODS
 from reproduction.runs import Profile, Run, over_seeds, run_all
 
 NAME = "served"
@@ -32,11 +32,11 @@ WITHIN = tuple(epoch + part for epoch in (1, 2, 3) for part in AT[:3])
 INSIDE = tuple(point for point in WITHIN if point % 1 > 0.2)  # a quarter and half
 LAST = 4.0
 BLEND = "tail_rewind_blend"
-METHODS = ("plain", "meda", "meda_blend", "tail_rewind", BLEND)
+COMPARED = ("plain", "meda", "meda_blend", "tail_rewind", BLEND)
 
 
 def runs(
-    data: str, methods: Sequence[str] = METHODS, rates: Sequence[float] = RATES, epochs: int = 4
+    data: str, methods: Sequence[str] = COMPARED, rates: Sequence[float] = RATES, epochs: int = 4
 ) -> list[Run]:
     """Returns the runs of one seed on one source."""
     how = {"epochs": epochs, "data": SOURCES[data], "rule": "rowwise_adagrad", "evaluate_at": AT}
@@ -125,7 +125,7 @@ def facts(record: Record) -> dict:
 
 # Figures ----------------------------------------------------------------------------------------
 
-LABELS = {name: ALL_METHODS[name].label for name in METHODS[1:]}
+LABELS = {name: METHODS[name].label for name in COMPARED[1:]}
 LOOKS = {label: style.line_style(label) for label in LABELS.values()}
 
 

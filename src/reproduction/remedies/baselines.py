@@ -5,7 +5,6 @@ from torch import Tensor, nn
 
 from multiepoch_lab.data import Schema
 from multiepoch_lab.model import AdditiveModel, TableModel
-from reproduction.remedies.remedy import Remedy
 
 WIDTH = 16  # of the vectors that meet, as in the full model
 
@@ -32,9 +31,3 @@ class FactorizationMachine(TableModel):
         meet, biases = rows[..., :WIDTH], rows[..., WIDTH:]
         pairs = (meet.sum(dim=0).square() - meet.square().sum(dim=0)) / 2
         return dense @ self.weight + self.bias + biases.sum(dim=0) + pairs @ self.mix
-
-
-BASELINES: dict[str, Remedy] = {
-    "additive": Remedy("additive model", network=AdditiveModel, group="reference"),
-    "machine": Remedy("factorization machine", network=FactorizationMachine, group="reference"),
-}

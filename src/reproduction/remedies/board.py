@@ -1,54 +1,16 @@
-"""The board: one entry a remedy. An entry is all that a new remedy needs beside its class."""
+"""The one registry of what a run can train by; those of a `group` are the lines of the board.
 
-from __future__ import annotations
+A new remedy is its class and an entry here.
+"""
 
-from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from multiepoch.optim import AdaptiveRegularization, FrequencyAdaptiveLR
-from multiepoch.remedies import Rewind, meda, tail_rewind
 from multiepoch_lab.data import Log
-from multiepoch_lab.methods import ALL_METHODS, TAU
+from multiepoch_lab.model import AdditiveModel
 from reproduction.remedies import hooks
-from reproduction.remedies.baselines import BASELINES
-from reproduction.remedies.remedy import OnWholeTables, Remedy, hook, of
-
-
-def hashed(window: Log, held_out: Log, share: float) -> tuple[Log, Log]:
-    """Hashes each id column into `share` of its rows."""
-    sizes = {name: max(1, round(share * n)) for name, n in window.schema.cardinality.items()}
-
-    def change(one: Log) -> Log:
-        # The multiplier is odd and large, so that the ids that meet are far apart.
-        ids = {k: ((v * 0x9E3779B97F4A7C1) >> 16) % sizes[k] for k, v in one.ids.items()}
-        return one.with_ids(ids, sizes)
-
-    return change(window), change(held_out)
-
-
-def filtered(window: Log, held_out: Log, below: int) -> tuple[Log, Log]:
-    """Gives all ids that the window has fewer than `below` times one row together."""
-    new: dict[str, Tensor] = {}
-    for name, n in window.schema.cardinality.items():
-        kept = torch.bincount(window.ids[name], minlength=n) >= below
-        new[name] = torch.where(kept, kept.cumsum(0) - 1, kept.sum())
-    sizes = {name: int(row.max()) + 1 for name, row in new.items()}
-
-    def change(one: Log) -> Log:
-        ids = {name: new[name][column] for name, column in one.ids.items()}
-        return one.with_ids(ids, sizes)
-
-    return change(window), change(held_out)
-
-
-def smoothed(window: Log, held_out: Log, share: float) -> tuple[Log, Log]:
-    """Moves each label of the window towards its objective's mean by `share` of the way."""
-    labels = window.labels
-    return window.with_labels(labels.lerp(labels.mean(dim=0), share)), held_out
+from reproduction.remedies.baselines import FactorizationMachine
+from reproduction.remedies.remedy import OnWholeTables, Remedy, of
 
 
 def without_sparsest(window: Log, held_out: Log, _: Any) -> tuple[Log, Log]:
@@ -57,42 +19,40 @@ def without_sparsest(window: Log, held_out: Log, _: Any) -> tuple[Log, Log]:
     return window.without(sparsest), held_out.without(sparsest)
 
 
-def _from_zero(model, **_) -> None:
-    for table in model.table_parameters().values():
-        torch.nn.init.zeros_(table)
-
-
-def _pair(model, optimizer, value: float, beside: Callable, reset: Callable) -> hooks.Hook:
-    return beside(model, optimizer, value, reset(model, optimizer))
-
-
-def _blended(model, optimizer, tau: float = 100):
-    return tail_rewind(model, optimizer, tau, "reinit", serve="blend")
+def _touched_l2(model, optimizer, hyperparameter, seed, epochs, even):
+    return hooks.TouchedL2(model, hyperparameter, even)
 
 
 _ONCE = {"group": "reference", "once": True, "dense_factors": (1.0,)}
-_AVERAGE = {"hyperparameter": "decay", "grid": (0.99, 0.999, 0.9), "group": "pair"}
-_L2 = {"hyperparameter": "λ", "grid": (1e-6, 1e-5, 3e-5, 1e-4)}
-_SHARE = {"hyperparameter": "p", "grid": (0.1, 0.2, 0.4, 0.6)}
 _COUNTS, _NO_TABLE = "lookups by row", "the tables as one dense parameter"
 _REPEATS = "to know that the data repeat"
-_SECOND_COPY = f"{_COUNTS}, a threshold, a second copy of the tail"
+_TAIL = {
+    "group": "reset",
+    "formula": r"w_i \sim p_0 \text{ if } F_i < \tau",
+    "source": "ours, chapter 8",
+    "needs": f"{_COUNTS}, a threshold",
+}
 
-BOARD: dict[str, Remedy] = {
-    "plain": of("plain", dense_factors=(1.0,)),
-    "adam_once": of("plain", label="one epoch, Adam on the tables", rule="adam", **_ONCE),
-    "adagrad_once": of("plain", label="one epoch, Adagrad on the tables", rule="adagrad", **_ONCE),
-    "additive_once": replace(
-        BASELINES["additive"],
+METHODS: dict[str, Remedy] = {
+    "plain": of(
+        "plain",
+        "plain",
+        group="reference",
+        formula=r"w \leftarrow w - \eta_T\,d",
+        source="the reference",
+        dense_factors=(1.0,),
+    ),
+    "adam_once": of("plain", "one epoch, Adam on the tables", rule="adam", **_ONCE),
+    "additive_once": Remedy(
         label="one epoch, additive model",
+        network=AdditiveModel,
         formula=r"z = b + \textstyle\sum_t b_{t,i}",
         source="logistic regression on ids; a bias for each",
-        needs="nothing",
         rule="adagrad",  # a row holds an objective's bias beside another's
         **_ONCE,
     ),
     "low_rate": Remedy(
-        "lower table rate",
+        label="lower table rate",
         group="rate",
         formula=r"\eta_T \leftarrow f\,\eta_T",
         source="the control that MEDA's reviewers asked for",
@@ -102,7 +62,7 @@ BOARD: dict[str, Remedy] = {
         dense_factors=(1.0,),
     ),
     "dense_factor": Remedy(
-        "dense rate falls from epoch 2",
+        label="dense rate falls from epoch 2",
         group="rate",
         formula=r"\eta_D \leftarrow f\,\eta_D,\quad e \ge 2",
         source="chapter 8",
@@ -110,49 +70,58 @@ BOARD: dict[str, Remedy] = {
         hyperparameter="f, of the dense rate",
         dense_factors=(0.3, 0.1, 0.03, 0.01),
     ),
-    "fal": of("fal"),
-    "meda": of("meda"),
-    "threshold_meda": Remedy(
-        "MEDA for large tables",
-        remedy=lambda model, optimizer, hyperparameter, seed, **_: Rewind(
-            model, optimizer, seed=seed, min_rows=hyperparameter + 1
-        ),
+    "fal": of(
+        "fal",
+        "FAL",
+        group="rate",
+        formula=r"\eta_T[i] = \eta_T \log(F_i + 1) / \log(\max_j F_j + 1)",
+        source="Qiu et al., arXiv 2505.05605; log, linear or a threshold",
+        needs=_COUNTS,
+    ),
+    "meda": of(
+        "meda",
+        "MEDA",
         group="reset",
-        formula=r"w_i \sim p_0 \text{ if } |T| > V",
-        source="baseline of the TAAC 2026 conversion task",
-        needs="a threshold of rows",
-        hyperparameter="V",
-        grid=(100, 1_000, 7_000, 20_000),
+        formula=r"w_i \sim p_0,\quad \text{before each epoch } e \ge 2",
+        source="Liu et al., arXiv 2305.19531",
+        needs=_REPEATS,
     ),
-    "tail_rewind": of("tail_rewind"),
-    "tail_rewind_blend": of("tail_rewind_blend"),
-    "meda_held": of("meda", label="MEDA, last epoch's model served", held_back="meda"),
+    "tail_rewind": of("tail_rewind", "tail rewind", **_TAIL),
+    "tail_rewind_blend": of(
+        "tail_rewind_blend",
+        "tail rewind, blended",
+        group="reset",
+        formula=r"w_\text{served} = s_i w_i + (1 - s_i) w_i^\text{old}",
+        source="ours",
+        needs=f"{_COUNTS}, a threshold, a second copy of the tail",
+    ),
     "tail_rewind_held": of(
-        "tail_rewind", label="tail rewind, last epoch's model served", held_back="tail_rewind"
+        "tail_rewind",
+        "tail rewind, last epoch's model served",
+        held_back="tail_rewind",
+        **_TAIL,
     ),
-    "adamar": of("adamar", label="AdamAR, on touch"),
-    "adamar_zero": Remedy(
-        "AdamAR, on touch, tables from zero",
-        row_decay=AdaptiveRegularization,
-        remedy=_from_zero,
-        hyperparameter="alpha",
-        grid=(1e-2, 1e-4, 1e-3, 1e-1),
+    "adamar": of(
+        "adamar",
+        "AdamAR",
         group="decay",
-        formula=r"w_i = 0 \text{ at first}",
-        source="arXiv 2511.06374, whose code starts there",
+        formula=r"w_i \leftarrow \max(0, 1 - \alpha I)\,w_i "
+        r"\text{ when touched after } I \text{ steps}",
+        source="arXiv 2511.06374 as we read it; the rate does not multiply α",
         needs="the step of each row's last update",
     ),
     "touched_l2": Remedy(
-        "L2 on touched rows",
-        remedy=hook(hooks.TouchedL2),
+        label="L2 on touched rows",
+        remedy=partial(_touched_l2, even=False),
         group="decay",
         formula=r"g_i \leftarrow g_i + \lambda w_i \text{ if touched}",
         source="common in sparse frameworks; frequent rows shrink more, as in DiFacto (WSDM 2016)",
-        **_L2,
+        hyperparameter="λ",
+        grid=(1e-6, 1e-5, 3e-5, 1e-4),
     ),
     "even_l2": Remedy(
-        "L2 on touched rows by 1/n",
-        remedy=hook(hooks.TouchedL2, even=True),
+        label="L2 on touched rows by 1/n",
+        remedy=partial(_touched_l2, even=True),
         group="decay",
         formula=r"g_i \leftarrow g_i + \lambda w_i / F_i \text{ if touched}",
         source="mini-batch aware L2, DIN, arXiv 1706.06978",
@@ -161,7 +130,7 @@ BOARD: dict[str, Remedy] = {
         grid=(1e-4, 1e-3, 1e-2, 1e-5),
     ),
     "whole_l2": OnWholeTables(
-        "L2 on whole tables, Adam",
+        label="L2 on whole tables, Adam",
         group="decay",
         formula=r"g_i \leftarrow g_i + \lambda w_i \text{ for all } i",
         source="as FuxiCTR has it; chapter 11",
@@ -171,7 +140,7 @@ BOARD: dict[str, Remedy] = {
         grid=(1e-7, 1e-6, 1e-5, 1e-4),
     ),
     "adamw": OnWholeTables(
-        "AdamW on tables",
+        label="AdamW on tables",
         group="decay",
         formula=r"w_i \leftarrow (1 - \eta_T \lambda)\,w_i - \eta_T d_i \text{ for all } i",
         source="Loshchilov and Hutter, arXiv 1711.05101",
@@ -181,153 +150,40 @@ BOARD: dict[str, Remedy] = {
         grid=(1e-2, 1e-1, 0.3, 1.0),
         decoupled=True,
     ),
-    "filter": Remedy(
-        "frequency filter",
-        group="ids",
-        formula=r"i \leftarrow 0 \text{ if } F_i < m",
-        source="Zhang et al., arXiv 2209.06053, among others",
-        needs="a pass over the data, or counts",
-        hyperparameter="m",
-        grid=(2, 5, 10, 30),
-        logs=filtered,
-    ),
-    "hash_hundredth": Remedy(
-        "hashing to a hundredth",
-        group="ids",
-        formula=r"i \leftarrow h(i) \bmod |T|/100",
-        source="Zhang et al., arXiv 2209.06053",
-        logs=lambda window, held_out, _: hashed(window, held_out, 0.01),
-    ),
     "no_cross": Remedy(
-        "sparsest column dropped",
+        label="sparsest column dropped",
         group="ids",
         formula=r"\text{without the ids of one column}",
         source="the control that costs least",
         logs=without_sparsest,
     ),
-    "small_dim": Remedy(
-        "smaller dimension",
-        group="ids",
-        formula=r"w_i \in \mathbb{R}^{d},\quad d < 16",
-        source="the usual advice",
-        hyperparameter="d",
-        grid=(1, 2, 4, 8),
-        model=lambda d: {"embedding_dim": d},
+    "two_fold": of(
+        "two_fold",
+        "two-fold tables",
+        group="own label",
+        formula=r"\text{dense layers on fold } k \text{ read tables of fold } 1 - k",
+        source="a control",
+        needs="three copies of the tables, three passes a batch",
     ),
-    "dropout": Remedy(
-        "embedding dropout",
-        remedy=hook(hooks.Dropout),
-        group="noise",
-        formula=r"w_{ik} \leftarrow w_{ik} b_{ik} / (1 - p),\; b \sim \mathrm{Bernoulli}(1 - p)",
-        source="Srivastava et al., JMLR 2014",
-        **_SHARE,
-    ),
-    "sse": Remedy(
-        "stochastic shared embeddings",
-        remedy=hook(hooks.SharedEmbeddings),
-        group="noise",
-        formula=r"i \leftarrow j \sim \mathrm{Uniform}(T) \text{ with probability } p",
-        source="Wu et al., arXiv 1905.10630 (SSE-SE)",
-        hyperparameter="p",
-        grid=(0.01, 0.03, 0.1, 0.3),
-    ),
-    "cowclip": Remedy(
-        "CowClip",
-        remedy=hook(hooks.CowClip),
-        group="rate",
-        formula=r"|g_i| \le F_i^\text{batch} \max(r |w_i|, 10^{-5})",
-        source="Zheng et al., arXiv 2204.06240",
-        hyperparameter="r",
-        grid=(1e-5, 1e-4, 1e-3, 1e-2),
-    ),
-    "label_smoothing": Remedy(
-        "label smoothing",
-        group="noise",
-        formula=r"y \leftarrow (1 - \varepsilon)\,y + \varepsilon \bar y",
-        source="Szegedy et al., arXiv 1512.00567; towards the objective's mean, which keeps "
-        "calibration",
-        hyperparameter="ε",
-        grid=(0.03, 0.1, 0.2, 0.4),
-        logs=smoothed,
-    ),
-    "sensitivity": Remedy(
-        "sensitivity penalty",
-        remedy=hook(hooks.SensitivityPenalty),
-        group="dense layers",
-        formula=r"\lambda \textstyle\sum_t |\partial z / \partial w_t|^2 / n_t "
-        r"\text{, dense layers only}",
-        source="what can be built from the abstract of UWSR, arXiv 2609.34083",
-        needs=f"{_COUNTS}, a second forward and backward pass",
-        hyperparameter="λ",
-        grid=(1e-3, 1e-2, 1e-1, 1.0),
-    ),
-    "sharpness": Remedy(
-        "SAM on the dense layers",
-        remedy=hook(hooks.SharpnessAware),
-        group="dense layers",
-        formula=r"\nabla_D L(D + \rho\,\nabla_D L / |\nabla_D L|)",
-        source="Foret et al., arXiv 2010.01412; AdamAR's paper compares with it",
-        needs="a second forward and backward pass",
-        hyperparameter="ρ",
-        grid=(0.03, 0.01, 0.1, 0.3),
-    ),
-    "frozen_tables": Remedy(
-        "tables frozen from epoch 2",
-        remedy=lambda model, optimizer, **_: hooks.FrozenTables(model, optimizer),
-        group="dense layers",
-        formula=r"\eta_T = 0,\quad e \ge 2",
-        source="Zhang et al., arXiv 2209.06053, as a diagnosis",
-        needs=_REPEATS,
-    ),
-    "frozen_dense": Remedy(
-        "dense layers frozen from epoch 2",
-        group="dense layers",
-        formula=r"\eta_D = 0,\quad e \ge 2",
-        source="Zhang et al., arXiv 2209.06053, as a diagnosis",
-        needs=_REPEATS,
-        dense_factors=(0.0,),
-    ),
-    "two_fold": of("two_fold"),
     "leave_one_out_votes": of(
-        "leave_one_out_votes", label="leave-one-out rows", scale=lambda _: 3.0
+        "leave_one_out_votes",
+        "leave-one-out rows",
+        group="own label",
+        formula=r"w - v_k,\quad v_k = -\eta\,g_k / \sqrt{m\,(n + 4)}",
+        source="ours",
+        needs="a vote for each lookup",
+        scale=lambda _: 3.0,
     ),
-    "meda_average": Remedy(
-        "MEDA + average of the dense weights",
-        remedy=hook(_pair, beside=hooks.DenseAverage, reset=meda),
-        formula=r"\text{both}",
-        source="a team's report on the TAAC 2026 task, second-hand",
-        needs=_REPEATS,
-        **_AVERAGE,
+    # Not on the board.
+    "meda_blend": of("meda_blend", "MEDA, blended"),
+    "meda_restored": of("meda_restored", "MEDA (restored)"),
+    "meda_groups": of("meda_groups", "MEDA (groups)"),
+    "day_tail_rewind": of("day_tail_rewind", "tail rewind (to the day's start)"),
+    "day_tail_rewind_blend": of(
+        "day_tail_rewind_blend", "tail rewind (to the day's start), blended"
     ),
-    "blend_average": Remedy(
-        "tail rewind, blended + average of the dense weights",
-        remedy=hook(_pair, beside=hooks.DenseAverage, reset=_blended),
-        formula=r"\text{both},\; \tau = 100",
-        source="a pair",
-        needs=_SECOND_COPY,
-        **_AVERAGE,
-    ),
-    "blend_l2": Remedy(
-        "tail rewind, blended + L2 on touched rows",
-        remedy=hook(_pair, beside=hooks.TouchedL2, reset=_blended),
-        group="pair",
-        formula=r"\text{both},\; \tau = 100",
-        source="a pair",
-        needs=_SECOND_COPY,
-        **_L2,
-    ),
-    "blend_fal": Remedy(
-        "tail rewind, blended + FAL",
-        row_lr=lambda _: FrequencyAdaptiveLR(),
-        remedy=hook(_blended),
-        **TAU,
-        group="pair",
-        formula=r"\text{both}",
-        source="a pair",
-        needs=_SECOND_COPY,
-    ),
+    "additive": Remedy(label="additive model", network=AdditiveModel),
+    "machine": Remedy(label="factorization machine", network=FactorizationMachine),
 }
-
-# Every method that a `Run` can name. Of two entries of a name, the board's: its label and its
-# search may differ.
-METHODS: dict[str, Remedy] = {name: of(name) for name in ALL_METHODS} | BASELINES | BOARD
+BASELINES = ("additive", "machine")  # by which the interplay of ids is measured
+BOARD = {name: one for name, one in METHODS.items() if one.group}

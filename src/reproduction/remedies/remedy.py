@@ -6,19 +6,32 @@ from typing import Any
 
 from torch import nn
 
+from multiepoch_lab import methods
 from multiepoch_lab.data import Log
-from multiepoch_lab.methods import ALL_METHODS, Method
 from multiepoch_lab.model import ConversionModel
 from reproduction.remedies.hooks import WholeTables
 
 
 @dataclass(frozen=True)
-class Remedy(Method):
+class Remedy(methods.Method):
     """A method that may also change the logs or the model, and how a search tries it.
 
     If it is `held_back`, it is read off the runs of the remedy of that name: within an epoch it
     serves the model that this one had at the end of the last.
+
+    Attributes:
+        label: Its name in figures and tables.
+        group: The kind of remedy, of those on the board.
+        formula: What it does, in LaTeX.
+        source: Where it is from, and which reading of it this is.
+        needs: What a training job must keep or know for it.
     """
+
+    label: str = ""
+    group: str = ""
+    formula: str = ""
+    source: str = ""
+    needs: str = "nothing"
 
     # Changes the training window and the held-out log, by the hyperparameter.
     logs: Callable[[Log, Log, Any], tuple[Log, Log]] = lambda window, held_out, _: (
@@ -48,15 +61,6 @@ class OnWholeTables(Remedy):
         return whole.optimizers, whole
 
 
-def of(name: str, **changes: Any) -> Remedy:
+def of(name: str, label: str, **changes: Any) -> Remedy:
     """Returns the library's method of that name as an entry, with changes."""
-    return Remedy(**vars(ALL_METHODS[name]) | changes)
-
-
-def hook(make: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """Returns the `remedy` of a method from make(model, optimizer, hyperparameter, **options)."""
-
-    def remedy(model, optimizer, hyperparameter, **_):
-        return make(model, optimizer, hyperparameter, **options)
-
-    return remedy
+    return Remedy(**vars(methods.METHODS[name]) | {"label": label} | changes)
