@@ -51,13 +51,6 @@ def test_made_up_losses_get_their_verdict():
     assert verdict(made_up(kept=0.06)) == "partly as predicted"
 
 
-def test_the_correction_is_against_the_same_labels_again():
-    found = delay.corrected(made_up(), "meda")
-    assert found.mean() == pytest.approx(-100 * 0.1 / 1.2, abs=0.01)
-    waiting = delay.to_waiting(made_up(), "plain")
-    assert waiting.mean() == pytest.approx(100 * 0.1 / 1.1, abs=0.01)
-
-
 def test_a_corrected_epoch_is_held_against_two_epochs_after_waiting():
     found = delay.to_waiting_twice(made_up(), "meda")
     assert found.mean() == pytest.approx(-100 * 0.1 / 1.2, abs=0.01)

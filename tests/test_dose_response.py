@@ -8,9 +8,6 @@ from multiepoch_lab.data.ads_world import OBJECTIVES
 from multiepoch_lab.stats import interval
 from reproduction import judge
 from reproduction.dose_response import experiment as dose_response
-from reproduction.dose_response import production
-from reproduction.dose_response.experiment import STRATA, stratum
-from reproduction.remedies.board import METHODS
 from reproduction.runs import profile
 
 # By rate: plain's jump in %, FAL's share of it, and FAL against MEDA a quarter into epoch 2 in %.
@@ -61,16 +58,6 @@ def test_without_a_known_truth_the_drawn_labels_are_scored():
     assert dose_response.mean_dose(rows, "KuaiRand")[0.001] == pytest.approx(5, rel=0.01)
 
 
-def test_a_stratum_trains_each_method_at_each_rate_with_its_default():
-    runs = stratum("s", methods=("plain", "fal"), rates=(0.1, 0.2))
-    assert [(r.method, r.embedding_lr) for r in runs] == [
-        ("plain", 0.1), ("fal", 0.1), ("plain", 0.2), ("fal", 0.2)
-    ]  # fmt: skip
-    assert all(r.hyperparameter == METHODS[r.method].grid[0] for r in runs)
-    names = [tuple(run.about.values()) for runs in STRATA.values() for run in runs]
-    assert len(set(names)) == len(names), "no two runs of one name"
-
-
 def test_an_unknown_stratum_is_refused_by_name():
     with pytest.raises(ValueError, match=r"no stratum is named 'AdsWorlds'; there are AdsWorld"):
         dose_response.run(profile("quick"), "cpu", only="AdsWorlds")
@@ -100,39 +87,3 @@ def test_one_point_that_fails_fails_its_measure_and_noise_leaves_it_open():
     assert judge.status(evidence) == "fails"
     noisy = rows.assign(value=[-5.0, 9.0] * 4)
     assert judge.status(judge.weigh(c3, noisy)) == "open"
-
-
-def test_the_rows_of_a_stratum_name_its_rate_and_variant(tmp_path, monkeypatch):
-    def run_all(runs, *_):
-        return pd.DataFrame([{"metric": dose_response.EXPECTED} | one.about for one in runs])
-
-    monkeypatch.setattr(dose_response, "run_all", run_all)
-    plain = dose_response.run(profile("quick"), seeds=[0], only="AdsWorld, no cross")
-    assert set(plain["method"]) == {"plain", "fal", "meda"}
-    assert sorted(set(plain["rate"])) == list(dose_response.RATES)
-    linear = dose_response.run(profile("quick"), seeds=[0], only="AdsWorld, linear")
-    assert set(linear["method"]) == {"fal, linear"}
-    assert set(linear["stratum"]) == {"AdsWorld, linear"}
-
-
-def test_the_default_setting_is_judged_at_every_rate_on_both_sources():
-    def at_rates(stratum, names):
-        rows = made_up(stratum)
-        tail = rows[rows["method"] == "meda"].assign(method="tail_rewind")
-        rows = pd.concat([rows, tail])
-        rows["objective"] = rows["objective"].map(dict(zip(rows["objective"].unique(), names)))
-        rate = production.RATES
-        one = rows[rows["rate"] == rows["rate"].min()]
-        return pd.concat(one.assign(rate=value) for value in rate)
-
-    world = at_rates("AdsWorld", OBJECTIVES)
-    log = at_rates("KuaiRand", ("click", "long_view", "like"))
-    found = production.judge(pd.concat([world, log]))
-    predicted = {(one.id, m.name) for one in judge.CLAIMS for m in one.measures}
-    assert set(zip(found["claim"], found["measure"])) == {
-        pair for pair in predicted if "dose_production" in judge.claim(pair[0]).records
-    }
-    jumps = found[found["claim"] == "C3"]["point"].unique()
-    assert len(jumps) == 5 * (3 + 2) and "click, KuaiRand, tables at 0.1" in jumps
-    left = found[found["measure"] == "left_plain_low"]
-    assert left["value"].tolist() == pytest.approx([10] * len(left), rel=0.05)

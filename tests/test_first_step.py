@@ -4,14 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from scipy.stats import t
 
 from multiepoch_lab.stats import interval, two_level
-from reproduction import findings, records
-from reproduction.first_step import compute, experiment, figures
+from reproduction import records
+from reproduction.first_step import experiment
 from reproduction.first_step.search import EPS, MULTIPLES, START, axes, trials
 from reproduction.runs import PROFILES, Run
 from reproduction.runs.run import build, logs
@@ -67,27 +66,6 @@ def test_the_means_of_ends_are_those_of_weights_and_predictions(tiny):
     ends.of_mean_weights(slice(0, 2))
     for parameter, value in zip(model.parameters(), first):
         torch.testing.assert_close(parameter.detach(), value + 1.0)
-
-
-def test_both_experiments_run_whole_and_give_every_measure(tiny, tmp_path, monkeypatch):
-    monkeypatch.setenv("MULTIEPOCH_RUNS", str(tmp_path))
-    monkeypatch.setenv("MULTIEPOCH_WORKERS", "1")
-    which = {"seeds": (40, 41), "data": ("world",), "searches": 1}
-    rows = {one: one.run(tiny, "cpu", **which) for one in (experiment, compute)}
-    for one, claims in ((experiment, {"C21", "C22"}), (compute, {"C23"})):
-        evidence = one.judge(rows[one])
-        assert set(evidence["claim"]) == claims
-        assert np.isfinite(evidence["value"]).all()
-        assert (evidence.groupby(["measure", "point"]).size() == 2).all()
-    # More data is for AdsWorld alone; other sources have no value for it, rather than none known.
-    same = rows[compute]
-    other = same[same["line"] != compute.MORE].assign(data="tmall")
-    evidence = compute.judge(pd.concat([same, other]))
-    assert set(evidence[evidence["measure"] == "data"]["point"]) == {"AdsWorld, search 1"}
-    names = figures.drawn(*rows.values())
-    assert names.keys() == findings.texts(experiment.__file__)["figures"].keys()
-    lines = figures.table(figures.of_step(rows[experiment])).splitlines()
-    assert len(lines) == 2 + len(figures.SHOWN) and all("%" in line for line in lines[2:])
 
 
 def test_lines_of_one_kind_have_equally_many_trials_and_each_search_its_seeds():

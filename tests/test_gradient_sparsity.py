@@ -8,9 +8,7 @@ import pytest
 import torch
 
 from multiepoch_lab.model import ConversionModel
-from reproduction import judge
 from reproduction.ch03_gradient_sparsity import experiment as gradient_sparsity
-from reproduction.runs import profile
 
 
 def test_touched_rows_are_those_with_a_gradient(tiny_log):
@@ -52,17 +50,3 @@ def test_measures_of_a_log_that_can_be_counted_by_hand(tiny_log):
     assert values["mostly_absent", "rare", gradient_sparsity.RARE] == 90
     assert values["all", "rare", gradient_sparsity.RARE] == 75
     assert values["mostly_absent", "head", 0.1] == 100
-
-
-def test_evidence_is_for_every_measure_of_the_claim_and_from_the_world_alone(capsys):
-    quick = replace(profile("quick"), impressions_per_day=2_000)
-    rows = gradient_sparsity.run(quick, device="cpu", seeds=(0, 1))
-    lines = capsys.readouterr().out.splitlines()
-    assert set(rows["source"]) == {"AdsWorld", "KuaiRand"} and len(lines) == 4
-    judged = gradient_sparsity.judge(rows)
-    claim = judge.claim("C1")
-    assert set(judged["measure"]) == {measure.name for measure in claim.measures}
-    assert (judged.groupby("measure")["seed"].nunique() == 2).all()
-    assert judged["value"].between(0, 100).all()
-    changed = rows.assign(value=rows["value"].where(rows["source"] == "AdsWorld", 0.0))
-    pd.testing.assert_frame_equal(judged, gradient_sparsity.judge(changed))

@@ -99,9 +99,3 @@ def test_windows_are_nested_parts_of_one_log_and_the_held_out_day_is_small():
     along = {t.about["unique"]: t.hyperparameter for t in trials if t.about["method"] == worth.TAIL}
     assert along[250_000] == 4 * along[62_500]
     assert len({t.share for t in trials}) == len(FRESH) and max(t.share for t in trials) == 1
-
-
-def test_twice_the_data_is_compared_with_two_epochs_of_half():
-    found = worth.twice(priced())
-    assert sorted(found.index.unique("unique")) == UNIQUE
-    assert (found < 0).all()

@@ -7,17 +7,7 @@ from multiepoch_lab.data import PACKAGED_SPLIT, load_kuairand, split_by_day
 from multiepoch_lab.train.evaluation import frequency_edges, frequency_groups
 from reproduction import measure
 from reproduction.ch12_real_logs import experiment as real_logs
-from reproduction.ch12_real_logs.experiment import WITH, WITHOUT
-
-
-def test_each_setting_has_the_methods_that_it_compares_at_the_same_rates():
-    todo = real_logs.runs(epochs=4)
-    crossed, without = ([r for r in todo if r.setting == one] for one in (WITH, WITHOUT))
-    assert [run.method for run in crossed] == ["plain", "fal", "meda", "tail_rewind"]
-    assert [run.method for run in without] == ["plain", "fal"]
-    assert len({(run.dense_lr, run.embedding_lr) for run in todo}) == 1
-    assert all(run.data == "kuairand" and run.cross == (run in crossed) for run in todo)
-    assert crossed[1].hyperparameter == "log" and crossed[0].group_by == real_logs.CROSS
+from reproduction.ch12_real_logs.experiment import WITH
 
 
 def test_the_groups_by_frequency_are_never_once_and_more_often():

@@ -60,16 +60,6 @@ def test_sizes_that_are_measured_again_replace_those_of_the_record():
     assert set(merged[again]["unique"]) == {200} and set(merged[again]["kind"]) == {scale.IDS}
 
 
-def test_each_kind_is_judged_in_its_own_largest_window():
-    rows = made_up()
-    rows = rows[(rows["unique"] < 400) | (rows["kind"] == scale.LOOKUPS)]
-    most = scale.largest(scale.gain(rows)).groupby(["kind", "remedy"]).mean()
-    assert most[scale.IDS, "meda"] == pytest.approx(-1.5, abs=0.02)  # of 200
-    assert most[scale.LOOKUPS, "meda"] == pytest.approx(-2.0, abs=0.02)
-    one = scale.judge(rows[rows["unique"] == 100])
-    assert set(one["measure"]) == {"left", "in_proportion"}, "one size has no slope"
-
-
 def test_a_size_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="the same ids"):
         scale.run(profile("quick"), only="3 times")
