@@ -19,7 +19,7 @@ from tools.toc import pages
 
 ROOT = HTML.parents[1]
 FRONT = (HTML / "book" / "index.html").as_uri()
-CHAPTER = (HTML / "notebooks" / "05_the_second_epoch.html").as_uri()
+CHAPTER = (HTML / "notebooks" / "06_why_the_row_holds_the_label.html").as_uri()
 SCREENS = {"desk": (1440, 900), "tablet": (768, 1024), "phone": (390, 844)}
 BACKGROUND = "one => getComputedStyle(one).backgroundColor"
 MOVING = {"reduced_motion": "no-preference"}

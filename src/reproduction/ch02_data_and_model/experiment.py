@@ -1,4 +1,4 @@
-"""Chapter 2: what can be counted in the two logs without any model, and one epoch of the model."""
+"""Chapter 3: what can be counted in the two logs without any model, and one epoch of the model."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Draws the figures and the table of chapter 2."""
+"""Draws the figures and the table of chapter 3."""
 
 from collections.abc import Mapping
 from functools import partial

@@ -1,4 +1,4 @@
-"""Chapter 3, claim C1: which rows of the tables get a gradient from a batch.
+"""Chapter 4, claim C1: which rows of the tables get a gradient from a batch.
 
 Nothing is trained: a row has a gradient if the batch looks it up, whatever the weights are.
 """

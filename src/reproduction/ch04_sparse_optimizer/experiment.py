@@ -1,4 +1,4 @@
-"""Chapter 4: a learning rate of the tables' own, in one epoch of the default setting.
+"""Chapter 5: a learning rate of the tables' own, in one epoch of the default setting.
 
 `rules` decides the chapter's claims. Its seeds are the record's, so that both have the same gain.
 """

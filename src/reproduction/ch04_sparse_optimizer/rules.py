@@ -1,4 +1,4 @@
-"""Chapter 4, claims C2 and C17: the rule of the tables, and a learning rate of their own.
+"""Chapter 5, claims C2 and C17: the rule of the tables, and a learning rate of their own.
 
 Production trains tables by row-wise Adagrad and dense layers by Adam. Each pair of rules is trained
 for one epoch with one shared rate and with a rate of the tables' own, both found by one search.

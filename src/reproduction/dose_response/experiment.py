@@ -3,7 +3,7 @@
 How much a second epoch hurts depends on the tables' learning rate, while the loss of one epoch
 hardly does. So no verdict is taken at one rate: every method is trained at each of several, and
 its effect is set against the dose, the jump of plain training at the same rate, seed and stratum.
-Chapters 5, 7, 8 and 11 read the record of these runs.
+Chapters 6, 7, 8 and 11 read the record of these runs.
 """
 
 from collections.abc import Sequence
@@ -199,7 +199,7 @@ def _of_the_cross(rows: pd.DataFrame, stratum: str) -> pd.Series:
 
 
 def facts(record: Record) -> dict:
-    """Returns the values that the findings of chapters 5, 7, 8 and 11 speak of, by name."""
+    """Returns the values that the findings of chapters 6, 7, 8 and 11 speak of, by name."""
     rows, world, log = record.rows, "AdsWorld", "KuaiRand"
     methods = rows.groupby("stratum")["method"].unique()
     full = [name for name, found in methods.items() if set(FEW) <= set(found)]

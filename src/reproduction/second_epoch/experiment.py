@@ -1,4 +1,4 @@
-"""Chapters 5 and 6: the jump at the epoch boundary, and what rows remember, at one rate."""
+"""Chapters 2 and 6: the jump at the epoch boundary, and what rows remember, at one rate."""
 
 from functools import partial
 
