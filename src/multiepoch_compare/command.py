@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -100,8 +101,8 @@ def _parser() -> argparse.ArgumentParser:
     but = f"default: all but {', '.join(plan.ON_REQUEST)}"
     beside = f"methods beside plain: {', '.join(plan.TABLE_RATE_METHODS)} ({but})"
     add("--methods", help=beside, default=(), **names)
-    add("--epochs", type=int, default=4, help="number of epochs (default: 4)")
-    add("--seeds", type=int, default=3, help="number of seeds (default: 3)")
+    add("--epochs", type=int, default=3, help="number of epochs (default: 3)")
+    add("--seeds", type=int, default=5, help="number of seeds (default: 5)")
     most, steps = plan.LARGEST_BATCH, plan.LEAST_STEPS
     default = f"default: as many as leave {steps} steps an epoch, up to {most}"
     add("--batch-size", type=int, help=f"impressions per step ({default})")
@@ -167,11 +168,17 @@ def _compare(options: argparse.Namespace, arguments: list[str], source: str) -> 
         data = _data(source, mapped, split, parts) | {"quick": options.quick, "share": share}
         say(report.data_line(data))
         warn(leaks(parts.train, parts.validation) + plan.repeated(parts.train))
-        candidates = plan.trials(2 if options.quick else 4, options.methods)
+        methods = options.methods or plan.labels()
         if len(parts.train.ids) == 1:
-            candidates.pop(plan.DROPPED, None)
+            methods = [name for name in methods if name != plan.DROPPED]
+        search = {"budget": 2 if options.quick else 6, "methods": methods}
         results, choices, control = tune_and_run(
-            setup, out / "trials", candidates, options.seeds, say
+            setup,
+            out / "trials",
+            plan.trials(**search),
+            partial(plan.around, **search),
+            options.seeds,
+            say,
         )
         found = record(columns.labels, options.epochs, parts, results, choices, control)
         found |= {
@@ -183,7 +190,6 @@ def _compare(options: argparse.Namespace, arguments: list[str], source: str) -> 
             "warnings": warnings,
             "batch_size": batch_size,
             "steps": steps,
-            "trials_a_method": len(candidates["plain"]),
             "call": shlex.join(["multiepoch", "compare", *arguments]),
             "data": data,
             "machine": machine("cpu"),

@@ -25,8 +25,11 @@ _LINES = {
     "AdamAR": ("#B5538F", (0, (1, 1))),
     "tail rewind": ("#00835F", (0, (8, 1.5, 1, 1.5))),
     "sparse optimizer": ("#6B4400", (0, (6, 1.5))),
-    "plain (retuned)": ("#000000", (0, (1, 1.5))),
-    "row-wise Adagrad": ("#6B4400", (0, (2, 1))),
+    "plain (retuned)": ("#000000", (0, (1, 1.5))),  # of older records
+    "plain, repeated": ("#4D4D4D", (0, (1, 1.5))),
+    "row-wise Adagrad": ("#8C6D00", (0, (2, 1))),
+    "row-wise Adagrad, repeated": ("#C7A000", (0, (2, 1, 1, 1))),
+    "mean of ends": ("#56B4E9", "-"),
     "sparsest dropped": ("#6B6B6B", (0, (5, 1, 1, 1, 1, 1))),
     "additive": ("#9A9A9A", "-"),
 }

@@ -37,7 +37,7 @@ class Candidate(NamedTuple):
     """How a method with a learning rate for the tables is built and tuned.
 
     method: A key of METHODS. second: The second value of its hyperparameter that is tried. rule:
-    How tables are updated. model: A key of `run.MODELS`.
+    How tables are updated. model: "full", DROPPED or ADDITIVE.
     """
 
     method: str = "plain"
@@ -48,6 +48,7 @@ class Candidate(NamedTuple):
 
 SPARSE, ADAGRAD, TAIL = "sparse optimizer", "row-wise Adagrad", "tail rewind"
 DROPPED, ADDITIVE, ADAMAR = "sparsest dropped", "additive", "AdamAR"
+ENDS = "mean of ends"  # of the better reset: what is served is the mean over ends from epoch 2 on
 _ROW_WISE = "rowwise_adagrad"
 TABLE_RATE_METHODS = {
     SPARSE: Candidate(),
@@ -60,10 +61,14 @@ TABLE_RATE_METHODS = {
     ADAMAR: Candidate("adamar", 1e-3),
 }
 RESETS = ("MEDA", TAIL)  # in one epoch, these are row-wise Adagrad
+ONCE = ("plain", SPARSE, ADAGRAD, DROPPED, ADDITIVE)  # judged after one epoch, and tuned for it
+# Those of which several epochs are a line of their own, tuned for several.
+REPEATED = {"plain": "plain, repeated", ADAGRAD: "row-wise Adagrad, repeated"}
 # By what they hold in memory and serve, the least first: one column less; a number a row; that and
-# counts; what a reset needs to know; two numbers for each float, and more.
-BY_COST = (DROPPED, ADAGRAD, "FAL", TAIL, "MEDA", SPARSE, ADAMAR)
-ON_REQUEST = (ADAMAR,)  # only if --methods names it
+# counts; what a reset needs to know; a second copy; two numbers for each float, and more.
+BY_COST = (DROPPED, ADAGRAD, REPEATED[ADAGRAD], "FAL", TAIL, "MEDA", ENDS, SPARSE, ADAMAR)
+ON_REQUEST = (SPARSE, "FAL", ADAMAR)  # only if --methods names it
+AROUND = (DROPPED, *RESETS)  # searched around the best rates of one epoch of row-wise Adagrad
 
 
 def batch_size(n: int) -> int:
@@ -88,6 +93,8 @@ class Trial:
     seed: int = 0
     rule: str = "adam"
     model: str = "full"
+    eps: float = 1e-8
+    average: bool = False  # serves the mean of the ends of epochs, from the second on
 
     def __str__(self) -> str:
         return f"{self.label}, {self.in_words()}, seed {self.seed}"
@@ -97,31 +104,63 @@ class Trial:
         words = f"learning rate {self.dense_lr:.2g}"
         if self.label != "plain":
             words += f", {self.embedding_lr:.2g} for the tables"
+        if self.eps != Trial.eps:
+            words += f", epsilon {self.eps:.1g}"
         if self.hyperparameter is not None:
             words += f", {METHODS[self.method].hyperparameter} {self.hyperparameter}"
         return words
 
 
-def trials(budget: int = 4, methods: Collection[str] = ()) -> dict[str, list[Trial]]:
-    """Returns the same number of trials for each method, by its label, the most promising first.
+def labels(methods: Collection[str] = ()) -> list[str]:
+    """Returns the methods beside plain: those named, or all but ON_REQUEST.
 
-    Each gets three learning rates, and a second value of its hyperparameter or a fourth rate.
-    `methods` names those beside plain; by default, all but ON_REQUEST.
+    Row-wise Adagrad comes with what is searched around it, whose first epoch is its own.
+    """
+    found = [k for k in TABLE_RATE_METHODS if (k in methods if methods else k not in ON_REQUEST)]
+    needed = [ADAGRAD] if ADAGRAD not in found and not {*found}.isdisjoint(AROUND) else []
+    return [*needed, *found]
+
+
+def trials(budget: int = 6, methods: Collection[str] = ()) -> dict[str, list[Trial]]:
+    """Returns the trials of plain and of each method that is searched by itself, by its label.
+
+    These are rates of the tables, of row-wise Adagrad in half decades, and a second value of the
+    hyperparameter or of the dense rate; the most promising first.
     """
     shared = [DENSE_LR, DENSE_LR * STEP, DENSE_LR / STEP, DENSE_LR * STEP**2]
     found = {"plain": [Trial("plain", "plain", lr, lr) for lr in shared]}
-    for label, (method, second, rule, model) in TABLE_RATE_METHODS.items():
-        if label not in methods if methods else label in ON_REQUEST:
+    for label in labels(methods):
+        if label in AROUND:
             continue
+        method, second, rule, model = TABLE_RATE_METHODS.get(label, Candidate(rule=_ROW_WISE))
         default = METHODS[method].grid[0]
         first = Trial(label, method, DENSE_LR, 0.0, default, rule=rule, model=model)
         # Between logs, the best rate of row-wise Adagrad differs by a factor of several hundred.
-        steps = (2, 1, 3) if rule == "adam" else (5, 3, 1)
+        steps = (2, 1, 3) if rule == "adam" else (5, 3, 4, 2, 1)
         tables = (DENSE_LR * STEP**k for k in steps)
         several = [replace(first, embedding_lr=lr) for lr in tables]
         other = {"dense_lr": DENSE_LR * STEP} if second is None else {"hyperparameter": second}
         found[label] = [*several, replace(several[0], **other)]
     return {label: several[:budget] for label, several in found.items()}
+
+
+def around(
+    best: Trial, eps: float, budget: int = 6, methods: Collection[str] = ()
+) -> dict[str, list[Trial]]:
+    """Returns further trials of row-wise Adagrad, and those of AROUND, by label.
+
+    best: The best rates of one epoch of row-wise Adagrad. eps: Makes a row's first step small.
+    """
+    small = replace(best, eps=eps)
+    slower = replace(best, embedding_lr=best.embedding_lr / STEP)
+    found = {ADAGRAD: [small, replace(small, embedding_lr=best.embedding_lr * STEP)]}
+    for label in labels(methods):
+        if label in AROUND:
+            method, second, _, model = TABLE_RATE_METHODS[label]
+            its = {"label": label, "method": method, "model": model}
+            its["hyperparameter"] = METHODS[method].grid[0] if second is None else second
+            found[label] = [replace(one, **its) for one in (best, slower, small)]
+    return {label: several[: max(1, budget // 2)] for label, several in found.items()}
 
 
 def control(plain: Trial) -> Trial:

@@ -12,7 +12,6 @@ from multiepoch_compare import plan
 from multiepoch_compare.estimates import WORDS, Estimate
 from multiepoch_compare.plan import COLLAPSE
 from multiepoch_compare.run import WORSE
-from multiepoch_compare.verdict import RETUNED
 
 NEARLY_ALL = 0.8  # of the lookups: tail rewind then returns nearly the rows that MEDA does
 _TONES = {"rise": "bad", "slight rise": "bad", "fall": "good", "slight fall": "good"}
@@ -52,7 +51,7 @@ def methods(found: dict) -> tuple[list[str], list[list[str]]]:
     header += [f"vs {best}"] if best else []
     constant = ["constant", "", _losses(found["constant"])]
     rows = [constant + [""] * (len(header) - 3)]
-    for m in found["methods"]:
+    for m in sorted(found["methods"], key=lambda m: m["against_plain"].mean):
         row = [m["label"], str(m["epochs"]), _losses(m["logloss_by_epoch"][m["epochs"] - 1])]
         row.append(str(m["against_constant"]))
         is_baseline = m["label"] == found["baseline"][0]
@@ -126,7 +125,6 @@ def page(found: dict) -> str:
         rare=100 * sum(found["frequencies"][found["group_column"]][:3]),
         plain=of_plain,
         collapse=COLLAPSE,
-        retuned=RETUNED,
         worse=f"{100 * (WORSE - 1):.0f}",
     )
 
@@ -167,8 +165,8 @@ def _legend(found: dict) -> list[str]:
     return [
         f"Logloss on the test day of {names}{averaged}; lower is better. Intervals are of 95 %, "
         f"over {found['seeds']} seeds and blocks of test impressions.",
-        f"epochs: 1, or the last of {last} that is clearly better on the tuning days than fewer. "
-        "constant: predicts the rate of the training days.",
+        "epochs: what the line is tuned for, and judged at: one, or the best of 2 to "
+        f"{last} on the tuning days. constant: predicts the rate of the training days.",
         f"vs plain: against {label} after epoch {best}, which the tuning days chose.",
         f"Verdicts: a change by {COLLAPSE} % or more, with an interval that excludes 0, is a "
         "collapse, worse, or better; open: the interval allows both.",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from multiepoch.optim import lookup_gradients
 from multiepoch_compare import plan
 from multiepoch_compare.readers import Columns, MappedLog
 from multiepoch_lab.data.log import Log, Schema
@@ -21,6 +23,7 @@ from multiepoch_lab.files import atomic_write
 from multiepoch_lab.methods import METHODS, Around
 from multiepoch_lab.model import AdditiveModel, ConversionModel
 from multiepoch_lab.regime import Expected, expect
+from multiepoch_lab.runner import one_thread
 from multiepoch_lab.train import NonFiniteLoss, frequency_groups, predict, train
 from multiepoch_lab.train.metrics import auc, entropy, logloss
 
@@ -31,6 +34,7 @@ BLOCKS, LARGEST_BLOCK = 20, 0.1
 FREQUENCIES = (1, 3, 11, 101)  # edges of GROUPS, in times that a row was trained on
 GROUPS = ("never", "1 to 2", "3 to 10", "11 to 100", "more than 100")
 EVALUATE_AT = (0.25, 0.5)  # and at the end of each epoch
+_MEASURED = 200  # batches by which the gradient of a lookup is measured
 WORSE = 1.05  # training stops where an epoch has raised the loss of the validation day so much
 
 
@@ -203,6 +207,8 @@ class _Measured(Around):
         if epoch != int(epoch):
             self.measure("test", epoch, logloss)
             return
+        if getattr(self.inner.inner, "average", False):
+            self.inner.inner.end_epoch()  # takes the end into the mean
         losses = self.measure("validation", epoch, logloss)
         self.scores.append(float(np.mean([x / entropy(p) for x, p in zip(losses, self.of_ones)])))
         self.sum_up("validation")
@@ -249,8 +255,10 @@ def execute(trial: plan.Trial, setup: Setup) -> dict:
     else:
         model = ConversionModel(parts.train.schema)
     settings = asdict(trial)
-    del settings["label"], settings["model"]
+    del settings["label"], settings["model"], settings["average"]
     optimizer, every_epoch = METHODS[settings.pop("method")].build(model, **settings)
+    if trial.average:
+        every_epoch.inner.average = True
     measured = _Measured(every_epoch, model, parts, setup.batch_size)
     started = time.process_time()  # unaffected by other processes
     try:
@@ -276,6 +284,29 @@ def execute(trial: plan.Trial, setup: Setup) -> dict:
         "seconds": seconds,
         "bytes": {"tables": _n_bytes(model.table_parameters()), "row state": _n_bytes(state)},
     }
+
+
+def small_eps(setup: Setup) -> float:
+    """Returns an epsilon of row-wise Adagrad that makes a row's first step small.
+
+    It is the root of sixteen times the median squared gradient of a lookup.
+    """
+    parts = read_parts(setup)
+    with one_thread(), torch.random.fork_rng(devices=[]), redirect_stdout(None):
+        torch.manual_seed(0)
+        model = ConversionModel(parts.train.schema)
+        rates_of = {"dense_lr": plan.DENSE_LR, "embedding_lr": plan.DENSE_LR}
+        optimizer, _ = METHODS["plain"].build(model, **rates_of)
+
+        def losses() -> Iterator[Tensor]:
+            for rows in torch.randperm(len(parts.train)).split(setup.batch_size)[:_MEASURED]:
+                ids = {name: column[rows] for name, column in parts.train.ids.items()}
+                logits = model(ids, parts.train.dense[rows])
+                yield model.losses(logits, parts.train.labels[rows]).sum()
+                optimizer.step()
+
+        found = lookup_gradients(model, losses())
+    return math.sqrt(max(16 * float(np.median([*found.values()])), 1e-16))
 
 
 def _n_bytes(state) -> int:

@@ -9,12 +9,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from multiepoch_compare.estimates import Estimate, Losses, difference, estimate
-from multiepoch_compare.plan import ADAGRAD, ADDITIVE, BY_COST, COLLAPSE, RESETS, SPARSE, Trial
+from multiepoch_compare.plan import (
+    ADAGRAD,
+    ADDITIVE,
+    BY_COST,
+    COLLAPSE,
+    ENDS,
+    REPEATED,
+    RESETS,
+    SPARSE,
+    Trial,
+)
 from multiepoch_lab.stats import interval
 from multiepoch_lab.train.metrics import entropy
 
-RETUNED = "plain (retuned)"
-PLAIN = ("plain", RETUNED)
+AGAIN = REPEATED["plain"]
+PLAIN = ("plain", AGAIN)
 
 
 def score(result: dict, rates: dict[str, float]) -> np.ndarray:
@@ -33,26 +43,34 @@ def score(result: dict, rates: dict[str, float]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Choice:
-    """The trial that tuning chose for a method, and its validation score after each epoch."""
+    """The trial and the number of epochs that tuning chose together for a line.
+
+    `scores` are those of the validation day after each epoch.
+    """
 
     trial: Trial
     scores: tuple[float, ...]
+    epochs: int
 
-    def best(self, last: int | None = None) -> int:
+    def best(self, last: int) -> int:
         """Returns the number of epochs with the best score, of at most `last`."""
         return int(np.argmin(self.scores[:last])) + 1
 
 
-def choose(results: list[dict], rates: dict, for_one_epoch: bool = False) -> Choice | None:
-    """Chooses the trial with the lowest validation score; None if every trial diverged.
+def choose(
+    results: list[dict], rates: dict, first: int = 1, last: int | None = None
+) -> Choice | None:
+    """Chooses the trial and the number of epochs with the lowest validation score.
 
-    With `for_one_epoch`, that is the score after the first epoch, else after the best one.
+    Epochs count from `first` to `last`. Returns None if every trial diverged, or stopped before.
     """
     scores = [score(result, rates) for result in results]
-    best = int(np.argmin([s[0] if for_one_epoch else s.min() for s in scores]))
-    if not np.isfinite(scores[best].min()):
+    of_those = [s[first - 1 : last] for s in scores]
+    best = int(np.argmin([s.min(initial=np.inf) for s in of_those]))
+    if not np.isfinite(of_those[best].min(initial=np.inf)):
         return None
-    return Choice(Trial(**results[best]["trial"]), tuple(scores[best].tolist()))
+    epochs = first + int(np.argmin(of_those[best]))
+    return Choice(Trial(**results[best]["trial"]), tuple(scores[best].tolist()), epochs)
 
 
 @dataclass(frozen=True)
@@ -104,7 +122,7 @@ def quarter(several: list[dict]) -> np.ndarray:
 class Verdict:
     """The differences in test logloss of one method, between epochs and with others.
 
-    `epochs` is the number that the tuning days chose; `trained` is that of all seeds.
+    `epochs` is the number that the line is judged at; `trained` is that of all seeds.
     `second` compares the end of epoch 2 with that of epoch 1, `last` the end of the last epoch with
     that of epoch `before`, the best earlier one on the validation day. `onset` is the first epoch
     that collapses against the best before it; None if there is none. `in_one_epoch` compares one
@@ -158,12 +176,12 @@ def judge(
 ) -> Judgment:
     """Judges methods by label; `constant` holds the losses of predicting the training rate.
 
-    losses, tuning: By label, on the test days and on the tuning days; the latter choose how many
-    epochs each method is trained for, and the plain training to compare with. quarters: As
+    losses, tuning: By label, on the test days and on the tuning days; the latter choose the plain
+    training to compare with: one epoch, unless several are clearly better. quarters: As
     `quarter` returns them, by label. seen: As from `own_label`. refusal: Why the test part decides
     nothing, if it does not; then there is no advice.
     """
-    epochs = {label: _worth(tuning[label]) for label in choices}
+    epochs = {label: min(choice.epochs, losses[label].epochs) for label, choice in choices.items()}
 
     def against(label: str, k: int, other: tuple[str, int]) -> Estimate:
         return difference(losses[label], k, losses[other[0]], other[1])
@@ -171,8 +189,10 @@ def judge(
     def tuned(pair: tuple[str, int]) -> float:
         return float(np.log(tuning[pair[0]].at(pair[1])[0]).mean())
 
-    plain = [label for label in PLAIN if label in choices]
-    baseline = min(((label, epochs[label]) for label in plain), key=tuned)
+    plain, baseline = [label for label in PLAIN if label in choices], ("plain", 1)
+    if AGAIN in choices:
+        several = difference(tuning[AGAIN], epochs[AGAIN], tuning["plain"], 1)
+        baseline = (AGAIN, epochs[AGAIN]) if several.falls else baseline
     learned = {label: difference(losses[label], epochs[label], constant, 1) for label in choices}
     gains = {label: against(label, epochs[label], baseline) for label in choices}
     others = choices.keys() - {*PLAIN, ADDITIVE}  # the additive model is a yardstick
@@ -235,20 +255,6 @@ def judge(
     return Judgment(found, baseline, advised, interplay, headline)
 
 
-def _worth(own: Losses) -> int:
-    """Returns the number of epochs to train for: one, or the last that was shown to be worth it.
-
-    Each number must be clearly better than the one accepted before it.
-
-    own: The losses on the tuning days.
-    """
-    shown = 1
-    for k in range(2, own.epochs + 1):
-        if difference(own, k, own, shown).falls:
-            shown = k
-    return shown
-
-
 # Sentences ----------------------------------------------------------------------------------------
 
 
@@ -298,7 +304,8 @@ def _answer(found: list[Verdict]) -> str:
         text += f"; after epoch {last} it differs by {plain.last} from that of epoch {plain.before}"
     if plain.onset and plain.onset > 2:
         text += f". The collapse begins with epoch {plain.onset}"
-    if plain.onset and (slow := [v for v in found if v.label == RETUNED]):
+    slow = [v for v in found if v.label == AGAIN and v.choice.trial != plain.choice.trial]
+    if plain.onset and slow:
         rate = f"{slow[0].choice.trial.dense_lr:.2g}, the learning rate that suits more epochs"
         text += f". With {rate}, the second epoch changes it by {slow[0].second}"
     if plain.onset is None:
@@ -339,40 +346,26 @@ def _advice(
     if advised != baseline:
         ours = by_label[advised[0]]
         text = (
-            f"Train for {_in_words(advised[1])} with {_credited(ours)}: its test logloss is "
+            f"Train for {_in_words(advised[1])} with {ours.label}: its test logloss is "
             f"{ours.against_plain.size} lower than that of the best plain training, {against}."
         )
-        if advised[0] in RESETS:
-            text += f" {_share_of_the_reset(ours)}"
+        if advised[0] in (*RESETS, ENDS):
+            text += (
+                f" Its first epoch, in which nothing is reset, differs by {ours.in_one_epoch} from "
+                "that plain training, and the epochs after it change its own logloss by "
+                f"{ours.repeats}."
+            )
         if advised[1] > 1 and ours.quarter and ours.quarter.mean > 0:
             text += f" A quarter into epoch 2 it differs by {ours.quarter} from that of epoch 1: "
             text += "until an epoch ends, serve the checkpoint of the end before it."
         return text
     others = [v for v in found if v.label not in (*PLAIN, ADDITIVE)]
-    name = "plain" if baseline[0] == "plain" else "retuned plain"
-    text = f"Keep {name} training {against}: no method is shown to be better."
+    text = f"Keep plain training {against}: no method is shown to be better."
     if others:
         nearest = min(others, key=lambda v: v.against_plain.mean)
         text += f" The test logloss of the best, {nearest.label}, differs by "
         text += f"{nearest.against_plain}."
     return text
-
-
-def _credited(ours: Verdict) -> str:
-    """Names what a gain is due to: in one epoch, nothing is reset."""
-    if ours.label not in RESETS or ours.epochs > 1:
-        return ours.label
-    return f"{ADAGRAD} at the rates of {ours.label} ({ours.choice.trial.in_words()})"
-
-
-def _share_of_the_reset(ours: Verdict) -> str:
-    """Says how much of a reset's gain its repeats give, and how much the rule and its rates."""
-    if ours.repeats is None:
-        return "Nothing is reset in one epoch: the gain is that of the rule and its rates."
-    return (
-        f"Its first epoch, in which nothing is reset, differs by {ours.in_one_epoch} from that "
-        f"plain training, and the epochs after it change its own logloss by {ours.repeats}."
-    )
 
 
 def _in_one_epoch(found: list[Verdict]) -> list[str]:
