@@ -1,7 +1,5 @@
-import hashlib
 import shutil
 import sys
-import tarfile
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -15,12 +13,11 @@ import torch
 from multiepoch_lab.data import (
     PACKAGED_SPLIT,
     DataError,
-    download_kuairand,
     kuairand,
     load_kuairand,
     split_by_day,
 )
-from multiepoch_lab.data.kuairand import LOGS, PACKAGED, VIDEOS
+from multiepoch_lab.data.kuairand import PACKAGED
 
 
 @pytest.fixture(scope="module")
@@ -82,115 +79,6 @@ def test_objectives_and_cross_are_chosen_by_the_caller(packaged):
         load_kuairand(objectives=("share",))
 
 
-# The official archive, in small ------------------------------------------------------------------
-
-LOG_COLUMNS = (
-    "user_id,video_id,date,hourmin,time_ms,is_click,is_like,is_follow,is_comment,is_forward,"
-    "is_hate,long_view,play_time_ms,duration_ms,profile_stay_time,comment_stay_time,"
-    "is_profile_enter,is_rand,tab"
-)
-OFFICIAL = {
-    LOGS[0]: f"{LOG_COLUMNS}\n"
-    "7,10,20220409,2330,300,1,0,0,0,0,0,1,900,900,0,0,0,0,1\n"
-    "5,11,20220408,0600,100,0,0,0,0,0,0,0,0,900,0,0,0,0,4\n",
-    LOGS[1]: f"{LOG_COLUMNS}\n7,11,20220422,1200,400,1,1,0,0,0,0,0,50,900,0,0,1,0,1\n",
-    VIDEOS: "video_id,author_id,video_type,tag\n11,200,NORMAL,\n10,100,NORMAL,39\n",
-}
-
-
-def write_folder(folder, files):
-    data = folder / "KuaiRand-Pure" / "data"
-    data.mkdir(parents=True)
-    for name, text in files.items():
-        (data / name).write_text(text)
-    return folder
-
-
-def write_archive(folder, files):
-    path = folder / "KuaiRand-Pure.tar.gz"
-    with tarfile.open(path, "w:gz") as archive:
-        archive.add(write_folder(folder / "unpacked", files) / "KuaiRand-Pure", "KuaiRand-Pure")
-    return path
-
-
-@pytest.mark.parametrize("write", [write_folder, write_archive])
-def test_the_official_files_are_joined_and_sorted_by_time(tmp_path, write):
-    log = load_kuairand(write(tmp_path, OFFICIAL), md5=None)
-    assert log.day.tolist() == [0, 1, 14]
-    assert log.ids["user"].tolist() == [0, 1, 1]  # 5, 7, 7
-    assert log.ids["video"].tolist() == [0, 1, 0]  # 11, 10, 11
-    assert log.ids["author"].tolist() == [0, 1, 0]  # 200, 100, 200
-    assert log.ids["tag"].tolist() == [0, 1, 0]  # none, 39, none
-    assert log.ids["tab"].tolist() == [0, 1, 1]  # 4, 1, 1
-    assert log.labels.tolist() == [[0, 0, 0], [1, 1, 0], [1, 0, 1]]
-    at_six, late, at_noon = log.dense.tolist()
-    assert at_six == pytest.approx([2**0.5, 0], abs=1e-6)
-    assert at_noon == pytest.approx([0, -(2**0.5)], abs=1e-6)
-    assert late == pytest.approx([2**0.5 * np.sin(2 * np.pi * 23.5 / 24), 1.402114], abs=1e-6)
-
-
-def changed(name, old, new):
-    assert OFFICIAL[name].count(old), old
-    return OFFICIAL | {name: OFFICIAL[name].replace(old, new)}
-
-
-EARLY, LATE = LOGS
-
-
-BAD = {
-    "missing column": (
-        changed(LATE, "is_click", "clicks"),
-        f"{LATE}: column 'is_click' is missing",
-    ),
-    "wrong type": (changed(EARLY, "\n5,", "\nfive,"), f"{EARLY}: column 'user_id', row 2: 'five'"),
-    "fraction": (changed(LATE, "\n7,", "\n7.5,"), "column 'user_id', row 1: '7.5'"),
-    "label": (
-        changed(LATE, ",400,1,1,", ",400,2,1,"),
-        "column 'is_click', row 1: 2; it must be a whole number from 0 to 1",
-    ),
-    "missing label": (changed(LATE, ",400,1,1,", ",400,,1,"), "column 'is_click', row 1: no value"),
-    "negative id": (
-        changed(EARLY, "\n5,", "\n-5,"),
-        "column 'user_id', row 2: -5; it must be a whole number 0 or more",
-    ),
-    "missing id": (changed(EARLY, "\n5,11", "\n5,"), "column 'video_id', row 2: no value"),
-    "no such day": (changed(LATE, "20220422", "20220432"), "column 'date', row 1: 20220432"),
-    "no such time": (changed(LATE, ",1200,", ",1260,"), "column 'hourmin', row 1: 1260"),
-    "empty file": (OFFICIAL | {LATE: ""}, f"{LATE}: empty"),
-    "header alone": (OFFICIAL | {LATE: LOG_COLUMNS + "\n"}, f"{LATE}: no rows"),
-    "semicolons": (
-        OFFICIAL | {LATE: OFFICIAL[LATE].replace(",", ";")},
-        f"{LATE}: separated by semicolons",
-    ),
-    "tabs": (
-        OFFICIAL | {VIDEOS: OFFICIAL[VIDEOS].replace(",", "\t")},
-        f"{VIDEOS}: separated by tabs",
-    ),
-    "cut-off line": (
-        OFFICIAL | {LATE: OFFICIAL[LATE][:-9]},
-        f"{LATE}: not a whole CSV file .* 19 fields",
-    ),
-    "unknown video": (
-        changed(VIDEOS, "\n10,", "\n12,"),
-        f"{VIDEOS}: column 'video_id': no row for video 10",
-    ),
-    "video twice": (
-        changed(VIDEOS, "\n10,", "\n11,"),
-        "column 'video_id', row 2: 11 appears twice",
-    ),
-    "missing file": ({LATE: OFFICIAL[LATE], VIDEOS: OFFICIAL[VIDEOS]}, f"{EARLY} is missing"),
-}
-
-
-@pytest.mark.parametrize("files, message", BAD.values(), ids=BAD)
-def test_bad_official_files_are_named_with_column_and_row(tmp_path, files, message):
-    write_folder(tmp_path, files)
-    with pytest.raises(DataError, match=message) as caught:
-        load_kuairand(tmp_path)
-    assert str(tmp_path) in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
 PARQUET = {
     "user_id": [3, 4],
     "video_id": [1, 1],
@@ -226,22 +114,13 @@ def test_bad_parquet_files_are_named_with_column_and_row(tmp_path, change, messa
 
 
 def test_damaged_and_absent_files_are_refused(tmp_path):
-    with pytest.raises(DataError, match=r"none\.tar\.gz: no such file"):
-        load_kuairand(tmp_path / "none.tar.gz")
+    with pytest.raises(DataError, match=r"none\.parquet: no such file"):
+        load_kuairand(tmp_path / "none.parquet")
     parquet = tmp_path / "part.parquet"
     for content in (PACKAGED.read_bytes()[:-1000], b""):
         parquet.write_bytes(content)
         with pytest.raises(DataError, match=r"part\.parquet: not a whole Parquet file"):
             load_kuairand(parquet)
-    archive = write_archive(tmp_path, OFFICIAL)
-    with pytest.raises(DataError, match="MD5 checksum"):
-        load_kuairand(archive)
-    before = sorted(tmp_path.rglob("*"))
-    for content in (archive.read_bytes()[:-200], archive.read_bytes()[:40], b"", b"no archive"):
-        archive.write_bytes(content)
-        with pytest.raises(DataError, match=r"not a whole \.tar\.gz archive"):
-            load_kuairand(archive, md5=None)
-    assert sorted(tmp_path.rglob("*")) == before  # nothing unpacked, nothing left behind
 
 
 # Download, from a server on this machine ---------------------------------------------------------
@@ -267,34 +146,11 @@ def served(tmp_path, monkeypatch):
     server.server_close()
 
 
-@pytest.fixture
-def official_place(served, monkeypatch):
-    folder, address = served
-    archive = write_archive(folder, OFFICIAL)
-    monkeypatch.setattr(kuairand, "URL", f"{address}/{archive.name}")
-    monkeypatch.setattr(kuairand, "MD5", hashlib.md5(archive.read_bytes()).hexdigest())
-    return archive
-
-
-def test_a_download_is_verified_and_kept(tmp_path, official_place):
-    path = download_kuairand(tmp_path / "data")
-    assert path == tmp_path / "data" / "KuaiRand-Pure.tar.gz"
-    assert len(load_kuairand(path, md5=kuairand.MD5)) == 3
-    official_place.unlink()
-    assert download_kuairand(tmp_path / "data") == path  # not fetched again
-
-
-def test_a_download_with_a_wrong_checksum_leaves_nothing(tmp_path, official_place):
-    official_place.write_bytes(official_place.read_bytes()[:-100])
-    with pytest.raises(DataError, match=r"KuaiRand-Pure\.tar\.gz: .* MD5 checksum"):
-        download_kuairand(tmp_path / "data")
-    assert not list((tmp_path / "data").rglob("*"))
-
-
-def test_a_download_without_pooch_says_what_to_install(tmp_path, monkeypatch):
+def test_a_download_without_pooch_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pooch", None)
+    monkeypatch.setenv("MULTIEPOCH_KUAIRAND", "https://example.com/part.parquet")
     with pytest.raises(ImportError, match=r"pip install 'multiepoch\[lab\]'"):
-        download_kuairand(tmp_path)
+        load_kuairand()
 
 
 def test_the_packaged_part_is_read_from_a_local_path_instead(tmp_path, monkeypatch):

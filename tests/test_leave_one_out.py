@@ -133,7 +133,7 @@ def test_300_random_cases_against_the_obvious_loop():
             pairs = zip(ids[some].tolist(), some.tolist())
             loop.vote(dict(zip(pairs, gradient.double())), 0.1)
             torch.testing.assert_close(table.weight.double(), loop.table, rtol=1e-5, atol=1e-5)
-        assert rows.state_dict()["tables"][0]["count"].tolist() == loop.count
+        assert rows._tables[0].count.tolist() == loop.count
 
 
 def test_a_model_trains_as_by_hand():
@@ -198,21 +198,6 @@ def test_new_data_keep_what_was_voted_and_forget_by_whom():
     assert torch.equal(model.item.weight, before)
     step(parts, ids, labels, torch.arange(5))
     assert torch.equal(model.read[:, DIM:], before[ids[1][:5]])
-
-
-def test_a_run_is_saved_and_resumed_within_an_epoch_bit_for_bit():
-    ids, labels, _ = data()
-    whole, file = epochs(build(), 2), io.BytesIO()
-    step(whole, ids, labels, torch.arange(9))
-    torch.save([one.state_dict() for one in whole], file)
-    file.seek(0)
-    other = build()
-    for one, state in zip(other, torch.load(file, weights_only=True)):
-        one.load_state_dict(state)
-    for parts in (whole, other):
-        step(parts, ids, labels, torch.arange(7, 20))
-    equal(whole, other)
-    assert whole[2].n_bytes == other[2].n_bytes > 0
 
 
 def test_the_model_is_saved_and_copied_as_if_there_were_no_votes():
@@ -293,7 +278,7 @@ def test_what_it_cannot_take_is_refused_in_a_sentence(monkeypatch):
         build()
 
 
-def test_a_batch_or_a_state_that_does_not_fit_is_refused():
+def test_a_batch_or_a_table_that_does_not_fit_is_refused():
     parts, (ids, labels, _) = build(), data()
     for at in ([0, 0], [-1, 2]):
         with pytest.raises(ValueError, match="distinct, and none negative"):
@@ -302,11 +287,6 @@ def test_a_batch_or_a_state_that_does_not_fit_is_refused():
         parts[2].backward(torch.zeros(2), lambda: None)
     with pytest.raises(ValueError, match="without gaps"):
         parts[2].backward(torch.tensor([2**60]), lambda: None)
-    state = parts[2].state_dict()
-    with pytest.raises(ValueError, match="below"):
-        build(below=7)[2].load_state_dict(state)
     parts[1].grow_table(parts[0].user.weight, 2)
     with pytest.raises(RuntimeError, match="grown"):
         step(parts, ids, labels, torch.arange(9))
-    with pytest.raises(ValueError, match="tables of shapes"):
-        LeaveOneOutRows(*parts[:2], 6).load_state_dict(state)

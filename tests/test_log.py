@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from multiepoch_lab.data import DataError, Log, Schema
-from multiepoch_lab.data.log import PADDING
 
 
 def make_log(n=6, day=0, users=10, p_true=True):
@@ -62,16 +61,3 @@ def test_columns_that_do_not_fit_the_schema_are_named(change, message):
     log = make_log()
     with pytest.raises(DataError, match=message):
         replace(log, **change(log))
-
-
-def test_bags_are_sliced_like_any_column_and_must_be_padded():
-    bags = torch.tensor([[3, 1], [2, PADDING], [PADDING, PADDING]])
-    one = {"dense": torch.zeros(3, 0), "labels": torch.zeros(3, 1), "day": torch.arange(3).int()}
-    log = Log(Schema({"tags": 4}, (), ("click",), bags=("tags",)), {"tags": bags}, **one)
-    assert log.lookups("tags").tolist() == [3, 1, 2]
-    assert log[torch.tensor([2, 1])].ids["tags"].tolist() == [[PADDING] * 2, [2, PADDING]]
-    assert len(Log.concat([log, log[:1]]).ids["tags"]) == 4
-    with pytest.raises(DataError, match="tags"):
-        replace(log, ids={"tags": bags[:, 0]})
-    with pytest.raises(DataError, match="tags"):
-        replace(log, schema=replace(log.schema, bags=()))

@@ -131,12 +131,3 @@ def test_bayes_optimum_needs_the_truth(tiny_log):
     without = Log(log.schema, log.ids, log.dense, log.labels, log.day)
     with pytest.raises(DataError, match="no p_true"):
         bayes_optimum(without)
-
-
-def test_a_weight_counts_an_impression_that_often():
-    generator = torch.Generator().manual_seed(3)
-    logits, times = torch.randn(60, generator=generator).round(decimals=1), torch.arange(60) % 3 + 1
-    labels = (torch.rand(60, generator=generator) < torch.sigmoid(logits)).float()
-    for metric in (metrics.logloss, metrics.auc, metrics.normalized_entropy, metrics.calibration):
-        repeated = metric(logits.repeat_interleave(times), labels.repeat_interleave(times))
-        assert metric(logits, labels, times.float()) == pytest.approx(repeated, abs=1e-6)

@@ -469,7 +469,6 @@ MAKERS = {
     "start below 4": lambda m, o: Rewind(m, o, 4, "start"),
     "meda": lambda m, o: meda(m, o, seed=2),
     "meda_restored": meda_restored,
-    "meda_groups": lambda m, o: meda_groups(m, o, 3, seed=2),
 }
 
 
@@ -607,12 +606,6 @@ def test_the_state_of_other_arguments_or_tables_is_refused():
         train(model, optimizer, random_batches(0))
         with pytest.raises(ValueError, match="a table of the same shape"):
             Rewind(small, small_optimizer, 2, to).load_state_dict(rewind.state_dict())
-    groups = meda_groups(model, optimizer, 2)
-    groups.before_epoch(1)
-    with pytest.raises(ValueError, match="other shapes"):
-        meda_groups(small, small_optimizer, 2).load_state_dict(groups.state_dict())
-    with pytest.raises(ValueError, match="n_epochs=2, these have 3"):
-        meda_groups(model, optimizer, 3).load_state_dict(groups.state_dict())
 
 
 class Wrapped:
@@ -625,7 +618,7 @@ class Wrapped:
 @pytest.mark.parametrize(
     "copy_of", [copy.deepcopy, lambda parts: pickle.loads(pickle.dumps(parts))]
 )
-@pytest.mark.parametrize("name", [name for name in MAKERS if name != "meda_groups"])
+@pytest.mark.parametrize("name", MAKERS)
 def test_a_copy_goes_on_as_the_original_does(name, copy_of):
     a, b = random_batches(1), random_batches(2)
     model = Tables()

@@ -1,22 +1,13 @@
 import math
-import os
 import re
-import signal
-import subprocess
-import sys
-import textwrap
-import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from pathlib import Path
 
 import pytest
 import torch
 
-from multiepoch.optim import FrequencyAdaptiveLR, SparseOptimizer
-from multiepoch.remedies import tail_rewind
 from multiepoch_lab.data import Log, Schema
 from multiepoch_lab.model import ConversionModel
 from multiepoch_lab.train import (
@@ -29,7 +20,6 @@ from multiepoch_lab.train import (
     train,
     train_days,
 )
-from multiepoch_lab.train import checkpoint as checkpoints
 
 quiet = dict(progress=None)
 
@@ -47,13 +37,6 @@ class Recorder:
         if index:
             for weight in self.model.table_parameters().values():
                 weight += 0.01 * torch.randn(weight.shape, generator=self.generator)
-
-    def state_dict(self):
-        return {"calls": self.calls, "generator": self.generator.get_state()}
-
-    def load_state_dict(self, state):
-        self.calls = list(state["calls"])
-        self.generator.set_state(state["generator"])
 
 
 class Serving(Recorder):
@@ -98,17 +81,6 @@ def pick(table, **wanted):
     for column, value in wanted.items():
         table = table[table[column] == value]
     return table
-
-
-def same(one, two):
-    """Bit for bit: nested states of tensors and plain values."""
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, two)
-    if isinstance(one, dict):
-        return one.keys() == two.keys() and all(same(one[key], two[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(two) and all(map(same, one, two))
-    return one == two
 
 
 # What is trained on, and what is recorded --------------------------------------------------------
@@ -210,48 +182,6 @@ def test_points_that_fall_on_one_step_are_all_measured_there(tiny_log):
     assert not (points[0.25] == points[1.0]).all()
 
 
-def test_loss_weights_choose_what_is_learnt(tiny_log):
-    log = tiny_log()
-    model, optimizers = setup(log.schema)
-    before = {name: p.clone() for name, p in model.named_parameters()}
-    train(model, optimizers, log, epochs=1, batch_size=50, loss_weights={"checkout": 0}, **quiet)
-    moved = {name for name, p in model.named_parameters() if not p.equal(before[name])}
-    assert any("click" in name for name in moved)
-    assert not any("checkout" in name for name in moved)
-
-
-def test_weights_of_impressions_count_in_training_and_metrics(tiny_log):
-    def trained(weight):
-        log, test = replace(tiny_log(), weight=weight), replace(tiny_log(seed=1), weight=weight)
-        model, optimizers = setup(log.schema)
-        table = train(model, optimizers, log, epochs=1, batch_size=50, evaluate=test, **quiet)
-        return model, table["value"].to_numpy()
-
-    model, values = trained(None)
-    _, equal = trained(torch.ones(500))
-    assert equal == pytest.approx(values, abs=1e-5)
-    # Impressions that count nothing leave no trace: the last half is as if it had no labels.
-    late = (torch.arange(500) < 250).float() * 2
-    log = tiny_log()
-    logits = model(log.ids, log.dense)
-    some = model.losses(logits[:250], log.labels[:250])
-    assert torch.allclose(model.losses(logits, log.labels, late), some)
-    assert trained(late)[1] != pytest.approx(values, abs=1e-3)
-    times = torch.arange(500) % 3 + 1
-    weighted = evaluate(model, replace(log, weight=times.float()))["value"]
-    repeated = evaluate(model, log[torch.arange(500).repeat_interleave(times)])["value"]
-    assert weighted.tolist() == pytest.approx(repeated.tolist(), abs=1e-5)
-
-
-def test_one_optimizer_or_several_and_a_scheduler_step_every_batch(tiny_log):
-    log = tiny_log(n=100)
-    model, _ = setup(log.schema)
-    optimizer = SparseOptimizer.from_model(model, dense_lr=0.01, embedding_lr=0.1)
-    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=4, gamma=0.5)
-    train(model, optimizer, log, epochs=2, batch_size=25, scheduler=scheduler, **quiet)
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01 / 4)
-
-
 def test_data_and_what_happens_between_epochs_are_asked_for_by_epoch(tiny_log):
     logs = [tiny_log(seed=k) for k in range(3)]
     asked = []
@@ -317,35 +247,6 @@ def test_days_before_the_last_do_not_depend_on_those_to_come(tiny_log):
 
     short, long = run(range(3)), run(range(4))
     assert short.equals(long[: len(short)])
-
-
-def test_days_of_one_epoch_with_a_rewind_resume_within_a_day(tiny_log, tmp_path):
-    def run(day_log, **options):
-        model, _ = setup(tiny_log().schema)
-        optimizer = SparseOptimizer.from_model(model, 0.01, 0.02)
-        rewind = tail_rewind(model, optimizer, below=5)
-        return train_days(
-            model,
-            optimizer,
-            day_log,
-            range(3),
-            between_epochs=rewind,
-            evaluate_at=(0.5, 1.0),
-            batch_size=25,
-            **quiet | options,
-        )
-
-    def cut(day):
-        if day == 2 and not cut.done:
-            cut.done = True
-            raise KeyboardInterrupt
-        return tiny_log(seed=day)
-
-    cut.done = False
-    kept = {"checkpoint": tmp_path / "checkpoint.pt", "checkpoint_seconds": 0.0}
-    with pytest.raises(KeyboardInterrupt):
-        run(cut, **kept)
-    assert run(cut, **kept).equals(run(lambda day: tiny_log(seed=day)))
 
 
 # By row frequency --------------------------------------------------------------------------------
@@ -435,61 +336,6 @@ def test_expected_logloss_is_there_if_and_only_if_the_truth_is_known(tiny_log):
     assert "expected_logloss" not in set(others["metric"])
 
 
-def test_evaluate_leaves_the_model_in_its_mode(tiny_log):
-    log = tiny_log()
-    model, _ = setup(log.schema)
-    table = evaluate(model, log)
-    assert model.training and set(table["group"]) == {"all"}
-
-
-# Saving and resuming ---------------------------------------------------------------------------
-
-
-class Stopping(ConversionModel):
-    """Does something in the middle of its `at`-th step."""
-
-    at, action, n_steps = -1, None, 0
-
-    def losses(self, logits, labels):
-        if torch.is_grad_enabled():
-            self.n_steps += 1
-            if self.n_steps == self.at:
-                self.action()
-        return super().losses(logits, labels)
-
-
-class Crash(Exception):
-    pass
-
-
-def crash():
-    raise Crash
-
-
-def run_window(tiny_log, checkpoint, at=-1, action=crash, **options):
-    """Three epochs of five steps. Returns all that a run ends with."""
-    log, test = tiny_log(n=230), tiny_log(n=200, seed=1)
-    model, optimizers = setup(log.schema, Stopping)
-    model.at, model.action = at, action
-    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizers[1], 0.97)
-    between = Recorder(model)
-    table = train(
-        model,
-        optimizers,
-        log,
-        epochs=3,
-        batch_size=50,
-        evaluate=test,
-        evaluate_at=(0.3, 1.0),
-        scheduler=scheduler,
-        between_epochs=between,
-        checkpoint=checkpoint,
-        **dict(checkpoint_seconds=0) | quiet | options,
-    )
-    parts = [model, *optimizers, scheduler, between]
-    return table, [part.state_dict() for part in parts], torch.get_rng_state()
-
-
 def test_what_acts_between_epochs_may_serve_other_rows_and_compute_the_gradients(tiny_log):
     log, test = tiny_log(n=130), tiny_log(n=60, seed=1)
     results, parts = [], []
@@ -511,197 +357,10 @@ def test_what_acts_between_epochs_may_serve_other_rows_and_compute_the_gradients
     assert running[0] == running[1]
 
 
-def run_days(tiny_log, checkpoint, at=-1, action=crash, **options):
-    """Three days of two epochs of three steps, with the project's own optimizer and rewind."""
-    schema = tiny_log().schema
-    torch.manual_seed(1)
-    model = Stopping(schema, embedding_dim=4, hidden=(8,))
-    model.at, model.action = at, action
-    optimizer = SparseOptimizer.from_model(
-        model, dense_lr=0.01, embedding_lr=0.05, row_lr=FrequencyAdaptiveLR()
-    )
-    rewind = tail_rewind(model, optimizer, below=4, to="start")
-    table = train_days(
-        model,
-        optimizer,
-        lambda d: tiny_log(n=130, seed=d, day=d),
-        range(4),
-        epochs=2,
-        batch_size=50,
-        between_epochs=rewind,
-        checkpoint=checkpoint,
-        **dict(checkpoint_seconds=0) | quiet | options,
-    )
-    states = [part.state_dict() for part in (model, optimizer, rewind)]
-    return table, states, torch.get_rng_state()
-
-
-def assert_same_end(one, two):
-    assert one[0].equals(two[0])
-    assert same(one[1], two[1])
-    assert one[2].equal(two[2])
-
-
-@pytest.mark.parametrize("run, steps", [(run_window, 15), (run_days, 18)])
-def test_a_run_that_crashed_anywhere_resumes_bit_for_bit(tiny_log, tmp_path, run, steps):
-    whole = run(tiny_log, None)
-    for at in range(1, steps + 1):
-        path = tmp_path / f"{at}.pt"
-        with pytest.raises(Crash):
-            run(tiny_log, path, at=at)
-        assert path.exists() == (at > 1)
-        torch.manual_seed(99)  # what the new process happens to start with does not matter
-        assert_same_end(run(tiny_log, path), whole)
-
-
-def test_a_run_that_crashes_again_and_again_gets_there(tiny_log, tmp_path):
-    path = tmp_path / "deep" / "run.pt"
-    for _ in range(4):
-        with pytest.raises(Crash):
-            run_window(tiny_log, path, at=4)
-    assert_same_end(run_window(tiny_log, path), run_window(tiny_log, None))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("moment", ["writing", "replacing"])
-def test_a_kill_while_the_checkpoint_is_written_loses_nothing(tiny_log, tmp_path, moment):
-    path = tmp_path / "run.pt"
-    script = f"""
-        import os, signal, sys
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
-        import torch
-        torch.set_num_threads(1)
-        from conftest import make_tiny_log
-        from test_train import run_window
-
-        written = 0
-        def kill_at_seventh(*args):
-            global written
-            written += 1
-            if written < 7:
-                return original(*args)
-            if {moment!r} == "writing":
-                os.truncate(args[0], 1000)
-            os.kill(os.getpid(), signal.SIGKILL)
-
-        name = "fsync" if {moment!r} == "writing" else "replace"
-        original = getattr(os, name)
-        setattr(os, name, kill_at_seventh)
-        run_window(make_tiny_log, {str(path)!r})
-    """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
-    assert len(list(tmp_path.iterdir())) == 2  # the checkpoint and the one being written
-    lines = []
-    resumed = run_window(tiny_log, path, progress=lines.append)
-    assert "280 impressions done" in lines[0]  # six steps: 230 + 50
-    assert_same_end(resumed, run_window(tiny_log, None))
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def press_ctrl_c():
-    os.kill(os.getpid(), signal.SIGINT)
-
-
-@pytest.mark.parametrize("at, done", [(3, 150), (5, 230), (7, 330)])
-def test_ctrl_c_finishes_the_step_and_says_how_to_resume(tiny_log, tmp_path, at, done):
-    path = tmp_path / "run.pt"
-    before = signal.getsignal(signal.SIGINT)
-    message = f"interrupted after {done} impressions; .*checkpoint='{re.escape(str(path))}'"
-    with pytest.raises(KeyboardInterrupt, match=message):
-        run_window(tiny_log, path, at=at, action=press_ctrl_c, checkpoint_seconds=math.inf)
-    assert signal.getsignal(signal.SIGINT) is before
-    assert_same_end(run_window(tiny_log, path), run_window(tiny_log, None))
-
-
-def test_ctrl_c_without_a_checkpoint_says_that_nothing_is_saved(tiny_log):
-    with pytest.raises(KeyboardInterrupt, match="nothing is saved"):
-        run_window(tiny_log, None, at=3, action=press_ctrl_c)
-
-
-def test_a_second_ctrl_c_stops_at_once(tiny_log, tmp_path):
-    def twice():
-        press_ctrl_c()
-        press_ctrl_c()
-
-    with pytest.raises(KeyboardInterrupt) as stopped:
-        run_window(tiny_log, tmp_path / "run.pt", at=3, action=twice, checkpoint_seconds=math.inf)
-    assert "interrupted after" not in str(stopped.value)
-    assert not (tmp_path / "run.pt").exists()
-
-
-def test_trains_outside_the_main_thread(tiny_log):
-    results = []
-    thread = threading.Thread(target=lambda: results.append(run_window(tiny_log, None)))
-    thread.start()
-    thread.join()
-    assert results[0][0].equals(run_window(tiny_log, None)[0])
-
-
-def test_a_finished_run_is_read_and_not_trained_again(tiny_log, tmp_path):
-    first = run_window(tiny_log, tmp_path / "run.pt")
-    again = run_window(tiny_log, tmp_path / "run.pt", at=1)  # any step would crash
-    assert_same_end(first, again)
-
-
-@pytest.mark.parametrize(
-    "change", [dict(seed=1), dict(batch_size=51), dict(epochs=4), dict(evaluate_at=(0.5,))], ids=str
-)
-def test_a_checkpoint_of_other_settings_is_refused(tiny_log, tmp_path, change):
-    log, (model, optimizers) = tiny_log(), setup(tiny_log().schema)
-    settings = dict(epochs=1, seed=0, batch_size=50, checkpoint=tmp_path / "run.pt") | quiet
-    train(model, optimizers, log, **settings)
-    with pytest.raises(ValueError, match=f"is of a run with {next(iter(change))} "):
-        train(model, optimizers, log, **settings | change)
-
-
-def test_a_checkpoint_of_other_data_rates_or_sizes_is_refused(tiny_log, tmp_path):
-    settings = dict(epochs=1, checkpoint=tmp_path / "run.pt") | quiet
-    log = tiny_log()
-    model, optimizers = setup(log.schema)
-    train(model, optimizers, log, **settings)
-    with pytest.raises(ValueError, match="is of a run with data "):
-        train(*setup(log.schema), tiny_log(seed=1), **settings)
-    with pytest.raises(ValueError, match="is of a run with parameters "):
-        train(*setup(log.schema, n_buckets=3), log, **settings)
-    model, optimizers = setup(log.schema)
-    optimizers[0].param_groups[0]["lr"] = 0.5
-    with pytest.raises(ValueError, match="is of a run with optimizers "):
-        train(model, optimizers, log, **settings)
-
-
-def test_a_checkpoint_of_other_days_is_refused(tiny_log, tmp_path):
-    """Another world, the same in another order, or other dense features."""
-    path = tmp_path / "run.pt"
-    run_days(tiny_log, path)
-    back = torch.arange(129, -1, -1)
-
-    def spoiled(change):
-        """Whoever asks for a day gets another; the schema is as it was."""
-        return lambda **about: change(tiny_log(**about), about) if about else tiny_log()
-
-    for change in (
-        lambda log, about: tiny_log(**about | {"seed": 9}),
-        lambda log, about: log[back],
-        lambda log, about: replace(log, dense=log.dense + 1),
-    ):
-        with pytest.raises(ValueError, match="is of a run with data "):
-            run_days(spoiled(change), path)
-
-
-@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 cut off"])
-def test_a_file_that_is_no_checkpoint_is_refused(tiny_log, tmp_path, content):
-    path = tmp_path / "run.pt"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match="cannot be read as one of this package's"):
-        run_window(tiny_log, path)
-    assert path.read_bytes() == content
-
-
 # What goes wrong ---------------------------------------------------------------------------------
 
 
-def test_a_table_that_is_not_finite_is_named_and_nothing_is_saved(tiny_log, tmp_path):
+def test_a_table_that_is_not_finite_is_named(tiny_log):
     log = tiny_log()
     model, optimizers = setup(log.schema)
     with torch.no_grad():
@@ -711,8 +370,7 @@ def test_a_table_that_is_not_finite_is_named_and_nothing_is_saved(tiny_log, tmp_
         match=r"after 0 steps: the loss of objective "
         r"'click' .* table 'product' has 1 rows that are not, first 0",
     ):
-        train(model, optimizers, log, epochs=1, checkpoint=tmp_path / "run.pt", **quiet)
-    assert not (tmp_path / "run.pt").exists()
+        train(model, optimizers, log, epochs=1, **quiet)
 
 
 def test_a_rate_that_is_too_high_is_noticed(tiny_log):
@@ -740,13 +398,6 @@ def test_a_table_ruined_by_the_last_step_is_noticed_at_evaluation(tiny_log):
         train(model, wild, log, epochs=1, evaluate=log, batch_size=len(log), **quiet)
 
 
-@pytest.mark.parametrize("options, name", [(dict(epoch=1), "epoch"), ({}, "epochs")])
-def test_an_unknown_or_missing_option_is_named(tiny_log, options, name):
-    model, optimizers = setup(tiny_log().schema)
-    with pytest.raises(TypeError, match=f"argument.* '{name}'"):
-        train(model, optimizers, tiny_log(), **options)
-
-
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -754,7 +405,6 @@ def test_an_unknown_or_missing_option_is_named(tiny_log, options, name):
         (dict(batch_size=0), "batch_size is 0"),
         (dict(evaluate_at=(0.0, 1.0)), r"fractions in \(0, 1\]"),
         (dict(evaluate_at=(2,)), r"fractions in \(0, 1\]"),
-        (dict(loss_weights={"clicks": 1.0}), "loss_weights names"),
         (dict(evaluate={"running": None}), "named 'running'"),
     ],
 )
@@ -821,12 +471,3 @@ def test_a_part_of_an_epoch_is_the_beginning_of_a_whole_one():
     )
     beginning = whole[whole["epoch"] <= 1.25].reset_index(drop=True)
     assert part["epoch"].max() == 1.25 and beginning.equals(part)
-
-
-def test_a_gpu_that_cannot_be_used_does_not_stop_a_checkpoint(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(torch.cuda.random, "device_count", lambda: 1)
-    state = checkpoints.random_state()
-    assert state["cuda"] == []
-    checkpoints.set_random_state(state)

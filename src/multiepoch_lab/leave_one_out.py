@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from multiepoch.optim.sparse import TableOptimizer
-from multiepoch.remedies.tables import Tables, check_not_grown, check_same, embeddings, named
+from multiepoch.remedies.tables import Tables, check_not_grown, embeddings, named
 
 _SLOWEST = 1000  # steps over which the mean square of a table is taken
 # What a row of no votes counts already: the first few votes move it less than Adagrad's would.
@@ -131,26 +131,6 @@ class LeaveOneOutRows:
     def n_bytes(self) -> int:
         """The memory of the votes and of the counts of rows, in bytes."""
         return sum(value.nbytes for table in self._tables for value in table.tensors().values())
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns the state as copies; it can be saved in the middle of an epoch, too."""
-        states = []
-        for table in self._tables:
-            copies = {name: value.clone() for name, value in table.tensors().items()}
-            states.append({"steps": table.steps, **copies})
-        return {"below": self.below, "tables": states}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores a saved state; raises a ValueError if it has other arguments or tables."""
-        check_same(state_dict, {"below": self.below}, "LeaveOneOutRows", "these have")
-        of_each = (one["count"].shape + one["mean_square"].shape for one in state_dict["tables"])
-        saved, here = [*map(tuple, of_each)], [tuple(table.weight.shape) for table in self._tables]
-        if saved != here:
-            raise ValueError(f"the state is of tables of shapes {saved}, these have {here}")
-        for table, state in zip(self._tables, state_dict["tables"]):
-            table.steps = state["steps"]
-            for name, value in table.tensors().items():
-                setattr(table, name, state[name].to(value.device, copy=True))
 
 
 class _VotedTable:

@@ -77,13 +77,6 @@ class Around:
         """The memory that is kept for this, in bytes."""
         return getattr(self.inner, "n_bytes", 0)
 
-    def state_dict(self) -> dict[str, Any]:
-        return {} if self.inner is None else self.inner.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        if self.inner is not None:
-            self.inner.load_state_dict(state)
-
 
 class EveryEpoch(Around):
     """Announces each epoch to FAL, to the dense learning rate and to the remedy."""

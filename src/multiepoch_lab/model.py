@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from multiepoch.optim.memory import use_huge_pages
-from multiepoch_lab.data.log import PADDING, Schema
+from multiepoch_lab.data.log import Schema
 
 # 2^64 over the golden ratio, made odd: multiplying by it spreads neighbouring ids over all bits.
 _HASH_MULTIPLIER = 0x9E3779B97F4A7C15 - (1 << 64)
@@ -21,14 +21,10 @@ _HASH_MULTIPLIER = 0x9E3779B97F4A7C15 - (1 << 64)
 class TableModel(nn.Module):
     """Holds an embedding table for each id column of a log.
 
-    `tables` has one `nn.Embedding(sparse=True)` per id column, or the mean of an
-    `nn.EmbeddingBag(sparse=True)` if the column is one of `schema.bags`; an empty bag is a vector
-    of zeros. All ids beyond `schema.cardinality` are hashed into the `n_buckets` rows after it;
-    `overflow_counts` says how often that happened. Parameters are drawn with torch's global
+    `tables` has one `nn.Embedding(sparse=True)` per id column. All ids beyond `schema.cardinality`
+    are hashed into the `n_buckets` rows after it. Parameters are drawn with torch's global
     generator, so `torch.manual_seed` makes the model reproducible.
     """
-
-    n_overflow: Tensor
 
     def __init__(
         self, schema: Schema, embedding_dim: int, n_buckets: int, embedding_std: float
@@ -38,18 +34,12 @@ class TableModel(nn.Module):
             raise ValueError(f"n_buckets is {n_buckets}; unknown ids need at least 1.")
         self.schema, self.n_buckets, self.embedding_std = schema, n_buckets, embedding_std
         self.tables = nn.ModuleDict()
-        modules = zip(_module_names(schema.cardinality), schema.cardinality.items())
-        for module, (name, cardinality) in modules:
-            n = cardinality + n_buckets
-            if name in schema.bags:
-                bag = nn.EmbeddingBag(n + 1, embedding_dim, sparse=True, padding_idx=n)
-                self.tables[module] = bag
-            else:
-                self.tables[module] = nn.Embedding(n, embedding_dim, sparse=True)
+        modules = zip(_module_names(schema.cardinality), schema.cardinality.values())
+        for module, cardinality in modules:
+            self.tables[module] = nn.Embedding(cardinality + n_buckets, embedding_dim, sparse=True)
         for weight in self.table_parameters().values():
             weight.data = use_huge_pages(torch.empty_like(weight))
             self.init_table_(weight)
-        self.register_buffer("n_overflow", torch.zeros(len(self.tables), dtype=torch.int64))
 
     def vectors(self, ids: dict[str, Tensor]) -> list[Tensor]:
         """Looks up the vector of each id column, (n, embedding_dim) each."""
@@ -58,7 +48,7 @@ class TableModel(nn.Module):
     def rows(self, ids: dict[str, Tensor]) -> dict[str, Tensor]:
         """Returns the table row of each id: the id itself or, for an unknown id, its bucket."""
         rows = {}
-        for index, (name, cardinality) in enumerate(self.schema.cardinality.items()):
+        for name, cardinality in self.schema.cardinality.items():
             column = ids[name]
             if column.device.type == "cpu" and column.numel():  # a GPU would have to wait
                 low, high = torch.stack(column.aminmax()).tolist()
@@ -68,25 +58,15 @@ class TableModel(nn.Module):
             beyond = (column < 0) | (column >= cardinality)
             bucket = cardinality + ((column * _HASH_MULTIPLIER) >> 32) % self.n_buckets
             rows[name] = torch.where(beyond, bucket, column)
-            if name in self.schema.bags:
-                padding = column == PADDING
-                rows[name].masked_fill_(padding, cardinality + self.n_buckets)
-                beyond &= ~padding
-            self.n_overflow[index] += beyond.sum()  # stays on the device, without synchronisation
         return rows
 
-    def losses(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Returns the mean logloss of each objective, in nats, (n_objectives,).
+    def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Returns the mean logloss of each objective, in nats, (n_objectives,)."""
+        return F.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(dim=0)
 
-        weight: What each impression counts, (n,), 1 on average; None for all 1.
-        """
-        losses = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-        return (losses if weight is None else weight[:, None] * losses).mean(dim=0)
-
-    def loss(self, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Returns the weighted sum of the losses. weights: (n_objectives,); None for all 1."""
-        losses = self.losses(logits, labels)
-        return losses.sum() if weights is None else (weights * losses).sum()
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Returns the sum of the losses."""
+        return self.losses(logits, labels).sum()
 
     @torch.no_grad()
     def init_table_(self, weight: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -101,10 +81,6 @@ class TableModel(nn.Module):
     def dense_parameters(self) -> list[nn.Parameter]:
         """Returns every parameter that is not a table."""
         return [p for name, p in self.named_parameters() if not name.startswith("tables.")]
-
-    def overflow_counts(self) -> dict[str, int]:
-        """Returns the lookups of unknown ids so far, by id column, evaluation included."""
-        return dict(zip(self.schema.cardinality, self.n_overflow.tolist()))
 
 
 class ConversionModel(TableModel):

@@ -1,12 +1,10 @@
 """MEDA's continual form: a set of tables for each epoch index, carried from day to day."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from multiepoch.optim.sparse import TableOptimizer
-from multiepoch.remedies.tables import Init, Tables, check_not_grown, check_same
+from multiepoch.remedies.tables import Init, Tables, check_not_grown
 
 
 class TableGroups:
@@ -67,36 +65,6 @@ class TableGroups:
         """The memory of the waiting groups, in bytes."""
         tables = (table for group in self._waiting.values() for table in group)
         return sum(value.nbytes for table in tables for value in table.values())
-
-    def state_dict(self) -> dict[str, Any]:
-        """Copies the waiting groups; the active one is in the states of model and optimizer."""
-        waiting = {i: [_copied(values) for values in group] for i, group in self._waiting.items()}
-        sizes = {"n_epochs": self.n_epochs, "seed": self._tables.seed}
-        moments = list(self._tables.moments)
-        return sizes | {"index": self._index, "waiting": waiting, "moments": moments}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores a saved state; raises a ValueError if it has other arguments or tables."""
-        here = {"n_epochs": self.n_epochs, "seed": self._tables.seed}
-        check_same(state_dict, here, "table groups", "these have")
-        shapes = [_shapes(self._tables.values(table)) for table in self._tables]
-        for index, group in state_dict["waiting"].items():
-            if [_shapes(values) for values in group] != shapes:
-                raise ValueError(f"group {index} of the state has tables of other shapes or rule")
-        self._waiting = {
-            index: [_copied(values, table.device) for values, table in zip(group, self._tables)]
-            for index, group in state_dict["waiting"].items()
-        }
-        self._index = state_dict["index"]
-        self._tables.moments = state_dict.get("moments") or self._tables.moments
-
-
-def _copied(values: dict[str, Tensor], device: torch.device | None = None) -> dict[str, Tensor]:
-    return {name: value.to(device or value.device, copy=True) for name, value in values.items()}
-
-
-def _shapes(values: dict[str, Tensor]) -> dict[str, tuple]:
-    return {name: (value.dtype, tuple(value.shape)) for name, value in values.items()}
 
 
 meda_groups = TableGroups  # MEDA for continual training, named like the other remedies

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -102,21 +101,6 @@ class TwoFoldTables:
         """The memory of the copies and of their optimizer's state, in bytes."""
         state = (value for one in self._optimizer.state.values() for value in one.values())
         return sum(tensor.nbytes for tensor in (*self.copies, *state))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns the state as copies; it can be saved in the middle of an epoch, too."""
-        copies = [copy.detach().clone() for copy in self.copies]
-        return {"copies": copies, "optimizer": self._optimizer.state_dict()}
-
-    @torch.no_grad()
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores a saved state; raises a ValueError if it is of tables of other shapes."""
-        saved = state_dict["copies"]
-        if [getattr(copy, "shape", None) for copy in saved] != [one.shape for one in self.copies]:
-            raise ValueError("the state is of tables of other shapes")
-        self._optimizer.load_state_dict(state_dict["optimizer"])
-        for copy, value in zip(self.copies, saved):
-            copy.copy_(value)
 
 
 @contextmanager

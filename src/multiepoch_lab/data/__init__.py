@@ -8,7 +8,7 @@ import importlib
 from multiepoch_lab.data.ads_world import AdsWorld
 from multiepoch_lab.data.log import DataError, Log, Schema, split_by_day
 
-_KUAIRAND = ["PACKAGED_SPLIT", "download_kuairand", "load_kuairand"]
+_KUAIRAND = ["PACKAGED_SPLIT", "load_kuairand"]
 
 __all__ = ["AdsWorld", "DataError", "Log", "Schema", "split_by_day", *_KUAIRAND]
 

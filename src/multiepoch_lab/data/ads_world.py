@@ -6,7 +6,7 @@ an add-to-cart, which needs a click. The log keeps the probability that each lab
 as `p_true`. Days can be generated in any order: a day depends only on (seed, day, n).
 """
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cached_property
 from numbers import Integral
 from typing import NamedTuple
@@ -57,6 +57,7 @@ USER_ZIPF, PRODUCT_ZIPF = 0.7, 1.0
 CROSS_ROWS_PER_USER = 10
 
 CHUNK = 1 << 15  # impressions generated at a time: their working memory fits in the cache
+_INTERCEPTS: dict[tuple, np.ndarray] = {}  # by the world and the day: to solve for them takes long
 CALIBRATION_SAMPLE = 1 << 17  # impressions on which the intercepts are solved
 
 # Each kind of random draw has its own stream, keyed by (seed, kind, ...).
@@ -256,7 +257,10 @@ class AdsWorld:
         product_id = np.arange(self.n_products) + self.n_products * generation
 
         truth = _Truth(users, products, product_id, price, np.zeros(len(OBJECTIVES), np.float32))
-        return truth._replace(intercept=self._solve_intercepts(truth))
+        key = (*astuple(self), day)
+        if key not in _INTERCEPTS:
+            _INTERCEPTS[key] = self._solve_intercepts(truth)
+        return truth._replace(intercept=_INTERCEPTS[key])
 
     def _solve_intercepts(self, truth: _Truth) -> np.ndarray:
         """Solves for the positive rates on one stratified sample, the same every day."""

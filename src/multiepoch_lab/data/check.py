@@ -1,6 +1,5 @@
 """Checks for file readers; each raises a DataError that names file, column and first row."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -11,23 +10,6 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from multiepoch_lab.data.log import DataError
-
-
-def read_csv(content: bytes, columns: Sequence[str], source: str) -> pa.Table:
-    """Reads named columns of a CSV text with a header, as strings; `source` names the file."""
-    names = content[:65_536].decode("utf-8-sig", "replace").partition("\n")[0].strip().split(",")
-    if names == [""]:
-        raise DataError(f"{source}: empty; it must be a CSV file with the columns {list(columns)}.")
-    for separator, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
-        if len(names) == 1 and separator in names[0]:
-            raise DataError(f"{source}: separated by {name}; write it with commas.")
-    require_columns(names, columns, source)
-    try:
-        texts = csv_columns(dict.fromkeys(columns, pa.string()))
-        return pyarrow.csv.read_csv(pa.BufferReader(content), convert_options=texts)
-    except pa.ArrowInvalid as error:
-        remedy = f"every line must have {len(names)} fields"
-        raise DataError(f"{source}: not a whole CSV file ({reason(error)}); {remedy}.") from error
 
 
 def csv_columns(types: dict[str, pa.DataType]) -> pyarrow.csv.ConvertOptions:
@@ -98,11 +80,3 @@ def integers(table: pa.Table, column: str, source: str, maximum: int | None = No
 def labels(table: pa.Table, column: str, source: str) -> np.ndarray:
     """Returns a column of zeros and ones; (n,) float32."""
     return integers(table, column, source, maximum=1).astype(np.float32)
-
-
-def checksum(path: Path, md5: str) -> None:
-    """Raises a DataError if a file has another MD5 checksum (in hexadecimal)."""
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    if found != md5:
-        raise DataError(f"{path}: MD5 checksum {found} instead of {md5}; download it again.")

@@ -6,8 +6,6 @@ contains two weeks of it (`data/kuairand/`, see its README.md).
 """
 
 import os
-import tarfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,9 +29,6 @@ REPOSITORY = "https://github.com/the-second-epoch/the-second-epoch"
 PACKAGED_URL = f"{REPOSITORY}/raw/main/data/kuairand/impressions.parquet"  # 1.6 MB
 PACKAGED_SHA256 = "576c21ffce69995a15ec5728708658d4d557e82814ff86778ce70b6f39630724"
 
-URL = "https://zenodo.org/records/10439422/files/KuaiRand-Pure.tar.gz"  # 47 MB
-MD5 = "0820331067a3784d9691136f772b35a7"  # as published by Zenodo for this file
-
 # Last day of each part for `split_by_day`, counted from 25 April: train to 2 May (135,128
 # impressions), validation the next day (18,943), test from 4 to 8 May (74,258).
 PACKAGED_SPLIT = {"train": 7, "validation": 8, "test": 13}
@@ -48,16 +43,11 @@ LABELS = {
 IDS = {"user": "user_id", "video": "video_id", "author": "author_id", "tab": "tab", "tag": "tag"}
 CROSS_ROWS = 1 << 18  # of user_x_author; the packaged part has 219,788 distinct pairs
 
-# The logs of ordinary traffic. The third, of randomly inserted videos, has another distribution.
-LOGS = ("log_standard_4_08_to_4_21_pure.csv", "log_standard_4_22_to_5_08_pure.csv")
-VIDEOS = "video_features_basic_pure.csv"
-
 
 def load_kuairand(
     path: str | Path | None = None,
     objectives: Sequence[str] = ("click", "long_view", "like"),
     cross: bool = True,
-    md5: str | None = MD5,
 ) -> Log:
     """Loads impressions in order of time; day 0 is the first day of the source.
 
@@ -70,13 +60,11 @@ def load_kuairand(
     as sine and cosine, times sqrt(2).
 
     Args:
-        path: The official archive `KuaiRand-Pure.tar.gz`, the folder it unpacks to, or a Parquet
-            file with the columns of the packaged part. None for the packaged part itself, of a
-            checkout or downloaded once and cached; the environment variable MULTIEPOCH_KUAIRAND
-            replaces its address by another URL or a local path.
+        path: A Parquet file with the columns of the packaged part. None for the packaged part
+            itself, of a checkout or downloaded once and cached; the environment variable
+            MULTIEPOCH_KUAIRAND replaces its address by another URL or a local path.
         objectives: Names from LABELS, in the order wanted.
         cross: Adds `user_x_author`, the ultra-sparse id of a pair, hashed into CROSS_ROWS rows.
-        md5: The checksum the archive must have; None if the same files were packed anew.
 
     Raises:
         DataError: If a file is missing, damaged or has a value out of range.
@@ -89,25 +77,10 @@ def load_kuairand(
     path = _packaged() if path is None else Path(path)
     label_columns = [LABELS[name] for name in objectives]
     if not path.exists():
-        remedy = "give KuaiRand-Pure.tar.gz, its folder, or no path for the packaged part"
-        raise DataError(f"{path}: no such file or folder; {remedy}.")
-    if path.suffix == ".parquet":
-        table = check.read_parquet(path, [*IDS.values(), "date", "hourmin", *label_columns])
-        raw = _checked(table, ["author_id", "tab"], label_columns, str(path))
-        raw = raw.sort_values("date", kind="stable", ignore_index=True)
-    else:
-        raw = _read_official(path, label_columns, md5)
-    return _to_log(raw, objectives, cross)
-
-
-def download_kuairand(folder: str | Path) -> Path:
-    """Downloads the official archive into `folder`, unless it is there, and returns its path.
-
-    Raises:
-        DataError: If the download fails or has a wrong checksum; no partial file is left behind.
-        ImportError: If pooch is not installed.
-    """
-    return _download(URL, f"md5:{MD5}", Path(folder))
+        raise DataError(f"{path}: no such file; give no path for the packaged part.")
+    table = check.read_parquet(path, [*IDS.values(), "date", "hourmin", *label_columns])
+    raw = _checked(table, label_columns, str(path))
+    return _to_log(raw.sort_values("date", kind="stable", ignore_index=True), objectives, cross)
 
 
 def _packaged() -> Path:
@@ -116,81 +89,31 @@ def _packaged() -> Path:
         return Path(place)
     if not place and PACKAGED.exists():
         return PACKAGED
-    return _download(place or PACKAGED_URL, f"sha256:{PACKAGED_SHA256}")
+    return _download(place or PACKAGED_URL)
 
 
-def _download(url: str, known_hash: str, folder: Path | None = None) -> Path:
-    """Downloads a file into a folder, by default the user's cache, unless it is there already."""
+def _download(url: str) -> Path:
+    """Downloads the packaged part into the user's cache, unless it is there already."""
     try:
         import pooch
     except ImportError as error:
         raise ImportError("A download needs pooch: pip install 'multiepoch[lab]'.") from error
-    folder = folder or pooch.os_cache("multiepoch")
+    folder = pooch.os_cache("multiepoch")
     try:
-        return Path(pooch.retrieve(url, known_hash, url.rpartition("/")[2], folder))
+        known = f"sha256:{PACKAGED_SHA256}"
+        return Path(pooch.retrieve(url, known, url.rpartition("/")[2], folder))
     except ValueError as error:  # pooch has removed the file
-        kind, _, digest = known_hash.partition(":")
-        remedy = f"does not have the {kind.upper()} checksum {digest}; try again"
+        remedy = f"does not have the SHA256 checksum {PACKAGED_SHA256}; try again"
         raise DataError(f"{url}: the file received {remedy}.") from error
     except OSError as error:
         raise DataError(f"{url}: cannot be downloaded ({error}); try again.") from error
 
 
-def _read_official(path: Path, label_columns: list[str], md5: str | None) -> pd.DataFrame:
-    """Reads the two logs in order of time, with author and tag joined from the video table."""
-    if path.is_dir():
-        files = {one.name: one for one in sorted(path.rglob("*.csv"), reverse=True)}
-        contents = {k: files[k].read_bytes() for k in (*LOGS, VIDEOS) if k in files}
-    else:
-        contents = _read_archive(path, md5)
-    for name in (*LOGS, VIDEOS):
-        if name not in contents:
-            raise DataError(f"{path}: {name} is missing; give all of the official KuaiRand-Pure.")
-    logs = []
-    for name in LOGS:
-        source = f"{path}/{name}"
-        columns = ["user_id", "video_id", "tab", "date", "hourmin", "time_ms", *label_columns]
-        table = check.read_csv(contents[name], columns, source)
-        logs.append(_checked(table, ["tab", "time_ms"], label_columns, source))
-    raw = pd.concat(logs, ignore_index=True)
-
-    source = f"{path}/{VIDEOS}"
-    videos = check.read_csv(contents[VIDEOS], ["video_id", "author_id", "tag"], source)
-    video_id = pd.Index(check.integers(videos, "video_id", source))
-    found, must = video_id.astype(str) + " appears twice", "each video must have one row"
-    check.refuse_first(video_id.duplicated(), found, "video_id", source, must)
-    at = video_id.get_indexer(raw["video_id"])
-    if (at < 0).any():
-        unknown = f"no row for video {raw['video_id'][int(np.argmax(at < 0))]} of the logs"
-        remedy = "logs and videos must be of one release"
-        raise DataError(f"{source}: column 'video_id': {unknown}; {remedy}.")
-    raw["author_id"] = check.integers(videos, "author_id", source)[at]
-    raw["tag"] = videos["tag"].to_pandas().to_numpy(dtype=object, na_value="unknown")[at]
-    return raw.sort_values(["date", "time_ms"], kind="stable", ignore_index=True)
-
-
-def _read_archive(path: Path, md5: str | None) -> dict[str, bytes]:
-    """Reads the members into memory, so that no unpacked file is left behind."""
-    if md5 is not None:
-        check.checksum(path, md5)
-    contents = {}
-    try:
-        with tarfile.open(path, "r:gz") as archive:
-            for member in archive:
-                name = member.name.rpartition("/")[2]
-                if name in (*LOGS, VIDEOS) and (file := archive.extractfile(member)):
-                    contents[name] = file.read()
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        remedy = "download it again"
-        raise DataError(f"{path}: not a whole .tar.gz archive ({error}); {remedy}.") from error
-    return contents
-
-
-def _checked(table: pa.Table, extra: list[str], labels: list[str], source: str) -> pd.DataFrame:
+def _checked(table: pa.Table, labels: list[str], source: str) -> pd.DataFrame:
     """Returns the columns of one file as checked numbers; tags stay strings."""
     if len(table) == 0:
         raise DataError(f"{source}: no rows; it must hold at least one impression.")
-    names = ("user_id", "video_id", "hourmin", *extra)
+    names = ("user_id", "video_id", "author_id", "tab", "hourmin")
     raw = {name: check.integers(table, name, source) for name in names}
     days = check.integers(table, "date", source)  # YYYYMMDD
     dates = pd.to_datetime(pd.Series(days).astype(str), format="%Y%m%d", errors="coerce")
@@ -199,8 +122,7 @@ def _checked(table: pa.Table, extra: list[str], labels: list[str], source: str) 
     bad, must = (raw["hourmin"] >= 2400) | (raw["hourmin"] % 100 >= 60), "it must be a time as HHMM"
     check.refuse_first(bad, raw["hourmin"], "hourmin", source, must)
     raw |= {name: check.labels(table, name, source) for name in labels}
-    if "tag" in table.column_names:
-        raw["tag"] = table["tag"].to_pandas().to_numpy(dtype=object, na_value="unknown")
+    raw["tag"] = table["tag"].to_pandas().to_numpy(dtype=object, na_value="unknown")
     return pd.DataFrame(raw)
 
 

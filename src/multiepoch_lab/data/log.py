@@ -8,8 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-PADDING = -1  # after the ids of a bag that is shorter than the longest
-
 
 class DataError(ValueError):
     """Reports bad input in one sentence: its location, the fault, and what to do instead."""
@@ -23,13 +21,11 @@ class Schema:
         cardinality: For each id column, in order, its table's rows; ids are in [0, cardinality).
         dense: Names of the dense features, in order.
         objectives: Names of the labels, in order; by convention, each is sparser than the last.
-        bags: Names of the id columns that hold several ids an impression.
     """
 
     cardinality: dict[str, int]
     dense: tuple[str, ...]
     objectives: tuple[str, ...]
-    bags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,15 +34,12 @@ class Log:
 
     Attributes:
         schema: Describes the columns.
-        ids: One int64 tensor per id column, of shape (n,), or (n, longest) if the column is one of
-            the schema's bags; PADDING follows the ids of a shorter bag.
+        ids: One int64 tensor per id column, of shape (n,).
         dense: float32, (n, n_dense).
         labels: float32 zeros and ones, (n, n_objectives).
         day: int32, (n,), counted from the first day of the source.
         p_true: float32, (n, n_objectives), the probability that each label was drawn with; None if
             it is unknown, as in real logs.
-        weight: float32, (n,), what each impression counts in losses and metrics, such as its
-            inverse sampling probability over the mean; None if all count the same.
 
     Raises:
         DataError: If a column does not fit the schema.
@@ -58,19 +51,16 @@ class Log:
     labels: Tensor
     day: Tensor
     p_true: Tensor | None = None
-    weight: Tensor | None = None
 
     def __post_init__(self) -> None:
         n, objectives, ids = len(self.day), len(self.schema.objectives), self.schema.cardinality
         expected: dict[str, tuple[Tensor | None, torch.dtype, tuple[int, ...]]]
-        expected = {f"ids[{k!r}]": (self.ids.get(k), torch.int64, self._shape(k)) for k in ids}
+        expected = {f"ids[{k!r}]": (self.ids.get(k), torch.int64, (n,)) for k in ids}
         expected["dense"] = (self.dense, torch.float32, (n, len(self.schema.dense)))
         expected["labels"] = (self.labels, torch.float32, (n, objectives))
         expected["day"] = (self.day, torch.int32, (n,))
         if self.p_true is not None:
             expected["p_true"] = (self.p_true, torch.float32, (n, objectives))
-        if self.weight is not None:
-            expected["weight"] = (self.weight, torch.float32, (n,))
         for name, (column, dtype, shape) in expected.items():
             if column is None:
                 raise DataError(f"Log: column {name} is in the schema but was not given.")
@@ -87,17 +77,6 @@ class Log:
             {name: torch.from_numpy(np.asarray(column, np.int64)) for name, column in ids.items()},
             **{k: torch.from_numpy(np.asarray(v, types[k])) for k, v in columns.items()},
         )
-
-    def _shape(self, column: str) -> tuple[int, ...]:
-        n, ids = len(self.day), self.ids.get(column)
-        if column not in self.schema.bags:
-            return (n,)
-        return n, (ids.shape[1] if ids is not None and ids.ndim == 2 else 1)
-
-    def lookups(self, column: str) -> Tensor:
-        """Returns the ids of a column without padding, one after another; int64."""
-        ids = self.ids[column]
-        return ids[ids != PADDING] if column in self.schema.bags else ids
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -146,8 +125,7 @@ class Log:
         """
 
         def names(log: Self) -> tuple:
-            optional = log.p_true is None, log.weight is None
-            return tuple(log.ids), log.schema.dense, log.objectives, optional
+            return tuple(log.ids), log.schema.dense, log.objectives, log.p_true is None
 
         first = logs[0]
         for log in logs:
@@ -162,8 +140,7 @@ class Log:
 def _columns(function: Callable[..., Tensor], *logs: Log) -> dict[str, Any]:
     """Applies a function to the tensors of each column, one from each log."""
     ids = {name: function(*(log.ids[name] for log in logs)) for name in logs[0].ids}
-    optional = [k for k in ("p_true", "weight") if getattr(logs[0], k) is not None]
-    names = ["dense", "labels", "day", *optional]
+    names = ["dense", "labels", "day"] + ["p_true"] * (logs[0].p_true is not None)
     return {"ids": ids} | {k: function(*(getattr(log, k) for log in logs)) for k in names}
 
 

@@ -1,4 +1,4 @@
-"""Training over a fixed window or day after day, evaluation, metrics and checkpoints."""
+"""Training over a fixed window or day after day, evaluation and metrics."""
 
 try:
     import pandas  # noqa: F401

@@ -3,8 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
@@ -23,10 +22,6 @@ class BetweenEpochs(Protocol):
     def before_epoch(self, index: int) -> None:
         """Prepares epoch `index`: 0 over new data, k >= 1 for its k-th repetition."""
 
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
-
 
 # From the training log and the evaluated log: a group for each impression of the latter, (n,).
 Groups = Callable[[Log, Log], Tensor]
@@ -44,12 +39,7 @@ class TrainConfig:
         groups: Also evaluates within each group of impressions, e.g. `frequency_groups`.
         batch_size: Impressions per step.
         seed: Decides the order of the impressions.
-        loss_weights: By objective; 1 for those not named.
         between_epochs: Its `before_epoch(k)` is called before epoch k.
-        scheduler: A learning-rate scheduler, or several, stepped after every batch.
-        checkpoint, checkpoint_seconds: A file that a run resumes from, written at the end of each
-            epoch, on Ctrl-C, and every so many seconds. On the CPU a resumed run equals an
-            uninterrupted one, bit for bit.
         progress: Is called with one line per epoch; None for silence.
 
     Raises:
@@ -62,11 +52,7 @@ class TrainConfig:
     groups: Groups | None = None
     batch_size: int = 4096
     seed: int = 0
-    loss_weights: dict[str, float] | None = None
     between_epochs: BetweenEpochs | None = None
-    scheduler: Any = None
-    checkpoint: str | Path | None = None
-    checkpoint_seconds: float = 300.0
     progress: Callable[[str], None] | None = print
 
     def __post_init__(self) -> None:

@@ -52,12 +52,10 @@ def frequency_groups(
     n: int = 10,
     edges: Sequence[int] | None = None,
 ) -> Tensor:
-    """Groups the lookups of a log by the training frequency of their row, int64 (n,).
-
-    Those of a column of single ids are the impressions, in their order.
+    """Groups the impressions of a log by the training frequency of their row, int64 (n,).
 
     Group 0 has the rows least often trained on, unseen ones included. The n groups have about the
-    same number of lookups, but those of equal frequency stay together, so some may be small or
+    same number of impressions, but those of equal frequency stay together, so some may be small or
     empty. With `edges`, ascending, a row of group k was trained on at least edges[k - 1] and fewer
     than edges[k] times instead.
 
@@ -76,8 +74,8 @@ def _frequency(train_log: Log, eval_log: Log, column: str) -> Tensor:
     if column not in train_log.ids or column not in eval_log.ids:
         raise ValueError(f"column {column!r} is not in the log; it has {', '.join(train_log.ids)}.")
     size = max(log.schema.cardinality[column] for log in (train_log, eval_log))
-    counts = torch.bincount(train_log.lookups(column), minlength=size)
-    return counts[eval_log.lookups(column)]
+    counts = torch.bincount(train_log.ids[column], minlength=size)
+    return counts[eval_log.ids[column]]
 
 
 def bayes_optimum(log: Log) -> pd.DataFrame:
@@ -102,16 +100,15 @@ def measure(
     for name, mask in masks.items():
         for k, objective in enumerate(log.objectives):
             z, y = logits[mask, k], log.labels[mask, k]
-            w = None if log.weight is None else log.weight[mask]
-            yield name, objective, "logloss", metrics.logloss(z, y, w)
+            yield name, objective, "logloss", metrics.logloss(z, y)
             if log.p_true is not None:
                 p = log.p_true[mask, k]
-                yield name, objective, "expected_logloss", metrics.expected_logloss(z, p, w)
+                yield name, objective, "expected_logloss", metrics.expected_logloss(z, p)
             positives = int(y.sum(dtype=torch.float64))
             if 0 < positives < len(y):
-                yield name, objective, "auc", metrics.auc(z, y, w)
-                yield name, objective, "normalized_entropy", metrics.normalized_entropy(z, y, w)
+                yield name, objective, "auc", metrics.auc(z, y)
+                yield name, objective, "normalized_entropy", metrics.normalized_entropy(z, y)
             else:
                 say(f"no auc of {objective} in group {name}: all {len(y)} labels are of one class")
             if positives:
-                yield name, objective, "calibration", metrics.calibration(z, y, w)
+                yield name, objective, "calibration", metrics.calibration(z, y)

@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from torch.optim import Optimizer
 from multiepoch_lab.data.log import Log, Schema
 from multiepoch_lab.methods import Around
 from multiepoch_lab.model import ConversionModel
-from multiepoch_lab.train import checkpoint as checkpoints
 from multiepoch_lab.train.config import TrainConfig
 from multiepoch_lab.train.evaluation import measure, predict
 
@@ -64,20 +62,14 @@ def train(
 
     Raises:
         NonFiniteLoss: If the loss is no longer finite.
-        ValueError: If an argument is out of range, or `checkpoint` is of another run.
+        ValueError: If an argument is out of range.
         TypeError: If an option is unknown.
-        KeyboardInterrupt: On Ctrl-C, after the current step and a checkpoint.
     """
     config = TrainConfig(**options)
-    settings: dict[str, Any] = {}
     splits = {"test": evaluate} if isinstance(evaluate, Log) else dict(evaluate or {})
     if "running" in splits:
         raise ValueError("evaluate has a log named 'running', the name of the training batches.")
-    if config.checkpoint is not None:
-        describe = checkpoints.describe_log
-        settings["data"] = describe(log if isinstance(log, Log) else log(0))
-        settings["evaluate"] = {name: describe(split) for name, split in splits.items()}
-    run = _Run(model, optimizer, config, settings)
+    run = _Run(model, optimizer, config)
     splits = {name: split.to(run.device) for name, split in splits.items()}
     log = log.to(run.device) if isinstance(log, Log) else log
 
@@ -100,8 +92,7 @@ def train_days(
 
     Args:
         model, optimizer: As in `train`.
-        day_log: Returns the impressions of a day; called once for each of `days`, in order. A run
-            that resumes from a checkpoint also calls it for the first, to check the data.
+        day_log: Returns the impressions of a day; called once for each of `days`, in order.
         days: In order; the last one is only evaluated on.
         evaluate_on: Returns the impressions of a day to evaluate on, if not all of `day_log`'s.
         options: The fields of `TrainConfig`; by default `epochs` is 1 and `evaluate_at` (1.0,).
@@ -125,77 +116,49 @@ def train_days(
     def load(position: int) -> Log:
         return day_log(days[position]).to(device)
 
-    settings: dict[str, Any] = {"days": days}
-    if config.checkpoint is not None:
-        settings["data"] = checkpoints.describe_log(load(0))
-
     def data(position: int, index: int) -> tuple[Log, dict[str, Log]]:
         log, after = load(position), position + 1
         next_day = evaluate_on(days[after]).to(device) if evaluate_on else load(after)
         return log, {"next_day": next_day}
 
-    return _Run(model, optimizer, config, settings)(days[:-1], data)
+    return _Run(model, optimizer, config)(days[:-1], data)
 
 
 class _Run:
     """One run: its parts, its position, and the measurements so far."""
 
-    def __init__(self, model, optimizer, config: TrainConfig, settings: dict[str, Any]) -> None:
-        objectives = model.schema.objectives
-        weights = dict.fromkeys(objectives, 1.0) | (config.loss_weights or {})
-        if len(weights) > len(objectives):
-            raise ValueError(f"loss_weights names {list(weights)}; objectives are {objectives}.")
+    def __init__(self, model, optimizer, config: TrainConfig) -> None:
         self.model, self.config = model, config
         self.between_epochs = Around(config.between_epochs)
         self.parameters = list(model.parameters())  # model.zero_grad looks for them in each call
-        self.optimizers, self.schedulers = _as_list(optimizer), _as_list(config.scheduler)
+        self.optimizers = list(optimizer) if isinstance(optimizer, Sequence) else [optimizer]
         self.device = next(model.parameters()).device
-        self.weights = torch.tensor(list(weights.values()), dtype=torch.float32, device=self.device)
-        self.path = None if config.checkpoint is None else Path(config.checkpoint)
-        if self.path is not None:  # fail now, not after hours of training
-            self.path.parent.mkdir(parents=True, exist_ok=True)
         self.say = config.progress or (lambda line: None)
         self.said: set[str] = set()
-        self.settings = settings | {
-            **{name: getattr(config, name) for name in ("epochs", "seed", "batch_size")},
-            "evaluate_epochs": sorted(config.evaluated),
-            "evaluate_at": list(config.evaluate_at),
-            "loss_weights": weights,
-            "schema": repr(model.schema),
-            "parameters": {name: list(p.shape) for name, p in model.named_parameters()},
-            "optimizers": checkpoints.describe_optimizers(self.optimizers),
-            "between_epochs": type(config.between_epochs).__name__,
-        }
-
-        # The position: the batches of (day, epoch) up to `step` are done.
         self.day, self.index, self.step, self.samples = 0, 0, 0, 0
         # Sum of losses, and number of impressions, since the last evaluation.
-        self.running = torch.zeros(len(objectives), dtype=torch.float64, device=self.device)
+        n = len(model.schema.objectives)
+        self.running = torch.zeros(n, dtype=torch.float64, device=self.device)
         self.n_running = 0
         self.history: list[tuple] = []
 
     def __call__(self, days: Sequence[int], data) -> pd.DataFrame:
         epochs = math.ceil(self.config.epochs)
-        self._resume()
-        with checkpoints.interrupts_deferred() as self.interrupted:
-            for day, name in enumerate(days):
-                for index in range(epochs):
-                    if (day, index) >= (self.day, self.index):
-                        self.day, self.index, self.name = day, index, name
-                        self.title = f"day {name}, " * (len(days) > 1)
-                        self.title += f"epoch {index + 1} of {epochs}"
-                        self.one_epoch(*data(day, index))
+        for self.day, self.name in enumerate(days):
+            for self.index in range(epochs):
+                self.title = f"day {self.name}, " * (len(days) > 1)
+                self.title += f"epoch {self.index + 1} of {epochs}"
+                self.one_epoch(*data(self.day, self.index))
         columns = ["day", "epoch", "samples", "split", "group", "objective", "metric", "value"]
         return pd.DataFrame(self.history, columns=columns)
 
     def one_epoch(self, log: Log, splits: dict[str, Log]) -> None:
-        """Trains on the batches that are not done yet, in the order that the seed gives."""
+        """Trains on the batches in the order that the seed gives."""
         for name, one in {"train": log, **splits}.items():
             _check_columns(f"{self.title}: log {name!r}", one, self.model.schema)
-        if self.step == 0:
-            if self.index == 0:
-                self.between_epochs.new_data()  # else a remedy refuses it after a resumed epoch 0
-            self.between_epochs.before_epoch(self.index)
+        if self.index == 0:
+            self.between_epochs.new_data()
+        self.between_epochs.before_epoch(self.index)
         self.model.train()
         self.log = log  # for `_check`
         self.latest: dict[str, list[float]] = {}  # logloss by split, for `_progress`
@@ -206,24 +169,17 @@ class _Run:
         stops: dict[int, list[float]] = {}  # the points after each step; a short epoch has few
         for at in fractions:
             stops.setdefault(max(1, round(at * n_steps)), []).append(self.index + at)
-        before = self.samples
-        self.saved_at = started = time.perf_counter()
-        for step in range(self.step, end):
-            rows = order[step * batch_size : (step + 1) * batch_size]
-            self.one_step(log, rows)
-            evaluate, save = step + 1 in stops, step + 1 < end and self._save_is_due()
-            if evaluate or save:
+        before, self.step = self.samples, 0
+        started = time.perf_counter()
+        for step in range(end):
+            self.one_step(log, order[step * batch_size : (step + 1) * batch_size])
+            if step + 1 in stops:
                 self._check_running()  # also makes a CUDA device finish what is being timed
                 paused = time.perf_counter()
-                if evaluate:
-                    self._evaluate(stops[step + 1], log, splits)
-                if save:
-                    self._save()
+                self._evaluate(stops[step + 1], log, splits)
                 started += time.perf_counter() - paused
         self._check_running()
         self.say(self._progress((self.samples - before) / (time.perf_counter() - started)))
-        self.index, self.step = self.index + 1, 0
-        self._save()
 
     def one_step(self, log: Log, rows: Tensor) -> None:
         losses = self.between_epochs.backward(rows, partial(self.losses, log, rows))
@@ -233,8 +189,6 @@ class _Run:
             self._check_running()
         for optimizer in self.optimizers:
             optimizer.step()
-        for scheduler in self.schedulers:
-            scheduler.step()
         self.step += 1
         self.samples += len(rows)
 
@@ -244,9 +198,8 @@ class _Run:
         for parameter in self.parameters:
             parameter.grad = None
         logits = self.model(ids, log.dense[rows])  # (batch, n_objectives)
-        weight = () if log.weight is None else (log.weight[rows],)
-        losses = self.model.losses(logits, log.labels[rows], *weight)  # (n_objectives,)
-        (self.weights * losses).sum().backward()
+        losses = self.model.losses(logits, log.labels[rows])  # (n_objectives,)
+        losses.sum().backward()
         return losses.detach()
 
     def _order(self, n: int) -> Tensor:
@@ -317,58 +270,10 @@ class _Run:
         why = f"{what} of objective {objective!r} is not finite; {others}"
         raise NonFiniteLoss(f"{where}: {why}. Try a lower learning rate, or fix the features.")
 
-    def _save_is_due(self) -> bool:
-        due = time.perf_counter() - self.saved_at >= self.config.checkpoint_seconds
-        return self.interrupted.is_set() or (self.path is not None and due)
-
-    def _save(self) -> None:
-        """Writes the checkpoint, if there is one, and ends the run if Ctrl-C was pressed."""
-        if self.path is not None:
-            content = {name: part.state_dict() for name, part in self._parts().items()}
-            content |= {
-                "settings": self.settings,
-                "position": [self.day, self.index, self.step, self.samples, self.n_running],
-                "running": self.running,
-                "history": self.history,
-                "random": checkpoints.random_state(),
-            }
-            checkpoints.save(self.path, content)
-            self.saved_at = time.perf_counter()
-        if self.interrupted.is_set():
-            advice = f"call again with checkpoint={str(self.path)!r} to resume."
-            if self.path is None:
-                advice = "nothing is saved: give checkpoint= to be able to resume."
-            raise KeyboardInterrupt(f"interrupted after {self.samples:,} impressions; {advice}")
-
-    def _resume(self) -> None:
-        content = self.path and checkpoints.load(self.path, self.settings)
-        if not content:
-            return
-        for name, part in self._parts().items():
-            part.load_state_dict(content[name])
-        self.day, self.index, self.step, self.samples, self.n_running = content["position"]
-        self.running.copy_(content["running"])
-        self.history = content["history"]
-        checkpoints.set_random_state(content["random"])
-        self.say(f"Resumes from {self.path}, {self.samples:,} impressions done.")
-
-    def _parts(self) -> dict[str, Any]:
-        parts = {"model": self.model, "between epochs": self.between_epochs.inner}
-        parts |= {f"optimizer {k}": part for k, part in enumerate(self.optimizers)}
-        parts |= {f"scheduler {k}": part for k, part in enumerate(self.schedulers)}
-        return {name: part for name, part in parts.items() if part is not None}
-
-
-def _as_list(given: Any) -> list:
-    if given is None or isinstance(given, Sequence):
-        return list(given or ())
-    return [given]
-
 
 def _check_columns(what: str, log: Log, schema: Schema) -> None:
     for kind, has, needs in [
         ("id columns", tuple(log.schema.cardinality), tuple(schema.cardinality)),
-        ("bags", log.schema.bags, schema.bags),
         ("dense features", log.schema.dense, schema.dense),
         ("objectives", log.objectives, schema.objectives),
     ]:

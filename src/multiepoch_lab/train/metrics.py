@@ -1,9 +1,8 @@
 """Metrics of predictions: AUC, logloss, normalized entropy, calibration, boundary jump.
 
-Every metric takes one objective: `logits` and `labels` of shape (n,), on the same device, and
-perhaps the `weight` of each impression, (n,), above 0. It returns a Python float computed in double
-precision. Logits are used instead of probabilities because a confident probability is rounded,
-which distorts its logloss.
+Every metric takes one objective: `logits` and `labels` of shape (n,), on the same device. It
+returns a Python float computed in double precision. Logits are used instead of probabilities
+because a confident probability is rounded, which distorts its logloss.
 """
 
 import math
@@ -13,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def auc(scores: Tensor, labels: Tensor, weight: Tensor | None = None) -> float:
+def auc(scores: Tensor, labels: Tensor) -> float:
     """Returns the chance that a positive scores above a negative; a tie counts one half.
 
     The scores are logits or any increasing function of them.
@@ -24,47 +23,39 @@ def auc(scores: Tensor, labels: Tensor, weight: Tensor | None = None) -> float:
     _check(scores, labels, both_classes_for="AUC")
     if torch.isnan(scores).any():
         raise ValueError("auc: a score is NaN; AUC needs scores that can be ordered.")
-    (positives, ours), (negatives, theirs) = (scores[labels == k].sort() for k in (1, 0))
+    positives, negatives = (scores[labels == k].sort().values for k in (1, 0))
     below = torch.searchsorted(negatives, positives)
     up_to = torch.searchsorted(negatives, positives, right=True)
-    if weight is not None:
-        ours, theirs = weight[labels == 1][ours].double(), weight[labels == 0][theirs].double()
-        summed = F.pad(theirs.cumsum(0), (1, 0))
-        pairs = ours * (summed[below] + summed[up_to])
-        return (pairs.sum() / (2 * ours.sum() * summed[-1])).item()
     # Whole numbers, so the count of ordered pairs is exact.
     return (below + up_to).sum().item() / (2 * len(positives) * len(negatives))
 
 
-def logloss(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> float:
+def logloss(logits: Tensor, labels: Tensor) -> float:
     """Returns the mean cross-entropy, in nats."""
     _check(logits, labels)
-    if weight is None:
-        return F.binary_cross_entropy_with_logits(logits.double(), labels.double()).item()
-    losses = F.binary_cross_entropy_with_logits(logits, labels, reduction="none").double()
-    return _mean(losses, weight)
+    return F.binary_cross_entropy_with_logits(logits.double(), labels.double()).item()
 
 
-def expected_logloss(logits: Tensor, p_true: Tensor, weight: Tensor | None = None) -> float:
+def expected_logloss(logits: Tensor, p_true: Tensor) -> float:
     """Returns the logloss expected over all draws of the labels, in nats.
 
     This is the mean of -(p log q + (1 - p) log(1 - q)), where q is predicted and the labels were
     drawn with p. It is free of the noise of the draw.
     """
-    return logloss(logits, p_true, weight)
+    return logloss(logits, p_true)
 
 
-def normalized_entropy(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> float:
+def normalized_entropy(logits: Tensor, labels: Tensor) -> float:
     """Divides the logloss by that of the best constant, the labels' own rate (He et al., 2014).
 
     Raises:
         ValueError: If all labels are of one class.
     """
     _check(logits, labels, both_classes_for="Normalized entropy")
-    return logloss(logits, labels, weight) / entropy(_mean(labels, weight))
+    return logloss(logits, labels) / entropy(labels.double().mean().item())
 
 
-def calibration(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> float:
+def calibration(logits: Tensor, labels: Tensor) -> float:
     """Divides the sum of predicted probabilities by the number of positives; 1 is calibrated.
 
     Raises:
@@ -73,7 +64,7 @@ def calibration(logits: Tensor, labels: Tensor, weight: Tensor | None = None) ->
     _check(logits, labels)
     if not labels.any():
         raise ValueError("Calibration needs at least one positive label, and there is none.")
-    return _mean(torch.sigmoid(logits.double()), weight) / _mean(labels, weight)
+    return torch.sigmoid(logits.double()).mean().item() / labels.double().mean().item()
 
 
 def boundary_jump(before: float, after: float) -> float:
@@ -110,12 +101,6 @@ def bayes_optimum(labels: Tensor, p_true: Tensor) -> dict[str, float]:
         "bayes_auc": auc(p, labels),
         "bayes_expected_logloss": (torch.special.entr(p) + torch.special.entr(1 - p)).mean().item(),
     }
-
-
-def _mean(values: Tensor, weight: Tensor | None) -> float:
-    values = values.double()
-    mean = values.mean() if weight is None else (weight * values).sum() / weight.double().sum()
-    return mean.item()
 
 
 def _check(logits: Tensor, labels: Tensor, both_classes_for: str | None = None) -> None:
