@@ -19,8 +19,7 @@ ROWS, DIM, BATCH, STEPS = {"user": 37, "item": 53}, 8, 16, 6  # of an epoch
 HOWS = {
     "row_wise": dict.fromkeys(ROWS, "row_wise"),
     "table_wise": dict.fromkeys(ROWS, "table_wise"),
-    "data_parallel": dict.fromkeys(ROWS, "data_parallel"),
-    "mixed": {"user": "row_wise", "item": "data_parallel"},
+    "mixed": {"user": "row_wise", "item": "table_wise"},
 }
 
 
@@ -43,9 +42,6 @@ class Case:
     epochs: int = 2
     start: float | dict[str, float] = 0.0  # initial_accumulator_value
     pooled: bool = True  # else in an EmbeddingCollection, and with one id in each bag
-
-    def allows(self, how: str) -> bool:
-        return self.pooled or "data_parallel" not in HOWS[how].values()
 
     def remedy(self) -> dict[str, Any]:
         return {"below": 0} if self.rewind is None else self.rewind
@@ -246,7 +242,6 @@ def build(case: Case, how: str) -> tuple[nn.Module, Any, Rewind]:
         dense=partial(case.dense, lr=case.dense_lr),
         row_lr=case.row_lr,
         row_decay=case.row_decay,
-        data_parallel={"lr": case.lr, "rule": case.rule},
         weight_decay=case.weight_decay,
         initial_accumulator_value=case.start,
     )

@@ -39,9 +39,9 @@ RESUMED = {
 MOVES = [  # from and to
     ((2, "row_wise"), (4, "row_wise")),
     ((2, "row_wise"), (4, "table_wise")),
-    ((2, "row_wise"), (1, "data_parallel")),
+    ((2, "row_wise"), (1, "table_wise")),
     ((4, "mixed"), (2, "row_wise")),
-    ((1, "data_parallel"), (4, "row_wise")),
+    ((1, "table_wise"), (4, "row_wise")),
     ((2, "table_wise"), (2, "mixed")),
 ]
 STOP = [1, STEPS // 2]  # in the middle of epoch 2, when rows are served that wait in the log

@@ -21,14 +21,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from torchrec.distributed import DistributedModelParallel
-from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizer, KeyedOptimizerWrapper
+from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizerWrapper
 from torchrec.optim.optimizers import in_backward_optimizer_filter
 
 from multiepoch.optim import compiled, eager
 from multiepoch.optim.adamar import AdaptiveRegularization
-from multiepoch.optim.embedding import EmbeddingOptimizer, RowHook
+from multiepoch.optim.embedding import RowHook
 from multiepoch.optim.fal import FrequencyAdaptiveLR
-from multiepoch.optim.lookups import gradient_of
 from multiepoch.optim.memory import use_huge_pages, zeros
 from multiepoch.remedies.tables import Init
 from multiepoch.torchrec.shards import Shard, find_shards
@@ -36,7 +35,7 @@ from multiepoch.torchrec.tables import ShardedTables
 
 
 class ShardedOptimizer(CombinedOptimizer):
-    """Steps the fused optimizers, the data-parallel tables and the dense part of a model together.
+    """Steps the fused optimizers and the dense part of a model together.
 
     The groups of all of them are in `param_groups`, for torch's schedulers that multiply each rate
     (`LinearLR`, `LambdaLR`, ...). The rate of a fused table takes effect at the next lookup.
@@ -50,10 +49,8 @@ class ShardedOptimizer(CombinedOptimizer):
             (`apply_optimizer_in_backward`, and compute_kernel="fused" in the plan).
         dense: Builds the optimizer of the dense parameters from their list.
         row_lr, row_decay: FAL and AdamAR, for all tables, or None.
-        data_parallel: Options of the `EmbeddingOptimizer` of the data-parallel tables, with "lr";
-            each is a value or, by the tables' names, a mapping.
         weight_decay: Decoupled, for all tables, as that of `EmbeddingOptimizer`. Leave it out of
-            the fused optimizer's options and of `data_parallel`.
+            the fused optimizer's options.
         initial_accumulator_value: As that of `EmbeddingOptimizer`, for all tables; a value or, by
             the tables' names, a mapping. FBGEMM itself has none.
 
@@ -67,7 +64,6 @@ class ShardedOptimizer(CombinedOptimizer):
         dense: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
         row_lr: FrequencyAdaptiveLR | None = None,
         row_decay: AdaptiveRegularization | None = None,
-        data_parallel: dict[str, Any] | None = None,
         weight_decay: float = 0.0,
         initial_accumulator_value: float | Mapping[str, float] = 0.0,
     ) -> None:
@@ -89,22 +85,11 @@ class ShardedOptimizer(CombinedOptimizer):
                 shard.fal = {"count": zeros(*of_rows), "max_count": max_count}
             if row_decay is not None:
                 shard.state["last_step"] = zeros(*of_rows)
-        self.replicated: _ReplicatedTables | None = None
-        optimizers: list[KeyedOptimizer] = [model.fused_optimizer]
-        if any(shard.replicated for shard in self.shards):
-            if data_parallel is None:
-                raise ValueError("the model has data-parallel tables: give data_parallel={'lr': …}")
-            for name in {"weight_decay", "initial_accumulator_value"} & data_parallel.keys():
-                raise ValueError(f"data_parallel has {name}: give it to ShardedOptimizer itself")
-            self.replicated = _ReplicatedTables(self.shards, data_parallel)
-            optimizers.append(self.replicated)
         self._start_accumulators(initial_accumulator_value)
-        tables = {shard.name for shard in self.shards}
         others = dict(in_backward_optimizer_filter(model.named_parameters()))
-        others = {name: parameter for name, parameter in others.items() if name not in tables}
         self._dense = dense(list(others.values()))
         self.dense = KeyedOptimizerWrapper(others, lambda _: self._dense)
-        super().__init__([*optimizers, self.dense])
+        super().__init__([model.fused_optimizer, self.dense])
         for kernel in {shard.kernel for shard in self.shards if shard.kernel is not None}:
             kernel.register_forward_pre_hook(self._before_lookup)
             kernel.register_forward_hook(self._after_lookup)
@@ -152,9 +137,6 @@ class ShardedOptimizer(CombinedOptimizer):
         for group in self.param_groups:
             for p in group["params"][:1]:
                 group["lr"] = rates.get(names[id(p)], group["lr"])
-        if self.replicated is not None:
-            for state in self.replicated.embedding.state.values():
-                state["step"].fill_(n_steps)
         if self.row_lr is not None:
             self.max_count.zero_()
             for shard in self.shards:
@@ -190,33 +172,29 @@ class ShardedOptimizer(CombinedOptimizer):
 
     def _before_lookup(self, kernel: Any, inputs: tuple) -> None:
         """Sets the rate of a kernel's group, which is all that a fused optimizer's step does."""
-        if torch.is_grad_enabled() and (fused := getattr(kernel, "fused_optimizer", None)):
-            fused.step()
+        if torch.is_grad_enabled():
+            kernel.fused_optimizer.step()
 
     def _after_lookup(self, kernel: Any, inputs: tuple, vectors: Tensor) -> None:
         """Has the backward pass find the rows of a batch just before it moves them."""
         if vectors.requires_grad:
-            fused = getattr(kernel, "fused_optimizer", None)
-            lr = None if fused is None else fused.param_groups[0]["lr"]
+            lr = kernel.fused_optimizer.param_groups[0]["lr"]
             vectors.register_hook(lambda _: self._before_update(kernel, inputs[0], lr))
 
     @torch.no_grad()
-    def _before_update(self, kernel: Any, features: Any, lr: float | None) -> None:
-        if lr is not None and not (self._corrects or self._row_hooks):
+    def _before_update(self, kernel: Any, features: Any, lr: float) -> None:
+        if not (self._corrects or self._row_hooks):
             return
-        shards = [shard for shard in self.shards if shard.kernel is kernel]
-        waiting = [*self._touched, *(self.replicated.occurrences if self.replicated else ())]
-        if any(shard in waiting for shard in shards):
-            remedy = "call step() after each backward pass, and look each table up once in it"
-            raise RuntimeError(f"a second backward pass of a table before step(): {remedy}")
         ends = [0, *features.offset_per_key()[1:]]
-        for shard in shards:
+        for shard in self.shards:
+            if shard.kernel is not kernel:
+                continue
+            if shard in self._touched:
+                remedy = "call step() after each backward pass, and look each table up once in it"
+                raise RuntimeError(f"a second backward pass of a table before step(): {remedy}")
             first, last = shard.features
             ids = features.values()[ends[first] : ends[last]].long()
-            if lr is not None:
-                self._touch(shard, *_distinct(ids, shard), lr)
-            elif self.replicated is not None:
-                self.replicated.occurrences[shard] = torch.bincount(ids, minlength=shard.n_rows)
+            self._touch(shard, *_distinct(ids, shard), lr)
 
     @property
     def _corrects(self) -> bool:
@@ -245,9 +223,6 @@ class ShardedOptimizer(CombinedOptimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if self.replicated is not None:
-            for shard, rows, occurrences in self.replicated.gathered():
-                self._touch(shard, rows, occurrences, self.replicated.rate(shard))
         if self.row_lr is not None:
             dist.all_reduce(self.max_count, dist.ReduceOp.MAX)
         super().step()
@@ -282,57 +257,3 @@ def _distinct(ids: Tensor, shard: Shard) -> tuple[Tensor, Tensor]:
     fast = _kernels(shard) is compiled
     found = compiled.distinct_rows(ids, len(shard.weight)) if fast else None
     return ids.unique(return_counts=True) if found is None else found
-
-
-class _ReplicatedTables(KeyedOptimizer):
-    """The `EmbeddingOptimizer` of the data-parallel tables, whose gradients arrive dense."""
-
-    def __init__(self, shards: list[Shard], options: dict[str, Any]) -> None:
-        self.tables = {s: nn.Parameter(s.weight) for s in shards if s.replicated}
-        self.occurrences: dict[Shard, Tensor] = {}  # of this process, int64 (n_rows,)
-        names = {shard.table for shard in self.tables}
-        for name, value in options.items():
-            if isinstance(value, Mapping) and value.keys() != names:
-                wrong = f"data_parallel: {name} is for {[*value]}"
-                raise ValueError(f"{wrong}: give one for each of {sorted(names)}")
-        of_each = [
-            {k: v[shard.table] if isinstance(v, Mapping) else v for k, v in options.items()}
-            for shard in self.tables
-        ]
-        groups = [{"params": [p], **own} for p, own in zip(self.tables.values(), of_each)]
-        self.embedding = EmbeddingOptimizer(groups, **of_each[0])
-        for shard, table in self.tables.items():
-            shard.state |= self.embedding.row_state(table)
-            shard.options = {name: self.embedding.options(table)[name] for name in ("rule", "eps")}
-        params = {shard.name: table for shard, table in self.tables.items()}
-        super().__init__(params, self.embedding.state, self.embedding.param_groups)
-
-    def rate(self, shard: Shard) -> float:
-        return self.embedding.options(self.tables[shard])["lr"]
-
-    def gathered(self) -> list[tuple[Shard, Tensor, Tensor]]:
-        """Returns each table's rows and their lookups on all processes; collective."""
-        found, sent = [], []
-        for shard in self.tables:
-            if shard not in self.occurrences:
-                self.occurrences[shard] = shard.weight.new_zeros(shard.n_rows, dtype=torch.int64)
-            sent.append(dist.all_reduce(self.occurrences[shard], async_op=True))
-        for shard, table in self.tables.items():
-            sent.pop(0).wait()
-            lookups = self.occurrences.pop(shard)
-            rows = lookups.nonzero().squeeze(1)
-            found.append((shard, rows, lookups[rows]))
-            gradient = dict(shard.kernel.named_parameters_by_table())[shard.table].grad
-            if gradient is not None:
-                values = gradient.index_select(0, rows)
-                table.grad = gradient_of(rows[None], values, gradient.shape)
-        return found
-
-    def step(self, closure: Any = None) -> None:
-        self.embedding.step()
-        self.embedding.zero_grad()
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        self.occurrences.clear()
-        for kernel in {shard.kernel for shard in self.tables}:
-            kernel.emb_module.weights.grad = None

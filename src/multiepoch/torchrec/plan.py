@@ -9,13 +9,12 @@ from torchrec.distributed.embedding import EmbeddingCollectionSharder
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 from torchrec.distributed.sharding_plan import (
     construct_module_sharding_plan,
-    data_parallel,
     row_wise,
     table_wise,
 )
 from torchrec.distributed.types import ShardingPlan
 
-How = Literal["row_wise", "table_wise", "data_parallel"]
+How = Literal["row_wise", "table_wise"]
 
 
 def sharding_plan(model: nn.Module, how: dict[str, How], device: str = "cpu") -> ShardingPlan:
@@ -36,10 +35,8 @@ def sharding_plan(model: nn.Module, how: dict[str, How], device: str = "cpu") ->
         for config in configs:
             if how[config.name] == "row_wise":
                 ways[config.name] = row_wise(compute_kernel="fused")
-            elif how[config.name] == "table_wise":
+            else:
                 ways[config.name] = table_wise(turn % world, compute_kernel="fused")
                 turn += 1
-            else:
-                ways[config.name] = data_parallel()
         plan[path] = construct_module_sharding_plan(module, ways, sharder, world, world, device)
     return ShardingPlan(plan)

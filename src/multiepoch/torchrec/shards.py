@@ -21,7 +21,7 @@ from torchrec.distributed.model_parallel import get_unwrapped_module
 
 @dataclass(eq=False)
 class Shard:
-    """Some rows of one table, live; all of them if the table is data-parallel, or none.
+    """Some rows of one table, live, or none.
 
     Every process has a Shard of every table, in the same order, so that all processes take part in
     the collective calls of each table.
@@ -31,7 +31,6 @@ class Shard:
     n_rows: int  # of the whole table
     offset: int  # the table's row that is row 0 here
     weight: Tensor  # (n, dim), a view of the kernel's
-    replicated: bool = False  # data-parallel
     state: dict[str, Tensor] = field(default_factory=dict)  # (n, ...), what a reset clears
     fal: dict[str, Tensor] = field(default_factory=dict)  # "count", int32 (n,); "max_count", ()
     kernel: Any = None  # TorchRec's, which looks the rows up; None if there are none here
@@ -48,8 +47,6 @@ class Shard:
 
         It is collective, and shares the memory of `local`.
         """
-        if self.replicated:
-            return local
         sizes, shards = [len(local), *local.shape[1:]], []
         if len(local):
             offsets = [self.offset, *[0] * (local.dim() - 1)]
@@ -59,8 +56,6 @@ class Shard:
 
     def local(self, whole: Any) -> Tensor:
         """Returns what is here of a tensor that `sharded` has made."""
-        if self.replicated:
-            return whole
         for shard in whole.local_shards():
             return shard.tensor
         return self.weight.new_empty(0, *whole.size()[1:], dtype=whole.dtype)
@@ -69,8 +64,9 @@ class Shard:
 def find_shards(model: Any) -> list[Shard]:
     """Lists a Shard of each table of a `DistributedModelParallel`; collective.
 
-    Raises a ValueError if a table is sharded by columns, looked up without repetitions, in a module
-    of another kind than the two collections of TorchRec, or not trained by a fused optimizer.
+    Raises a ValueError if a table is data-parallel or sharded by columns, looked up without
+    repetitions, in a module of another kind than the two collections of TorchRec, or not trained by
+    a fused optimizer.
     """
     kinds = ShardedEmbeddingBagCollection, ShardedEmbeddingCollection
     shards = [
@@ -104,12 +100,9 @@ def _shards_of(prefix: str, module: Any) -> Iterator[Shard]:
         wrong = f"{prefix!r} looks each distinct id up once (use_index_dedup), which hides how"
         raise ValueError(f"{wrong} often rows occur: leave it out of EmbeddingCollectionSharder")
     configs = module._embedding_bag_configs if pooled else module._embedding_configs
-    lookups = (getattr(one, "module", one) for one in module._lookups)  # data-parallel: in DDP
+    lookups = (getattr(one, "module", one) for one in module._lookups)  # in DDP if data-parallel
     kernels = (kernel for lookup in lookups for kernel in lookup._emb_modules)
     local = {shard.name: shard for kernel in kernels for shard in _in_kernel(kernel)}
-    if not pooled and any(shard.replicated for shard in local.values()):
-        wrong = f"{prefix!r} has data-parallel tables that return a vector for each id"
-        raise ValueError(f"{wrong}, which is not supported: shard them by rows or as a whole")
     for config in configs:
         shard = local.get(config.name)
         if shard is None:
@@ -121,20 +114,18 @@ def _shards_of(prefix: str, module: Any) -> Iterator[Shard]:
 
 
 def _in_kernel(kernel: Any) -> Iterator[Shard]:
-    replicated = isinstance(kernel, BatchedDenseEmbedding | BatchedDenseEmbeddingBag)
     weights, first = kernel.split_embedding_weights(), 0
     for k, (table, weight) in enumerate(zip(kernel.config.embedding_tables, weights)):
         where = table.local_metadata
         if weight.shape[1] != table.embedding_dim:
             raise ValueError(f"table {table.name!r} is sharded by columns: shard it by rows")
-        if replicated and where is not None:
-            dense = "is sharded, but its kernel is dense and has no fused optimizer"
-            remedy = "ask for compute_kernel='fused' in the sharding plan"
-            raise ValueError(f"table {table.name!r} {dense}: {remedy}")
-        state, options = ({}, {}) if replicated else _fused(kernel, k)
-        offset = where.shard_offsets[0] if where else 0
+        if where is None or isinstance(kernel, BatchedDenseEmbedding | BatchedDenseEmbeddingBag):
+            dense = "is data-parallel" if where is None else "is sharded with a dense kernel"
+            remedy = "shard it by rows or as a whole, with compute_kernel='fused' in the plan"
+            raise ValueError(f"table {table.name!r} {dense} and has no fused optimizer: {remedy}")
+        state, options = _fused(kernel, k)
         features = first, first + table.num_features()
-        own = table.name, table.num_embeddings, offset, weight, replicated, state
+        own = table.name, table.num_embeddings, where.shard_offsets[0], weight, state
         yield Shard(*own, kernel=kernel, features=features, options=options)
         first = features[1]
 

@@ -54,9 +54,7 @@ class ShardedTables(Tables):
 
     def total(self, numbers: list[int]) -> int:
         """Sums a number of each table over all processes."""
-        first = dist.get_rank() == 0
-        local = sum(n for s, n in zip(self.optimizer.shards, numbers) if first or not s.replicated)
-        everywhere = torch.tensor(local, device=self.optimizer.max_count.device)
+        everywhere = torch.tensor(sum(numbers), device=self.optimizer.max_count.device)
         dist.all_reduce(everywhere)
         return int(everywhere)
 
