@@ -2,10 +2,8 @@
 
 import json
 import sys
-from itertools import product
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -59,47 +57,6 @@ def test_the_memory_of_fal_is_its_counter(bench):
         assert found[f"{rule} + FAL"] - found[rule] == pytest.approx(4, abs=0.01)
 
 
-def test_switching_fal_on_and_off_takes_the_step_that_it_should():
-    ids, values = timing.batches(2, 50, 200, seed=0), torch.randn(50, steps.DIM)
-    optimizer = steps.EmbeddingOptimizer([steps.new_table(200)], steps.LR)
-    plain = {"row_lr": None}
-    fal = {"row_lr": steps.FrequencyAdaptiveLR()}
-    contestants = {
-        name: steps.switched(optimizer, options, ids, values)
-        for name, options in (("plain", plain), ("FAL", fal))
-    }
-    timing.interleaved(contestants, repeats=2)
-    (state,) = optimizer.state.values()
-    assert state["step"] == 6
-    assert state["count"].sum() == 3 * 50  # the plain steps do not count
-
-
-def recorder(calls, name="a"):
-    return timing.Contestant(
-        lambda: calls.append((name, "run")), lambda turn: calls.append((name, turn))
-    )
-
-
-def test_contestants_take_turns_in_a_random_order_and_make_pairs():
-    calls, names = [], "abcd"
-    ms = timing.interleaved({name: recorder(calls, name) for name in names}, repeats=9)
-    turns = [call for call in calls if call[1] != "run"]
-    by_turn = [turns[k : k + 4] for k in range(0, len(turns), 4)]
-    assert [{turn for _, turn in one} for one in by_turn] == [{k} for k in range(10)]
-    orders = {tuple(name for name, _ in one) for one in by_turn}
-    assert len(orders) > 3 and all(sorted(order) == list(names) for order in orders)
-    assert all(len(times) == 9 for times in ms.values())
-
-
-def test_a_warm_contestant_runs_just_before_on_its_batch_and_a_cold_one_does_not(monkeypatch):
-    calls = []
-    monkeypatch.setattr(timing, "FLUSH", 4)
-    timing.warm_and_cold({"a": recorder(calls)}, repeats=1)
-    text = " ".join(str(what) for _, what in calls)
-    assert sorted([text.count("0 run 0 run"), text.count("1 run")]) == [1, 1]
-    assert sorted([text.count("2 run 2 run"), text.count("3 run")]) == [1, 1]
-
-
 def test_a_larger_table_has_the_same_lookups_in_more_places():
     small, large = (timing.batches(2, 300, n, seed=0) for n in (1_000, 1_000_000))
     patterns = [ids.unique(return_inverse=True, return_counts=True) for ids in (*small, *large)]
@@ -111,18 +68,6 @@ def test_a_larger_table_has_the_same_lookups_in_more_places():
     assert rows[counts.argmax()] in common and len(common) < len(rows) / 10
 
 
-def test_lookups_follow_the_law():
-    (ids,) = timing.batches(1, 100_000, 200_000, seed=0)
-    frequency = np.sort(np.bincount(ids.numpy()))[::-1]
-    assert frequency[0] / frequency[9] == pytest.approx(10**timing.ZIPF, rel=0.1)
-
-
-def test_the_parts_share_one_measurement_of_a_step(bench):
-    found, n_rows = bench["steps"], str(steps.TINY.n_rows)
-    for state, name in product(("warm", "cold"), ("adam", "SparseAdam")):
-        assert found["size"][name][state][n_rows] == found["step"][state][name]
-
-
 def test_without_fbgemm_nothing_is_timed_and_two_lines_say_why(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["bench.py"])
     monkeypatch.setattr(peers, "python", lambda: sys.executable)
@@ -132,12 +77,6 @@ def test_without_fbgemm_nothing_is_timed_and_two_lines_say_why(monkeypatch, caps
     said = capsys.readouterr().err
     assert "no fbgemm-gpu-cpu==1.10.* for torch" in said and "--no-peers" in said
     assert said.count("\n") == 2
-
-
-def test_a_package_that_is_not_there_is_missing(monkeypatch):
-    wanted = {"torch": "torch", "no_such_module": "no-such-package==1"}
-    monkeypatch.setattr(peers, "packages", lambda: wanted)
-    assert peers.missing(sys.executable) == ["no-such-package==1"]
 
 
 @pytest.mark.parametrize("option", ["--no-peers", "--tiny"])

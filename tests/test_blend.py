@@ -3,9 +3,6 @@
 import copy
 import io
 import math
-import pickle
-import signal
-import sys
 
 import pytest
 import torch
@@ -234,13 +231,6 @@ def test_what_is_served_does_not_change_at_the_reset_and_is_the_trained_at_the_e
         assert torch.equal(is_served, trained)
 
 
-def test_without_blending_the_served_rows_are_the_trained_ones():
-    model, _, rewind, _ = a_day(lambda m, o: tail_rewind(m, o, below=10))
-    rewind.before_epoch(1)
-    for is_served, trained in zip(served(model, rewind), model.tables):
-        assert torch.equal(is_served, trained)
-
-
 def test_a_step_within_serving_is_refused_and_an_error_puts_the_rows_back():
     model, optimizer, rewind, batch = a_day(MAKERS["tail rewind"])
     rewind.before_epoch(1)
@@ -252,69 +242,6 @@ def test_a_step_within_serving_is_refused_and_an_error_puts_the_rows_back():
         step(model, optimizer, batch)
     assert all(map(torch.equal, model.tables, trained))
     step(model, optimizer, batch)
-
-
-class Interrupted(BaseException):
-    """As a signal handler raises it."""
-
-
-def everything_of(model):
-    return [value.detach().clone() for value in model.state_dict().values()]
-
-
-def test_an_interruption_at_any_moment_leaves_the_trained_model():
-    """Python runs signal handlers when a function begins and when a call of C returns."""
-    model, _, rewind, _ = a_day(MAKERS["tail rewind"])
-    rewind.before_epoch(1)
-    trained = everything_of(model)
-    n, left, reached_the_end = 0, 0, False
-    while not reached_the_end:
-        n, left = n + 1, n + 1
-
-        def interrupt(frame, event, _):
-            nonlocal left
-            if event in ("call", "c_return") and frame.f_code.co_name != "interrupt":
-                left -= 1
-                if left == 0:
-                    raise Interrupted
-
-        try:
-            sys.setprofile(interrupt)
-            with rewind.serving():
-                pass
-            left, reached_the_end = 0, True
-        except Interrupted:
-            pass
-        finally:
-            sys.setprofile(None)
-        assert all(map(torch.equal, everything_of(model), trained)), n
-        rewind.state_dict()  # and nothing believes that it is served
-    assert n > 40
-
-
-def test_alarms_leave_the_trained_model():
-    def handler(*_):
-        raise Interrupted
-
-    model, _, rewind, _ = a_day(MAKERS["tail rewind"])
-    rewind.before_epoch(1)
-    left = signal.getitimer(signal.ITIMER_REAL)  # that of the test's time limit
-    trained, before = everything_of(model), signal.signal(signal.SIGALRM, handler)
-    try:
-        for k in range(120):
-            try:
-                # Again after a second, if it came where Python swallows what is raised.
-                signal.setitimer(signal.ITIMER_REAL, 2e-5 * (k + 1), 1.0)
-                while True:
-                    with rewind.serving():
-                        pass
-            except Interrupted:
-                pass
-            assert all(map(torch.equal, everything_of(model), trained)), k
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-        signal.setitimer(signal.ITIMER_REAL, *left)
 
 
 def test_what_would_lose_a_step_or_save_served_rows_is_refused_while_serving():
@@ -426,30 +353,3 @@ def test_errors_say_what_would_do():
     optimizer = EmbeddingOptimizer([t.weight for t in small], lr=LR, rule="adagrad")
     with pytest.raises(ValueError, match="a table of the same shape"):
         MAKERS["tail rewind"](nn.ModuleList(small), optimizer).load_state_dict(rewind.state_dict())
-
-
-@pytest.mark.parametrize(
-    "copy_of", [copy.deepcopy, lambda parts: pickle.loads(pickle.dumps(parts))]
-)
-def test_a_copy_serves_and_goes_on_as_the_original_does(copy_of):
-    generator = torch.Generator().manual_seed(0)
-    data = batches(generator, 6)
-    parts = build("adagrad", 8, None)
-
-    def run(parts, part):
-        model, optimizer, _ = parts
-        for batch in part:
-            optimizer.zero_grad()
-            model(*batch).backward()
-            optimizer.step()
-
-    parts[2].before_epoch(0)
-    run(parts, data)
-    parts[2].before_epoch(1)
-    run(parts, data[:2])
-    twin = copy_of(parts)
-    for one in (parts, twin):
-        run(one, data[2:4])
-    theirs, ours = (one[2].export(one[0]) for one in (parts, twin))
-    assert theirs["scale"] != parts[0].scale
-    assert all(torch.equal(theirs[name], ours[name]) for name in theirs)

@@ -1,8 +1,6 @@
 """Tables that change their shape or dtype while they are trained: refused, or grown with state."""
 
 import copy
-import io
-import pickle
 
 import numpy as np
 import pytest
@@ -85,15 +83,6 @@ def test_a_table_that_changed_its_dtype_is_refused():
     assert "grow_table" not in str(error.value)
 
 
-def test_a_gradient_of_another_dtype_is_refused():
-    layer = nn.Embedding(6, 3, sparse=True)
-    optimizer = EmbeddingOptimizer([("users", layer.weight)], 0.1)
-    layer(torch.tensor([1])).sum().backward()
-    layer.weight.data = layer.weight.data.double()
-    with pytest.raises(RuntimeError, match=r"'users' is torch\.float64.*, but .* torch\.float32"):
-        optimizer.step()
-
-
 @pytest.mark.parametrize("path", paths())
 def test_state_in_another_order_of_memory_is_read_right(path):
     (layer, optimizer), (other, transposed) = trained(path), trained(path)
@@ -142,55 +131,6 @@ def test_a_table_may_grow_while_the_loss_of_an_earlier_step_is_alive():
     loss.backward()  # a gradient of the smaller table
     with pytest.raises(RuntimeError, match="clear the gradients after changing a table"):
         optimizer.step()
-
-
-def test_a_new_row_has_neither_moments_nor_counts_nor_waited():
-    layer, optimizer = trained()
-    before = {name: value.clone() for name, value in optimizer.state[layer.weight].items()}
-    optimizer.grow_table(layer.weight, torch.ones(2, 3))
-    state = optimizer.state[layer.weight]
-    assert not state["exp_avg"][6:].any() and not state["count"][6:].any()
-    assert state["last_step"][6:].tolist() == [1, 1]
-    for name, value in before.items():
-        assert torch.equal(state[name][:6] if value.dim() else state[name], value), name
-
-
-def through_a_file(state):
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
-
-
-@pytest.mark.parametrize("path", paths())
-def test_a_rowwise_sum_and_a_count_share_a_line_of_memory(path):
-    """However the state came about; and a state of an earlier version, which had them apart."""
-    layer, optimizer = trained(path, "rowwise_adagrad")
-
-    def together(state):
-        return state["count"].data_ptr() == state["sum"].data_ptr() + 4
-
-    assert together(optimizer.state[layer.weight])
-    saved = through_a_file(optimizer.state_dict())
-    earlier = copy.deepcopy(saved)
-    for name, value in earlier["state"][0].items():
-        earlier["state"][0][name] = value.contiguous()
-    copies = []
-    for state in (saved, earlier):
-        other = copy.deepcopy(layer)
-        loaded = EmbeddingOptimizer([("users", other.weight)], 0.1, "rowwise_adagrad")
-        loaded.load_state_dict(state)
-        loaded._path = path
-        copies.append((other, loaded))
-    copies.append(pickle.loads(pickle.dumps((layer, optimizer))))
-    copies[-1][1]._path = path
-    for other, its in copies:
-        step(other, its, [1, 2, 2])
-    step(layer, optimizer, [1, 2, 2])
-    assert all(torch.equal(other.weight, layer.weight) for other, _ in copies)
-    assert all(together(its.state[other.weight]) for other, its in copies[:2])
-    optimizer.grow_table("users", 3)
-    assert together(optimizer.state[layer.weight])
 
 
 def test_rows_drawn_by_number_are_like_the_table():

@@ -155,12 +155,6 @@ def test_the_state_is_that_of_the_two_and_takes_no_writes(halfway):
             setattr(optimizer, name, {})
 
 
-def test_pairing_two_optimizers_keeps_their_state(halfway):
-    model, optimizer = halfway
-    again = SparseOptimizer(optimizer.dense, optimizer.embedding, model)
-    assert len(again.state) == 6 and again.state[model.user.weight]["step"] == 4
-
-
 # --- tables by name -----------------------------------------------------------------------------
 
 
@@ -315,16 +309,6 @@ def test_the_state_of_any_other_optimizer_is_refused(name, rule, trained):
     with pytest.raises(ValueError, match=rf"load_state_dict: .*{expected}.*begin with a new state"):
         ours.load_state_dict(other.state_dict())
     assert not ours.state and ours.param_groups[0]["lr"] == 0.1
-
-
-def test_a_state_with_values_that_are_no_tensors_is_refused():
-    table = nn.Parameter(torch.ones(5, 3))
-    other = TORCH.LBFGS([table])
-    table.grad = torch.ones(5, 3)
-    other.step(lambda: table.square().sum())
-    ours = EmbeddingOptimizer([table], 0.1, rule="sgd")
-    with pytest.raises(ValueError, match=r"options .*max_iter.*begin with a new state"):
-        ours.load_state_dict(other.state_dict())
 
 
 @pytest.mark.parametrize("theirs", [TORCH.Adam, partial(TORCH.AdamW, weight_decay=0), None])

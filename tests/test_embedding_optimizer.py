@@ -148,19 +148,6 @@ def test_a_restart_in_the_middle_is_bit_for_bit(case, data):
     assert_same(flat(after, again), flat(optimizer, table))
 
 
-def test_a_bfloat16_table_restarts_bit_for_bit():
-    """torch would round the float32 moments to bfloat16 as it loads them."""
-    case = Case("adam", FAL, AR, 10, 8, [[1, 2, 3]] * 6, 0, "eager", dtype=torch.bfloat16)
-    table, optimizer = case.optimizer()
-    run(case, optimizer, table, stop=3)
-    other, loaded = case.optimizer()
-    other.data.copy_(table)
-    loaded.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    for each, its in ((table, optimizer), (other, loaded)):
-        run(case, its, each, start=3)
-    assert_same(flat(loaded, other), flat(optimizer, table))
-
-
 @pytest.mark.parametrize("rule", ["adagrad", "rowwise_adagrad"])
 @pytest.mark.parametrize("path", [None, "eager"])
 @pytest.mark.parametrize("row_lr", [None, FAL])
@@ -178,33 +165,6 @@ def test_accumulators_start_where_each_group_says(rule, path, row_lr):
     # the first step is 1 from zero, and .5 over the root of .25 + .25 from the start
     moved = torch.stack([table.detach()[1] for table in tables])
     torch.testing.assert_close(moved, -torch.tensor([[1.0, 1.0], [0.5**0.5, 0.5**0.5]]))
-
-
-@property_test
-@given(cases(), st.integers(0, 1000))
-def test_the_order_within_a_batch_changes_nothing_beyond_rounding(case, seed):
-    def shuffled(n):
-        return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-
-    table, optimizer = case.optimizer()
-    other, permuted = case.optimizer()
-    run(case, optimizer, table)
-    run(case, permuted, other, order=shuffled)
-    difference = (table - other).abs().max()
-    assert difference <= 2e-6 * table.abs().max().clamp(min=1)
-
-
-@property_test
-@given(cases())
-def test_rows_outside_the_batch_stay_as_they_are(case):
-    table, optimizer = case.optimizer()
-    before = table.detach().clone()
-    run(case, optimizer, table)
-    never = torch.ones(case.n_rows, dtype=torch.bool)
-    never[[row for batch in case.batches for row in batch]] = False
-    assert torch.equal(table.detach()[never], before[never])
-    for state in optimizer.row_state(table).values():
-        assert not state[never].any()
 
 
 @pytest.mark.skipif(compiled.library() is None, reason="no C++ compiler built the kernels")
@@ -272,68 +232,6 @@ def test_a_count_that_is_full_stays_full(path, count):
 
 
 # --- PyTorch's modules ------------------------------------------------------------------------
-
-
-def test_accumulated_backward_passes_are_one_batch():
-    """Two backward passes add their gradients; torch merges some of their lookups on a CPU."""
-    steps, tables = FrequencyAdaptiveLR(count="steps"), []
-    for parts in ([[1, 1, 2], [2, 3]], [[1, 1, 2, 2, 3]]):
-        torch.manual_seed(0)
-        layer = nn.Embedding(5, 4, sparse=True)
-        optimizer = EmbeddingOptimizer(layer.parameters(), 0.1, row_lr=steps)
-        for ids in parts:
-            layer(torch.tensor(ids)).square().sum().backward()
-        optimizer.step()
-        assert optimizer.state[layer.weight]["count"].tolist() == [0, 1, 1, 1, 0]
-        tables.append(layer.weight.detach())
-    torch.testing.assert_close(tables[0], tables[1], rtol=0, atol=1e-6)
-
-
-def test_embedding_bag_trains_as_embedding():
-    """A bag that sums gives each of its rows the gradient of the sum."""
-    ids, offsets = torch.tensor([0, 3, 3, 1, 4]), torch.tensor([0, 2, 3])
-    target = torch.randn(3, 6)
-    bag = nn.EmbeddingBag(5, 6, mode="sum", sparse=True)
-    layer = nn.Embedding(5, 6, sparse=True)
-    layer.load_state_dict(bag.state_dict())
-
-    def summed():
-        rows = layer(ids)
-        return torch.stack([rows[0] + rows[1], rows[2], rows[3] + rows[4]])
-
-    for module, output in ((bag, lambda: bag(ids, offsets)), (layer, summed)):
-        optimizer = EmbeddingOptimizer(module.parameters(), 0.1, row_lr=FAL, row_decay=AR)
-        for _ in range(3):
-            optimizer.zero_grad()
-            (output() - target).square().sum().backward()
-            optimizer.step()
-    torch.testing.assert_close(bag.weight, layer.weight, rtol=0, atol=1e-6)
-
-
-def test_tables_of_different_width_one_shared_by_two_features():
-    shared, wide = nn.Embedding(6, 3, sparse=True), nn.Embedding(4, 9, sparse=True)
-    groups = [{"params": shared.parameters()}, {"params": wide.parameters(), "rule": "sgd"}]
-    optimizer = EmbeddingOptimizer(groups, 0.1, row_lr=FrequencyAdaptiveLR(count="steps"))
-    (shared(torch.tensor([0, 1])).sum() + shared(torch.tensor([1, 5])).sum()).backward()
-    wide(torch.tensor([2])).sum().backward()
-    optimizer.step()
-    assert optimizer.state[shared.weight]["count"].tolist() == [1, 1, 0, 0, 0, 1]
-    assert optimizer.state[wide.weight].keys() == {"step", "count", "max_count"}
-
-
-def test_agrees_with_torch_adam_where_every_row_is_touched():
-    sparse, dense = nn.Embedding(7, 5, sparse=True), nn.Embedding(7, 5)
-    dense.load_state_dict(sparse.state_dict())
-    pairs = [
-        (sparse, EmbeddingOptimizer(sparse.parameters(), 0.05, "adam")),
-        (dense, torch.optim.Adam(dense.parameters(), 0.05)),
-    ]
-    for step in range(10):
-        for layer, optimizer in pairs:
-            optimizer.zero_grad()
-            (layer(torch.arange(7)).sin() * step).sum().backward()
-            optimizer.step()
-    torch.testing.assert_close(sparse.weight, dense.weight, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("path", paths())
@@ -419,17 +317,6 @@ def test_closure_hooks_and_zero_grad(table):
     before = table.detach().clone()
     optimizer.step()
     assert torch.equal(table, before)
-
-
-def test_a_scheduler_sets_the_rate(table):
-    optimizer = EmbeddingOptimizer([table], 1.0, "sgd")
-    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
-    lookup(table, [0])
-    optimizer.step()
-    scheduler.step()
-    before = table.detach().clone()
-    optimizer.step()
-    torch.testing.assert_close(before[0] - table[0].detach(), torch.full((3,), 0.5))
 
 
 def test_numbers_of_numpy_are_numbers(table):
@@ -527,15 +414,6 @@ def test_row_state_is_live_and_exists_before_the_first_step(table, rule, names):
     assert all(value[2].all() and not value[3].any() for value in state.values())
 
 
-def test_adam_with_fal_costs_four_bytes_a_row():
-    table = nn.Parameter(torch.zeros(1000, 32))
-    optimizer = EmbeddingOptimizer([table], 0.1, row_lr=FAL)
-    lookup(table, [0])
-    optimizer.step()
-    state = sum(v.numel() * v.element_size() for v in optimizer.state[table].values())
-    assert 1 + state / (table.numel() * 4) <= 3.04
-
-
 # --- errors: one sentence, and nothing has changed --------------------------------------------
 
 
@@ -603,17 +481,6 @@ def test_a_dense_gradient_changes_no_table(table):
     assert torch.equal(table, before) and not optimizer.state[table]
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_gradient_that_is_not_finite_names_table_and_row(table, bad):
-    optimizer = EmbeddingOptimizer([("users", table)], 0.1, check_finite=True)
-    lookup(table, [1, 4])
-    table.grad._values()[1, 2] = bad
-    before = table.detach().clone()
-    with pytest.raises(RuntimeError, match="row 4 of table 'users' is not finite"):
-        optimizer.step()
-    assert torch.equal(table, before)
-
-
 def test_the_state_of_another_shape_is_refused(table):
     optimizer = EmbeddingOptimizer([table], 0.1, "adam")
     lookup(table, [1])
@@ -656,16 +523,3 @@ def test_an_id_outside_the_second_table_does_not_change_the_first(table, path):
     with pytest.raises(IndexError, match="table 'second' has ids outside its 4 rows"):
         optimizer.step()
     assert torch.equal(table, before) and not optimizer.state[table] and not seen
-
-
-def test_a_finite_gradient_with_an_infinite_sum_is_finite(table):
-    optimizer = EmbeddingOptimizer([table], 0.1, "sgd", check_finite=True)
-    lookup(table, [1, 2])
-    table.grad._values().fill_(3e38)
-    optimizer.step()
-    assert table[0].isfinite().all()
-
-
-def test_row_state_of_a_stranger_is_refused(table):
-    with pytest.raises(ValueError, match="none of this optimizer's groups"):
-        EmbeddingOptimizer([table], 0.1).row_state(nn.Parameter(torch.zeros(2, 2)))

@@ -1,13 +1,10 @@
 """Models of others, whose tables are made sparse."""
 
-import warnings
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch import nn
 
-from multiepoch.optim import FrequencyAdaptiveLR, SparseOptimizer, accumulate_lookups, make_sparse
+from multiepoch.optim import SparseOptimizer, make_sparse
 
 
 class Model(nn.Module):
@@ -88,27 +85,6 @@ def test_a_table_that_torch_gives_no_sparse_gradient_is_named_with_the_reason(ch
     assert not model.get_submodule(name).sparse
 
 
-def test_tables_that_share_a_weight_change_together():
-    model = Model()
-    model.seller = nn.Embedding(200, 4)
-    model.seller.weight = model.user.weight
-    make_sparse(model, 100)
-    assert model.user.sparse and model.seller.sparse
-
-
 def test_a_model_without_sparse_tables_is_refused_by_their_names():
     with pytest.raises(ValueError, match=r"are user.weight \(200 x 4\), .*make_sparse\(model\)"):
         SparseOptimizer.from_model(Model(), 0.1, 0.1)
-
-
-def test_a_wrapped_optimizer_counts_too():
-    model = Model()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        make_sparse(model, 1)
-    optimizer = SparseOptimizer.from_model(model, 0.1, 0.1, row_lr=FrequencyAdaptiveLR())
-    accumulate_lookups(SimpleNamespace(optimizer=optimizer))
-    for _ in range(2):
-        model(IDS).sum().backward()
-    optimizer.step()
-    assert optimizer.state[model.country.weight]["count"].sum() == 2 * len(IDS)

@@ -105,14 +105,6 @@ def test_the_mean_of_the_ends_is_the_mean_by_hand(make, on, first):
     assert repeat._mean.n_bytes == size
 
 
-def test_without_average_the_last_end_is_served():
-    model, optimizer = built()
-    repeat = meda(model, optimizer)
-    for _ in repeat.epochs(3):
-        train(model, optimizer, batches(5))
-    assert_served(repeat, model, floating(model), tolerance=0)
-
-
 def test_a_loop_of_ones_own_does_what_epochs_does():
     served = []
     for own in (False, True):
@@ -128,33 +120,6 @@ def test_a_loop_of_ones_own_does_what_epochs_does():
         repeat.end_epoch()  # an end counts once
         served.append(repeat.export(model))
     assert_equal(*served)
-
-
-@pytest.mark.parametrize("left_out", [{"average": True}, {"dense_factor": 0.1}])
-def test_the_rows_are_reset_as_without_the_mean_and_the_factor(left_out):
-    ends = []
-    for options in ({}, left_out):
-        model, optimizer = built(dense=lambda p, lr: torch.optim.SGD(p, lr=0.0))
-        repeat = meda(model, optimizer, seed=3, **options)
-        for _ in repeat.epochs(3):
-            train(model, optimizer, batches(5))
-        ends.append(model.state_dict())
-    assert_equal(*ends)
-
-
-def test_a_new_day_begins_a_new_mean_and_trains_on_from_the_last_end():
-    model, optimizer = built()
-    repeat = tail_rewind(model, optimizer, 4, average=True)
-    for day in range(2):
-        ends, last = [], floating(model)
-        for epoch in repeat.epochs(3):
-            if epoch == 0:
-                assert_served(repeat, model, last, tolerance=0)
-            train(model, optimizer, batches(day))
-            ends.append(floating(model))
-        assert_served(repeat, model, mean(ends[1:]))
-        repeat.new_data()
-        assert_served(repeat, model, mean(ends[1:]))  # until the new day begins
 
 
 @pytest.mark.parametrize("make", MAKE)
@@ -192,21 +157,6 @@ def test_a_job_resumes_bit_for_bit_within_an_epoch_and_at_its_end(make, stop):
     assert_equal(model.state_dict(), whole[0].state_dict())
     assert_equal(repeat.export(model), whole[2].export(whole[0]))
     assert list(repeat.epochs(2)) == [0, 1]  # new data
-
-
-def test_a_copy_goes_on_like_the_original():
-    model, optimizer = built()
-    repeat = meda(model, optimizer, dense_factor=0.1, average=True)
-    for epoch in repeat.epochs(3):
-        train(model, optimizer, batches(5)[:2])
-        if epoch == 1:
-            others = copy.deepcopy((model, optimizer, repeat))
-        train(model, optimizer, batches(5)[2:])
-    train(*others[:2], batches(5)[2:])
-    others[2].before_epoch(2)
-    train(*others[:2], batches(5))
-    others[2].end_epoch()
-    assert_equal(others[2].export(others[0]), repeat.export(model))
 
 
 def chained(optimizer):

@@ -15,7 +15,6 @@ from multiepoch.optim import (
     AdaptiveRegularization,
     EmbeddingOptimizer,
     FrequencyAdaptiveLR,
-    SparseOptimizer,
 )
 from multiepoch.remedies import Rewind, meda, meda_restored, tail_rewind
 from multiepoch.remedies.undo_log import Counts, UndoLog
@@ -312,22 +311,6 @@ def test_meda_and_meda_restored_differ_on_the_second_day():
             train(model, optimizer, random_batches(day))
 
 
-def test_works_through_the_pair_with_the_dense_optimizer():
-    model = Tables()
-    model.bias = nn.Parameter(torch.zeros(1))
-    optimizer = SparseOptimizer.from_model(model, dense_lr=0.1, embedding_lr=0.1)
-    rewind = meda_restored(model, optimizer)
-    start = snapshot(model, optimizer.embedding)
-    rewind.before_epoch(0)
-    for ids in random_batches(0):
-        optimizer.zero_grad()
-        (model.loss(ids) + model.bias.sum()).backward()
-        optimizer.step()
-    rewind.before_epoch(1)
-    assert_same(snapshot(model, optimizer.embedding), start)
-    assert model.bias.item() != 0  # the dense part is carried on
-
-
 def test_bfloat16_tables_come_back_bit_for_bit():
     model = Tables(dtype=torch.bfloat16)
     optimizer = optimizer_of(model)
@@ -353,17 +336,6 @@ def test_the_undo_log_grows_with_the_rows_touched_and_not_with_the_table():
     per_row = 8 * 3 * 4 + 8 + 8 + 4  # weight and two moments, its id twice, its count
     assert undo_log_bytes(1_000, 500) == undo_log_bytes(50_000, 500) == 500 * per_row
     assert undo_log_bytes(1_000, 1_000) == 1_000 * per_row
-
-
-def test_rows_found_frequent_leave_the_undo_log():
-    model = Tables(rows=(10,), dims=(2,))
-    optimizer = optimizer_of(model, "sgd")
-    rewind = tail_rewind(model, optimizer, below=2)
-    rewind.before_epoch(0)
-    train(model, optimizer, [[torch.tensor([1, 1, 2])], [torch.tensor([3, 4, 4])]])
-    before = rewind.n_bytes
-    rewind.before_epoch(1)
-    assert before - rewind.n_bytes == 2 * (2 * 4 + 8)
 
 
 KEEPS = ("table", "cpu")
@@ -505,35 +477,6 @@ def test_a_restart_in_mid_epoch_is_bit_for_bit(name, stop, tmp_path):
         assert_same(snapshot(model, optimizer), snapshot(*straight[:2]))
 
 
-def test_a_row_put_back_fades_in_the_next_epoch_as_it_did_in_the_first():
-    """Under AdamAR a row fades while it waits; the steps of the epoch before are no such wait."""
-    day = random_batches(2, n_batches=30)
-    ends = []
-    for make in (tail_rewind, lambda m, o, below: meda_groups(m, o, n_epochs=2)):
-        model = Tables()
-        optimizer = optimizer_of(model, "sgd", row_decay=AdaptiveRegularization(0.02))
-        train(model, optimizer, random_batches(1))
-        rewind = make(model, optimizer, below=math.inf)
-        rewind.before_epoch(0)
-        before = snapshot(model, optimizer)
-        for index in range(2):
-            train(model, optimizer, day)
-            ends.append(snapshot(model, optimizer))
-            if index == 0:
-                rewind.before_epoch(1)
-        rewind.before_epoch(0)
-        if make is tail_rewind:
-            for one, two in zip(*ends):
-                assert torch.equal(one["weight"], two["weight"])
-            assert not torch.equal(before[0]["weight"], ends[0][0]["weight"])
-        else:  # the group that is back has waited for nothing
-            waits = [
-                now - values["last_step"]
-                for now, values in zip(steps(model, optimizer), snapshot(model, optimizer))
-            ]
-            assert max(int(w.max()) for w in waits) <= len(day) + 4
-
-
 def test_groups_carry_one_set_of_tables_for_each_epoch_index():
     model = Tables()
     optimizer = optimizer_of(model)
@@ -550,21 +493,6 @@ def test_groups_carry_one_set_of_tables_for_each_epoch_index():
     assert not any(torch.equal(weights[i], weights[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
     one = sum(v.numel() * v.element_size() for values in left[0] for v in values.values())
     assert groups.n_bytes == 2 * one
-
-
-def test_a_new_group_begins_with_a_draw_and_no_state():
-    model = Tables()
-    optimizer = optimizer_of(model)
-    groups = meda_groups(model, optimizer, n_epochs=2)
-    groups.before_epoch(0)
-    train(model, optimizer, random_batches(0))
-    before = snapshot(model, optimizer)
-    groups.before_epoch(1)
-    for was, now in zip(before, snapshot(model, optimizer)):
-        assert not torch.equal(was["weight"], now["weight"])
-        assert now["exp_avg"].count_nonzero() == 0
-    groups.before_epoch(0)
-    assert_same(snapshot(model, optimizer), before)
 
 
 def test_errors_say_what_would_do():
@@ -632,37 +560,6 @@ def test_a_copy_goes_on_as_the_original_does(name, copy_of):
     assert_same(snapshot(*twin[:2]), snapshot(*parts[:2]))
     twin[2].before_epoch(2)
     assert twin[0].tables[0].weight[2].count_nonzero() == 0, "the padding row"
-
-
-def test_a_resumed_loop_goes_on_in_the_epoch_that_was_saved():
-    def loop(model, optimizer, rewind, stop=None):
-        for index in range(rewind.epoch or 0, 3):
-            if rewind.epoch != index:
-                rewind.before_epoch(index)
-            for position in range(done.pop(index, 0), 4):
-                if (index, position) == stop:
-                    done[index] = position
-                    return
-                train(model, optimizer, [data[position]])
-
-    def make():
-        model = Tables()
-        optimizer = optimizer_of(model)
-        return model, optimizer, tail_rewind(model, optimizer, below=4)
-
-    data, done = random_batches(1), {}
-    straight = make()
-    assert straight[2].epoch is None
-    loop(*straight)
-    assert straight[2].epoch == 2
-    for stop in ((0, 2), (1, 3)):
-        first, second = make(), make()
-        loop(*first, stop=stop)
-        for part, state in zip(second, [part.state_dict() for part in first]):
-            part.load_state_dict(state)
-        assert second[2].epoch == stop[0]
-        loop(*second)
-        assert_same(snapshot(*second[:2]), snapshot(*straight[:2]))
 
 
 def test_epoch_0_is_not_begun_again_in_silence_after_resuming_inside_it():
@@ -857,21 +754,6 @@ def test_a_state_of_fewer_tables_or_of_something_else_is_refused(make):
     without = {name: value for name, value in rewind.state_dict().items() if name != "to"}
     with pytest.raises(ValueError, match="this is no state of a Rewind: it has no 'to'"):
         rewind.load_state_dict(without)
-
-
-def test_a_table_that_is_looked_up_by_a_function_is_redrawn():
-    model = nn.Linear(3, 1)
-    model.table = nn.Parameter(torch.randn(10, 3))
-    optimizer = EmbeddingOptimizer([model.table], 0.1, rule="adagrad")
-    rewind = meda(model, optimizer)
-    rewind.before_epoch(0)
-    rows = nn.functional.embedding(torch.tensor([1, 2]), model.table, sparse=True)
-    model(rows).sum().backward()
-    optimizer.step()
-    before = model.table.detach().clone()
-    rewind.before_epoch(1)
-    assert (model.table != before).all()
-    assert not any(part.any() for part in optimizer.row_state(model.table).values())
 
 
 @pytest.mark.parametrize("serve", ["trained", "blend"])

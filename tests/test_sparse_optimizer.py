@@ -115,13 +115,6 @@ def test_printing_it_says_what_went_where():
         assert line.startswith(parts[0]) and all(part in line for part in parts)
 
 
-def test_a_weight_used_by_two_tables_is_counted_once():
-    model = Model()
-    model.seller = nn.EmbeddingBag(50, 4, sparse=True)
-    model.seller.weight = model.user.weight
-    assert names(model, pair(model).embedding).count("user.weight") == 1
-
-
 def test_a_weight_with_a_sparse_and_a_dense_user_is_refused_by_name():
     model = Model()
     model.head = nn.Linear(4, 50, bias=False)
@@ -237,14 +230,6 @@ def test_one_cycle_moves_the_momentum_of_a_dense_sgd(rule):
     assert other.dense.param_groups[0]["momentum"] == optimizer.dense.param_groups[0]["momentum"]
 
 
-def test_reduce_on_plateau_keeps_the_ratio():
-    optimizer = pair(Model())
-    scheduler = lr_scheduler.ReduceLROnPlateau(optimizer, patience=0)
-    for loss in (1.0, 2.0, 3.0):
-        scheduler.step(loss)
-    assert rates_of(optimizer) == pytest.approx([DENSE_LR / 100, *[EMBEDDING_LR / 100] * 2])
-
-
 def test_one_rate_for_all_groups_is_warned_of_once():
     model = Model()
     optimizer = pair(model)
@@ -282,29 +267,6 @@ def test_the_ratio_of_a_loaded_state_is_the_one_to_keep():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         train(model, optimizer, [0])
-
-
-def test_a_restart_in_the_middle_is_bit_for_bit(tmp_path):
-    straight = Model()
-    optimizer = pair(straight)
-    train(straight, optimizer, range(8), lr_scheduler.ExponentialLR(optimizer, 0.9))
-
-    first = Model()
-    optimizer = pair(first)
-    scheduler = lr_scheduler.ExponentialLR(optimizer, 0.9)
-    train(first, optimizer, range(4), scheduler)
-    torch.save(
-        [first.state_dict(), optimizer.state_dict(), scheduler.state_dict()], tmp_path / "at-4.pt"
-    )
-
-    second = Model(seed=9)
-    optimizer = pair(second)
-    scheduler = lr_scheduler.ExponentialLR(optimizer, 0.9)
-    for part, state in zip([second, optimizer, scheduler], torch.load(tmp_path / "at-4.pt")):
-        part.load_state_dict(state)
-    train(second, optimizer, range(4, 8), scheduler)
-    for name, value in second.state_dict().items():
-        assert torch.equal(value, straight.state_dict()[name]), name
 
 
 def test_the_state_of_something_else_is_refused():
@@ -372,15 +334,6 @@ def test_hooks_run_and_may_change_the_state():
     assert optimizer.state_dict()["note"] == 1 and seen[2:] == ["saving"]
     with pytest.raises(RuntimeError, match=r"with optimizer\.dense or optimizer\.embedding"):
         optimizer.register_load_state_dict_pre_hook(lambda *_: None)
-
-
-def test_zero_grad_clears_both():
-    model = Model()
-    optimizer = pair(model)
-    train(model, optimizer, [0])
-    assert model.user.weight.grad is not None and model.tower[0].weight.grad is not None
-    optimizer.zero_grad()
-    assert all(p.grad is None for p in model.parameters())
 
 
 def test_a_refused_gradient_changes_nothing():

@@ -72,7 +72,7 @@ class LeaveOneOutRows:
         self.below, tables = float(below), Tables(model, optimizer, 0, None)
         self._optimizer = tables.optimizer
         for group in self._optimizer.param_groups:
-            names = ("row_lr", "row_decay", "weight_decay", "maximize")
+            names = ("row_lr", "row_decay", "weight_decay")
             if others := ", ".join(f"{name}={group[name]!r}" for name in names if group[name]):
                 own = "LeaveOneOutRows has a rule of its own"
                 raise ValueError(f"{own}: build the tables' optimizer without {others}")

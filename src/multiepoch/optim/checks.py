@@ -85,9 +85,7 @@ def check_state(state: dict[str, Tensor], param: Tensor, name: str, layout: dict
             raise RuntimeError(f"EmbeddingOptimizer: {both}; {remedy}.")
 
 
-def check_gradient(
-    param: Tensor, grad: Tensor, name: str, check_finite: bool, counts: bool = False
-) -> None:
+def check_gradient(param: Tensor, grad: Tensor, name: str, counts: bool) -> None:
     if (grad.shape, grad.dtype) != (param.shape, param.dtype):  # possible if `.data` was assigned
         both = f"{name} is {described(param)}, but its gradient is {described(grad)}"
         remedy = "clear the gradients after changing a table"
@@ -105,12 +103,3 @@ def check_gradient(
         wrong = "has each row once, so that lookups cannot be counted"
         remedy = "do not coalesce it, and give DistributedDataParallel the hook gather_lookups"
         raise RuntimeError(f"EmbeddingOptimizer: the gradient of {name} {wrong}: {remedy}.")
-    # The sum is several times as fast; it may overflow although every value is finite.
-    if check_finite and not grad._values().sum().isfinite():
-        finite = grad._values().isfinite().all(dim=1)
-        if not finite.all():
-            row = f"row {grad._indices()[0][~finite][0].item()} of {name}"
-            remedy = "lower the learning rate or look for an overflow in the loss"
-            raise RuntimeError(
-                f"EmbeddingOptimizer: the gradient of {row} is not finite; {remedy}."
-            )

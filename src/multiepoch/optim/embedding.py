@@ -48,13 +48,10 @@ class EmbeddingOptimizer(Optimizer):
         initial_accumulator_value: Where every accumulator of the two Adagrads starts, in a row that
             is new or redrawn, too. At 0, a row's first step has the full rate, however small its
             gradient is; `lookup_gradients` measures what suits.
-        check_finite: Checks for infinities and NaN before each step, which takes a sixth of the
-            time of a fused step; on CUDA it waits for the device.
         weight_decay: Decoupled, as in AdamW: shrinks each row that a batch touches by
             lr * weight_decay before it is updated. FAL does not scale it.
         fused: None uses the compiled kernels where it can, False never does, and True raises an
             error if it cannot.
-        maximize: Follows the gradient upwards.
 
     Raises:
         ValueError, TypeError, RuntimeError: For invalid input, before anything changes.
@@ -71,16 +68,14 @@ class EmbeddingOptimizer(Optimizer):
         row_decay: AdaptiveRegularization | None = None,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
-        check_finite: bool = False,
         weight_decay: float = 0.0,
         fused: bool | None = None,
-        maximize: bool = False,
         initial_accumulator_value: float = 0.0,
     ) -> None:
         self._row_hooks: OrderedDict[int, RowHook] = OrderedDict()
         defaults = dict(lr=lr, rule=rule, row_lr=row_lr, row_decay=row_decay, betas=betas)
-        defaults |= dict(eps=eps, check_finite=check_finite, weight_decay=weight_decay, fused=fused)
-        defaults |= dict(maximize=maximize, initial_accumulator_value=initial_accumulator_value)
+        defaults |= dict(eps=eps, weight_decay=weight_decay, fused=fused)
+        defaults |= dict(initial_accumulator_value=initial_accumulator_value)
         super().__init__(params, defaults | dict(epoch=0))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -243,11 +238,10 @@ class EmbeddingOptimizer(Optimizer):
         # torch.distributed.checkpoint makes an optimizer's state by a step with every rate at 0 and
         # dense gradients of zeros.
         if grad.is_sparse or float(group["lr"]) != 0 or grad.any():
-            checks.check_gradient(param, grad, name, group["check_finite"], self.counts(group))
+            checks.check_gradient(param, grad, name, self.counts(group))
         if not grad.is_sparse or grad._nnz() == 0:
             return None
         ids, values = grad._indices()[0], grad._values()
-        values = -values if group["maximize"] else values
         path = self._path or _fastest_path(group, param, values)
         if path == "compiled":
             touched = compiled.touched_rows(ids, values, len(param))

@@ -198,7 +198,7 @@ def _as_ours(options: dict, group: dict, keys: list, state: dict[Any, dict]) -> 
         step = {"step": torch.tensor(int(its.pop("step")), device="cpu")} if "step" in its else {}
         state[key] = step | {k: v.to(at_least_float32(v.dtype)) for k, v in its.items()}
     # Weight decay is refused there, so this optimizer's own stays, as FAL and AdamAR do.
-    ours = {"lr", "initial_lr", "betas", "eps", "maximize", "initial_accumulator_value"}
+    ours = {"lr", "initial_lr", "betas", "eps", "initial_accumulator_value"}
     given_options = {name: options[name] for name in ours & options.keys()} | {"rule": rule}
     return _without_tables(group) | {"initial_accumulator_value": 0.0} | given_options
 
@@ -216,7 +216,7 @@ def _rule_of(options: dict[str, Any], names: set[str]) -> str:
         found = f"the state, of an optimizer with the options {', '.join(options)}, is of none of"
         known = "EmbeddingOptimizer and torch's SparseAdam, Adam, Adagrad and SGD"
         raise ValueError(f"load_state_dict: {found} {known}; begin with a new state.")
-    optional = ("amsgrad", "momentum", "lr_decay", "weight_decay")
+    optional = ("amsgrad", "maximize", "momentum", "lr_decay", "weight_decay")
     foreign = [name for name in optional if options.get(name)]
     if foreign := foreign + sorted(names - {"step", *RULES[rule].state_shapes(0, 0)}):
         found = f"the state is of an optimizer with {', '.join(foreign)}"

@@ -224,8 +224,7 @@ class Rewind:
 
         Evaluate, or save the model to be served, within this context. With average=True that is
         the mean of the ends so far, if there is one, for a copy of the model; with serve="blend" it
-        costs a copy of the rows that are reset and of the dense layers. Else it does nothing. If a
-        signal handler raises, the trained model is back at the latest when that has been handled.
+        costs a copy of the rows that are reset and of the dense layers. Else it does nothing.
 
         Within the context, a step of an optimizer, `before_epoch`, and the states of the optimizer
         and of this object raise a RuntimeError: a step would be lost, and a checkpoint would have

@@ -37,35 +37,25 @@ class Served:
     def serving(self) -> Iterator[None]:
         """Puts what is to be served into the model, and at exit what is trained.
 
-        It does nothing within another one. Python runs signal handlers when a call begins or ends:
-        at the end there is none before the `try`, and one that raises in it is heard at last.
+        It does nothing within another one.
         """
         if self.kept is not None:
             yield
             return
-        hooks: list[RemovableHandle] = []
+        trained, served = self.trained(), self.served()
+        hooks: list[RemovableHandle] = [register_optimizer_step_pre_hook(self._check_step)]
+        if isinstance(optimizer := self._tables.optimizer, EmbeddingOptimizer):
+            check = partial(self.check_not_serving, "the optimizer's state_dict")
+            hooks.append(optimizer.register_state_dict_pre_hook(check))
+        self.kept = trained
         try:
-            trained, served = self.trained(), self.served()
-            self.kept = trained
-            hooks.append(register_optimizer_step_pre_hook(self._check_step))
-            if isinstance(optimizer := self._tables.optimizer, EmbeddingOptimizer):
-                check = partial(self.check_not_serving, "the optimizer's state_dict")
-                hooks.append(optimizer.register_state_dict_pre_hook(check))
             self.write(served)
             yield
         finally:
-            raised, n_tries = None, 0
-            while self.kept is not None and n_tries < 10:
-                n_tries += 1
-                try:
-                    self.write(self.kept)
-                    for hook in hooks:
-                        hook.remove()
-                    self.kept = None
-                except BaseException as error:
-                    raised = error
-            if raised is not None:
-                raise raised
+            self.write(trained)
+            for hook in hooks:
+                hook.remove()
+            self.kept = None
 
     def _check_step(self, optimizer: Optimizer, *_: Any) -> None:
         """Refuses a step of any optimizer that has a tensor of the model."""
