@@ -190,6 +190,22 @@ def test_no_lookup_is_lost_however_small_the_table(n_parts, change, n_rows, kind
         assert torch.equal(optimizer.embedding.state[table.weight]["count"].long(), expected)
 
 
+def test_a_count_that_is_switched_on_needs_the_lookups():
+    model = Small(3)
+    optimizer = pair(model)
+    for group in optimizer.embedding.param_groups:
+        group["row_lr"] = FrequencyAdaptiveLR()
+    ids = torch.randint(3, (400, 5))
+    model(ids).square().sum().backward()
+    with pytest.raises(RuntimeError, match=r"call accumulate_lookups\(optimizer\) after"):
+        optimizer.step()
+    accumulate_lookups(optimizer)
+    optimizer.zero_grad()
+    model(ids).square().sum().backward()
+    optimizer.step()
+    assert optimizer.state[model.viewer.weight]["count"].sum() == 4 * 400
+
+
 @pytest.mark.parametrize("of_pair", [True, False])
 def test_tail_rewind_counts_every_lookup_of_a_shared_table(of_pair):
     model, seen = Small(3), []

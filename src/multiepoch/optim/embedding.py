@@ -15,7 +15,7 @@ from multiepoch.optim import checks, compiled, eager
 from multiepoch.optim import state as states
 from multiepoch.optim.adamar import AdaptiveRegularization
 from multiepoch.optim.fal import FrequencyAdaptiveLR
-from multiepoch.optim.lookups import keep_lookups
+from multiepoch.optim.lookups import keep_lookups, keeps_lookups
 from multiepoch.optim.memory import use_huge_pages
 
 RowHook = Callable[[Tensor, Tensor, Tensor], None]
@@ -239,6 +239,10 @@ class EmbeddingOptimizer(Optimizer):
         # dense gradients of zeros.
         if grad.is_sparse or float(group["lr"]) != 0 or grad.any():
             checks.check_gradient(param, grad, name, self.counts(group))
+        if self.counts(group) and not keeps_lookups(param):  # an option that was set in the group
+            wrong = f"{name} is counted now, but was not when its gradient came about"
+            remedy = "call accumulate_lookups(optimizer) after setting row_lr in a group"
+            raise RuntimeError(f"EmbeddingOptimizer: {wrong}; {remedy}.")
         if not grad.is_sparse or grad._nnz() == 0:
             return None
         ids, values = grad._indices()[0], grad._values()

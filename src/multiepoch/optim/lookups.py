@@ -64,6 +64,11 @@ def keep_lookups(table: Tensor, modules: Iterable[nn.Module]) -> None:
             module.register_forward_hook(kept.in_forward)
 
 
+def keeps_lookups(table: Tensor) -> bool:
+    """Says whether the gradients of a table are kept."""
+    return table in _KEPT
+
+
 class _Kept:
     """Keeps the gradients of one table that torch is about to add, and concatenates them."""
 

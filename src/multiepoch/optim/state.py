@@ -103,14 +103,14 @@ def arranged(saved: dict[str, Any], groups: list[dict[str, Any]]) -> dict[str, A
     if not {"state", "param_groups"} <= saved.keys():
         raise ValueError(f"load_state_dict: {sorted(saved)[:3]} ... is no state of an optimizer.")
     entries, ours = list(_entries(saved["param_groups"])), list(_entries(groups))
-    names, our_names = ({_bare(name) for *_, name in side} for side in (entries, ours))
+    names, our_names = ({bare(name) for *_, name in side} for side in (entries, ours))
     if "" not in names | our_names:
         if names != our_names:
             more, less = sorted(names - our_names), sorted(our_names - names)
             found = f"has the tables {more} that this optimizer lacks, and lacks {less}"
             raise ValueError(f"load_state_dict: the state {found}; {_SAME_MODEL}.")
-        by_name = {_bare(name): (key, group, name) for key, group, name in entries}
-        entries = [by_name[_bare(name)] for *_, name in ours]
+        by_name = {bare(name): (key, group, name) for key, group, name in entries}
+        entries = [by_name[bare(name)] for *_, name in ours]
     if len(entries) != len(ours):
         found = f"is of {len(entries)} tables, this optimizer has {len(ours)}"
         raise ValueError(f"load_state_dict: the state {found}; {_SAME_MODEL}.")
@@ -181,7 +181,7 @@ def _entries(groups: list[dict[str, Any]]) -> Iterable[Entry]:
         yield from ((key, group, name) for key, name in zip(group["params"], names))
 
 
-def _bare(name: str) -> str:
+def bare(name: str) -> str:
     """Strips what DistributedDataParallel and torch.compile put before a name."""
     return re.sub(r"^(module\.|_orig_mod\.)+", "", name)
 

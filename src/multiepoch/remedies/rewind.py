@@ -281,9 +281,6 @@ class Rewind:
         saved = state_dict
         check_same(saved, self._given(), "a Rewind", "this one has")
         records = [] if saved["index"] is None else self._new_records()
-        n, n_saved = len(list(self._tables)), len(saved["began"])
-        if saved["index"] is not None and n != n_saved:
-            raise ValueError(f"the state is of {n_saved} tables, this Rewind has {n}")
         self._mean.load_state_dict(saved["mean"])
         for record, state in zip(records, saved["records"]):
             record.load_state_dict(state)
@@ -298,7 +295,7 @@ class Rewind:
     def _given(self) -> dict[str, Any]:
         names = "below", "to", "serve", "min_rows", "dense_factor", "average", "average_from"
         given = {name: getattr(self, name) for name in names}
-        return given | {"seed": self._tables.seed}
+        return given | {"seed": self._tables.seed, "tables": self._tables.names()}
 
     def _check_not_serving(self, call: str) -> None:
         for served in filter(None, (self._mean, self._blend)):

@@ -15,6 +15,7 @@ from multiepoch.optim.embedding import EmbeddingOptimizer, RowHook
 from multiepoch.optim.lookups import accumulate_lookups
 from multiepoch.optim.parts import Part, parts_of
 from multiepoch.optim.sparse import SparseOptimizer
+from multiepoch.optim.state import bare
 
 Init = Callable[[Tensor], Any]
 
@@ -86,6 +87,10 @@ class Tables:
         """Each table with the modules that use it."""
         parts = {id(part.parameter): part for part in parts_of(self.model)}
         return [parts.get(id(table), Part(cast(nn.Parameter, table), "")) for table in self]
+
+    def names(self) -> list[str]:
+        """Returns the name of each table in the model, without what a wrapper puts before it."""
+        return [bare(part.name) for part in self.parts]
 
     def follow(self, hook: RowHook) -> RemovableHandle:
         """Calls a hook with the rows of each step and every lookup of them."""

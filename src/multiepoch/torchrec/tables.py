@@ -36,6 +36,9 @@ class ShardedTables(Tables):
     def values(self, table: Tensor) -> dict[str, Tensor]:
         return {"weight": table, **self.optimizer.shards[self.place(table)].state}
 
+    def names(self) -> list[str]:
+        return [shard.name for shard in self.optimizer.shards]
+
     def follow(self, hook: RowHook) -> RemovableHandle:
         return self.optimizer.register_row_hook(hook)
 
