@@ -20,7 +20,7 @@ SAID = {
     "twice": "a second backward pass of a table before step",
     "data-parallel": "'user' is data-parallel and has no fused optimizer: shard it by rows or",
     "names": "give one value, or one for each of",
-    "no accumulators": "rule 'sgd' of table 'user' has no accumulators",
+    "no accumulators": "table 'user': its rule 'sgd' has no accumulators",
     "state_dict": "save a ShardedState with torch.distributed.checkpoint",
 }
 

@@ -158,15 +158,13 @@ class ShardedOptimizer(CombinedOptimizer):
             wrong = f"initial_accumulator_value is for {[*by_table]}"
             raise ValueError(f"{wrong}: give one value, or one for each of {sorted(set(names))}")
         for shard in self.shards:
-            start = float(by_table[shard.table])
+            start = by_table[shard.table]
+            wrong = f"initial_accumulator_value={start} of table {shard.table!r}"
             if not 0 <= start < float("inf"):
-                wrong = f"initial_accumulator_value={start} of table {shard.table!r}"
                 raise ValueError(f"{wrong} must be a number of 0 or more")
             if start and "sum" not in shard.state:
-                rule = shard.options["rule"]
-                wrong = f"rule {rule!r} of table {shard.table!r} has no accumulators"
-                raise ValueError(f"{wrong}: leave out its initial_accumulator_value={start}")
-            shard.options["initial_accumulator_value"] = start
+                raise ValueError(f"{wrong}: its rule {shard.options['rule']!r} has no accumulators")
+            shard.options["initial_accumulator_value"] = float(start)
             if start:
                 shard.state["sum"].fill_(start)
 
