@@ -148,18 +148,19 @@ def test_measures_of_made_up_results():
     assert experiment.chance(rows, NAIVE).mean() > experiment.chance(rows, "FAL").mean()
 
 
-def test_a_reported_test_has_the_lift_and_the_width_of_its_sample():
-    found = experiment.reported(made_up(), BLEND)
-    last = found[found["day"] == 3]
-    assert len(last) == 8 and last["lift"].to_numpy() == pytest.approx(6)
-    width = 106 * experiment.Z * 39**0.5 * (2 / 1.5e5) ** 0.5
-    assert last["half_requests"].to_numpy() == pytest.approx(width, rel=0.02)
-    assert last["half_users"].to_numpy() == pytest.approx(2 * width, rel=0.02)
-    widths = found.groupby("day")["half_requests"].mean()
-    assert widths[1] / widths[3] == pytest.approx(3**0.5)
-    assert not experiment.misses(last.assign(truth=6.0), "requests").any()
-    assert experiment.misses(last.assign(truth=6 + 1.5 * width), "requests").all()
-    assert not experiment.misses(last.assign(truth=6 + 1.5 * width), "users").any()
+def test_a_test_of_nothing_reports_what_exceeds_the_width_of_its_sample():
+    rows = made_up()
+    assert experiment.tests_of_nothing(rows).tolist() == [False] * 8
+    width = experiment.Z * 39**0.5 * (2 / 1.5e5) ** 0.5  # of three days
+    for share, alarm in ((0.9, False), (1.1, True)):
+        luck = rows["metric"].eq("paid_0") & rows["seed"].eq(20)
+        lucky = rows.assign(value=rows["value"] * np.where(luck, 1 + share * width, 1.0))
+        assert experiment.tests_of_nothing(lucky).groupby("seed").any().to_dict() == {
+            20: alarm,
+            21: False,
+            22: False,
+            23: False,
+        }
 
 
 def test_users_vary_more_than_requests():
@@ -179,4 +180,3 @@ def test_power_agrees_with_simulated_tests():
     assert experiment.power(0, spread, n) == pytest.approx(0.05)
     n = experiment.requests_needed(effect, spread)
     assert experiment.power(effect, spread, n) == pytest.approx(0.8, abs=1e-6)
-    assert experiment.detectable(spread, n) == pytest.approx(effect)

@@ -184,41 +184,25 @@ def clustering(rows: pd.DataFrame) -> pd.Series:
     return rows[rows["metric"] == "design_effect"].set_index("seed")["value"]
 
 
-def reported(rows: pd.DataFrame, arm: str) -> pd.DataFrame:
-    """Returns what the A/B tests of an arm would have reported, day by day, as drawn.
+def tests_of_nothing(rows: pd.DataFrame) -> pd.Series:
+    """Returns whether a test of one epoch against itself reports a difference, by half and seed.
 
-    In each world there are two: the arm on the users with even ids against one epoch on those with
-    odd ones, and the other way round. Columns seed, half, day; lift: the lift so far in %;
-    half_requests, half_users: half of its 95 % interval with requests taken as independent, and
-    with users.
+    In each world there are two: the users with even ids against those with odd ones, and the other
+    way round. The intervals take requests as independent.
     """
-    effect = clustering(rows)
-    rows = rows[rows["feedback"] == "shared"]
-
-    def so_far(name: str, half: int) -> pd.DataFrame:
-        mine = rows[rows["arm"] == name].pivot_table("value", ["seed", "day"], "metric")
-        n = mine[f"requests_{half}"]
-        paid, square = n * mine[f"paid_{half}"], n * mine[f"square_{half}"]
-        total = pd.DataFrame({"n": n, "paid": paid, "square": square}).groupby("seed").cumsum()
-        mean = total["paid"] / total["n"]
-        variance = (total["square"] / total["n"] - mean**2) / total["n"]
-        return pd.DataFrame({"mean": mean, "relative": variance / mean**2})
-
-    found = []
+    mine = rows[(rows["feedback"] == "shared") & (rows["arm"] == ONE)]
+    days, means, variance = mine.pivot_table("value", ["seed", "day"], "metric"), {}, 0.0
     for half in (0, 1):
-        a, b = so_far(arm, half), so_far(ONE, 1 - half)
-        ratio = 100 * a["mean"] / b["mean"]
-        # The delta method for a ratio of independent means.
-        width = Z * ratio * (a["relative"] + b["relative"]) ** 0.5
-        columns = {"lift": ratio - 100, "half_requests": width}
-        found.append(pd.DataFrame(columns).assign(half=half).reset_index())
-    found = pd.concat(found, ignore_index=True)
-    return found.assign(half_users=found["half_requests"] * found["seed"].map(effect) ** 0.5)
-
-
-def misses(found: pd.DataFrame, kind: str) -> pd.Series:
-    """Returns which intervals of `reported` miss the column `truth`."""
-    return (found["lift"] - found["truth"]).abs() > found[f"half_{kind}"]
+        daily = days[f"requests_{half}"]
+        n = daily.groupby("seed").sum()
+        paid, square = (
+            (daily * days[f"{name}_{half}"]).groupby("seed").sum() / n
+            for name in ("paid", "square")
+        )
+        means[half], variance = paid, variance + (square / paid**2 - 1) / n
+    ratios = pd.concat({half: means[half] / means[1 - half] for half in means}, names=["half"])
+    # The delta method for a ratio of independent means.
+    return (ratios - 1).abs() > Z * ratios.mul(variance**0.5, level="seed")
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
@@ -252,28 +236,17 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
 # distribution; the effect is small, so both groups have the same spread.
 
 Z = float(ndtri(0.975))
-DETECTED = Z + float(ndtri(0.8))  # an effect with a power of 80 %, in standard errors
-
-
-def standard_error(spread: float, n: float) -> float:
-    """Returns that of the difference of two groups, in multiples of the mean."""
-    return spread * np.sqrt(2 / n)
 
 
 def power(effect: float, spread: float, n: float) -> float:
     """Returns the probability that the test rejects, whichever the sign."""
-    shift = effect / standard_error(spread, n)
+    shift = effect / (spread * np.sqrt(2 / n))
     return ndtr(shift - Z) + ndtr(-shift - Z)
-
-
-def detectable(spread: float, n: float) -> float:
-    """Returns the smallest effect that the test detects with a power of 80 %."""
-    return DETECTED * standard_error(spread, n)
 
 
 def requests_needed(effect: float, spread: float) -> float:
     """Returns the n at which `effect` is detected with a power of 80 %."""
-    return 2 * (DETECTED * spread / effect) ** 2
+    return 2 * ((Z + float(ndtri(0.8))) * spread / effect) ** 2
 
 
 def facts(record: Record) -> dict:
@@ -281,9 +254,7 @@ def facts(record: Record) -> dict:
     rows, slope = record.rows, worth(record.rows)
     without = worth(record.rows[record.rows["arm"] != NAIVE])
     offline = {name: lift(rows, name, OFFLINE) for name in ARMS}
-    same = reported(rows, ONE)
-    same = same[same["day"] == same["day"].max()].assign(truth=0.0)
-    alarms = misses(same, "requests")
+    alarms = tests_of_nothing(rows)
     return by_name(
         lift={name: lift(rows, name) for name in ARMS},
         regret={name: regret(rows, name) for name in ARMS},

@@ -28,14 +28,6 @@ METRICS = {
     "value": {"color": "#0B2F4A", "marker": "o"},
     "conversions": {"color": "#C0517B", "marker": "s"},
 }
-OF = {
-    "ads that are shown": {"color": "#0B2F4A", "marker": "o"},
-    "all candidates": {"color": "#7FB3D5", "marker": "s"},
-}
-FEEDBACK = {
-    "shared": {"linestyle": "-", "marker": "o"},
-    "own": {"linestyle": (0, (2, 1.5)), "marker": "s"},
-}
 
 
 @style.shown("fig-a1-slate")
@@ -107,81 +99,21 @@ def quarters(rows: pd.DataFrame) -> Figure:
     return fig
 
 
-@style.shown("fig-a1-calibration")
-def calibration(rows: pd.DataFrame) -> Figure:
-    """Draws predicted over actual conversions by arm, of what is shown and of all candidates."""
-    found = {
-        (name, words): experiment.overprediction(rows, name, of)
-        for name in ran(rows, ARMS, "arm")
-        for words, of in zip(OF, ("", "_all"))
-    }
-    fig, axes = style.figure(height=4.2)
-    style.dots(axes, pd.concat(found, names=["arm", "of"]), "arm", "of", OF)
-    style.reference(axes, 1, vertical=True)
-    axes.set_xlabel("predicted over actual conversions")
-    style.legend_outside(fig, axes)
-    return fig
-
-
-@style.shown("fig-a1-feedback")
-def feedback(rows: pd.DataFrame) -> Figure:
-    """Draws value against production by day of the test, on shared and on own logs."""
-    own = ran(rows[rows["feedback"] == "own"], ARMS, "arm")
-    fig, grid = style.figure(len(own), height=2.4, sharex=True, squeeze=False)
-    for axes, name in zip(grid[:, 0], own):
-        for kind, look in FEEDBACK.items():
-            found = experiment.lift(rows, name, "value", "day", feedback=kind)
-            look = {"color": LOOKS[name]["color"]} | look
-            style.line(axes, found.stack("seed"), "day", "plain", f"{kind} logs", **look)
-        style.reference(axes)
-        axes.set_title(name)
-    axes.set_xlabel("day of the test")
-    axes.set_xticks(sorted(rows["day"].unique()))
-    fig.supylabel("value against production, %", fontsize=12)
-    style.legend_outside(fig, axes)
-    return fig
-
-
-@style.shown("fig-a1-power")
-def power_curves(rows: pd.DataFrame) -> tuple[Figure, dict]:
-    """Draws the power to detect each arm's true lift, against the requests of a group."""
-    n = np.logspace(4, 8, 200)
-    spread = experiment.spread(rows).mean()
-    fig, axes = style.figure(height=3.8)
+def tests(rows: pd.DataFrame) -> None:
+    """Displays what it takes to detect each arm's true lift."""
+    spread, a_day = experiment.spread(rows).mean(), experiment.requests_a_day(rows)
+    found = {}
     for name in ran(rows, OTHERS, "arm"):
-        effect = experiment.lift(rows, name).mean() / 100
-        look = {k: v for k, v in LOOKS[name].items() if k != "marker"}
-        axes.plot(n, 100 * experiment.power(effect, spread, n), label=name, **look)
-    here = experiment.requests_a_day(rows) * rows["day"].max()
-    axes.axvline(here, color=style.REFERENCE, linewidth=1.2)
-    place = {"xytext": (-4, 0), "textcoords": "offset points", "ha": "right", "fontsize": 11}
-    axes.annotate("this test", (here, 92), **place)
-    style.reference(axes, 80)
-    axes.set_xscale("log")
-    axes.set(xlabel="requests in each group", ylabel="power, %", ylim=(0, 102))
-    style.legend_outside(fig, axes, columns=2)
-    return fig, {"here": f"{here / 1e3:.0f}", "spread": f"{spread:.1f}"}
-
-
-@style.shown("fig-a1-reported")
-def reported(rows: pd.DataFrame, arm: str = BLEND) -> tuple[Figure, dict]:
-    """Draws what each test of an arm would have reported at its end, beside the truth."""
-    found = experiment.reported(rows, arm)
-    found = found[found["day"] == found["day"].max()].reset_index(drop=True)
-    found["truth"] = found["seed"].map(experiment.lift(rows, arm))
-    kinds = {"users": ("#7FB3D5", 2), "requests": ("#0B2F4A", 5)}
-    fig, axes = style.figure(height=3.8)
-    for kind, (color, width) in kinds.items():
-        half = found[f"half_{kind}"]
-        ends = found["lift"] - half, found["lift"] + half
-        axes.hlines(found.index, *ends, color=color, linewidth=width, label=f"{kind} as units")
-    axes.plot(found["lift"], found.index, "o", color="#0B2F4A", label="reported")
-    axes.plot(found["truth"], found.index, "D", color="#D55E00", label="truth")
-    axes.set_yticks([])
-    axes.set_xlabel(f"value of {arm} against one epoch, %")
-    style.legend_outside(fig, axes, columns=2)
-    missed = {kind: int(experiment.misses(found, kind).sum()) for kind in kinds}
-    return fig, {"tests": len(found), "arm": arm} | missed
+        lift = experiment.lift(rows, name).mean()
+        needed = experiment.requests_needed(lift / 100, spread)
+        found[name] = {
+            "true lift, %": style.signed(f"{lift:+.2f}"),
+            "power here, mean over worlds, %": f"{experiment.chance(rows, name).mean():.0f}",
+            "requests needed, millions": f"{needed / 1e6:,.1f}",
+            "days here": f"{needed / a_day:,.0f}",
+        }
+    note = "What it takes to detect each true lift, in each of two groups that split requests:"
+    tables.show(found, "arm", note)
 
 
 def results(rows: pd.DataFrame) -> None:
@@ -197,31 +129,3 @@ def results(rows: pd.DataFrame) -> None:
     found[ONE] |= dict.fromkeys(("value, %", "conversions, %", "offline logloss, %"), "0")
     found[TRUTH] |= {"regret, %": "0", "offline logloss, %": ""}
     tables.show(found, "arm", "Against one epoch; regret against the ranking by truth:")
-
-
-def sizes(rows: pd.DataFrame) -> None:
-    """Displays what a test can detect by its size, and what each arm's lift needs."""
-    spread, a_day = experiment.spread(rows).mean(), experiment.requests_a_day(rows)
-    effect = experiment.clustering(rows).mean()
-    table = {
-        f"{n:,.0f}": {
-            "splits requests, %": f"{100 * experiment.detectable(spread, n):.2f}",
-            "splits users, %": f"{100 * experiment.detectable(spread, n / effect):.2f}",
-        }
-        for n in (a_day * rows["day"].max(), 1e6, 1e7, 1e8)
-    }
-    note = "The smallest lift detected with a power of 80 % at the 5 % level, if a test ..."
-    tables.show(table, "requests in each group", note)
-    found = {}
-    for name in ran(rows, OTHERS, "arm"):
-        lift = experiment.lift(rows, name).mean()
-        needed = experiment.requests_needed(lift / 100, spread)
-        found[name] = {
-            "true lift, %": style.signed(f"{lift:+.2f}"),
-            "power here, mean over worlds, %": f"{experiment.chance(rows, name).mean():.0f}",
-            "requests needed, millions": f"{needed / 1e6:,.1f}",
-            "days here": f"{needed / a_day:,.0f}",
-            "days at 1 M requests a day": f"{needed / 1e6:,.1f}",
-        }
-    note = "What it takes to detect each true lift, in each of two groups that split requests:"
-    tables.show(found, "arm", note)
