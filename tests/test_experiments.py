@@ -8,8 +8,6 @@ import pandas as pd
 import pytest
 import torch
 
-from multiepoch.optim import SparseOptimizer
-from multiepoch.remedies import tail_rewind
 from multiepoch_lab.data import DataError
 from multiepoch_lab.model import ConversionModel
 from reproduction import measure, tuning
@@ -302,11 +300,6 @@ def test_inside_a_day_an_arm_is_compared_with_one_epoch_at_the_days_end():
     assert found[0].to_dict() == {1: pytest.approx(50.0), 2: pytest.approx(25.0)}
 
 
-def test_the_best_meaning_of_meda_is_that_of_the_last_days():
-    lines = dict.fromkeys(continual.ARMS, [1.0] * 4) | {continual.RESTORED: [0.9] * 4}
-    assert continual.best_meda(days(**lines)) == continual.RESTORED
-
-
 def test_the_control_of_days_has_the_steps_of_two_epochs_and_the_rates_of_one(monkeypatch):
     def rates(candidate):
         return Tuned(1e-3 * candidate.epochs, 1e-2, 20 if candidate.epochs > 1 else None)
@@ -321,31 +314,6 @@ def test_the_control_of_days_has_the_steps_of_two_epochs_and_the_rates_of_one(mo
     assert replace(two, setting=one.setting, epochs=1) == one
     fal = runs[continual.FAL_SAME]
     assert (fal.dense_lr, fal.hyperparameter, fal.dense_factor) == (1e-3, 20, 1.0)
-
-
-def test_growth_counts_rows_and_memory_is_what_a_rewind_keeps():
-    below, dim = 3, 4
-    grown = continual.growth(TINY, seed=0, below=below)
-    world, n_days = TINY.world(0), TINY.days
-    logs = [world.day(day) for day in range(n_days)]
-    users = [set(log.ids["user"].tolist()) for log in logs]
-    mine = grown[grown["table"] == "user"].set_index("day")
-    assert mine["touched"].tolist() == [len(day) for day in users]
-    assert mine["rows"].tolist() == [len(set().union(*users[:day])) for day in mine.index]
-
-    model = ConversionModel(world.schema(n_days), embedding_dim=dim)
-    rates = dict(dense_lr=1e-3, embedding_lr=1e-2)
-    optimizer = SparseOptimizer.from_model(model, **rates, rule="rowwise_adagrad")
-    rewind = tail_rewind(model, optimizer, below=below)
-    expected = continual.memory(grown, dim)
-    for day, log in enumerate(logs, start=1):
-        rewind.before_epoch(0)
-        optimizer.zero_grad()
-        model.loss(model(log.ids, log.dense), log.labels).backward()
-        optimizer.step()
-        assert rewind.n_bytes == expected["first_epoch"][day]
-        rewind.before_epoch(1)
-        assert rewind.n_bytes == expected["later_epochs"][day]
 
 
 def test_a_gpu_asked_for_in_vain_is_refused_in_words(monkeypatch):

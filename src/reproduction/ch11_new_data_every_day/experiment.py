@@ -15,7 +15,7 @@ from multiepoch_lab.train.metrics import auc
 from reproduction import measure
 from reproduction.findings import by_name
 from reproduction.judge import evidence
-from reproduction.measure import EXPECTED, POINT, losses, over_objectives, ran, relative
+from reproduction.measure import EXPECTED, POINT, losses, over_objectives, relative
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
 from reproduction.tuning import DAY_TAIL, Arm
@@ -64,11 +64,10 @@ def run_of(setting: str, days: int) -> Run:
 
 
 def run(profile: Profile, device: str = "auto", seeds=None, arms=tuple(ARMS)) -> pd.DataFrame:
-    """Trains day by day; returns losses and memory as rows of `runs.COLUMNS`, a setting an arm."""
+    """Trains day by day; returns the losses as rows of `runs.COLUMNS`, a setting an arm."""
     todo = [run_of(name, profile.days) for name in arms]
     rows = run_all(over_seeds(seeds or SEEDS, todo), profile.board(), device)
-    kept = (EXPECTED, "table_bytes", "state_bytes", "rewind_bytes")
-    return rows[rows["metric"].isin(kept)].reset_index(drop=True)
+    return rows[rows["metric"] == EXPECTED].reset_index(drop=True)
 
 
 def gain(rows: pd.DataFrame, setting: str, base: str = ONE_EPOCH, at: float = END) -> pd.DataFrame:
@@ -104,17 +103,6 @@ def later(rows: pd.DataFrame, setting: str, base: str = ONE_EPOCH, at: float = E
     return gain(rows, setting, base, at).loc[FIRST_DAY:].mean()
 
 
-def best_meda(rows: pd.DataFrame) -> str:
-    """Returns the meaning of MEDA that does best over the last days, of those that were run."""
-    return min(ran(rows, MEDA), key=lambda name: last_days(gain(rows, name)).mean())
-
-
-def bytes_at_end(rows: pd.DataFrame, setting: str, metric: str) -> pd.Series:
-    """Returns the bytes that the runs of a setting report at their end, by seed."""
-    mine = rows[(rows["setting"] == setting) & (rows["metric"] == metric)]
-    return mine.set_index("seed")["value"]
-
-
 def leak(world: AdsWorld, days: int) -> pd.DataFrame:
     """Returns the AUC of a row's mean click by table and day.
 
@@ -137,44 +125,6 @@ def leak(world: AdsWorld, days: int) -> pd.DataFrame:
             }
         today = tomorrow
     return pd.DataFrame(found).T.rename_axis(["table", "day"])
-
-
-def growth(profile: Profile, seed: int, below: float) -> pd.DataFrame:
-    """Counts the rows of each table by day: seen so far, touched, and fewer than `below` times.
-
-    The columns are day (from 1 on, as in result rows), table, rows, touched and infrequent.
-    """
-    world, days, found = profile.world(seed), profile.days, []
-    tables = world.schema(days).cardinality
-    seen = {name: torch.zeros(n, dtype=torch.bool) for name, n in tables.items()}
-    for day in range(days):
-        for table, ids in world.day(day).ids.items():
-            counts = torch.bincount(ids, minlength=tables[table])
-            touched = counts > 0
-            seen[table] |= touched
-            rows = (seen[table], touched, touched & (counts < below))
-            found.append((day + 1, table, *(int(part.sum()) for part in rows)))
-    return pd.DataFrame(found, columns=["day", "table", "rows", "touched", "infrequent"])
-
-
-def memory(grown: pd.DataFrame, dim: int) -> pd.DataFrame:
-    """Returns the bytes by day that follow from `growth`, for rows of `dim` floats.
-
-    Columns tables, state: of the rows seen so far, under row-wise Adagrad; first_epoch,
-    later_epochs: of tail rewind's undo log. It has an id and a count (8 and 4 bytes) for each row
-    touched and, for each row that may go back, its id, weights and state: at first every row
-    touched, then the infrequent ones.
-    """
-    by_day = grown.groupby("day")[["rows", "touched", "infrequent"]].sum()
-    weights, state = 4 * dim, 4
-    counted, kept = 8 + 4, 8 + weights + state
-    found = {
-        "tables": by_day["rows"] * weights,
-        "state": by_day["rows"] * state,
-        "first_epoch": by_day["touched"] * (counted + kept),
-        "later_epochs": by_day["touched"] * counted + by_day["infrequent"] * kept,
-    }
-    return pd.DataFrame(found)
 
 
 def judge(rows: pd.DataFrame) -> pd.DataFrame:
