@@ -185,7 +185,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log):
     class ByFunction(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file, *_ = nodeid.split("::")
-            if file.endswith("test_notebooks.py"):
+            if file.endswith("test_notebooks.py") or "/pages/" in file:
                 return nodeid
             if Path(file).stem.removeprefix("test_") in OF_THE_RECORDS:
                 return "of the records"

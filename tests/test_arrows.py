@@ -33,7 +33,6 @@ BARE = (
     "multiepoch_lab.methods",
     "multiepoch_lab.regime",
 )
-HEAVY = {"pandas", "pyarrow", "matplotlib", "scipy", "pooch", "jinja2", "tabulate"}
 
 
 def module_name(path: Path) -> str:
@@ -100,17 +99,6 @@ def test_no_two_files_import_each_other():
         list(TopologicalSorter(graph).static_order())
     except CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
-
-
-def test_the_library_needs_torch_and_numpy_alone():
-    seen, todo = set(), {name for name in FILES if name.startswith(BARE)} | {"multiepoch"}
-    while todo:
-        name = todo.pop()
-        seen.add(name)
-        needed = set(imports(FILES[name]))
-        assert not {one.partition(".")[0] for one in needed} & HEAVY, name
-        packages = {one.rpartition(".")[0] for one in needed}  # whose __init__ runs, too
-        todo |= {one for one in needed | packages if one in FILES} - seen
 
 
 def needed_by(*names: str) -> set[str]:

@@ -15,7 +15,6 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup
 
-from multiepoch_compare.__main__ import COMMANDS, main
 from reproduction.runs import profile as named
 from reproduction.runs import workers
 from tools import book, notebooks, reads
@@ -238,15 +237,6 @@ def test_strip_removes_outputs_and_nothing_else(root):
     assert document.cells[1].metadata == {"tags": ["parameters"]}
     kept = [cell.source for cell in document.cells]  # and papermill's own cell
     assert [cell.source for cell in stored.cells if cell.source not in kept] == []
-
-
-def test_every_command_can_be_loaded(capsys):
-    for name in COMMANDS:
-        with pytest.raises(SystemExit) as stopped:
-            main([name, "--help"])
-        assert stopped.value.code == 0
-    assert main(["bok"]) == 2
-    assert "unknown command 'bok'; choose from compare, " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("version", "fits"), [("3, 10", False), ("3, 11", True), ("3, 15", False)])

@@ -1,7 +1,6 @@
 """The page of claims and the questions are made of the claims and their evidence."""
 
 import pandas as pd
-import pytest
 from bs4 import BeautifulSoup
 
 from reproduction import judge
@@ -55,12 +54,6 @@ def test_a_prediction_with_two_limits_is_one_line_and_holds_between_them(monkeyp
 def test_a_single_point_has_its_interval_and_a_small_value_two_decimals(monkeypatch):
     one = evidence("C6", "left_low", a=[0.001, 0.002, -0.002, -0.002])
     assert "**< 50 %**: 0 % [0, 0], holds" in page_of("C6", one, monkeypatch)
-
-
-def test_a_claim_is_drawn_for_the_profile_with_most_seeds():
-    other = FIRST.assign(value=90.0)
-    shown = judge.preferred(judge.claim("C9"), {"cpu": other, "long": FIRST})
-    assert [one.estimate for one in shown] == pytest.approx([1.1, 4.1])
 
 
 def test_the_page_shows_every_claim_and_says_what_was_not_run():

@@ -48,7 +48,8 @@ STAMPED = [
 def test_what_judges_a_committed_record_was_predicted_before_its_run(path):
     found = json.loads(path.read_text())["predictions"]
     now = judge.fingerprints(judge.LEDGER.read_text())
-    assert found == {one.id: now[one.id] for one in judge.CLAIMS if path.stem in one.records}
+    wanted = {one.id: now[one.id] for one in judge.CLAIMS if path.stem in one.records}
+    assert {id: found.get(id) for id in wanted} == wanted  # claims may have been let go since
 
 
 def test_a_record_is_judged_again_without_training(tmp_path, monkeypatch, capsys):
@@ -78,21 +79,15 @@ def test_a_run_of_committed_code_has_nothing_to_add(git):
     assert list(stamp["predictions"]) == ["C15"]
     assert records.reservations(stamp) == ""
     assert records.start("tuning", "long")["predictions"] == {}
-    shown = about._stamp(stamp, judge.fingerprints(judge.LEDGER.read_text()))
-    assert shown == (f"{stamp['commit']}, clean", "C15")
 
 
-def test_uncommitted_code_is_said(git, tmp_path):
+def test_uncommitted_code_is_said_and_results_are_no_code(git, tmp_path):
+    records.write("a", "long", ROWS, records.start("a", "long"))
+    assert records.start("worth", "long")["clean"]
     (tmp_path / "src" / "new.py").write_text("")
     stamp = records.start("tuning", "long")
     assert stamp["clean"] is False and stamp["predictions_committed"]
     assert records.reservations(stamp) == ", with uncommitted changes"
-    assert about._stamp(stamp, {}) == (f"{stamp['commit']}, uncommitted changes", "none")
-
-
-def test_results_and_pages_do_not_make_code_uncommitted(git, tmp_path):
-    records.write("a", "long", ROWS, records.start("a", "long"))
-    assert records.start("tuning", "long")["clean"]
 
 
 def test_a_prediction_that_is_not_committed_is_said(git):
@@ -100,7 +95,6 @@ def test_a_prediction_that_is_not_committed_is_said(git):
     worth, board = (records.start(name, "long") for name in ("worth", "ch10_board"))
     assert not worth["predictions_committed"] and board["predictions_committed"]
     assert "its prediction not committed" in records.reservations(worth)
-    assert about._stamp(worth, worth["predictions"])[1] == "C15 (not committed)"
 
 
 def test_words_beside_a_prediction_do_not_change_it_and_its_rule_does(git):
@@ -126,12 +120,6 @@ def test_a_run_that_is_resumed_has_the_stamp_of_its_start(git, tmp_path):
     again = records.start("worth", "long")
     assert again["resumed"] == [later]
     assert records.reservations(again) == ", resumed at another commit"
-    now = judge.fingerprints(judge.LEDGER.read_text())
-    assert (
-        about._stamp(again, now)[0]
-        == f"{first['commit']}, clean; resumed at {later['commit']}, clean"
-    )
-
     path = records.write("worth", "long", ROWS, again, seeds=(20,))
     kept = json.loads(path.with_suffix(".json").read_text())
     assert kept["started"] == first["started"] and kept["resumed"] == [later]

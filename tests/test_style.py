@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
-from reproduction import records, style, tables
+from reproduction import records, style
 
 # What a colour looks like to a person who lacks one kind of cone, on linear RGB
 # (Machado, Oliveira and Fernandes, 2009, severity 1).
@@ -68,12 +68,6 @@ def test_lines_stand_out_from_the_white_ground(name):
     assert 1.05 / (luminance + 0.05) >= 3  # WCAG 2.1, 1.4.11
 
 
-def test_a_note_in_brackets_keeps_the_colour_and_a_new_name_has_one():
-    assert style.line_style("FAL (linear)") == style.line_style("FAL")
-    new = style.line_style("freeze")
-    assert new == style.line_style("freeze (tables)") and new["color"] in style.SPARE
-
-
 def test_a_band_is_drawn_where_the_interval_is_finite():
     fig, axes = style.figure()
     mean = pd.DataFrame({"mean": [0, 1], "low": -np.inf, "high": np.inf})
@@ -120,20 +114,6 @@ def test_small_text_is_refused():
     plt.close(fig)
 
 
-def test_a_logarithmic_axis_has_no_exponents():
-    fig, axes = style.figure()
-    axes.plot([1e-1, 1e5], [1, 1024])
-    axes.set_xscale("log")
-    axes.set_yscale("log", base=2)
-    style.legible(fig)
-    fig.draw_without_rendering()
-    written = {one.get_text() for one in axes.get_xticklabels()}
-    assert {"0.1", "10", "1000", "100k"} <= written
-    assert not any("$" in one for one in written)
-    assert "1024" in {one.get_text() for one in axes.get_yticklabels()}
-    plt.close(fig)
-
-
 def test_a_record_is_drawn_under_the_name_of_its_profile_and_a_missing_one_is_said_to_be(
     monkeypatch, tmp_path
 ):
@@ -156,16 +136,3 @@ def test_a_record_is_drawn_under_the_name_of_its_profile_and_a_missing_one_is_sa
     assert ["is not shown here" in one for one in said] == [True]
     assert figure["metadata"]["multiepoch_figure"]["name"] == "fig-rise-long"
     assert "It rises by 1.5. Record: profile long" in str(figure)
-
-
-def test_a_table_whose_record_is_missing_says_so(monkeypatch):
-    display = pytest.importorskip("IPython.display")
-    said = []
-    monkeypatch.setattr(display, "display", said.append)
-    record = records.Record(pd.DataFrame({"value": [1.0]}), pd.DataFrame(), {})
-    tables.of(record, lambda rows: rows + 1)
-    tables.of(record, lambda rows: None)
-    tables.of(None, lambda rows: rows)
-    (shown, note) = said
-    assert shown["value"].item() == 2.0
-    assert "A table is not shown here" in note.data

@@ -6,6 +6,7 @@ outputs from the stored notebooks.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -185,6 +186,7 @@ def stripped(document: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def main() -> None:
+    argparse.ArgumentParser("python -m tools.notebooks", description=__doc__).parse_args()
     for path in sorted(Path("notebooks").glob("*.ipynb")):
         before = path.read_text()
         nbformat.write(stripped(nbformat.reads(before, as_version=4)), path)

@@ -5,9 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from importlib.resources import files
-from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -36,17 +34,6 @@ CONTRAST = 4.5  # WCAG 2.1, 1.4.3
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 OF_COLOURS = ["color-contrast", "link-in-text-block"]  # axe's slowest rules
 AXE = next(path for path in files("axe_playwright_python").iterdir() if path.name == "axe.min.js")
-DEBRIS = (
-    r"Traceback \(most recent",
-    r"\d%\|",
-    r"it/s\]",
-    r"HBox\(",
-    r"<Figure size",
-    r"\x1b\[",
-    r": ~\w+\.",
-)
-# In an output alone, since a sentence may say which error a function raises.
-OUTPUT_DEBRIS = r"\w+(Warning|Error): "
 
 
 @dataclass
@@ -150,66 +137,6 @@ def sideways(seen: Visit) -> list[str]:
     }""")
 
 
-def tables(seen: Visit) -> list[str]:
-    """Finds tables with a column that can be reached only by scrolling sideways.
-
-    The board has the columns that matter first: its remedies and the four points of training.
-    """
-    return seen.page.evaluate("""() => {
-      const found = [];
-      for (const table of document.querySelectorAll("main table")) {
-        const row = table.tBodies[0]?.rows[0];
-        if (!row || !row.checkVisibility()) continue;
-        let around = table;
-        while (around && !/auto|scroll/.test(getComputedStyle(around).overflowX))
-          around = around.parentElement;
-        const edge = Math.min(document.documentElement.clientWidth,
-          around?.getBoundingClientRect().right ?? Infinity);
-        const cells = [...row.cells].slice(0, table.closest(".board") ? 5 : undefined);
-        const hidden = cells.filter((cell) => cell.getBoundingClientRect().right > edge + 1);
-        if (hidden.length) found.push(`a table hides ${hidden.length} of its columns: ${
-          table.textContent.replace(/\\s+/g, " ").trim().slice(0, 60)}`);
-      }
-      return found;
-    }""")
-
-
-SMALLEST = 9  # px of text in a figure
-FONT = re.compile(r"font(?:-size)?: ?(?:[a-z]+ )*([\d.]+)px")
-VIEW = re.compile(r'viewBox="0 0 ([\d.]+) ')
-
-
-def small_text(seen: Visit) -> list[str]:
-    """Finds text below 9 px in drawings of the page, and in figures by the SVG beside them."""
-    found = seen.page.evaluate(
-        """smallest => [...document.querySelectorAll("main svg text")]
-          .filter(text => !text.closest("mjx-container") && text.checkVisibility())
-          .map(text => [text, text.getScreenCTM()])
-          .map(([text, to]) => [text.textContent, to && parseFloat(getComputedStyle(text).fontSize)
-            * Math.hypot(to.a, to.b)])
-          .filter(([, px]) => px && px < smallest)
-          .map(([text, px]) => `text of ${px.toFixed(1)} px in a drawing: ${text.slice(0, 40)}`)
-          .slice(0, 5)""",
-        SMALLEST,
-    )
-    drawn = seen.page.locator("main figure img:visible").evaluate_all(
-        """all => all.map(image => [image.src, image.getBoundingClientRect().width,
-          [...document.querySelectorAll(".figure-files")]
-            .find(files => image.compareDocumentPosition(files) & 4)
-            ?.querySelector("a[href$='.svg']")?.href])"""
-    )
-    for source, width, svg in drawn:
-        path = file(svg or source)
-        if path.suffix != ".svg" or not path.is_file():
-            continue
-        text = path.read_text()
-        sizes = [float(size) for size in FONT.findall(text)]
-        view = VIEW.search(text)
-        if sizes and view and (px := min(sizes) * width / float(view[1])) < SMALLEST:
-            found.append(f"text of {px:.1f} px in the figure {path.name}")
-    return found
-
-
 def formulas(seen: Visit) -> list[str]:
     return seen.page.evaluate(r"""() => {
       const found = [];
@@ -231,15 +158,13 @@ def formulas(seen: Visit) -> list[str]:
 
 
 def images(seen: Visit) -> list[str]:
-    """Finds images that are missing, have no alt text, or are illegible in the theme."""
+    """Finds images that are missing, or are illegible in the theme."""
     found = []
     for image in seen.page.locator("main img:visible").all():
         source = (image.get_attribute("src") or "")[:80]
         if not image.evaluate("image => image.naturalWidth"):
             found.append(f"there is no image {source}")
             continue
-        if len((image.get_attribute("alt") or "").split()) < 3:
-            found.append(f"{source} has no alt text")
         pixels = matplotlib.image.imread(io.BytesIO(image.screenshot()))[..., :3]
         linear = np.where(pixels <= 0.04045, pixels / 12.92, ((pixels + 0.055) / 1.055) ** 2.4)
         light = linear @ [0.2126, 0.7152, 0.0722]
@@ -249,51 +174,6 @@ def images(seen: Visit) -> list[str]:
         if contrast < CONTRAST:
             found.append(f"{source} is not legible: contrast {contrast:.1f}")
     return found
-
-
-def headings(seen: Visit) -> list[str]:
-    levels = seen.page.evaluate("""() =>
-      [...document.querySelectorAll("main :is(h1, h2, h3, h4, h5, h6)")]
-      .filter(heading => heading.checkVisibility())
-      .map(heading => [Number(heading.tagName[1]), heading.textContent])""")
-    found = []
-    if [level for level, _ in levels].count(1) != 1 or levels[0][0] != 1:
-        found.append(f"not one h1 before all else: {[h for h in levels if h[0] == 1]}")
-    for (above, _), (below, text) in pairwise(levels):
-        if below > above + 1:
-            found.append(f"h{below} after h{above}: {text}")
-    return found
-
-
-@cache
-def ids(path: Path) -> frozenset[str]:
-    return frozenset(re.findall(r'\sid="([^"]+)"', path.read_text()))
-
-
-def links(seen: Visit) -> list[str]:
-    addresses = seen.page.evaluate(
-        "() => [...new Set([...document.querySelectorAll('a[href]')].map(a => a.href))]"
-    )
-    found = []
-    for address in addresses:
-        scheme, fragment = urlsplit(address).scheme, unquote(urlsplit(address).fragment)
-        if scheme in ("http", "https", "mailto"):
-            continue
-        if scheme != "file" or not file(address).is_file():
-            found.append(f"a link leads nowhere: {address}")
-        elif fragment and file(address).suffix == ".html" and fragment not in ids(file(address)):
-            found.append(f"an anchor is missing: {address}")
-    return found
-
-
-def debris(seen: Visit) -> list[str]:
-    """Finds program output that nobody was meant to read."""
-    text = seen.page.locator("main").text_content()
-    outputs = "\n".join(seen.page.locator("main :is(pre, .cell_output)").all_text_contents())
-    matches = [re.search(pattern, text) for pattern in DEBRIS]
-    matches.append(re.search(OUTPUT_DEBRIS, outputs))
-    found = [f"debris: {match[0]!r}" for match in matches if match]
-    return found + ["stderr is shown"] * (seen.page.locator(".output.stderr").count() > 0)
 
 
 def structure(seen: Visit) -> list[str]:
@@ -323,8 +203,7 @@ def axe(seen: Visit, options: dict, without: Sequence[str] = ()) -> list[str]:
 
 
 OF_A_THEME = (console, other_sites, images, colours)
-CHECKS = (*OF_A_THEME, size, sideways, tables, small_text, formulas)
-CHECKS += (headings, links, debris, structure)
+CHECKS = (*OF_A_THEME, size, sideways, formulas, structure)
 
 
 def findings(seen: Visit, checks: Iterable[Callable[[Visit], list[str]]] = CHECKS) -> list[str]:

@@ -20,18 +20,14 @@ def address(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", [*PAGES, SEARCH])
-def test_page(chromium, name, record_property):
-    found, views = [], []
+def test_page(chromium, name):
+    found = []
     where = f"{HTML.as_uri()}/{SEARCH}" if name == SEARCH else address(name)
     for width in WIDTHS:
         for theme in THEMES:
             checks = CHECKS if theme == THEMES[0] else OF_A_THEME
             with visit(chromium, where, width, theme) as seen:
                 found += [f"{width} px, {theme}: {finding}" for finding in findings(seen, checks)]
-                views.append(seen.first_view)
-                size = seen.bytes
-    record_property("first view after", f"{max(views):.2f} s")
-    record_property("HTML and images", f"{size / 1000:,.0f} kB")
     if found:
         pytest.fail("\n".join(found), pytrace=False)
 
@@ -59,39 +55,6 @@ def focus_before(page, selector: str) -> None:
         }""",
         selector,
     )
-
-
-@pytest.mark.parametrize("side", ["right-next", "left-prev"])
-def test_next_and_previous_by_keyboard(chromium, side):
-    names = PAGES if side == "right-next" else PAGES[::-1]
-    page = chromium.new_page()
-    page.set_default_timeout(PATIENCE)
-    page.goto(address(names[0]))
-    for name in names[1:]:
-        # Starts at the end of the article; from the top of the page it would take a hundred tabs.
-        focus_before(page, ".prev-next-area")
-        for _ in range(2):
-            page.keyboard.press("Tab")
-            if page.evaluate("document.activeElement.className") == side:
-                break
-        page.keyboard.press("Enter")
-        page.wait_for_url(address(name))
-    page.close()
-
-
-@pytest.mark.parametrize("width", WIDTHS, ids="search at {} px".format)
-def test_search_finds_meda(chromium, width):
-    page = chromium.new_page(viewport={"width": width, "height": 900})
-    page.set_default_timeout(PATIENCE)
-    page.goto(address(PAGES[0]))
-    page.locator(".search-button__button:visible").first.click()
-    page.keyboard.type("MEDA")
-    page.keyboard.press("Enter")
-    page.wait_for_url("**/search.html?q=MEDA*")
-    page.wait_for_selector("#search-results li a")
-    results = page.locator("#search-results li a").evaluate_all("all => all.map(a => a.href)")
-    assert any("/notebooks/" in result for result in results), results
-    page.close()
 
 
 @pytest.mark.parametrize("query", ["second epoch", "FAL", "meda", "arXiv 2505.05605", PAPER])

@@ -49,19 +49,15 @@ def test_the_first_view_is_quick_light_and_still_and_says_what_was_found(chromiu
     assert len(bottoms) == 3 and max(bottoms) < SCREENS[screen][1]
 
 
-# On paper -----------------------------------------------------------------------------
-
-
 def test_on_paper_everything_is_there(chromium):
-    for address in (CHAPTER,):
-        with visit(chromium, address, 1440, "light", settled=False) as seen:
-            assert seen.page.locator("article [hidden]").count() > 0
-            seen.page.emulate_media(media="print")
-            folded = seen.page.locator("article [hidden]").evaluate_all(
-                """all => all.filter(one => !one.getBoundingClientRect().height
-                || getComputedStyle(one).contentVisibility == "hidden").length"""
-            )
-            assert folded == 0
+    with visit(chromium, CHAPTER, 1440, "light", settled=False) as seen:
+        assert seen.page.locator("article [hidden]").count() > 0
+        seen.page.emulate_media(media="print")
+        folded = seen.page.locator("article [hidden]").evaluate_all(
+            """all => all.filter(one => !one.getBoundingClientRect().height
+            || getComputedStyle(one).contentVisibility == "hidden").length"""
+        )
+        assert folded == 0
 
 
 # Without scripts ---------------------------------------------------------------------
@@ -124,16 +120,3 @@ def test_a_term_shows_its_definition_on_focus_and_hover_until_escape(reader):
     assert tip.is_visible(), "the pointer may go to the definition"
     reader.mouse.move(0, 0)
     tip.wait_for(state="hidden")
-
-
-# Files -------------------------------------------------------------------------------
-
-
-def test_every_figure_has_its_data_and_itself(chromium):
-    with visit(chromium, CHAPTER, 1440, "light") as seen:
-        files = seen.page.locator(".figure-files a").evaluate_all("all => all.map(a => a.pathname)")
-        n_figures = seen.page.locator("article figure").count()
-    assert len(files) == 2 * n_figures > 0
-    for path in files:
-        text = (HTML / path.split("/html/", 1)[1]).read_text()
-        assert "<svg" in text if path.endswith(".svg") else text.count("\n") > 2, path
