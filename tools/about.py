@@ -1,4 +1,4 @@
-"""Writes what the book says about itself: run times, records, and how to cite it."""
+"""Writes what the book says about itself: run times and records."""
 
 from __future__ import annotations
 
@@ -6,23 +6,16 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-import yaml
 from nbformat import NotebookNode
 from tabulate import tabulate
 
 from reproduction import judge
-from tools.colab import Repository
 
 
 def generate(root: Path, profile: str, documents: dict[str, NotebookNode], target: Path) -> None:
-    """Writes runs.md, records.md, cite.md and changelog.md; the last two if there are sources."""
-    found = _records(root / "results")
+    """Writes runs.md and records.md."""
     (target / "runs.md").write_text(_run_times(profile, documents))
-    (target / "records.md").write_text(_records_table(found))
-    if (root / "CITATION.cff").exists():
-        (target / "cite.md").write_text(_cite(yaml.safe_load((root / "CITATION.cff").read_text())))
-        address = Repository.of(root).file("CHANGELOG.md")
-        (target / "changelog.md").write_text(f"[The changelog]({address}) lists every change.\n")
+    (target / "records.md").write_text(_records_table(_records(root / "results")))
 
 
 def _records(results: Path) -> list[tuple[str, dict]]:
@@ -78,17 +71,3 @@ def _stamp(about: dict, now: dict[str, str]) -> tuple[str, str]:
     elif any(now.get(id) != of for one in calls for id, of in one["predictions"].items()):
         judged += " (changed since)"
     return "; resumed at ".join(commits), judged
-
-
-def _cite(about: dict) -> str:
-    """Returns CITATION.cff as BibTeX."""
-    authors = " and ".join(f"{{{one['name']}}}" for one in about["authors"])
-    lines = {
-        "title": f"{{{about['title']}}}",
-        "author": authors,
-        "year": "2026",
-        "version": about["version"],
-        "url": about["repository-code"],
-    }
-    entry = ",\n".join(f"  {name:7} = {{{value}}}" for name, value in lines.items())
-    return f"```bibtex\n@software{{thesecondepoch,\n{entry}\n}}\n```\n"

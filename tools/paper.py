@@ -9,7 +9,6 @@ that repeat their addresses.
 from __future__ import annotations
 
 import argparse
-import math
 import re
 import shutil
 import subprocess
@@ -268,17 +267,6 @@ def typeset(out: Path) -> Path:
     return out / f"{NAME}.pdf"
 
 
-def too_wide(out: Path) -> list[float]:
-    """Returns by how many points each overfull line is too wide."""
-    log = (out / f"{NAME}.log").read_text(encoding="latin-1")
-    return [float(width) for width in re.findall(r"Overfull \\hbox \(([\d.]+)pt too wide", log)]
-
-
-def n_pages(out: Path) -> int:
-    log = (out / f"{NAME}.log").read_text(encoding="latin-1").replace("\n", "")
-    return int(re.search(r"Output written on \S+ \((\d+) page", log)[1])
-
-
 def main() -> int:
     """Returns 1 if the paper contradicts a record or could not be set."""
     argparse.ArgumentParser("python -m tools.paper", description=__doc__).parse_args()
@@ -288,9 +276,7 @@ def main() -> int:
     except PaperFailed as error:
         print(error, file=sys.stderr)
         return 1
-    widest = max(too_wide(OUT), default=math.nan)
-    beside = "" if math.isnan(widest) else f", widest overfull line {widest:.1f} pt"
-    print(f"The paper: {pages}, {n_pages(OUT)} pages{beside}")
+    print(f"The paper: {pages}")
     return 0
 
 
