@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 # They compute the front page's numbers from the records, which takes seconds, once a process.
-OF_THE_RECORDS = ("advice", "consistency", "interactive_figure", "numbers", "paper")
+OF_THE_RECORDS = ("advice", "consistency", "interactive_figure", "numbers", "paper", "sentences")
 
 # A background job of a shell ignores Ctrl-C, and so would the code under test.
 signal.signal(signal.SIGINT, signal.default_int_handler)

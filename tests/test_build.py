@@ -250,17 +250,3 @@ def test_the_python_version_is_checked_in_one_sentence(tmp_path, version, fits):
     if not fits:
         assert "runs on Python 3.11 to 3.14" in outcome.stderr
         assert outcome.stderr.strip().count("\n") == 0
-
-
-def test_a_kernel_whose_port_was_taken_starts_again():
-    attempts = []
-
-    def run(times: int) -> None:
-        attempts.append(times)
-        if len(attempts) <= times:
-            raise RuntimeError("Kernel died before replying to kernel_info")
-
-    notebooks._at_free_ports(run, 2)
-    assert len(attempts) == 3
-    with pytest.raises(RuntimeError, match="Kernel died"):
-        notebooks._at_free_ports(run, 99)

@@ -93,8 +93,7 @@ def test_auc_refuses_nan():
         metrics.auc(torch.tensor([0.0, math.nan]), torch.tensor([0.0, 1.0]))
 
 
-def test_boundary_jump_and_share_of_gap():
-    assert metrics.boundary_jump(before=0.5, after=0.51) == pytest.approx(0.02)
+def test_share_of_gap():
     assert metrics.share_of_gap(0.6, constant_loss=0.6, bayes_loss=0.5) == 0
     assert metrics.share_of_gap(0.5, constant_loss=0.6, bayes_loss=0.5) == 1
     assert metrics.share_of_gap(0.65, constant_loss=0.6, bayes_loss=0.5) == pytest.approx(-0.5)

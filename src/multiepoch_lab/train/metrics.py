@@ -67,11 +67,6 @@ def calibration(logits: Tensor, labels: Tensor) -> float:
     return torch.sigmoid(logits.double()).mean().item() / labels.double().mean().item()
 
 
-def boundary_jump(before: float, after: float) -> float:
-    """Returns the relative change of a loss across an epoch boundary: after / before - 1."""
-    return after / before - 1
-
-
 def share_of_gap(loss: float, constant_loss: float, bayes_loss: float) -> float:
     """Returns the share of the achievable gain: 0 for the best constant, 1 for the Bayes optimum.
 
