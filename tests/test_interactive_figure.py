@@ -93,15 +93,15 @@ def test_the_chapters_figure_gets_its_script():
     nbformat.validate(page)
 
 
-def test_a_number_keeps_its_percent_sign():
-    shown = nbformat.v4.new_output("display_data", {"text/markdown": "a jump of 6.6 % [6.1, 7.1]"})
+def test_a_number_keeps_its_percent_sign_and_has_a_minus():
+    shown = nbformat.v4.new_output("display_data", {"text/markdown": "-6.6 % [-7.1, -0.0], 1e-3"})
     cells = [
         nbformat.v4.new_code_cell("f'{1:.0f} %'", outputs=[shown]),
         nbformat.v4.new_markdown_cell("half of 5 %"),
     ]
     code, prose = book.for_pages(nbformat.v4.new_notebook(cells=cells), "notebooks/a").cells
     assert code.source == "f'{1:.0f} %'"
-    assert code.outputs[0].data["text/markdown"] == f"a jump of 6.6{sentences.NBSP}% [6.1, 7.1]"
+    assert code.outputs[0].data["text/markdown"] == f"−6.6{sentences.NBSP}% [−7.1, 0.0], 1e-3"
     assert prose.source == f"half of 5{sentences.NBSP}%"
 
 

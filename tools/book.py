@@ -33,6 +33,7 @@ from tools import (
     distributed,
     figures,
     first_step,
+    front,
     interactive_figure,
     ledger,
     real_logs,
@@ -149,7 +150,7 @@ def stage(root: Path, source: Path, profile: str, runs: dict[str, Run]) -> None:
     if results.is_dir():
         for part in (recipes, distributed, advice, summary, ledger, settings):
             part.generate(results, generated)
-        for part in (cost, interactive_figure, real_logs, first_step):
+        for part in (cost, front, interactive_figure, real_logs, first_step):
             part.generate(results, generated, static)
         config["parse"]["myst_substitutions"] = cost.numbers(results)
     (source / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True))
@@ -167,7 +168,7 @@ def for_pages(document: NotebookNode, page: str) -> NotebookNode:
     The parameters cell shows the values of this run, so papermill's own cell is dropped. The alt
     text, caption and name that style.show recorded move to where myst-nb looks for them. Below
     each figure come its files; the interactive figure gets its script. A number keeps its percent
-    sign at the end of a line.
+    sign at the end of a line and gets a minus in place of a hyphen.
     """
     parameters = document.metadata.get("papermill", {}).get("parameters", {})
     cells = []
@@ -184,15 +185,16 @@ def for_pages(document: NotebookNode, page: str) -> NotebookNode:
             cell.source = with_its_number(cell.source)
             continue
         for data in (output["data"] for output in cell.outputs if "data" in output):
-            if "text/markdown" in data:
-                data["text/markdown"] = with_its_number(data["text/markdown"])
+            for kind in ("text/markdown", "text/html"):
+                if kind in data:
+                    data[kind] = with_its_number(with_minus(data[kind]))
         shown = list(figures.shown_in([cell]))
         cell.outputs = [o for o in cell.outputs if CAPTION not in o.get("metadata", {})]
         if len(shown) > 1:
             raise BookFailed(f"{page}: a cell shows {len(shown)} figures; show one a cell.")
         for figure in shown:
             name = figure["name"]
-            below = {"caption": with_its_number(figure["caption"]), "name": name}
+            below = {"caption": with_its_number(with_minus(figure["caption"])), "name": name}
             cell.metadata["mystnb"] = {"image": {"alt": figure["alt"]}, "figure": below}
             more = figures.links(name)
             if name == interactive_figure.CHAPTER:
@@ -202,6 +204,13 @@ def for_pages(document: NotebookNode, page: str) -> NotebookNode:
                 figure.pop(kind, None)
     document.cells = cells
     return document
+
+
+def with_minus(text: str) -> str:
+    """Returns a text with a minus before negative numbers, and none before zero."""
+    return re.sub(
+        r"(?<![\w./−-])-(?=\d)", "−", re.sub(r"(?<![\w./−-])-(?=0(\.0+)?(?![\d.]))", "", text)
+    )
 
 
 def with_its_number(text: str) -> str:

@@ -9,7 +9,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from nbformat import NotebookNode
 
-from reproduction import figure_files, style
+from reproduction import figure_files, findings, style
 
 FIGURE = "multiepoch_figure"  # the output metadata that style.show writes
 FOLDER = "figures"  # in the static folder of the pages
@@ -47,3 +47,17 @@ def keep(fig: Figure, name: str, generated: Path, static: Path) -> None:
     with rc_context(style.STYLE):
         write(static / FOLDER, name, figure_files.svg(fig), figure_files.csv(fig))
     (generated / f"{name}-files.md").write_text(links(name))
+
+
+def on_page(fig: Figure, name: str, module_file: str, generated: Path, static: Path) -> str:
+    """Returns how a page includes a figure that is in no notebook, and writes its files.
+
+    Its alt text and caption are those of that name in the findings.toml beside a module.
+    """
+    keep(fig, name, generated, static)
+    fig.savefig(generated / f"{name}.png", dpi=style.STYLE["figure.dpi"])
+    style.plt.close(fig)
+    words = findings.texts(module_file)["figures"][name]
+    alt, caption = (" ".join(words[key].split()) for key in ("alt", "caption"))
+    head = f"```{{figure}} _generated/{name}.png\n:name: {name}\n:alt: {alt}\n\n{caption}\n```"
+    return f"{head}\n\n```{{include}} _generated/{name}-files.md\n```"

@@ -16,22 +16,14 @@ SENTENCES = ("first-step", "counted-from-the-better-epoch", "mean-of-ends", "sam
 MEANS = "Means over the ends of epochs 2 to 4, of weights or predictions, against the last end:"
 
 
-def picture(name: str) -> str:
-    """Returns a figure as a page includes it."""
-    words = findings.texts(chapter.__file__)["figures"][name]
-    alt, caption = (" ".join(words[key].split()) for key in ("alt", "caption"))
-    head = f"```{{figure}} _generated/{name}.png\n:name: {name}\n:alt: {alt}\n\n{caption}\n```"
-    return f"{head}\n\n```{{include}} _generated/{name}-files.md\n```"
-
-
 def generate(results: Path, generated: Path, static: Path) -> None:
     """Writes what both pages show."""
     step, same = (records.read(one.NAME, "long", results) for one in (experiment, compute))
     with style.plt.rc_context(style.STYLE):
-        for name, fig in chapter.drawn(step.rows, same.rows).items():
-            figures.keep(fig, name, generated, static)
-            fig.savefig(generated / f"{name}.png", dpi=style.STYLE["figure.dpi"])
-            style.plt.close(fig)
+        pictures = {
+            name: figures.on_page(fig, name, chapter.__file__, generated, static)
+            for name, fig in chapter.drawn(step.rows, same.rows).items()
+        }
     evidence = pd.concat([experiment.judge(step.rows), compute.judge(same.rows)])
     gains, facts = compute.gains(same.rows), chapter.facts(step.rows, same.rows)
     said = {name: findings.sentence(chapter, name, facts) for name in SENTENCES}
@@ -55,5 +47,5 @@ def generate(results: Path, generated: Path, static: Path) -> None:
         ],
     }
     for name, (drawn, *parts) in pages.items():
-        text = "\n\n".join([picture(drawn), *parts, f"*Records: {step}; {same}.*"])
+        text = "\n\n".join([pictures[drawn], *parts, f"*Records: {step}; {same}.*"])
         (generated / f"{name}.md").write_text(f"{text}\n", encoding="utf-8")

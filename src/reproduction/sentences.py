@@ -31,6 +31,7 @@ from reproduction.ch12_real_logs import penalty, windows
 from reproduction.dose_response import experiment as dose_response
 from reproduction.dose_response import production
 from reproduction.findings import Facts, OfRecords, by_name, fill, is_true, whole
+from reproduction.first_step import experiment as first_step
 from reproduction.interplay import experiment as interplay
 from reproduction.own_label import experiment as own_label
 from reproduction.own_label import served
@@ -49,6 +50,7 @@ FACTS: dict[str, Callable[[Record], Mapping]] = {
         days,
         delay,
         dose_response,
+        first_step,
         interplay,
         kuairand,
         model,

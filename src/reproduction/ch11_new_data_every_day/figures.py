@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from reproduction import style, tables
 from reproduction.ch11_new_data_every_day import experiment as days
+from reproduction.ch11_new_data_every_day import scale
 from reproduction.findings import estimate
 from reproduction.measure import ran
 
@@ -21,6 +22,28 @@ LINES: dict[str, tuple[str, dict]] = {
     days.TAIL: ("tail rewind", {}),
     days.BLENDED: ("tail rewind", {"linestyle": "-"}),
 }
+SIZES = {
+    scale.LOOKUPS: "ids grow with the window",
+    scale.IDS: "the same ids, looked up more often",
+}
+
+
+def by_size(rows: pd.DataFrame) -> Figure:
+    """Draws what four epochs of each reset gain over one, by the size of the window."""
+    fig, grid = style.figure(2, height=2.5, sharex=True, sharey=True)
+    for axes, (kind, title) in zip(grid, SIZES.items()):
+        for name, marker in {"meda": "s", scale.TAIL: "D"}.items():
+            of = scale.gain(rows)[kind, name].rename(lambda n: n / 1e6, level="unique")
+            label = scale.LABELS[name].partition(",")[0]
+            style.line(axes, of, "unique", label, marker=marker, markersize=5)
+        style.reference(axes)
+        axes.set(title=title, ylabel="loss against\none epoch, %", xscale="log")
+    places = sorted({n / 1e6 for n in scale.gain(rows).index.get_level_values("unique")})
+    grid[-1].set_xticks(places, [f"{n:g}" for n in places])
+    grid[-1].minorticks_off()
+    grid[-1].set_xlabel("millions of impressions in the window")
+    grid[0].legend()
+    return fig
 
 
 @style.shown("fig-eleven-leak")

@@ -19,9 +19,11 @@ from multiepoch_lab.runner import resolve_device, run_key
 from multiepoch_lab.stats import two_level
 from multiepoch_lab.train import predict, train
 from multiepoch_lab.train.evaluation import measure
+from reproduction.findings import by_name
 from reproduction.first_step.search import DATA, EPOCHS, LINES, START, best_small, search
 from reproduction.judge import evidence
 from reproduction.measure import losses, over_objectives, relative
+from reproduction.records import Record
 from reproduction.runs import Profile, Run
 from reproduction.runs.run import CODE, build, kept, logs
 from reproduction.runs.sources import SOURCES, version
@@ -251,6 +253,11 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
             for point, of_point in points(values)
         ]
     return evidence(found)
+
+
+def facts(record: Record) -> dict:
+    """Returns the values that the findings speak of, by name."""
+    return by_name(one=comparisons(record.rows)["one"].groupby(["data", "seed"]).mean())
 
 
 def by_source(values: pd.Series) -> dict[str, tuple[float, float, float]]:
