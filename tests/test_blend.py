@@ -349,7 +349,7 @@ def test_errors_say_what_would_do():
         blend.load_state_dict(plain.state_dict())
     _, _, rewind, _ = a_day(MAKERS["tail rewind"])
     rewind.before_epoch(1)
-    small = nn.Embedding(3, DIM, sparse=True), nn.Embedding(3, DIM, sparse=True)
-    optimizer = EmbeddingOptimizer([t.weight for t in small], lr=LR, rule="adagrad")
+    small = nn.ModuleDict({k: nn.Embedding(3, DIM, sparse=True) for k in ("user", "words")})
+    optimizer = EmbeddingOptimizer([t.weight for t in small.values()], lr=LR, rule="adagrad")
     with pytest.raises(ValueError, match="a table of the same shape"):
-        MAKERS["tail rewind"](nn.ModuleList(small), optimizer).load_state_dict(rewind.state_dict())
+        MAKERS["tail rewind"](small, optimizer).load_state_dict(rewind.state_dict())
