@@ -9,9 +9,8 @@ import torch
 from scipy.stats import t
 
 from multiepoch_lab.stats import interval, two_level
-from reproduction import records
 from reproduction.first_step import experiment
-from reproduction.first_step.search import EPS, MULTIPLES, START, axes, trials
+from reproduction.first_step.search import EPS, START, axes, trials
 from reproduction.runs import PROFILES, Run
 from reproduction.runs.run import build, logs
 from tools import first_step
@@ -81,12 +80,5 @@ def test_lines_of_one_kind_have_equally_many_trials_and_each_search_its_seeds():
 
 def test_the_pages_say_what_the_committed_records_bear(tmp_path):
     first_step.generate(ROOT / "results", tmp_path, tmp_path)
-    for name in (first_step.STEP, first_step.SAME):
+    for name in (first_step.STEP, first_step.SAME, first_step.LINES):
         assert "Records: " in (tmp_path / f"{name}.md").read_text()
-
-
-def test_on_three_sources_every_search_chose_the_smallest_epsilon_tried():
-    """As book/first-step.md says."""
-    times = experiment.multiples(records.read(experiment.NAME, "long").rows)
-    smallest = times.xs("one, eps", level="line").round() == min(MULTIPLES)
-    assert smallest.groupby("data").all().sum() == 3

@@ -1,4 +1,4 @@
-"""The figures and tables of C21 to C23."""
+"""The figures and tables of C21 to C24."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from reproduction import style
-from reproduction.first_step import compute, experiment
+from reproduction.first_step import compute, experiment, headlines
 from reproduction.first_step.experiment import RESETS, by_source
 from reproduction.first_step.search import DATA
 
@@ -29,6 +29,18 @@ SHOWN = {
     "fal_twice": "FAL and epsilon, end of epoch 2",
 }
 N_DRAWN = 6
+LINES = {  # of `headlines.comparisons`
+    "own_rate": "one epoch, the tables' own rate against one rate",
+    "any": "one epoch, any epsilon against zero",
+    "meda": "MEDA, four epochs",
+    "tail": "tail rewind, four epochs",
+    "own_one": "leave-one-out rows, one epoch",
+    "own_repeats": "the same, four epochs against their own one",
+    "own_meda": "MEDA, four epochs, against one of leave-one-out rows",
+    "meda_zero": "MEDA from zero against one epoch from zero",
+    "tail_zero": "tail rewind from zero against one epoch from zero",
+    "adam": "one epoch by Adam, epsilon against its default",
+}
 COLOURS = dict(zip(DATA, ("#000000", "#D55E00", "#00835F", "#8822EE")))
 MARKERS = dict(zip(DATA, "oDs^"))
 
@@ -43,6 +55,12 @@ def of_means(rows: pd.DataFrame) -> dict[str, pd.Series]:
     """Returns what C22's table shows, by its label."""
     found = experiment.means(rows)
     return {f"{RESETS[name]}, {kind}": values for (kind, name), values in found.items()}
+
+
+def of_lines(rows: pd.DataFrame) -> dict[str, pd.Series]:
+    """Returns what C24's table shows, by its label."""
+    found = headlines.comparisons(rows)
+    return {words: found[name] for name, words in LINES.items()}
 
 
 def in_words(found: tuple[float, float, float]) -> str:
@@ -60,18 +78,20 @@ def table(values: Mapping[str, pd.Series]) -> str:
     return tabulate(lines, ["", *DATA.values()], tablefmt="pipe", disable_numparse=True)
 
 
-def facts(step: pd.DataFrame, same: pd.DataFrame) -> dict[str, str | float]:
+def facts(step: pd.DataFrame, same: pd.DataFrame, lines: pd.DataFrame) -> dict[str, str | float]:
     """Returns what the sentences are about, such as one.kuairand, one.kuairand.low and .high.
 
-    The first is in words; the interval is over searches and seeds.
+    The first is in words; the interval is over searches and seeds. Those of the headline lines
+    begin with "line_".
     """
     named = dict(experiment.comparisons(step))
     named |= {f"{line}_{kind}": of for (kind, line), of in experiment.means(step).items()}
     named |= compute.gains(same)
+    named |= {f"line_{name}": of for name, of in headlines.comparisons(lines).items()}
     found: dict[str, str | float] = {}
     for name, values in named.items():
         for data, of in by_source(values).items():
-            key = f"{name.replace(', eps', '').replace(' ', '_')}.{data}"
+            key = f"{name.replace(', eps', '').replace(' ', '_')}.{data.replace(', ', '_')}"
             found |= {key: in_words(of), f"{key}.low": of[1], f"{key}.high": of[2]}
     return found
 

@@ -1,4 +1,4 @@
-"""Claim C24: the headline lines, each from five searches, and what was not among C21's choices.
+"""Claim C24: the headline lines with their searches, and what was not among C21's choices.
 
 One rate for the whole network, leave-one-out rows, tail rewind from zero, an epsilon that may stay
 zero, Adam on the tables, KuaiRand's other windows, and means of up to seven ends.
@@ -9,19 +9,17 @@ from dataclasses import replace
 import pandas as pd
 
 from multiepoch_lab.runner import resolve_device
-from multiepoch_lab.stats import interval
 from reproduction.first_step.experiment import (
     RESETS,
     SEEDS,
     Trial,
-    by_source,
     change,
     loss,
     points,
     run_trials,
     sizes,
 )
-from reproduction.first_step.search import DATA, EPOCHS, HEADLINES, LINES, search
+from reproduction.first_step.search import DATA, EPOCHS, HEADLINES, search
 from reproduction.judge import evidence
 from reproduction.runs import Profile
 
@@ -41,7 +39,7 @@ def run(
     profile, device = sizes(profile), resolve_device(device)
     searches = searches or profile.searches
     adam = tuple(name for name in HEADLINES if name.startswith("adam"))
-    lines = (*LINES, *(name for name in HEADLINES if name not in adam))
+    lines = (*FIRST, *(name for name in HEADLINES if name not in adam))
     best = search(profile, device, data, searches, lines)
     best |= search(profile, device, [one for one in data if one in FEW], searches, adam)
     windows = WINDOWS if "kuairand" in data else ()
@@ -105,15 +103,3 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
         for name in JUDGED
         for point, values in points(of[name], SEARCHES, DATA | WINDOWS)
     )
-
-
-def widths(values: pd.Series) -> dict[str, float]:
-    """Returns how many times as wide the interval over searches and seeds is, by source.
-
-    Against that over seeds alone of the first search.
-    """
-    found = {}
-    for data, (_, low, high) in by_source(values).items():
-        one = interval(values.xs((data, 0), level=("data", "search")).tolist())
-        found[data] = (high - low) / (one[2] - one[1])
-    return found

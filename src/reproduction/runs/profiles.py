@@ -37,7 +37,7 @@ class Profile:
     days: int = 20  # of training day after day
     largest: float = 16  # window of the study of scale, in multiples of the profile's
     trials: tuple[int, int] | None = None  # of a search, at first and at most; None for its own
-    searches: int = 5  # each with tuning seeds of its own, where a search is repeated
+    searches: int = 3  # each with tuning seeds of its own, where a search is repeated
     every_scale: bool = False  # whether chapter 7 trains all scales of FAL
     short_on_kuairand: bool = False  # whether chapter 12 trains few runs, and for two epochs
     # Real logs are cut or made up, all experiments have the profile's seeds, and no rate is kept.
