@@ -93,7 +93,7 @@ class Parts:
 
     def below(self, threshold: float) -> tuple[float, float]:
         """Returns the share of trained rows that were looked up fewer times, and of lookups."""
-        counts = torch.cat([torch.bincount(self.train.lookups(name)) for name in self.train.ids])
+        counts = torch.cat([torch.bincount(self.train.ids[name]) for name in self.train.ids])
         counts = counts[counts > 0]
         low = counts < threshold
         return float(low.double().mean()), float(counts[low].sum() / counts.sum())
@@ -101,7 +101,7 @@ class Parts:
     def expected(self, batch_size: int, lr: float) -> Expected:
         """Says what to expect of plain training's second epoch, by the id column that has most."""
         log = self.train
-        counts = (torch.bincount(log.lookups(name)).numpy() for name in log.ids)
+        counts = (torch.bincount(log.ids[name]).numpy() for name in log.ids)
         steps = math.ceil(len(log) / batch_size)
         several = [expect(each, steps, lr) for each in counts if each.any()]
         return max(several, key=lambda one: one.rise)
@@ -232,7 +232,7 @@ class _Measured(Around):
         found = []
         for metric in metrics:
             for logits, labels, objective in zip(self.logits.T, log.labels.T, log.objectives):
-                found.append(metric(logits, labels, None))
+                found.append(metric(logits, labels))
                 self.points.append([part, float(epoch), objective, metric.__name__, found[-1]])
         return found
 
