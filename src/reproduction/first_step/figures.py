@@ -87,7 +87,8 @@ def facts(step: pd.DataFrame, same: pd.DataFrame, lines: pd.DataFrame) -> dict[s
     named = dict(experiment.comparisons(step))
     named |= {f"{line}_{kind}": of for (kind, line), of in experiment.means(step).items()}
     named |= compute.gains(same)
-    named |= {f"line_{name}": of for name, of in headlines.comparisons(lines).items()}
+    if lines is not None:
+        named |= {f"line_{name}": of for name, of in headlines.comparisons(lines).items()}
     found: dict[str, str | float] = {}
     for name, values in named.items():
         for data, of in by_source(values).items():
