@@ -78,7 +78,9 @@ def table(values: Mapping[str, pd.Series]) -> str:
     return tabulate(lines, ["", *DATA.values()], tablefmt="pipe", disable_numparse=True)
 
 
-def facts(step: pd.DataFrame, same: pd.DataFrame, lines: pd.DataFrame) -> dict[str, str | float]:
+def facts(
+    step: pd.DataFrame, same: pd.DataFrame, lines: pd.DataFrame | None = None
+) -> dict[str, str | float]:
     """Returns what the sentences are about, such as one.kuairand, one.kuairand.low and .high.
 
     The first is in words; the interval is over searches and seeds. Those of the headline lines
