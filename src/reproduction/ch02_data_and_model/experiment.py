@@ -1,6 +1,6 @@
 """Chapter 3: what can be counted in the two logs without any model, and one epoch of the model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -8,12 +8,10 @@ import torch
 from torch import Tensor
 
 from multiepoch_lab.data import PACKAGED_SPLIT, AdsWorld, Log
-from reproduction import tables
-from reproduction.findings import by_name, estimate
+from reproduction.findings import by_name
 from reproduction.measure import losses, pick, share_of_gap_closed
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
-from reproduction.style import spelled
 
 NAME = "ch02_model"
 # Fixed, not tuned: the chapter compares the model with a constant and the optimum, nothing else.
@@ -21,7 +19,7 @@ DENSE_LR, EMBEDDING_LR = 1e-3, 1e-2
 POINTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 SOURCES = {"AdsWorld": "world", "KuaiRand": "kuairand"}
 AHEAD = (1, 2, 4, 7, 10)  # days after the training window
-APART = (1, 10, 20, 30)  # days between two logs
+APART = (1, 30)  # days between two logs
 CROSS = {"AdsWorld": "user_x_advertiser", "KuaiRand": "user_x_author"}
 ITEM = {"AdsWorld": "product", "KuaiRand": "video"}
 
@@ -124,37 +122,6 @@ def calibration(log: Log, groups: int = 12) -> pd.DataFrame:
                 point = p[rows].mean().item(), y[rows].mean().item(), error.item()
                 found.append((objective, *point))
     return pd.DataFrame(found, columns=["objective", "expected", "observed", "error"])
-
-
-def optimum_table(optimum: Mapping[int, pd.DataFrame]) -> None:
-    """Shows constant and optimum with intervals by objective, from `bayes_optimum` by seed."""
-    found = pd.concat(optimum).rename_axis(["seed", "objective"])
-    by = found.assign(positive_rate=100 * found["positive_rate"]).groupby("objective", sort=False)
-    lines = {
-        "positives, %": by["positive_rate"].apply(estimate, digits=2),
-        "logloss, best constant": by["constant_logloss"].apply(estimate, digits=4),
-        "logloss, Bayes optimum": by["bayes_logloss"].apply(estimate, digits=4),
-        "AUC, Bayes optimum": by["bayes_auc"].apply(estimate, digits=3),
-    }
-    tables.show(pd.DataFrame(lines).T.rename(columns=spelled).to_dict("index"), "objective")
-
-
-def portrait(source: str, log: Log, train: Log, test: Log) -> dict[str, str]:
-    """Returns the facts of a source, as text."""
-    item, cross = ITEM[source], CROSS[source]
-    rare = 100 * np.mean(frequencies(train.ids[item]) < 10)
-    return {
-        "impressions, training window": f"{len(train):,}",
-        "users": f"{len(train.ids['user'].unique()):,}",
-        "products or videos": f"{len(train.ids[item].unique()):,}",
-        "labels": ", ".join(map(spelled, log.objectives)),
-        "positives, %": ", ".join(f"{100 * r:.3g}" for r in log.labels.mean(0).tolist()),
-        "products or videos seen fewer than 10 times, %": f"{rare:.0f}",
-        "crosses seen once, %": f"{seen_once(train.ids[cross]):.0f}",
-        "test impressions with a new user, %": f"{never_seen(test, train, 'user'):.1f}",
-        "test impressions with a new product or video, %": f"{never_seen(test, train, item):.1f}",
-        "truth known": "no" if log.p_true is None else "yes",
-    }
 
 
 # The model against the best possible loss --------------------------------------------------------

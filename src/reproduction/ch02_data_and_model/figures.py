@@ -5,14 +5,13 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from multiepoch_lab.data import Log
 from reproduction import style
 from reproduction.ch02_data_and_model import experiment
 from reproduction.findings import estimate
-from reproduction.measure import curve, pick, share_of_gap_closed
+from reproduction.measure import pick, share_of_gap_closed
 
 
 @style.shown("fig-funnel")
@@ -59,21 +58,6 @@ def churn(found: Mapping[str, pd.DataFrame]) -> Figure:
     return fig
 
 
-@style.shown("fig-drift")
-def drift(found: Mapping[float, pd.DataFrame]) -> Figure:
-    """Draws the correlation of click logits against days apart, with and without drift."""
-    fig, axes = style.figure()
-    for turn, table in found.items():
-        label, look = f"tastes turn by {turn} radians a day", {"marker": "o", "ms": 4}
-        if turn == 0:
-            label = "tastes stand still"
-            look |= {"color": style.REFERENCE, "linestyle": style.DASHED}
-        style.line(axes, table.rename_axis("days").stack(), "days", "click", label, **look)
-    axes.set(xlabel="days apart", ylabel="correlation of click logits", ylim=(0, 1))
-    axes.legend(loc="lower left")
-    return fig
-
-
 @style.shown("fig-calibration")
 def calibration(found: pd.DataFrame) -> Figure:
     """Draws the observed share of positives against `p_true`, with two standard errors."""
@@ -91,49 +75,18 @@ def calibration(found: pd.DataFrame) -> Figure:
     return fig
 
 
-@style.shown("fig-room")
-def room(optimum: pd.DataFrame) -> Figure:
-    """Draws normalized entropy from the Bayes optimum to the best constant, by objective."""
-    floor = optimum["bayes_logloss"] / optimum["constant_logloss"]
-    fig, axes = style.figure(height=2.6)
-    for k, (name, low) in enumerate(floor.items()):
-        axes.barh(k, 1 - low, left=low, color=style.line_style(name)["color"], height=0.55)
-        axes.text(low - 0.01, k, f"Bayes optimum {low:.2f}", ha="right", va="center")
-    axes.set_yticks(range(len(floor)), map(style.spelled, floor.index))
-    axes.invert_yaxis()
-    axes.set(xlim=(0, 1.02), xlabel="normalized entropy (1 = best constant)")
-    return fig
-
-
 @style.shown("fig-one-epoch")
 def gap(rows: pd.DataFrame) -> Figure:
-    """Draws the share of the gap closed against impressions, without the first fifth."""
+    """Draws the share of the gap closed, without the first fifth: it learns how rare a label is."""
     points = share_of_gap_closed(pick(rows, "plain", "AdsWorld"))
-    fig, axes = _later(points, "share of the gap closed, %")
+    points = points[points["epoch"] >= 0.2].assign(thousands=lambda p: p["samples"] / 1e3)
+    fig, axes = style.figure()
+    style.objectives(axes, points, "thousands", marked=False)
     style.reference(axes)
-    axes.set_ylim(-20, 1.4 * points[points["epoch"] >= 0.2]["value"].max())
+    axes.set(xlabel="thousand impressions trained on", ylabel="share of the gap closed, %")
+    axes.set_ylim(-20, 1.4 * points["value"].max())
     axes.legend(loc="lower right")
     return fig
-
-
-@style.shown("fig-one-epoch-kuairand")
-def entropy(rows: pd.DataFrame) -> Figure:
-    """Draws normalized entropy on KuaiRand against impressions, without the first fifth."""
-    points = curve(pick(rows, "plain", "KuaiRand"), "normalized_entropy")
-    fig, axes = _later(points, "normalized entropy")
-    style.reference(axes, 1.0, "best constant")
-    axes.set_ylim(0.85, 1.2)
-    axes.legend(loc="upper right")
-    return fig
-
-
-def _later(points: pd.DataFrame, ylabel: str) -> tuple[Figure, Axes]:
-    """Draws all but the first fifth of the epoch, in which the model learns how rare a label is."""
-    fig, axes = style.figure()
-    points = points[points["epoch"] >= 0.2].assign(thousands=lambda p: p["samples"] / 1e3)
-    style.objectives(axes, points, "thousands", marked=False)
-    axes.set(xlabel="thousand impressions trained on", ylabel=ylabel)
-    return fig, axes
 
 
 def results(rows: pd.DataFrame, source: str) -> pd.DataFrame:

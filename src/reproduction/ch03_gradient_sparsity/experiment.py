@@ -244,20 +244,3 @@ def lorenz(rows: pd.DataFrame) -> Figure:
         axes.legend(loc="upper left", labelspacing=0.2)
     axes.set_xlabel("rows, most frequent first, % (log scale)")
     return fig
-
-
-@style.shown("fig-bytes")
-def draw_traffic(megabytes: pd.DataFrame) -> tuple[Figure, dict]:
-    """Draws megabytes per step of dense and sparse Adam (the index) for each source."""
-    fig, axes = style.figure(height=2.6)
-    places = np.arange(len(megabytes.columns))
-    colors = (style.REFERENCE, style.line_style("click")["color"])
-    for offset, color, (kind, values) in zip((-0.2, 0.2), colors, megabytes.iterrows()):
-        bars = axes.barh(places + offset, values, height=0.36, color=color, label=kind)
-        axes.bar_label(bars, [f"{value:.3g} MB" for value in values], padding=4)
-    axes.set_yticks(places, megabytes.columns)
-    axes.invert_yaxis()
-    axes.set(xscale="log", xlim=(0.1, 12 * megabytes.to_numpy().max()))
-    axes.set_xlabel("megabytes read and written per step (log scale)")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.45, 1.2), ncols=2)
-    return fig, {"batch": BATCH}

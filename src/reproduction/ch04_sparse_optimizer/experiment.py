@@ -14,7 +14,7 @@ from reproduction.findings import by_name
 from reproduction.measure import EXPECTED, by_seed, curve, losses, pick, relative
 from reproduction.records import Record
 from reproduction.runs import Profile, Run, over_seeds, run_all
-from reproduction.tuning import RULES, for_one_epoch
+from reproduction.tuning import RULES
 
 NAME = "two_rates"
 SHARED = "one shared rate, tuned"
@@ -128,44 +128,6 @@ def first_epoch(rows: pd.DataFrame) -> Figure:
         axes.set(title=style.spelled(objective), ylabel="test loss")
     axes.set_xlabel(f"{unit} impressions trained on")
     grid[0].legend(loc="upper right", handlelength=2.2)
-    return fig
-
-
-@style.shown("fig-tuning")
-def tuning_grid(trials: pd.DataFrame) -> Figure:
-    """Draws each trial of both searches over the two rates: the % its score exceeds the best."""
-    shared, own = (for_one_epoch(rules.PRODUCTION, "world", both).name for both in (True, False))
-    mine = trials[trials["candidate"].isin([shared, own])]
-    excess = 100 * (mine["score"] / mine["score"].min() - 1)
-    dark = float(excess.quantile(0.8)) or 1.0  # beyond it all squares are equally dark
-    places = mine["embedding_lr"], mine["dense_lr"]
-    fig, axes = style.figure(height=3.6)
-    axes.scatter(*places, c=excess.clip(upper=dark), cmap="cividis_r", s=620, marker="s")
-    for x, y, value in zip(*places, excess):
-        look = {"fontsize": 11, "color": "white" if value > 0.55 * dark else "black"}
-        axes.annotate(f"{value:.1f}", (x, y), ha="center", va="center", **look)
-    best = mine[mine["best"]]
-    frame = {"mfc": "none", "mec": style.line_style("MEDA")["color"], "mew": 2.5, "ms": 27}
-    axes.plot(best["embedding_lr"], best["dense_lr"], "s", **frame)
-    diagonal = mine.loc[mine["candidate"] == shared, "dense_lr"]
-    axes.plot(diagonal, diagonal, color=style.REFERENCE, linestyle=style.DASHED, zorder=0)
-    axes.set(xscale="log", yscale="log", xlabel="tables' rate", ylabel="dense rate")
-    axes.margins(0.14)
-    axes.grid(visible=False)
-    return fig
-
-
-@style.shown("fig-warm-up")
-def warm_up(rates: pd.DataFrame) -> Figure:
-    """Draws the columns dense and tables, a rate by step each, and their ratio."""
-    ratio = rates["tables"] / rates["dense"]
-    fig, (above, below) = style.figure(2, height=2.3, sharex=True)
-    above.plot(rates.index, rates["tables"], **style.line_style("sparse optimizer"), label="tables")
-    above.plot(rates.index, rates["dense"], **style.line_style("plain"), label="dense layers")
-    above.set(yscale="log", ylabel="rate")
-    above.legend(loc="lower right")
-    below.plot(rates.index, ratio, color=style.REFERENCE)
-    below.set(ylabel="ratio", xlabel="step", ylim=(0, 1.4 * ratio.max()))
     return fig
 
 

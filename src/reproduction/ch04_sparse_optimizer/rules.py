@@ -121,37 +121,27 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
     return evidence([*found, ("C2", "reported", real, by_seed(reported(rows)[real]))])
 
 
-def rates() -> pd.DataFrame:
-    """Returns the rates that the search found, by source and rule."""
+def rates() -> dict[str, dict[str, str]]:
+    """Returns the rates that the search found, by source and rule, for a table."""
     found = {}
     for data, name in DATA.items():
         for rule in RULES:
             shared, own = tuned(rule, data).values()
-            found[name, rule] = {
-                "one shared rate": shared.dense_lr,
-                "dense rate": own.dense_lr,
-                "tables' rate": own.embedding_lr,
-                "ratio": own.embedding_lr / own.dense_lr,
+            found[f"{name}, {rule}"] = {
+                "one shared rate": f"{shared.dense_lr:.2g}",
+                "dense rate": f"{own.dense_lr:.2g}",
+                "tables' rate": f"{own.embedding_lr:.2g}",
+                "ratio": f"{own.embedding_lr / own.dense_lr:.0f}",
             }
-    return pd.DataFrame(found).T
-
-
-def rates_shown() -> dict[str, dict[str, str]]:
-    """Formats `rates` for a table."""
-    return {
-        ", ".join(key): {
-            name: f"{value:.2g}" if value < 10 else f"{value:,.0f}" for name, value in row.items()
-        }
-        for key, row in rates().iterrows()
-    }
+    return found
 
 
 def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
     rows = record.rows
     gain, rule = gains(rows), against_adam(rows)
-    ratios = rates()["ratio"]
     of_logs = {data: chosen(under_production_rule("plain", data)) for data in LOGS}
+    own = {name: tuned(PRODUCTION, data)["own"] for data, name in DATA.items()}
     return by_name(
         gain=gain.groupby(["data", "rule", "seed"]).mean(),
         of=gain.xs(PRODUCTION, level="rule"),
@@ -159,5 +149,5 @@ def facts(record: Record) -> dict:
         reported=reported(rows).groupby(["data", "seed"]).mean(),
         steps=steps_needed(rows),
         log_ratio={data: one.embedding_lr / one.dense_lr for data, one in of_logs.items()},
-        ratio={name: float(ratios[name, PRODUCTION]) for name in DATA.values()},
+        ratio={name: one.embedding_lr / one.dense_lr for name, one in own.items()},
     )
