@@ -68,14 +68,6 @@ def against_plain(rows: pd.DataFrame, scale: str, epoch: float) -> pd.Series:
     return by_seed(relative(ours, losses(rows, None, method="plain", setting=PLAIN, epoch=epoch)))
 
 
-@style.shown("fig-seven-problem")
-def problem(rows: pd.DataFrame) -> tuple[Figure, dict]:
-    """Draws the plain optimizer's test loss through the first two epochs."""
-    fig, axes, jumps = style.rises(rows, height=3.6, last=2)
-    axes.legend()
-    return fig, jumps
-
-
 @style.shown("fig-seven-scales")
 def scales(window: Log) -> tuple[Figure, dict]:
     """Draws each scale over a row's count, and how many rows have how small a count."""
@@ -101,19 +93,6 @@ def scales(window: Log) -> tuple[Figure, dict]:
     rare = {name: 100 * (count <= 10).float().mean().item() for name, count in counts.items()}
     log = 100 * FrequencyAdaptiveLR().factor(torch.tensor([10]), most, 0).item()
     return fig, {"log": log, "linear": 1000 / most.item(), **rare}
-
-
-def growing_scales(window: Log) -> None:
-    """Displays how the logarithm's scale of a row grows from epoch to epoch."""
-    most = torch.bincount(window.ids["product"]).max()
-    rows = {}
-    for n in (1, 5, 50):
-        scales = {}
-        for k in (1, 2, 3, 4):
-            scale = FrequencyAdaptiveLR().factor(torch.tensor([n * k]), most * k, 0)
-            scales[f"after epoch {k}"] = f"{scale.item():.3f}"
-        rows[f"{n} an epoch"] = scales
-    tables.show(rows, "lookups", "Scale of a product row under the logarithm:")
 
 
 @style.shown("fig-seven-curves")

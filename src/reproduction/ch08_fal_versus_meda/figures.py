@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from reproduction import style, tables
 from reproduction.dose_response import experiment as dose
 from reproduction.dose_response import production
-from reproduction.dose_response.figures import POINTS
 from reproduction.findings import estimate
 from reproduction.measure import DRAWN, EXPECTED, curve, intervals, jump
 from reproduction.records import Record
@@ -19,6 +18,7 @@ from reproduction.remedies.board import METHODS
 SOURCE, RATE, OBJECTIVE = "AdsWorld", production.BEST, dose.SPARSEST["AdsWorld"]
 SHOWN = ("plain", "fal", "meda", "tail_rewind")
 INTERACTIVE = "fig-eight-interactive"
+POINTS = {1.25: "¼ into epoch 2", 2.0: "end of epoch 2", 3.0: "end of epoch 3"}
 
 
 @style.shown("fig-eight-leak")

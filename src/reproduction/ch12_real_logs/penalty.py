@@ -130,22 +130,6 @@ def by_data(runs: pd.DataFrame) -> pd.DataFrame:
     return found.sort_values("first", ascending=False)
 
 
-ADS = ("avazu_x1", "avazu_x4", "criteo_x1", "criteo_x4")  # public logs of ads
-
-
-def additive(runs: pd.DataFrame) -> pd.DataFrame:
-    """Returns how far logistic regression is above other models in %, a line a log of ads.
-
-    Its lowest validation loss against the lowest of any model, and against the median model's after
-    one epoch: logistic regression takes several, so that its loss after one would say little.
-    """
-    mine = runs[runs["data"].isin(ADS)]
-    ours = mine[mine["model"] == "LR"].groupby("data")["logloss_best"].min()
-    others = mine[mine["model"] != "LR"].groupby("data")
-    over = {"best": others["logloss_best"].min(), "one_epoch": others["logloss_1"].median()}
-    return pd.DataFrame({name: 100 * (ours / loss - 1) for name, loss in over.items()})
-
-
 def by_penalty(runs: pd.DataFrame) -> pd.DataFrame:
     """Returns how many runs on Avazu_x4 are best after one epoch, by kind of coefficient."""
     mine = runs[runs["data"] == "avazu_x4"]

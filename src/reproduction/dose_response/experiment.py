@@ -64,7 +64,6 @@ def stratum(
     return found
 
 
-HIGH_DENSE = "AdsWorld, dense rate 3.2e-3"
 _CONDITIONS: dict[str, dict] = {
     "AdsWorld": {"methods": ALL, "epochs": 3},
     "KuaiRand": {"methods": ALL, "epochs": 3, "data": "kuairand"},
@@ -72,7 +71,7 @@ _CONDITIONS: dict[str, dict] = {
     "AdsWorld, row-wise Adagrad": {"rule": "rowwise_adagrad", "rates": ADAGRAD_RATES},
     "AdsWorld, no cross": {"cross": False},
     "KuaiRand, no cross": {"data": "kuairand", "cross": False},
-    HIGH_DENSE: {"dense_lr": 10**-2.5},
+    "AdsWorld, dense rate 3.2e-3": {"dense_lr": 10**-2.5},
     "AdsWorld, dense rate 3.2e-4": {"dense_lr": 10**-3.5},
     "AdsWorld, dense rate x 0.03 from epoch 2 on": {"dense_factor": 0.03},
 }

@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from reproduction import style
-from reproduction.findings import by_name, estimate
+from reproduction.findings import by_name
 from reproduction.judge import evidence
 from reproduction.measure import DRAWN, EXPECTED, intervals, losses, ran, relative
 from reproduction.records import Record
@@ -182,22 +182,6 @@ def _c12(change: pd.DataFrame, data: str, at: str) -> Iterator[tuple]:
     for cross, rate in product(words, OWN_RATES):
         where = f"{words[cross]}, tables at {rate:.2g}"
         yield "C12", f"own_{at}", where, leave_one_out(change, data, cross, rate)
-
-
-def table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns plain's change at the middle rate and what two-fold tables leave, by condition."""
-    found: dict[str, dict[str, str]] = {}
-    for at, head in (("quarter", "¼ into epoch 2"), ("end", "end of epoch 2")):
-        change = changes(rows, at)
-        for data in ran(rows, DATA, "data"):
-            for cross, rule, rate, plain, share in left(change, data):
-                if rate == RATES[rule][1]:
-                    words = f"{data}, {rule} {rate:.2g}{'' if cross else ', no cross'}"
-                    known = plain["all"] >= LEAST  # there is something to leave
-                    found.setdefault(words, {})[f"plain, {head}"] = f"{plain['all']:+.1f} %"
-                    part = estimate(share["all"], "%", 0) if known else "–"
-                    found[words][f"of it left, {head}"] = part
-    return pd.DataFrame.from_dict(found, orient="index").rename_axis("rule, rate")
 
 
 def facts(record: Record) -> dict:
