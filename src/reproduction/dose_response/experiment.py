@@ -208,7 +208,6 @@ def facts(record: Record) -> dict:
     by_label = jump.unstack("objective")
     remedies = ("plain", "fal", "meda", "tail_rewind")
     return by_name(
-        slowest=RATES[0],
         slow=RATES[1],
         fast=RATES[-1],
         valley=valley(rows, world),

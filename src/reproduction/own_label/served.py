@@ -11,10 +11,10 @@ from dataclasses import replace
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reproduction import style, tables
+from reproduction import style
 from reproduction.dose_response import experiment as dose
 from reproduction.dose_response.experiment import best_against_one_epoch, to_one_epoch
-from reproduction.findings import by_name, estimate
+from reproduction.findings import by_name
 from reproduction.judge import evidence
 from reproduction.measure import DRAWN, EXPECTED, POINT, losses, over_objectives, ran, relative
 from reproduction.records import Record
@@ -140,13 +140,3 @@ def served(rows: pd.DataFrame, data: str = "AdsWorld") -> tuple[Figure, dict]:
     points = points.sort_values("objective", key=lambda o: o.map(list(style.OBJECTIVES).index))
     fig = style.by_epoch(points, LOOKS, "loss against one plain epoch's, %")
     return fig, {"data": data, "rate": f"{LIVE_RATE:.2g}"}
-
-
-def numbers(rows: pd.DataFrame) -> None:
-    """Displays each method's loss in AdsWorld at each point of one rate, mean over objectives."""
-    means = to_one_epoch(rows, "AdsWorld").xs(LIVE_RATE, level="rate")
-    found: dict[str, dict[str, str]] = {}
-    for (epoch, name), values in means.groupby(["epoch", "method"]):
-        if epoch > 1 and name in LABELS:
-            found.setdefault(f"{epoch:g}", {})[LABELS[name]] = estimate(values, "%")
-    tables.show(found, "after epochs", "Loss against one plain epoch's, mean over the objectives:")
