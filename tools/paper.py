@@ -29,6 +29,9 @@ from reproduction.ch10_board import experiment as board
 from reproduction.dose_response import experiment as dose_response
 from reproduction.dose_response import figures as dose_figures
 from reproduction.dose_response import production
+from reproduction.first_step import compute, headlines
+from reproduction.first_step import experiment as first_step
+from reproduction.first_step import figures as step_figures
 from reproduction.interplay import experiment as interplay
 from reproduction.measure import intervals
 from reproduction.remedies.board import BOARD, METHODS
@@ -149,12 +152,16 @@ def source(results: Path) -> str:
     def tally(status: str, id: str, *names: str) -> int:
         return [one.status for one in points(id, *names)].count(status)
 
+    lines = (first_step, compute, headlines)
+    rows = [records.read(line.NAME, "long", results).rows for line in lines]
+    first = step_figures.facts(*rows)  # in words, over searches and seeds
     one = judge.claim("C18")
     window = profile("long")
     return environment.get_template("paper.tex.j2").render(
         est=lambda name, digits=1, unit=r"\,\%": estimate(known[name], digits, unit=unit),
         chg=lambda name, digits=1, unit=r"\,\%": estimate(known[name], digits, True, unit),
         mean=mean,
+        two=lambda name, data: latex(str(first[f"{name}.{data}"])).replace(r" \%", r"\,\%"),
         tally=tally,
         n_points=lambda id, *names: len(points(id, *names)),
         span=lambda id, name: latex(judge.found(points(id, name))[0]),
