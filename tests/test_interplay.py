@@ -41,9 +41,7 @@ def made_up() -> pd.DataFrame:
     rows = pd.DataFrame(rows, columns=columns).assign(group="all")
     metric = rows["data"].eq("world").map({True: "expected_logloss", False: "logloss"})
     rows = rows.assign(metric=metric)
-    groups = [rows.assign(group=group) for group in ("0", "1")]
-    auc = rows.assign(metric="auc", value=1.5 - rows["value"])
-    return pd.concat([rows, *groups, auc, rows.assign(metric="calibration", value=1.1)])
+    return pd.concat([rows, rows.assign(metric="calibration", value=1.1)])
 
 
 def test_share_gain_and_rank_are_those_that_were_put_in():
@@ -71,9 +69,7 @@ def test_every_measure_of_c18_is_predicted_and_follows_what_was_put_in():
     assert [status[name] for name in names] == ["holds", "holds", "holds", "fails"]
     facts = experiment.facts(SimpleNamespace(rows=made_up()))
     assert facts["world/leave_one_out_votes/4/3"].mean() == pytest.approx(-4.8, abs=0.05)
-    mean = np.mean(list(SHARES.values()))
-    assert facts["four/meda/new_ids"].mean() == pytest.approx(-0.3 * mean, abs=0.02)
-    assert facts["four/meda/AUC_points"].mean() == pytest.approx(0.3 * mean, abs=0.02)
+    assert facts["calibration/meda"].mean() == pytest.approx(1.1)
 
 
 def test_a_factorization_machine_adds_the_products_of_pairs_to_the_additive_model():

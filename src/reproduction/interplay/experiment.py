@@ -16,10 +16,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from multiepoch_lab.data.ads_world import TASTE_SCALE
-from reproduction import style, tables
-from reproduction.findings import by_name, estimate
+from reproduction import style
+from reproduction.findings import by_name
 from reproduction.judge import evidence
-from reproduction.measure import by_seed, intervals, losses, relative
+from reproduction.measure import intervals, losses, relative
 from reproduction.records import Record
 from reproduction.remedies.board import BASELINES
 from reproduction.runs import NEW_IDS, Profile, Run, over_seeds, run_all
@@ -148,42 +148,9 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
     return evidence(found)
 
 
-def at_four(rows: pd.DataFrame, method: str) -> dict[str, pd.Series]:
-    """Returns what four epochs of a method change against one plain epoch, mean over real labels.
-
-    By what changes: the loss in % over impressions whose ids the window had and over those with a
-    new one, the AUC in points, and calibration, which is 1 where predictions sum to the positives.
-    """
-    real = rows[rows["data"].isin(list(REAL))]
-
-    def points(metric: str, group: str = "all") -> tuple[pd.Series, pd.Series]:
-        ours = losses(real, metric, group, method=method, epoch=JUDGED)
-        return ours, losses(real, metric, group, method="plain", epoch=1.0)
-
-    auc, once = points("auc")
-    return {
-        "known ids": by_seed(relative(*points("logloss", "0"))),
-        "new ids": by_seed(relative(*points("logloss", "1"))),
-        "AUC, points": by_seed(100 * (auc - once)),
-        "calibration": by_seed(points("calibration")[0]),
-    }
-
-
-def calibration_once(rows: pd.DataFrame) -> pd.Series:
-    """Returns the calibration of one plain epoch, mean over real labels, by seed."""
-    return labels(losses(rows, "calibration", method="plain", epoch=1.0)).mean(axis=1)
-
-
-def show(rows: pd.DataFrame) -> None:
-    """Displays what repeated epochs gain on the real labels, by method."""
-    cells, points = {}, {"a quarter into 2": 1.25, "2 epochs": 2, "4": 4, "8": 8}
-    for method, name in {"plain": "plain", **REPEATED}.items():
-        gains = {k: labels(gain(rows, method, at)).mean(axis=1) for k, at in points.items()}
-        found = gains | at_four(rows, method)
-        cells[name] = {words: estimate(values) for words, values in found.items()}
-    once = estimate(calibration_once(rows))
-    note = "Mean over seven labels. Loss in % of one plain epoch's, whose calibration is"
-    tables.show(cells, "method", f"{note} {once}; the last four columns are after four epochs.")
+def calibration(rows: pd.DataFrame, method: str, epoch: float = JUDGED) -> pd.Series:
+    """Returns the predictions' sum over the positives', mean over real labels, by seed."""
+    return labels(losses(rows, "calibration", method=method, epoch=epoch)).mean(axis=1)
 
 
 def facts(record: Record) -> dict:
@@ -191,11 +158,10 @@ def facts(record: Record) -> dict:
     rows = record.rows
     additive = share(rows)
     gains = {method: {epoch: gain(rows, method, epoch) for epoch in EPOCHS} for method in REPEATED}
-    interplay, machine = labels(additive), labels(share(rows, "machine", "additive"))
+    interplay = labels(additive)
     behind = labels(relative(_loss(rows, "tail_rewind", JUDGED), _loss(rows, "meda", JUDGED)))
     return by_name(
         share=interplay,
-        machine=machine,
         share_world=worlds(additive),
         world={m: {e: worlds(of) for e, of in each.items()} for m, each in gains.items()},
         real={m: {e: labels(of) for e, of in each.items()} for m, each in gains.items()},
@@ -204,13 +170,11 @@ def facts(record: Record) -> dict:
         },
         mean_share=interplay.mean(axis=1),
         rank={m: rank(interplay, labels(gains[m][JUDGED])) for m in REPEATED},
-        rank_machine={m: rank(machine, labels(gains[m][JUDGED])) for m in REPEATED},
         calibrated={m: dict(calibrated(additive, gains[m][JUDGED]).items()) for m in REPEATED},
         slope={(m, k): slope(worlds(gains[m][JUDGED], k)) for m in REPEATED for k in SIZES},
         ahead=worlds(gains[OWN][JUDGED]) - worlds(gains["tail_rewind"][JUDGED]),
-        four={m: at_four(rows, m) for m in ("plain", *REPEATED)},
-        calibration_once=calibration_once(rows),
-        quarter={m: labels(gain(rows, m, 1.25)).mean(axis=1) for m in REPEATED},
+        calibration={m: calibration(rows, m) for m in REPEATED},
+        calibration_once=calibration(rows, "plain", 1.0),
         threshold={n: chosen(under_production_rule("tail_rewind", n)).hyperparameter for n in REAL},
         behind={
             "all": behind.mean(axis=1),
