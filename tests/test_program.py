@@ -59,7 +59,7 @@ def test_every_piece_of_the_program_is_written_in_a_notebook():
 
 @each_chapter
 def test_half_of_the_code_is_shown(path):
-    hidden = n_lines(code_cells(path, "hide-input"))
+    hidden = sum(n_lines(code_cells(path, tag)) for tag in ("hide-input", "hide-cell"))
     assert n_lines(code_cells(path)) >= 2 * hidden, f"{path.stem}: {hidden} lines are folded"
 
 

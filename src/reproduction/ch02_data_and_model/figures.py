@@ -1,7 +1,6 @@
 """Draws the figures and the table of chapter 3."""
 
 from collections.abc import Mapping
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,7 +9,6 @@ from matplotlib.figure import Figure
 from multiepoch_lab.data import Log
 from reproduction import style
 from reproduction.ch02_data_and_model import experiment
-from reproduction.findings import estimate
 from reproduction.measure import pick, share_of_gap_closed
 
 
@@ -87,27 +85,3 @@ def gap(rows: pd.DataFrame) -> Figure:
     axes.set_ylim(-20, 1.4 * points["value"].max())
     axes.legend(loc="lower right")
     return fig
-
-
-def results(rows: pd.DataFrame, source: str) -> pd.DataFrame:
-    """Returns logloss and AUC at the end of the epoch as text, a column per objective."""
-    final = partial(experiment.final, rows, source)
-    closed = experiment.gap_closed(rows) if source == "AdsWorld" else {}
-
-    def result(name: str) -> dict[str, str]:
-        model, constant = (final(metric, name) for metric in ("logloss", "constant_logloss"))
-        lines = {
-            "logloss, best constant": estimate(constant, digits=4),
-            "logloss, model": estimate(model, digits=4),
-            "model against constant, %": estimate(100 * (model / constant - 1), digits=1),
-            "AUC, model": estimate(final("auc", name), digits=3),
-        }
-        if name in closed:
-            bayes = {metric: final(f"bayes_{metric}", name) for metric in ("logloss", "auc")}
-            lines["logloss, Bayes optimum"] = estimate(bayes["logloss"], digits=4)
-            lines["AUC, Bayes optimum"] = estimate(bayes["auc"], digits=3)
-            lines["share of the gap closed, %"] = estimate(closed[name], digits=1)
-        return lines
-
-    names = experiment.objectives(rows, source)
-    return pd.DataFrame({style.spelled(name): result(name) for name in names})

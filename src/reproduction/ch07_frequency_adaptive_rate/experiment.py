@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 from multiepoch.optim import FrequencyAdaptiveLR
 from multiepoch_lab.data import Log
 from multiepoch_lab.methods import FAL_SCALES
-from reproduction import style, tables
+from reproduction import style
 from reproduction.dose_response import production
-from reproduction.findings import estimate
 from reproduction.measure import by_seed, jump, losses, pick, ran, relative
 from reproduction.runs import Profile, Run, over_seeds, run_all
 
@@ -122,17 +121,3 @@ def left_and_best(rows: pd.DataFrame) -> Figure:
         above.annotate(words, (x, -0.55), xytext=(3, 0), textcoords="offset points", **look)
     style.reference(below, vertical=True)
     return fig
-
-
-def numbers(rows: pd.DataFrame) -> None:
-    """Displays what each scale leaves of the jump, and its loss against the plain one."""
-    left, best = jump_left(rows), best_against(rows, PLAIN)
-    last = rows["epoch"].max()
-    points = {"quarter of epoch 1": 0.25, "end of epoch 1": 1.0, f"end of epoch {last:g}": last}
-    found = {}
-    for name in ran(rows, FAL_SCALES):
-        found[name] = {"jump left": estimate(left[name], "%", 0), "best": estimate(best[name], "%")}
-        for words, epoch in points.items():
-            found[name][words] = estimate(against_plain(rows, name, epoch), "%")
-    note = "Loss against the plain optimizer, with 95 % intervals if there are several seeds."
-    tables.show(found, "scale", note)

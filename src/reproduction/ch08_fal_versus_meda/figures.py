@@ -1,12 +1,10 @@
 """The figures and tables of chapter 8."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reproduction import style, tables
+from reproduction import style
 from reproduction.dose_response import experiment as dose
 from reproduction.dose_response import production
 from reproduction.findings import estimate
@@ -18,7 +16,6 @@ from reproduction.remedies.board import METHODS
 SOURCE, RATE, OBJECTIVE = "AdsWorld", production.BEST, dose.SPARSEST["AdsWorld"]
 SHOWN = ("plain", "fal", "meda", "tail_rewind")
 INTERACTIVE = "fig-eight-interactive"
-POINTS = {1.25: "¼ into epoch 2", 2.0: "end of epoch 2", 3.0: "end of epoch 3"}
 
 
 @style.shown("fig-eight-leak")
@@ -37,19 +34,6 @@ def leak(found: pd.DataFrame) -> tuple[Figure, dict]:
     first, last = found.iloc[0], found.iloc[-1]
     numbers = {"once": first["second_epoch"], "once_new": first["new_day"]}
     return fig, numbers | {"often": last["second_epoch"], "often_new": last["new_day"]}
-
-
-def difference_table(rows: pd.DataFrame, method: str, others: Sequence[str]) -> None:
-    """Displays a method's loss against others' in %, by point of training."""
-    changes = {
-        f"against {METHODS[o].label}": dose.against(rows, "AdsWorld", method, o) for o in others
-    }
-    found = {
-        words: {name: estimate(change[epoch]) for name, change in changes.items()}
-        for epoch, words in POINTS.items()
-        if epoch <= rows["epoch"].max()
-    }
-    tables.show(found, f"{METHODS[method].label}'s loss, %")
 
 
 def shown_rows(record: Record, source: str = SOURCE) -> pd.DataFrame:

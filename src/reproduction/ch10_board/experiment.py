@@ -230,5 +230,4 @@ def facts(record: Record) -> dict:
             "kuairand": chosen(on_board("tail_rewind", "half of kuairand")).hyperparameter,
         },
         n_below={key: float(sum(high < 0 for _, _, high in of)) for key, of in spans.items()},
-        n_above={key: float(sum(low > 0 for _, low, _ in of)) for key, of in spans.items()},
     )

@@ -4,10 +4,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reproduction import style, tables
+from reproduction import style
 from reproduction.ch11_new_data_every_day import experiment as days
 from reproduction.ch11_new_data_every_day import scale
-from reproduction.findings import estimate
 from reproduction.measure import ran
 
 # By setting: whose style its line has, and what tells it apart.
@@ -105,13 +104,6 @@ def from_day_three_on(rows: pd.DataFrame) -> Figure:
     fig.supylabel("two epochs against one, %", fontsize=12)
     style.legend_outside(fig, grid[0])
     return fig
-
-
-def gains(rows: pd.DataFrame) -> None:
-    """Displays each setting's loss against one epoch a day in %."""
-    head = f"mean from day {days.FIRST_DAY} on"
-    found = {setting: {head: estimate(days.later(rows, setting))} for setting in ran(rows, LINES)}
-    tables.show(found, f"loss against {days.ONE_EPOCH}, %")
 
 
 def _days(axes: Axes, last: float) -> None:

@@ -186,7 +186,7 @@ def threshold(most: pd.Series, kind: str) -> pd.Series:
 
 def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
-    gains, after_two = gain(record.rows), gain(record.rows, 2)
+    gains = gain(record.rows)
     most = largest(gains)
     return by_name(
         slope=slope(gains),
@@ -197,14 +197,11 @@ def facts(record: Record) -> dict:
             name: {kind: n / 1e6 for kind, n in shown_up_to(gains, name).items()}
             for name in ("meda", OWN)
         },
-        in_proportion=threshold(most, IDS),
         at_a_million=gains[LOOKUPS, "meda"].xs(1_000_000, level="unique"),
         in_proportion_world=threshold(most, LOOKUPS),
         four_million={
             name: gains[IDS, name].xs(4_000_000, level="unique") for name in ("meda", OWN)
         },
-        two=largest(after_two),
-        slope_two=slope(after_two),
         own_rate=chosen_rates(record.rows),
         collapsed={kind: int((gains[kind, OWN] > 5).sum()) for kind in GROWS},  # runs
     )

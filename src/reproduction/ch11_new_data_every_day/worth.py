@@ -192,11 +192,9 @@ def facts(record: Record) -> dict:
     by_epoch = after_first(worth)
     tails = {"fixed": by_epoch.xs(FIXED), "scaled": by_epoch.xs(TAIL)}
     by_epoch = by_epoch.drop(index=FIXED)
-    total = worth.drop(columns=8.0) - 1  # against one plain epoch
     return by_name(
         by_window=by_epoch.stack().dropna(),
-        total=total.stack(),
-        mean=total.groupby(["remedy", "seed"]).mean().stack(),
+        total=(worth.drop(columns=8.0) - 1).stack(),  # against one plain epoch
         largest={
             name: of.xs(of.index.unique("unique").max(), level="unique").stack()
             for name, of in tails.items()

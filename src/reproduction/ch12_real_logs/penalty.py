@@ -82,12 +82,9 @@ def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
     found = changes(record.rows)
     scanned = found.xs("whole_l2")
-    gain = scanned["gain"]
     counts = by_penalty(read_bars())
     return by_name(
         scan=scanned.groupby(["coefficient", "seed"]).mean(),
-        taken=100 * (1 - gain.xs(1e-6) / gain.xs(0.0)),
-        jump=scanned["jump"],
         at_256=found.xs(256, level="batch"),
         public_runs={"small": counts.loc[SMALL].sum(), "large": counts.loc[LARGE].sum()},
         first_best={"small": counts.loc[SMALL, True], "large": counts.loc[LARGE, True]},

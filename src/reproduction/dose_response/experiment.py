@@ -203,19 +203,14 @@ def facts(record: Record) -> dict:
     methods = rows.groupby("stratum")["method"].unique()
     full = [name for name, found in methods.items() if set(FEW) <= set(found)]
     size = {name: dose(rows, name) for name in full}
-    means = size[world].groupby("rate").mean()
     jump = jumps(rows, world, method="plain")
     by_label = jump.unstack("objective")
     remedies = ("plain", "fal", "meda", "tail_rewind")
     return by_name(
-        slow=RATES[1],
-        fast=RATES[-1],
         valley=valley(rows, world),
         dose=size,
-        growth=means.iloc[-1] / means.iloc[0],
         jump=jump,
         order=by_label[SPARSEST[world]] - by_label["click"],
-        order_cart=by_label[SPARSEST[world]] - by_label["add_to_cart"],
         left={name: share_left(rows, name) for name in full},
         log_linear={  # FAL by the logarithm against FAL by the count
             end: _best_against(rows, (world, "fal", end), (f"{world}, linear", "fal, linear", end))
@@ -229,8 +224,5 @@ def facts(record: Record) -> dict:
         plain=to_one_epoch(rows, world).xs("plain", level="method"),
         cross=_of_the_cross(rows, world),
         like=against(rows, log, "fal", "meda", "like"),
-        click_dose=dose(rows, log, "click"),
-        click_left=share_left(rows, log, "click"),
         click_fal=against(rows, log, "fal", "meda", "click"),
-        log_tail=against(rows, log, "tail_rewind", "meda"),
     )

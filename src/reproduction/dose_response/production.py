@@ -105,6 +105,4 @@ def facts(record: Record) -> dict:
         left_plain={name: experiment.share_left(rows, name, start="plain") for name in sources},
         change={name: of.xs(BEST, level="rate") for name, of in course.items()},
         fal_meda={name: of[2.0] for name, of in fal.items()},
-        fal_quarter={name: of[1.25] for name, of in fal.items()},
-        tail_meda={name: against(rows, name, "tail_rewind", "meda")[2.0] for name in sources},
     )

@@ -191,13 +191,12 @@ def facts(record: Record) -> dict:
     """
     change = {at: changes(record.rows, at) for at in POINTS}
     words = {True: "cross", False: "no_cross"}
-    plain, share, own, means = {}, {}, {}, []
+    share, own, means = {}, {}, []
     for data, (at, of) in product(DATA, change.items()):
         for cross, rule, rate, its, part in left(of, data):
             if at == "quarter" and its["all"] >= LEAST:
                 means.append(float(part["all"].mean()))
             if rate == RATES[rule][1]:
-                plain[data, rule, words[cross], at] = float(its["all"])
                 share[data, rule, words[cross], at] = part
         for cross in words:
             own[data, words[cross], at] = leave_one_out(of, data, cross, OWN_RATES[1])
@@ -205,7 +204,6 @@ def facts(record: Record) -> dict:
     return by_name(
         kept={side: 100 - gone(change["quarter"], *side) for side in sides},
         tenths={side: tenths(record.rows, *side) for side in sides},
-        plain=plain,
         left=share,
         own=own,
         most_left=max(means),

@@ -29,7 +29,7 @@ def quarters(rows: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
 def facts(record: Record) -> dict:
     """Returns the values that the findings speak of, by name."""
     first, later = quarters(record.rows)
-    return by_name(first=first, later=later, jump=jump(record.rows, metric=None, method="plain"))
+    return by_name(first=first, later=later)
 
 
 # Figures ----------------------------------------------------------------------------------------
