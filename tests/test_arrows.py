@@ -31,7 +31,6 @@ BARE = (
     "multiepoch.remedies",
     "multiepoch_lab.model",
     "multiepoch_lab.methods",
-    "multiepoch_lab.regime",
 )
 
 

@@ -39,19 +39,20 @@ def test_open_bandit_has_all_campaigns_of_both_policies(tmp_path):
     assert log["date"].tolist() == ["2019-11-23"] * 3 + ["2019-11-24"] * 3
 
 
-def test_a_log_is_a_line_and_says_what_was_not_measured():
+def test_a_log_is_a_line():
     change = Estimate(-0.04, -1.0, 1.0)
-    method = {"quarter": change, "second": Estimate(12.0, 10.0, 14.0), "in_one_epoch": change}
+    line = {"quarter": change, "second": Estimate(12.0, 10.0, 14.0), "against_plain": change}
     found = {
-        "methods": [method | {"label": name} for name in ("plain", "row-wise Adagrad")],
-        "own_label": None,
-        "expected": {"rise": 20.6},
-        "interplay": None,
+        "methods": [
+            line | {"label": name}
+            for name in ("plain", "row-wise Adagrad", "mean of ends", "additive")
+        ],
+        "outlook": {"half": 0.84},
+        "half_measured": 0.66,
         "advised": None,
     }
     cells = dict(zip(real_logs.HEADS, real_logs.line("mine", found), strict=True))
     assert cells["plain, ¼ into epoch 2"] == "0.0\u00a0% [−1.0, 1.0]"
     assert cells["plain, end of epoch 2"] == "+12.0\u00a0% [10.0, 14.0]"
-    assert cells["expected by rule of thumb"] == "+21\u00a0%"
-    missing = ("the same, own label left out", "second epoch with tail rewind")
-    assert all(cells[name] == "–" for name in missing) and cells["advice"] == "none"
+    assert cells["half an interval: expected, measured"] == "±0.8, ±0.7\u00a0%"
+    assert cells["advice"] == "none"

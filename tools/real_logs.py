@@ -24,13 +24,12 @@ LOGS = {
 }
 HEADS = (
     "log",
+    "half an interval: expected, measured",
     "plain, ¼ into epoch 2",
-    "the same, own label left out",
     "plain, end of epoch 2",
-    "expected by rule of thumb",
     "one epoch: row-wise Adagrad against plain",
-    "additive model against full",
-    "second epoch with tail rewind",
+    "mean of ends against plain",
+    "additive against plain",
     "advice",
 )
 
@@ -44,20 +43,17 @@ def _cell(found: Estimate | None) -> str:
 
 def line(name: str, found: dict) -> list[str]:
     """Returns the cells of one log, in the order of HEADS."""
-    methods = {one["label"]: one for one in found["methods"]}
-    plain, tail = methods["plain"], methods.get("tail rewind")
-    control, advised = found["own_label"], found["advised"]
-    rise = f"{found['expected']['rise']:+.0f}\u00a0%" if found["expected"] else "–"
-    interplay = found["interplay"]
+    lines = {one["label"]: one for one in found["methods"]}
+    plain, advised = lines["plain"], found["advised"]
     return [
         name,
+        f"±{found['outlook']['half']:.1f}, ±{found['half_measured']:.1f}\u00a0%",
         _cell(plain["quarter"]),
-        _cell(control and control["control"]),
         _cell(plain["second"]),
-        rise,
-        _cell(methods["row-wise Adagrad"]["in_one_epoch"]),
-        _cell(interplay and interplay[1]),
-        _cell(tail and tail["second"]),
+        *(
+            _cell(lines[k]["against_plain"])
+            for k in ("row-wise Adagrad", "mean of ends", "additive")
+        ),
         f"{advised[0]}, {advised[1]} epoch{'s' * (advised[1] > 1)}" if advised else "none",
     ]
 

@@ -6,7 +6,7 @@
     python -m tools.record_compare report kuairand
 
 Writes results/cpu/compare_NAME.json, and of KuaiRand, which book/your-logs.md shows, also the
-table, two figures, the call and what inspect prints.
+table, a figure, the call and what inspect prints.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ def main() -> None:
             f"{found['seeds']} seeds, {found['cpu_seconds']:.0f} s of CPU time\n",
             "_inspect.txt": inspect(Path(found["data"]["source"])) + "\n",
             "_click.svg": figures.curves(found, "is_click"),
-            "_rows.svg": figures.frequencies(found),
         }
     for end, text in parts.items():
         write_text(TARGET / f"compare_{asked.name}{end}", text)

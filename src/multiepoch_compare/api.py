@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -13,7 +12,6 @@ import pyarrow as pa
 from markupsafe import escape
 
 from multiepoch_compare import command, figures
-from multiepoch_compare.readers import files
 from multiepoch_compare.record import loads
 from multiepoch_lab.data import check
 from multiepoch_lab.data.log import DataError
@@ -22,7 +20,7 @@ from multiepoch_lab.data.log import DataError
 def compare(
     data: str | Path | pd.DataFrame, *, out: str | Path = "report", **options: Any
 ) -> pd.DataFrame:
-    """Trains every method on a log, writes the report, and draws it if this is a notebook.
+    """Trains every line on a log, writes the report, and draws it if this is a notebook.
 
     In a script, call it under `if __name__ == "__main__":`, since models are trained in processes
     of their own.
@@ -31,10 +29,10 @@ def compare(
         data: A DataFrame, a CSV or Parquet file, or a folder of them.
         out: The folder of the report. A call that was interrupted resumes there.
         options: Those of `multiepoch compare`, with underscores, such as ids=["user", "item"],
-            labels=["click"], day="date", cross=[["user", "item"]], test_days=2 or quick=True.
+            labels=["click"], day="date", cross=[["user", "item"]] or test_days=2.
 
     Returns:
-        A row per method: its epochs, its test logloss by objective, and the difference in % to the
+        A row per line: its epochs, its test logloss by objective, and the difference in % to the
         constant and to the best plain training, with the bounds of its interval. `attrs["report"]`
         holds the whole record.
 
@@ -45,7 +43,7 @@ def compare(
     with tempfile.TemporaryDirectory() as folder:
         name = str(data)
         if isinstance(data, pd.DataFrame):
-            name, data = "DataFrame", _written(data, Path(folder))
+            name, data = "DataFrame", _written(data, Path(folder) / "DataFrame.parquet")
         command.run([str(data), *words], [name, *words], name)
     found = loads((Path(out) / "report.json").read_text(encoding="utf-8"))
     if "ipykernel" in sys.modules:
@@ -64,16 +62,17 @@ def compare(
     return table
 
 
-def _written(data: pd.DataFrame, folder: Path) -> Path:
-    """Writes a Parquet file that is the same file, by name and time, if the data are the same."""
-    path = folder / "DataFrame.parquet"
+def _written(data: pd.DataFrame, path: Path) -> Path:
+    """Writes a Parquet file; names of columns become texts, and periods their first moments."""
+    data = data.rename(columns=str)
+    for name, kind in data.dtypes.items():
+        if isinstance(kind, pd.PeriodDtype):
+            data[name] = data[name].dt.start_time
     try:
         data.to_parquet(path, index=False)
     except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
         remedy = "name each column, and give it values of one type"
         raise DataError(f"DataFrame: {check.reason(error)}; {remedy}.") from error
-    path = path.rename(folder / f"{files.fingerprint([path], None)}.parquet")
-    os.utime(path, (0, 0))
     return path
 
 
@@ -81,5 +80,5 @@ def _show(found: dict) -> None:
     from IPython.display import HTML, display
 
     sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in found["headline"])
-    curves = "".join(str(figures.curves(found, name)) for name in found["objectives"])
+    curves = str(figures.curves(found, found["objectives"][0]))
     display(HTML(f'{sentences}<div style="max-width: 40rem">{curves}</div>'))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -12,7 +13,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from multiepoch_compare.readers.files import disk_error
 from multiepoch_lab.data.log import DataError
 from multiepoch_lab.files import write_text
 
@@ -32,7 +32,18 @@ def say(line: str) -> None:
 def listed(names: Iterable[str]) -> str:
     """Joins names as `compare` splits them."""
     odd = re.compile(r'[,"]|^\s|\s$')
-    return ",".join(f'"{n.replace(chr(34), chr(34) * 2)}"' if odd.search(n) else n for n in names)
+    quoted = {
+        n: f'"{n.replace(chr(34), chr(34) * 2)}"' for n in map(str, names) if odd.search(str(n))
+    }
+    return ",".join(quoted.get(str(n), str(n)) for n in names)
+
+
+def disk_error(error: OSError, folder: Path) -> DataError:
+    """Returns the error for a folder that cannot be written to."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "space left" in str(error)
+    reason = "the disk is full" if full else f"cannot be written to ({error.strerror or error})"
+    remedy = "free some space" if full else "make it writable"
+    return DataError(f"{folder}: {reason}; {remedy}, or {REMEDY}.")
 
 
 @contextlib.contextmanager
@@ -60,7 +71,7 @@ def folder(out: Path, call: list[str]) -> Iterator[Path]:
             (out / SHARED).unlink(missing_ok=True)
             write_text(record, json.dumps(call))
         except OSError as error:
-            raise disk_error(error, out, REMEDY) from error
+            raise disk_error(error, out) from error
         try:
             yield out
         finally:

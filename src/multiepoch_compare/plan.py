@@ -1,4 +1,4 @@
-"""The plan of a comparison: the split by day, the methods, and the trials of each."""
+"""The plan of a comparison: the split by day, the lines, and the trials of each."""
 
 from __future__ import annotations
 
@@ -8,67 +8,187 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 
-from multiepoch_compare.readers import MappedLog
+from multiepoch_compare.readers import WholeLog
 from multiepoch_lab.data.log import DataError, Log
 from multiepoch_lab.methods import METHODS, Hyperparameter
-from multiepoch_lab.train.metrics import entropy
 
 DENSE_LR = 1e-3
 STEP = 10**0.5
-MAX_TRAIN, MAX_TEST = 10_000_000, 1_000_000  # impressions; the latest are kept
-MAX_CONTROL_ROWS = 1_000_000  # of all tables: the control takes 0.6 GB in each process then
 PARTS = ("train", "validation", "test")
-CONTROL = "two-fold tables"
-FEW = 0.01  # the share of impressions that may lie far outside
-TWICE = 0.2  # the share of rows that may repeat an earlier one
 LEAST_STEPS, LARGEST_BATCH = 200, 2048
-COLLAPSE = 0.5  # %: a rise of the logloss by at least this, clearly above 0, is a collapse
-COARSEST = 1.5  # %: if half an interval is likely to be wider, a test part decides nothing
 MOST, NEARLY_EMPTY = 0.25, 0.05  # of all impressions: the share of a part, and of a day in it
-# The logits of two models for an impression differ by about so much: on KuaiRand, half an interval
-# is then 0.35 %, as was measured between one and two epochs of MEDA.
-SPREAD = 0.3
 
 
 class Candidate(NamedTuple):
-    """How a method with a learning rate for the tables is built and tuned.
+    """How a line with a learning rate for the tables is built and tuned.
 
     method: A key of METHODS. second: The second value of its hyperparameter that is tried. rule:
-    How tables are updated. model: "full", DROPPED or ADDITIVE.
+    How tables are updated. model: "full", DROPPED or ADDITIVE. serve: As of a trial.
     """
 
     method: str = "plain"
     second: Hyperparameter = None
+    rule: str = "rowwise_adagrad"
+    model: str = "full"
+    serve: str = "end"
+
+
+PLAIN, ADAGRAD, TAIL, MEDA = "plain", "row-wise Adagrad", "tail rewind", "MEDA"
+DROPPED, ADDITIVE = "sparsest dropped", "additive"
+ENDS = "mean of ends"  # of a reset: what is served is the mean over ends from epoch 2 on
+PAIR = "two models averaged"
+SPARSE, FAL = "sparse optimizer", "FAL"
+REPEATED = "plain repeated"  # several epochs of plain training, tuned for several
+LINES = {
+    ADAGRAD: Candidate(),
+    PAIR: Candidate(serve="pair"),
+    MEDA: Candidate("meda"),
+    TAIL: Candidate("tail_rewind", 20),
+    ENDS: Candidate(serve="mean"),
+    DROPPED: Candidate(model=DROPPED),
+    ADDITIVE: Candidate(rule="adam", model=ADDITIVE),
+    SPARSE: Candidate(rule="adam"),
+    FAL: Candidate("fal", "square root"),
+}
+ON_REQUEST = (SPARSE, FAL)  # only if --methods names it
+RESETS = (MEDA, TAIL)  # in one epoch, these are row-wise Adagrad
+# Trained for one epoch, and searched by themselves or around the best one of row-wise Adagrad.
+ONE_EPOCH = (PAIR, DROPPED, ADDITIVE)
+AROUND = (PAIR, DROPPED, ENDS, *RESETS)
+ONCE = (PLAIN, ADAGRAD, SPARSE, *ONE_EPOCH)  # judged after one epoch
+# By what they hold in memory and serve, the least first: one column less; a number a row; that and
+# counts; what a reset needs to know; two numbers for each float; a second copy; a second model.
+BY_COST = (DROPPED, ADAGRAD, FAL, TAIL, MEDA, SPARSE, ENDS, PAIR)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One model trained once.
+
+    Attributes:
+        label: The line in tables and figures.
+        method: A key of METHODS.
+        epochs: To train for.
+        serve: What is measured: "end", the model as it is; "mean", the mean of the ends of epochs
+            from the second on; "pair", the mean of the predictions of two models after one epoch.
+    """
+
+    label: str
+    method: str
+    dense_lr: float
+    embedding_lr: float
+    hyperparameter: Hyperparameter = None
+    seed: int = 0
     rule: str = "adam"
     model: str = "full"
+    eps: float = 1e-8
+    epochs: int = 1
+    serve: str = "end"
+
+    def __str__(self) -> str:
+        return f"{self.label}, {self.in_words()}, seed {self.seed}"
+
+    def in_words(self) -> str:
+        """Describes the learning rates and the hyperparameter."""
+        words = f"learning rate {self.dense_lr:.2g}"
+        if self.dense_lr != self.embedding_lr:
+            words += f", {self.embedding_lr:.2g} for the tables"
+        if self.eps != Trial.eps:
+            words += f", epsilon {self.eps:.1g}"
+        if self.hyperparameter is not None:
+            words += f", {METHODS[self.method].hyperparameter} {self.hyperparameter}"
+        return words
+
+    @property
+    def training(self) -> Trial:
+        """What is trained: trials that differ in what they serve, or are called, share it."""
+        return replace(self, label="", epochs=0, serve="end")
+
+    @property
+    def first_epoch(self) -> Trial:
+        """What is trained in the first epoch, in which nothing is reset."""
+        resets = [LINES[label].method for label in RESETS]
+        start = {"method": "plain", "hyperparameter": None} if self.method in resets else {}
+        return replace(self.training, **start)
 
 
-SPARSE, ADAGRAD, TAIL = "sparse optimizer", "row-wise Adagrad", "tail rewind"
-DROPPED, ADDITIVE, ADAMAR = "sparsest dropped", "additive", "AdamAR"
-ENDS = "mean of ends"  # of the better reset: what is served is the mean over ends from epoch 2 on
-_ROW_WISE = "rowwise_adagrad"
-TABLE_RATE_METHODS = {
-    SPARSE: Candidate(),
-    ADAGRAD: Candidate(rule=_ROW_WISE),
-    "FAL": Candidate("fal", "square root", _ROW_WISE),
-    "MEDA": Candidate("meda", rule=_ROW_WISE),
-    TAIL: Candidate("tail_rewind", 20, _ROW_WISE),
-    DROPPED: Candidate(rule=_ROW_WISE, model=DROPPED),
-    ADDITIVE: Candidate(model=ADDITIVE),
-    ADAMAR: Candidate("adamar", 1e-3),
-}
-RESETS = ("MEDA", TAIL)  # in one epoch, these are row-wise Adagrad
-ONCE = ("plain", SPARSE, ADAGRAD, DROPPED, ADDITIVE)  # judged after one epoch, and tuned for it
-# Those of which several epochs are a line of their own, tuned for several.
-REPEATED = {"plain": "plain, repeated", ADAGRAD: "row-wise Adagrad, repeated"}
-# By what they hold in memory and serve, the least first: one column less; a number a row; that and
-# counts; what a reset needs to know; a second copy; two numbers for each float, and more.
-BY_COST = (DROPPED, ADAGRAD, REPEATED[ADAGRAD], "FAL", TAIL, "MEDA", ENDS, SPARSE, ADAMAR)
-ON_REQUEST = (SPARSE, "FAL", ADAMAR)  # only if --methods names it
-AROUND = (DROPPED, *RESETS)  # searched around the best rates of one epoch of row-wise Adagrad
+def lines(methods: Collection[str] = ()) -> list[str]:
+    """Returns the lines beside plain: those named, or all but ON_REQUEST.
+
+    Row-wise Adagrad comes with what is searched around it, and a reset with the mean of its ends.
+    """
+    found = {k for k in LINES if (k in methods if methods else k not in ON_REQUEST)}
+    if not found.isdisjoint(AROUND):
+        found.add(ADAGRAD)
+    if ENDS in found and found.isdisjoint(RESETS):
+        found.update(RESETS)
+    return [label for label in LINES if label in found]
+
+
+def trials(epochs: int, methods: Collection[str] = (), budget: int = 6) -> dict[str, list[Trial]]:
+    """Returns the trials of plain and of each line that is searched by itself, by its label.
+
+    These are rates of the tables, of row-wise Adagrad in half decades, and a second value of the
+    hyperparameter or of the dense rate; the most promising first.
+    """
+    shared = [DENSE_LR * STEP**k for k in (0, 1, -1, 2, 3)]
+    found = {PLAIN: [Trial(PLAIN, "plain", lr, lr, epochs=epochs) for lr in shared]}
+    for label in lines(methods):
+        if label in AROUND:
+            continue
+        method, second, rule, model, _ = LINES[label]
+        default = METHODS[method].grid[0]
+        its = {"rule": rule, "model": model, "epochs": 1 if label in ONE_EPOCH else epochs}
+        first = Trial(label, method, DENSE_LR, 0.0, default, **its)
+        # Between logs, the best rate of row-wise Adagrad differs by a factor of several hundred.
+        steps = (2, 1, 3) if rule == "adam" else (5, 3, 4, 2, 1)
+        several = [replace(first, embedding_lr=DENSE_LR * STEP**k) for k in steps]
+        other = {"dense_lr": DENSE_LR * STEP} if second is None else {"hyperparameter": second}
+        found[label] = [*several, replace(several[0], **other)]
+    return {label: several[:budget] for label, several in found.items()}
+
+
+def around(
+    best: Trial, eps: float, epochs: int, methods: Collection[str] = (), budget: int = 6
+) -> dict[str, list[Trial]]:
+    """Returns further trials of row-wise Adagrad, and those of AROUND, by label.
+
+    best: The best rates of one epoch of row-wise Adagrad. eps: Makes a row's first step small.
+    """
+    small = replace(best, eps=eps, epochs=epochs)
+    slower = replace(best, embedding_lr=best.embedding_lr / STEP)
+    found = {ADAGRAD: [small, replace(small, embedding_lr=best.embedding_lr * STEP)]}
+    for label in lines(methods):
+        if label not in AROUND:
+            continue
+        method, second, _, model, serve = LINES[label]
+        its = {"label": label, "model": model, "serve": serve}
+        its["epochs"] = 1 if label in ONE_EPOCH else epochs
+        kinds = [(method, METHODS[method].grid[0] if second is None else second)]
+        if label == ENDS:  # of each reset that is tried
+            kinds = [LINES[k][:2] for k in RESETS if k in lines(methods)]
+        found[label] = [
+            replace(one, method=kind, hyperparameter=value, **its)
+            for kind, value in kinds
+            for one in (best, slower, small)[: max(1, budget // 2)]
+        ]
+    return found
+
+
+def at_the_edge(chosen: Trial, tried: Sequence[Trial]) -> bool:
+    """Tells if no higher, or no lower, rate of the tables was tried than the one chosen.
+
+    What is searched around the best rate of row-wise Adagrad has no edge of its own.
+    """
+    if chosen.label in AROUND:
+        return False
+    rates = {round(math.log10(one.embedding_lr), 6) for one in tried}
+    return len(rates) > 1 and round(math.log10(chosen.embedding_lr), 6) in (min(rates), max(rates))
+
+
+# The split ----------------------------------------------------------------------------------------
 
 
 def batch_size(n: int) -> int:
@@ -82,152 +202,30 @@ def batch_size(n: int) -> int:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One model trained once."""
-
-    label: str  # the method's name in tables and figures
-    method: str  # a key of METHODS
-    dense_lr: float
-    embedding_lr: float
-    hyperparameter: Hyperparameter = None
-    seed: int = 0
-    rule: str = "adam"
-    model: str = "full"
-    eps: float = 1e-8
-    average: bool = False  # serves the mean of the ends of epochs, from the second on
-
-    def __str__(self) -> str:
-        return f"{self.label}, {self.in_words()}, seed {self.seed}"
-
-    def in_words(self) -> str:
-        """Describes the learning rates and the hyperparameter."""
-        words = f"learning rate {self.dense_lr:.2g}"
-        if self.label != "plain":
-            words += f", {self.embedding_lr:.2g} for the tables"
-        if self.eps != Trial.eps:
-            words += f", epsilon {self.eps:.1g}"
-        if self.hyperparameter is not None:
-            words += f", {METHODS[self.method].hyperparameter} {self.hyperparameter}"
-        return words
-
-
-def labels(methods: Collection[str] = ()) -> list[str]:
-    """Returns the methods beside plain: those named, or all but ON_REQUEST.
-
-    Row-wise Adagrad comes with what is searched around it, whose first epoch is its own.
-    """
-    found = [k for k in TABLE_RATE_METHODS if (k in methods if methods else k not in ON_REQUEST)]
-    needed = [ADAGRAD] if ADAGRAD not in found and not {*found}.isdisjoint(AROUND) else []
-    return [*needed, *found]
-
-
-def trials(budget: int = 6, methods: Collection[str] = ()) -> dict[str, list[Trial]]:
-    """Returns the trials of plain and of each method that is searched by itself, by its label.
-
-    These are rates of the tables, of row-wise Adagrad in half decades, and a second value of the
-    hyperparameter or of the dense rate; the most promising first.
-    """
-    shared = [DENSE_LR, DENSE_LR * STEP, DENSE_LR / STEP, DENSE_LR * STEP**2]
-    found = {"plain": [Trial("plain", "plain", lr, lr) for lr in shared]}
-    for label in labels(methods):
-        if label in AROUND:
-            continue
-        method, second, rule, model = TABLE_RATE_METHODS.get(label, Candidate(rule=_ROW_WISE))
-        default = METHODS[method].grid[0]
-        first = Trial(label, method, DENSE_LR, 0.0, default, rule=rule, model=model)
-        # Between logs, the best rate of row-wise Adagrad differs by a factor of several hundred.
-        steps = (2, 1, 3) if rule == "adam" else (5, 3, 4, 2, 1)
-        tables = (DENSE_LR * STEP**k for k in steps)
-        several = [replace(first, embedding_lr=lr) for lr in tables]
-        other = {"dense_lr": DENSE_LR * STEP} if second is None else {"hyperparameter": second}
-        found[label] = [*several, replace(several[0], **other)]
-    return {label: several[:budget] for label, several in found.items()}
-
-
-def around(
-    best: Trial, eps: float, budget: int = 6, methods: Collection[str] = ()
-) -> dict[str, list[Trial]]:
-    """Returns further trials of row-wise Adagrad, and those of AROUND, by label.
-
-    best: The best rates of one epoch of row-wise Adagrad. eps: Makes a row's first step small.
-    """
-    small = replace(best, eps=eps)
-    slower = replace(best, embedding_lr=best.embedding_lr / STEP)
-    found = {ADAGRAD: [small, replace(small, embedding_lr=best.embedding_lr * STEP)]}
-    for label in labels(methods):
-        if label in AROUND:
-            method, second, _, model = TABLE_RATE_METHODS[label]
-            its = {"label": label, "method": method, "model": model}
-            its["hyperparameter"] = METHODS[method].grid[0] if second is None else second
-            found[label] = [replace(one, **its) for one in (best, slower, small)]
-    return {label: several[: max(1, budget // 2)] for label, several in found.items()}
-
-
-def control(plain: Trial) -> Trial:
-    """Returns plain training with two-fold tables: no row holds a label it helps to learn from."""
-    return replace(plain, label=CONTROL, method="two_fold")
-
-
-@dataclass(frozen=True)
 class Split:
-    """The first and last day of each of PARTS, both included; of rows if by_rows."""
+    """The first and last day of each of PARTS, both included."""
 
     ends: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
-    by_rows: bool = False
 
-    def read(self, mapped: MappedLog, part: str) -> Log:
-        """Reads a part, cut to its latest MAX_TRAIN or MAX_TEST impressions."""
-        rows, most = self._rows(mapped, part), MAX_TRAIN if part == "train" else MAX_TEST
-        if isinstance(rows, slice):
-            day = mapped.day[rows]
-            if (day[1:] >= day[:-1]).all():
-                return mapped.read(slice(max(rows.start, rows.stop - most), rows.stop))
-            rows = np.arange(rows.start, rows.stop)
-        latest = rows[np.argsort(mapped.day[rows], kind="stable")][-most:]
-        return mapped.read(np.sort(latest))
-
-    def n_rows(self, mapped: MappedLog, part: str) -> int:
-        """Counts the impressions of a part, before `read` cuts it."""
-        rows = self._rows(mapped, part)
-        return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
-
-    def _rows(self, mapped: MappedLog, part: str) -> slice | np.ndarray:
+    def rows(self, log: WholeLog, part: str) -> np.ndarray:
         first, last = self.ends[PARTS.index(part)]
-        return slice(first, last + 1) if self.by_rows else mapped.rows_of(first, last)
+        return np.flatnonzero((log.day >= first) & (log.day <= last))
 
-    def in_words(self, mapped: MappedLog) -> dict[str, str]:
-        """Describes each part by its days or rows."""
-        words = {}
-        for part, (a, b) in zip(PARTS, self.ends):
-            days = [f"rows {a + 1:,}", f"{b + 1:,}"] if self.by_rows else mapped.days[a : b + 1]
-            words[part] = days[0] if a == b else f"{days[0]} to {days[-1]}"
-        return words
+    def in_words(self, log: WholeLog) -> dict[str, str]:
+        """Describes each part by its days."""
+        ends = ((log.days[a], log.days[b]) for a, b in self.ends)
+        return {part: a if a == b else f"{a} to {b}" for part, (a, b) in zip(PARTS, ends)}
 
 
-def half_width(n: float, rates: Sequence[float]) -> float:
-    """Returns about half the width, in %, of an interval over n test impressions.
-
-    rates: The share of ones of each label. A difference in loss varies between impressions by
-    about SPREAD sqrt(p (1 - p)), and is divided by the entropy of p.
-    """
-    each = [math.sqrt(p * (1 - p)) / entropy(p) for p in np.clip(rates, 1e-6, 1 - 1e-6)]
-    return 100 * 2 * SPREAD * float(np.mean(each)) / math.sqrt(max(n, 1))
-
-
-def rows_needed(rates: Sequence[float]) -> int:
-    """Returns about how many test impressions make half an interval as narrow as COLLAPSE."""
-    return math.ceil((half_width(1, rates) / COLLAPSE) ** 2)
-
-
-def days_to_test(counts: np.ndarray, rates: Sequence[float]) -> tuple[int, int]:
+def days_to_test(counts: np.ndarray, needed: int) -> tuple[int, int]:
     """Returns how many days to tune on, and how many after them, the last, to test on.
 
     These are the fewest with enough impressions, for tuning half as many; if that takes more than
     MOST of the log, then as many as it holds. A nearly empty day always gets company.
 
-    counts: The impressions of each day, (n_days,). rates: The share of ones of each label.
+    counts: The impressions of each day, (n_days,). needed: As from `outlook.rows_needed`.
     """
-    needed, total = rows_needed(rates), counts.sum()
+    total = counts.sum()
 
     def last(days: np.ndarray, needed: float, left: int) -> int:
         sizes, k = np.cumsum(days[::-1]), 1
@@ -242,91 +240,31 @@ def days_to_test(counts: np.ndarray, rates: Sequence[float]) -> tuple[int, int]:
     return last(counts[: len(counts) - n_test], needed / 2, left=1), n_test
 
 
-def split(mapped: MappedLog, source: str, look: bool = False, n_test: int | None = None) -> Split:
+def split(log: WholeLog, source: str, needed: int, n_test: int | None = None) -> Split:
     """Splits a log into the last n_test days to test on, as many before to tune on, and the rest.
 
-    If n_test is None, `days_to_test` chooses both. If only a look at some of the users was read,
-    and there are too few days, the split is by rows: eight tenths, one and one. Otherwise, too few
-    days raise DataError.
+    If n_test is None, `days_to_test` chooses both. Raises DataError if a part has no day, or a
+    label has no ones or no zeros in one.
     """
-    n_days, n = len(mapped.days), mapped.n
-    n_tune = n_test
+    n_days, n_tune = len(log.days), n_test
     if n_test is None:
-        n_tune, n_test = days_to_test(mapped.day_counts, mapped.rates)
-    if (first := n_days - n_tune - n_test) >= 1:
-        parts = (0, first - 1), (first, first + n_tune - 1), (n_days - n_test, n_days - 1)
-        return Split(parts)
-    if look and n >= 1_000 and (np.diff(mapped.day) >= 0).all():
-        a, b = n * 8 // 10, n * 9 // 10
-        return Split(((0, a - 1), (a, b - 1), (b, n - 1)), by_rows=True)
-    ends = " and ".join(mapped.days) if n_days < 3 else f"{mapped.days[0]} to {mapped.days[-1]}"
-    there = f"{'a single day' if n_days == 1 else f'{n_days} days'}, {ends}"
-    remedy = f"at least {n_tune + n_test + 1} are needed: to train, to tune and to test on"
-    raise DataError(f"{source}: column {mapped.columns.day or 'day'!r} has {there}; {remedy}.")
-
-
-def far_days(mapped: MappedLog) -> list[str]:
-    """Describes the days that lie a year or more outside those of nearly all impressions."""
-    gaps = np.flatnonzero(np.diff(mapped.starts) >= 365 * 24)
-    share = np.cumsum(mapped.day_counts)[gaps] / mapped.n
-    first = max(gaps[share <= FEW] + 1, default=0)
-    last = min(gaps[share >= 1 - FEW] + 1, default=len(mapped.days))
-    ends = (slice(0, first), "before"), (slice(last, len(mapped.days)), "after")
-    return [
-        f"{mapped.day_counts[days].sum():,} impressions are of {mapped.days[days][0]}, a year or "
-        f"more {where} the rest: is their time missing? Leave them out."
-        for days, where in ends
-        if mapped.days[days]
-    ]
-
-
-def odd_ids(mapped: MappedLog) -> list[str]:
-    """Describes ids that look like one, and a number of the day that starts over."""
-    found = [
-        f"{n:,} ids of {name!r} differ from another by upper case, blanks or the composition of "
-        "letters alone, and count as ids of their own: are they the same?"
-        for name, n in mapped.alike.items()
-        if n
-    ]
-    steps = np.diff(mapped.day)
-    back = -steps[steps < 0]
-    numbered = all(name.isdecimal() for name in mapped.days)
-    whole = 0.7 * (len(mapped.days) - 1)
-    if numbered and 0 < len(back) < FEW * mapped.n and (back >= whole).all():
-        times = "once" if len(back) == 1 else f"{len(back)} times"
-        found.append(
-            f"the days of {mapped.columns.day!r}, {mapped.days[0]} to {mapped.days[-1]}, start"
-            f" over {times} from row to row: a day of the month mixes months, so that the test day"
-            " is not the last. Give a column with the whole date."
-        )
+        n_tune, n_test = days_to_test(log.day_counts, needed)
+    first = n_days - n_tune - n_test
+    if first < 1:
+        ends = " and ".join(log.days) if n_days < 3 else f"{log.days[0]} to {log.days[-1]}"
+        there = f"{'a single day' if n_days == 1 else f'{n_days} days'}, {ends}"
+        remedy = f"at least {n_tune + n_test + 1} are needed: to train, to tune and to test on"
+        raise DataError(f"{source}: column {log.columns.day!r} has {there}; {remedy}.")
+    parts = (0, first - 1), (first, first + n_tune - 1), (n_days - n_test, n_days - 1)
+    found = Split(parts)
+    for part, when in found.in_words(log).items():
+        rows = found.rows(log, part)
+        for name, column in log.labels.items():
+            if not 0 < (positives := int(column[rows].sum())) < len(rows):
+                what = f"no {int(positives == 0)} in any of the {len(rows):,} rows of {when}"
+                remedy = "leave out this label or those days"
+                raise DataError(f"{source}: column {name!r} has {what} ({part}); {remedy}.")
     return found
-
-
-def repeated(log: Log) -> list[str]:
-    """Describes rows that repeat an earlier one, if there are far more than chance gives."""
-    log = log[max(0, len(log) - MAX_TEST) :]
-    columns = [*log.ids.values(), log.dense, log.labels, log.day]
-    frames = [pd.DataFrame(column.numpy()) for column in columns]
-    rows = pd.concat(frames, axis=1)
-    rows.columns = range(rows.shape[1])
-    n = int(rows.duplicated().sum())
-    # Two rows agree in a column by the chance that two draws do, as if columns were independent.
-    alike = np.prod([(rows[k].value_counts(normalize=True) ** 2).sum() for k in rows])
-    if n <= len(log) * (TWICE + 3 * len(log) * alike / 2):
-        return []
-    what = f"{n:,} of {len(log):,} training rows repeat an earlier one in all named columns"
-    return [f"{what}: was the log joined or written twice?"]
-
-
-def check_labels(log: Log, part: str, when: str, source: str) -> None:
-    """Raises DataError if a label has no ones or no zeros."""
-    n = len(log)
-    for name, positives in zip(log.objectives, log.labels.sum(0, dtype=float).tolist()):
-        if not 0 < positives < n:
-            what = f"no {int(positives == 0)} in any of the {n:,} rows of {when} ({part})"
-            raise DataError(
-                f"{source}: column {name!r} has {what}; leave out this label or that day."
-            )
 
 
 Scale = tuple[np.ndarray, np.ndarray, np.ndarray]  # by dense feature: take logs, mean, spread

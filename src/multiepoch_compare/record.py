@@ -8,74 +8,64 @@ from dataclasses import asdict
 import numpy as np
 
 from multiepoch_compare import plan, verdict
-from multiepoch_compare.estimates import Estimate, Losses, difference
-from multiepoch_compare.run import GROUPS, Parts, rates
+from multiepoch_compare.estimates import Estimate, Losses
+from multiepoch_compare.outlook import Outlook
+from multiepoch_compare.run import Parts
 
-_FIELDS = "epochs", "trained", "before", "onset", "second", "last", "in_one_epoch", "quarter"
+_FIELDS = "epochs", "trained", "second", "in_one_epoch", "repeats"
 _FIELDS += "against_constant", "against_plain", "against_advised"
 
 
-def record(
-    objectives: tuple[str, ...], epochs: int, parts: Parts, results, choices, control
-) -> dict:
-    """Judges the results and choices by label and the control, as from `tune.tune_and_run`."""
-    sizes = parts.sizes()
+def record(parts: Parts, outlook: Outlook, results, choices, edges) -> dict:
+    """Judges what `tune.tune_and_run` returned. The column that is dropped is named."""
+    sizes, objectives = parts.sizes(), parts.test.objectives
     losses = {label: Losses(several, sizes) for label, several in results.items()}
     tuning = {label: Losses(one, sizes, "tuning_blocks") for label, one in results.items()}
     constant = Losses([{"blocks": parts.constant()[None]}], sizes)
-    seen = verdict.own_label(results["plain"], control)
-    n, half, needed = len(parts.test), parts.half_width(), plan.rows_needed(rates(parts.test))
     judged = verdict.judge(
         choices,
         losses,
         tuning,
         constant,
-        quarters={label: verdict.quarter(several) for label, several in results.items()},
-        seen=seen,
-        refusal=verdict.too_few(n, half, needed) if half > plan.COARSEST else None,
+        reasons=outlook.reasons,
+        edges=edges,
     )
-    tail = [choice.trial.hyperparameter for k, choice in choices.items() if k == plan.TAIL]
+
+    def named(text: str) -> str:
+        return text.replace(plan.DROPPED, f"{plan.ADAGRAD} without {parts.column}")
+
     methods = []
     for v in judged.verdicts:
         own, several = losses[v.label], results[v.label]
-        groups = np.mean([r["groups"][: v.trained] for r in several], axis=0)
+        seconds = np.median([one["seconds"] / len(one["blocks"]) for one in several])
         methods.append(
             {
-                "label": v.label,
-                "setting": f"{v.label}: {v.choice.trial.in_words()}",
+                "label": named(v.label),
+                "setting": named(f"{v.label}: {v.choice.trial.in_words()}"),
                 "trial": asdict(v.choice.trial),
                 **{name: getattr(v, name) for name in _FIELDS},
-                "second_by_objective": {
-                    name: difference(own, 2, own, 1, k) for k, name in enumerate(objectives)
-                },
+                "cost": v.choice.cost,
+                "at_edge": v.label in edges,
+                "quarter": verdict.quarter(several),
                 "logloss_by_epoch": [
                     own.at(epoch)[0].mean(0).tolist() for epoch in range(1, v.trained + 1)
                 ],
                 "curves": _curves(several, v.trained),
-                "groups": _means(groups, sizes["groups"]).tolist(),
-                "seconds_an_epoch": float(
-                    np.median([r["seconds"] / len(r["blocks"]) for r in several])
-                ),
+                "seconds_an_epoch": float(seconds),
                 "bytes": several[0]["bytes"],
             }
         )
+    gains = [v.against_plain for v in judged.verdicts if v.label != judged.baseline[0]]
     return {
-        "headline": judged.headline,
-        "own_label": seen and vars(seen),
+        "headline": [named(sentence) for sentence in judged.headline],
         "baseline": judged.baseline,
-        "advised": judged.advised,
-        "interplay": judged.interplay,
-        "half_width": half,
-        "rows_needed": needed,
-        "tail": [tail[0], *parts.below(float(tail[0]))] if tail else None,
+        "advised": judged.advised and [named(judged.advised[0]), judged.advised[1]],
+        "outlook": asdict(outlook),
+        "half_measured": float(np.median([(one.high - one.low) / 2 for one in gains])),
         "constant": constant.at(1)[0][0].tolist(),
         "objectives": list(objectives),
-        "epochs": epochs,
         "methods": methods,
-        "group_column": parts.column,
-        "group_names": list(GROUPS),
-        "group_sizes": sizes["groups"].tolist(),
-        "frequencies": parts.frequencies(),
+        "unseen": parts.unseen(),
     }
 
 
@@ -92,13 +82,8 @@ def loads(text: str) -> dict:
     return json.loads(text, object_hook=revived)
 
 
-def _means(sums: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Divides the sums over groups, (..., n_groups), by the weights of the groups, (n_groups,)."""
-    return sums / np.where(sizes > 0, sizes, 1)
-
-
 def _curves(several: list[dict], trained: int) -> dict:
-    """Returns metric -> objective -> [[epoch, value of each seed ...], ...] on the test day."""
+    """Returns metric -> objective -> [[epoch, value of each seed ...], ...] on the test days."""
     curves: dict = {}
     for result in several:
         for part, epoch, objective, metric, value in result["points"]:

@@ -1,14 +1,16 @@
-"""One trial of a comparison: the parts of the log, a model trained on them, and its losses."""
+"""The runs of a comparison: the parts of the log, models trained on them, and their losses."""
 
 from __future__ import annotations
 
+import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,132 +18,98 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from multiepoch.optim import lookup_gradients
+from multiepoch.remedies import Rewind
 from multiepoch_compare import plan
-from multiepoch_compare.readers import Columns, MappedLog
+from multiepoch_compare.outlook import BLOCKS, block_of
+from multiepoch_compare.plan import Trial
+from multiepoch_compare.readers import WholeLog
 from multiepoch_lab.data.log import Log, Schema
 from multiepoch_lab.files import atomic_write
-from multiepoch_lab.methods import METHODS, Around
+from multiepoch_lab.methods import METHODS, EveryEpoch
 from multiepoch_lab.model import AdditiveModel, ConversionModel
-from multiepoch_lab.regime import Expected, expect
 from multiepoch_lab.runner import one_thread
-from multiepoch_lab.train import NonFiniteLoss, frequency_groups, predict, train
-from multiepoch_lab.train.metrics import auc, entropy, logloss
+from multiepoch_lab.train import NonFiniteLoss, predict
+from multiepoch_lab.train.metrics import auc, entropy
 
-# For the interval over impressions, a day is divided into blocks: by the first id column (users, as
-# a rule) with so many values that no block holds more than LARGEST_BLOCK of the day, or by
-# impression if there is no such column.
-BLOCKS, LARGEST_BLOCK = 20, 0.1
-FREQUENCIES = (1, 3, 11, 101)  # edges of GROUPS, in times that a row was trained on
-GROUPS = ("never", "1 to 2", "3 to 10", "11 to 100", "more than 100")
 EVALUATE_AT = (0.25, 0.5)  # and at the end of each epoch
+SECOND = 1_000_003  # is added to the seed of the second model of a pair
 _MEASURED = 200  # batches by which the gradient of a lookup is measured
-WORSE = 1.05  # training stops where an epoch has raised the loss of the validation day so much
+WORSE = 1.05  # training stops where an epoch has raised the loss of the tuning days so much
 
 
 @dataclass(frozen=True)
 class Setup:
     """The settings that all trials of one call share.
 
-    `folder` is that of the mapped log; `shared`, the file by which processes share its parts.
+    `log` is a hash of its files and columns; `shared`, the file by which processes share its parts.
     """
 
-    folder: str
-    columns: Columns
+    log: str
     split: plan.Split
-    epochs: float
     batch_size: int
-    shared: str | None = None
+    shared: str
 
 
 @dataclass
 class Parts:
-    """The three parts of the log, the blocks of two of them, and the group of each test lookup."""
+    """The three parts of the log, and the blocks of two of them."""
 
     train: Log
     validation: Log
     test: Log
     tuning_block: Tensor  # (n_validation,) int64
     block: Tensor  # (n_test,) int64
-    group: Tensor  # (n_test,) int64
-    column: str  # the id column with the most rows; the groups are by its frequencies
-
-    def half_width(self) -> float:
-        """Returns about half the width of an interval, in %."""
-        return plan.half_width(len(self.test), rates(self.test))
+    column: str  # the id column with the most rows
 
     def sizes(self) -> dict[str, np.ndarray]:
-        """Counts the impressions of each block and of each group, as in a result."""
-        return {
-            name: torch.bincount(of, minlength=n).numpy()
-            for name, (_, of, n) in self.sums().items()
-        }
-
-    def sums(self) -> dict[str, tuple[str, Tensor, int]]:
-        """Returns which part each result of sums is of, its divisions, and how many there are."""
-        return {
-            "tuning_blocks": ("validation", self.tuning_block, BLOCKS),
-            "blocks": ("test", self.block, BLOCKS),
-            "groups": ("test", self.group, len(GROUPS)),
-        }
+        """Counts the impressions of each block, as in a result."""
+        named = {"tuning_blocks": self.tuning_block, "blocks": self.block}
+        return {name: torch.bincount(of, minlength=BLOCKS).numpy() for name, of in named.items()}
 
     def constant(self) -> np.ndarray:
         """Sums the test losses of predicting the training rates, (n_objectives, BLOCKS)."""
         labels = self.test.labels.double()
         constant = torch.tensor(rates(self.train), dtype=torch.float64).expand_as(labels)
         loss = F.binary_cross_entropy(constant, labels, reduction="none")
-        return np.array(summed(loss, self.block, BLOCKS))
+        return np.array(_summed(loss, self.block))
 
-    def below(self, threshold: float) -> tuple[float, float]:
-        """Returns the share of trained rows that were looked up fewer times, and of lookups."""
-        counts = torch.cat([torch.bincount(self.train.ids[name]) for name in self.train.ids])
-        counts = counts[counts > 0]
-        low = counts < threshold
-        return float(low.double().mean()), float(counts[low].sum() / counts.sum())
-
-    def expected(self, batch_size: int, lr: float) -> Expected:
-        """Says what to expect of plain training's second epoch, by the id column that has most."""
-        log = self.train
-        counts = (torch.bincount(log.ids[name]).numpy() for name in log.ids)
-        steps = math.ceil(len(log) / batch_size)
-        several = [expect(each, steps, lr) for each in counts if each.any()]
-        return max(several, key=lambda one: one.rise)
-
-    def frequencies(self) -> dict[str, list[float]]:
-        """Returns, for each id column, the share of test lookups in each of GROUPS."""
-        logs = self.train, self.test
-        groups = {name: frequency_groups(*logs, name, edges=FREQUENCIES) for name in self.train.ids}
-        return {
-            name: (torch.bincount(group, minlength=len(GROUPS)) / len(group)).tolist()
-            for name, group in groups.items()
-        }
+    def unseen(self) -> dict[str, list[float]]:
+        """Returns, by id column, which shares of test lookups were never, or rarely, trained on."""
+        found = {}
+        for name, size in self.train.schema.cardinality.items():
+            counts = torch.bincount(self.train.ids[name], minlength=size)[self.test.ids[name]]
+            each = counts == 0, (counts > 0) & (counts < 3)
+            found[name] = [float(one.double().mean()) for one in each]
+        return found
 
 
-@lru_cache(maxsize=2)
-def read_parts(setup: Setup) -> Parts:
-    """Reads the parts. The memory of `setup.shared`, which the first call writes, counts once."""
-    if setup.shared is None:
-        return _read_parts(setup)
-    if not Path(setup.shared).exists():
-        parts = _read_parts(setup)
-        try:
-            with atomic_write(setup.shared) as partial, partial.open("wb") as file:
-                torch.save(parts, file)
-        except RuntimeError as error:  # torch hides the reason
-            raise error.__context__ or error from None
-    with torch.serialization.safe_globals([Log, Schema, Parts]):
-        return torch.load(setup.shared, mmap=True, weights_only=True)
-
-
-def _read_parts(setup: Setup) -> Parts:
-    mapped = MappedLog(Path(setup.folder), setup.columns)
+def make_parts(log: WholeLog, split: plan.Split) -> Parts:
+    """Reads the parts; dense features are scaled by the training days."""
     logs, scale = {}, None
     for part in plan.PARTS:
-        logs[part], scale = plan.prepared(setup.split.read(mapped, part), scale)
-    test, by = logs["test"], setup.columns.ids
-    tuning_block, block = blocks(logs["validation"], by), blocks(test, by)
-    column = max(test.ids, key=test.schema.cardinality.get)
-    group = frequency_groups(logs["train"], test, column, edges=FREQUENCIES)
-    return Parts(**logs, tuning_block=tuning_block, block=block, group=group, column=column)
+        logs[part], scale = plan.prepared(log.read(split.rows(log, part)), scale)
+    tuning, test = (
+        torch.from_numpy(block_of([one.ids[name].numpy() for name in log.columns.ids], len(one)))
+        for one in (logs["validation"], logs["test"])
+    )
+    schema = logs["test"].schema
+    column = max(schema.cardinality, key=lambda name: schema.cardinality[name])
+    return Parts(**logs, tuning_block=tuning, block=test, column=column)
+
+
+def share_parts(parts: Parts, path: Path) -> None:
+    """Writes the parts for all processes, whose memory of them counts once."""
+    try:
+        with atomic_write(path) as partial, partial.open("wb") as file:
+            torch.save(parts, file)
+    except RuntimeError as error:  # torch hides the reason
+        raise error.__context__ or error from None
+
+
+@lru_cache(maxsize=1)
+def read_parts(path: str) -> Parts:
+    with torch.serialization.safe_globals([Log, Schema, Parts]):
+        return torch.load(path, mmap=True, weights_only=True)
 
 
 def rates(log: Log) -> list[float]:
@@ -149,141 +117,216 @@ def rates(log: Log) -> list[float]:
     return log.labels.double().mean(dim=0).tolist()
 
 
-def summed(loss: Tensor, of: Tensor, n: int) -> list[list[float]]:
-    """Sums losses, (n_rows, n_objectives), over each of n groups, to (n_objectives, n)."""
-    total = torch.zeros(n, loss.shape[1], dtype=torch.float64)
-    return total.index_add_(0, of, loss.double()).T.tolist()
+def _summed(loss: Tensor, block: Tensor) -> list[list[float]]:
+    """Sums losses, (n_rows, n_objectives), over each block, to (n_objectives, BLOCKS)."""
+    total = torch.zeros(BLOCKS, loss.shape[1], dtype=torch.float64)
+    return total.index_add_(0, block, loss.double()).T.tolist()
 
 
-def blocks(log: Log, columns: Sequence[str]) -> Tensor:
-    """Assigns each impression to a block, by the first column that is fine enough, (n,)."""
-    by_column = (_blocks(log.ids[name]) for name in columns)
-    small = (b for b in by_column if torch.bincount(b).max() <= len(log) * LARGEST_BLOCK)
-    return next(small, _blocks(torch.arange(len(log))))
+class _Result:
+    """What is measured of one trial, as JSON values.
 
-
-def _blocks(ids: Tensor) -> Tensor:
-    return (ids * 2_654_435_761 >> 7) % BLOCKS
-
-
-class _Stopped(Exception):
-    """Ends a training whose last epoch made it clearly worse."""
-
-
-class _Measured(Around):
-    """Measures the model within each epoch and at its end, before the method acts between epochs.
-
-    Raises _Stopped if an epoch from the second on has made the validation day clearly worse.
+    "points" are curves as (part, epoch, objective, metric, value); "blocks" and "tuning_blocks" are
+    losses summed after each epoch over the blocks of the test and of the tuning days.
     """
 
-    def __init__(self, inner, model, parts: Parts, batch_size: int) -> None:
-        super().__init__(inner)
-        self.model, self.parts = model, parts
-        self.of_ones = rates(parts.validation)
-        n_steps = math.ceil(len(parts.train) / batch_size)
-        self.stops = {max(1, round(at * n_steps)): at for at in EVALUATE_AT}
-        self.epoch, self.step = 0, 0
-        self.scores: list[float] = []  # on the validation day, by epoch
-        self.points: list[list] = []  # as in the result of `execute`
-        # By name and epoch: (n_objectives, n), as in `Parts.sums`.
-        self.sums: dict[str, list[list]] = {name: [] for name in parts.sums()}
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.points: list[list] = []
+        self.sums: dict[str, list] = {"tuning_blocks": [], "blocks": []}
+        self.scores: list[float] = []  # on the tuning days, by epoch
 
-    def before_epoch(self, index: int) -> None:
-        if index > 0:
-            self.end(index)
-            if index > 1 and self.scores[-1] > WORSE * min(self.scores):
-                raise _Stopped
-        self.epoch, self.step = index, 0
-        super().before_epoch(index)
+    def add(self, epoch: float, logits: dict[str, Tensor]) -> None:
+        """Adds what was predicted, (n, n_objectives) by part; both parts at the end of an epoch."""
+        for part, its in logits.items():
+            log = getattr(self.parts, part)
+            if not torch.isfinite(its).all():
+                raise NonFiniteLoss(f"a logit on {part!r} is not finite")
+            loss = F.binary_cross_entropy_with_logits(its, log.labels, reduction="none")
+            means = loss.double().mean(dim=0).tolist()
+            found = {"logloss": means}
+            if part == "test":
+                found["auc"] = [auc(z, y) for z, y in zip(its.T, log.labels.T)]
+            for metric, values in found.items():
+                named = zip(log.objectives, values)
+                self.points += [[part, float(epoch), name, metric, value] for name, value in named]
+            if len(logits) == 2:
+                name = "blocks" if part == "test" else "tuning_blocks"
+                self.sums[name].append(_summed(loss, getattr(self.parts, name.rstrip("s"))))
+            if part == "validation":
+                of_ones = rates(log)
+                self.scores.append(float(np.mean([x / entropy(p) for x, p in zip(means, of_ones)])))
 
-    def backward(self, impressions: Tensor, closure: Callable[[], Tensor]) -> Tensor:
-        if self.step in self.stops:
-            self.measure("test", self.epoch + self.stops[self.step], logloss, auc)
-        self.step += 1
-        return super().backward(impressions, closure)
-
-    def end(self, epoch: float) -> None:
-        """Measures the end of an epoch; of one that is not whole, the test logloss alone."""
-        if epoch != int(epoch):
-            self.measure("test", epoch, logloss)
-            return
-        if getattr(self.inner.inner, "average", False):
-            self.inner.inner.end_epoch()  # takes the end into the mean
-        losses = self.measure("validation", epoch, logloss)
-        self.scores.append(float(np.mean([x / entropy(p) for x, p in zip(losses, self.of_ones)])))
-        self.sum_up("validation")
-        self.measure("test", epoch, logloss, auc)
-        self.sum_up("test")
-
-    def sum_up(self, part: str) -> None:
-        """Adds up the losses that `measure` found last, over the blocks and groups of the part."""
-        log = getattr(self.parts, part)
-        loss = F.binary_cross_entropy_with_logits(self.logits, log.labels, reduction="none")
-        for name, (its, of, n) in self.parts.sums().items():
-            if its == part:
-                self.sums[name].append(summed(loss, of, n))
-
-    def measure(self, part: str, epoch: float, *metrics: Callable[..., float]) -> list[float]:
-        log = getattr(self.parts, part)
-        with self.serving():
-            self.logits = predict(self.model, log)
-        if not torch.isfinite(self.logits).all():
-            raise NonFiniteLoss(f"a logit on {part!r} is not finite")
-        found = []
-        for metric in metrics:
-            for logits, labels, objective in zip(self.logits.T, log.labels.T, log.objectives):
-                found.append(metric(logits, labels))
-                self.points.append([part, float(epoch), objective, metric.__name__, found[-1]])
-        return found
+    @property
+    def is_worse(self) -> bool:
+        """Tells if the last epoch made the tuning days clearly worse."""
+        return self.scores[-1] > WORSE * min(self.scores)
 
 
-def execute(trial: plan.Trial, setup: Setup) -> dict:
-    """Trains one model and returns its result as JSON values.
+class Model:
+    """A model with its optimizer and its remedy, if any, which is trained epoch by epoch."""
 
-    "points" are the curves as (split, epoch, objective, metric, value); "tuning_blocks", "blocks"
-    and "groups" are losses summed after each epoch, as `Parts.sums` says; "seconds" are of CPU
-    time.
+    def __init__(self, trial: Trial, parts: Parts, batch_size: int) -> None:
+        self.parts, self.batch_size, self.seed = parts, batch_size, trial.seed
+        torch.manual_seed(trial.seed)
+        schema = parts.train.schema
+        if trial.model == plan.ADDITIVE:
+            self.model: Any = AdditiveModel(schema)
+            self.model.start_at_(torch.tensor(rates(parts.train)))
+        else:
+            self.model = ConversionModel(schema)
+        names = "dense_lr", "embedding_lr", "rule", "eps", "hyperparameter", "seed"
+        settings = {name: getattr(trial, name) for name in names}
+        self.optimizer, self.every_epoch = METHODS[trial.method].build(self.model, **settings)
+        self.parameters = list(self.model.parameters())  # zero_grad looks for them in each call
+        self.seconds = 0.0
+
+    def attach(self, trial: Trial) -> Rewind:
+        """Lets the reset of a trial follow the first epoch, and returns it."""
+        below = math.inf if trial.method == "meda" else float(trial.hyperparameter)
+        return Rewind(self.model, self.optimizer, below, seed=trial.seed, average=True)
+
+    def epoch(self, index: int, result: _Result | None = None) -> None:
+        """Trains for an epoch, counted from 0, and measures within it."""
+        train = self.parts.train
+        entropy_of = np.random.SeedSequence((self.seed, 0, index))
+        generator = torch.Generator().manual_seed(int(entropy_of.generate_state(1, np.uint64)[0]))
+        steps = torch.randperm(len(train), generator=generator).split(self.batch_size)
+        stops = {max(1, round(at * len(steps))): at for at in EVALUATE_AT}
+        started = time.process_time()  # unaffected by other processes
+        self.every_epoch.before_epoch(index)
+        for step, rows in enumerate(steps):
+            if step in stops and result is not None:
+                result.add(index + stops[step], {"test": self.predict("test")})
+            losses = self.every_epoch.backward(rows, lambda rows=rows: self._losses(rows))
+            if not math.isfinite(losses.sum().item()):
+                raise NonFiniteLoss("the loss is not finite")
+            self.optimizer.step()
+        self.seconds += time.process_time() - started
+
+    def _losses(self, rows: Tensor) -> Tensor:
+        train = self.parts.train
+        for parameter in self.parameters:
+            parameter.grad = None
+        logits = self.model({k: ids[rows] for k, ids in train.ids.items()}, train.dense[rows])
+        losses = self.model.losses(logits, train.labels[rows])
+        losses.sum().backward()
+        return losses.detach()
+
+    def predict(self, part: str) -> Tensor:
+        return predict(self.model, getattr(self.parts, part))
+
+    def at_end(self) -> dict[str, Tensor]:
+        return {part: self.predict(part) for part in ("validation", "test")}
+
+    def n_bytes(self) -> dict[str, int]:
+        state = self.optimizer.embedding.state_dict()
+        return {"tables": _n_bytes(self.model.table_parameters()), "row state": _n_bytes(state)}
+
+
+def execute(trials: Sequence[Trial], setup: Setup) -> list[dict]:
+    """Trains what several trials of one first epoch need, and returns the result of each.
+
+    That epoch is trained once. What goes on from it is trained on a copy, once for all trials that
+    differ only in what they serve.
     """
-    parts = read_parts(setup)
-    if trial.model == plan.DROPPED:
+    parts, first = read_parts(setup.shared), trials[0]
+    if first.model == plan.DROPPED:
         logs = {part: getattr(parts, part).without(parts.column) for part in plan.PARTS}
         parts = replace(parts, **logs)
-    torch.manual_seed(trial.seed)
-    if trial.model == plan.ADDITIVE:
-        model: ConversionModel | AdditiveModel = AdditiveModel(parts.train.schema)
-        model.start_at_(torch.tensor(rates(parts.train)))
-    else:
-        model = ConversionModel(parts.train.schema)
-    settings = asdict(trial)
-    del settings["label"], settings["model"], settings["average"]
-    optimizer, every_epoch = METHODS[settings.pop("method")].build(model, **settings)
-    if trial.average:
-        every_epoch.inner.average = True
-    measured = _Measured(every_epoch, model, parts, setup.batch_size)
-    started = time.process_time()  # unaffected by other processes
-    try:
-        train(
-            model,
-            optimizer,
-            parts.train,
-            epochs=setup.epochs,
-            batch_size=setup.batch_size,
-            seed=trial.seed,
-            evaluate_epochs=(),
-            between_epochs=measured,
-            progress=None,
-        )
-        measured.end(setup.epochs)
-    except _Stopped:
-        pass
-    seconds = time.process_time() - started
-    state = optimizer.embedding.state_dict()
-    return {
-        "points": measured.points,
-        **measured.sums,
-        "seconds": seconds,
-        "bytes": {"tables": _n_bytes(model.table_parameters()), "row state": _n_bytes(state)},
+    results = {trial: _Result(parts) for trial in trials}
+    diverged: set[Trial] = set()
+    trunk = Model(first.first_epoch, parts, setup.batch_size)
+    going_on = {trial.training: trial for trial in trials if trial.epochs > 1}
+    resets = {
+        training: trunk.attach(training)
+        for training in going_on
+        if training != training.first_epoch
     }
+    for reset in resets.values():
+        reset.before_epoch(0)  # counts lookups
+    try:
+        begun = _Result(parts)
+        trunk.epoch(0, begun)
+        ended = trunk.at_end()
+        begun.add(1, ended)
+    except NonFiniteLoss:
+        return [{"status": "diverged"} for _ in trials]
+    for result in results.values():
+        result.points, result.scores = [*begun.points], [*begun.scores]
+        result.sums = {name: [*sums] for name, sums in begun.sums.items()}
+    seconds = dict.fromkeys(trials, trunk.seconds)
+    n_bytes = dict.fromkeys(trials, trunk.n_bytes())
+    for trial in trials:
+        if trial.serve == "pair":
+            second = Model(
+                replace(first.first_epoch, seed=first.seed + SECOND), parts, setup.batch_size
+            )
+            try:
+                second.epoch(0)
+                pair = {part: _mean_of(ended[part], z) for part, z in second.at_end().items()}
+                results[trial] = _Result(parts)
+                results[trial].add(1, pair)
+            except NonFiniteLoss:
+                diverged.add(trial)
+            seconds[trial] += second.seconds
+        if trial.serve != "end":  # two models, or one and the mean of its ends
+            n_bytes[trial] = {name: 2 * size for name, size in n_bytes[trial].items()}
+    for k, training in enumerate(going_on):
+        its = [one for one in trials if one.training == training and one.epochs > 1]
+        branch, its_resets = trunk, resets
+        if k < len(going_on) - 1:  # a copy shares the log
+            branch, its_resets = copy.deepcopy((trunk, resets), {id(parts): parts})
+        try:
+            _go_on(branch, its_resets, training, {one: results[one] for one in its})
+        except NonFiniteLoss:
+            diverged.update(its)
+        seconds |= dict.fromkeys(its, branch.seconds)
+    return [
+        {"status": "diverged"}
+        if trial in diverged
+        else {
+            "status": "ok",
+            "points": results[trial].points,
+            **results[trial].sums,
+            "seconds": seconds[trial],
+            "bytes": n_bytes[trial],
+        }
+        for trial in trials
+    ]
+
+
+def _go_on(
+    branch: Model, resets: dict[Trial, Rewind], training: Trial, results: dict[Trial, _Result]
+) -> None:
+    """Trains from the second epoch on; stops where an epoch has made all that is served worse."""
+    for other, reset in resets.items():
+        if other != training:
+            reset.close()
+    reset = resets.get(training)
+    if reset is not None:
+        branch.every_epoch = EveryEpoch(branch.optimizer, reset)
+    trained = _Result(branch.parts)  # within an epoch, and of the ends
+    for index in range(1, max(trial.epochs for trial in results)):
+        within = len(trained.points)
+        branch.epoch(index, trained)
+        logits = branch.at_end()
+        if reset is not None:
+            reset.end_epoch()
+        for trial, result in results.items():
+            result.points += trained.points[within:]
+            served = logits
+            if trial.serve == "mean" and reset is not None:
+                with reset.serving():
+                    served = branch.at_end()
+            result.add(index + 1, served)
+        if all(result.is_worse for result in results.values()):
+            return
+
+
+def _mean_of(logits: Tensor, others: Tensor) -> Tensor:
+    """Returns the logits of the mean of two predictions."""
+    return torch.logit((logits.double().sigmoid() + others.double().sigmoid()) / 2).float()
 
 
 def small_eps(setup: Setup) -> float:
@@ -291,22 +334,26 @@ def small_eps(setup: Setup) -> float:
 
     It is the root of sixteen times the median squared gradient of a lookup.
     """
-    parts = read_parts(setup)
+    parts = read_parts(setup.shared)
     with one_thread(), torch.random.fork_rng(devices=[]), redirect_stdout(None):
-        torch.manual_seed(0)
-        model = ConversionModel(parts.train.schema)
-        rates_of = {"dense_lr": plan.DENSE_LR, "embedding_lr": plan.DENSE_LR}
-        optimizer, _ = METHODS["plain"].build(model, **rates_of)
+        start = Trial("", "plain", plan.DENSE_LR, plan.DENSE_LR)
+        trained = Model(start, parts, setup.batch_size)
 
         def losses() -> Iterator[Tensor]:
-            for rows in torch.randperm(len(parts.train)).split(setup.batch_size)[:_MEASURED]:
-                ids = {name: column[rows] for name, column in parts.train.ids.items()}
-                logits = model(ids, parts.train.dense[rows])
-                yield model.losses(logits, parts.train.labels[rows]).sum()
-                optimizer.step()
+            train = parts.train
+            for rows in torch.randperm(len(train)).split(setup.batch_size)[:_MEASURED]:
+                ids = {name: column[rows] for name, column in train.ids.items()}
+                logits = trained.model(ids, train.dense[rows])
+                yield trained.model.losses(logits, train.labels[rows]).sum()
+                trained.optimizer.step()
 
-        found = lookup_gradients(model, losses())
+        found = lookup_gradients(trained.model, losses())
     return math.sqrt(max(16 * float(np.median([*found.values()])), 1e-16))
+
+
+def keys(trial: Trial, setup: Setup) -> dict:
+    """Returns what a run depends on, as JSON values."""
+    return asdict(trial) | asdict(replace(setup, shared=""))
 
 
 def _n_bytes(state) -> int:

@@ -1,292 +1,248 @@
-"""Values of a column as ids, labels, days or dense features; each checked, row by row.
-
-Columns are encoded as dictionaries first, so that each distinct value is checked once per chunk.
-"""
+"""Values of a column as ids, labels, days or dense features, each distinct value checked once."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
 from typing import NoReturn
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from multiepoch_lab.data.log import DataError
 
 LABELS = {"0": 0, "1": 1, "false": 0, "true": 1, "no": 0, "yes": 1, "n": 0, "y": 1, "f": 0, "t": 1}
-_NESTED = "there must be one value a row: write each element into a column of its own"
-_EPOCH = date(1970, 1, 1).toordinal()
-_INVALID = np.iinfo(np.int64).min
+_LARGEST = 2**53  # beyond it, two whole numbers can be one float
 
 
-@dataclass(frozen=True)
-class Place:
-    """Names the origin of a chunk of a column in messages."""
+@dataclass
+class Column:
+    """A column of a file: its values, each once, and which of them each row has.
+
+    Attributes:
+        file, name: Where it is from, for messages.
+        codes: The position of each row's value in `values`, (n,) int32.
+        values: The distinct values; a missing one is null.
+        rows: The rows of the file that these are, (n,); None if they follow each other.
+    """
 
     file: str
-    column: str
-    first: int  # rows of the file before the chunk
-    rows: np.ndarray | None = None  # of the values, if they do not follow each other
+    name: str
+    codes: np.ndarray
+    values: pa.Array
+    rows: np.ndarray | None = None
 
-    def refuse(self, row: int, what: str, remedy: str) -> NoReturn:
-        if self.rows is not None and len(self.rows):
-            row = int(self.rows[row])
-        row += self.first + 1
-        raise DataError(f"{self.file}: column {self.column!r}, row {row}: {what}; {remedy}.")
+    @classmethod
+    def of(cls, file: str, name: str, column: pa.ChunkedArray, rows=None) -> Column:
+        if pa.types.is_nested(column.type):
+            what = f"a value of type {column.type}"
+            remedy = "there must be one value a row: write each element into a column of its own"
+            raise DataError(f"{file}: column {name!r}, row 1: {what}; {remedy}.")
+        if not pa.types.is_dictionary(column.type):
+            column = column.dictionary_encode()
+        whole = column.combine_chunks()
+        if isinstance(whole, pa.ChunkedArray):
+            whole = whole.unify_dictionaries().chunk(0)
+        values, codes = whole.dictionary, whole.indices.cast(pa.int32())
+        if pa.types.is_floating(values.type):
+            values = pc.if_else(pc.is_nan(values), None, values)
+        if codes.null_count:
+            values = pa.concat_arrays([values, pa.nulls(1, values.type)])
+            codes = pc.fill_null(codes, len(values) - 1)
+        return cls(file, name, codes.to_numpy(zero_copy_only=False), values, rows)
 
-    def refuse_type(self, kind: pa.DataType, remedy: str) -> NoReturn:
-        self.refuse(0, f"a value of type {kind}", remedy)
+    @property
+    def missing(self) -> np.ndarray:
+        """Which values are missing, (n_values,) bool."""
+        return self.values.is_null().to_numpy(zero_copy_only=False)
 
-    def refuse_first(self, bad: np.ndarray, values: pa.Array, remedy: str, show=repr) -> NoReturn:
-        """Refuses the first value that is bad, (n,) bool."""
-        row = int(np.argmax(bad))
-        value = values[row].as_py()
-        self.refuse(row, "no value" if value is None else show(value), remedy)
+    @property
+    def is_text(self) -> bool:
+        return pa.types.is_string(self.values.type) or pa.types.is_large_string(self.values.type)
 
+    @property
+    def is_number(self) -> bool:
+        kind, of = self.values.type, pa.types
+        return any(test(kind) for test in (of.is_integer, of.is_floating, of.is_decimal))
 
-def is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    def texts(self) -> pd.Series:
+        """Returns the values as texts; "" for a missing one."""
+        return pd.Series(pc.fill_null(self.values.cast(pa.string()), "").to_pylist(), dtype=object)
 
+    def numbers(self) -> np.ndarray:
+        """Returns the values as floats, NaN for one that is no number."""
+        if self.is_text:
+            texts = self.texts().where(~self.texts().str.fullmatch(r"\s*"), "none")
+            return pd.to_numeric(texts, errors="coerce").to_numpy(float)
+        values = pc.cast(self.values, pa.float64(), safe=False)
+        return pc.fill_null(values, np.nan).to_numpy(zero_copy_only=False)
 
-def _matches(texts: pa.Array, pattern: str) -> np.ndarray:
-    """Returns which texts a pattern matches, (n,) bool; no missing one."""
-    matches = pc.match_substring_regex(texts, pattern)
-    return pc.fill_null(matches, False).to_numpy(zero_copy_only=False)
+    def refuse_type(self, remedy: str) -> NoReturn:
+        what = f"a value of type {self.values.type}"
+        raise DataError(f"{self.file}: column {self.name!r}, row 1: {what}; {remedy}.")
 
-
-def encoded(column: pa.Array) -> tuple[np.ndarray, pa.Array]:
-    """Returns codes, (n,) int32, and their values; a missing value has a code of its own."""
-    if pa.types.is_nested(column.type):  # has no dictionary; the caller refuses its type
-        return np.zeros(len(column), np.int32), column
-    if not pa.types.is_dictionary(column.type):
-        column = column.dictionary_encode()
-    values, codes = column.dictionary, column.indices.cast(pa.int32())
-    if column.null_count:
-        values = pa.concat_arrays([values, pa.nulls(1, values.type)])
-        codes = pc.fill_null(codes, len(values) - 1)
-    return codes.to_numpy(zero_copy_only=False), values
-
-
-def decoded(column: pa.Array) -> pa.Array:
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-
-
-def check_ids(codes: np.ndarray, values: pa.Array, place: Place) -> None:
-    """Refuses floats: two ids can be one float, and gaps turn a column of integers into floats."""
-    what = "an id must be a whole number or a string"
-    remedy = f"{what}: write the column without decimals"
-    if pa.types.is_floating(values.type) or pa.types.is_decimal(values.type):
-        place.refuse(0, f"a number of type {values.type}", f"{what}: cast the column to int64")
-    if pa.types.is_nested(values.type):
-        place.refuse_type(values.type, _NESTED)
-    if is_text(values.type):
-        # An exponent needs a point or a sign: 05e12345 is a hash in hexadecimal digits.
-        like_a_float = r"^-?[0-9]+(\.0+$|\.[0-9]+[eE][+-]?[0-9]+$|[eE][+-][0-9]+$)"
-        bad = _matches(values, like_a_float)
-        if bad.any():
-            place.refuse_first(bad[codes], values.take(codes), remedy, "{!r} is a float".format)
-    elif not pa.types.is_integer(values.type):
-        place.refuse_type(values.type, f"{what}: cast the column to one of them")
+    def refuse(self, bad: np.ndarray, remedy: str) -> None:
+        """Raises DataError for the first row whose value is bad, (n_values,) bool."""
+        if not bad.any() or not (found := bad[self.codes]).any():
+            return
+        at = int(np.argmax(found))
+        value = self.values.cast(pa.string())[int(self.codes[at])].as_py()
+        row = at if self.rows is None else int(self.rows[at])
+        what = "no value" if value is None else repr(value) if self.is_text else value
+        raise DataError(f"{self.file}: column {self.name!r}, row {row + 1}: {what}; {remedy}.")
 
 
-def labels(column: pa.Array, place: Place) -> np.ndarray:
+def ids(column: Column) -> pa.Array:
+    """Returns the values as integers or texts; whole numbers in floats, as gaps make them, too."""
+    must, kind = "an id must be a whole number or a string", column.values.type
+    if column.is_text:
+        texts = column.texts()
+        like_a_float = texts.str.fullmatch(r"-?[0-9]+(\.[0-9]*[1-9][0-9]*|\.?[0-9]*[eE]\+[0-9]+)")
+        # 17.0 is a whole number that pandas wrote beside a gap.
+        column.refuse(like_a_float.to_numpy(bool), f"{must}, not a decimal one")
+        texts = texts.str.replace(r"^(-?[0-9]+)\.0+$", r"\1", regex=True)
+        return pa.array(texts.where(~column.missing, None), pa.string())
+    if pa.types.is_integer(kind):
+        return column.values
+    if not column.is_number and not pa.types.is_null(kind):
+        column.refuse_type(f"{must}: cast the column to one of them")
+    numbers = column.numbers()
+    bad = ~column.missing & ((numbers != np.round(numbers)) | (np.abs(numbers) >= _LARGEST))
+    column.refuse(bad, f"{must}: cast the column to int64")
+    whole = np.where(column.missing | ~np.isfinite(numbers), 0, numbers).astype(np.int64)
+    return pa.array(whole, mask=column.missing)
+
+
+def labels(column: Column) -> np.ndarray:
     """Returns zeros and ones, (n,) uint8."""
-    remedy = "a label must be 0 or 1, false or true, no or yes"
-    if pa.types.is_nested(column.type):
-        place.refuse_type(column.type, _NESTED)
-    codes, values = encoded(column)
-    if not (_is_number(values.type) or is_text(values.type) or pa.types.is_null(values.type)):
-        place.refuse_type(values.type, remedy)
-    texts = values.cast(pa.string()).to_pylist()
-    plain = (re.sub(r"\.0+$", "", text or "").lower() for text in texts)
-    found = np.array([LABELS.get(text, 255) for text in plain], np.uint8)[codes]
-    if (found == 255).any():
-        place.refuse_first(found == 255, values.take(codes), remedy)
-    return found
+    remedy, kind = "a label must be 0 or 1, false or true, no or yes", column.values.type
+    others = pa.types.is_boolean(kind) or pa.types.is_null(kind)
+    if not (column.is_text or column.is_number or others):
+        column.refuse_type(remedy)
+    texts = column.texts().str.lower().str.replace(r"\.0+$", "", regex=True)
+    found = texts.map(LABELS).fillna(255).to_numpy(np.uint8)
+    column.refuse(found == 255, remedy)
+    return found[column.codes]
 
 
-def dense(column: pa.Array, place: Place) -> np.ndarray:
+def dense(column: Column) -> np.ndarray:
     """Returns numbers, (n,) float32."""
     remedy = "a dense feature must be a number; fill it, or leave the column out of --dense"
-    if pa.types.is_nested(column.type):
-        place.refuse_type(column.type, _NESTED)
-    if not _is_number(column.type):
-        place.refuse_type(column.type, remedy)
-    values = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    if not (column.is_text or column.is_number or pa.types.is_boolean(column.values.type)):
+        column.refuse_type(remedy)
+    if column.is_text and column.texts().str.fullmatch(r"-?[0-9]+,[0-9]+").any():
+        comma = column.texts().str.fullmatch(r"-?[0-9]+,[0-9]+").to_numpy(bool)
+        column.refuse(comma, "a decimal comma: write numbers with a point, as 3.14")
     with np.errstate(over="ignore"):  # beyond the range is infinity
-        found = values.astype(np.float32)
-    if (bad := ~np.isfinite(found)).any():
-        place.refuse_first(bad, column, remedy, str)
-    return found
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    tests = pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean
-    return any(test(kind) for test in tests)
+        found = column.numbers().astype(np.float32)
+    column.refuse(~np.isfinite(found), remedy)
+    return found[column.codes]
 
 
 # Days ---------------------------------------------------------------------------------------------
 
-# All times are hours since 1970: a log of fewer than three days is split by the hour.
-_DAY = 24
-_FAR = 60_000_000_000  # seconds: a year far beyond has no date in Python, nor hours in an int32
-_SECONDS_AN_HOUR = {"seconds": 3_600, "milliseconds": 3_600_000}
-_SECONDS = pa.timestamp("s", "UTC")
-_TIME = r"[T ][0-9]{2}(:[0-9.,:]*)?"
-_ZONE = r" ?(Z|UTC|GMT|[+-][0-9]{2}(:?[0-9]{2})?)"
-
-
-def _hours(form: str) -> Callable[[str], int]:
-    def parsed(text: str) -> int:
-        time = datetime.strptime(text, form)
-        return _DAY * (time.toordinal() - _EPOCH) + time.hour
-
-    return parsed
-
-
-def _date_and_hour(text: str) -> int:
-    hour = int(text[11:13] or 0)
-    return _hours("%Y-%m-%d")(text[:10]) + hour if hour < _DAY else _INVALID
-
-
-# The formats of a day: a pattern, and a parser of its first 13 characters.
-DAYS: dict[str, tuple[str, Callable[[str], int]]] = {
-    "day number": (r"^[0-9]{1,6}$", lambda text: _DAY * int(text)),
-    "YYYYMMDD": (r"^[0-9]{8}$", _hours("%Y%m%d")),
-    # Before the Unix times: as one of those it would be a day in 1976, or after 2030.
-    "YYYYMMDDHH": (
-        r"^(19|20)[0-9]{8}([0-9]{2}){0,2}$",
-        lambda text: _hours("%Y%m%d%H")(text[:10]),
-    ),
-    "seconds": (r"^[0-9]{9,10}$", lambda text: int(text) // _SECONDS_AN_HOUR["seconds"]),
-    "milliseconds": (r"^[0-9]{12,13}$", lambda text: int(text) // 3_600_000),
-    "time with a zone": (rf"^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}{_TIME}{_ZONE}$", _date_and_hour),
-    "YYYY-MM-DD": (rf"^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}({_TIME})?$", _date_and_hour),
-    "ISO week": (
-        r"^[0-9]{4}-?W[0-9]{2}$",
-        lambda text: _hours("%G-W%V-%u")(f"{text[:4]}-{text[-3:]}-1"),
-    ),
-    "YYYY-MM": (r"^[0-9]{4}-[0-9]{2}$", _hours("%Y-%m")),
+# A time is a number of hours since 1970: a log of fewer than three days is split by the hour.
+_NEVER = np.iinfo(np.int32).min
+_DAYS = (
+    "a day must be written as YYYY-MM-DD, YYYYMMDD, YYYY/MM/DD or 1 Jan 2024, a time that begins "
+    "so, a Unix time, or the number of the day"
+)
+NUMBERED = "day number"
+# How a number or a text is read as a time, by a pattern of its digits or letters. Before the Unix
+# times, of which those with ten digits that begin with 19 or 20 are in 2030 or later.
+_FORMS = {
+    NUMBERED: r"[0-9]{1,6}",
+    "YYYYMMDD": r"(?:19|20)[0-9]{6}",
+    "YYYYMMDDHH": r"(?:19|20)[0-9]{8}(?:[0-9]{2}){0,2}",
+    "seconds": r"[0-9]{9,10}(?:\.[0-9]+)?",
+    "milliseconds": r"[0-9]{12,13}(?:\.[0-9]+)?",
+    "microseconds": r"[0-9]{15,16}",
+    "nanoseconds": r"[0-9]{18,19}",
+    "time with a zone": r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.,]+ ?(?:Z|UTC|GMT|[+-][0-9:]+)",
+    "YYYY-MM-DD": r"[0-9]{4}-[0-9]{1,2}(?:-[0-9]{1,2}(?:[T ][0-9:.,]+)?)?",
+    "YYYY/MM/DD": r"[0-9]{4}/[0-9]{1,2}/[0-9]{1,2}(?:[T ][0-9:.,]+)?",
+    "a date in words": r"(?:[0-9]{1,2}[ -][A-Za-z]{3,}|[A-Za-z]{3,} [0-9]{1,2}),?[ -][0-9]{4}\b.*",
 }
+_UNITS = {"seconds": 1, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
 
 
-def day_name(hours: int, form: str | None, whole: bool) -> str:
+def day_name(hours: int, form: str, whole: bool) -> str:
     """Names a day, or an hour if not `whole`, of a log in that format."""
-    if form == "day number":
-        return str(hours // _DAY)
-    time = datetime(1970, 1, 1) + timedelta(hours=int(hours))
-    forms = {"ISO week": "%G-W%V", "YYYY-MM": "%Y-%m"}
-    return time.strftime(forms.get(form, "%Y-%m-%d") if whole else "%Y-%m-%d %H h")
+    if form == NUMBERED:
+        return str(hours // 24)
+    time = np.datetime64(int(hours), "h")
+    return str(time.astype("datetime64[D]")) if whole else str(time).replace("T", " ") + " h"
 
 
-def _parsed(parse: Callable[[str], int], text: str) -> int:
-    try:
-        return parse(text)
-    except ValueError:
-        return _INVALID
+def day_form(column: Column, first: int = 0) -> str | None:
+    """Returns the format of a day or time, by the value at a position; None if it is none."""
+    kind = column.values.type
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return "time with a zone" if getattr(kind, "tz", None) else "YYYY-MM-DD"
+    if not (column.is_text or column.is_number):
+        return None
+    one = Column(column.file, column.name, np.zeros(1, np.int32), column.values[first : first + 1])
+    return next((form for form in _FORMS if _hours(one, form)[0] != _NEVER), None)
 
 
-def day_format(text: str | None) -> str | None:
-    """Returns the key of DAYS that reads a text as a day; None if there is none."""
-    for name, (pattern, parse) in DAYS.items():
-        if text is not None:
-            match = pc.match_substring_regex(pa.scalar(text), pattern).as_py()
-            if match and _parsed(parse, text[:13]) >= 0:
-                return name
-    return None
+def is_day(column: Column, form: str) -> np.ndarray:
+    """Tells which values are days in that format, (n_values,) bool."""
+    return _hours(column, form) != _NEVER
 
 
-def _is_time(text: pa.Scalar) -> bool:
-    try:
-        text.cast(_SECONDS)
-    except pa.ArrowInvalid:
-        return False
-    return True
+def days(column: Column, form: str | None = None) -> tuple[np.ndarray, str]:
+    """Returns hours since 1970, or 24 times the day number, (n,) int32, and their format.
 
-
-def check_zone(tz: str) -> None:
-    """Raises DataError if a time zone is unknown."""
-    try:
-        _local_hours(np.zeros(1, np.int64), tz)
-    except pa.ArrowInvalid as error:
-        raise DataError(f"--tz {tz}: unknown time zone; name one as Europe/Berlin.") from error
-
-
-def _local_hours(seconds: np.ndarray, tz: str) -> np.ndarray:
-    """Converts Unix times in seconds, (n,) int64, to hours since 1970 on a clock in that zone."""
-    times = pa.array(seconds, pa.int64()).cast(pa.timestamp("s", tz))
-    return pc.local_timestamp(times).cast(pa.int64()).to_numpy() // 3_600
-
-
-def _unix_times(column: pa.Array) -> np.ndarray:
-    """Converts timestamps to seconds since 1970, (n,) int64."""
-    seconds = pc.floor_temporal(column, unit="second").cast(pa.timestamp("s", column.type.tz))
-    return seconds.cast(pa.int64()).to_numpy()
-
-
-def has_far_times(column: pa.ChunkedArray) -> bool:
-    """Tells if a column, without missing values, has dates or times that `days` refuses."""
-    if pa.types.is_date(column.type):
-        column = column.cast(pa.date32()).cast(pa.timestamp("s"))
-    is_time = pa.types.is_timestamp(column.type)
-    return is_time and bool((np.abs(_unix_times(column)) > _FAR).any())
-
-
-def days(
-    column: pa.Array, place: Place, form: str | None = None, tz: str = "UTC"
-) -> tuple[np.ndarray, str]:
-    """Returns hours since 1970 by the clock, or 24 times the day number, (n,) int32; the format.
-
-    A Unix time and a time with a zone are read on a clock in `tz`, all others as they are written.
-    A week or month counts as its first day. The format is a key of DAYS; if it is None, the first
-    row decides.
+    Unix times and times with a zone count in UTC, all others as they are written; a month counts
+    as its first day. If the format is None, the first row decides.
     """
-    if pa.types.is_date(column.type):
-        column = column.cast(pa.date32()).cast(pa.timestamp("s"))
-    if pa.types.is_timestamp(column.type) and not column.null_count:
-        zone, seconds = column.type.tz, _unix_times(column)
-        if (far := np.abs(seconds) > _FAR).any():
-            remedy = "a time must be within 1,900 years of 1970: write it in its right unit"
-            place.refuse_first(far, column.cast(pa.int64()), remedy)
-        hours = seconds // 3_600 if zone is None else _local_hours(seconds, tz)
-        return hours.astype(np.int32), "time with a zone" if zone else "YYYY-MM-DD"
-    codes, values = encoded(column)
-    remedy = (
-        "a day must be written as YYYYMMDD, YYYY-MM-DD, a time that begins so, an ISO week or "
-        "month, a Unix time in seconds or milliseconds, or the number of the day"
-    )
-    typed = pa.types.is_integer(values.type) or pa.types.is_timestamp(values.type)
-    if not (typed or is_text(values.type)):
-        place.refuse_type(values.type, remedy)
-    texts = values.cast(pa.string())
-    form = form or day_format(texts[int(codes[0])].as_py())
-    if form is None:
-        place.refuse_first(np.ones(1, bool), values.take(codes[:1]), remedy)
-    pattern, parse = DAYS[form]
-    bad = ~_matches(texts, pattern)
-    if form in _SECONDS_AN_HOUR and not bad.any():
-        unit = _SECONDS_AN_HOUR[form] // 3_600
-        hours = _local_hours(texts.cast(pa.int64()).to_numpy() // unit, tz)
+    kind = column.values.type
+    typed = (pa.types.is_timestamp, pa.types.is_date, pa.types.is_null)
+    if not (column.is_text or column.is_number or any(test(kind) for test in typed)):
+        column.refuse_type(_DAYS)
+    form, first = form or day_form(column, int(column.codes[0])), np.zeros(len(column.values), bool)
+    first[column.codes[0]] = form is None
+    column.refuse(first, _DAYS)
+    assert form is not None
+    hours = _hours(column, form)
+    bad = np.flatnonzero((hours == _NEVER)[column.codes])
+    if len(bad) and day_form(column, int(column.codes[bad[0]])) not in (None, form):
+        column.refuse(hours == _NEVER, f"the rows before it are read as {form}; write all alike")
+    column.refuse(hours == _NEVER, _DAYS)
+    return hours[column.codes], form
+
+
+def _hours(column: Column, form: str) -> np.ndarray:
+    """Returns the hours of each value, _NEVER for one in another format, (n_values,) int32."""
+    kind = column.values.type
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        times = column.values.cast(pa.timestamp("s", getattr(kind, "tz", None)), safe=False)
+        hours = times.cast(pa.int64()).to_pandas().to_numpy(float) // 3_600
     else:
-        short = pc.utf8_slice_codeunits(texts, 0, 13).dictionary_encode()  # many times, one hour
-        parsed = [_parsed(parse, text) for text in short.dictionary.to_pylist()]
-        at = pc.fill_null(short.indices, len(parsed)).to_numpy(zero_copy_only=False)
-        hours = np.array([*parsed, _INVALID], np.int64)[at]
-        bad |= hours == _INVALID
-    if form == "time with a zone" and not bad.any():
-        iso = pc.replace_substring_regex(texts, r" ?(Z|UTC|GMT)$", "Z")
-        iso = pc.replace_substring_regex(iso, r"([.,][0-9]*)? ?(Z|[+-][0-9:]+)$", r"\2")
-        try:
-            times = iso.cast(_SECONDS)
-            hours = _local_hours(times.cast(pa.int64()).to_numpy(), tz)
-        except pa.ArrowInvalid:
-            bad = ~np.array([_is_time(text) for text in iso])
-    if bad.any():
-        if day_format(texts[int(codes[np.argmax(bad[codes])])].as_py()) not in (None, form):
-            remedy = f"the rows before it write the day as {form}; write all alike"
-        place.refuse_first(bad[codes], values.take(codes), remedy)
-    return hours[codes].astype(np.int32), form
+        texts = column.texts()
+        if pa.types.is_floating(kind):  # 20240301.0 is a whole number beside a gap
+            texts = pd.Series(map("{:.6f}".format, column.numbers()), dtype=object)
+        texts = texts.str.replace(r"^([0-9]+)\.0*$", r"\1", regex=True)
+        fits = texts.str.fullmatch(_FORMS[form]).to_numpy(bool)
+        hours = np.where(fits, _read(texts.where(fits, ""), form), np.nan)
+    with np.errstate(invalid="ignore"):
+        known = np.abs(hours) < 2e7  # some 2,300 years: beyond, the unit is not the right one
+    return np.where(known, hours, _NEVER).astype(np.int32)
+
+
+def _read(texts: pd.Series, form: str) -> np.ndarray:
+    """Returns the hours of texts in that format, NaN for "" and for what is no date."""
+    if form == NUMBERED or form in _UNITS:
+        numbers = pd.to_numeric(texts, errors="coerce").to_numpy(float)
+        return 24 * numbers if form == NUMBERED else numbers // (3_600 * _UNITS[form])
+    how = {"YYYYMMDD": "%Y%m%d", "YYYYMMDDHH": "%Y%m%d%H"}.get(form, "ISO8601")
+    if form == "YYYYMMDDHH":
+        texts = texts.str.slice(0, 10)
+    elif form == "a date in words":
+        how = "mixed"
+    elif how == "ISO8601":
+        texts = texts.str.replace(",", ".").str.replace(r" ?(?:UTC|GMT)$", "Z", regex=True)
+    times = pd.to_datetime(texts, format=how, utc=True, errors="coerce")
+    seconds = times.to_numpy("datetime64[s]")
+    return np.where(np.isnat(seconds), np.nan, seconds.astype(np.int64) // 3_600)
