@@ -20,9 +20,9 @@ from tabulate import tabulate
 
 from multiepoch.optim import AdaptiveRegularization, EmbeddingOptimizer, SparseOptimizer, compiled
 from multiepoch.optim import FrequencyAdaptiveLR as FAL
-from multiepoch.remedies.blend import RowBlend
 from multiepoch.remedies.undo_log import Counts, UndoLog
 from multiepoch_lab import stats
+from multiepoch_lab.blended import Blended
 from multiepoch_lab.data import AdsWorld, hashing
 from multiepoch_lab.runner import Runner
 from reproduction import measure
@@ -78,7 +78,7 @@ MUTATIONS: dict[str, dict[str, tuple]] = {
         "tail rewind counts steps": (Counts, "add", once_a_step),
     },
     "10": {"undo log loses rows": (UndoLog, "put_back", lambda f, *a: list(f(*a))[:1])},
-    "a2": {"the old row is not served": (RowBlend, "served", lambda f, blend: blend.trained())},
+    "a2": {"the old row is not served": (Blended, "_served", lambda f, one: one._trained())},
     NONE: {"untouched": (stats, "interval", lambda f, *a: f(*a))},
 }
 EAGER = ("FAL's scale at 1", "AdamAR halved")  # which compiled kernels would compute themselves

@@ -615,12 +615,11 @@ def test_the_optimizer_may_be_wrapped():
         run(model, optimizer, rewind, [(0, random_batches(1)), (1, random_batches(1))])
 
 
-@pytest.mark.parametrize("serve", ["trained", "blend"])
 @pytest.mark.parametrize("to", ["reinit", "start"])
-def test_a_table_may_grow_within_an_epoch(to, serve):
+def test_a_table_may_grow_within_an_epoch(to):
     model = Tables()
     optimizer = optimizer_of(model)
-    rewind = Rewind(model, optimizer, 3, to, serve=serve, init=lambda w: w.fill_(7.0))
+    rewind = Rewind(model, optimizer, 3, to, init=lambda w: w.fill_(7.0))
     rewind.before_epoch(0)
     train(model, optimizer, random_batches(1))
     optimizer.grow_table(model.tables[0].weight, torch.full((5, DIMS[0]), 7.0))
@@ -632,13 +631,12 @@ def test_a_table_may_grow_within_an_epoch(to, serve):
     train(model, optimizer, [new])
 
 
-@pytest.mark.parametrize("serve", ["trained", "blend"])
 @pytest.mark.parametrize("to", ["reinit", "start"])
-def test_a_state_saved_after_growth_loads(to, serve):
+def test_a_state_saved_after_growth_loads(to):
     def grown():
         model = Tables()
         optimizer = optimizer_of(model)
-        make = lambda: Rewind(model, optimizer, 3, to, serve=serve, init=lambda w: w.fill_(7.0))  # noqa: E731
+        make = lambda: Rewind(model, optimizer, 3, to, init=lambda w: w.fill_(7.0))  # noqa: E731
         return (
             model,
             optimizer,
@@ -719,28 +717,6 @@ def test_table_groups_name_a_table_that_has_grown():
     assert_same(snapshot(model, optimizer), before)
 
 
-@pytest.mark.parametrize("serve", ["trained", "blend"])
-def test_small_tables_keep_their_rows(serve):
-    model = nn.ModuleDict(
-        {k: nn.Embedding(n, 4, sparse=True) for k, n in (("few", 5), ("many", 9))}
-    )
-    optimizer = EmbeddingOptimizer(model.parameters(), lr=0.1)
-    rewind = Rewind(model, optimizer, min_rows=9, serve=serve)
-    rewind.before_epoch(0)
-    sum(table(torch.arange(4)).sum() for table in model.values()).backward()
-    optimizer.step()
-    few, many = (table.weight.detach().clone() for table in model.values())
-    rewind.before_epoch(1)
-    assert torch.equal(model["few"].weight, few)
-    assert not (model["many"].weight == many).any()
-    with rewind.serving():
-        assert torch.equal(model["few"].weight, few)
-        assert torch.equal(model["many"].weight[:4], many[:4]) == (serve == "blend")
-    other = Rewind(model, optimizer, min_rows=5, serve=serve)
-    with pytest.raises(ValueError, match="min_rows"):
-        other.load_state_dict(rewind.state_dict())
-
-
 def test_a_step_whose_second_undo_log_fails_changes_no_table():
     model = Tables()
     optimizer = optimizer_of(model)
@@ -769,13 +745,12 @@ def test_a_state_of_fewer_tables_or_of_something_else_is_refused(make):
         rewind.load_state_dict(without)
 
 
-@pytest.mark.parametrize("serve", ["trained", "blend"])
 @pytest.mark.parametrize("to", ["reinit", "start"])
-def test_a_table_that_is_frozen_keeps_its_rows(to, serve):
+def test_a_table_that_is_frozen_keeps_its_rows(to):
     """Frozen after the optimizer was built, as for fine-tuning the rest of a model."""
     model = Tables()
     optimizer = optimizer_of(model)
-    rewind = Rewind(model, optimizer, math.inf, to, serve=serve)
+    rewind = Rewind(model, optimizer, math.inf, to)
     rewind.before_epoch(0)
     train(model, optimizer, random_batches(0))
     frozen, learning = (table.weight for table in model.tables)

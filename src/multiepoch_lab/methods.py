@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from multiepoch import remedies
 from multiepoch.optim import AdaptiveRegularization, FrequencyAdaptiveLR, SparseOptimizer
+from multiepoch_lab.blended import Blended
 from multiepoch_lab.leave_one_out import LeaveOneOutRows
 from multiepoch_lab.table_groups import meda_groups
 from multiepoch_lab.two_fold import TwoFoldTables
@@ -171,13 +172,17 @@ class Method:
         return optimizer, EveryEpoch(optimizer, remedy, dense_factor)
 
 
-def _tail(model, optimizer, hyperparameter, seed, epochs, to="reinit", serve="trained"):
+def _tail(model, optimizer, hyperparameter, seed, epochs, to="reinit"):
     below = math.inf if hyperparameter == "all" else float(hyperparameter)
-    return remedies.tail_rewind(model, optimizer, below, to, seed=seed, serve=serve)
+    return remedies.tail_rewind(model, optimizer, below, to, seed=seed)
 
 
-def _meda(model, optimizer, hyperparameter, seed, epochs, serve="trained"):
-    return remedies.meda(model, optimizer, seed=seed, serve=serve)
+def _meda(model, optimizer, hyperparameter, seed, epochs):
+    return remedies.meda(model, optimizer, seed=seed)
+
+
+def _blended(model, optimizer, remedy, **given):
+    return Blended(model, optimizer, remedy(model=model, optimizer=optimizer, **given))
 
 
 TAU: dict[str, Any] = {"hyperparameter": "tau", "grid": (100, 20, 50, 500, 200, 2000)}
@@ -197,14 +202,16 @@ METHODS: dict[str, Method] = {
     "meda": Method(remedy=_meda),
     "tail_rewind": Method(remedy=_tail, **TAU),
     # Blended serving leaves training as it is.
-    "meda_blend": Method(remedy=partial(_meda, serve="blend")),
-    "tail_rewind_blend": Method(remedy=partial(_tail, serve="blend"), **TAU),
+    "meda_blend": Method(remedy=partial(_blended, remedy=_meda)),
+    "tail_rewind_blend": Method(remedy=partial(_blended, remedy=_tail), **TAU),
     # Under continual training, these return rows to the start of the day; "meda" redraws them.
     "meda_restored": Method(
         remedy=lambda model, optimizer, **_: remedies.meda_restored(model, optimizer)
     ),
     "day_tail_rewind": Method(remedy=partial(_tail, to="start"), **TAU),
-    "day_tail_rewind_blend": Method(remedy=partial(_tail, to="start", serve="blend"), **TAU),
+    "day_tail_rewind_blend": Method(
+        remedy=partial(_blended, remedy=partial(_tail, to="start")), **TAU
+    ),
     "meda_groups": Method(
         remedy=lambda model, optimizer, seed, epochs, **_: meda_groups(
             model, optimizer, epochs, seed

@@ -71,25 +71,19 @@ CASES = {
     ),
     "warm-up": Case(warm_up=True),
     "MEDA": Case(rewind={}),
-    "threshold MEDA": Case(rewind={"min_rows": 40}),
-    "threshold MEDA, blend": Case(rewind={"min_rows": 40, "to": "start", "serve": "blend"}),
     "MEDA, start": Case(rewind={"to": "start"}),
     "tail rewind": Case(rewind={"below": 8, "to": "start"}),
     "tail rewind, reinit": Case("adagrad", rewind={"below": 8, "to": "reinit"}),
     "tail rewind, AdamAR": Case(
         row_decay=AdaptiveRegularization(0.05), rewind={"below": 8, "to": "start"}
     ),
-    "blend": Case(rewind={"below": 8, "to": "start", "serve": "blend"}, epochs=3),
-    "MEDA, blend": Case(rewind={"serve": "blend"}),
     "MEDA, mean of the ends": Case(rewind=MEAN, dense=torch.optim.Adam, dense_lr=1e-3),
     "accumulators from .1": Case(start=0.1, rewind={}),
     "accumulators from .1 and 1": Case("adagrad", start={"user": 0.1, "item": 1.0}, rewind={}),
     "a vector for each id": Case(
         row_lr=FrequencyAdaptiveLR(), rewind={"below": 8, "to": "start"}, pooled=False
     ),
-    "FAL, blend": Case(
-        row_lr=FrequencyAdaptiveLR(), rewind={"below": 8, "to": "reinit", "serve": "blend"}
-    ),
+    "FAL, tail rewind": Case(row_lr=FrequencyAdaptiveLR(), rewind={"below": 8, "to": "reinit"}),
 }
 
 

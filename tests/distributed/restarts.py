@@ -28,11 +28,11 @@ from multiepoch.torchrec import ShardedState
 from tests.distributed.cases import BATCH, CASES, STEPS, Case, batches, build, one_step
 from tests.distributed.cases import whole_tables as read
 
-EVERYTHING = replace(CASES["FAL, AdamAR"], rewind=CASES["blend"].rewind, dense=torch.optim.Adam)
-EVERYTHING = replace(EVERYTHING, dense_lr=1e-3, epochs=3)
+EVERYTHING = replace(CASES["FAL, AdamAR"], rewind=CASES["tail rewind"].rewind)
+EVERYTHING = replace(EVERYTHING, dense=torch.optim.Adam, dense_lr=1e-3, epochs=3)
 RESUMED = {
     "undo log": replace(EVERYTHING, dense=torch.optim.SGD),
-    "counts": replace(CASES["FAL, blend"], epochs=3),
+    "counts": replace(CASES["FAL, tail rewind"], epochs=3),
     "no remedy": CASES["adagrad"],
     "mean of the ends": CASES["MEDA, mean of the ends"],
 }

@@ -6,20 +6,24 @@ on from the last end.
 """
 
 from collections.abc import Iterator
-from functools import wraps
+from contextlib import contextmanager
+from functools import partial, wraps
 from itertools import zip_longest
 from types import MethodType
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.utils.hooks import RemovableHandle
 
 from multiepoch.optim.eager import at_least_float32
-from multiepoch.remedies.serving import Served
+from multiepoch.optim.embedding import EmbeddingOptimizer
 from multiepoch.remedies.tables import Tables
 
 
-class EndsMean(Served):
+class EndsMean:
     """The running mean of weights and floating buffers at the ends of epochs, float32 or wider.
 
     Args:
@@ -28,8 +32,9 @@ class EndsMean(Served):
     """
 
     def __init__(self, tables: Tables, device: str | None = None) -> None:
-        super().__init__(tables)
-        self.device, self.n, self.mean = device, 0, list[Tensor]()
+        self._tables, self.device = tables, device
+        self.n, self.mean = 0, list[Tensor]()
+        self.is_served = False
 
     def clear(self) -> None:
         self.n, self.mean = 0, []
@@ -45,6 +50,39 @@ class EndsMean(Served):
         for mean, value in zip(self.mean, values):
             mean.lerp_(value.to(mean), 1 / self.n)
 
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Puts the mean into the model, and at exit what is trained; nothing within another one."""
+        if self.is_served:
+            yield
+            return
+        trained = [self._copy(value, value.dtype) for value in self._values()]
+        hooks: list[RemovableHandle] = [register_optimizer_step_pre_hook(self._check_step)]
+        if isinstance(optimizer := self._tables.optimizer, EmbeddingOptimizer):
+            check = partial(self.check_not_serving, "the optimizer's state_dict")
+            hooks.append(optimizer.register_state_dict_pre_hook(check))
+        self.is_served = True
+        try:
+            self._write(self.mean)
+            yield
+        finally:
+            self._write(trained)
+            for hook in hooks:
+                hook.remove()
+            self.is_served = False
+
+    def _check_step(self, optimizer: Optimizer, *_: Any) -> None:
+        """Refuses a step of any optimizer that has a tensor of the model."""
+        own = {id(one) for one in (*self._tables, *self._tables.others())}
+        if any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
+            self.check_not_serving("a step")
+
+    def check_not_serving(self, call: str, *_: Any) -> None:
+        """Raises a RuntimeError while the model is served."""
+        if self.is_served:
+            wrong = f"{call} within serving() would take what is served for what is trained"
+            raise RuntimeError(f"{wrong}: train outside of it, and save checkpoints there")
+
     def _values(self) -> Iterator[Tensor]:
         """Yields the tensors of the model, found anew, since a model may replace a buffer."""
         values = [*self._tables, *self._tables.others()]
@@ -58,13 +96,8 @@ class EndsMean(Served):
     def _copy(self, value: Tensor, dtype: torch.dtype) -> Tensor:
         return value.to(self.device or value.device, dtype, copy=True)
 
-    def trained(self) -> list[Tensor]:
-        return [self._copy(value, value.dtype) for value in self._values()]
-
-    def served(self) -> list[Tensor]:
-        return self.mean
-
-    def write(self, values: list[Tensor]) -> None:
+    @torch.no_grad()
+    def _write(self, values: list[Tensor]) -> None:
         for tensor, value in zip(self._values(), values):
             tensor.copy_(value)
 

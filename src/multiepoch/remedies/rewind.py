@@ -11,14 +11,12 @@ the data touches fewer than `below` times, which leak the most::
     with repeat.serving():
         save_to_serve(model)
 
-With `serve="blend"`, what a row had learned is served until it has learned it anew (see
-`multiepoch.remedies.blend`). A reset leaves FAL's counts alone, since they say how often the data
-contains each row, and the optimizer's step count, which is the table's.
+A reset leaves FAL's counts alone, since they say how often the data contains each row, and the
+optimizer's step count, which is the table's.
 """
 
-import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Literal, Self
@@ -29,12 +27,10 @@ from torch.optim import Optimizer
 
 from multiepoch.optim.sparse import TableOptimizer
 from multiepoch.remedies.average import EndsMean, scale_steps
-from multiepoch.remedies.blend import Blend, RowBlend
 from multiepoch.remedies.tables import Init, Tables, check_same, unwrapped
 from multiepoch.remedies.undo_log import Counts, Keep, UndoLog
 
 Target = Literal["reinit", "start"]
-Serve = Literal["trained", "blend"]
 
 
 class Rewind:
@@ -56,15 +52,6 @@ class Rewind:
         init: Draws a whole table in place, as `nn.init.normal_` does. By default the model's own
             `init_table_` if it has one, else a normal of the mean and standard deviation that the
             table has when the Rewind is built. The row of `padding_idx` is never redrawn.
-        serve: "trained" serves the model as it is trained. "blend" serves a reset row as it was
-            before the reset, and replaces it in proportion to its lookups since; the dense layers
-            follow the mean row. This keeps, for each row that is reset, one more vector and 16
-            bytes, and the dense layers once more; it counts lookups in repeated epochs, too.
-            Untouched rows that MEDA redraws are served as redrawn. New data (epoch 0) begins with
-            the model as it is served, which differs from the trained one only if the last epoch was
-            not finished.
-        min_rows: Tables with fewer rows keep theirs. With `below` infinite this is the threshold
-            MEDA of the baseline of the TAAC 2026 conversion task.
         undo_log: Where the undo log keeps weights and row state: "table" on the device of the
             table, "cpu" in the host's memory. A saved state can be loaded with the other.
         dense_factor: Multiplies the rate of the dense layers from the second epoch on, within their
@@ -95,9 +82,7 @@ class Rewind:
         *,
         seed: int = 0,
         init: Init | None = None,
-        serve: Serve = "trained",
         undo_log: Keep = "table",
-        min_rows: int = 0,
         dense_factor: float = 1.0,
         dense: Optimizer | None = None,
         average: bool = False,
@@ -108,15 +93,10 @@ class Rewind:
             raise ValueError(f"below={below} must be a number of lookups, 0 or more, or math.inf")
         if to not in ("reinit", "start"):
             raise ValueError(f"to={to!r} must be 'reinit' or 'start'")
-        if serve not in ("trained", "blend"):
-            raise ValueError(f"serve={serve!r} must be 'trained' or 'blend'")
         if undo_log not in ("table", "cpu"):
             raise ValueError(f"undo_log={undo_log!r} must be 'table' or 'cpu'")
         if undo_log != "table" and to != "start":
             raise ValueError(f"undo_log={undo_log!r} has no effect without to='start'")
-        if average and serve == "blend":
-            either = "the mean of the ends or a blend, and not both"
-            raise ValueError(f"average=True with serve='blend': serve {either}")
         if average_from < 1 or average_on not in (None, "cpu"):
             found = f"average_from={average_from!r} and average_on={average_on!r}"
             raise ValueError(f"{found}: they must be an epoch from 1 on, and None or 'cpu'")
@@ -130,8 +110,7 @@ class Rewind:
             wrong = "the optimizer has the tables alone"
             raise ValueError(f"dense_factor={dense_factor}, and {wrong}: give dense=, too")
         self.dense_factor, self.average, self.average_from = dense_factor, average, average_from
-        self.undo_log, self.min_rows = undo_log, min_rows
-        self.below, self.to, self.serve = below, to, serve
+        self.below, self.to, self.undo_log = below, to, undo_log
         # An optimizer for sharded tables makes them itself.
         make: Callable[..., Tables] = getattr(
             optimizer, "tables", partial(Tables, optimizer=optimizer)
@@ -145,7 +124,6 @@ class Rewind:
         self._n_epochs = 0  # begun so far, over all data
         self._records: list[Counts] = []  # one per table, if needed
         self._began: list[int] = []  # each table's step when epoch 0 began
-        self._blend: Blend | None = None  # in repeated epochs, if serve is "blend"
         self._mean = EndsMean(self._tables, average_on)
         self._hook: Any = None
 
@@ -202,17 +180,10 @@ class Rewind:
             raise RuntimeError(f"{lost}: {remedy} if new data begins")
         if index == 0:
             self._mean.clear()
-            if self._blend is not None:
-                self._blend.write(self._blend.served())
-            self._blend, self._records = None, self._new_records()
+            self._records = self._new_records()
             self._began = [self._tables.step(table) for table in self._tables]
         else:
             self.end_epoch()
-            if self.serve == "blend" and self._records:
-                if self._blend is None:
-                    few = [r.few(self._below(t)) for r, t in zip(self._records, self._tables)]
-                    self._blend = Blend(self._tables, few)
-                self._blend.restart()
             self._reset()
         self._tables.optimizer.set_epoch(index)
         self.epoch, self._n_epochs = index, self._n_epochs + 1
@@ -223,20 +194,18 @@ class Rewind:
         """Puts what is to be served into the model, and at exit what is trained, bit for bit.
 
         Evaluate, or save the model to be served, within this context. With average=True that is
-        the mean of the ends so far, if there is one, for a copy of the model; with serve="blend" it
-        costs a copy of the rows that are reset and of the dense layers. Else it does nothing.
+        the mean of the ends so far, if there is one, for a copy of the model. Else it does nothing.
 
         Within the context, a step of an optimizer, `before_epoch`, and the states of the optimizer
         and of this object raise a RuntimeError: a step would be lost, and a checkpoint would have
         served rows. In a handler of SIGTERM, set a flag and save after the batch.
         """
-        served = self._mean if self._mean.n else self._blend
-        return nullcontext() if served is None else served.serving()
+        return self._mean.serving() if self._mean.n else nullcontext()
 
     def close(self) -> None:
         """Stops following the optimizer and frees what was kept; `before_epoch(0)` begins anew."""
         self._check_not_serving("close")
-        self._blend, self._records, self.epoch = None, [], None
+        self._records, self.epoch = [], None
         self._mean.clear()
         self._listen()
 
@@ -246,20 +215,10 @@ class Rewind:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def export(self, model: nn.Module) -> dict[str, Any]:
-        """Returns a copy of the model's state dict with what is to be served.
-
-        To resume training, save the model's own state dict, the optimizer's and this one's. To save
-        without a copy of the tables, call `torch.save(model.state_dict(), path)` within `serving`.
-        """
-        with self.serving():
-            return copy.deepcopy(model.state_dict())
-
     @property
     def n_bytes(self) -> int:
-        """The memory of the counts, the undo log, the mean and what is served, in bytes."""
-        records = sum(record.n_bytes for record in self._records)
-        return records + self._mean.n_bytes + (0 if self._blend is None else self._blend.n_bytes)
+        """The memory of the counts, the undo log and the mean, in bytes."""
+        return sum(record.n_bytes for record in self._records) + self._mean.n_bytes
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state as copies; it can be saved in the middle of an epoch, too."""
@@ -270,7 +229,6 @@ class Rewind:
             "moments": list(self._tables.moments),
             "began": self._began,
             "records": [record.state_dict() for record in self._records],
-            "blend": self._blend and self._blend.state_dict(),
             "mean": self._mean.state_dict(),
             "ended": self._ended,
         }
@@ -284,8 +242,6 @@ class Rewind:
         self._mean.load_state_dict(saved["mean"])
         for record, state in zip(records, saved["records"]):
             record.load_state_dict(state)
-        blend = saved.get("blend")
-        self._blend = blend and Blend.loaded(self._tables, blend)
         self._records, self._began = records, list(saved["began"])
         self.epoch, self._n_epochs, self._resumed = saved["index"], saved["n_epochs"], True
         self._ended = saved["ended"]
@@ -293,13 +249,12 @@ class Rewind:
         self._listen()
 
     def _given(self) -> dict[str, Any]:
-        names = "below", "to", "serve", "min_rows", "dense_factor", "average", "average_from"
+        names = "below", "to", "dense_factor", "average", "average_from"
         given = {name: getattr(self, name) for name in names}
         return given | {"seed": self._tables.seed, "tables": self._tables.names()}
 
     def _check_not_serving(self, call: str) -> None:
-        for served in filter(None, (self._mean, self._blend)):
-            served.check_not_serving(call)
+        self._mean.check_not_serving(call)
 
     def __getstate__(self) -> dict[str, Any]:
         self._check_not_serving("a copy")
@@ -311,17 +266,17 @@ class Rewind:
 
     def _new_records(self) -> list[Counts]:
         every_row = self.to == "reinit" and math.isinf(self.below)  # whatever the counts
-        if self.below == 0 or (every_row and self.serve == "trained"):
+        if self.below == 0 or every_row:
             return []
         if self.to == "reinit":
             return [Counts(table) for table in self._tables]
         return [UndoLog(table, self.undo_log) for table in self._tables]
 
     def _listen(self) -> None:
-        """Follows the tables' steps in epoch 0, and later only for a blend; sets the dense rate."""
+        """Follows the tables' steps in epoch 0, and sets the dense rate."""
         if self._hook is not None:
             self._hook.remove()
-        listens = self._records if self.epoch == 0 else self._blend
+        listens = self.epoch == 0 and self._records
         self._hook = self._tables.follow(self._record) if listens else None
         if self._dense is not None:
             scale_steps(self._dense, self.dense_factor if self.epoch else 1.0)
@@ -329,27 +284,20 @@ class Rewind:
     @torch.no_grad()
     def _record(self, table: Tensor, rows: Tensor, occurrences: Tensor) -> None:
         self._check_not_serving("a step")
-        records: Sequence[Counts | RowBlend] = self._records
-        if self.epoch != 0 and self._blend is not None:
-            records = self._blend.rows
-        record = records[self._tables.place(table)]
+        record = self._records[self._tables.place(table)]
         record.add(rows, occurrences, lambda: self._tables.values(table))
-
-    def _below(self, table: Tensor) -> float:
-        keeps = self._tables.n_rows(table) < self.min_rows or self._tables.is_frozen(table)
-        return 0 if keeps else self.below
 
     def _reset(self) -> None:
         for k, table in enumerate(self._tables):
-            if (below := self._below(table)) == 0:
+            if self.below == 0 or self._tables.is_frozen(table):
                 continue
             record = self._records[k] if self._records else None
             if not isinstance(record, UndoLog):
-                few = None if record is None or math.isinf(below) else record.few(below)[0]
+                few = None if record is None else record.few(self.below)
                 self._tables.redraw(table, few, self._n_epochs)
                 continue
             since = self._tables.step(table) - self._began[k]
-            for saved in record.put_back(below):
+            for saved in record.put_back(self.below):
                 for name, value in self._tables.values(table).items():
                     # A restored row has waited as long as when epoch 0 began.
                     before = saved[name] + since if name == "last_step" else saved[name]

@@ -109,10 +109,6 @@ class Tables:
         """Returns how many steps the optimizer has taken with a gradient for the table."""
         return int(self.optimizer.state.get(table, {}).get("step", 0))
 
-    def n_rows(self, table: Tensor) -> int:
-        """Returns the number of rows of a whole table."""
-        return len(table)
-
     def is_frozen(self, table: Tensor) -> bool:
         """Says whether a table learns nothing at present, so that a reset would lose its rows."""
         return not table.requires_grad
@@ -125,10 +121,6 @@ class Tables:
         )
         # torch cannot interpolate integers and 8-bit numbers; they are frozen in a model.
         return [p for p in every if p.is_complex() or (p.is_floating_point() and p.itemsize > 1)]
-
-    def total(self, numbers: list[int]) -> int:
-        """Sums a number of each table."""
-        return sum(numbers)
 
     def check_moments(self) -> None:
         """Raises a ValueError if a table cannot be redrawn, since it is empty."""

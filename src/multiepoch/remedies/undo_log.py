@@ -24,11 +24,10 @@ class Counts:
     def add(self, rows: Tensor, occurrences: Tensor, values: Callable[[], Columns]) -> None:
         self.lookups.add(rows, occurrences.int())
 
-    def few(self, below: float) -> tuple[Tensor, Tensor]:
-        """Returns the rows touched fewer than `below` times, ascending, and their lookups, (k,)."""
+    def few(self, below: float) -> Tensor:
+        """Returns the rows touched fewer than `below` times, ascending, int64 (k,)."""
         rows, counts = self.lookups.all()
-        few = counts < below
-        return rows[few], counts[few]
+        return rows[counts < below]
 
     @property
     def n_bytes(self) -> int:

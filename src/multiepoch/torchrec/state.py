@@ -102,7 +102,7 @@ def _split(rewind: Rewind, shards: list[Shard]) -> tuple[dict[str, Any], list[Co
     """
     state, n = rewind.state_dict(), len(shards)
     records = state["records"] or [record.state_dict() for record in rewind._new_records()]
-    blend, mean = state["blend"], state["mean"]["mean"]
+    mean = state["mean"]["mean"]
     every: list[Columns] = [{} for _ in shards]
     for k, (shard, columns) in enumerate(zip(shards, every)):
         zeros = torch.zeros(len(shard.weight), dtype=torch.int32, device=shard.weight.device)
@@ -113,43 +113,28 @@ def _split(rewind: Rewind, shards: list[Shard]) -> tuple[dict[str, Any], list[Co
             for name, value in {"weight": shard.weight, **shard.state}.items():
                 before = record["values"].get(name)
                 columns[f"before_{name}"] = _filled(value, record["rows"], before)
-        if rewind.serve == "blend":
-            served = blend["rows"][k] if blend else {"rows": zeros[:0].long()}
-            for name, value in {"counts": zeros, "since": zeros, "old": shard.weight}.items():
-                columns[f"served_{name}"] = _filled(value, served["rows"], served.get(name))
         if rewind.average:
             dtype = at_least_float32(shard.weight.dtype)
             columns["mean"] = mean[k] if mean else shard.weight.to(dtype, copy=True)
-    rest = state | {"records": bool(state["records"]), "blend": blend and {"dense": blend["dense"]}}
-    return rest | {"mean": {"n": state["mean"]["n"], "mean": mean[n:]}}, every
+    rest = {"records": bool(state["records"]), "mean": state["mean"] | {"mean": mean[n:]}}
+    return state | rest, every
 
 
 def _joined(state: dict[str, Any], every: list[Columns]) -> dict[str, Any]:
     """Returns the state of a remedy from what `_split` made of it."""
     state["records"] = [_record(columns) for columns in every if state["records"]]
-    if state["blend"]:
-        state["blend"]["rows"] = [_served(columns) for columns in every]
     if state["mean"]["n"]:
         state["mean"]["mean"] = [columns["mean"] for columns in every] + state["mean"]["mean"]
     return state
 
 
 def _record(columns: Columns) -> dict[str, Any]:
-    lookups, before = columns["lookups"], _named(columns, "before_")
+    lookups = columns["lookups"]
+    before = {k.removeprefix("before_"): v for k, v in columns.items() if k.startswith("before_")}
     rows = lookups.nonzero().squeeze(1)
     values = {name: value[rows] for name, value in before.items()}
     kept = {"rows": rows, "values": values} if before else {}
     return {"ids": rows, "counts": lookups[rows], **kept}
-
-
-def _served(columns: Columns) -> Columns:
-    served = _named(columns, "served_")
-    rows = served["counts"].nonzero().squeeze(1)
-    return {"rows": rows, **{name: value[rows] for name, value in served.items()}}
-
-
-def _named(columns: Columns, prefix: str) -> Columns:
-    return {k.removeprefix(prefix): v for k, v in columns.items() if k.startswith(prefix)}
 
 
 def _filled(values: Tensor, rows: Tensor, some: Tensor | None) -> Tensor:

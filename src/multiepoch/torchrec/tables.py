@@ -45,21 +45,12 @@ class ShardedTables(Tables):
     def step(self, table: Tensor) -> int:
         return self.optimizer.n_steps
 
-    def n_rows(self, table: Tensor) -> int:
-        return self.optimizer.shards[self.place(table)].n_rows
-
     def is_frozen(self, table: Tensor) -> bool:
         return False  # a fused optimizer trains every table of its kernel
 
     def others(self) -> list[Tensor]:
         buffers = (buffer for buffer in self.model.buffers() if buffer.is_floating_point())
         return [*self.optimizer.dense.params.values(), *buffers]
-
-    def total(self, numbers: list[int]) -> int:
-        """Sums a number of each table over all processes."""
-        everywhere = torch.tensor(sum(numbers), device=self.optimizer.max_count.device)
-        dist.all_reduce(everywhere)
-        return int(everywhere)
 
     def redraw(self, table: Tensor, rows: Tensor | None, draw: int) -> None:
         place, step = self.place(table), self.optimizer.n_steps
