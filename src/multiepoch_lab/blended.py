@@ -11,9 +11,11 @@ serving does not. So the model is trained as ever, and served with what it was b
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from multiepoch.optim import SparseOptimizer
 from multiepoch.remedies import Rewind
@@ -30,7 +32,10 @@ class Blended:
         self.since: list[DenseCounts] = []  # of lookups since the reset; empty before the first
         self.rows: list[Tensor] = []  # by table, those that are reset, (k,)
         self.old: list[Tensor] = []  # what they were, (k, dim), and the dense tensors
-        self.tables.follow(self._count)
+        self.hook: RemovableHandle | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"hook": None}  # the optimizer's copy has no hooks either
 
     def _count(self, table: Tensor, rows: Tensor, occurrences: Tensor) -> None:
         (self.since or self.counts)[self.tables.place(table)].add(rows, occurrences.int())
@@ -47,6 +52,8 @@ class Blended:
                 self.rows = [rows[n < self.rewind.below] for rows, n in every]
             self.old, self.since = self._served() if self.since else self._trained(), self._zeros()
         self.rewind.before_epoch(index)
+        if self.hook is None:
+            self.hook = self.tables.follow(self._count)
 
     def new_data(self) -> None:
         self.rewind.new_data()
