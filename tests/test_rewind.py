@@ -133,13 +133,13 @@ batches_of_ids = st.lists(
     below=st.sampled_from([0, 1, 2, 3, 5, 10, 1000, math.inf]),
     rule=st.sampled_from(["adam", "adagrad", "rowwise_adagrad", "sgd"]),
     decay=st.booleans(),
-    path=st.sampled_from([None, "unique", "fixed_size"]),
+    path=st.sampled_from([None, "eager", "padded"]),
 )
 def test_start_puts_back_what_a_full_copy_says(day, warm, below, rule, decay, path):
     model = Tables()
     row_decay = AdaptiveRegularization(1e-2) if decay else None
     optimizer = optimizer_of(model, rule, row_decay=row_decay)
-    optimizer._path = path  # fixed_size: batches as they come on CUDA
+    optimizer._path = path  # padded: batches as they come on CUDA
     train(model, optimizer, random_batches(1, warm))  # the day before
     rewind = Rewind(model, optimizer, below, to="start")
     at_start, few = snapshot(model, optimizer), [(n > 0) & (n < below) for n in lookups(day)]
@@ -159,7 +159,7 @@ def test_start_puts_back_what_a_full_copy_says(day, warm, below, rule, decay, pa
 @given(
     day=batches_of_ids,
     below=st.sampled_from([0, 1, 2, 3, 5, 10, 1000]),
-    path=st.sampled_from([None, "unique", "fixed_size"]),
+    path=st.sampled_from([None, "eager", "padded"]),
 )
 def test_draw_renews_the_rows_touched_too_few_times(day, below, path):
     model = Tables()
@@ -378,7 +378,7 @@ def test_an_undo_log_resumes_from_one_that_was_kept_elsewhere(saved, tmp_path):
     assert_same(snapshot(model, optimizer), expected)
 
 
-@pytest.mark.parametrize("path", [None, "unique", "fixed_size"])
+@pytest.mark.parametrize("path", [None, "eager", "padded"])
 def test_a_step_that_failed_to_keep_its_rows_may_be_tried_again(path, monkeypatch):
     model = Tables()
     optimizer = optimizer_of(model)
